@@ -1,0 +1,14 @@
+"""The benchmark: `python -m bench` runs every scenario and prints one markdown table for each.
+
+machine    cores, pinning, free ports, the line that says what it ran on
+processes  starting and ending what is measured; CPU and memory of a whole process tree from /proc
+upstream   the service behind every gateway: constant 1 KB, delays, big downloads, swallowed uploads
+apps       what we compare ourselves with, as ASGI applications: the floor, a bare hello, stock Django
+targets    one function a target: how it is started. ADD A TARGET HERE
+load       wrk, and one big transfer each way
+measures   what one round yields: under load, in a transfer, at the start
+scenarios  the table of scenarios. ADD A SCENARIO HERE
+runner     interleaved rounds
+report     medians, ratios, bars, markdown
+__main__   the command line
+"""

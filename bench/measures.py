@@ -1,0 +1,189 @@
+"""What one round yields. A measure names its columns and takes a sample from a running target."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from bench.load import MB, download, run_wrk, upload
+from bench.processes import Child, core_used_s, cpu_s, memory, reset_peak
+
+GIB = 1024**3
+IDLE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Running:
+    """A target that has given its first right answer."""
+
+    child: Child
+    core: int
+    port: int
+    path: str
+    first_answer_s: float
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long and how hard."""
+
+    rounds: int
+    seconds: int
+    connections: int
+
+
+@dataclass(frozen=True)
+class Sample:
+    figures: Mapping[str, float]
+    errors: str = ""
+
+
+@dataclass(frozen=True)
+class Column:
+    """`ratio` is the median of each round's ratio to the baseline; `spread` is (max - min) / median."""
+
+    figure: str
+    heading: str
+    digits: int = 0
+    show: str = "median"  # median, max, ratio or spread
+
+
+class CpuWatch:
+    """CPU time of a target's family, and of everybody else on its core, since the watch was made."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+        self._began_at = time.perf_counter()
+        self._family_s = cpu_s(running.child.pid)
+        self._core_s = core_used_s(running.core)
+
+    def read(self) -> dict[str, float]:
+        took_s = time.perf_counter() - self._began_at
+        spent_s = cpu_s(self._running.child.pid) - self._family_s
+        others_s = core_used_s(self._running.core) - self._core_s - spent_s
+        return {
+            "cpu_s": spent_s,
+            "busy_percent": 100 * spent_s / took_s,
+            "others_percent": 100 * max(others_s, 0.0) / took_s,
+        }
+
+
+class Measure(Protocol):
+    fresh_process: bool  # a new process every round, or one for all rounds
+    columns: tuple[Column, ...]
+
+    def warm_up(self, running: Running, effort: Effort) -> None: ...
+
+    def sample(self, running: Running, effort: Effort) -> Sample: ...
+
+
+CORE = (Column("busy_percent", "its core %"), Column("others_percent", "others %"))
+
+
+class UnderLoad(Measure):
+    """wrk for a few seconds: requests/s, times to answer, and the CPU time that they cost the whole process tree."""
+
+    fresh_process = False
+    columns = (
+        Column("requests_per_s", "requests/s"),
+        Column("p50_ms", "p50 ms", 2),
+        Column("p99_ms", "p99 ms", 2),
+        Column("cpu_s_per_10k", "CPU s / 10,000", 3),
+        Column("cpu_s_per_10k", "CPU spread", show="spread"),
+        Column("cpu_s_per_10k", "CPU ratio", 2, show="ratio"),
+        *CORE,
+        Column("peak_rss_mib", "peak RSS MiB", 1, show="max"),
+        Column("pss_mib", "PSS MiB", 1, show="max"),
+    )
+
+    def warm_up(self, running: Running, effort: Effort) -> None:
+        run_wrk(self._url(running), 1, effort.connections, running.folder)
+
+    def sample(self, running: Running, effort: Effort) -> Sample:
+        watch = CpuWatch(running)
+        wrk = run_wrk(self._url(running), effort.seconds, effort.connections, running.folder)
+        cpu = watch.read()
+        now = memory(running.child.pid)
+        figures = {
+            **cpu,
+            "requests_per_s": wrk.requests / wrk.duration_s,
+            "p50_ms": wrk.p50_ms,
+            "p99_ms": wrk.p99_ms,
+            "cpu_s_per_10k": cpu["cpu_s"] * 10_000 / max(wrk.requests, 1),
+            "peak_rss_mib": now.peak_biggest_mib,
+            "pss_mib": now.pss_mib,
+        }
+        return Sample(figures, wrk.errors)
+
+    def _url(self, running: Running) -> str:
+        return f"http://127.0.0.1:{running.port}{running.path}"
+
+
+class Transfer(Measure):
+    """One body of 1 GiB through a fresh process: how fast, and by how much its resident memory grew at the highest."""
+
+    fresh_process = True
+    columns = (
+        Column("mb_per_s", "MB/s"),
+        Column("mb_per_s", "MB/s ratio", 2, show="ratio"),
+        Column("cpu_s", "CPU s / GiB", 2),
+        Column("cpu_s", "CPU ratio", 2, show="ratio"),
+        *CORE,
+        Column("growth_mib", "growth MiB, median", 1),
+        Column("growth_mib", "growth MiB, worst", 1, show="max"),
+    )
+
+    def __init__(self, transfer: Callable[[int, int], float]) -> None:
+        self._transfer = transfer
+
+    def warm_up(self, running: Running, effort: Effort) -> None:
+        self._transfer(running.port, 64 * 1024)
+
+    def sample(self, running: Running, effort: Effort) -> Sample:
+        pid = running.child.pid
+        reset_peak(pid)
+        before = memory(pid)
+        watch = CpuWatch(running)
+        took_s = self._transfer(running.port, GIB)
+        figures = {
+            **watch.read(),
+            "mb_per_s": GIB / MB / took_s,
+            "growth_mib": memory(pid).peak_sum_mib - before.rss_sum_mib,
+        }
+        return Sample(figures)
+
+
+class Start(Measure):
+    """A fresh process: the time to its first right answer, then what it holds when idle."""
+
+    fresh_process = True
+    columns = (
+        Column("first_answer_s", "first answer s", 2),
+        Column("first_answer_s", "worst s", 2, show="max"),
+        Column("cpu_s", "CPU s", 2),
+        Column("worker_rss_mib", "idle worker RSS MiB", 1),
+        Column("tree_rss_mib", "tree RSS MiB", 1),
+        Column("pss_mib", "tree PSS MiB", 1),
+    )
+
+    def warm_up(self, running: Running, effort: Effort) -> None:
+        time.sleep(IDLE_S)
+
+    def sample(self, running: Running, effort: Effort) -> Sample:
+        now = memory(running.child.pid)
+        figures = {
+            "first_answer_s": running.first_answer_s,
+            "cpu_s": cpu_s(running.child.pid),
+            "worker_rss_mib": now.rss_biggest_mib,
+            "tree_rss_mib": now.rss_sum_mib,
+            "pss_mib": now.pss_mib,
+        }
+        return Sample(figures)
+
+
+UNDER_LOAD = UnderLoad()
+DOWNLOAD = Transfer(download)
+UPLOAD = Transfer(upload)
+START = Start()

@@ -1,0 +1,121 @@
+"""The table of scenarios. A row is a target, a path and, for Portway, environment variables of its own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bench.measures import DOWNLOAD, START, UNDER_LOAD, UPLOAD, Measure
+from bench.upstream import one_kilobyte
+
+
+@dataclass(frozen=True)
+class Row:
+    """Nothing is measured unless `path` answers 200 and, where `body` is not None, exactly that body."""
+
+    target: str
+    path: str = "/1k"
+    label: str = ""
+    env: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = one_kilobyte()
+
+    @property
+    def name(self) -> str:
+        return self.label or self.target
+
+
+@dataclass(frozen=True)
+class Bar:
+    """What a row's figure must be: its median, or its worst round, or its ratio to the row `to`."""
+
+    row: str
+    figure: str
+    at_most: float | None = None
+    at_least: float | None = None
+    to: str = ""
+    worst: bool = False
+
+
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    says: str
+    measure: Measure
+    rows: tuple[Row, ...]
+    baseline: str = ""
+    bars: tuple[Bar, ...] = ()
+
+
+def many_routes(count: int) -> dict[str, str]:
+    """Routes that share their first segments, so that the first one alone does not decide."""
+    return {f"GATEWAY_ROUTE_R{n:04}": f"/api/v1/service-{n:04}/items/{{id}} -> b" for n in range(1, count + 1)}
+
+
+NO_BODY_LIMIT = {"GATEWAY_UPSTREAM_B__MAX_BODY": "0B"}
+
+SCENARIOS = (
+    Scenario(
+        "proxy-1k",
+        "a GET of 1 KB through the gateway",
+        UNDER_LOAD,
+        (Row("floor"), Row("django"), Row("nginx"), Row("haproxy"), Row("portway")),
+        baseline="floor",
+        bars=(
+            Bar("portway", "cpu_s_per_10k", to="floor", at_most=1.33),
+            Bar("portway", "cpu_s_per_10k", to="django", at_most=0.25),
+        ),
+    ),
+    Scenario(
+        "own-answer",
+        "an answer of the gateway's own, no upstream call",
+        UNDER_LOAD,
+        (
+            Row("hello"),
+            Row("django", "/hello", "django-hello"),
+            Row("portway", "/-/live", "portway /-/live", body=None),
+        ),
+        baseline="hello",
+        bars=(Bar("portway /-/live", "cpu_s_per_10k", to="hello", at_most=2.5),),
+    ),
+    Scenario(
+        "routes",
+        "a GET of 1 KB on the last of many routes",
+        UNDER_LOAD,
+        tuple(
+            Row("portway", f"/api/v1/service-{count:04}/items/7", f"portway, {count:,} routes", many_routes(count))
+            for count in (10, 1000)
+        ),
+        baseline="portway, 10 routes",
+        bars=(Bar("portway, 1,000 routes", "cpu_s_per_10k", to="portway, 10 routes", at_most=1.15),),
+    ),
+    Scenario(
+        "download-1gib",
+        "1 GiB from the upstream to the client",
+        DOWNLOAD,
+        (Row("floor"), Row("portway", env=NO_BODY_LIMIT)),
+        baseline="floor",
+        bars=(
+            Bar("portway", "mb_per_s", to="floor", at_least=0.7),
+            Bar("portway", "growth_mib", at_most=32, worst=True),
+        ),
+    ),
+    Scenario(
+        "upload-1gib",
+        "1 GiB from the client to the upstream",
+        UPLOAD,
+        (Row("floor"), Row("portway", env=NO_BODY_LIMIT)),
+        baseline="floor",
+        bars=(
+            Bar("portway", "mb_per_s", to="floor", at_least=0.7),
+            Bar("portway", "growth_mib", at_most=32, worst=True),
+        ),
+    ),
+    Scenario(
+        "start",
+        "from the start of the process to the first proxied answer, and one second later",
+        START,
+        (Row("floor"), Row("django"), Row("nginx"), Row("portway")),
+        bars=(
+            Bar("portway", "first_answer_s", at_most=1.5),
+            Bar("portway", "worker_rss_mib", at_most=80),
+        ),
+    ),
+)

@@ -1,0 +1,31 @@
+"""Portway, an API gateway: the map of the house.
+
+A module imports only modules that stand above it on this map; tests/test_map.py reads the imports and holds that.
+Nothing is re-exported from here: Django imports this package before the models are ready.
+
+floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
+    errors      every failure has one word: whose fault, which phase, which status
+    units       durations, sizes and other words of the environment become values
+    headers     hop-by-hop, Forwarded, Via, field syntax: what RFC 9110 says of a field line
+    tracing     request ids and W3C trace context
+    patterns    the route grammar, its matching table, and the templates of targets
+    options     the one table of every variable: name, unit, default, example, sentence
+    config      the environment becomes one frozen Config, or every problem at once
+    balancing   which endpoint answers next
+middle: one kind of effect a file
+    exchange    the notebook of one request
+    messages    Django's request and response, made lossless
+    client      aiohttp: one call to one endpoint; foreign exceptions become our errors here
+    pool        an upstream's endpoints and connections
+    proxy       the view that forwards a request
+roof: the edge
+    routing     route(), from_environment(): patterns and views become Django's urlpatterns
+    telemetry   the log line; later the metrics
+    ops         /-/live and /-/ready
+    runtime     what lives while a worker runs: pools, the requests in flight, draining
+    handler     the ASGI door: Django's ASGIHandler, lean
+    serve       granian, workers, signals, draining
+    __main__    the `gateway` command
+"""
+
+__version__ = "0.1.0"

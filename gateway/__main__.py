@@ -1,0 +1,99 @@
+"""The `gateway` command: a console script over Django's management commands.
+
+Home is the folder that holds this package: `settings` and `asgi` are always home's own, whatever lies in the working
+directory. The working directory then goes first on the path, so that the routes module can be the user's.
+
+Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
+"""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from gateway import __version__
+
+HOME = Path(__file__).resolve().parent.parent
+
+HELP = """\
+Portway, an API gateway. Configured by environment variables; see docs/configuration.md.
+
+  gateway serve               start the gateway
+  gateway check               validate the environment and the routes, all problems at once
+  gateway routes [--json]     the effective routing table
+  gateway version             the version
+
+Django's own commands work too (gateway migrate); `gateway COMMAND --help` tells more of each.
+Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if not arguments or arguments[0] in {"help", "--help", "-h"} and len(arguments) == 1:
+        print(HELP, end="")
+        return 0
+    if arguments[0] in {"version", "--version"}:
+        print(__version__)
+        return 0
+    if arguments[-1] not in {"--help", "-h"} and not _settings():
+        return 2
+    return _run(arguments)
+
+
+def _settings() -> bool:
+    """Load home's settings, which read the environment; False, with all problems on stderr, if it cannot be used."""
+    from gateway.config import ConfigError, format_problems  # noqa: PLC0415 - after the words that need no config
+
+    os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+    try:
+        own_module("settings")
+    except ConfigError as error:
+        print(format_problems(error.problems), file=sys.stderr)
+        return False
+    return True
+
+
+def own_module(name: str) -> ModuleType:
+    """Home's module of that name, under that name, also where the working directory has one."""
+    loaded = sys.modules.get(name)
+    path = HOME / f"{name}.py"
+    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
+        return loaded
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} cannot be loaded")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _run(arguments: list[str]) -> int:
+    from django.core.management import CommandError, ManagementUtility  # noqa: PLC0415 - costs 0.1 s
+
+    if "settings" not in sys.modules:  # --help alone: Django needs some settings to find the commands
+        os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+        for name in [name for name in os.environ if name.upper().startswith("GATEWAY_")]:
+            del os.environ[name]
+        own_module("settings")
+    here = os.getcwd()
+    sys.path[:] = [here, *(entry for entry in sys.path if entry not in {"", here})]
+    try:
+        ManagementUtility(["gateway", *arguments]).execute()
+    except CommandError as error:
+        print(f"gateway: {error}", file=sys.stderr)
+        return error.returncode
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else int(error.code is not None)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

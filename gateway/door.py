@@ -1,0 +1,62 @@
+"""What is ambiguous is refused before any route sees it: a pure check of what ASGI shows of a request.
+
+Granian shows a missing Host as an empty one, HTTP/1.0 as "1", and passes repeated Host and framing fields on.
+"""
+
+import re
+
+from gateway.errors import GatewayError, Reason
+from gateway.headers import RequestFields, parse_host
+from gateway.patterns import has_dot_segment_or_nul
+
+# RFC 3986 lets none of these stand in a path; `#` would end it for some readers and not for others.
+_FORBIDDEN_IN_TARGET = re.compile(rb"[^!-~]|#")
+_DIGITS = re.compile(rb"[0-9]{1,18}")
+
+
+def check_target(raw_path: bytes, query: bytes) -> str:
+    """The raw path as text; raises GatewayError when it is no origin-form target (RFC 9112, section 3.2.1)."""
+    if not raw_path.startswith(b"/"):
+        raise GatewayError(Reason.TARGET_INVALID, "The request target must begin with a slash.")
+    if _FORBIDDEN_IN_TARGET.search(raw_path) or _FORBIDDEN_IN_TARGET.search(query):
+        raise GatewayError(Reason.TARGET_INVALID, "The request target holds a character that must be percent-encoded.")
+    return raw_path.decode("ascii")
+
+
+def check_path(path: str) -> None:
+    """Raises GatewayError for a segment that decodes to `.` or `..`, and for `%00`."""
+    if has_dot_segment_or_nul(path):
+        raise GatewayError(Reason.PATH_INVALID)
+
+
+def check_host(fields: RequestFields, http_version: str) -> str:
+    """The host in lower case without its port; raises GatewayError. HTTP/1.0 needs none (RFC 9112, section 3.2)."""
+    values = fields.own.get(b"host", [])
+    if len(values) > 1:
+        raise GatewayError(Reason.HOST_INVALID, "The Host field came more than once.")
+    if not values or not values[0]:
+        if http_version in {"1", "1.0"}:
+            return ""
+        raise GatewayError(Reason.HOST_INVALID, "The Host field is missing or empty.")
+    host = parse_host(values[0])
+    if host is None:
+        raise GatewayError(Reason.HOST_INVALID, "The Host field is not a host with an optional port.")
+    return host
+
+
+def check_size(fields: RequestFields, max_bytes: int) -> None:
+    """Raises GatewayError when the header block is larger than GATEWAY_MAX_HEADERS."""
+    if fields.size_bytes > max_bytes:
+        raise GatewayError(Reason.HEADERS_TOO_LARGE, f"The header block is larger than {max_bytes} bytes.")
+
+
+def content_length(fields: RequestFields) -> int | None:
+    """The length that the request states, None where it states none; raises GatewayError when that is ambiguous."""
+    lengths = fields.own.get(b"content-length")
+    if lengths is None:
+        return None
+    if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
+        raise GatewayError(Reason.HEADER_INVALID, "The Content-Length field is repeated or not a number.")
+    if b"transfer-encoding" in fields.own:
+        raise GatewayError(Reason.HEADER_INVALID, "Content-Length and Transfer-Encoding came together.")
+    return int(lengths[0])

@@ -1,0 +1,133 @@
+"""The notebook of one request, filled as things become known and handed, finished, to small hooks.
+
+It also holds the one way to break a request off: `interrupt` cancels the task that serves it and keeps the reason,
+so that whoever translates the cancellation at the end knows whose doing it was.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any
+
+from gateway.errors import GatewayError
+
+# The request being served in this context: log lines written inside a view carry its ids.
+current: ContextVar["Exchange | None"] = ContextVar("gateway_exchange", default=None)
+
+
+class Exchange:
+    """What is known of one request. Times are `perf_counter()` seconds; a field is None while it has no meaning."""
+
+    __slots__ = (
+        "attempts",
+        "bytes_in",
+        "bytes_out",
+        "cache",
+        "cause",
+        "client",
+        "ended",
+        "endpoint",
+        "host",
+        "interruption",
+        "method",
+        "parts",
+        "path",
+        "reason",
+        "request_id",
+        "route",
+        "started",
+        "status",
+        "task",
+        "timer",
+        "trace_id",
+        "upstream",
+        "upstream_ms",
+        "watch",
+    )
+
+    def __init__(self, started: float, method: str, path: str, client: str) -> None:
+        self.started = started
+        self.ended: float | None = None
+        self.method = method
+        self.path = path
+        self.client = client
+        self.host: str | None = None
+        self.request_id = ""
+        self.trace_id = ""
+        self.route: str | None = None
+        self.status: int | None = None
+        self.reason: str | None = None
+        self.cause: str | None = None
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.upstream: str | None = None
+        self.endpoint: str | None = None
+        self.attempts: int | None = None
+        self.upstream_ms: float | None = None
+        self.cache: str | None = None
+        self.parts: list[dict[str, Any]] | None = None
+        self.task: asyncio.Task[Any] | None = None
+        self.interruption: GatewayError | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.watch: asyncio.Task[None] | None = None
+
+    def interrupt(self, error: GatewayError) -> None:
+        """Break the request off for this reason, once: the first reason stands."""
+        if self.interruption is None and self.ended is None:
+            self.interruption = error
+            if self.task is not None:
+                self.task.cancel()
+
+    def fail(self, error: GatewayError) -> None:
+        """Write down a failure; the first word stands, since later ones are its consequences."""
+        if self.reason is None:
+            self.reason = error.reason.word
+            self.cause = error.cause
+        if self.upstream is None:
+            self.upstream = error.upstream
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request_id} {self.method} {self.path} {self.status or 'open'} {self.reason or ''}>"
+
+
+class Deadline:
+    """`with Deadline(2.0, error):` raises `error` when the block takes longer than that many seconds.
+
+    As `asyncio.timeout`, but a third of its cost, and the failure has its word. Where `since` is given, the time
+    counts from the moment (`loop.time()`) that it returns, asked only when the time seems up.
+    """
+
+    __slots__ = ("_cancelling", "_error", "_expired", "_loop", "_seconds", "_since", "_task", "_timer")
+
+    def __init__(self, seconds: float, error: GatewayError, since: Callable[[], float] | None = None) -> None:
+        self._seconds = seconds
+        self._error = error
+        self._since = since
+        self._expired = False
+
+    def __enter__(self) -> None:
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a Deadline runs inside a task")
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(self._seconds, self._expire)
+
+    def _expire(self) -> None:
+        if self._since is not None:
+            left = self._since() + self._seconds - self._loop.time()
+            if left > 0:
+                self._timer = self._loop.call_later(left, self._expire)
+                return
+        self._expired = True
+        self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        # Someone else may have cancelled the task too, a client that left for one: then that stands.
+        if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise self._error from error

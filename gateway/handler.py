@@ -1,0 +1,333 @@
+"""The ASGI door: Django's ASGIHandler, lean.
+
+Django's own costs twenty times a bare application: a thread pool and hops per request, the body spooled before the
+view, signals, two tasks. This one keeps URL resolving, views, settings, ORM, checks and commands, and owns the rest.
+
+The way of a request: an Exchange is opened, the door checks it, the table picks a view, the view answers or raises a
+GatewayError, the answer leaves, the finished Exchange goes to the hooks. Nothing on it changes threads.
+"""
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from time import perf_counter
+from typing import Any
+
+from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted, SuspiciousOperation
+from django.core.handlers.asgi import ASGIHandler
+from django.http import Http404
+from django.http.response import HttpResponseBase
+
+from gateway import cors, door, ops, sever
+from gateway.config import Config, Settings
+from gateway.errors import GatewayError, Reason
+from gateway.exchange import Exchange, current
+from gateway.headers import Pairs, RequestFields, client_address, is_trusted, read_fields
+from gateway.messages import (
+    GatewayRequest,
+    GatewayResponse,
+    Inbox,
+    Receive,
+    Scope,
+    Send,
+    cookie_pairs,
+    problem,
+)
+from gateway.patterns import Miss
+from gateway.routing import GatewayRoute, Routes, View, decoded, raw_values
+from gateway.runtime import Runtime
+from gateway.telemetry import log
+from gateway.tracing import is_request_id, new_trace_id, trace_id_of
+
+Hook = Callable[[Exchange], None]
+
+_SERVER = (b"server", b"portway")
+_VIA = (b"via", b"1.1 portway")
+_CLOSE = (b"connection", b"close")
+
+
+class GatewayHandler(ASGIHandler):
+    """The application that Granian serves. One a worker; `runtime` lives from lifespan start to its end."""
+
+    def __init__(self, config: Config, routes: Routes, hooks: Sequence[Hook], runtime: Runtime | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.settings: Settings = config.settings
+        self.routes = routes
+        self.hooks = tuple(hooks)
+        self.runtime = runtime or Runtime(config)
+        self.on_started: Callable[[Runtime], None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self.handle(scope, receive, send)
+        elif kind == "lifespan":
+            await self.lifespan(receive, send)
+        elif kind == "websocket":
+            await _refuse_websocket(send)
+
+    # -- one request ----------------------------------------------------------------------------------------------
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        fields = read_fields(scope["headers"])
+        raw_path: bytes = scope["raw_path"]
+        exchange = Exchange(perf_counter(), scope["method"], raw_path.decode("latin-1"), scope["client"][0])
+        exchange.task = asyncio.current_task()
+        own = fields.own
+        expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
+        inbox = Inbox(receive, exchange, expects_body=expects_body)
+        request = GatewayRequest(scope, exchange, inbox, fields)
+        _identify(request)
+        current.set(exchange)
+        self.runtime.opened(exchange, inbox)
+        try:
+            response = await self._answer(request, raw_path)
+            await self._deliver(request, response, send)
+        except BaseException as error:
+            await self._undelivered(request, error, send)
+        finally:
+            exchange.ended = perf_counter()
+            self.runtime.closed(exchange)
+            for hook in self.hooks:
+                hook(exchange)
+
+    async def _answer(self, request: GatewayRequest, raw_path: bytes) -> HttpResponseBase:
+        """The view's answer, or the problem that a failure becomes. Raises CancelledError only if not our doing."""
+        try:
+            return await self._respond(request, raw_path)
+        except asyncio.CancelledError:
+            failure = request.exchange.interruption
+            task = request.exchange.task
+            if failure is None or task is None:
+                raise
+            task.uncancel()
+        except GatewayError as error:
+            failure = request.exchange.interruption or error
+        except Exception as error:
+            failure = _of_view(error)
+        return self._problem(request, failure)
+
+    async def _respond(self, request: GatewayRequest, raw_path: bytes) -> HttpResponseBase:
+        exchange, scope = request.exchange, request.scope
+        fields = request.fields
+        path = door.check_target(raw_path, scope["query_string"])
+        door.check_size(fields, self.settings.max_headers_bytes)
+        host = door.check_host(fields, scope["http_version"])
+        exchange.host = host or None
+        request.content_length = door.content_length(fields)
+        trusted = self.settings.trusted_proxies
+        if trusted and is_trusted(request.peer, trusted):
+            request.from_trusted_peer = True
+            said = [value for name, value in fields.x_forwarded if name == b"x-forwarded-for"]
+            if said:
+                exchange.client = client_address(request.peer, said, trusted)
+        if path.startswith(ops.PREFIX):
+            return ops.answer(self.runtime, request)
+        return await self._route(request, host, path)
+
+    async def _route(self, request: GatewayRequest, host: str, path: str) -> HttpResponseBase:
+        request.pools = self.runtime.pools
+        match = self.routes.find(request.method, host, path)
+        if self._may_be_preflight(request):
+            answer = self._preflight(request, host, path)
+            if answer is not None:
+                return answer
+        if isinstance(match, Miss):
+            door.check_path(path)
+            return await self._django(request, match)
+        line = match.route
+        if not line.raw_path:
+            door.check_path(path)
+        request.route = line
+        request.exchange.route = line.name
+        if not line.rule.params:
+            request.raw_values, request.raw_rest = _NOTHING, match.rest
+            return await line.view(request)
+        values = raw_values(match)
+        request.raw_values, request.raw_rest = values, match.rest
+        return await line.view(request, **decoded(values))
+
+    async def _django(self, request: GatewayRequest, miss: Miss) -> HttpResponseBase:
+        """Django's own path() lines; their views get the body read, as Django has it."""
+        found = self.routes.find_django(request)
+        if found is None:
+            if not miss.allowed:
+                raise GatewayError(Reason.ROUTE_NOT_FOUND)
+            allow = ", ".join(sorted(miss.allowed)).encode("ascii")
+            raise GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", allow)])
+        view, args, kwargs, name = found
+        request.exchange.route = name
+        request.inbox.max_bytes = MAX_DJANGO_BODY_BYTES
+        if not request.inbox.complete:
+            await request.read_body()
+        return await view(request, *args, **kwargs)
+
+    # -- the answer leaves ----------------------------------------------------------------------------------------
+
+    async def _deliver(self, request: GatewayRequest, response: HttpResponseBase, send: Send) -> None:
+        exchange = request.exchange
+        exchange.status = response.status_code
+        if isinstance(response, GatewayResponse):
+            pairs, body = response.pairs, response.body
+            if "cookies" in response.__dict__:
+                pairs = [*pairs, *cookie_pairs(response)]
+        else:
+            pairs, body = _of_django(response)
+        start = {"type": "http.response.start", "status": response.status_code, "headers": self._finish(request, pairs)}
+        if isinstance(body, bytes):
+            await send(start)
+            await send({"type": "http.response.body", "body": body})
+            exchange.bytes_out = len(body)
+        else:
+            await self._stream(exchange, body, start, send)
+        if not isinstance(response, GatewayResponse):
+            response.close()
+
+    async def _stream(self, exchange: Exchange, body: AsyncIterator[bytes], start: dict[str, Any], send: Send) -> None:
+        await send(start)
+        # The head leaves at once, not with the first piece: an event stream may stay silent for long.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        async for chunk in body:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            exchange.bytes_out += len(chunk)
+        # From here on a client that leaves has had its answer.
+        exchange.ended = perf_counter()
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _finish(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
+        """The pairs that leave: the gateway's own field lines are added, each in one place only."""
+        origins = self._cors_of(request)
+        if origins:
+            pairs = cors.add_to(pairs, origins, request.raw_headers)
+        names = {name for name, _ in pairs}
+        if b"x-request-id" in names:
+            pairs = [pair for pair in pairs if pair[0] != b"x-request-id"]
+        extra = [(b"x-request-id", request.exchange.request_id.encode("ascii")), _VIA]
+        if b"server" not in names:
+            extra.append(_SERVER)
+        if self.runtime.draining:
+            extra.append(_CLOSE)
+        return [*pairs, *extra]
+
+    async def _undelivered(self, request: GatewayRequest, error: BaseException, send: Send) -> None:
+        """An answer that broke off after it began, or a cancellation: never an end that looks whole."""
+        exchange = request.exchange
+        failure = exchange.interruption
+        if isinstance(error, asyncio.CancelledError) and failure is None:
+            raise error
+        if failure is None:
+            failure = error if isinstance(error, GatewayError) else _of_view(error)
+        elif exchange.task is not None and isinstance(error, asyncio.CancelledError):
+            exchange.task.uncancel()
+        exchange.fail(failure)
+        if failure.reason in _CLIENT_LEFT:
+            exchange.status = failure.reason.status
+        sever.sever(request.scope["client"], request.scope["server"])
+
+    def _problem(self, request: GatewayRequest, failure: GatewayError) -> GatewayResponse:
+        request.exchange.fail(failure)
+        return problem(failure, request.exchange.request_id, disclose_names=self.settings.disclose == "full")
+
+    # -- cross-origin ---------------------------------------------------------------------------------------------
+
+    def _cors_of(self, request: GatewayRequest) -> Sequence[str]:
+        line: GatewayRoute | None = request.route
+        return self.settings.cors if line is None or line.cors is None else line.cors
+
+    def _may_be_preflight(self, request: GatewayRequest) -> bool:
+        return request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers)
+
+    def _preflight(self, request: GatewayRequest, host: str, path: str) -> GatewayResponse | None:
+        """The answer to a preflight for a route that has origins; None where the question is the upstream's."""
+        asked = cors.field(request.raw_headers, b"access-control-request-method") or ""
+        match = self.routes.find(asked, host, path)
+        if isinstance(match, Miss):
+            return None
+        origins = self.settings.cors if match.route.cors is None else match.route.cors
+        if not origins:
+            return None
+        request.exchange.route = match.route.name
+        return GatewayResponse(204, cors.preflight_pairs(origins, request.raw_headers))
+
+    # -- lifespan -------------------------------------------------------------------------------------------------
+
+    async def lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    await self.runtime.start()
+                    if self.on_started is not None:
+                        self.on_started(self.runtime)
+                except Exception as error:
+                    log.error("start.failed", exc_info=error)
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.runtime.stop()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+_ZERO = [b"0"]
+_NOTHING: dict[str, str] = {}
+_CLIENT_LEFT = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_BODY_BROKEN})
+# Django's own lines have no options of ours: the default of `__MAX_BODY`.
+MAX_DJANGO_BODY_BYTES = 10 * 1024 * 1024
+
+
+def _identify(request: GatewayRequest) -> None:
+    """Give the exchange its ids: the client's where they may be kept, else made; a made request id is the trace id."""
+    fields, exchange = request.fields, request.exchange
+    traceparent = fields.only(b"traceparent")
+    trace_id = trace_id_of(traceparent) if traceparent is not None else None
+    if trace_id is not None:
+        request.traceparent = traceparent
+    exchange.trace_id = trace_id or new_trace_id()
+    said = fields.only(b"x-request-id")
+    if said is not None and is_request_id(said):
+        exchange.request_id = said.decode("ascii")
+    else:
+        exchange.request_id = exchange.trace_id if trace_id is None else new_trace_id()
+
+
+def _of_view(error: BaseException) -> GatewayError:
+    """What a view raised. Django's own exceptions keep their meaning; anything else is a fault, told to the log only."""
+    if isinstance(error, Http404):
+        return GatewayError(Reason.VIEW_NOT_FOUND)
+    if isinstance(error, PermissionDenied):
+        return GatewayError(Reason.REQUEST_DENIED)
+    if isinstance(error, (BadRequest, SuspiciousOperation, RequestAborted)):
+        return GatewayError(Reason.REQUEST_INVALID)
+    return GatewayError(Reason.VIEW_ERROR, cause="".join(traceback.format_exception(error)).rstrip())
+
+
+def _of_django(response: HttpResponseBase) -> tuple[Pairs, bytes | AsyncIterator[bytes]]:
+    """Pairs and body of one of Django's own responses."""
+    pairs = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    pairs.extend(cookie_pairs(response))
+    if response.streaming:
+        return pairs, _pieces(response)
+    return pairs, response.content  # type: ignore[attr-defined]
+
+
+async def _pieces(response: Any) -> AsyncIterator[bytes]:
+    """The pieces of a StreamingHttpResponse, which Django consumes in a thread where the iterator is synchronous."""
+    content: Iterable[bytes] | AsyncIterator[bytes] = response
+    if not response.is_async:
+        content = response.__aiter__()
+    async for piece in content:  # type: ignore[union-attr]
+        yield piece
+
+
+async def _refuse_websocket(send: Send) -> None:
+    """A WebSocket handshake gets an honest 501 instead of a hang-up."""
+    failure = GatewayError(Reason.WEBSOCKET_UNSUPPORTED)
+    response = problem(failure, new_trace_id())
+    await send({"type": "websocket.http.response.start", "status": failure.reason.status, "headers": response.pairs})
+    await send({"type": "websocket.http.response.body", "body": response.body})
+
+
+__all__ = ["GatewayHandler", "RequestFields"]

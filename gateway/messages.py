@@ -1,0 +1,346 @@
+"""Django's request and response, made lossless: what came is what a view sees, what a view gives is what leaves.
+
+Django's own classes join repeated fields, decode the path and spool the body before a view runs. These keep raw
+pairs, the raw path and a body that streams, and build Django's `META`, `GET`, `COOKIES`, `POST` only when asked.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from http.cookies import SimpleCookie
+from io import BytesIO
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+from django.http import HttpRequest, QueryDict
+from django.http.cookie import parse_cookie
+from django.http.request import RawPostDataException
+from django.http.response import HttpResponseBase
+from django.utils.functional import cached_property
+
+from gateway.errors import GatewayError, Reason
+from gateway.exchange import Deadline, Exchange
+from gateway.headers import Pair, Pairs, RequestFields
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class Inbox:
+    """The one reader of ASGI's `receive`: the request's body, and the news that the client left.
+
+    A disconnect before the last piece of the body is an abort, always: Granian reports a broken chunked body that
+    way, and taken for the end it would send a cut request upstream as a whole one.
+    """
+
+    __slots__ = ("_exchange", "_receive", "complete", "idle_timeout_s", "max_bytes", "reading")
+
+    def __init__(self, receive: Receive, exchange: Exchange, *, expects_body: bool) -> None:
+        self._receive = receive
+        self._exchange = exchange
+        self.complete = not expects_body
+        self.reading = False
+        self.max_bytes: int | None = None
+        self.idle_timeout_s = 60.0
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises GatewayError: CLIENT_BODY_BROKEN, _TOO_LARGE or _TIMEOUT."""
+        exchange = self._exchange
+        self.reading = True
+        while not self.complete:
+            with Deadline(self.idle_timeout_s, GatewayError(Reason.CLIENT_BODY_TIMEOUT)):
+                message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise GatewayError(Reason.CLIENT_BODY_BROKEN)
+            body: bytes = message.get("body", b"")
+            self.complete = not message.get("more_body", False)
+            exchange.bytes_in += len(body)
+            if self.max_bytes is not None and exchange.bytes_in > self.max_bytes:
+                raise too_large(self.max_bytes)
+            if body:
+                yield body
+        self.reading = False
+
+    async def gone(self) -> None:
+        """Returns when the client has left. Only for a body that is complete, since it would swallow the rest."""
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+
+def too_large(max_bytes: int) -> GatewayError:
+    return GatewayError(Reason.CLIENT_BODY_TOO_LARGE, f"The request body is larger than {max_bytes} bytes.")
+
+
+class GatewayRequest(HttpRequest):
+    """A Django request that loses nothing.
+
+    `raw_path` (as the client sent it) and `query` (without its question mark) are text of ASCII; `raw_headers` the
+    pairs as they came; `fields` the same, sorted. `stream()` gives the body as it arrives. `raw_values` are the raw
+    segments of the route's parameters (None where Django's own `path()` matched), `raw_rest` what its `**` took.
+    """
+
+    def __init__(self, scope: Scope, exchange: Exchange, inbox: Inbox, fields: RequestFields) -> None:
+        # HttpRequest's own __init__ builds six dictionaries; here they are built when asked for.
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.raw_path: str = exchange.path
+        self.exchange = exchange
+        self.inbox = inbox
+        self.fields = fields
+        self.pools: Mapping[str, Any] = {}
+        self.raw_values: Mapping[str, str] | None = None
+        self.raw_rest = ""
+        self.route: Any = None
+        self.content_length: int | None = None
+        self.traceparent: bytes | None = None
+        self.from_trusted_peer = False
+        self.resolver_match = None
+        self._read_started = False
+        self._post_parse_error = False
+
+    @property
+    def peer(self) -> str:
+        """The address that the connection came from; `exchange.client` is whom it speaks for."""
+        return self.scope["client"][0]  # type: ignore[no-any-return]
+
+    @property
+    def host_field(self) -> str:
+        """The Host field as the client sent it, with its port; empty if HTTP/1.0 sent none."""
+        value = self.fields.first(b"host")
+        return value.decode("latin-1") if value else ""
+
+    @property
+    def raw_headers(self) -> list[Pair]:
+        return self.scope["headers"]  # type: ignore[no-any-return]
+
+    @property
+    def query(self) -> str:
+        return self.scope["query_string"].decode("latin-1")  # type: ignore[no-any-return]
+
+    # -- the body -------------------------------------------------------------------------------------------------
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, once. Raises GatewayError as `Inbox.chunks` does."""
+        if hasattr(self, "_body"):
+            yield self._body
+            return
+        if self._read_started:
+            raise RawPostDataException("the request body was already streamed")
+        self._read_started = True
+        async for chunk in self.inbox.chunks():
+            yield chunk
+
+    async def read_body(self) -> bytes:
+        """The whole body in memory, bounded by the route's `__MAX_BODY`; then `body`, `POST` and `FILES` work."""
+        if not hasattr(self, "_body"):
+            body = b"".join([chunk async for chunk in self.stream()])
+            self._body = body
+            self._stream = BytesIO(body)
+        return self._body
+
+    @property
+    def body(self) -> bytes:
+        if not hasattr(self, "_body"):
+            if not self.inbox.complete or self._read_started:
+                raise RawPostDataException("the request body streams: `await request.read_body()` first")
+            self._body = b""
+            self._stream = BytesIO()
+        return self._body
+
+    # -- Django's view of it, built when asked for ------------------------------------------------------------------
+
+    @cached_property
+    def path(self) -> str:  # type: ignore[override]
+        return unquote(self.raw_path, errors="replace")
+
+    @cached_property
+    def path_info(self) -> str:  # type: ignore[override]
+        return self.path
+
+    @cached_property
+    def META(self) -> dict[str, Any]:  # type: ignore[override]  # noqa: N802 - Django's name
+        client, server = self.scope.get("client") or ("", ""), self.scope.get("server") or ("unknown", "0")
+        meta: dict[str, Any] = {
+            "REQUEST_METHOD": self.method,
+            "QUERY_STRING": self.query,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": self.path,
+            "REMOTE_ADDR": client[0],
+            "REMOTE_HOST": client[0],
+            "REMOTE_PORT": client[1],
+            "SERVER_NAME": server[0],
+            "SERVER_PORT": str(server[1]),
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": True,
+        }
+        meta.update(_meta_fields(self.raw_headers))
+        return meta
+
+    @cached_property
+    def GET(self) -> QueryDict:  # type: ignore[override]  # noqa: N802
+        return QueryDict(self.query)
+
+    @cached_property
+    def COOKIES(self) -> dict[str, str]:  # type: ignore[override]  # noqa: N802
+        cookies = [value.decode("latin-1") for name, value in self.raw_headers if name == b"cookie"]
+        return parse_cookie("; ".join(cookies))
+
+    @property
+    def POST(self) -> QueryDict:  # type: ignore[override]  # noqa: N802
+        if not hasattr(self, "_post"):
+            self._load_post_and_files()  # type: ignore[attr-defined]
+        return self._post  # type: ignore[no-any-return,has-type]
+
+    @POST.setter
+    def POST(self, post: QueryDict) -> None:  # noqa: N802
+        self._post = post
+
+    @property
+    def FILES(self) -> Any:  # type: ignore[override]  # noqa: N802
+        if not hasattr(self, "_files"):
+            self._load_post_and_files()  # type: ignore[attr-defined]
+        return self._files
+
+    @cached_property
+    def content_type(self) -> str | None:  # type: ignore[override]
+        self._set_content_type_params(self.META)  # type: ignore[attr-defined]
+        return self.__dict__["content_type"]  # type: ignore[no-any-return]
+
+    @cached_property
+    def content_params(self) -> dict[str, str] | None:  # type: ignore[override]
+        self._set_content_type_params(self.META)  # type: ignore[attr-defined]
+        return self.__dict__["content_params"]  # type: ignore[no-any-return]
+
+    def _get_scheme(self) -> str:
+        return self.scope.get("scheme") or "http"
+
+
+def _meta_fields(raw: Iterable[Pair]) -> dict[str, str]:
+    """CGI names for field lines; a name with `_` is left out, since it would pass for one with `-`."""
+    found: dict[str, list[str]] = {}
+    for name, value in raw:
+        if b"_" not in name:
+            found.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    plain = ("content-length", "content-type")
+    return {
+        ("" if name in plain else "HTTP_") + name.upper().replace("-", "_"): ("; " if name == "cookie" else ",").join(
+            values
+        )
+        for name, values in found.items()
+    }
+
+
+class RawHeaders(MutableMapping[str, str]):
+    """Django's mapping of an answer's fields over its raw pairs: reading joins what came twice, setting replaces."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = pairs
+
+    def __getitem__(self, name: str) -> str:
+        key = name.lower().encode("latin-1")
+        values = [value.decode("latin-1") for found, value in self._pairs if found == key]
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
+
+    def __setitem__(self, name: str, value: object) -> None:
+        key, text = name.lower().encode("ascii"), str(value)
+        if any(character in text for character in "\r\n\0"):
+            raise ValueError(f"a field value cannot hold a line break or NUL: {text!r}")
+        self._pairs[:] = [pair for pair in self._pairs if pair[0] != key]
+        self._pairs.append((key, text.encode("latin-1")))
+
+    def __delitem__(self, name: str) -> None:
+        key = name.lower().encode("latin-1")
+        self._pairs[:] = [pair for pair in self._pairs if pair[0] != key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self._pairs))
+
+    def __len__(self) -> int:
+        return len({name for name, _ in self._pairs})
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and any(found == name.lower().encode("latin-1") for found, _ in self._pairs)
+
+
+Body = bytes | AsyncIterator[bytes]
+
+
+class GatewayResponse(HttpResponseBase):
+    """A Django response over raw pairs (names in lower case) and bytes, or an async iterator of them."""
+
+    def __init__(self, status: int = 200, pairs: Pairs | None = None, body: Body = b"") -> None:
+        # HttpResponseBase's own __init__ would invent a Content-Type and build a cookie jar.
+        self.status_code = status
+        self.pairs: Pairs = [] if pairs is None else pairs
+        self.body = body
+        self.closed = False
+        self._reason_phrase = None
+        self._charset = None
+        self._handler_class = None
+        self._resource_closers: list[Callable[[], Any]] = []
+
+    @property
+    def streaming(self) -> bool:
+        return not isinstance(self.body, bytes)
+
+    @property
+    def content(self) -> bytes:
+        if isinstance(self.body, bytes):
+            return self.body
+        raise AttributeError("this answer streams; iterate `body`")
+
+    @content.setter
+    def content(self, content: bytes) -> None:
+        self.body = content
+
+    @cached_property
+    def headers(self) -> RawHeaders:  # type: ignore[override]
+        return RawHeaders(self.pairs)
+
+    @cached_property
+    def cookies(self) -> SimpleCookie:  # type: ignore[override]
+        return SimpleCookie()
+
+    def __repr__(self) -> str:
+        size = f"{len(self.body)} bytes" if isinstance(self.body, bytes) else "streaming"
+        return f"<GatewayResponse {self.status_code} {size}>"
+
+
+def cookie_pairs(response: HttpResponseBase) -> Pairs:
+    """The Set-Cookie lines that a view asked for with `set_cookie`."""
+    return [(b"set-cookie", morsel.OutputString().encode("latin-1")) for morsel in response.cookies.values()]
+
+
+_JSON = (b"content-type", b"application/json")
+_PROBLEM = (b"content-type", b"application/problem+json")
+
+
+def json_response(data: Mapping[str, Any], status: int = 200) -> GatewayResponse:
+    """An answer of the gateway's own, never to be stored."""
+    return GatewayResponse(status, [_JSON, (b"cache-control", b"no-store")], orjson.dumps(data))
+
+
+def problem(error: GatewayError, request_id: str, *, disclose_names: bool = True) -> GatewayResponse:
+    """The problem answer (RFC 9457) of a failure, with its Proxy-Status (RFC 9209)."""
+    reason = error.reason
+    body = {
+        "type": f"urn:portway:error:{reason.word}",
+        "title": reason.title,
+        "status": reason.status,
+        "detail": error.detail,
+        "reason": reason.word,
+        "request_id": request_id,
+    }
+    pairs = [_PROBLEM, (b"cache-control", b"no-store")]
+    proxy_status = "portway"
+    if reason.token is not None:
+        proxy_status += f"; error={reason.token}"
+    if disclose_names and error.upstream is not None:
+        proxy_status += f'; next-hop="{error.upstream}"'
+        body["upstream"] = error.upstream
+    pairs.append((b"proxy-status", proxy_status.encode("ascii")))
+    pairs.extend(error.headers)
+    return GatewayResponse(reason.status, pairs, orjson.dumps(body))

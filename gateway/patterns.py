@@ -1,0 +1,397 @@
+"""The route grammar, the table that matches a request against it, and the templates of targets.
+
+    [METHOD,...] [host]/path [-> upstream[:/path]]
+
+Matching is on the raw path, so that nothing is lost or decoded twice; for matching only, percent-encoded unreserved
+characters (RFC 3986, section 2.3) are decoded, each segment once. A pattern's segments are literals, `{name}` (one
+segment, which may be empty, as RFC 3986 has it) and a last `**` (the rest, also nothing).
+
+The most specific route wins: a host over none; then, segment by segment from the left, a literal over `{}` over `**`,
+and the end of the path over `**`; last, a method over none. A route whose method does not match does not compete.
+The table is a tree of segments, so a look-up costs what the path is long, whatever the number of routes.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+from urllib.parse import quote, unquote_to_bytes
+
+RouteT = TypeVar("RouteT")
+
+_METHOD = re.compile(r"[A-Z][A-Z-]*")
+_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+_HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
+_UPSTREAM = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+_LITERAL = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_DOTS = frozenset({".", ".."})
+
+
+class PatternError(ValueError):
+    """A pattern or target that does not parse; the text says what was expected."""
+
+
+class ValueConfined(ValueError):
+    """A template value that may not stand where the template puts it; `name` is the placeholder."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def _unescape(match: re.Match[str]) -> str:
+    octet = int(match[1], 16)
+    return chr(octet) if octet in _UNRESERVED else match[0].upper()
+
+
+def normalized(segment: str) -> str:
+    """A raw segment with its percent-encoded unreserved characters decoded, once: `%41%2f` is `A%2F`."""
+    return _ESCAPE.sub(_unescape, segment) if "%" in segment else segment
+
+
+def has_dot_segment_or_nul(path: str) -> bool:
+    """Whether any segment of a raw path decodes to `.` or `..`, or the path holds `%00` (DESIGN, Paths)."""
+    if "%" in path:
+        if "%00" in path:
+            return True
+        path = _ESCAPE.sub(_unescape, path)
+    if "/." not in path:
+        return False
+    return not _DOTS.isdisjoint(path.split("/"))
+
+
+# -- patterns -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A parsed pattern. `segments` hold literals as matched, None for a `{name}`; `rest` says it ends in `/**`."""
+
+    text: str
+    methods: frozenset[str]
+    host: str
+    segments: tuple[str | None, ...]
+    rest: bool
+    params: tuple[str, ...]
+
+    @property
+    def path(self) -> str:
+        """The path as it was written: `/users/{id}/**`."""
+        return self.text[self.text.index("/") :]
+
+    @property
+    def allowed(self) -> frozenset[str]:
+        """The methods it answers, GET bringing HEAD; empty means every one."""
+        return self.methods | {"HEAD"} if "GET" in self.methods else self.methods
+
+    def regex(self) -> str:
+        """The pattern for Django's own resolver, which matches decoded text without the first slash."""
+        names = iter(self.params)
+        parts = [
+            f"(?P<{next(names)}>[^/]*)"
+            if part is None
+            else re.escape(unquote_to_bytes(part).decode("utf-8", "replace"))
+            for part in self.segments
+        ]
+        if not self.rest:
+            return "^" + "/".join(parts) + r"\Z"
+        return "^" + "/".join(parts) + ("(?:/.*)?" if parts else ".*") + r"\Z"
+
+
+def parse_pattern(text: str) -> Pattern:
+    """`[METHOD,...] [host]/path` -> Pattern; raises PatternError."""
+    words = text.split()
+    if not words or len(words) > 2:
+        raise PatternError("expected [METHOD,...] [host]/path, like 'GET /users/{id}' or '/users/**'")
+    methods = _parse_methods(words[0]) if len(words) == 2 else frozenset()
+    host, slash, path = words[-1].partition("/")
+    if not slash:
+        raise PatternError(f"the path must begin with a slash: '/{host}' perhaps")
+    if host and not _HOST.fullmatch(host):
+        raise PatternError(f"'{host}' is not a host name (no port, no scheme, no wildcard)")
+    segments, rest, params = _parse_path(path)
+    return Pattern(" ".join(words), methods, host.lower(), segments, rest, params)
+
+
+def _parse_methods(text: str) -> frozenset[str]:
+    methods = text.split(",")
+    for method in methods:
+        if not _METHOD.fullmatch(method):
+            raise PatternError(f"'{method or text}' is not a method; methods are upper case with commas: 'GET,HEAD'")
+    return frozenset(methods)
+
+
+def _parse_path(path: str) -> tuple[tuple[str | None, ...], bool, tuple[str, ...]]:
+    segments: list[str | None] = []
+    params: list[str] = []
+    parts = path.split("/")
+    rest = parts[-1] == "**"
+    for part in parts[:-1] if rest else parts:
+        if part.startswith("{") and part.endswith("}"):
+            params.append(_parse_name(part[1:-1], params))
+            segments.append(None)
+        elif _LITERAL.fullmatch(part) and "*" not in part:
+            segments.append(normalized(part))
+        else:
+            raise PatternError(_segment_advice(part))
+    if not _DOTS.isdisjoint(segment for segment in segments if segment):
+        raise PatternError("a '.' or '..' segment never matches: such paths are refused")
+    return tuple(segments), rest, tuple(params)
+
+
+def _parse_name(name: str, taken: Sequence[str]) -> str:
+    if not _NAME.fullmatch(name):
+        raise PatternError(f"'{{{name}}}' is not a parameter; names are lower case like {{id}} or {{user_id}}")
+    if name in taken:
+        raise PatternError(f"'{{{name}}}' stands twice")
+    return name
+
+
+def _segment_advice(part: str) -> str:
+    if "**" in part:
+        return f"'**' stands alone and last, as in '/users/**'; not in '{part}'"
+    if "{" in part or "}" in part:
+        return f"a parameter is a whole segment, as in '/users/{{id}}'; not in '{part}'"
+    if "*" in part:
+        return f"'*' is not a wildcard in '{part}'; write '{{name}}' for one segment, '**' for the rest"
+    return f"'{part}' holds characters that must be percent-encoded in a path"
+
+
+# -- targets ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A target's path and query: literals and placeholders in turn, and whether the raw rest follows the path.
+
+    `pieces` are (literal, name or None, whether it stands in the query). `{name}` in a path keeps the raw segment;
+    in a query it is decoded and encoded again for its place.
+    """
+
+    text: str
+    pieces: tuple[tuple[str, str | None, bool], ...]
+    rest: bool
+    query: str
+    names: tuple[str, ...]
+
+    def path(self, values: Mapping[str, str], rest: str) -> str:
+        """The raw target path; `values` are raw segments, `rest` the raw rest with its slash. Raises ValueConfined."""
+        out = "".join(literal + _in_path(name, values) for literal, name, in_query in self.pieces if not in_query)
+        if self.rest:
+            out += rest
+        return out or "/"
+
+    def fixed_query(self, values: Mapping[str, str]) -> str:
+        """The target's own query, without its question mark. Raises ValueConfined."""
+        return "".join(literal + _in_query(name, values) for literal, name, in_query in self.pieces if in_query)
+
+
+def _in_path(name: str | None, values: Mapping[str, str]) -> str:
+    if name is None:
+        return ""
+    value = values[name]
+    if not value or normalized(value) in _DOTS:
+        raise ValueConfined(name)
+    return value
+
+
+def _in_query(name: str | None, values: Mapping[str, str]) -> str:
+    if name is None:
+        return ""
+    _in_path(name, values)
+    return quote(unquote_to_bytes(values[name]), safe="")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a route leads: an upstream's name, and a template unless the request's own path goes up."""
+
+    text: str
+    upstream: str
+    template: Template | None = None
+
+
+def parse_target(text: str) -> Target:
+    """`upstream` or `upstream:/path/{name}?query` or `upstream:/prefix/**` -> Target; raises PatternError."""
+    upstream, colon, path = text.strip().partition(":")
+    if not _UPSTREAM.fullmatch(upstream):
+        raise PatternError(f"'{upstream}' is not an upstream's name; names are lower case: 'users' or 'users:/path'")
+    if not colon:
+        return Target(text.strip(), upstream)
+    if not path.startswith("/"):
+        raise PatternError(f"the path after '{upstream}:' must begin with a slash")
+    return Target(text.strip(), upstream, _parse_template(path))
+
+
+def _parse_template(text: str) -> Template:
+    path, _, query = text.partition("?")
+    if any(character.isspace() or character == "#" or ord(character) > 126 for character in text):
+        raise PatternError("a target holds no white space, no '#', and only ASCII")
+    rest = path == "/**" or path.endswith("/**")
+    if rest:
+        path = path.removesuffix("/**")
+    if "*" in path:
+        raise PatternError("'**' stands alone and last in a target's path, as in 'users:/**'")
+    if not _DOTS.isdisjoint(path.split("/")):
+        raise PatternError("a target holds no '.' or '..' segment")
+    pieces = [*_pieces(path, in_query=False), *_pieces(query, in_query=True)]
+    return Template(text, tuple(pieces), rest, query, tuple(name for _, name, _ in pieces if name))
+
+
+def _pieces(text: str, *, in_query: bool) -> Iterator[tuple[str, str | None, bool]]:
+    end = 0
+    for match in _PLACEHOLDER.finditer(text):
+        if not _NAME.fullmatch(match[1]):
+            raise PatternError(f"'{match[0]}' is not a parameter; names are lower case like {{id}}")
+        yield _literal(text[end : match.start()]), match[1], in_query
+        end = match.end()
+    yield _literal(text[end:]), None, in_query
+
+
+def _literal(text: str) -> str:
+    if "{" in text or "}" in text:
+        raise PatternError(f"a brace without its partner in '{text}'")
+    return text
+
+
+def parse_line(text: str) -> tuple[Pattern, Target | None]:
+    """A whole route line; the target's names must be the pattern's. Raises PatternError."""
+    left, arrow, right = text.partition("->")
+    pattern = parse_pattern(left)
+    if not arrow:
+        return pattern, None
+    target = parse_target(right)
+    check_names(pattern, target)
+    return pattern, target
+
+
+def check_names(pattern: Pattern, target: Target) -> None:
+    """Raises PatternError when the target asks for what the pattern does not give."""
+    if target.template is None:
+        return
+    for name in target.template.names:
+        if name not in pattern.params:
+            known = ", ".join(f"{{{name}}}" for name in pattern.params) or "none"
+            raise PatternError(f"'{{{name}}}' is not in the pattern (its parameters: {known})")
+    if target.template.rest and not pattern.rest:
+        raise PatternError("the target ends in '**', but the pattern does not")
+
+
+# -- the table ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Node(Generic[RouteT]):
+    literals: dict[str, "_Node[RouteT]"] = field(default_factory=dict)
+    param: "_Node[RouteT] | None" = None
+    ends: dict[str, RouteT] = field(default_factory=dict)  # method, or "" for any -> route
+    rests: dict[str, RouteT] = field(default_factory=dict)
+
+    def child(self, segment: str | None) -> "_Node[RouteT]":
+        if segment is None:
+            self.param = self.param or _Node()
+            return self.param
+        return self.literals.setdefault(segment, _Node())
+
+
+@dataclass(frozen=True, slots=True)
+class Match(Generic[RouteT]):
+    """The winning route; `values` are the raw segments of its parameters in order, `rest` the raw rest with slash."""
+
+    route: RouteT
+    values: tuple[str, ...]
+    rest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """No route competes; `allowed` are the methods of those that match the path (empty: 404, else 405)."""
+
+    allowed: frozenset[str]
+
+
+class Table(Generic[RouteT]):
+    """All routes as trees of segments, one per host and one for no host."""
+
+    def __init__(self, routes: Iterable[tuple[Pattern, RouteT]]) -> None:
+        self._hosts: dict[str, _Node[RouteT]] = {}
+        for pattern, route in routes:
+            node = self._hosts.setdefault(pattern.host, _Node())
+            for segment in pattern.segments:
+                node = node.child(segment)
+            place = node.rests if pattern.rest else node.ends
+            for method in pattern.allowed or {""}:
+                # A GET route brings HEAD, but a route that names HEAD itself keeps it, whatever the order.
+                if method == "HEAD" and "HEAD" not in pattern.methods:
+                    place.setdefault(method, route)
+                else:
+                    place[method] = route
+
+    def find(self, method: str, host: str, path: str) -> Match[RouteT] | Miss:
+        """The most specific competing route for a raw path; `host` in lower case without its port."""
+        raw = path[1:].split("/")
+        keys = [normalized(segment) for segment in raw] if "%" in path else raw
+        allowed: set[str] = set()
+        for name in (host, "") if host else ("",):
+            root = self._hosts.get(name)
+            if root is not None:
+                match = _walk(root, method, keys, raw, 0, (), allowed)
+                if match is not None:
+                    return match
+        return Miss(frozenset(allowed))
+
+
+def _walk(
+    node: _Node[RouteT],
+    method: str,
+    keys: list[str],
+    raw: list[str],
+    depth: int,
+    values: tuple[str, ...],
+    allowed: set[str],
+) -> Match[RouteT] | None:
+    if depth == len(keys):
+        route = _choose(node.ends, method, allowed)
+        if route is not None:
+            return Match(route, values, "")
+    else:
+        child = node.literals.get(keys[depth])
+        if child is not None:
+            match = _walk(child, method, keys, raw, depth + 1, values, allowed)
+            if match is not None:
+                return match
+        if node.param is not None:
+            match = _walk(node.param, method, keys, raw, depth + 1, (*values, raw[depth]), allowed)
+            if match is not None:
+                return match
+    route = _choose(node.rests, method, allowed)
+    if route is None:
+        return None
+    tail = raw[depth:]
+    return Match(route, values, "/" + "/".join(tail) if tail else "")
+
+
+def _choose(routes: Mapping[str, RouteT], method: str, allowed: set[str]) -> RouteT | None:
+    if not routes:
+        return None
+    route = routes.get(method)
+    if route is None:
+        route = routes.get("")
+        if route is None:
+            allowed.update(routes)
+    return route
+
+
+def clash(patterns: Sequence[Pattern]) -> list[tuple[int, int]]:
+    """Pairs of indices of equal routes: same host, same path but for parameter names, a method in common."""
+    seen: dict[tuple[str, tuple[str | None, ...], bool, str], int] = {}
+    pairs: list[tuple[int, int]] = []
+    for index, pattern in enumerate(patterns):
+        for method in sorted(pattern.methods) or [""]:
+            first = seen.setdefault((pattern.host, pattern.segments, pattern.rest, method), index)
+            if first != index and (first, index) not in pairs:
+                pairs.append((first, index))
+    return pairs

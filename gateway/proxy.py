@@ -1,0 +1,292 @@
+"""The view that forwards a request: what goes up, the attempts, what comes down.
+
+`proxy("users")` is an async view like any other; what the environment says compiles to the very same one.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from asgiref.sync import markcoroutinefunction
+
+from gateway import redirects
+from gateway.client import Answer, Call, StaleConnection
+from gateway.config import Base, Overrides, ProxyOptions, Upstream, effective, overrides
+from gateway.errors import GatewayError, Reason
+from gateway.exchange import Deadline, Exchange
+from gateway.headers import Pairs, forwarding_fields, set_fields, strip_hop_by_hop
+from gateway.messages import GatewayRequest, GatewayResponse, too_large
+from gateway.patterns import Target, Template, ValueConfined, parse_target
+from gateway.pool import Endpoint, Pool
+from gateway.tracing import new_traceparent
+
+# RFC 9110, section 9.2.2: may be sent again when it is not known whether the first one was acted on.
+IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+_LOCATIONS = frozenset({b"location", b"content-location"})
+
+Fields = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a view needs of the configuration, worked out once: its options, and the names that they replace."""
+
+    upstream: Upstream
+    options: ProxyOptions
+    replaced: frozenset[bytes]
+    set_up: tuple[tuple[str, str], ...]
+    set_down: tuple[tuple[bytes, bytes | None], ...]
+    origins: frozenset[tuple[str, str, int]]
+
+
+def plan_for(upstream: Upstream, own: Overrides) -> Plan:
+    """The plan of a view with these options of its own for this upstream."""
+    options = effective(upstream.overrides, own)
+    return Plan(
+        upstream,
+        options,
+        frozenset(name.encode("ascii") for name, _ in options.headers),
+        tuple((name, value) for name, value in options.headers if value is not None),
+        tuple(
+            (name.encode("ascii"), None if value is None else value.encode())
+            for name, value in options.response_headers
+        ),
+        frozenset((base.scheme, base.host, base.port) for base in upstream.bases),
+    )
+
+
+class Proxy:
+    """An async Django view that sends the request to an upstream and its answer back."""
+
+    def __init__(self, target: Target, own: Overrides) -> None:
+        self.target = target
+        self.own = own
+        self.__name__ = target.upstream
+        self._plan: Plan | None = None
+        markcoroutinefunction(self)
+
+    async def __call__(self, request: GatewayRequest, **params: str) -> GatewayResponse:
+        pool: Pool = request.pools[self.target.upstream]
+        plan = self._plan
+        if plan is None or plan.upstream is not pool.upstream:
+            plan = self._plan = plan_for(pool.upstream, self.own)
+        options, exchange = plan.options, request.exchange
+        exchange.upstream = pool.name
+        path, query = self._target(request, params)
+        upload = _open_upload(request, options)
+        if options.total_timeout_s is not None:
+            _limit_total(exchange, options.total_timeout_s, pool.name)
+        late = GatewayError(Reason.RESPONSE_TIMEOUT, upstream=pool.name)
+        try:
+            with Deadline(options.timeout_s, late, upload.moved_at if upload else None):
+                fields = upward_fields(request, plan, self.stripped_prefix(request))
+                answer = await _attempts(request, pool, plan, path + query, fields, upload)
+        except GatewayError as error:
+            if error is late and upload is not None and not request.inbox.complete:
+                raise GatewayError(Reason.REQUEST_WRITE_TIMEOUT, upstream=pool.name) from error
+            raise
+        return self._response(request, plan, answer)
+
+    def _target(self, request: GatewayRequest, params: Mapping[str, str]) -> tuple[str, str]:
+        """The raw path below the upstream's base, and the query with its question mark (or nothing)."""
+        template = self.target.template
+        query = request.query
+        if template is None:
+            return request.raw_path, "?" + query if query else ""
+        values = request.raw_values
+        if values is None:  # one of Django's own path() lines
+            values = {name: quote(str(value), safe="") for name, value in params.items()}
+        try:
+            path = template.path(values, request.raw_rest)
+            own_query = template.fixed_query(values)
+        except ValueConfined as error:
+            raise GatewayError(
+                Reason.TEMPLATE_VALUE, f"The value of {{{error.name}}} in the path is empty, '.' or '..'."
+            ) from error
+        joined = "&".join(part for part in (own_query, query) if part)
+        return path, "?" + joined if joined else ""
+
+    def _response(self, request: GatewayRequest, plan: Plan, answer: Answer) -> GatewayResponse:
+        pairs = strip_hop_by_hop(answer.pairs)
+        if plan.options.rewrite_redirects and any(name in _LOCATIONS for name, _ in pairs):
+            pairs = _redirected(pairs, request, plan, self._path_map(request, plan))
+        if plan.set_down:
+            pairs = set_fields(pairs, plan.set_down)
+        body = answer.whole()
+        return GatewayResponse(answer.status, pairs, answer.chunks() if body is None else body)
+
+    def _path_map(self, request: GatewayRequest, plan: Plan) -> redirects.PathMap | None:
+        """How this request's path moved, where a fixed prefix was put for another one."""
+        base = _base_of(plan, request.exchange)
+        template = self.target.template
+        if template is None:
+            return redirects.PathMap(base.prefix, "")
+        if not template.rest:
+            return None
+        prefix = template.path(request.raw_values or {}, "").rstrip("/")
+        return redirects.PathMap(base.prefix + prefix, _matched_prefix(request))
+
+    def stripped_prefix(self, request: GatewayRequest) -> str:
+        """What X-Forwarded-Prefix says: the start of the client's path that the upstream does not see."""
+        template = self.target.template
+        if template is None or not template.rest:
+            return ""
+        prefix = template.path(request.raw_values or {}, "").rstrip("/")
+        matched = _matched_prefix(request)
+        return matched.removesuffix(prefix) if matched.endswith(prefix) else ""
+
+
+def proxy(target: str, **options: str) -> Proxy:
+    """A view that forwards to an upstream: `proxy("orders")`, `proxy("orders:/v2/**", timeout="5s")`.
+
+    Options are those of `GATEWAY_ROUTE_*`, in lower case. Raises ValueError for a target or option that is not.
+    """
+    return Proxy(parse_target(target), overrides(options))
+
+
+def _matched_prefix(request: GatewayRequest) -> str:
+    path, rest = request.raw_path, request.raw_rest
+    return path[: len(path) - len(rest)] if rest else path.rstrip("/")
+
+
+def _base_of(plan: Plan, exchange: Exchange) -> Base:
+    bases = plan.upstream.bases
+    return next((base for base in bases if base.authority == exchange.endpoint), bases[0])
+
+
+# -- up -----------------------------------------------------------------------------------------------------------
+
+
+class Upload:
+    """The request's body on its way up; knows whom it waits for, so that a timeout names the right side."""
+
+    __slots__ = ("_loop", "_moved_at", "_request", "_waits_for_client")
+
+    def __init__(self, request: GatewayRequest) -> None:
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._moved_at = self._loop.time()
+        self._waits_for_client = False
+
+    def moved_at(self) -> float:
+        """The moment from which the upstream's time counts: it does not while the client is the slow one."""
+        return self._loop.time() if self._waits_for_client else self._moved_at
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body; a failure breaks the whole exchange off, so that a cut request never looks whole upstream."""
+        stream = self._request.stream()
+        self._waits_for_client = True
+        try:
+            async for chunk in stream:
+                self._waits_for_client = False
+                self._moved_at = self._loop.time()
+                yield chunk
+                self._waits_for_client = True
+        except GatewayError as error:
+            self._request.exchange.interrupt(error)
+            raise
+        self._waits_for_client = False
+        self._moved_at = self._loop.time()
+
+
+def _open_upload(request: GatewayRequest, options: ProxyOptions) -> Upload | None:
+    inbox = request.inbox
+    if inbox.complete and not hasattr(request, "_body"):
+        return None
+    inbox.max_bytes = options.max_body_bytes
+    inbox.idle_timeout_s = options.idle_timeout_s
+    length = request.content_length
+    if options.max_body_bytes is not None and length is not None and length > options.max_body_bytes:
+        raise too_large(options.max_body_bytes)
+    return Upload(request)
+
+
+def _limit_total(exchange: Exchange, seconds: float, upstream: str) -> None:
+    error = GatewayError(Reason.TOTAL_TIMEOUT, upstream=upstream)
+    exchange.timer = asyncio.get_running_loop().call_later(seconds, exchange.interrupt, error)
+
+
+async def _attempts(
+    request: GatewayRequest, pool: Pool, plan: Plan, target: str, fields: Fields, upload: Upload | None
+) -> Answer:
+    """The attempt loop: again, on a dead kept-alive connection, for what may be sent twice."""
+    exchange = request.exchange
+    may_repeat = upload is None and request.method in IDEMPOTENT
+    exchange.attempts = 0
+    while True:
+        endpoint = pool.pick()
+        exchange.attempts += 1
+        exchange.endpoint = endpoint.base.authority
+        started = time.perf_counter()
+        try:
+            return await pool.client.send(_call(request, plan, endpoint, target, fields, upload))
+        except StaleConnection:
+            # Each of these used up one connection that was kept, so this ends.
+            if not may_repeat:
+                raise
+        finally:
+            exchange.upstream_ms = (time.perf_counter() - started) * 1000
+
+
+def _call(
+    request: GatewayRequest, plan: Plan, endpoint: Endpoint, target: str, fields: Fields, upload: Upload | None
+) -> Call:
+    options, base = plan.options, endpoint.base
+    host = request.host_field if options.preserve_host and request.host_field else base.authority
+    return Call(
+        upstream=plan.upstream.name,
+        base=base,
+        method=request.method,
+        target=base.prefix + target,
+        fields=[("Host", host), *fields],
+        body=upload.chunks() if upload is not None else None,
+        connect_timeout_s=options.connect_timeout_s,
+        idle_timeout_s=options.idle_timeout_s,
+    )
+
+
+def upward_fields(request: GatewayRequest, plan: Plan, prefix: str) -> Fields:
+    """The field lines for the upstream but Host: the client's in their order, then ours. Raises HEADER_INVALID."""
+    incoming, exchange = request.fields, request.exchange
+    try:
+        fields = [(name.decode(), value.decode()) for name, value in incoming.end_to_end()]
+        if request.traceparent is None:
+            fields.append(("traceparent", new_traceparent(exchange.trace_id)))
+        else:
+            fields.append(("traceparent", request.traceparent.decode()))
+            fields.extend(("tracestate", value.decode()) for value in incoming.own.get(b"tracestate", ()))
+        fields.extend(("Via", value.decode()) for value in incoming.own.get(b"via", ()))
+    except UnicodeDecodeError as error:
+        raise GatewayError(Reason.HEADER_INVALID, "A field value is not valid UTF-8.") from error
+    if request.content_length is not None:
+        fields.append(("Content-Length", str(request.content_length)))
+    fields.append(("X-Request-ID", exchange.request_id))
+    fields.append(("Via", "1.1 portway" if request.scope["http_version"] == "1.1" else "1.0 portway"))
+    trusted = incoming.x_forwarded if request.from_trusted_peer else None
+    fields.extend(forwarding_fields(request.peer, request.scope["scheme"], request.host_field, prefix, trusted))
+    if plan.replaced:
+        fields = [field for field in fields if field[0].lower().encode() not in plan.replaced]
+        fields.extend(plan.set_up)
+    return fields
+
+
+# -- down ---------------------------------------------------------------------------------------------------------
+
+
+def _redirected(pairs: Pairs, request: GatewayRequest, plan: Plan, paths: redirects.PathMap | None) -> Pairs:
+    """The pairs with Location and Content-Location said as the client must see them."""
+    if paths is None:
+        return pairs
+    own = plan.origins
+    if plan.options.preserve_host:
+        seen_as = redirects.origin_of(f"{request.scope['scheme']}://{request.host_field}")
+        own = own | {seen_as} if seen_as else own
+    return [
+        (
+            name,
+            redirects.rewritten(value.decode("latin-1"), own, paths).encode("latin-1") if name in _LOCATIONS else value,
+        )
+        for name, value in pairs
+    ]

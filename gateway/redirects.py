@@ -1,0 +1,55 @@
+"""Location fields that point at the upstream's own base, said again as the client must see them."""
+
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True, slots=True)
+class PathMap:
+    """How a route moves paths: what stood under `gateway` went up under `upstream`; both raw, no trailing slash."""
+
+    upstream: str
+    gateway: str
+
+    def back(self, path: str) -> str | None:
+        """An upstream's raw path (with query and fragment) as the client's; None where no client path leads there."""
+        if not path.startswith(self.upstream):
+            return None
+        tail = path[len(self.upstream) :]
+        if tail and tail[0] not in "/?#":
+            return None
+        moved = self.gateway + tail
+        if not moved.startswith("/"):
+            moved = "/" + moved
+        # `//host` would be another host's address (RFC 3986, section 4.2).
+        return None if moved.startswith("//") else moved
+
+
+def origin_of(url: str) -> tuple[str, str, int] | None:
+    """(scheme, host, port) of an absolute http(s) URL, else None."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return None
+    if parts.scheme not in _PORTS or not parts.hostname:
+        return None
+    return parts.scheme, parts.hostname, port or _PORTS[parts.scheme]
+
+
+def rewritten(location: str, own: frozenset[tuple[str, str, int]], paths: PathMap) -> str:
+    """The Location to send on; unchanged when it points elsewhere, or where no path of the gateway leads.
+
+    `own` are the origins that mean the upstream itself (its base URLs, and the client's own Host if that goes up).
+    """
+    if location.startswith("/") and not location.startswith("//"):
+        return paths.back(location) or location
+    origin = origin_of(location)
+    if origin is None or origin not in own:
+        return location
+    after_scheme = location.index("//") + 2
+    cuts = [cut for mark in "/?#" if (cut := location.find(mark, after_scheme)) >= 0]
+    path = location[min(cuts) :] if cuts else ""
+    return paths.back(path if path.startswith("/") else "/" + path) or location

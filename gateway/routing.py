@@ -1,0 +1,222 @@
+"""Patterns and views become Django's urlpatterns, and urlpatterns become the table that the handler asks.
+
+`route()` lines and those of the environment are one table, matched by `patterns`; each of them is also a Django URL
+pattern, so that `reverse`, `resolve` and the system checks know it. Django's own `path()` and `include()` lines are
+tried in order after the table.
+"""
+
+import importlib
+import inspect
+import sys
+import traceback
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from types import ModuleType
+from typing import Any
+from urllib.parse import unquote
+
+from asgiref.sync import iscoroutinefunction, sync_to_async
+from django.conf import settings
+from django.db import close_old_connections
+from django.http.response import HttpResponseBase
+from django.urls import Resolver404, URLPattern, URLResolver
+from django.urls.resolvers import RegexPattern
+
+from gateway.config import Config, Route
+from gateway.errors import GatewayError, Reason
+from gateway.messages import GatewayRequest
+from gateway.patterns import Match, Miss, Pattern, PatternError, Table, clash, parse_pattern
+from gateway.proxy import Proxy, proxy
+
+__all__ = ["RouteError", "Routes", "from_environment", "proxy", "route"]
+
+View = Callable[..., Awaitable[HttpResponseBase]]
+
+
+class RouteError(Exception):
+    """A routes module that cannot be served; the text says where and why."""
+
+
+class GatewayRoute(URLPattern):
+    """One line of the table: a pattern, its view, and where it was written."""
+
+    def __init__(self, rule: Pattern, view: View, name: str, origin: str, given: Route | None = None) -> None:
+        super().__init__(RegexPattern(rule.regex()), view, name=name)
+        self.rule = rule
+        self.view = view
+        self.origin = origin
+        self.raw_path = given.raw_path if given is not None else False
+        self.cors = given.cors if given is not None else None
+
+    def __repr__(self) -> str:
+        return f"<GatewayRoute {self.rule.text} ({self.origin})>"
+
+
+def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> GatewayRoute:
+    """A line of urlpatterns in the grammar of the environment: `route("GET /home/{id}", home)`.
+
+    The view is Django's: async, with the path parameters by keyword; a synchronous one runs in a thread. The name
+    defaults to the view's and stands in the log. Raises PatternError for a pattern that does not parse.
+    """
+    caller = sys._getframe(1)
+    origin = f"{caller.f_code.co_filename.rpartition('/')[2]}:{caller.f_lineno}"
+    try:
+        rule = parse_pattern(pattern)
+    except PatternError as error:
+        raise PatternError(f"{origin}: route({pattern!r}): {error}") from None
+    return GatewayRoute(rule, as_async(view), name or getattr(view, "__name__", type(view).__name__), origin)
+
+
+def from_environment() -> list[GatewayRoute]:
+    """The routes of `GATEWAY_ROUTE_*`, for `urlpatterns = [*from_environment(), ...]`."""
+    config: Config = settings.GATEWAY
+    return [_from_config(line) for line in config.routes]
+
+
+def _from_config(line: Route) -> GatewayRoute:
+    if line.target is None:
+        raise RouteError(f"{line.variable}: no target")
+    return GatewayRoute(line.pattern, Proxy(line.target, line.overrides), line.name, line.variable, line)
+
+
+def as_async(view: Callable[..., Any]) -> View:
+    """The view itself, or a synchronous one moved off the loop: it must not stop every other request."""
+    if iscoroutinefunction(view) or iscoroutinefunction(getattr(view, "__call__", None)):  # noqa: B004 - the method
+        return view
+
+    def with_fresh_connections(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
+        # Django closes stale database connections around a request, in the thread that uses them.
+        close_old_connections()
+        try:
+            return view(request, *args, **params)  # type: ignore[no-any-return]
+        finally:
+            close_old_connections()
+
+    in_thread = sync_to_async(with_fresh_connections, thread_sensitive=False)
+
+    async def call(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
+        await request.read_body()
+        return await in_thread(request, *args, **params)
+
+    call.__name__ = getattr(view, "__name__", type(view).__name__)
+    return call
+
+
+class Routes:
+    """Everything that can answer: the table of `route()` lines, and Django's own lines after it."""
+
+    def __init__(self, urlpatterns: Sequence[URLPattern | URLResolver], config: Config) -> None:
+        self.lines = [line for line in urlpatterns if isinstance(line, GatewayRoute)]
+        self.others = [line for line in urlpatterns if not isinstance(line, GatewayRoute)]
+        _check(self.lines, self.others, config)
+        self._table = Table((line.rule, line) for line in self.lines)
+        self._django = URLResolver(RegexPattern(r"^/"), self.others) if self.others else None
+        self._views: dict[Callable[..., Any], View] = {}
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.lines and not self.others
+
+    def find(self, method: str, host: str, path: str) -> Match[GatewayRoute] | Miss:
+        """The winning line of the table for a raw path."""
+        return self._table.find(method, host, path)
+
+    def find_django(self, request: GatewayRequest) -> tuple[View, tuple[Any, ...], dict[str, Any], str] | None:
+        """What Django's own lines say of the decoded path: view, arguments, name; None for nothing."""
+        if self._django is None:
+            return None
+        try:
+            match = self._django.resolve(request.path)
+        except Resolver404:
+            return None
+        request.resolver_match = match
+        view = self._views.get(match.func)
+        if view is None:
+            view = self._views[match.func] = as_async(match.func)
+        return view, match.args, match.kwargs, match.view_name or match._func_path
+
+
+def raw_values(match: Match[GatewayRoute]) -> dict[str, str]:
+    return dict(zip(match.route.rule.params, match.values, strict=True))
+
+
+def decoded(values: dict[str, str]) -> dict[str, str]:
+    """Path parameters as a view gets them: percent-decoded UTF-8. Raises PATH_INVALID for what is not."""
+    try:
+        return {name: unquote(value, errors="strict") if "%" in value else value for name, value in values.items()}
+    except UnicodeDecodeError as error:
+        raise GatewayError(Reason.PATH_INVALID, "A path parameter is not valid UTF-8.") from error
+
+
+# -- the routes module --------------------------------------------------------------------------------------------
+
+
+def load_routes(config: Config) -> Routes:
+    """Import the module named by GATEWAY_URLCONF and compile it. Raises RouteError, with the place, for any fault."""
+    name = config.settings.urlconf
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name == name:
+            raise RouteError(f"GATEWAY_URLCONF={name}: there is no module of that name") from error
+        raise RouteError(_place(error, name)) from error
+    except Exception as error:
+        raise RouteError(_place(error, name)) from error
+    return Routes(_urlpatterns(module), config)
+
+
+def _urlpatterns(module: ModuleType) -> Sequence[URLPattern | URLResolver]:
+    patterns = getattr(module, "urlpatterns", None)
+    if not isinstance(patterns, Iterable):
+        raise RouteError(f"{module.__name__}.py defines no urlpatterns")
+    return list(patterns)
+
+
+def _place(error: BaseException, name: str) -> str:
+    """Where a module failed to load, in one line: the innermost frame of the user's own file if there is one."""
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename.rpartition("/")[2] == f"{name.rpartition('.')[2]}.py"]
+    at = (own or frames)[-1]
+    text = f"{type(error).__name__}: {error}" if not isinstance(error, (PatternError, RouteError)) else str(error)
+    return f"{at.filename.rpartition('/')[2]}:{at.lineno}: {text}"
+
+
+def _check(lines: Sequence[GatewayRoute], others: Sequence[URLPattern | URLResolver], config: Config) -> None:
+    """Raises RouteError for lines that cannot all be served."""
+    problems = [
+        f"{lines[first].rule.text!r} stands twice: {lines[first].origin} and {lines[second].origin}"
+        for first, second in clash([line.rule for line in lines])
+    ]
+    problems.extend(
+        f"{line.origin}: {line.rule.text!r} lies under /-/, which belongs to the gateway"
+        for line in lines
+        if line.rule.segments[:1] == ("-",)
+    )
+    problems.extend(
+        f"{line.origin}: no upstream is called {line.view.target.upstream!r} (GATEWAY_UPSTREAM_*)"
+        for line in lines
+        if isinstance(line.view, Proxy) and line.view.target.upstream not in config.upstreams
+    )
+    if config.routes and not any(line.origin == config.routes[0].variable for line in lines):
+        problems.append(
+            f"{config.settings.urlconf}.py leaves out *from_environment(), so GATEWAY_ROUTE_* would be without effect"
+        )
+    problems.extend(
+        f"{other}: route() lines do not work inside include(); write them into urlpatterns"
+        for other in others
+        if isinstance(other, URLResolver) and any(isinstance(line, GatewayRoute) for line in _flat(other))
+    )
+    if problems:
+        raise RouteError("\n".join(problems))
+
+
+def _flat(resolver: URLResolver) -> Iterable[Any]:
+    for line in resolver.url_patterns:
+        yield line
+        if isinstance(line, URLResolver):
+            yield from _flat(line)
+
+
+def describe(line: GatewayRoute) -> str:
+    """Where a line leads, as `gateway routes` and the start-up summary say it."""
+    view = line.view
+    return view.target.text if isinstance(view, Proxy) else f"{inspect.unwrap(view).__name__}()"

@@ -1,0 +1,223 @@
+"""`gateway serve`: Granian with our flags, its workers, and a stop that loses nothing.
+
+The parent process holds no traffic. On the first SIGTERM or SIGINT it marks every worker as draining, keeps accepting
+for GATEWAY_DRAIN_DELAY, then lets Granian close the listeners and wait. Each worker cuts what is left after
+GATEWAY_DRAIN. A second signal cuts at once. Parent and workers talk by closing pipes, which also tells the workers
+when the parent was killed: then they drain and go, so that no orphan holds the port.
+"""
+
+import asyncio
+import gc
+import multiprocessing
+import os
+import resource
+import signal
+import socket
+import struct
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from granian.constants import HTTPModes, Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server import Server as Granian
+
+from gateway import __version__, telemetry
+from gateway.config import Config, Settings
+from gateway.runtime import Runtime
+from gateway.startup import aligned, rows
+from gateway.routing import Routes
+from gateway.telemetry import log
+
+# How long a worker that has cut its requests may take to leave by itself.
+_LEAVE_S = 0.7
+_HEADER_READ_TIMEOUT_MS = 30_000
+_COUNT = struct.Struct("<i")
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class AddressInUse(Exception):
+    """Somebody listens there already; the text is the one line to show."""
+
+
+class Control:
+    """The line between parent and workers. Made in the parent before it forks; `attach` in a worker's loop."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._parent = os.getpid()
+        self._drain = os.pipe()
+        self._cut = os.pipe()
+        self._counts = os.pipe()
+        os.set_blocking(self._counts[0], False)
+        self._signals = 0
+
+    # -- in the parent --------------------------------------------------------------------------------------------
+
+    def watch_signals(self, stop: Callable[[], None]) -> None:
+        """Take SIGTERM and SIGINT over from Granian; `stop` makes it close its listeners and end its workers."""
+
+        def on_signal(number: int, frame: object) -> None:
+            if os.getpid() != self._parent:  # a worker that was forked and is not serving yet
+                os._exit(0)
+            self._signals += 1
+            if self._signals == 1:
+                log.info("drain.started", signal=signal.Signals(number).name)
+                os.close(self._drain[1])
+                if self._settings.drain_delay_s > 0:
+                    timer = threading.Timer(self._settings.drain_delay_s, stop)
+                    timer.daemon = True
+                    timer.start()
+                    return
+            elif self._signals == 2:
+                os.close(self._cut[1])
+            stop()
+
+        for number in _SIGNALS:
+            signal.signal(number, on_signal)
+
+    def cut_count(self) -> int:
+        """How many requests the workers had to cut, once they have ended."""
+        total = 0
+        while True:
+            try:
+                data = os.read(self._counts[0], _COUNT.size)
+            except BlockingIOError:
+                return total
+            if len(data) < _COUNT.size:
+                return total
+            total += _COUNT.unpack(data)[0]
+
+    # -- in a worker ----------------------------------------------------------------------------------------------
+
+    def attach(self, runtime: Runtime) -> None:
+        """Hear of draining and of the end. Called in the worker's loop once it serves."""
+        loop = asyncio.get_running_loop()
+        # Ctrl-C reaches the whole process group: what follows from it is the parent's to decide.
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for _, write_end in (self._drain, self._cut):
+            os.close(write_end)
+
+        def cut() -> None:
+            loop.remove_reader(self._cut[0])
+            runtime.cut(lambda count: os.write(self._counts[1], _COUNT.pack(count)))
+            loop.call_later(_LEAVE_S, os._exit, 0)
+
+        def drain() -> None:
+            loop.remove_reader(self._drain[0])
+            runtime.drain()
+            loop.call_later(self._settings.drain_delay_s + self._settings.drain_s, cut)
+            if os.getppid() != self._parent:  # it was killed: its pipes closed without a word
+                loop.remove_reader(self._cut[0])
+                os.kill(os.getpid(), signal.SIGTERM)
+
+        loop.add_reader(self._cut[0], cut)
+        loop.add_reader(self._drain[0], drain)
+
+
+def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -> int:
+    """Serve until a signal; the exit code. Raises AddressInUse, OSError for an address that cannot be bound."""
+    settings = config.settings
+    if not settings.reuse_port:
+        try_bind(*settings.bind)
+    control = Control(settings)
+    server = _granian(settings)
+    announce(config, routes)
+
+    def load() -> Any:
+        application = load_application()
+        application.on_started = control.attach
+        return application
+
+    # By the time its hooks run, Granian has set its own signal handlers: ours replace them.
+    server.on_startup(lambda: control.watch_signals(server.signal_handler_interrupt))
+    # What is imported by now is shared with the workers, and never looked at again by the collector.
+    gc.collect()
+    gc.freeze()
+    try:
+        server.serve(target_loader=load, wrap_loader=False)
+    except SystemExit as error:
+        return 1 if error.code else 0
+    cut = control.cut_count()
+    if cut:
+        log.warning("drain.cut", count=cut)
+    log.info("drain.done")
+    return 0
+
+
+def _granian(settings: Settings) -> Granian:
+    multiprocessing.set_start_method("fork", force=True)
+    host, port = settings.bind
+    return Granian(
+        "asgi:application",
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        workers=settings.workers,
+        loop=Loops.uvloop,
+        http=HTTPModes.http1,
+        websockets=True,
+        backlog=2048,
+        backpressure=_max_connections(),
+        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_READ_TIMEOUT_MS),
+        log_level=LogLevels.warning,
+        log_dictconfig=telemetry.granian_logging(),
+        respawn_failed_workers=True,
+        workers_kill_timeout=settings.drain_s + 2 * _LEAVE_S,  # type: ignore[arg-type]  # it is a join's timeout
+    )
+
+
+def _max_connections() -> int:
+    """Client connections that a worker takes at once: each may need an upstream one, and some files are open."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+            soft = hard
+        except (OSError, ValueError):
+            pass  # some systems name a hard limit that they do not grant
+    return 10_000 if soft == resource.RLIM_INFINITY else max(128, min(10_000, (soft - 128) // 2))
+
+
+def try_bind(host: str, port: int) -> None:
+    """Raises AddressInUse when the address is taken. Granian itself sets SO_REUSEPORT and would share it silently."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        # A restart is not held up by connections in TIME_WAIT.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise AddressInUse(
+                f"cannot listen on {_shown(host, port)}: {(error.strerror or str(error)).lower()}"
+            ) from error
+
+
+def _shown(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def announce(config: Config, routes: Routes) -> None:
+    """What is served, before it is: a short table for people, one line each for machines."""
+    settings = config.settings
+    address = f"http://{_shown(*settings.bind)}"
+    upstreams = [(name, [base.origin + base.prefix for base in up.bases]) for name, up in config.upstreams.items()]
+    table = rows(routes)
+    if settings.log == "json":
+        log.info("start", version=__version__, address=address, workers=settings.workers)
+        for name, bases in upstreams:
+            log.info("start.upstream", upstream=name, endpoints=bases)
+        for row in table:
+            log.info(
+                "start.route", route=row["name"], pattern=row["pattern"], target=row["target"], origin=row["origin"]
+            )
+        return
+    workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
+    blocks = [f"Portway {__version__} on {address}, {workers}"]
+    if upstreams:
+        blocks.append("Upstreams\n" + aligned([[name, ", ".join(bases)] for name, bases in upstreams]))
+    blocks.append("Routes\n" + aligned([[row["pattern"], "->", row["target"], f"({row['origin']})"] for row in table]))
+    print("\n\n".join(blocks) + "\n", file=sys.stdout, flush=True)

@@ -1,0 +1,72 @@
+"""What must hold before a worker starts, found all at once: for `gateway check` and `gateway serve`."""
+
+import ssl
+from dataclasses import dataclass
+
+from django.core import checks
+
+from gateway.client import tls_context
+from gateway.config import NO_ROUTES_HELP, Config, Upstream
+from gateway.routing import RouteError, Routes, describe, load_routes
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The compiled routes if they can be served, what stops the start, and what is worth a word."""
+
+    routes: Routes | None
+    problems: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def examine(config: Config) -> Findings:
+    """Compile the routes, load the certificates, run Django's own checks."""
+    problems = [problem for upstream in config.upstreams.values() for problem in _tls_problems(upstream)]
+    routes = None
+    try:
+        routes = load_routes(config)
+    except RouteError as error:
+        problems.extend(str(error).splitlines())
+    else:
+        if routes.is_empty:
+            problems.append(f"there is no route yet; for a start:\n{NO_ROUTES_HELP.rstrip()}")
+    found = checks.run_checks() if routes is not None else []
+    problems.extend(str(message) for message in found if message.level >= checks.ERROR)
+    warnings = [*config.warnings, *(str(message) for message in found if message.level == checks.WARNING)]
+    return Findings(routes, tuple(problems), tuple(warnings))
+
+
+def _tls_problems(upstream: Upstream) -> list[str]:
+    if upstream.ca_pem is None and upstream.client_cert_pem is None:
+        return []
+    try:
+        tls_context(upstream.ca_pem, upstream.client_cert_pem, upstream.client_key_pem)
+    except (ssl.SSLError, OSError, ValueError) as error:
+        # OpenSSL says which file or key it dislikes only by a code.
+        detail = getattr(error, "reason", None) or str(error) or type(error).__name__
+        return [f"{upstream.variable}: a certificate or key of it does not load: {detail}"]
+    return []
+
+
+def rows(routes: Routes) -> list[dict[str, str]]:
+    """The effective routing table, a row a line, as it is shown: pattern, target, name, origin."""
+    table = [
+        {"pattern": line.rule.text, "target": describe(line), "name": line.name or "", "origin": line.origin}
+        for line in routes.lines
+    ]
+    table.extend(
+        {"pattern": str(other.pattern), "target": "django", "name": "", "origin": "urlpatterns"}
+        for other in routes.others
+    )
+    return table
+
+
+def aligned(table: list[list[str]], indent: str = "  ") -> str:
+    """Rows of words as columns."""
+    if not table:
+        return ""
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return "\n".join(
+        (indent + "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True))).rstrip()
+        for row in table
+    )

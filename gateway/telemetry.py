@@ -1,0 +1,191 @@
+"""The log: structlog, one JSON object a line on stdout, or aligned text for people.
+
+`Exchange`s come finished and become one `request` line each; everything else logs through `log`, with dotted event
+names, and carries the ids of the request it happened in.
+"""
+
+import logging
+import sys
+from collections.abc import Callable, MutableMapping
+from datetime import UTC, datetime
+from typing import Any, BinaryIO, Final
+
+import orjson
+import structlog
+
+from gateway.exchange import Exchange, current
+
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_FIELDS: Final = (
+    "request_id",
+    "trace_id",
+    "client",
+    "method",
+    "host",
+    "path",
+    "route",
+    "status",
+    "reason",
+    "bytes_in",
+    "bytes_out",
+    "ms",
+    "upstream",
+    "endpoint",
+    "attempts",
+    "upstream_ms",
+    "cache",
+    "parts",
+)
+
+EventDict = MutableMapping[str, Any]
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class Outlet:
+    """stdout for log lines. A full disk or a closed pipe costs lines, never a request: it is said once on stderr."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream = stream
+        self._failed = False
+
+    def write(self, line: bytes) -> int:
+        try:
+            written = self._stream.write(line)
+        except (OSError, ValueError) as error:
+            self._say_once(error)
+            return 0
+        return written
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError) as error:
+            self._say_once(error)
+        else:
+            self._failed = False
+
+    def _say_once(self, error: Exception) -> None:
+        if not self._failed:
+            self._failed = True
+            print(f"portway: log lines are being lost: {error}", file=sys.stderr)
+
+
+def configure(kind: str, level: str, stream: BinaryIO | None = None) -> None:
+    """Set logging up for this process: `kind` is json or console, `level` a word of GATEWAY_LOG_LEVEL."""
+    stream = stream or sys.stdout.buffer
+    render = _render_json if kind == "json" else _console(stream.isatty())
+    structlog.configure(
+        processors=[_add_ids, structlog.processors.format_exc_info, _add_head, render],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=structlog.BytesLoggerFactory(file=Outlet(stream)),  # type: ignore[arg-type]
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [Library()]
+    # What libraries say at info is about themselves; our own events tell the same in our words.
+    root.setLevel(max(_LEVELS[level], logging.WARNING))
+
+
+def _add_ids(logger: object, method: str, event: EventDict) -> EventDict:
+    exchange = current.get()
+    if exchange is not None and "request_id" not in event:
+        event["request_id"] = exchange.request_id
+        event["trace_id"] = exchange.trace_id
+    return event
+
+
+def _add_head(logger: object, method: str, event: EventDict) -> EventDict:
+    level = "warning" if method == "warn" else method
+    return {"timestamp": _timestamp(), "level": level, "event": event.pop("event"), **event}
+
+
+def _timestamp() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _render_json(logger: object, method: str, event: EventDict) -> bytes:
+    return orjson.dumps(event, default=str)
+
+
+class Library(logging.Handler):
+    """What libraries log through `logging` joins our lines, as event `library`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            say = getattr(log, record.levelname.lower(), log.error)
+            say("library", logger=record.name, message=record.getMessage(), exc_info=record.exc_info)
+        except Exception:
+            self.handleError(record)
+
+
+def granian_logging() -> dict[str, Any]:
+    """Granian sets its loggers up by itself, from this, so that what it says joins our lines too."""
+    handler = {"class": "gateway.telemetry.Library"}
+    return {"handlers": {"console": handler, "access": handler}, "formatters": {}}
+
+
+# -- the request line ---------------------------------------------------------------------------------------------
+
+
+def request_logger() -> Callable[[Exchange], None]:
+    """The hook that writes an exchange's line."""
+    bound = log.bind()
+    info, error = bound.info, bound.error
+
+    def write(exchange: Exchange) -> None:
+        say = error if exchange.cause is not None and (exchange.status or 0) == 500 else info
+        ended = exchange.ended or exchange.started
+        fields = {name: getattr(exchange, name, None) for name in _FIELDS}
+        fields["ms"] = round((ended - exchange.started) * 1000, 2)
+        if exchange.upstream_ms is not None:
+            fields["upstream_ms"] = round(exchange.upstream_ms, 2)
+        if exchange.cause is not None:
+            fields["cause"] = exchange.cause
+        say("request", **fields)
+
+    return write
+
+
+# -- for people ---------------------------------------------------------------------------------------------------
+
+_COLOURS: Final = {2: "32", 3: "36", 4: "33", 5: "31"}
+_LEVEL_COLOURS: Final = {"debug": "2", "info": "36", "warning": "33", "error": "31", "critical": "31"}
+
+
+def _console(colours: bool) -> Callable[[object, str, EventDict], bytes]:
+    def paint(text: str, colour: str) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if colours else text
+
+    def render(logger: object, method: str, event: EventDict) -> bytes:
+        clock = paint(event["timestamp"][11:23], "2")
+        if event["event"] == "request":
+            return f"{clock}  {_request_line(event, paint)}".encode()
+        return f"{clock}  {_event_line(event, paint)}".encode()
+
+    return render
+
+
+def _request_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
+    status = event["status"] or 0
+    line = (
+        f"{event['method']:<7} {paint(str(status), _COLOURS.get(status // 100, '0'))} "
+        f"{event['ms']:>8.1f} ms  {event['path']}"
+    )
+    if event["upstream"]:
+        line += paint(f"  -> {event['upstream']} {event['endpoint'] or ''}".rstrip(), "2")
+    if event["reason"]:
+        line += "  " + paint(event["reason"], "31" if status >= 500 else "33")
+    if event.get("cause"):
+        line += "\n" + paint(event["cause"].rstrip(), "2")
+    return line
+
+
+def _event_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
+    words = dict(event)
+    words.pop("timestamp")
+    level, name, text = words.pop("level"), words.pop("event"), words.pop("text", None)
+    if text is not None:
+        return str(text)
+    error = words.pop("exception", None)
+    values = "  ".join(f"{key}={value}" for key, value in words.items() if value is not None)
+    return f"{paint(level, _LEVEL_COLOURS.get(level, '0'))} {name}  {values}".rstrip() + (f"\n{error}" if error else "")

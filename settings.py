@@ -1,0 +1,25 @@
+"""Django's few settings; everything else is `gateway.config`'s, read once from the environment."""
+
+import os
+import secrets
+from pathlib import Path
+
+from gateway.config import Config, load
+from gateway.databases import databases
+
+GATEWAY: Config = load(os.environ, lambda path: Path(path).read_text(encoding="utf-8"))
+
+# Nothing of ours is signed; a view that signs gets a key of this process.
+SECRET_KEY = secrets.token_hex(32)
+DEBUG = False
+ALLOWED_HOSTS = ["*"]  # the door checks Host, and routes name the hosts that they serve
+ROOT_URLCONF = GATEWAY.settings.urlconf
+INSTALLED_APPS = ["gateway"]
+# A synchronous-capable middleware costs more than all the rest of a request; features here are wrappers of views.
+MIDDLEWARE: list[str] = []
+DATABASES = databases(GATEWAY.settings.database_url)
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATA_UPLOAD_MAX_MEMORY_SIZE = None  # `__MAX_BODY` bounds a body before Django sees it
+USE_I18N = False
+USE_TZ = True
+LOGGING_CONFIG = None  # gateway.telemetry sets logging up

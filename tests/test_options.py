@@ -1,0 +1,129 @@
+"""The one table of every variable."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from gateway import config, options
+from gateway.options import OPTIONS, TABLE, Option, Refused, lookup
+
+PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
+
+
+def ids(option: Option) -> str:
+    return f"{option.families}:{option.name}"
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=ids)
+def test_every_default_and_example_is_valid_by_its_own_parser(option: Option) -> None:
+    for text in filter(None, (option.default, option.example)):
+        option.unit.parse(text)
+
+
+@pytest.mark.parametrize("option", OPTIONS, ids=ids)
+def test_every_option_has_one_short_sentence(option: Option) -> None:
+    assert re.fullmatch(r"[A-Z`].{5,110}\.", option.sentence)
+
+
+def test_an_option_without_example_is_one_for_a_file() -> None:
+    without = {option.name for option in OPTIONS if not option.example}
+    assert without == {"ADMIN_TOKEN", "CA", "CLIENT_CERT", "CLIENT_KEY"}
+
+
+def test_each_option_of_a_family_is_declared_once() -> None:
+    assert len(TABLE) == sum(len(option.families.split()) for option in OPTIONS)
+
+
+def test_every_available_option_has_its_place_in_the_config() -> None:
+    def attributes(*records: type) -> set[str]:
+        return {field.name for record in records for field in dataclasses.fields(record)}
+
+    homes = {
+        "gateway": attributes(config.Settings),
+        "upstream": attributes(config.Upstream, config.Overrides),
+        "route": attributes(config.Route, config.Overrides) | {"line"},
+    }
+    for (family, name), option in TABLE.items():
+        assert option.later or option.attribute in homes[family], f"{family} {name}"
+
+
+def test_a_shared_option_has_its_place_in_what_holds_for_a_call() -> None:
+    names = [field.name for field in dataclasses.fields(config.ProxyOptions)]
+    assert sorted(option.attribute for option in options.SHARED) == sorted(names)
+
+
+def test_the_page_of_all_options_is_current() -> None:
+    assert PAGE.read_text(encoding="utf-8") == options.reference(), "run: python -m gateway.options"
+
+
+def test_the_page_has_a_row_for_every_variable() -> None:
+    rows = [line for line in options.reference().splitlines() if line.startswith("| `GATEWAY_")]
+    assert len(rows) == len(TABLE)
+    assert sum("*Coming.*" in row for row in rows) == sum(option.later for option in TABLE.values())
+    assert "| `GATEWAY_UPSTREAM_<NAME>__TIMEOUT` | duration | `30s` | `2s` | " in "\n".join(rows)
+    assert "| `GATEWAY_ROUTE_<NAME>__TIMEOUT` | duration | the upstream's | `2s` | " in "\n".join(rows)
+    assert r"| `GATEWAY_REUSE_PORT` | on\|off | `off` | `on` | " in "\n".join(rows)
+
+
+def test_an_open_option_takes_a_member() -> None:
+    assert lookup("upstream", "HEADER_X_TENANT") == (TABLE["upstream", "HEADER_*"], "X_TENANT")
+    assert lookup("route", "RESPONSE_HEADER_X") == (TABLE["route", "RESPONSE_HEADER_*"], "X")
+    assert lookup("route", "PART_USER") == (TABLE["route", "PART_*"], "USER")
+
+
+@pytest.mark.parametrize(
+    ("family", "word", "hint"),
+    [
+        ("upstream", "TIMEUOT", "TIMEOUT"),
+        ("upstream", "HAEDER_X_TENANT", "HEADER_X_TENANT"),
+        ("upstream", "RESPONSE_HAEDER_X_TENANT", "RESPONSE_HEADER_X_TENANT"),
+        ("upstream", "MAXBODY", "MAX_BODY"),
+        ("route", "CROS", "CORS"),
+        ("route", "TIMEOUTS", "TIMEOUT"),
+        ("part", "TIME_OUT", "TIMEOUT"),
+        ("legacy", "THREAD", "THREADS"),
+        ("upstream", "WHATEVER", ""),
+    ],
+)
+def test_an_unknown_option_leads_to_the_nearest(family: str, word: str, hint: str) -> None:
+    with pytest.raises(Refused, match="has no such option") as caught:
+        lookup(family, word)
+    assert caught.value.hint == hint
+
+
+def test_an_option_of_another_family_says_whose_it_is() -> None:
+    with pytest.raises(Refused, match="CORS is an option of a route, not of an upstream"):
+        lookup("upstream", "CORS")
+    with pytest.raises(Refused, match="DNS_TTL is an option of an upstream, not of a route"):
+        lookup("route", "DNS_TTL")
+
+
+@pytest.mark.parametrize("name", ["", "2FA", "_X", "X_", "X__Y", "x", "X-Y", "Ü"])
+def test_a_name_is_upper_case_words_and_digits(name: str) -> None:
+    with pytest.raises(Refused, match="upper-case words, digits and single underscores"):
+        options.check_name(name, "upstream")
+
+
+@pytest.mark.parametrize("name", ["FILE", "X_FILE"])
+def test_no_name_is_or_ends_in_file(name: str) -> None:
+    with pytest.raises(Refused, match="marks the twin that reads a file"):
+        options.check_name(name, "upstream")
+
+
+def test_an_underscore_in_a_header_option_is_a_dash() -> None:
+    assert options.field_of(TABLE["route", "HEADER_*"], "X_TENANT_ID") == "x-tenant-id"
+
+
+@pytest.mark.parametrize("member", ["CONNECTION", "CONTENT_LENGTH", "TRANSFER_ENCODING", "TE", "UPGRADE", "KEEP_ALIVE"])
+@pytest.mark.parametrize("name", ["HEADER_*", "RESPONSE_HEADER_*"])
+def test_framing_and_hop_by_hop_fields_cannot_be_set(name: str, member: str) -> None:
+    with pytest.raises(Refused, match="cannot be set"):
+        options.field_of(TABLE["upstream", name], member)
+
+
+def test_host_is_not_set_as_a_header() -> None:
+    with pytest.raises(Refused, match="__HOST=preserve") as caught:
+        options.field_of(TABLE["upstream", "HEADER_*"], "HOST")
+    assert caught.value.hint == "HOST"
