@@ -32,11 +32,11 @@ Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    if not arguments or arguments[0] in {"help", "--help", "-h"} and len(arguments) == 1:
-        print(HELP, end="")
+    if not arguments or (arguments[0] in {"help", "--help", "-h"} and len(arguments) == 1):
+        sys.stdout.write(HELP)
         return 0
     if arguments[0] in {"version", "--version"}:
-        print(__version__)
+        sys.stdout.write(f"{__version__}\n")
         return 0
     if arguments[-1] not in {"--help", "-h"} and not _settings():
         return 2
@@ -45,13 +45,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def _settings() -> bool:
     """Load home's settings, which read the environment; False, with all problems on stderr, if it cannot be used."""
-    from gateway.config import ConfigError, format_problems  # noqa: PLC0415 - after the words that need no config
+    from gateway.config import ConfigError, format_problems
 
     os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
     try:
         own_module("settings")
     except ConfigError as error:
-        print(format_problems(error.problems), file=sys.stderr)
+        sys.stderr.write(format_problems(error.problems).rstrip() + "\n")
         return False
     return True
 
@@ -76,19 +76,19 @@ def own_module(name: str) -> ModuleType:
 
 
 def _run(arguments: list[str]) -> int:
-    from django.core.management import CommandError, ManagementUtility  # noqa: PLC0415 - costs 0.1 s
+    from django.core.management import CommandError, ManagementUtility
 
     if "settings" not in sys.modules:  # --help alone: Django needs some settings to find the commands
         os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
         for name in [name for name in os.environ if name.upper().startswith("GATEWAY_")]:
             del os.environ[name]
         own_module("settings")
-    here = os.getcwd()
+    here = str(Path.cwd())
     sys.path[:] = [here, *(entry for entry in sys.path if entry not in {"", here})]
     try:
         ManagementUtility(["gateway", *arguments]).execute()
     except CommandError as error:
-        print(f"gateway: {error}", file=sys.stderr)
+        sys.stderr.write(f"gateway: {error}\n")
         return error.returncode
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)

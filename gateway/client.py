@@ -1,80 +1,76 @@
-"""The wire: one call to one endpoint through aiohttp. The only module that knows aiohttp.
+"""The wire: one call to one endpoint. The only module that knows aiohttp.
 
-`ClientSession.request` is not used: it resends an idempotent request by itself on a dead connection, which no log
-line would show, invents fields, and costs a third of a proxied request. A call is the three steps that the session
-itself takes: a connection from aiohttp's connector, aiohttp's request sent over it, aiohttp's response read from it.
+aiohttp gives the connections (its connector: pool, DNS, TLS), the parser of answers and the writer of bodies.
+`ClientSession.request` is not used. It resends an idempotent request by itself on a dead connection, which no log
+line would show; it invents fields and upper-cases methods; and it costs a third of a proxied request. So the three
+steps that it takes inside are taken here: connect, write, read the head.
 
 Foreign exceptions become `GatewayError`s here and nowhere else.
 """
 
 import asyncio
-import contextlib
 import errno
-import os
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Container, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, NamedTuple
 
 import aiohttp
 from aiohttp import http_exceptions
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from aiohttp.helpers import TimerNoop
+from aiohttp.http_parser import RawResponseMessage
+from aiohttp.http_writer import StreamWriter
 from yarl import URL
 
 from gateway.config import Base
 from gateway.errors import GatewayError, Reason
+from gateway.headers import Pair
 
 MAX_RESPONSE_HEADERS_BYTES: Final = 64 * 1024
 # Below the 5 s that the usual server keeps an idle connection, so that it is seldom closed just as it is used again.
 KEEPALIVE_S: Final = 4.0
 _MAX_RESPONSE_FIELDS: Final = 1000
-# One read of at most this much; aiohttp pauses the socket when twice this is waiting.
+# aiohttp pauses the socket when twice this is waiting to be read.
 _READ_BUFFER_BYTES: Final = 64 * 1024
 
 
-class _Everything(Container[str]):
-    def __contains__(self, item: object) -> bool:
-        return True
-
-
-class _Request(aiohttp.ClientRequest):
-    """aiohttp's request, inventing nothing: no Accept, User-Agent, Content-Type or `Content-Length: 0`."""
-
-    GET_METHODS = _Everything()  # type: ignore[assignment]
-    POST_METHODS = frozenset()  # type: ignore[assignment]
-
-    def update_auto_headers(self, skip_auto_headers: Any) -> None:
-        return
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request to an endpoint. `target` is the raw path and query; fields hold no hop-by-hop ones."""
+class Call(NamedTuple):
+    """One request to an endpoint. `target` is the raw path and query; `pairs` hold Host and no hop-by-hop fields."""
 
     upstream: str
     base: Base
     method: str
     target: str
-    fields: Sequence[tuple[str, str]]
+    pairs: Sequence[Pair]
     body: AsyncIterator[bytes] | None
+    chunked: bool
     connect_timeout_s: float
     idle_timeout_s: float
 
 
+class StaleConnection(GatewayError):
+    """A kept-alive connection turned out dead: the upstream may have closed it just as it was used again."""
+
+
 class Answer:
-    """An upstream's answer: its head, and a body that is read as it arrives. `close` or read it to the end."""
+    """An upstream's answer: its head, and a body that is read as it arrives. Read it to its end or `close` it."""
 
-    __slots__ = ("_call", "_content", "_protocol", "_response", "pairs", "status")
+    __slots__ = ("_call", "_connection", "_content", "_message", "_protocol", "_upload", "pairs", "status")
 
-    def __init__(self, call: Call, response: aiohttp.ClientResponse, protocol: ResponseHandler) -> None:
+    def __init__(
+        self, call: Call, connection: Connection, head: tuple[RawResponseMessage, aiohttp.StreamReader]
+    ) -> None:
+        message, content = head
         self._call = call
-        self._response = response
-        self._protocol = protocol
-        self._content = response.content
-        self.status = response.status
-        self.pairs: Sequence[tuple[bytes, bytes]] = response.raw_headers
+        self._connection = connection
+        self._content = content
+        self._message = message
+        self._protocol = connection.protocol
+        self._upload: asyncio.Task[None] | None = None
+        self.status = message.code
+        self.pairs: Sequence[Pair] = message.raw_headers
 
     def whole(self) -> bytes | None:
         """The body if all of it is here already, else None and nothing was taken."""
@@ -88,11 +84,7 @@ class Answer:
         content = self._content
         timer = _IdleTimer(self._call, content)
         try:
-            while True:
-                chunk = await content.readany()
-                if not chunk:
-                    break
-                timer.last = timer.loop.time()
+            while chunk := await content.readany():
                 yield chunk
                 # The client may have been slow to take it: the upstream's time starts when we ask again.
                 timer.last = timer.loop.time()
@@ -109,20 +101,27 @@ class Answer:
 
         aiohttp takes a reset for the end of such a body (RFC 9112, section 8: it must count as incomplete).
         """
-        error = self._protocol.exception()
+        error = self._protocol.exception() if self._protocol is not None else None
         if not isinstance(error, aiohttp.ClientOSError):
             return None
-        headers = self._response.headers
-        return None if "Content-Length" in headers or "Transfer-Encoding" in headers else error
+        return None if self._message.chunked or "Content-Length" in self._message.headers else error
+
+    def follow(self, upload: asyncio.Task[None] | None) -> None:
+        """Let the connection go when the answer ends: kept for the next call if the request went up whole too."""
+        self._upload = upload
+        self._content.on_eof(self._end)
+
+    def _end(self) -> None:
+        if self._upload is None or self._upload.done():
+            self._connection.release()
+        else:
+            self.close()  # an early answer: what is left of the request is not wanted any more
 
     def close(self) -> None:
-        """Break the answer off: its connection is closed, unless it was read to its end. Never waits."""
-        if not self._response.closed:
-            self._response.close()
-
-
-class StaleConnection(GatewayError):
-    """A kept-alive connection turned out dead: the upstream may have closed it just as it was used again."""
+        """Break it off: the connection is closed, unless it was let go already. Never waits."""
+        if self._upload is not None:
+            self._upload.cancel()
+        self._connection.close()
 
 
 class _IdleTimer:
@@ -156,6 +155,7 @@ class Client:
         self._tls: ssl.SSLContext | bool = tls or True
         self._timer = TimerNoop()
         self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
+        self._destinations: dict[Base, aiohttp.ClientRequest] = {}
 
     async def aclose(self) -> None:
         await self._connector.close()
@@ -166,48 +166,51 @@ class Client:
         Raises GatewayError, `StaleConnection` where a connection that had served before was lost. Cancelling closes
         the connection, so that the upstream sees a broken request, never a whole one.
         """
-        request = self._request(call)
-        connection = await self._connect(request, call)
+        head = _head(call)
+        connection = await self._connect(call)
         protocol = connection.protocol
-        served_before = getattr(protocol, "served_before", False)
-        protocol.served_before = True
+        if protocol is None:
+            raise GatewayError(Reason.CONNECTION_FAILED, upstream=call.upstream)
+        served_before = "served_before" in protocol.__dict__
+        protocol.__dict__["served_before"] = True
+        upload = None
         try:
-            self._set_response_params(protocol, call.method)
-            response = await request.send(connection)
-            await response.start(connection)
-        except (aiohttp.ClientError, OSError) as error:
+            self._expect_answer(protocol, call.method)
+            protocol.transport.write(head)  # type: ignore[union-attr]
+            if call.body is not None:
+                upload = self._loop.create_task(_write_body(protocol, call.body, self._loop, chunked=call.chunked))
+            answer = Answer(call, connection, await _read_head(protocol, call))
+        except BaseException as error:
+            if upload is not None:
+                upload.cancel()
             connection.close()
+            if not isinstance(error, (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError)):
+                raise
             failure = _translated(error, call.upstream, Reason.CONNECTION_RESET)
             if served_before and failure.reason is Reason.CONNECTION_RESET:
                 raise StaleConnection(failure.reason, upstream=call.upstream, cause=failure.cause) from error
             raise failure from error
-        except BaseException:
-            connection.close()
-            raise
-        _check_head(response, call)
-        return Answer(call, response, protocol)
+        answer.follow(upload)
+        return answer
 
-    def _request(self, call: Call) -> _Request:
-        return _Request(
-            call.method,
-            URL(call.base.origin + call.target, encoded=True),
-            headers=call.fields,
-            data=call.body,
-            loop=self._loop,
-            timer=self._timer,
-            ssl=self._tls,
-        )
-
-    async def _connect(self, request: _Request, call: Call) -> Any:
+    async def _connect(self, call: Call) -> Connection:
         timeout = aiohttp.ClientTimeout(total=None, connect=call.connect_timeout_s, ceil_threshold=1e9)
         try:
-            return await self._connector.connect(request, traces=[], timeout=timeout)
+            return await self._connector.connect(self._destination(call.base), traces=[], timeout=timeout)
         except TimeoutError as error:
             raise GatewayError(Reason.CONNECT_TIMEOUT, upstream=call.upstream) from error
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error, call.upstream, Reason.CONNECTION_FAILED) from error
 
-    def _set_response_params(self, protocol: ResponseHandler, method: str) -> None:
+    def _destination(self, base: Base) -> aiohttp.ClientRequest:
+        """aiohttp's connector takes a request for where to connect to; one serves for all calls to a base."""
+        request = self._destinations.get(base)
+        if request is None:
+            request = aiohttp.ClientRequest("GET", URL(base.origin), loop=self._loop, ssl=self._tls)
+            self._destinations[base] = request
+        return request
+
+    def _expect_answer(self, protocol: ResponseHandler, method: str) -> None:
         protocol.set_response_params(
             timer=self._timer,
             skip_payload=method == "HEAD",
@@ -221,27 +224,65 @@ class Client:
         )
 
 
-def _check_head(response: aiohttp.ClientResponse, call: Call) -> None:
-    reason = None
-    if response.status == 101 or not 100 <= response.status <= 599:
-        reason = Reason.RESPONSE_INVALID
-    elif sum(len(name) + len(value) + 4 for name, value in response.raw_headers) > MAX_RESPONSE_HEADERS_BYTES:
-        reason = Reason.RESPONSE_HEADERS_TOO_LARGE
-    if reason is not None:
-        response.close()
-        raise GatewayError(reason, upstream=call.upstream, cause=f"status {response.status}")
+# -- up and down --------------------------------------------------------------------------------------------------
+
+
+def _head(call: Call) -> bytes:
+    """The request's head (RFC 9112, sections 3 and 5). Raises HEADER_INVALID for a field that would break its line."""
+    lines = [f"{call.method} {call.target} HTTP/1.1".encode("ascii")]
+    lines += [name + b": " + value for name, value in call.pairs]
+    if call.chunked:
+        lines.append(b"transfer-encoding: chunked")
+    head = b"\r\n".join(lines)
+    # A line break within a field would begin another one. The door and the configuration let none through; this holds.
+    breaks = len(lines) - 1
+    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
+        raise GatewayError(Reason.HEADER_INVALID, "A field line holds a line break or NUL.")
+    return head + b"\r\n\r\n"
+
+
+async def _write_body(
+    protocol: ResponseHandler, body: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop, *, chunked: bool
+) -> None:
+    """Write the body as it comes, no faster than the upstream reads.
+
+    Where the body fails, whoever gave it has broken the exchange off already, and the connection is closed without
+    the end of the body. Where the upstream has closed, its answer, or the lack of one, tells the story.
+    """
+    writer = StreamWriter(protocol, loop)
+    if chunked:
+        writer.enable_chunking()
+    try:
+        async for chunk in body:
+            await writer.write(chunk)
+        await writer.write_eof()
+    except (GatewayError, aiohttp.ClientError, OSError):
+        return
+
+
+async def _read_head(protocol: ResponseHandler, call: Call) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
+    """The head of the final answer and its body; interim ones (1xx) are skipped. Raises GatewayError."""
+    while True:
+        message, content = await protocol.read()
+        if not 100 <= message.code <= 199:
+            break
+        if message.code == 101:
+            raise GatewayError(Reason.RESPONSE_INVALID, upstream=call.upstream, cause="101 without an upgrade")
+    size = 0
+    for name, value in message.raw_headers:
+        size += len(name) + len(value) + 4
+    if size > MAX_RESPONSE_HEADERS_BYTES:
+        raise GatewayError(Reason.RESPONSE_HEADERS_TOO_LARGE, upstream=call.upstream)
+    if message.code > 599:
+        raise GatewayError(Reason.RESPONSE_INVALID, upstream=call.upstream, cause=f"status {message.code}")
+    return message, content
 
 
 # -- foreign exceptions -------------------------------------------------------------------------------------------
 
-_REFUSED: Final = frozenset((errno.ECONNREFUSED,))
-_SLOW: Final = frozenset((errno.ETIMEDOUT,))
-
 
 def _translated(error: BaseException, upstream: str, otherwise: Reason) -> GatewayError:
     """The word for what aiohttp or the system raised; `otherwise` is the word of the phase it was raised in."""
-    if isinstance(error.__cause__, GatewayError):  # raised by the request's body and wrapped by aiohttp
-        return error.__cause__
     return GatewayError(_reason(error, otherwise), upstream=upstream, cause=_cause(error))
 
 
@@ -253,22 +294,26 @@ def _reason(error: BaseException, otherwise: Reason) -> Reason:
     if isinstance(error, aiohttp.ClientSSLError):
         return Reason.TLS_FAILED
     if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno
-        if number in _REFUSED or _all_refused(error.os_error):
-            return Reason.CONNECTION_REFUSED
-        return Reason.CONNECT_TIMEOUT if number in _SLOW else Reason.CONNECTION_FAILED
-    if isinstance(error, aiohttp.ClientResponseError):
+        return _connect_reason(error.os_error)
+    if isinstance(error, http_exceptions.HttpProcessingError):
         return Reason.RESPONSE_HEADERS_TOO_LARGE if _is_too_long(error) else Reason.RESPONSE_INVALID
     return otherwise
 
 
-def _all_refused(error: BaseException) -> bool:
-    """Several addresses were tried: asyncio joins their errors into one text without a number."""
-    return "Multiple exceptions" in str(error) and str(error).count("Errno 111") == str(error).count("Errno")
+def _connect_reason(error: OSError) -> Reason:
+    # Where several addresses were tried, asyncio joins their errors into one text without a number.
+    refused = f"Errno {errno.ECONNREFUSED}"
+    text = str(error)
+    if error.errno == errno.ECONNREFUSED or (
+        "Multiple exceptions" in text and text.count("Errno") == text.count(refused)
+    ):
+        return Reason.CONNECTION_REFUSED
+    return Reason.CONNECT_TIMEOUT if error.errno == errno.ETIMEDOUT else Reason.CONNECTION_FAILED
 
 
 def _is_too_long(error: BaseException | None) -> bool:
     while error is not None:
+        # aiohttp wraps its own error, and keeps it as the cause only where somebody was waiting.
         if isinstance(error, http_exceptions.LineTooLong) or "Got more than" in str(error):
             return True
         error = error.__cause__
@@ -292,8 +337,6 @@ def tls_context(ca_pem: str | None, cert_pem: str | None, key_pem: str | None) -
     if cert_pem is not None:
         # The ssl module reads a certificate chain from a file only: a private one that is gone at once.
         with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-            with contextlib.suppress(OSError):
-                os.chmod(file.name, 0o600)
             file.write(f"{cert_pem}\n{key_pem or ''}\n")
             file.flush()
             context.load_cert_chain(file.name)

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from gateway.headers import Pair, Pairs
 
 _ANY = "*"
-_EXPOSED = "X-Request-ID, Gateway-Parts, Gateway-Complete, Server-Timing"
+_EXPOSED = b"X-Request-ID, Gateway-Parts, Gateway-Complete, Server-Timing"
 _VARY: Pair = (b"vary", b"Origin")
 _MAX_AGE_S = b"600"
 
@@ -36,16 +36,14 @@ def preflight_pairs(origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
 
 def add_to(pairs: Pairs, origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
     """An answer's pairs for a cross-origin reader; what the upstream said of CORS is replaced, twice would be void."""
-    exposed = field(pairs, b"access-control-expose-headers")
+    exposed = [value for name, value in pairs if name == b"access-control-expose-headers"]
     kept = [pair for pair in pairs if not pair[0].startswith(b"access-control-")]
     kept.append(_VARY)
     origin = field(raw, b"origin")
     if origin is None or not _is_allowed(origin, origins):
         return kept
     kept.extend(_allow(origin, origins))
-    kept.append(
-        (b"access-control-expose-headers", f"{exposed}, {_EXPOSED}".encode("latin-1") if exposed else _EXPOSED.encode())
-    )
+    kept.append((b"access-control-expose-headers", b", ".join((*exposed, _EXPOSED))))
     return kept
 
 

@@ -1,21 +1,29 @@
 """GATEWAY_DATABASE_URL as Django's DATABASES. No database is opened by being named here."""
 
+import re
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote
+
+# Not urlsplit: it refuses a password with a bracket.
+_POSTGRESQL = re.compile(
+    r"postgresql://(?:(?P<user>[^:/?#]*)(?::(?P<password>[^/?#]*))?@)?"
+    r"(?:\[(?P<ipv6>[^\]]*)\]|(?P<host>[^:/?#@]*))(?::(?P<port>[0-9]*))?/(?P<name>[^?#]*)(?:\?(?P<options>.*))?"
+)
 
 
 def databases(url: str) -> dict[str, dict[str, Any]]:
-    """`sqlite:///relative`, `sqlite:////absolute` or `postgresql://user:password@host:port/name`."""
-    parts = urlsplit(url)
-    if parts.scheme == "sqlite":
-        return {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": unquote(parts.path[1:])}}
+    """`sqlite:///relative`, `sqlite:////absolute` or `postgresql://user:password@host:port/name?sslmode=require`."""
+    match = _POSTGRESQL.fullmatch(url)
+    if match is None:
+        return {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": unquote(url.removeprefix("sqlite:///"))}}
     return {
         "default": {
             "ENGINE": "django.db.backends.postgresql",
-            "NAME": unquote(parts.path[1:]),
-            "USER": unquote(parts.username or ""),
-            "PASSWORD": unquote(parts.password or ""),
-            "HOST": parts.hostname or "",
-            "PORT": str(parts.port or ""),
+            "NAME": unquote(match["name"]),
+            "USER": unquote(match["user"] or ""),
+            "PASSWORD": unquote(match["password"] or ""),
+            "HOST": match["ipv6"] or match["host"],
+            "PORT": match["port"] or "",
+            "OPTIONS": dict(parse_qsl(match["options"] or "")),
         }
     }

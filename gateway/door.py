@@ -51,12 +51,16 @@ def check_size(fields: RequestFields, max_bytes: int) -> None:
 
 
 def content_length(fields: RequestFields) -> int | None:
-    """The length that the request states, None where it states none; raises GatewayError when that is ambiguous."""
+    """The length that the request states, None where it states none; raises GatewayError for ambiguous framing."""
+    codings = fields.own.get(b"transfer-encoding")
+    # What else hyper takes (`gzip, chunked`, the field twice) would go up under another framing than it came in.
+    if codings is not None and [coding.lower() for coding in codings] != [b"chunked"]:
+        raise GatewayError(Reason.HEADER_INVALID, "The Transfer-Encoding field is repeated or not `chunked`.")
     lengths = fields.own.get(b"content-length")
     if lengths is None:
         return None
     if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
         raise GatewayError(Reason.HEADER_INVALID, "The Content-Length field is repeated or not a number.")
-    if b"transfer-encoding" in fields.own:
+    if codings is not None:
         raise GatewayError(Reason.HEADER_INVALID, "Content-Length and Transfer-Encoding came together.")
     return int(lengths[0])

@@ -60,8 +60,10 @@ def _find_in(family: str, owner: str, rest: list[str]) -> Name:
     elif len(rest) > 1:
         raise Refused("there is no such variable: one double underscore stands between a name and its option")
     word = rest[-1] if rest else ""
-    if not word and (rest or (family, word) not in options.TABLE):
-        raise Refused(f"this is no variable by itself; it takes options, such as {prefix}{options.names_of(family)[0]}")
+    if rest and not word:
+        raise Refused("the option is missing after the double underscore")
+    if (family, word) == ("legacy", ""):
+        raise Refused(f"this is no variable by itself; it takes options, such as {prefix}THREADS")
     try:
         option, member = options.lookup(family, word)
     except Refused as error:
@@ -72,7 +74,7 @@ def _find_in(family: str, owner: str, rest: list[str]) -> Name:
 def _nearest_plain(word: str) -> str:
     """`GATEWAY_TIMEOUT` and `GATEWAY_UPSTREM_USERS` lead into the families, all others to the plain settings."""
     for family in ("upstream", "route"):
-        if (family, word) in options.TABLE:
+        if word and (family, word) in options.TABLE:
             return f"{_PREFIXES[family]}<NAME>__{word}"
     first, _, rest = word.partition("_")
     family_near = difflib.get_close_matches(first, [family.upper() for family in _PREFIXES], n=1, cutoff=0.7)
@@ -128,9 +130,9 @@ def is_service_link(variable: str, text: str) -> bool:
     HOWEVER an upstream may be called USERS_PORT or MAIL_SERVICE_HOST: a link's value is an address, a number, a
     protocol's name or `tcp://ip:port`, whereas base URLs and routes hold another slash.
     """
-    if _LINK_PORT.fullmatch(variable):
-        return _LINK_VALUE.fullmatch(text) is not None
-    return _LINK.fullmatch(variable) is not None and ("/" not in text or _LINK_VALUE.fullmatch(text) is not None)
+    if _LINK_VALUE.fullmatch(text):
+        return (_LINK.fullmatch(variable) or _LINK_PORT.fullmatch(variable)) is not None
+    return "/" not in text and _LINK.fullmatch(variable) is not None
 
 
 # -- reading ------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ class Exchange:
         "host",
         "interruption",
         "method",
+        "ms",
         "parts",
         "path",
         "reason",
@@ -67,6 +68,7 @@ class Exchange:
         self.upstream_ms: float | None = None
         self.cache: str | None = None
         self.parts: list[dict[str, Any]] | None = None
+        self.ms: float | None = None
         self.task: asyncio.Task[Any] | None = None
         self.interruption: GatewayError | None = None
         self.timer: asyncio.TimerHandle | None = None

@@ -22,7 +22,7 @@ from gateway import cors, door, ops, sever
 from gateway.config import Config, Settings
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange, current
-from gateway.headers import Pairs, RequestFields, client_address, is_trusted, read_fields
+from gateway.headers import Pairs, client_address, is_trusted, read_fields
 from gateway.messages import (
     GatewayRequest,
     GatewayResponse,
@@ -34,7 +34,7 @@ from gateway.messages import (
     problem,
 )
 from gateway.patterns import Miss
-from gateway.routing import GatewayRoute, Routes, View, decoded, raw_values
+from gateway.routing import GatewayRoute, Routes, decoded, raw_values
 from gateway.runtime import Runtime
 from gateway.telemetry import log
 from gateway.tracing import is_request_id, new_trace_id, trace_id_of
@@ -84,7 +84,7 @@ class GatewayHandler(ASGIHandler):
         try:
             response = await self._answer(request, raw_path)
             await self._deliver(request, response, send)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - cancellation too: whatever it is, the client must see it
             await self._undelivered(request, error, send)
         finally:
             exchange.ended = perf_counter()
@@ -104,7 +104,7 @@ class GatewayHandler(ASGIHandler):
             task.uncancel()
         except GatewayError as error:
             failure = request.exchange.interruption or error
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - a view may raise anything
             failure = _of_view(error)
         return self._problem(request, failure)
 
@@ -260,7 +260,7 @@ class GatewayHandler(ASGIHandler):
                     await self.runtime.start()
                     if self.on_started is not None:
                         self.on_started(self.runtime)
-                except Exception as error:
+                except Exception as error:  # noqa: BLE001 - told to the server, which stops the worker
                     log.error("start.failed", exc_info=error)
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return
@@ -294,7 +294,7 @@ def _identify(request: GatewayRequest) -> None:
 
 
 def _of_view(error: BaseException) -> GatewayError:
-    """What a view raised. Django's own exceptions keep their meaning; anything else is a fault, told to the log only."""
+    """What a view raised. Django's own exceptions keep their meaning; anything else is a fault, for the log only."""
     if isinstance(error, Http404):
         return GatewayError(Reason.VIEW_NOT_FOUND)
     if isinstance(error, PermissionDenied):
@@ -328,6 +328,3 @@ async def _refuse_websocket(send: Send) -> None:
     response = problem(failure, new_trace_id())
     await send({"type": "websocket.http.response.start", "status": failure.reason.status, "headers": response.pairs})
     await send({"type": "websocket.http.response.body", "body": response.body})
-
-
-__all__ = ["GatewayHandler", "RequestFields"]

@@ -44,12 +44,15 @@ _OWN = HOP_BY_HOP | {
 }
 _X_FORWARDED = b"x-forwarded-"
 
-# RFC 9110, section 7.2 and RFC 3986, section 3.2: a host is a reg-name, an IPv4 address or a bracketed IPv6 one.
+# RFC 9110, section 7.2 and RFC 3986, section 3.2: a host is a reg-name, an IPv4 address or a bracketed IPv6 one, and
+# not empty. HOWEVER no comma: that is how two Host fields look when somebody joined them.
 _HOST = re.compile(
-    rb"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9._~!$&'()*+;=-]+|(?:[A-Za-z0-9._~-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?"
+    rb"(\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?"
 )
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_NODE = re.compile(r"\[?([0-9A-Fa-f:.]+?)\]?(?::[0-9]{1,5})?")
+# `192.0.2.1:80`, `[2001:db8::1]:80` as in RFC 7239, section 6; and IPv6 bare, as X-Forwarded-For mostly has it: its
+# last group is no port.
+_NODE = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\])(:[0-9]{1,5})?|([0-9A-Fa-f:.]+)")
 
 
 @dataclass(slots=True)
@@ -72,11 +75,9 @@ class RequestFields:
 
     def end_to_end(self) -> Pairs:
         """The plain pairs less those that `Connection` names (RFC 9110, section 7.6.1)."""
-        named = self.named_by_connection()
+        connection = self.own.get(b"connection")
+        named = connection_options(connection) if connection else None
         return [pair for pair in self.plain if pair[0] not in named] if named else self.plain
-
-    def named_by_connection(self) -> frozenset[bytes]:
-        return connection_options(self.own.get(b"connection", ()))
 
 
 def read_fields(raw: Iterable[Pair]) -> RequestFields:
@@ -143,15 +144,23 @@ def parse_host(value: bytes) -> str | None:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """An address; an IPv4 one that a dual-stack socket shows as `::ffff:192.0.2.1` is the IPv4 one."""
     try:
-        return ip_address(text)
+        address = ip_address(text)
     except ValueError:
         return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _node(text: str) -> tuple[IPv4Address | IPv6Address | None, str]:
+    """An entry of X-Forwarded-For: its address, or None if it is none; and its port with the colon, or nothing."""
+    match = _NODE.fullmatch(text)
+    if match is None:
+        return None, ""
+    return _address(match[1] or match[2] or match[4]), match[3] or ""
 
 
 def _is_in(address: IPv4Address | IPv6Address, networks: Sequence[Network]) -> bool:
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        address = address.ipv4_mapped
     return any(address.version == network.version and address in network for network in networks)
 
 
@@ -164,14 +173,17 @@ def is_trusted(peer: str, networks: Sequence[Network]) -> bool:
 
 
 def client_address(peer: str, forwarded_for: Iterable[bytes], networks: Sequence[Network]) -> str:
-    """The rightmost untrusted address of X-Forwarded-For, read from a trusted peer; else the peer.
+    """The rightmost untrusted address of the X-Forwarded-For that a trusted peer sent; the leftmost if all are trusted.
 
-    An entry that is no address ends the walk: what stands left of it was said by somebody we cannot name.
+    An entry that is no address ends the walk: what stands left of it was said by somebody we cannot name. An empty
+    one says nothing (RFC 9110, section 5.6.1).
     """
     client = peer
     for entry in reversed(b",".join(forwarded_for).split(b",")):
-        match = _NODE.fullmatch(entry.strip().decode("latin-1"))
-        address = _address(match[1]) if match else None
+        text = entry.strip().decode("latin-1")
+        if not text:
+            continue
+        address, _ = _node(text)
         if address is None:
             return client
         client = str(address)
@@ -182,19 +194,17 @@ def client_address(peer: str, forwarded_for: Iterable[bytes], networks: Sequence
 
 def _forwarded_node(text: str) -> str:
     """RFC 7239, section 6: an IPv6 address is bracketed and quoted, a port makes quotes needed, the rest is unknown."""
-    match = _NODE.fullmatch(text)
-    address = _address(match[1]) if match else None
-    if match is None or address is None:
+    address, port = _node(text)
+    if address is None:
         return "unknown"
-    port = text[match.end(1) :].lstrip("]")
     if address.version == 6:
         return f'"[{address}]{port}"'
     return f'"{address}{port}"' if port else str(address)
 
 
-def forwarding_fields(
+def forwarding_pairs(
     peer: str, scheme: str, host: str, prefix: str = "", trusted: Sequence[Pair] | None = None
-) -> Sequence[tuple[str, str]]:
+) -> Sequence[Pair]:
     """X-Forwarded-For, -Host, -Proto, -Prefix and Forwarded for the upstream.
 
     `peer`, `scheme` and `host` are those of the connection and its Host field, `prefix` is the path prefix that the
@@ -210,35 +220,40 @@ def forwarding_fields(
 
 
 @lru_cache(maxsize=2048)
-def _replaced(peer: str, scheme: str, host: str, prefix: str) -> tuple[tuple[str, str], ...]:
+def _replaced(peer: str, scheme: str, host: str, prefix: str) -> tuple[Pair, ...]:
     return tuple(_fields([peer], host, scheme, prefix))
 
 
-def _lengthened(peer: str, scheme: str, host: str, prefix: str, incoming: Sequence[Pair]) -> list[tuple[str, str]]:
+def _lengthened(peer: str, scheme: str, host: str, prefix: str, incoming: Sequence[Pair]) -> Pairs:
     said: dict[str, list[str]] = {}
     for name, value in incoming:
         said.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
     chain = [entry.strip() for entry in ",".join(said.pop("x-forwarded-for", [])).split(",") if entry.strip()]
-    host = said.pop("x-forwarded-host", [host])[0]
-    scheme = said.pop("x-forwarded-proto", [scheme])[0]
+    host = ", ".join(said.pop("x-forwarded-host", [host]))
+    scheme = ", ".join(said.pop("x-forwarded-proto", [scheme]))
     prefix = said.pop("x-forwarded-prefix", [""])[0].rstrip("/") + prefix
     fields = _fields([*chain, peer], host, scheme, prefix)
-    fields.extend((name, value) for name, values in said.items() for value in values)
+    fields.extend((name.encode("ascii"), value.encode("latin-1")) for name, values in said.items() for value in values)
     return fields
 
 
-def _fields(chain: list[str], host: str, scheme: str, prefix: str) -> list[tuple[str, str]]:
-    fields = [("X-Forwarded-For", ", ".join(chain)), ("X-Forwarded-Host", host), ("X-Forwarded-Proto", scheme)]
-    if prefix:
-        fields.append(("X-Forwarded-Prefix", prefix))
+def _fields(chain: list[str], host: str, scheme: str, prefix: str) -> Pairs:
     elements = [f"for={_forwarded_node(entry)}" for entry in chain]
-    elements[0] += f";host={_quoted(host)};proto={_quoted(scheme)}"
-    fields.append(("Forwarded", ", ".join(elements)))
-    return fields
+    # A list has grown from proxy to proxy: its first member is what the client itself asked for.
+    asked = (("host", host.partition(",")[0].strip()), ("proto", scheme.partition(",")[0].strip()))
+    elements[0] += "".join(f";{name}={_quoted(value)}" for name, value in asked if value)
+    fields = {
+        b"x-forwarded-for": ", ".join(chain),
+        b"x-forwarded-host": host,  # HTTP/1.0 may have sent none
+        b"x-forwarded-proto": scheme,
+        b"x-forwarded-prefix": prefix,
+        b"forwarded": ", ".join(elements),
+    }
+    return [(name, value.encode("latin-1")) for name, value in fields.items() if value]
 
 
 def _quoted(value: str) -> str:
     """A token as it is, anything else as a quoted-string (RFC 9110, section 5.6.4)."""
-    if value and is_token(value.encode("latin-1", "replace")):
+    if is_token(value.encode("latin-1", "replace")):
         return value
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'

@@ -23,7 +23,7 @@ from gateway.headers import Pair, Pairs, RequestFields
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Message], Awaitable[None]]
 
 
@@ -187,20 +187,20 @@ class GatewayRequest(HttpRequest):
         return parse_cookie("; ".join(cookies))
 
     @property
-    def POST(self) -> QueryDict:  # type: ignore[override]  # noqa: N802
+    def POST(self) -> Any:  # noqa: N802
         if not hasattr(self, "_post"):
-            self._load_post_and_files()  # type: ignore[attr-defined]
-        return self._post  # type: ignore[no-any-return,has-type]
+            self._load_post_and_files()
+        return self._post
 
     @POST.setter
-    def POST(self, post: QueryDict) -> None:  # noqa: N802
+    def POST(self, post: Any) -> None:  # noqa: N802
         self._post = post
 
     @property
     def FILES(self) -> Any:  # type: ignore[override]  # noqa: N802
         if not hasattr(self, "_files"):
-            self._load_post_and_files()  # type: ignore[attr-defined]
-        return self._files
+            self._load_post_and_files()
+        return self._files  # type: ignore[attr-defined]
 
     @cached_property
     def content_type(self) -> str | None:  # type: ignore[override]
@@ -283,7 +283,7 @@ class GatewayResponse(HttpResponseBase):
         self._resource_closers: list[Callable[[], Any]] = []
 
     @property
-    def streaming(self) -> bool:
+    def streaming(self) -> bool:  # type: ignore[override]
         return not isinstance(self.body, bytes)
 
     @property

@@ -14,7 +14,7 @@ The table is a tree of segments, so a look-up costs what the path is long, whate
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
 RouteT = TypeVar("RouteT")
@@ -228,15 +228,15 @@ def parse_target(text: str) -> Target:
 
 def _parse_template(text: str) -> Template:
     path, _, query = text.partition("?")
-    if any(character.isspace() or character == "#" or ord(character) > 126 for character in text):
+    if any(character == "#" or not "!" <= character <= "~" for character in text):
         raise PatternError("a target holds no white space, no '#', and only ASCII")
     rest = path == "/**" or path.endswith("/**")
     if rest:
         path = path.removesuffix("/**")
     if "*" in path:
         raise PatternError("'**' stands alone and last in a target's path, as in 'users:/**'")
-    if not _DOTS.isdisjoint(path.split("/")):
-        raise PatternError("a target holds no '.' or '..' segment")
+    if has_dot_segment_or_nul(path):
+        raise PatternError("a target holds no '.' or '..' segment and no '%00'")
     pieces = [*_pieces(path, in_query=False), *_pieces(query, in_query=True)]
     return Template(text, tuple(pieces), rest, query, tuple(name for _, name, _ in pieces if name))
 
@@ -297,8 +297,7 @@ class _Node(Generic[RouteT]):
         return self.literals.setdefault(segment, _Node())
 
 
-@dataclass(frozen=True, slots=True)
-class Match(Generic[RouteT]):
+class Match(NamedTuple, Generic[RouteT]):
     """The winning route; `values` are the raw segments of its parameters in order, `rest` the raw rest with slash."""
 
     route: RouteT
@@ -334,44 +333,47 @@ class Table(Generic[RouteT]):
         """The most specific competing route for a raw path; `host` in lower case without its port."""
         raw = path[1:].split("/")
         keys = [normalized(segment) for segment in raw] if "%" in path else raw
-        allowed: set[str] = set()
+        search: _Search[RouteT] = _Search(method, keys, raw)
         for name in (host, "") if host else ("",):
             root = self._hosts.get(name)
             if root is not None:
-                match = _walk(root, method, keys, raw, 0, (), allowed)
+                match = search.below(root, 0, ())
                 if match is not None:
                     return match
-        return Miss(frozenset(allowed))
+        return Miss(frozenset(search.allowed))
 
 
-def _walk(
-    node: _Node[RouteT],
-    method: str,
-    keys: list[str],
-    raw: list[str],
-    depth: int,
-    values: tuple[str, ...],
-    allowed: set[str],
-) -> Match[RouteT] | None:
-    if depth == len(keys):
-        route = _choose(node.ends, method, allowed)
-        if route is not None:
-            return Match(route, values, "")
-    else:
-        child = node.literals.get(keys[depth])
-        if child is not None:
-            match = _walk(child, method, keys, raw, depth + 1, values, allowed)
-            if match is not None:
-                return match
-        if node.param is not None:
-            match = _walk(node.param, method, keys, raw, depth + 1, (*values, raw[depth]), allowed)
-            if match is not None:
-                return match
-    route = _choose(node.rests, method, allowed)
-    if route is None:
-        return None
-    tail = raw[depth:]
-    return Match(route, values, "/" + "/".join(tail) if tail else "")
+class _Search(Generic[RouteT]):
+    """One look-up: the tree is walked depth first, the most specific branch first."""
+
+    __slots__ = ("allowed", "keys", "method", "raw")
+
+    def __init__(self, method: str, keys: list[str], raw: list[str]) -> None:
+        self.method = method
+        self.keys = keys
+        self.raw = raw
+        self.allowed: set[str] = set()
+
+    def below(self, node: _Node[RouteT], depth: int, values: tuple[str, ...]) -> Match[RouteT] | None:
+        if depth == len(self.keys):
+            route = _choose(node.ends, self.method, self.allowed)
+            if route is not None:
+                return Match(route, values, "")
+        else:
+            child = node.literals.get(self.keys[depth])
+            if child is not None:
+                match = self.below(child, depth + 1, values)
+                if match is not None:
+                    return match
+            if node.param is not None:
+                match = self.below(node.param, depth + 1, (*values, self.raw[depth]))
+                if match is not None:
+                    return match
+        route = _choose(node.rests, self.method, self.allowed)
+        if route is None:
+            return None
+        tail = self.raw[depth:]
+        return Match(route, values, "/" + "/".join(tail) if tail else "")
 
 
 def _choose(routes: Mapping[str, RouteT], method: str, allowed: set[str]) -> RouteT | None:

@@ -1,21 +1,22 @@
 """An upstream while the gateway runs: its endpoints, whose turn it is, and its connections."""
 
-from dataclasses import dataclass
-
 from gateway.balancing import round_robin
 from gateway.client import Client, tls_context
 from gateway.config import Base, Upstream
 
 
-@dataclass(slots=True)
 class Endpoint:
-    """One address that serves an upstream, and how many requests are on their way to it."""
+    """One address that serves an upstream."""
 
-    base: Base
-    in_flight: int = 0
+    __slots__ = ("authority", "base", "host_field")
+
+    def __init__(self, base: Base) -> None:
+        self.base = base
+        self.authority = base.authority
+        self.host_field = base.authority.encode("ascii")
 
     def __repr__(self) -> str:
-        return f"<Endpoint {self.base.authority} in_flight={self.in_flight}>"
+        return f"<Endpoint {self.base.origin}{self.base.prefix}>"
 
 
 class Pool:

@@ -5,8 +5,9 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote
 
 from asgiref.sync import markcoroutinefunction
@@ -16,28 +17,29 @@ from gateway.client import Answer, Call, StaleConnection
 from gateway.config import Base, Overrides, ProxyOptions, Upstream, effective, overrides
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Deadline, Exchange
-from gateway.headers import Pairs, forwarding_fields, set_fields, strip_hop_by_hop
+from gateway.headers import Pairs, forwarding_pairs, set_fields, strip_hop_by_hop
 from gateway.messages import GatewayRequest, GatewayResponse, too_large
-from gateway.patterns import Target, Template, ValueConfined, parse_target
+from gateway.patterns import Target, ValueConfined, parse_target
 from gateway.pool import Endpoint, Pool
 from gateway.tracing import new_traceparent
 
 # RFC 9110, section 9.2.2: may be sent again when it is not known whether the first one was acted on.
 IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 _LOCATIONS = frozenset({b"location", b"content-location"})
+_VIA_1_1, _VIA_1_0 = (b"via", b"1.1 portway"), (b"via", b"1.0 portway")
 
-Fields = list[tuple[str, str]]
+
+Changes = tuple[tuple[bytes, bytes | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a view needs of the configuration, worked out once: its options, and the names that they replace."""
+    """What a view needs of the configuration, worked out once."""
 
     upstream: Upstream
     options: ProxyOptions
-    replaced: frozenset[bytes]
-    set_up: tuple[tuple[str, str], ...]
-    set_down: tuple[tuple[bytes, bytes | None], ...]
+    set_up: Changes
+    set_down: Changes
     origins: frozenset[tuple[str, str, int]]
 
 
@@ -47,14 +49,14 @@ def plan_for(upstream: Upstream, own: Overrides) -> Plan:
     return Plan(
         upstream,
         options,
-        frozenset(name.encode("ascii") for name, _ in options.headers),
-        tuple((name, value) for name, value in options.headers if value is not None),
-        tuple(
-            (name.encode("ascii"), None if value is None else value.encode())
-            for name, value in options.response_headers
-        ),
+        _encoded(options.headers),
+        _encoded(options.response_headers),
         frozenset((base.scheme, base.host, base.port) for base in upstream.bases),
     )
+
+
+def _encoded(changes: Iterable[tuple[str, str | None]]) -> Changes:
+    return tuple((name.encode("ascii"), None if value is None else value.encode()) for name, value in changes)
 
 
 class Proxy:
@@ -81,8 +83,8 @@ class Proxy:
         late = GatewayError(Reason.RESPONSE_TIMEOUT, upstream=pool.name)
         try:
             with Deadline(options.timeout_s, late, upload.moved_at if upload else None):
-                fields = upward_fields(request, plan, self.stripped_prefix(request))
-                answer = await _attempts(request, pool, plan, path + query, fields, upload)
+                pairs = upward_pairs(request, plan, self.stripped_prefix(request))
+                answer = await _attempts(request, pool, Outgoing(plan, path + query, pairs, upload))
         except GatewayError as error:
             if error is late and upload is not None and not request.inbox.complete:
                 raise GatewayError(Reason.REQUEST_WRITE_TIMEOUT, upstream=pool.name) from error
@@ -208,68 +210,80 @@ def _limit_total(exchange: Exchange, seconds: float, upstream: str) -> None:
     exchange.timer = asyncio.get_running_loop().call_later(seconds, exchange.interrupt, error)
 
 
-async def _attempts(
-    request: GatewayRequest, pool: Pool, plan: Plan, target: str, fields: Fields, upload: Upload | None
-) -> Answer:
+class Outgoing(NamedTuple):
+    """What goes up, whichever endpoint it goes to: the target below its base, the field lines, the body."""
+
+    plan: Plan
+    target: str
+    pairs: Pairs
+    upload: Upload | None
+
+
+async def _attempts(request: GatewayRequest, pool: Pool, outgoing: Outgoing) -> Answer:
     """The attempt loop: again, on a dead kept-alive connection, for what may be sent twice."""
     exchange = request.exchange
-    may_repeat = upload is None and request.method in IDEMPOTENT
+    may_repeat = outgoing.upload is None and request.method in IDEMPOTENT
     exchange.attempts = 0
     while True:
         endpoint = pool.pick()
         exchange.attempts += 1
-        exchange.endpoint = endpoint.base.authority
+        exchange.endpoint = endpoint.authority
         started = time.perf_counter()
         try:
-            return await pool.client.send(_call(request, plan, endpoint, target, fields, upload))
+            return await pool.client.send(_call(request, outgoing, endpoint))
         except StaleConnection:
             # Each of these used up one connection that was kept, so this ends.
             if not may_repeat:
                 raise
         finally:
-            exchange.upstream_ms = (time.perf_counter() - started) * 1000
+            exchange.upstream_ms = round((time.perf_counter() - started) * 1000, 2)
 
 
-def _call(
-    request: GatewayRequest, plan: Plan, endpoint: Endpoint, target: str, fields: Fields, upload: Upload | None
-) -> Call:
-    options, base = plan.options, endpoint.base
-    host = request.host_field if options.preserve_host and request.host_field else base.authority
+def _call(request: GatewayRequest, outgoing: Outgoing, endpoint: Endpoint) -> Call:
+    options, base, upload = outgoing.plan.options, endpoint.base, outgoing.upload
+    host = endpoint.host_field
+    if options.preserve_host:
+        host = request.fields.first(b"host") or host
     return Call(
-        upstream=plan.upstream.name,
+        upstream=outgoing.plan.upstream.name,
         base=base,
         method=request.method,
-        target=base.prefix + target,
-        fields=[("Host", host), *fields],
+        target=base.prefix + outgoing.target,
+        pairs=[(b"host", host), *outgoing.pairs],
         body=upload.chunks() if upload is not None else None,
+        chunked=upload is not None and request.content_length is None,
         connect_timeout_s=options.connect_timeout_s,
         idle_timeout_s=options.idle_timeout_s,
     )
 
 
-def upward_fields(request: GatewayRequest, plan: Plan, prefix: str) -> Fields:
+def upward_pairs(request: GatewayRequest, plan: Plan, prefix: str) -> Pairs:
     """The field lines for the upstream but Host: the client's in their order, then ours. Raises HEADER_INVALID."""
     incoming, exchange = request.fields, request.exchange
+    own = incoming.own
+    pairs = [*incoming.end_to_end(), *((b"via", value) for value in own.get(b"via", ()))]
+    if request.traceparent is None:
+        pairs.append((b"traceparent", new_traceparent(exchange.trace_id)))
+    else:
+        pairs.append((b"traceparent", request.traceparent))
+        pairs.extend((b"tracestate", value) for value in own.get(b"tracestate", ()))
+    for _, value in pairs:
+        if not value.isascii():
+            _check_utf8(value)
+    if request.content_length is not None:
+        pairs.append((b"content-length", b"%d" % request.content_length))
+    pairs.append((b"x-request-id", exchange.request_id.encode("ascii")))
+    pairs.append(_VIA_1_1 if request.scope["http_version"] == "1.1" else _VIA_1_0)
+    trusted = incoming.x_forwarded if request.from_trusted_peer else None
+    pairs.extend(forwarding_pairs(request.peer, request.scope["scheme"], request.host_field, prefix, trusted))
+    return set_fields(pairs, plan.set_up) if plan.set_up else pairs
+
+
+def _check_utf8(value: bytes) -> None:
     try:
-        fields = [(name.decode(), value.decode()) for name, value in incoming.end_to_end()]
-        if request.traceparent is None:
-            fields.append(("traceparent", new_traceparent(exchange.trace_id)))
-        else:
-            fields.append(("traceparent", request.traceparent.decode()))
-            fields.extend(("tracestate", value.decode()) for value in incoming.own.get(b"tracestate", ()))
-        fields.extend(("Via", value.decode()) for value in incoming.own.get(b"via", ()))
+        value.decode()
     except UnicodeDecodeError as error:
         raise GatewayError(Reason.HEADER_INVALID, "A field value is not valid UTF-8.") from error
-    if request.content_length is not None:
-        fields.append(("Content-Length", str(request.content_length)))
-    fields.append(("X-Request-ID", exchange.request_id))
-    fields.append(("Via", "1.1 portway" if request.scope["http_version"] == "1.1" else "1.0 portway"))
-    trusted = incoming.x_forwarded if request.from_trusted_peer else None
-    fields.extend(forwarding_fields(request.peer, request.scope["scheme"], request.host_field, prefix, trusted))
-    if plan.replaced:
-        fields = [field for field in fields if field[0].lower().encode() not in plan.replaced]
-        fields.extend(plan.set_up)
-    return fields
 
 
 # -- down ---------------------------------------------------------------------------------------------------------

@@ -1,9 +1,14 @@
 """Location fields that point at the upstream's own base, said again as the client must see them."""
 
+import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 _PORTS = {"http": 80, "https": 443}
+# What begins so is another host's address (RFC 3986, section 4.2), for a browser with a backslash too (WHATWG URL).
+_NETWORK_PATH = ("//", "/\\")
+# Browsers and urlsplit drop these anywhere in a URL: with them it does not mean what it seems to.
+_DROPPED = re.compile(r"[\t\r\n]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +28,7 @@ class PathMap:
         moved = self.gateway + tail
         if not moved.startswith("/"):
             moved = "/" + moved
-        # `//host` would be another host's address (RFC 3986, section 4.2).
-        return None if moved.startswith("//") else moved
+        return None if moved.startswith(_NETWORK_PATH) else moved
 
 
 def origin_of(url: str) -> tuple[str, str, int] | None:
@@ -34,9 +38,10 @@ def origin_of(url: str) -> tuple[str, str, int] | None:
         port = parts.port
     except ValueError:
         return None
-    if parts.scheme not in _PORTS or not parts.hostname:
+    # A backslash ends the authority for a browser, and not for urlsplit.
+    if parts.scheme not in _PORTS or not parts.hostname or "\\" in parts.netloc:
         return None
-    return parts.scheme, parts.hostname, port or _PORTS[parts.scheme]
+    return parts.scheme, parts.hostname, _PORTS[parts.scheme] if port is None else port
 
 
 def rewritten(location: str, own: frozenset[tuple[str, str, int]], paths: PathMap) -> str:
@@ -44,7 +49,9 @@ def rewritten(location: str, own: frozenset[tuple[str, str, int]], paths: PathMa
 
     `own` are the origins that mean the upstream itself (its base URLs, and the client's own Host if that goes up).
     """
-    if location.startswith("/") and not location.startswith("//"):
+    if _DROPPED.search(location):
+        return location
+    if location.startswith("/") and not location.startswith(_NETWORK_PATH):
         return paths.back(location) or location
     origin = origin_of(location)
     if origin is None or origin not in own:

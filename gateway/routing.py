@@ -55,15 +55,18 @@ def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> Ga
     """A line of urlpatterns in the grammar of the environment: `route("GET /home/{id}", home)`.
 
     The view is Django's: async, with the path parameters by keyword; a synchronous one runs in a thread. The name
-    defaults to the view's and stands in the log. Raises PatternError for a pattern that does not parse.
+    defaults to the view's and stands in the log. Raises RouteError, with the place, for what is no pattern or view.
     """
     caller = sys._getframe(1)
-    origin = f"{caller.f_code.co_filename.rpartition('/')[2]}:{caller.f_lineno}"
+    origin = f"{_file(caller.f_code.co_filename)}:{caller.f_lineno}"
     try:
         rule = parse_pattern(pattern)
     except PatternError as error:
-        raise PatternError(f"{origin}: route({pattern!r}): {error}") from None
-    return GatewayRoute(rule, as_async(view), name or getattr(view, "__name__", type(view).__name__), origin)
+        raise RouteError(f"{origin}: route({pattern!r}): {error}") from None
+    if not callable(view):
+        hint = f"; proxy({view!r}) forwards to an upstream" if isinstance(view, str) else ""
+        raise RouteError(f"{origin}: route({pattern!r}): the view is {view!r}, which cannot be called{hint}")
+    return GatewayRoute(rule, as_async(view), name or _name_of(view), origin)
 
 
 def from_environment() -> list[GatewayRoute]:
@@ -97,8 +100,12 @@ def as_async(view: Callable[..., Any]) -> View:
         await request.read_body()
         return await in_thread(request, *args, **params)
 
-    call.__name__ = getattr(view, "__name__", type(view).__name__)
+    call.__name__ = _name_of(view)
     return call
+
+
+def _name_of(view: Callable[..., Any]) -> str:
+    return str(getattr(view, "__name__", type(view).__name__))
 
 
 class Routes:
@@ -156,28 +163,42 @@ def load_routes(config: Config) -> Routes:
     try:
         module = importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name == name:
-            raise RouteError(f"GATEWAY_URLCONF={name}: there is no module of that name") from error
-        raise RouteError(_place(error, name)) from error
-    except Exception as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise RouteError(_place(error, name)) from error
+        hint = f"; without .py: {name.removesuffix('.py')}" if name.endswith(".py") else ""
+        raise RouteError(f"GATEWAY_URLCONF={name}: there is no module of that name{hint}") from error
+    except (Exception, SystemExit) as error:
         raise RouteError(_place(error, name)) from error
     return Routes(_urlpatterns(module), config)
 
 
 def _urlpatterns(module: ModuleType) -> Sequence[URLPattern | URLResolver]:
-    patterns = getattr(module, "urlpatterns", None)
-    if not isinstance(patterns, Iterable):
-        raise RouteError(f"{module.__name__}.py defines no urlpatterns")
-    return list(patterns)
+    name = f"{module.__name__}.py"
+    lines = getattr(module, "urlpatterns", None)
+    if not isinstance(lines, (list, tuple)):
+        raise RouteError(f"{name} defines no list urlpatterns")
+    for line in lines:
+        if isinstance(line, list):
+            raise RouteError(f"{name}: urlpatterns holds a list; write a star before it: *from_environment()")
+        if not isinstance(line, (URLPattern, URLResolver)):
+            raise RouteError(f"{name}: urlpatterns holds {line!r}, which is no route() or path() line")
+    return lines
 
 
 def _place(error: BaseException, name: str) -> str:
     """Where a module failed to load, in one line: the innermost frame of the user's own file if there is one."""
+    if isinstance(error, RouteError):  # it names its place
+        return str(error)
+    if isinstance(error, SyntaxError):
+        return f"{_file(error.filename or name)}:{error.lineno}: {type(error).__name__}: {error.msg}"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename.rpartition("/")[2] == f"{name.rpartition('.')[2]}.py"]
+    own = [frame for frame in frames if _file(frame.filename) == f"{name.rpartition('.')[2]}.py"]
     at = (own or frames)[-1]
-    text = f"{type(error).__name__}: {error}" if not isinstance(error, (PatternError, RouteError)) else str(error)
-    return f"{at.filename.rpartition('/')[2]}:{at.lineno}: {text}"
+    return f"{_file(at.filename)}:{at.lineno}: {type(error).__name__}: {error}"
+
+
+def _file(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 def _check(lines: Sequence[GatewayRoute], others: Sequence[URLPattern | URLResolver], config: Config) -> None:
@@ -191,29 +212,33 @@ def _check(lines: Sequence[GatewayRoute], others: Sequence[URLPattern | URLResol
         for line in lines
         if line.rule.segments[:1] == ("-",)
     )
+    plain = [line for other in others for line in _flat(other)]
+    proxies = [(line.origin, line.view) for line in lines] + [(str(line.pattern), line.callback) for line in plain]
     problems.extend(
-        f"{line.origin}: no upstream is called {line.view.target.upstream!r} (GATEWAY_UPSTREAM_*)"
-        for line in lines
-        if isinstance(line.view, Proxy) and line.view.target.upstream not in config.upstreams
+        f"{origin}: no upstream is called {view.target.upstream!r} (GATEWAY_UPSTREAM_*)"
+        for origin, view in proxies
+        if isinstance(view, Proxy) and view.target.upstream not in config.upstreams
     )
     if config.routes and not any(line.origin == config.routes[0].variable for line in lines):
         problems.append(
             f"{config.settings.urlconf}.py leaves out *from_environment(), so GATEWAY_ROUTE_* would be without effect"
         )
     problems.extend(
-        f"{other}: route() lines do not work inside include(); write them into urlpatterns"
-        for other in others
-        if isinstance(other, URLResolver) and any(isinstance(line, GatewayRoute) for line in _flat(other))
+        f"{line.origin}: route() lines do not work inside include(); write them into urlpatterns"
+        for line in plain
+        if isinstance(line, GatewayRoute)
     )
     if problems:
         raise RouteError("\n".join(problems))
 
 
-def _flat(resolver: URLResolver) -> Iterable[Any]:
-    for line in resolver.url_patterns:
+def _flat(line: URLPattern | URLResolver) -> Iterable[URLPattern]:
+    """The patterns of one of Django's lines, those of an include() one by one."""
+    if isinstance(line, URLPattern):
         yield line
-        if isinstance(line, URLResolver):
-            yield from _flat(line)
+    else:
+        for inner in line.url_patterns:
+            yield from _flat(inner)
 
 
 def describe(line: GatewayRoute) -> str:

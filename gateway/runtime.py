@@ -6,7 +6,6 @@ a request that ends quickly, as nearly all do, pays nothing for being watched.
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
 from gateway.config import Config
 from gateway.errors import GatewayError, Reason
@@ -71,12 +70,12 @@ class Runtime:
         """From now on `/-/ready` says 503 and answers carry `Connection: close`."""
         self.draining = True
 
-    def cut(self, report: Callable[[int], None]) -> None:
-        """Break off what is still in flight; `report` gets the count, also of none."""
+    def cut(self) -> int:
+        """Break off what is still in flight; how many that were."""
         open_now = list(self.in_flight)
         for exchange in open_now:
             exchange.interrupt(GatewayError(Reason.DRAIN_CUT, headers=[(b"retry-after", b"1")]))
-        report(len(open_now))
+        return len(open_now)
 
 
 async def _watch(exchange: Exchange, inbox: Inbox) -> None:

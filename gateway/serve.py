@@ -7,7 +7,9 @@ when the parent was killed: then they drain and go, so that no orphan holds the 
 """
 
 import asyncio
+import contextlib
 import gc
+import mmap
 import multiprocessing
 import os
 import resource
@@ -22,13 +24,13 @@ from typing import Any
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from granian.server import Server as Granian
+from granian.server.mp import MPServer
 
 from gateway import __version__, telemetry
 from gateway.config import Config, Settings
+from gateway.routing import Routes
 from gateway.runtime import Runtime
 from gateway.startup import aligned, rows
-from gateway.routing import Routes
 from gateway.telemetry import log
 
 # How long a worker that has cut its requests may take to leave by itself.
@@ -43,11 +45,16 @@ class AddressInUse(Exception):
 
 
 class Control:
-    """The line between parent and workers. Made in the parent before it forks; `attach` in a worker's loop."""
+    """The line between parent and workers. Made in the parent before it forks; `attach` in a worker's loop.
+
+    The parent speaks to all workers at once by closing a pipe, whose end each of them sees. A killed parent's pipes
+    close too, but without the word in shared memory: that tells an order from a death.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._parent = os.getpid()
+        self._words = mmap.mmap(-1, 2)  # shared with the workers: [draining, cutting]
         self._drain = os.pipe()
         self._cut = os.pipe()
         self._counts = os.pipe()
@@ -65,6 +72,7 @@ class Control:
             self._signals += 1
             if self._signals == 1:
                 log.info("drain.started", signal=signal.Signals(number).name)
+                self._words[0] = 1
                 os.close(self._drain[1])
                 if self._settings.drain_delay_s > 0:
                     timer = threading.Timer(self._settings.drain_delay_s, stop)
@@ -72,6 +80,7 @@ class Control:
                     timer.start()
                     return
             elif self._signals == 2:
+                self._words[1] = 1
                 os.close(self._cut[1])
             stop()
 
@@ -81,14 +90,10 @@ class Control:
     def cut_count(self) -> int:
         """How many requests the workers had to cut, once they have ended."""
         total = 0
-        while True:
-            try:
-                data = os.read(self._counts[0], _COUNT.size)
-            except BlockingIOError:
-                return total
-            if len(data) < _COUNT.size:
-                return total
-            total += _COUNT.unpack(data)[0]
+        with contextlib.suppress(BlockingIOError):
+            while len(data := os.read(self._counts[0], _COUNT.size)) == _COUNT.size:
+                total += _COUNT.unpack(data)[0]
+        return total
 
     # -- in a worker ----------------------------------------------------------------------------------------------
 
@@ -102,20 +107,24 @@ class Control:
             os.close(write_end)
 
         def cut() -> None:
-            loop.remove_reader(self._cut[0])
-            runtime.cut(lambda count: os.write(self._counts[1], _COUNT.pack(count)))
+            os.write(self._counts[1], _COUNT.pack(runtime.cut()))
             loop.call_later(_LEAVE_S, os._exit, 0)
 
-        def drain() -> None:
+        def on_drain() -> None:
             loop.remove_reader(self._drain[0])
             runtime.drain()
-            loop.call_later(self._settings.drain_delay_s + self._settings.drain_s, cut)
-            if os.getppid() != self._parent:  # it was killed: its pipes closed without a word
-                loop.remove_reader(self._cut[0])
+            delay_s = self._settings.drain_delay_s if self._words[0] else 0.0
+            loop.call_later(delay_s + self._settings.drain_s, cut)
+            if not self._words[0]:  # the parent was killed: finish, and leave the port free
                 os.kill(os.getpid(), signal.SIGTERM)
 
-        loop.add_reader(self._cut[0], cut)
-        loop.add_reader(self._drain[0], drain)
+        def on_cut() -> None:
+            loop.remove_reader(self._cut[0])
+            if self._words[1]:
+                cut()
+
+        loop.add_reader(self._drain[0], on_drain)
+        loop.add_reader(self._cut[0], on_cut)
 
 
 def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -> int:
@@ -148,10 +157,10 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
     return 0
 
 
-def _granian(settings: Settings) -> Granian:
+def _granian(settings: Settings) -> MPServer:
     multiprocessing.set_start_method("fork", force=True)
     host, port = settings.bind
-    return Granian(
+    return MPServer(
         "asgi:application",
         address=host,
         port=port,
@@ -220,4 +229,5 @@ def announce(config: Config, routes: Routes) -> None:
     if upstreams:
         blocks.append("Upstreams\n" + aligned([[name, ", ".join(bases)] for name, bases in upstreams]))
     blocks.append("Routes\n" + aligned([[row["pattern"], "->", row["target"], f"({row['origin']})"] for row in table]))
-    print("\n\n".join(blocks) + "\n", file=sys.stdout, flush=True)
+    sys.stdout.write("\n\n".join(blocks) + "\n\n")
+    sys.stdout.flush()

@@ -11,6 +11,7 @@ import socket
 import stat
 from collections.abc import Sequence
 from ipaddress import ip_address
+from pathlib import Path
 
 
 def sever(client: Sequence[str | int], server: Sequence[str | int]) -> bool:
@@ -19,12 +20,15 @@ def sever(client: Sequence[str | int], server: Sequence[str | int]) -> bool:
     The socket belongs to Granian, which closes it when it notices. Costs some microseconds per open descriptor.
     """
     wanted = _key(client), _key(server)
-    for name in os.listdir("/dev/fd"):
+    for entry in Path("/dev/fd").iterdir():
+        descriptor = int(entry.name)
         with contextlib.suppress(OSError, ValueError):
-            if not stat.S_ISSOCK(os.stat(int(name)).st_mode):
+            if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
                 continue
             # A duplicate, so that closing our handle never closes Granian's.
-            with socket.socket(fileno=os.dup(int(name))) as connection:
+            with socket.socket(fileno=os.dup(descriptor)) as connection:
+                if connection.family not in {socket.AF_INET, socket.AF_INET6}:
+                    continue
                 if (_key(connection.getpeername()), _key(connection.getsockname())) == wanted:
                     connection.shutdown(socket.SHUT_RDWR)
                     return True

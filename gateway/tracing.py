@@ -33,6 +33,6 @@ def new_trace_id(bits: int = 0) -> str:
     return f"{bits or getrandbits(128) or 1:032x}"
 
 
-def new_traceparent(trace_id: str, bits: int = 0) -> str:
+def new_traceparent(trace_id: str, bits: int = 0) -> bytes:
     """A `traceparent` that begins `trace_id`, unsampled; `bits` is the chance for the span id."""
-    return f"00-{trace_id}-{bits or getrandbits(64) or 1:016x}-00"
+    return f"00-{trace_id}-{bits or getrandbits(64) or 1:016x}-00".encode("ascii")

@@ -7,13 +7,14 @@ from django.conf import settings
 from django.core.management import BaseCommand
 
 from gateway.config import Config
+from gateway.management import NOT_OURS
 from gateway.startup import examine
 
 
 class Command(BaseCommand):
     help = "Validate the environment and the routes module, and run Django's own checks; exit 0 or 2."
     requires_system_checks: list[str] = []  # noqa: RUF012 - Django's attribute; `examine` runs them
-    suppressed_base_arguments = {"--version", "--verbosity", "--settings", "--pythonpath", "--traceback", "--no-color", "--force-color", "--skip-checks"}  # fmt: skip  # noqa: RUF012
+    suppressed_base_arguments = NOT_OURS
 
     def handle(self, *args: Any, **options: Any) -> None:
         config: Config = settings.GATEWAY

@@ -7,6 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management import BaseCommand, CommandParser
 
+from gateway.management import NOT_OURS
 from gateway.routing import RouteError, load_routes
 from gateway.startup import aligned, rows
 
@@ -14,7 +15,7 @@ from gateway.startup import aligned, rows
 class Command(BaseCommand):
     help = "The effective routing table: each pattern as written, where it leads, and where it came from."
     requires_system_checks: list[str] = []  # noqa: RUF012 - Django's attribute
-    suppressed_base_arguments = {"--version", "--verbosity", "--settings", "--pythonpath", "--traceback", "--no-color", "--force-color", "--skip-checks"}  # fmt: skip  # noqa: RUF012
+    suppressed_base_arguments = NOT_OURS
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")

@@ -9,6 +9,7 @@ from django.core.management import BaseCommand
 from gateway import telemetry
 from gateway.__main__ import own_module
 from gateway.config import Config
+from gateway.management import NOT_OURS
 from gateway.serve import AddressInUse, serve
 from gateway.startup import examine
 
@@ -16,7 +17,7 @@ from gateway.startup import examine
 class Command(BaseCommand):
     help = "Start the gateway. All its settings come from the environment; `gateway check` tells if they are good."
     requires_system_checks: list[str] = []  # noqa: RUF012 - Django's attribute; `examine` runs them
-    suppressed_base_arguments = {"--version", "--verbosity", "--settings", "--pythonpath", "--traceback", "--no-color", "--force-color", "--skip-checks"}  # fmt: skip  # noqa: RUF012
+    suppressed_base_arguments = NOT_OURS
 
     def handle(self, *args: Any, **options: Any) -> None:
         config: Config = settings.GATEWAY
