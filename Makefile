@@ -51,8 +51,8 @@ $(BIN)/gateway: .venv/.locked pyproject.toml
 	@touch $@
 
 .venv/.locked: requirements-dev.lock
-	@test -n "$(PYTHON)" || { echo 'make: no Python from 3.11 to 3.13 found; name one: make PYTHON=/path/to/python3'; exit 1; }
-	@$(PYTHON) -c '$(FITS)' || { echo 'make: $(PYTHON) is not Python 3.11 to 3.13'; exit 1; }
+	@test -n "$(PYTHON)" || { echo 'make: no Python 3.11 to 3.13 found; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
+	@$(PYTHON) -c '$(FITS)' 2>/dev/null || { echo 'make: $(PYTHON) is no Python from 3.11 to 3.13'; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'make: $(PYTHON) has no venv; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
 	@echo 'Making .venv with $(PYTHON): half a minute, once.'
 	@$(PYTHON) -m venv --clear .venv

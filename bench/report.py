@@ -68,7 +68,7 @@ def ratio(figure: str, row: str, base_row: str, result: Result) -> float | None:
     """The median of the ratios within each round.
 
     HOWEVER tempting, not the ratio of the medians: a shared machine grows slower and faster by the minute, which two
-    neighbours in a round feel alike. Four times the same target, twelve rounds: 11 % apart at the worst instead of 15.
+    neighbours in a round feel alike. Four copies of one target, six rounds: this erred by at most 11 %, that by 15.
     """
     pairs = zip(result.samples[row], result.samples.get(base_row, ()), strict=False)
     ratios = [sample.figures[figure] / base.figures[figure] for sample, base in pairs if base.figures[figure]]

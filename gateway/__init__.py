@@ -8,9 +8,14 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     units       durations, sizes and other words of the environment become values
     headers     hop-by-hop, Forwarded, Via, field syntax: what RFC 9110 says of a field line
     tracing     request ids and W3C trace context
+    cors        cross-origin requests
+    redirects   Location fields said as the client must see them
     patterns    the route grammar, its matching table, and the templates of targets
     options     the one table of every variable: name, unit, default, example, sentence
+    environment a variable's name and text: families, _FILE twins, service links, masks, the nearest name
     config      the environment becomes one frozen Config, or every problem at once
+    databases   GATEWAY_DATABASE_URL as Django's DATABASES
+    door        what is ambiguous is refused before any route sees it
     balancing   which endpoint answers next
 middle: one kind of effect a file
     exchange    the notebook of one request
@@ -18,12 +23,14 @@ middle: one kind of effect a file
     client      aiohttp: one call to one endpoint; foreign exceptions become our errors here
     pool        an upstream's endpoints and connections
     proxy       the view that forwards a request
+    sever       cutting a client's connection, the honest end of an answer that broke off
 roof: the edge
     routing     route(), from_environment(): patterns and views become Django's urlpatterns
     telemetry   the log line; later the metrics
-    ops         /-/live and /-/ready
     runtime     what lives while a worker runs: pools, the requests in flight, draining
+    ops         /-/live and /-/ready
     handler     the ASGI door: Django's ASGIHandler, lean
+    startup     what must hold before a worker starts
     serve       granian, workers, signals, draining
     __main__    the `gateway` command
 """

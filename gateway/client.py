@@ -176,7 +176,9 @@ class Client:
         upload = None
         try:
             self._expect_answer(protocol, call.method)
-            protocol.transport.write(head)  # type: ignore[union-attr]
+            if protocol.transport is None:
+                raise aiohttp.ClientConnectionResetError("closed before the request was written")
+            protocol.transport.write(head)
             if call.body is not None:
                 upload = self._loop.create_task(_write_body(protocol, call.body, self._loop, chunked=call.chunked))
             answer = Answer(call, connection, await _read_head(protocol, call))

@@ -175,25 +175,15 @@ class GatewayHandler(ASGIHandler):
         else:
             pairs, body = _of_django(response)
         start = {"type": "http.response.start", "status": response.status_code, "headers": self._finish(request, pairs)}
+        await send(start)
+        request.answer_began = True
         if isinstance(body, bytes):
-            await send(start)
-            await send({"type": "http.response.body", "body": body})
             exchange.bytes_out = len(body)
+            await send({"type": "http.response.body", "body": body})
         else:
-            await self._stream(exchange, body, start, send)
+            await _stream(exchange, body, send)
         if not isinstance(response, GatewayResponse):
             response.close()
-
-    async def _stream(self, exchange: Exchange, body: AsyncIterator[bytes], start: dict[str, Any], send: Send) -> None:
-        await send(start)
-        # The head leaves at once, not with the first piece: an event stream may stay silent for long.
-        await send({"type": "http.response.body", "body": b"", "more_body": True})
-        async for chunk in body:
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            exchange.bytes_out += len(chunk)
-        # From here on a client that leaves has had its answer.
-        exchange.ended = perf_counter()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def _finish(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
         """The pairs that leave: the gateway's own field lines are added, each in one place only."""
@@ -211,15 +201,18 @@ class GatewayHandler(ASGIHandler):
         return [*pairs, *extra]
 
     async def _undelivered(self, request: GatewayRequest, error: BaseException, send: Send) -> None:
-        """An answer that broke off after it began, or a cancellation: never an end that looks whole."""
+        """An answer that could not begin becomes a problem; one that broke off never ends as if it were whole."""
         exchange = request.exchange
         failure = exchange.interruption
-        if isinstance(error, asyncio.CancelledError) and failure is None:
-            raise error
-        if failure is None:
-            failure = error if isinstance(error, GatewayError) else _of_view(error)
-        elif exchange.task is not None and isinstance(error, asyncio.CancelledError):
+        if isinstance(error, asyncio.CancelledError):
+            if failure is None or exchange.task is None:
+                raise error
             exchange.task.uncancel()
+        elif failure is None:
+            failure = error if isinstance(error, GatewayError) else _of_view(error)
+        if not request.answer_began:
+            await self._deliver(request, self._problem(request, failure), send)
+            return
         exchange.fail(failure)
         if failure.reason in _CLIENT_LEFT:
             exchange.status = failure.reason.status
@@ -269,6 +262,23 @@ class GatewayHandler(ASGIHandler):
                 await self.runtime.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+async def _stream(exchange: Exchange, body: AsyncIterator[bytes], send: Send) -> None:
+    # The head leaves at once, not with the first piece: an event stream may stay silent for long.
+    await send({"type": "http.response.body", "body": b"", "more_body": True})
+    try:
+        async for chunk in body:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            exchange.bytes_out += len(chunk)
+    finally:
+        # Broken off while the client was slow, the body still holds its upstream connection.
+        close = getattr(body, "aclose", None)
+        if close is not None:
+            await close()
+    # From here on a client that leaves has had its answer.
+    exchange.ended = perf_counter()
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 _ZERO = [b"0"]

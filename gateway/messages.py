@@ -34,20 +34,18 @@ class Inbox:
     way, and taken for the end it would send a cut request upstream as a whole one.
     """
 
-    __slots__ = ("_exchange", "_receive", "complete", "idle_timeout_s", "max_bytes", "reading")
+    __slots__ = ("_exchange", "_receive", "complete", "idle_timeout_s", "max_bytes")
 
     def __init__(self, receive: Receive, exchange: Exchange, *, expects_body: bool) -> None:
         self._receive = receive
         self._exchange = exchange
         self.complete = not expects_body
-        self.reading = False
         self.max_bytes: int | None = None
         self.idle_timeout_s = 60.0
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises GatewayError: CLIENT_BODY_BROKEN, _TOO_LARGE or _TIMEOUT."""
         exchange = self._exchange
-        self.reading = True
         while not self.complete:
             with Deadline(self.idle_timeout_s, GatewayError(Reason.CLIENT_BODY_TIMEOUT)):
                 message = await self._receive()
@@ -60,7 +58,6 @@ class Inbox:
                 raise too_large(self.max_bytes)
             if body:
                 yield body
-        self.reading = False
 
     async def gone(self) -> None:
         """Returns when the client has left. Only for a body that is complete, since it would swallow the rest."""
@@ -95,6 +92,7 @@ class GatewayRequest(HttpRequest):
         self.content_length: int | None = None
         self.traceparent: bytes | None = None
         self.from_trusted_peer = False
+        self.answer_began = False
         self.resolver_match = None
         self._read_started = False
         self._post_parse_error = False

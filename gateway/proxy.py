@@ -195,7 +195,7 @@ class Upload:
 
 def _open_upload(request: GatewayRequest, options: ProxyOptions) -> Upload | None:
     inbox = request.inbox
-    if inbox.complete and not hasattr(request, "_body"):
+    if inbox.complete and not getattr(request, "_body", b""):
         return None
     inbox.max_bytes = options.max_body_bytes
     inbox.idle_timeout_s = options.idle_timeout_s

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
@@ -63,7 +63,7 @@ def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> Ga
         rule = parse_pattern(pattern)
     except PatternError as error:
         raise RouteError(f"{origin}: route({pattern!r}): {error}") from None
-    if not callable(view):
+    if not callable(cast(object, view)):  # a person may write anything here
         hint = f"; proxy({view!r}) forwards to an upstream" if isinstance(view, str) else ""
         raise RouteError(f"{origin}: route({pattern!r}): the view is {view!r}, which cannot be called{hint}")
     return GatewayRoute(rule, as_async(view), name or _name_of(view), origin)

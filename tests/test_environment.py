@@ -37,6 +37,8 @@ def test_a_name_says_whose_option_it_is() -> None:
         ("GATEWAY_UPSTREAM_", ""),
         ("GATEWAY_UPSTREAM__TIMEOUT", ""),
         ("GATEWAY_UPSTREAM_USERS__", ""),
+        ("GATEWAY_DATABASE_URL__", ""),
+        ("GATEWAY_DATABASE_REPORTS__TIMEOUT", ""),
         ("GATEWAY_UPSTREAM_USERS__A__B", ""),
         ("GATEWAY_ROUTE_A__PART_B__PICK__C", ""),
         ("GATEWAY_LEGACY_X", ""),
@@ -50,9 +52,9 @@ def test_an_unknown_name_leads_to_the_nearest(variable: str, hint: str) -> None:
 
 @given(st.text("ABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789"))
 def test_every_name_is_found_or_refused(tail: str) -> None:
-    for prefix in ("GATEWAY_", "GATEWAY_UPSTREAM_", "GATEWAY_ROUTE_X__", "GATEWAY_ROUTE_X__PART_"):
+    for prefix in ("", "UPSTREAM_", "ROUTE_X__", "ROUTE_X__PART_", "LEGACY_", "DATABASE_"):
         try:
-            find(prefix + tail)
+            find(f"GATEWAY_{prefix}{tail}")
         except Refused:
             continue
 
@@ -127,15 +129,18 @@ def test_the_links_of_a_service_are_ignored(service: str, host: str, protocol: s
 
 def test_the_links_are_those_of_the_kubernetes_documentation() -> None:
     """https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables"""
-    assert links("redis-primary", "10.0.0.11", {"x": 6379}).items() >= {
-        "REDIS_PRIMARY_SERVICE_HOST": "10.0.0.11",
-        "REDIS_PRIMARY_SERVICE_PORT": "6379",
-        "REDIS_PRIMARY_PORT": "tcp://10.0.0.11:6379",
-        "REDIS_PRIMARY_PORT_6379_TCP": "tcp://10.0.0.11:6379",
-        "REDIS_PRIMARY_PORT_6379_TCP_PROTO": "tcp",
-        "REDIS_PRIMARY_PORT_6379_TCP_PORT": "6379",
-        "REDIS_PRIMARY_PORT_6379_TCP_ADDR": "10.0.0.11",
-    }.items()
+    assert (
+        links("redis-primary", "10.0.0.11", {"x": 6379}).items()
+        >= {
+            "REDIS_PRIMARY_SERVICE_HOST": "10.0.0.11",
+            "REDIS_PRIMARY_SERVICE_PORT": "6379",
+            "REDIS_PRIMARY_PORT": "tcp://10.0.0.11:6379",
+            "REDIS_PRIMARY_PORT_6379_TCP": "tcp://10.0.0.11:6379",
+            "REDIS_PRIMARY_PORT_6379_TCP_PROTO": "tcp",
+            "REDIS_PRIMARY_PORT_6379_TCP_PORT": "6379",
+            "REDIS_PRIMARY_PORT_6379_TCP_ADDR": "10.0.0.11",
+        }.items()
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,677 @@
+"""The environment becomes one frozen Config, or every problem at once."""
+
+import copy
+import dataclasses
+import string
+from collections.abc import Mapping
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway.config import (
+    NO_ROUTES_HELP,
+    NO_TARGET,
+    Base,
+    Config,
+    ConfigError,
+    Overrides,
+    Problem,
+    effective,
+    format_problems,
+    load,
+    overrides,
+)
+from gateway.options import OPTIONS, TABLE
+
+USERS = {"GATEWAY_UPSTREAM_USERS": "http://users:8000"}
+TLS = {"GATEWAY_UPSTREAM_USERS": "https://users"}
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nhunter2\n-----END CERTIFICATE-----\n"
+KEY = "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----\n"
+
+
+class Files(dict[str, str | Exception]):
+    """What the file system holds: texts, and the exceptions that reading raises."""
+
+    def read(self, path: str) -> str:
+        text = self.get(path, FileNotFoundError(2, "No such file or directory"))
+        if isinstance(text, Exception):
+            raise text
+        return text
+
+
+def config(environ: Mapping[str, str], **files: str) -> Config:
+    return load(environ, Files({f"/{name}": text for name, text in files.items()}).read)
+
+
+def problems(environ: Mapping[str, str], files: Mapping[str, str | Exception] | None = None) -> tuple[Problem, ...]:
+    with pytest.raises(ConfigError) as caught:
+        load(environ, Files(files or {}).read)
+    return caught.value.problems
+
+
+def problem(environ: Mapping[str, str], files: Mapping[str, str | Exception] | None = None) -> Problem:
+    (only,) = problems(environ, files)
+    return only
+
+
+# -- what comes out -----------------------------------------------------------------------------------------------
+
+
+def test_nothing_set_gives_the_defaults() -> None:
+    settings = config({"PATH": "/bin", "GATEWAYS": "no", "MY_GATEWAY_X": "no"}).settings
+    assert settings.bind == ("127.0.0.1", 8000)
+    assert settings.workers == 1
+    assert settings.database_url == "sqlite:///portway.sqlite3"
+    assert (settings.urlconf, settings.log, settings.log_level, settings.disclose) == ("routes", "json", "info", "full")
+    assert (settings.trusted_proxies, settings.cors) == ((), ())
+    assert settings.max_headers_bytes == 65536
+    assert (settings.drain_s, settings.drain_delay_s) == (8.0, 0.0)
+    assert settings.reuse_port is False
+
+
+def test_every_plain_setting_is_read() -> None:
+    settings = config(
+        {
+            "GATEWAY_BIND": "[::]:80",
+            "GATEWAY_WORKERS": "4",
+            "GATEWAY_DATABASE_URL": "postgresql://u:p@db:5432/portway",
+            "GATEWAY_URLCONF": "team.routes",
+            "GATEWAY_LOG": "console",
+            "GATEWAY_LOG_LEVEL": "debug",
+            "GATEWAY_TRUSTED_PROXIES": "10.0.0.0/8 fd00::/8",
+            "GATEWAY_MAX_HEADERS": "32KiB",
+            "GATEWAY_CORS": "https://a.example,https://b.example:8443",
+            "GATEWAY_DISCLOSE": "minimal",
+            "GATEWAY_DRAIN": "25s",
+            "GATEWAY_DRAIN_DELAY": "500ms",
+            "GATEWAY_REUSE_PORT": "on",
+        }
+    ).settings
+    assert dataclasses.astuple(settings) == (
+        ("::", 80),
+        4,
+        "postgresql://u:p@db:5432/portway",
+        "team.routes",
+        "console",
+        "debug",
+        (ip_network("10.0.0.0/8"), ip_network("fd00::/8")),
+        32768,
+        ("https://a.example", "https://b.example:8443"),
+        "minimal",
+        25.0,
+        0.5,
+        True,
+    )
+
+
+def test_an_upstream_has_a_name_in_lower_case_and_bases_in_order() -> None:
+    upstream = config({"GATEWAY_UPSTREAM_USERS_V2": "http://b:8000/api/, https://[::1]"}).upstreams["users_v2"]
+    assert upstream.name == "users_v2"
+    assert upstream.variable == "GATEWAY_UPSTREAM_USERS_V2"
+    assert upstream.bases == (Base("http", "b", 8000, "/api"), Base("https", "::1", 443))
+    assert [base.authority for base in upstream.bases] == ["b:8000", "[::1]"]
+    assert [base.origin for base in upstream.bases] == ["http://b:8000", "https://[::1]"]
+    assert upstream.overrides == Overrides()
+
+
+def test_a_route_has_a_pattern_a_target_and_where_it_came_from() -> None:
+    (route,) = config({**USERS, "GATEWAY_ROUTE_ONE": "GET api.example.com/u/{id} -> users:/users/{id}"}).routes
+    assert (route.name, route.variable) == ("one", "GATEWAY_ROUTE_ONE")
+    assert route.pattern.params == ("id",)
+    assert route.target is not None
+    assert route.target.upstream == "users"
+    assert (route.raw_path, route.cors, route.overrides) == (False, None, Overrides())
+
+
+def test_routes_are_in_the_order_of_their_variables() -> None:
+    environ = {**USERS, "GATEWAY_ROUTE_B": "/b -> users", "GATEWAY_ROUTE_A": "/a -> users"}
+    assert [route.name for route in config(environ).routes] == ["a", "b"]
+
+
+def test_an_option_of_a_route_is_read() -> None:
+    environ = {**USERS, "GATEWAY_ROUTE_A": "/a -> users", "GATEWAY_ROUTE_A__PATH": "raw", "GATEWAY_ROUTE_A__CORS": "*"}
+    (route,) = config(environ).routes
+    assert (route.raw_path, route.cors) == (True, ("*",))
+
+
+@pytest.mark.parametrize("family", ["UPSTREAM", "ROUTE"])
+def test_an_upstream_and_a_route_take_the_same_options(family: str) -> None:
+    said = {
+        "TIMEOUT": "2s",
+        "CONNECT_TIMEOUT": "500ms",
+        "IDLE_TIMEOUT": "5m",
+        "TOTAL_TIMEOUT": "1h",
+        "MAX_BODY": "0B",
+        "HOST": "preserve",
+        "REDIRECTS": "raw",
+        "HEADER_X_TENANT": "acme",
+        "HEADER_COOKIE": "-",
+        "RESPONSE_HEADER_X_FRAME_OPTIONS": "DENY",
+    }
+    environ = {f"GATEWAY_{family}_USERS__{name}": text for name, text in said.items()}
+    found = config({**USERS, "GATEWAY_ROUTE_USERS": "/** -> users", **environ})
+    record = found.upstreams["users"] if family == "UPSTREAM" else found.routes[0]
+    assert record.overrides == Overrides(
+        timeout_s=2.0,
+        connect_timeout_s=0.5,
+        idle_timeout_s=300.0,
+        total_timeout_s=3600.0,
+        max_body_bytes=0,
+        preserve_host=True,
+        rewrite_redirects=False,
+        headers=(("cookie", None), ("x-tenant", "acme")),
+        response_headers=(("x-frame-options", "DENY"),),
+    )
+
+
+def test_config_is_frozen() -> None:
+    found = config({**USERS, "GATEWAY_ROUTE_A": "/a -> users"})
+    for record in (found, found.settings, found.upstreams["users"], found.routes[0], found.routes[0].overrides):
+        with pytest.raises((dataclasses.FrozenInstanceError, TypeError)):
+            record.name = "x"  # type: ignore[union-attr, misc]
+    with pytest.raises(TypeError):
+        found.upstreams["x"] = found.upstreams["users"]  # type: ignore[index]
+
+
+def test_an_environment_without_routes_is_no_problem_here() -> None:
+    assert config(USERS).routes == ()
+
+
+def test_the_help_for_no_routes_is_two_lines_that_work() -> None:
+    pairs = [line.removeprefix("export ").split("=", 1) for line in NO_ROUTES_HELP.splitlines()]
+    assert len(pairs) == 2
+    assert len(config({variable: text.strip("'") for variable, text in pairs}).routes) == 1
+
+
+# -- what holds for a call ----------------------------------------------------------------------------------------
+
+
+def test_defaults_hold_where_nobody_says_otherwise() -> None:
+    found = effective(Overrides(), Overrides())
+    assert (found.timeout_s, found.connect_timeout_s, found.idle_timeout_s) == (30.0, 2.0, 60.0)
+    assert found.total_timeout_s is None
+    assert found.max_body_bytes == 10 * 2**20
+    assert (found.preserve_host, found.rewrite_redirects) == (False, True)
+    assert (found.headers, found.response_headers) == ((), ())
+
+
+def test_the_route_beats_the_upstream_option_by_option() -> None:
+    found = effective(Overrides(timeout_s=1.0, idle_timeout_s=9.0, preserve_host=True), Overrides(timeout_s=2.0))
+    assert (found.timeout_s, found.idle_timeout_s, found.preserve_host) == (2.0, 9.0, True)
+    assert effective(Overrides(preserve_host=True), Overrides(preserve_host=False)).preserve_host is False
+
+
+def test_zero_bytes_lift_the_limit_of_the_body() -> None:
+    assert effective(Overrides(max_body_bytes=5), Overrides(max_body_bytes=0)).max_body_bytes is None
+    assert effective(Overrides(max_body_bytes=0), Overrides(max_body_bytes=5)).max_body_bytes == 5
+
+
+def test_fields_are_merged_by_name() -> None:
+    upstream = Overrides(headers=(("a", "1"), ("b", "1")), response_headers=(("c", "1"),))
+    found = effective(upstream, Overrides(headers=(("b", None), ("d", "2"))))
+    assert found.headers == (("a", "1"), ("b", None), ("d", "2"))
+    assert found.response_headers == (("c", "1"),)
+
+
+def test_options_in_python_are_the_words_of_the_environment() -> None:
+    assert overrides({}) == Overrides()
+    found = overrides({"timeout": "5s", "max_body": "1MiB", "host": "preserve", "header_x_tenant": "acme"})
+    assert found == Overrides(timeout_s=5.0, max_body_bytes=2**20, preserve_host=True, headers=(("x-tenant", "acme"),))
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        ({"timeout": "5"}, "timeout: a duration needs its unit"),
+        ({"timeuot": "5s"}, "timeuot: .*did you mean timeout"),
+        ({"Timeout": "5s"}, "Timeout: options are lower case in Python; did you mean timeout"),
+        ({"cors": "*"}, "cors: this is an option of a route in the environment"),
+        ({"cache": "60s"}, "cache: is not available yet"),
+        ({"header_connection": "x"}, "header_connection: .*cannot be set"),
+        ({"timeout": 5}, "timeout: expected a string, written as in the environment: timeout='5s'"),
+        ({"timeout": "5", "max_body": "5"}, "max_body: a size needs.*; timeout: a duration needs"),
+    ],
+)
+def test_options_in_python_are_refused_with_their_reasons(said: Mapping[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        overrides(said)
+
+
+# -- the parser's rules, one fact each ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("variable", "hint"),
+    [
+        ("gateway_bind", "GATEWAY_BIND"),
+        ("Gateway_Bind", "GATEWAY_BIND"),
+        ("GATEWAY_Upstream_X", "GATEWAY_UPSTREAM_X"),
+        ("GATEWAY_UPSTREAM_x", "GATEWAY_UPSTREAM_X"),
+        ("gateway_upstream_x__timeuot", "GATEWAY_UPSTREAM_X__TIMEOUT"),
+        ("gateway_admin_token_file", "GATEWAY_ADMIN_TOKEN_FILE"),
+        ("gateway_nonsense", ""),
+    ],
+)
+def test_a_variable_in_lower_case_is_an_error(variable: str, hint: str) -> None:
+    found = problem({variable: "127.0.0.1:8000"})
+    assert (found.variable, found.message, found.hint) == (variable, "variables are upper case", hint)
+
+
+def test_a_lower_case_twin_is_an_error_beside_the_real_one() -> None:
+    assert problem({"GATEWAY_BIND": "127.0.0.1:80", "gateway_bind": "127.0.0.1:81"}).variable == "gateway_bind"
+
+
+def test_an_unknown_variable_stops_the_start_with_the_nearest_name() -> None:
+    found = problem({"GATEWAY_BNID": "127.0.0.1:8000"})
+    assert found == Problem("GATEWAY_BNID", "127.0.0.1:8000", "there is no such variable", "GATEWAY_BIND")
+
+
+def test_an_unknown_option_stops_the_start_with_the_nearest_name() -> None:
+    found = problem({**USERS, "GATEWAY_UPSTREAM_USERS__TIMEUOT": "2s"})
+    assert (found.value, found.hint) == ("2s", "GATEWAY_UPSTREAM_USERS__TIMEOUT")
+
+
+def test_the_nearest_name_of_a_twin_is_a_twin() -> None:
+    found = problem({"GATEWAY_DATABSE_URL_FILE": "/run/secrets/db"})
+    assert found.hint == "GATEWAY_DATABASE_URL_FILE"
+
+
+def test_an_unknown_variable_is_an_error_also_when_it_is_empty() -> None:
+    assert problem({"GATEWAY_BNID": ""}).hint == "GATEWAY_BIND"
+
+
+def test_a_duration_needs_a_unit() -> None:
+    found = problem({"GATEWAY_DRAIN": "30"})
+    assert (found.variable, found.value) == ("GATEWAY_DRAIN", "30")
+    assert "500ms, 60s, 5m or 1h; a bare number says none" in found.message
+
+
+def test_a_size_needs_a_unit() -> None:
+    assert "64KiB, 10MiB or 1GiB; a bare number says none" in problem({"GATEWAY_MAX_HEADERS": "65536"}).message
+
+
+def test_a_list_is_never_json() -> None:
+    assert "never as JSON" in problem({"GATEWAY_CORS": '["https://a"]'}).message
+    assert "never as JSON" in problem({"GATEWAY_UPSTREAM_USERS": '["http://a"]'}).message
+
+
+def test_an_empty_value_is_unset_with_a_warning() -> None:
+    found = config({"GATEWAY_DRAIN": "", "GATEWAY_BIND": "  ", "GATEWAY_ADMIN_TOKEN": "", **USERS})
+    assert found.settings.drain_s == 8.0
+    assert found.warnings == (
+        "GATEWAY_ADMIN_TOKEN is empty, which counts as not set",
+        "GATEWAY_BIND is empty, which counts as not set",
+        "GATEWAY_DRAIN is empty, which counts as not set",
+    )
+
+
+def test_an_empty_upstream_is_not_declared() -> None:
+    environ = {"GATEWAY_UPSTREAM_USERS": "", "GATEWAY_UPSTREAM_USERS__TIMEOUT": "2s"}
+    assert "GATEWAY_UPSTREAM_USERS is not set" in problem(environ).message
+
+
+def test_white_space_around_a_value_does_not_count() -> None:
+    assert config({"GATEWAY_DRAIN": " 5s\n"}).settings.drain_s == 5.0
+
+
+def test_a_twin_reads_a_file() -> None:
+    found = config({**USERS, "GATEWAY_UPSTREAM_USERS__HEADER_AUTHORIZATION_FILE": "/token"}, token="Bearer hunter2\n")
+    assert found.upstreams["users"].overrides.headers == (("authorization", "Bearer hunter2"),)
+
+
+def test_every_variable_has_a_twin() -> None:
+    environ = {"GATEWAY_BIND_FILE": "/bind", "GATEWAY_UPSTREAM_USERS_FILE": "/users", "GATEWAY_ROUTE_A_FILE": "/a"}
+    found = config(environ, bind="0.0.0.0:80\n", users="http://a\nhttp://b\n", a="/a -> users\n")
+    assert found.settings.bind == ("0.0.0.0", 80)
+    assert len(found.upstreams["users"].bases) == 2
+    assert found.routes[0].variable == "GATEWAY_ROUTE_A_FILE"
+
+
+@pytest.mark.parametrize("text", ["a", "a\n", "a\r\n"])
+def test_one_trailing_newline_of_a_file_is_stripped(text: str) -> None:
+    found = config({**USERS, "GATEWAY_UPSTREAM_USERS__HEADER_X_FILE": "/x"}, x=text)
+    assert found.upstreams["users"].overrides.headers == (("x", "a"),)
+
+
+@pytest.mark.parametrize("text", ["a\n\n", "\na\n", "a\nb", "a\r"])
+def test_a_second_newline_of_a_file_belongs_to_the_value(text: str) -> None:
+    found = problem({**USERS, "GATEWAY_UPSTREAM_USERS__HEADER_X_FILE": "/x"}, {"/x": text})
+    assert (found.value, "no line breaks" in found.message) == ("/x", True)
+
+
+def test_both_twins_set_is_an_error() -> None:
+    found = problem({"GATEWAY_BIND": "127.0.0.1:1", "GATEWAY_BIND_FILE": "/bind"}, {"/bind": "127.0.0.1:2"})
+    assert (found.variable, found.value) == ("GATEWAY_BIND_FILE", "/bind")
+    assert found.message == "GATEWAY_BIND is set too; keep one of the two"
+
+
+def test_an_empty_twin_is_no_twin() -> None:
+    assert config({"GATEWAY_DRAIN": "5s", "GATEWAY_DRAIN_FILE": ""}).settings.drain_s == 5.0
+    assert config({"GATEWAY_DRAIN": "", "GATEWAY_DRAIN_FILE": "/d"}, d="5s").settings.drain_s == 5.0
+
+
+def test_an_empty_file_is_unset_with_a_warning() -> None:
+    found = config({"GATEWAY_DRAIN_FILE": "/d"}, d="\n")
+    assert found.settings.drain_s == 8.0
+    assert found.warnings == ("GATEWAY_DRAIN_FILE names an empty file, which counts as not set",)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (FileNotFoundError(2, "No such file or directory"), "No such file or directory"),
+        (PermissionError(13, "Permission denied"), "Permission denied"),
+        (IsADirectoryError(21, "Is a directory"), "Is a directory"),
+        (OSError(), "OSError"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"), "it is not UTF-8 text"),
+        (ValueError("embedded null byte"), "this is no path"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_a_problem_with_path_and_reason(error: Exception, reason: str) -> None:
+    found = problem({"GATEWAY_BIND_FILE": "/run/bind"}, {"/run/bind": error})
+    assert found == Problem("GATEWAY_BIND_FILE", "/run/bind", f"cannot read the file /run/bind: {reason}")
+
+
+@pytest.mark.parametrize("variable", ["BIND", "UPSTREAM_X", "ROUTE_X", "DATABASE_URL", "CORS", "TRUSTED_PROXIES"])
+@pytest.mark.parametrize("text", ["hunter2", "'hunter2'", "GET /hunter2 -> hunter2", "http://hunter2:hunter2@h"])
+def test_the_content_of_a_file_is_never_shown(variable: str, text: str) -> None:
+    found = problems({f"GATEWAY_{variable}_FILE": "/f"}, {"/f": text})
+    assert "hunter2" not in format_problems(found)
+    assert "hunter2" not in repr(found)
+
+
+def test_a_secret_where_a_path_belongs_is_not_shown() -> None:
+    found = problem({**USERS, "GATEWAY_UPSTREAM_USERS__HEADER_AUTHORIZATION_FILE": "Bearer hunter2"})
+    assert (found.value, found.message) == ("***", "cannot read the file ***: No such file or directory")
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+def test_a_value_still_in_quotes_is_an_error_that_shows_it_without(quote: str) -> None:
+    found = problem({"GATEWAY_UPSTREAM_USERS": f"{quote}http://x{quote}"})
+    assert found.value == f"{quote}http://x{quote}"
+    assert found.message == "the value is still in quotes; without them it is http://x"
+
+
+def test_a_quoted_header_value_is_an_error_that_does_not_show_it() -> None:
+    found = problem({**USERS, "GATEWAY_UPSTREAM_USERS__HEADER_AUTHORIZATION": '"Bearer hunter2"'})
+    assert found.message == "the value is still in quotes; if they are meant, give it by the _FILE twin"
+
+
+def test_a_header_value_may_have_quotes_that_are_meant() -> None:
+    found = config({**USERS, "GATEWAY_UPSTREAM_USERS__HEADER_A": '"a", "b"'})
+    assert found.upstreams["users"].overrides.headers == (("a", '"a", "b"'),)
+    found = config({**USERS, "GATEWAY_UPSTREAM_USERS__RESPONSE_HEADER_CLEAR_SITE_DATA_FILE": "/f"}, f='"cache"\n')
+    assert found.upstreams["users"].overrides.response_headers == (("clear-site-data", '"cache"'),)
+
+
+@pytest.mark.parametrize("text", ["/users/**", "GET /users/{id}", "/users/** -"])
+def test_a_route_without_target_says_that_the_shell_may_have_taken_it(text: str) -> None:
+    found = problem({**USERS, "GATEWAY_ROUTE_USERS": text})
+    assert found.message == "no target; in a shell, quote the value: > is a redirection"
+    assert found.message == NO_TARGET
+
+
+def test_a_route_with_parts_has_a_target_of_its_own_kind() -> None:
+    found = problem({**USERS, "GATEWAY_ROUTE_HOME": "/home", "GATEWAY_ROUTE_HOME__PART_USER": "users:/me"})
+    assert (found.variable, found.message) == ("GATEWAY_ROUTE_HOME__PART_USER", "is not available yet")
+
+
+def test_a_malformed_route_says_why() -> None:
+    found = problem({**USERS, "GATEWAY_ROUTE_USERS": "users -> users"})
+    assert "slash" in found.message
+
+
+def test_an_option_of_nobody_is_an_error() -> None:
+    environ = {**USERS, "GATEWAY_UPSTREAM_USRES__TIMEOUT": "2s", "GATEWAY_ROUTE_X__HEADER_A_FILE": "/token"}
+    route, upstream = problems(environ, {"/token": "x"})
+    assert upstream.message == "an option of upstream usres, but GATEWAY_UPSTREAM_USRES is not set"
+    assert upstream.hint == "GATEWAY_UPSTREAM_USERS__TIMEOUT"
+    assert (route.message, route.hint) == ("an option of route x, but GATEWAY_ROUTE_X is not set", "")
+
+
+def test_an_option_of_a_declared_but_malformed_upstream_is_no_second_problem() -> None:
+    environ = {"GATEWAY_UPSTREAM_USERS": "users", "GATEWAY_UPSTREAM_USERS__TIMEOUT": "2s"}
+    assert problem({**environ, "GATEWAY_ROUTE_A": "/a -> users"}).variable == "GATEWAY_UPSTREAM_USERS"
+
+
+def test_a_route_to_an_upstream_that_nobody_defined_leads_to_the_nearest() -> None:
+    found = problem({**USERS, "GATEWAY_ROUTE_A": "/a -> usres"})
+    assert "there is no upstream usres" in found.message
+    assert found.hint == "users"
+
+
+@pytest.mark.parametrize("name", ["2FA", "_X", "X_", "X___Y"])
+def test_a_name_is_upper_case_words_digits_and_single_underscores(name: str) -> None:
+    assert problem({f"GATEWAY_UPSTREAM_{name}": "http://x"}).variable == f"GATEWAY_UPSTREAM_{name}"
+
+
+@pytest.mark.parametrize(
+    "variable", ["UPSTREAM_FILE", "ROUTE_FILE", "UPSTREAM_A_FILE__TIMEOUT", "ROUTE_A__PART_FILE__PICK"]
+)
+def test_no_name_is_or_ends_in_file(variable: str) -> None:
+    assert "_FILE" in problem({f"GATEWAY_{variable}": "http://x"}).message
+
+
+def test_a_single_underscore_before_an_option_leads_to_two() -> None:
+    environ = {
+        **USERS,
+        "GATEWAY_UPSTREAM_USERS_TIMEOUT": "2s",
+        "GATEWAY_UPSTREAM_USERS_HEADER_AUTHORIZATION": "hunter2",
+    }
+    header, timeout = problems(environ)
+    assert timeout.hint == "GATEWAY_UPSTREAM_USERS__TIMEOUT"
+    assert (header.hint, header.value) == ("GATEWAY_UPSTREAM_USERS__HEADER_AUTHORIZATION", "***")
+
+
+def test_two_equal_routes_name_both_variables() -> None:
+    environ = {**USERS, "GATEWAY_ROUTE_A": "/u/{id} -> users", "GATEWAY_ROUTE_B": "/u/{name} -> users"}
+    found = problem(environ)
+    assert found.variable == "GATEWAY_ROUTE_B"
+    assert "GATEWAY_ROUTE_A" in found.message
+
+
+@pytest.mark.parametrize("path", ["/-/", "/-/live", "/-/**", "/%2D/x", "/-/{x}"])
+def test_what_is_under_the_dash_belongs_to_the_gateway(path: str) -> None:
+    assert "/-/ belongs to the gateway" in problem({**USERS, "GATEWAY_ROUTE_A": f"{path} -> users"}).message
+
+
+@pytest.mark.parametrize("path", ["/--/x", "/x/-/y", "/**", "/{x}/y", "/-"])
+def test_what_only_resembles_the_dash_is_free(path: str) -> None:
+    assert config({**USERS, "GATEWAY_ROUTE_A": f"{path} -> users"}).routes
+
+
+@pytest.mark.parametrize("field", ["CONNECTION", "CONTENT_LENGTH", "TRANSFER_ENCODING", "TE", "EXPECT"])
+def test_framing_and_hop_by_hop_fields_cannot_be_set(field: str) -> None:
+    assert "cannot be set" in problem({**USERS, f"GATEWAY_UPSTREAM_USERS__HEADER_{field}": "x"}).message
+
+
+def test_host_is_not_set_as_a_header() -> None:
+    environ = {**USERS, "GATEWAY_ROUTE_A": "/a -> users", "GATEWAY_ROUTE_A__HEADER_HOST": "x"}
+    assert problem(environ).hint == "GATEWAY_ROUTE_A__HOST"
+
+
+def test_credentials_in_a_base_url_are_refused_and_masked() -> None:
+    found = problem({"GATEWAY_UPSTREAM_USERS": "http://user:hunter2@users"})
+    assert found.value == "http://***@users"
+    assert "__HEADER_AUTHORIZATION_FILE" in found.message
+
+
+def later() -> list[str]:
+    heads = {
+        "gateway": "GATEWAY_",
+        "upstream": "GATEWAY_UPSTREAM_USERS__",
+        "route": "GATEWAY_ROUTE_A__",
+        "part": "GATEWAY_ROUTE_A__PART_B__",
+        "legacy": "GATEWAY_LEGACY_A__",
+        "database": "GATEWAY_DATABASE_A",
+    }
+    return [heads[family] + name.replace("*", "X") for (family, name), option in TABLE.items() if option.later]
+
+
+@pytest.mark.parametrize("variable", later())
+@pytest.mark.parametrize("twin", ["", "_FILE"])
+def test_an_option_whose_feature_comes_later_says_so(variable: str, twin: str) -> None:
+    environ = {**USERS, "GATEWAY_ROUTE_A": "/a -> users", variable + twin: "/x"}
+    found = problem(environ, {"/x": AssertionError("no file is opened for what is refused anyway")})
+    assert (found.variable, found.message, found.hint) == (variable + twin, "is not available yet", "")
+
+
+# -- TLS towards an upstream --------------------------------------------------------------------------------------
+
+
+def test_an_https_upstream_takes_a_ca_and_a_client_certificate() -> None:
+    twins = {f"GATEWAY_UPSTREAM_USERS__{name}_FILE": f"/{name}" for name in ("CA", "CLIENT_CERT", "CLIENT_KEY")}
+    upstream = config({**TLS, **twins}, CA=CERTIFICATE, CLIENT_CERT=CERTIFICATE, CLIENT_KEY=KEY).upstreams["users"]
+    assert (upstream.ca_pem, upstream.client_cert_pem, upstream.client_key_pem) == (CERTIFICATE, CERTIFICATE, KEY)
+    assert "hunter2" not in repr(upstream)
+
+
+@pytest.mark.parametrize(("name", "pem", "other"), [("CERT", CERTIFICATE, "KEY"), ("KEY", KEY, "CERT")])
+def test_a_client_certificate_and_its_key_come_together(name: str, pem: str, other: str) -> None:
+    found = problem({**TLS, f"GATEWAY_UPSTREAM_USERS__CLIENT_{name}": pem})
+    assert f"set GATEWAY_UPSTREAM_USERS__CLIENT_{other}_FILE too" in found.message
+    assert found.value == "***"
+
+
+@pytest.mark.parametrize("name", ["CA", "CLIENT_CERT"])
+def test_a_plain_http_upstream_takes_no_certificates(name: str) -> None:
+    found = problem({**USERS, f"GATEWAY_UPSTREAM_USERS__{name}": CERTIFICATE})
+    assert found.message == "only an https upstream takes this; the base URL is plain http"
+
+
+# -- credentials --------------------------------------------------------------------------------------------------
+
+
+def test_no_repr_of_the_config_shows_a_credential() -> None:
+    found = config(
+        {
+            **TLS,
+            "GATEWAY_DATABASE_URL": "postgresql://portway:hunter2@db/x",
+            "GATEWAY_UPSTREAM_USERS__HEADER_AUTHORIZATION": "Bearer hunter2",
+            "GATEWAY_UPSTREAM_USERS__RESPONSE_HEADER_X": "hunter2",
+            "GATEWAY_UPSTREAM_USERS__HEADER_COOKIE": "-",
+            "GATEWAY_UPSTREAM_USERS__CLIENT_CERT": CERTIFICATE,
+            "GATEWAY_UPSTREAM_USERS__CLIENT_KEY": KEY,
+            "GATEWAY_UPSTREAM_USERS__CA": CERTIFICATE,
+            "GATEWAY_ROUTE_A": "/a -> users",
+            "GATEWAY_ROUTE_A__HEADER_B": "hunter2",
+        }
+    )
+    options = effective(found.upstreams["users"].overrides, found.routes[0].overrides)
+    assert "hunter2" not in repr(found) + str(found) + repr(options)
+    assert "'authorization': '***'" in repr(options)
+    assert "'cookie': None" in repr(options)
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "GATEWAY_ADMIN_TOKEN",
+        "GATEWAY_ADMIN_TOKN",
+        "gateway_admin_token",
+        "GATEWAY_SECRET",
+        "GATEWAY_UPSTREAM_USERS__HEADER_CONNECTION",
+        "GATEWAY_UPSTREAM_USERS__HAEDER_AUTHORIZATION",
+        "GATEWAY_UPSTREAM_OTHER__HEADER_AUTHORIZATION",
+        "GATEWAY_UPSTREAM_USERS__CLIENT_KEY",
+        "GATEWAY_UPSTREAM_USERS_PASSWORD",
+        "GATEWAY_ROUTE_A__PART_B__HEADER_AUTHORIZATION",
+    ],
+)
+def test_no_problem_shows_a_credential(variable: str) -> None:
+    found = problems({**TLS, variable: "hunter2"})
+    assert "hunter2" not in repr(found) + format_problems(found)
+
+
+def test_a_database_password_is_masked() -> None:
+    assert problem({"GATEWAY_DATABASE_URL": "postgres://u:hunter2@db/x"}).value == "postgres://***@db/x"
+
+
+# -- all at once --------------------------------------------------------------------------------------------------
+
+FAULTS = {
+    "GATEWAY_BIND": "8000",
+    "GATEWAY_BNID": "127.0.0.1:8000",
+    "GATEWAY_LOG": "'json'",
+    "GATEWAY_ADMIN_TOKEN": "hunter2",
+    "GATEWAY_WORKERS_FILE": "/missing",
+    "GATEWAY_UPSTREAM_USERS": "http://users:8000",
+    "GATEWAY_UPSTREAM_USERS__TIMEOUT": "30",
+    "GATEWAY_UPSTREAM_USERS__TIMEUOT": "30s",
+    "GATEWAY_ROUTE_A": "/a -> usres",
+    "GATEWAY_ROUTE_B": "/b",
+    "gateway_drain": "8s",
+}
+
+
+def test_all_problems_come_together_in_the_order_of_their_variables() -> None:
+    found = problems(FAULTS)
+    assert [entry.variable for entry in found] == [
+        "GATEWAY_ADMIN_TOKEN",
+        "GATEWAY_BIND",
+        "GATEWAY_BNID",
+        "GATEWAY_LOG",
+        "GATEWAY_ROUTE_A",
+        "GATEWAY_ROUTE_B",
+        "GATEWAY_UPSTREAM_USERS__TIMEOUT",
+        "GATEWAY_UPSTREAM_USERS__TIMEUOT",
+        "GATEWAY_WORKERS_FILE",
+        "gateway_drain",
+    ]
+    assert found == problems(dict(reversed(FAULTS.items())))
+
+
+def test_a_person_reads_variable_value_wish_and_nearest_name() -> None:
+    chosen = ("GATEWAY_BIND", "GATEWAY_BNID", "GATEWAY_ADMIN_TOKEN")
+    found = problems({variable: FAULTS[variable] for variable in chosen})
+    assert format_problems(found) == (
+        "3 problems in the environment:\n"
+        "  GATEWAY_ADMIN_TOKEN = ***\n"
+        "      is not available yet\n"
+        "  GATEWAY_BIND = 8000\n"
+        "      expected an address and a port, such as 127.0.0.1:8000, 0.0.0.0:8000 or [::]:8000\n"
+        "  GATEWAY_BNID = 127.0.0.1:8000\n"
+        "      there is no such variable\n"
+        "      did you mean GATEWAY_BIND?"
+    )
+    assert str(ConfigError(found)) == format_problems(found)
+
+
+def test_what_a_person_reads_holds_no_control_characters_and_no_novels() -> None:
+    found = format_problems([Problem("GATEWAY_\x1b[31m", "\udcff\r\n" + "x" * 500, "a\0b")])
+    assert all(character.isprintable() or character == "\n" for character in found)
+    assert max(map(len, found.splitlines())) < 200
+
+
+def test_an_error_survives_copying() -> None:
+    error = ConfigError(problems({"GATEWAY_BIND": "x"}))
+    assert copy.copy(error).problems == error.problems
+
+
+# -- whatever comes -----------------------------------------------------------------------------------------------
+
+WORDS = sorted(
+    {option.name.strip("_*") for option in OPTIONS} | {"UPSTREAM", "ROUTE", "LEGACY", "DATABASE", "A", "FILE"}
+)
+NAMES = st.lists(st.sampled_from(WORDS) | st.text(string.ascii_letters + "_-é", max_size=4), min_size=1, max_size=5)
+VARIABLES = st.builds(lambda words, glue: "GATEWAY_" + glue.join(words), NAMES, st.sampled_from(["_", "__"]))
+DECLARED = st.sampled_from(
+    ["GATEWAY_UPSTREAM_A", "GATEWAY_ROUTE_A", *(f"GATEWAY_UPSTREAM_A__{word}" for word in WORDS), "GATEWAY_BIND_FILE"]
+)
+EXAMPLES = sorted({text for option in OPTIONS for text in (option.example, option.default)})
+TEXTS = st.sampled_from([*EXAMPLES, "/a -> a", "/a/{b}/** -> a:/{b}/**", "/ ->", "http://[::1", "-", "'"]) | st.text()
+
+
+@given(st.dictionaries(VARIABLES | DECLARED | st.text().map("GATEWAY_".__add__), TEXTS, max_size=8), TEXTS)
+@example({"GATEWAY_UPSTREAM_A": "http://\ud800"}, "")
+def test_whatever_is_set_gives_a_config_or_its_problems(environ: dict[str, str], content: str) -> None:
+    try:
+        found = load(environ, lambda _: content)
+    except ConfigError as error:
+        assert error.problems == tuple(sorted(error.problems))  # noqa: PT017  hypothesis decides whether it raises
+        assert {entry.variable for entry in error.problems} <= environ.keys()  # noqa: PT017
+        assert format_problems(error.problems).replace("\n", "").isprintable()  # noqa: PT017
+    else:
+        assert isinstance(found, Config)

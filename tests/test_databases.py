@@ -1,0 +1,89 @@
+"""GATEWAY_DATABASE_URL as Django's DATABASES."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import units
+from gateway.databases import databases
+from gateway.options import OPTIONS
+
+SQLITE = "django.db.backends.sqlite3"
+POSTGRESQL = "django.db.backends.postgresql"
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("sqlite:///portway.sqlite3", "portway.sqlite3"),
+        ("sqlite:///data/portway.sqlite3", "data/portway.sqlite3"),
+        ("sqlite:////var/lib/portway.sqlite3", "/var/lib/portway.sqlite3"),
+        ("sqlite:///with%20space.sqlite3", "with space.sqlite3"),
+        ("sqlite:///:memory:", ":memory:"),
+    ],
+)
+def test_three_slashes_are_relative_and_four_absolute(url: str, name: str) -> None:
+    assert databases(url) == {"default": {"ENGINE": SQLITE, "NAME": name}}
+
+
+def test_a_postgresql_url_says_everything() -> None:
+    assert databases("postgresql://portway:s3cret@db:5433/gate") == {
+        "default": {
+            "ENGINE": POSTGRESQL,
+            "NAME": "gate",
+            "USER": "portway",
+            "PASSWORD": "s3cret",
+            "HOST": "db",
+            "PORT": "5433",
+            "OPTIONS": {},
+        }
+    }
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("postgresql://db/gate", {"USER": "", "PASSWORD": "", "HOST": "db", "PORT": "", "NAME": "gate"}),
+        ("postgresql://u@db/gate", {"USER": "u", "PASSWORD": "", "HOST": "db"}),
+        ("postgresql://u@[fd00::1]:5432/gate", {"HOST": "fd00::1", "PORT": "5432"}),
+        ("postgresql://u:p%40%2F%3F%23@db/gate", {"PASSWORD": "p@/?#"}),
+        ("postgresql://u:p@q:r@db/gate", {"USER": "u", "PASSWORD": "p@q:r", "HOST": "db"}),
+        ("postgresql://u:p[q@db/gate", {"PASSWORD": "p[q", "HOST": "db"}),  # urlsplit takes it for half an IPv6
+        ("postgresql://u:p\u2100@db/gate", {"PASSWORD": "p\u2100", "HOST": "db"}),
+        ("postgresql://u@db/my%20gate", {"NAME": "my gate"}),
+        ("postgresql://u@DB/gate", {"HOST": "DB"}),
+        (
+            "postgresql://u@db/gate?sslmode=verify-full&connect_timeout=3",
+            {"NAME": "gate", "OPTIONS": {"sslmode": "verify-full", "connect_timeout": "3"}},
+        ),
+    ],
+)
+def test_a_postgresql_url_means(url: str, expected: dict[str, object]) -> None:
+    assert units.database_url(url) == url
+    found = databases(url)["default"]
+    assert found["ENGINE"] == POSTGRESQL
+    assert {key: found[key] for key in expected} == expected
+
+
+@given(st.text(), st.text())
+def test_any_password_arrives_percent_encoded(user: str, password: str) -> None:
+    def encoded(text: str) -> str:
+        return "".join(f"%{octet:02X}" for octet in text.encode())
+
+    found = databases(f"postgresql://{encoded(user)}:{encoded(password)}@db/gate")["default"]
+    assert (found["USER"], found["PASSWORD"], found["HOST"]) == (user, password, "db")
+
+
+@given(st.from_regex(r"(sqlite:///|postgresql://)[!-~]{0,40}", fullmatch=True))
+def test_what_the_environment_takes_django_can_be_told(url: str) -> None:
+    try:
+        units.database_url(url)
+    except ValueError:
+        return
+    found = databases(url)["default"]
+    assert found["ENGINE"] == (SQLITE if url.startswith("sqlite:") else POSTGRESQL)
+
+
+def test_the_default_is_a_file_in_the_working_directory() -> None:
+    (option,) = (option for option in OPTIONS if (option.families, option.name) == ("gateway", "DATABASE_URL"))
+    assert databases(option.default)["default"]["NAME"] == "portway.sqlite3"
