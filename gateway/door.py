@@ -44,10 +44,13 @@ def check_host(fields: RequestFields, http_version: str) -> str:
     return host
 
 
-def check_size(fields: RequestFields, max_bytes: int) -> None:
-    """Raises GatewayError when the header block is larger than GATEWAY_MAX_HEADERS."""
+def check_fields(fields: RequestFields, max_bytes: int) -> None:
+    """Raises GatewayError for a header block over GATEWAY_MAX_HEADERS, and for a field in a spelling that forges."""
     if fields.size_bytes > max_bytes:
         raise GatewayError(Reason.HEADERS_TOO_LARGE, f"The header block is larger than {max_bytes} bytes.")
+    if fields.forged is not None:
+        name = fields.forged.decode("latin-1")
+        raise GatewayError(Reason.HEADER_INVALID, f"The field {name} would pass for {name.replace('_', '-')}.")
 
 
 def content_length(fields: RequestFields) -> int | None:

@@ -112,7 +112,7 @@ class GatewayHandler(ASGIHandler):
         exchange, scope = request.exchange, request.scope
         fields = request.fields
         path = door.check_target(raw_path, scope["query_string"])
-        door.check_size(fields, self.settings.max_headers_bytes)
+        door.check_fields(fields, self.settings.max_headers_bytes)
         host = door.check_host(fields, scope["http_version"])
         exchange.host = host or None
         request.content_length = door.content_length(fields)
@@ -129,7 +129,7 @@ class GatewayHandler(ASGIHandler):
     async def _route(self, request: GatewayRequest, host: str, path: str) -> HttpResponseBase:
         request.pools = self.runtime.pools
         match = self.routes.find(request.method, host, path)
-        if self._may_be_preflight(request):
+        if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
             answer = self._preflight(request, host, path)
             if answer is not None:
                 return answer
@@ -188,7 +188,7 @@ class GatewayHandler(ASGIHandler):
     def _finish(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
         """The pairs that leave: the gateway's own field lines are added, each in one place only."""
         origins = self._cors_of(request)
-        if origins:
+        if origins and not request.is_preflight:
             pairs = cors.add_to(pairs, origins, request.raw_headers)
         names = {name for name, _ in pairs}
         if b"x-request-id" in names:
@@ -228,9 +228,6 @@ class GatewayHandler(ASGIHandler):
         line: GatewayRoute | None = request.route
         return self.settings.cors if line is None or line.cors is None else line.cors
 
-    def _may_be_preflight(self, request: GatewayRequest) -> bool:
-        return request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers)
-
     def _preflight(self, request: GatewayRequest, host: str, path: str) -> GatewayResponse | None:
         """The answer to a preflight for a route that has origins; None where the question is the upstream's."""
         asked = cors.field(request.raw_headers, b"access-control-request-method") or ""
@@ -241,6 +238,7 @@ class GatewayHandler(ASGIHandler):
         if not origins:
             return None
         request.exchange.route = match.route.name
+        request.is_preflight = True
         return GatewayResponse(204, cors.preflight_pairs(origins, request.raw_headers))
 
     # -- lifespan -------------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ class RequestFields:
     own: dict[bytes, list[bytes]] = field(default_factory=dict)
     x_forwarded: Pairs = field(default_factory=list)
     size_bytes: int = 0
+    forged: bytes | None = None  # a name that CGI-like servers take for one of the gateway's own: Content_Length
 
     def first(self, name: bytes) -> bytes | None:
         values = self.own.get(name)
@@ -86,6 +87,7 @@ def read_fields(raw: Iterable[Pair]) -> RequestFields:
     own: dict[bytes, list[bytes]] = {}
     x_forwarded: Pairs = []
     size = 0
+    forged = None
     for pair in raw:
         name, value = pair
         size += len(name) + len(value) + 4
@@ -95,7 +97,11 @@ def read_fields(raw: Iterable[Pair]) -> RequestFields:
             x_forwarded.append(pair)
         else:
             plain.append(pair)
-    return RequestFields(plain, own, x_forwarded, size)
+            if b"_" in name:
+                dashed = name.replace(b"_", b"-")
+                if dashed in _OWN or dashed.startswith(_X_FORWARDED):
+                    forged = name
+    return RequestFields(plain, own, x_forwarded, size, forged)
 
 
 def connection_options(values: Iterable[bytes]) -> frozenset[bytes]:

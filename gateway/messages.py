@@ -93,6 +93,7 @@ class GatewayRequest(HttpRequest):
         self.traceparent: bytes | None = None
         self.from_trusted_peer = False
         self.answer_began = False
+        self.is_preflight = False
         self.resolver_match = None
         self._read_started = False
         self._post_parse_error = False

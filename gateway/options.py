@@ -120,7 +120,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("gateway", "LOG_LEVEL", _words("debug|info|warning|error"), "info", "debug",
            "The least level that is logged."),
     Option("gateway", "TRUSTED_PROXIES", _listed("list of IP networks", units.network), "", "10.0.0.0/8,fd00::/8",
-           "Peers whose X-Forwarded-* and Forwarded are believed; by default nobody's are."),
+           "Peers whose X-Forwarded-* are believed; by default nobody's are."),
     Option("gateway", "MAX_HEADERS", SOME_SIZE, "64KiB", "32KiB",
            "The largest header block of a request; above it the answer is 431."),
     Option("gateway", "CORS", ORIGINS, "", "https://app.example.com",

@@ -53,8 +53,9 @@ def rewritten(location: str, own: frozenset[tuple[str, str, int]], paths: PathMa
         return location
     if location.startswith("/") and not location.startswith(_NETWORK_PATH):
         return paths.back(location) or location
-    origin = origin_of(location)
-    if origin is None or origin not in own:
+    # `//host/path` is relative to a scheme: the upstream's own, whichever that is.
+    absolute = [f"http:{location}", f"https:{location}"] if location.startswith("//") else [location]
+    if not any(origin_of(url) in own for url in absolute):
         return location
     after_scheme = location.index("//") + 2
     cuts = [cut for mark in "/?#" if (cut := location.find(mark, after_scheme)) >= 0]

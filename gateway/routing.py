@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote
 
 from asgiref.sync import iscoroutinefunction, sync_to_async
@@ -24,7 +24,7 @@ from django.urls.resolvers import RegexPattern
 from gateway.config import Config, Route
 from gateway.errors import GatewayError, Reason
 from gateway.messages import GatewayRequest
-from gateway.patterns import Match, Miss, Pattern, PatternError, Table, clash, parse_pattern
+from gateway.patterns import Match, Miss, Pattern, PatternError, Table, check_names, clash, parse_pattern
 from gateway.proxy import Proxy, proxy
 
 __all__ = ["RouteError", "Routes", "from_environment", "proxy", "route"]
@@ -63,8 +63,9 @@ def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> Ga
         rule = parse_pattern(pattern)
     except PatternError as error:
         raise RouteError(f"{origin}: route({pattern!r}): {error}") from None
-    if not callable(cast(object, view)):  # a person may write anything here
-        hint = f"; proxy({view!r}) forwards to an upstream" if isinstance(view, str) else ""
+    given: Any = view  # a person may write anything here
+    if not callable(given):
+        hint = f"; proxy({given!r}) forwards to an upstream" if isinstance(given, str) else ""
         raise RouteError(f"{origin}: route({pattern!r}): the view is {view!r}, which cannot be called{hint}")
     return GatewayRoute(rule, as_async(view), name or _name_of(view), origin)
 
@@ -219,6 +220,7 @@ def _check(lines: Sequence[GatewayRoute], others: Sequence[URLPattern | URLResol
         for origin, view in proxies
         if isinstance(view, Proxy) and view.target.upstream not in config.upstreams
     )
+    problems.extend(_name_problems(lines))
     if config.routes and not any(line.origin == config.routes[0].variable for line in lines):
         problems.append(
             f"{config.settings.urlconf}.py leaves out *from_environment(), so GATEWAY_ROUTE_* would be without effect"
@@ -230,6 +232,15 @@ def _check(lines: Sequence[GatewayRoute], others: Sequence[URLPattern | URLResol
     )
     if problems:
         raise RouteError("\n".join(problems))
+
+
+def _name_problems(lines: Sequence[GatewayRoute]) -> Iterable[str]:
+    for line in lines:
+        if isinstance(line.view, Proxy):
+            try:
+                check_names(line.rule, line.view.target)
+            except PatternError as error:
+                yield f"{line.origin}: {error}"
 
 
 def _flat(line: URLPattern | URLResolver) -> Iterable[URLPattern]:

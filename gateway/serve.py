@@ -37,7 +37,6 @@ from gateway.telemetry import log
 _LEAVE_S = 0.7
 _HEADER_READ_TIMEOUT_MS = 30_000
 _COUNT = struct.Struct("<i")
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class AddressInUse(Exception):
@@ -67,8 +66,8 @@ class Control:
         """Take SIGTERM and SIGINT over from Granian; `stop` makes it close its listeners and end its workers."""
 
         def on_signal(number: int, frame: object) -> None:
-            if os.getpid() != self._parent:  # a worker that was forked and is not serving yet
-                os._exit(0)
+            if os.getpid() != self._parent:  # a worker that is not attached yet: it will find the pipe closed
+                return
             self._signals += 1
             if self._signals == 1:
                 log.info("drain.started", signal=signal.Signals(number).name)
@@ -84,8 +83,9 @@ class Control:
                 os.close(self._cut[1])
             stop()
 
-        for number in _SIGNALS:
-            signal.signal(number, on_signal)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                signal.signal(number, on_signal)
 
     def cut_count(self) -> int:
         """How many requests the workers had to cut, once they have ended."""
@@ -98,13 +98,18 @@ class Control:
     # -- in a worker ----------------------------------------------------------------------------------------------
 
     def attach(self, runtime: Runtime) -> None:
-        """Hear of draining and of the end. Called in the worker's loop once it serves."""
+        """Hear of draining and of the end. Called in the worker's loop before it serves."""
         loop = asyncio.get_running_loop()
-        # Ctrl-C reaches the whole process group: what follows from it is the parent's to decide.
-        loop.remove_signal_handler(signal.SIGINT)
+        # Ctrl-C, and systemd, signal every process of a group: what follows from it is the parent's to decide. The loop
+        # keeps Granian's handler of SIGINT, by which `stop` asks Granian to close its listener and finish.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        loop.add_signal_handler(signal.SIGTERM, lambda: None)
         for _, write_end in (self._drain, self._cut):
             os.close(write_end)
+
+        def stop() -> None:
+            signal.signal(signal.SIGINT, lambda number, frame: None)
+            os.kill(os.getpid(), signal.SIGINT)
 
         def cut() -> None:
             os.write(self._counts[1], _COUNT.pack(runtime.cut()))
@@ -113,10 +118,10 @@ class Control:
         def on_drain() -> None:
             loop.remove_reader(self._drain[0])
             runtime.drain()
+            # Without a word the parent was killed: then this worker finishes and leaves the port free.
             delay_s = self._settings.drain_delay_s if self._words[0] else 0.0
+            loop.call_later(delay_s, stop)
             loop.call_later(delay_s + self._settings.drain_s, cut)
-            if not self._words[0]:  # the parent was killed: finish, and leave the port free
-                os.kill(os.getpid(), signal.SIGTERM)
 
         def on_cut() -> None:
             loop.remove_reader(self._cut[0])

@@ -296,7 +296,8 @@ def network(text: str) -> Network:
 def database_url(text: str) -> str:
     """`sqlite:///relative`, `sqlite:////absolute` or `postgresql://user:password@host:port/database`, as it is."""
     expected = "sqlite:///file, sqlite:////absolute/file or postgresql://USER:PASSWORD@HOST:PORT/DATABASE"
-    if text.startswith("sqlite:///") and text.strip("/") != "sqlite:" and not _UNPRINTABLE.search(text):
+    sqlite = text.startswith("sqlite:///") and text.strip("/") != "sqlite:" and not _UNPRINTABLE.search(text)
+    if sqlite and not {"?", "#"} & set(text):
         return text
     match = _POSTGRESQL.fullmatch(text)
     if match is None:
