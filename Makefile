@@ -37,7 +37,7 @@ lock: install  ## remake the lock files from pyproject.toml; make lock UPGRADE=-
 	@$(LOCK) --group dev --constraints requirements.lock pyproject.toml --output-file requirements-dev.lock
 
 clean:  ## forget .venv and every cache
-	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis build
+	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 LOCK = $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

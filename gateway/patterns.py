@@ -221,6 +221,8 @@ def parse_target(text: str) -> Target:
         raise PatternError(f"'{upstream}' is not an upstream's name; names are lower case: 'users' or 'users:/path'")
     if not colon:
         return Target(text.strip(), upstream)
+    if upstream in {"http", "https"} and path.startswith("//"):
+        raise PatternError("a target names an upstream, as in 'users:/path'; its URL stands in GATEWAY_UPSTREAM_USERS")
     if not path.startswith("/"):
         raise PatternError(f"the path after '{upstream}:' must begin with a slash")
     return Target(text.strip(), upstream, _parse_template(path))

@@ -25,7 +25,7 @@ def test_a_reason_has_a_token_of_the_registry_or_none(reason: Reason) -> None:
 def test_a_reason_says_what_happened_and_what_to_do(reason: Reason) -> None:
     assert reason.title
     assert not reason.title.endswith(".")
-    assert reason.advice.endswith(".")
+    assert reason.advice.endswith((".", "?"))
     assert reason.advice != reason.title
 
 

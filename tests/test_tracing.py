@@ -67,8 +67,8 @@ def test_a_malformed_traceparent_gives_none(traceparent: str) -> None:
 @given(st.integers(1, 2**128 - 1), st.integers(1, 2**64 - 1))
 def test_what_is_made_is_valid_and_unsampled(trace: int, span: int) -> None:
     traceparent = new_traceparent(new_trace_id(trace), span)
-    assert traceparent == f"00-{trace:032x}-{span:016x}-00"
-    assert trace_id_of(traceparent.encode()) == new_trace_id(trace)
+    assert traceparent == b"00-%032x-%016x-00" % (trace, span)
+    assert trace_id_of(traceparent) == new_trace_id(trace)
 
 
 def test_ids_are_drawn_where_no_chance_is_given() -> None:

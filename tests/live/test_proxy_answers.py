@@ -55,7 +55,6 @@ def gateway(
         "GATEWAY_ROUTE_SETS": "/sets/** -> sets",
         "GATEWAY_ROUTE_SETS__RESPONSE_HEADER_X_LAYER": "route",
         "GATEWAY_ROUTE_SETS__RESPONSE_HEADER_SET_COOKIE": "-",
-        "GATEWAY_ROUTE_SETS__RESPONSE_HEADER_SERVER": "-",
     }
     with Gateway(environment, cwd=tmp_path_factory.mktemp("answers")) as running:
         yield running
@@ -381,7 +380,7 @@ def location(gateway: Gateway, up: Answers, said: str, target: str, field: str =
     ],
 )
 def test_a_location_at_the_upstreams_own_base_points_at_the_gateway(
-    gateway: Gateway, up: Answers, target: str, said: str, seen: str, field: str
+    gateway: Gateway, up: Answers, *, target: str, said: str, seen: str, field: str
 ) -> None:
     assert location(gateway, up, said, target, field) == seen
 

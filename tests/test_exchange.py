@@ -1,0 +1,286 @@
+"""The notebook of one request, and the two ways in which its time ends: an interruption, a deadline."""
+
+import asyncio
+
+import pytest
+
+from gateway.errors import GatewayError, Reason
+from gateway.exchange import Deadline, Exchange
+
+LATE = GatewayError(Reason.RESPONSE_TIMEOUT)
+LATER = GatewayError(Reason.TOTAL_TIMEOUT)
+GONE = GatewayError(Reason.CLIENT_GONE)
+CUT = GatewayError(Reason.DRAIN_CUT)
+NEVER_S = 30.0  # longer than any test waits
+AT_ONCE_S = 0.001
+
+
+def exchange() -> Exchange:
+    made = Exchange(0.0, "GET", "/a", "192.0.2.1")
+    made.task = asyncio.current_task()
+    return made
+
+
+async def forever() -> None:
+    await asyncio.get_running_loop().create_future()
+
+
+def cancellations() -> int:
+    task = asyncio.current_task()
+    assert task is not None
+    return task.cancelling()
+
+
+# -- the notebook -------------------------------------------------------------------------------------------------
+
+
+def test_a_field_is_none_while_it_has_no_meaning() -> None:
+    made = Exchange(1.5, "GET", "/a", "192.0.2.1")
+    assert (made.started, made.method, made.path, made.client) == (1.5, "GET", "/a", "192.0.2.1")
+    assert (made.bytes_in, made.bytes_out) == (0, 0)
+    for name in ("ended", "host", "route", "status", "reason", "cause", "upstream", "endpoint", "attempts"):
+        assert getattr(made, name) is None
+    assert (made.upstream_ms, made.cache, made.parts, made.task, made.interruption) == (None,) * 5
+
+
+def test_an_exchange_shows_its_state_in_one_line() -> None:
+    made = Exchange(0.0, "GET", "/a", "192.0.2.1")
+    made.request_id = "r1"
+    assert repr(made) == "<Exchange r1 GET /a open >"
+    made.status = 502
+    made.fail(GatewayError(Reason.DNS_FAILED))
+    assert repr(made) == "<Exchange r1 GET /a 502 dns_failed>"
+
+
+def test_the_first_failure_stands() -> None:
+    made = Exchange(0.0, "GET", "/a", "192.0.2.1")
+    made.fail(GatewayError(Reason.CONNECTION_RESET, cause="first", upstream="users"))
+    made.fail(GatewayError(Reason.CLIENT_GONE, cause="second", upstream="orders"))
+    assert (made.reason, made.cause, made.upstream) == ("connection_reset", "first", "users")
+
+
+def test_a_failure_does_not_rename_the_upstream_that_was_asked() -> None:
+    made = Exchange(0.0, "GET", "/a", "192.0.2.1")
+    made.upstream = "users"
+    made.fail(GatewayError(Reason.CLIENT_GONE))
+    assert made.upstream == "users"
+
+
+# -- interrupt ----------------------------------------------------------------------------------------------------
+
+
+async def test_an_interruption_cancels_the_task_and_keeps_its_reason() -> None:
+    made = exchange()
+    asyncio.get_running_loop().call_soon(made.interrupt, GONE)
+    with pytest.raises(asyncio.CancelledError):
+        await forever()
+    assert made.interruption is GONE
+    assert made.task is not None
+    assert made.task.uncancel() == 0
+
+
+async def test_the_first_interruption_stands_and_cancels_once() -> None:
+    made = exchange()
+    loop = asyncio.get_running_loop()
+    loop.call_soon(made.interrupt, GONE)
+    loop.call_soon(made.interrupt, CUT)
+    with pytest.raises(asyncio.CancelledError):
+        await forever()
+    assert made.interruption is GONE
+    assert made.task is not None
+    assert made.task.uncancel() == 0
+
+
+async def test_an_exchange_that_ended_is_not_interrupted() -> None:
+    made = exchange()
+    made.ended = 1.0
+    made.interrupt(CUT)
+    assert made.interruption is None
+    assert cancellations() == 0
+
+
+async def test_an_exchange_without_a_task_keeps_the_reason_alone() -> None:
+    made = Exchange(0.0, "GET", "/a", "192.0.2.1")
+    made.interrupt(CUT)
+    assert made.interruption is CUT
+
+
+# -- Deadline -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_block_in_time_is_left_alone() -> None:
+    with Deadline(NEVER_S, LATE):
+        await asyncio.sleep(0)
+    assert cancellations() == 0
+
+
+async def test_a_block_that_is_late_raises_the_deadlines_error() -> None:
+    with pytest.raises(GatewayError) as caught:
+        with Deadline(AT_ONCE_S, LATE):
+            await forever()
+    assert caught.value is LATE
+    assert isinstance(caught.value.__cause__, asyncio.CancelledError)
+    assert cancellations() == 0
+
+
+async def test_a_task_goes_on_after_its_deadline() -> None:
+    for _ in range(3):
+        with pytest.raises(GatewayError), Deadline(AT_ONCE_S, LATE):
+            await forever()
+    await asyncio.sleep(0)
+    with Deadline(NEVER_S, LATE):
+        await asyncio.sleep(0)
+
+
+async def test_no_time_at_all_is_late_at_the_first_wait() -> None:
+    with pytest.raises(GatewayError), Deadline(0, LATE):
+        await forever()
+
+
+async def test_the_blocks_own_failure_stands() -> None:
+    with pytest.raises(LookupError), Deadline(NEVER_S, LATE):
+        raise LookupError
+    # also when the time is up before it is told
+    with pytest.raises(LookupError), Deadline(AT_ONCE_S, LATE):
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            raise LookupError from None
+    assert cancellations() == 0
+
+
+async def test_a_block_that_finishes_in_spite_of_its_deadline_has_finished() -> None:
+    with Deadline(AT_ONCE_S, LATE):
+        try:
+            await forever()
+        except asyncio.CancelledError:
+            pass
+    assert cancellations() == 0
+
+
+async def test_the_inner_of_two_deadlines_raises_its_own_error() -> None:
+    with pytest.raises(GatewayError) as caught, Deadline(NEVER_S, LATER), Deadline(AT_ONCE_S, LATE):
+        await forever()
+    assert caught.value is LATE
+    assert cancellations() == 0
+
+
+async def test_the_outer_of_two_deadlines_raises_its_own_error() -> None:
+    with pytest.raises(GatewayError) as caught, Deadline(AT_ONCE_S, LATER), Deadline(NEVER_S, LATE):
+        await forever()
+    assert caught.value is LATER
+    assert cancellations() == 0
+
+
+async def test_of_two_deadlines_at_one_moment_the_outer_stands() -> None:
+    with pytest.raises(GatewayError) as caught, Deadline(0, LATER), Deadline(0, LATE):
+        await forever()
+    assert caught.value is LATER
+    assert cancellations() == 0
+
+
+async def test_a_cancellation_from_outside_is_no_deadline() -> None:
+    async def block() -> None:
+        with Deadline(NEVER_S, LATE):
+            started.set()
+            await forever()
+
+    started = asyncio.Event()
+    task = asyncio.create_task(block())
+    await started.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+@pytest.mark.parametrize("first", ["deadline", "interruption"])
+async def test_an_interruption_stands_against_a_deadline_of_the_same_moment(first: str) -> None:
+    """A client that left must not be logged as an upstream that was slow, in whichever order the two came."""
+    made = exchange()
+    loop = asyncio.get_running_loop()
+    with pytest.raises(asyncio.CancelledError):
+        with Deadline(0 if first == "deadline" else NEVER_S, LATE) as _:
+            deadline = asyncio.get_running_loop()
+            if first == "interruption":
+                made.interrupt(GONE)
+                with Deadline(0, LATER):
+                    await forever()
+            else:
+                deadline.call_soon(loop.call_soon, made.interrupt, GONE)
+                await forever()
+    assert made.interruption is GONE
+    assert made.task is not None
+    assert made.task.uncancel() == 0
+
+
+async def test_a_deadline_outside_a_task_is_a_mistake() -> None:
+    told: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def outside() -> None:
+        try:
+            with Deadline(NEVER_S, LATE):
+                told.set_result("entered")
+        except RuntimeError as error:
+            told.set_result(str(error))
+
+    asyncio.get_running_loop().call_soon(outside)
+    assert await told == "a Deadline runs inside a task"
+
+
+# -- Deadline with a moment that moves ----------------------------------------------------------------------------
+
+
+class Clock:
+    """A moment that moves on as long as it is told to, and how often it was asked for."""
+
+    def __init__(self, moves: int) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._moves = moves
+        self._moment = self._loop.time()
+        self.asked = 0
+
+    def __call__(self) -> float:
+        self.asked += 1
+        if self.asked <= self._moves:
+            self._moment = self._loop.time()
+        return self._moment
+
+
+async def test_time_counts_from_the_moment_that_since_tells() -> None:
+    clock = Clock(moves=5)
+    with pytest.raises(GatewayError) as caught, Deadline(AT_ONCE_S, LATE, clock):
+        await forever()
+    assert caught.value is LATE
+    assert clock.asked >= 6  # five times it had moved, then it stood
+
+
+async def test_since_is_asked_only_when_the_time_seems_up() -> None:
+    clock = Clock(moves=100)
+    with Deadline(NEVER_S, LATE, clock):
+        await asyncio.sleep(0)
+    assert clock.asked == 0
+
+
+async def test_a_moment_that_keeps_moving_is_never_late() -> None:
+    clock = Clock(moves=10**9)
+    enough = asyncio.Event()
+
+    def count() -> float:
+        if clock.asked >= 20:
+            enough.set()
+        return clock()
+
+    with Deadline(AT_ONCE_S, LATE, count):
+        await enough.wait()
+    assert cancellations() == 0
+
+
+async def test_no_timer_is_left_behind() -> None:
+    clock = Clock(moves=2)
+    with Deadline(AT_ONCE_S, LATE, clock):
+        while clock.asked < 2:
+            await asyncio.sleep(0)
+    asked = clock.asked
+    with pytest.raises(GatewayError), Deadline(5 * AT_ONCE_S, LATER):
+        await forever()
+    assert clock.asked == asked

@@ -1,0 +1,527 @@
+"""What RFC 9110, RFC 7239 and RFC 3986 say of field lines, hosts and who is asking."""
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import headers
+from gateway.headers import HOP_BY_HOP, Network, Pair, Pairs, client_address, forwarding_pairs, parse_host, read_fields
+
+# -- sorting ------------------------------------------------------------------------------------------------------
+
+
+def test_the_gateways_own_fields_are_set_apart_and_all_others_pass_in_order() -> None:
+    fields = read_fields(
+        [
+            (b"host", b"a"),
+            (b"accept", b"1"),
+            (b"cookie", b"x=1"),
+            (b"x-forwarded-for", b"192.0.2.1"),
+            (b"via", b"1.1 one"),
+            (b"accept", b"2"),
+            (b"via", b"1.1 two"),
+            (b"x-forwarded-port", b"443"),
+            (b"x-forwardedness", b"plain"),
+        ]
+    )
+    assert fields.plain == [(b"accept", b"1"), (b"cookie", b"x=1"), (b"accept", b"2"), (b"x-forwardedness", b"plain")]
+    assert fields.own == {b"host": [b"a"], b"via": [b"1.1 one", b"1.1 two"]}
+    assert fields.x_forwarded == [(b"x-forwarded-for", b"192.0.2.1"), (b"x-forwarded-port", b"443")]
+
+
+def test_only_is_the_value_of_a_field_that_came_once_and_first_the_first() -> None:
+    fields = read_fields([(b"host", b"a"), (b"via", b"1"), (b"via", b"2")])
+    assert (fields.only(b"host"), fields.only(b"via"), fields.only(b"te")) == (b"a", None, None)
+    assert (fields.first(b"host"), fields.first(b"via"), fields.first(b"te")) == (b"a", b"1", None)
+
+
+names = st.sampled_from(
+    [*sorted(HOP_BY_HOP), b"host", b"via", b"content-length", b"accept", b"cookie", b"x-a", b"x-forwarded-for"]
+)
+pairs_of_a_request = st.lists(st.tuples(names, st.binary(max_size=8)))
+
+
+@given(pairs_of_a_request)
+def test_no_field_line_is_lost_or_taken_twice(pairs: Pairs) -> None:
+    fields = read_fields(pairs)
+    own = [(name, value) for name, values in fields.own.items() for value in values]
+    assert sorted([*fields.plain, *fields.x_forwarded, *own]) == sorted(pairs)
+    assert fields.plain == [pair for pair in pairs if pair in fields.plain]
+    assert fields.size_bytes == sum(len(b"%b: %b\r\n" % pair) for pair in pairs)
+
+
+@given(pairs_of_a_request)
+def test_no_hop_by_hop_field_goes_up(pairs: Pairs) -> None:
+    assert HOP_BY_HOP.isdisjoint(name for name, _ in read_fields(pairs).end_to_end())
+
+
+# -- hop by hop ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "options"),
+    [
+        ([b"close"], set()),
+        ([b"keep-alive"], set()),
+        ([b"X-A"], {b"x-a"}),
+        ([b"x-a,x-b"], {b"x-a", b"x-b"}),
+        ([b" x-a ,\tx-b\t"], {b"x-a", b"x-b"}),
+        ([b"x-a", b"close, X-B"], {b"x-a", b"x-b"}),
+        ([b",, ,x-a,"], {b"x-a"}),
+        ([b""], set()),
+        ([b"upgrade, http2-settings"], {b"upgrade", b"http2-settings"}),
+        # framing and routing are not options of a connection
+        ([b"host, content-length, Content-Length"], set()),
+    ],
+)
+def test_connection_names_fields_in_any_case_and_over_several_lines(values: list[bytes], options: set[bytes]) -> None:
+    assert headers.connection_options(values) == options
+
+
+def test_what_connection_names_does_not_go_up() -> None:
+    fields = read_fields(
+        [(b"x-a", b"1"), (b"x-b", b"2"), (b"connection", b"X-A"), (b"x-a", b"3"), (b"connection", b"close, x-c")]
+    )
+    assert fields.end_to_end() == [(b"x-b", b"2")]
+    assert read_fields([(b"x-a", b"1"), (b"connection", b"keep-alive")]).end_to_end() == [(b"x-a", b"1")]
+
+
+def test_what_connection_names_does_not_come_down() -> None:
+    answer = [
+        (b"Content-Length", b"2"),
+        (b"Set-Cookie", b"a=1"),
+        (b"Keep-Alive", b"timeout=5"),
+        (b"X-Hop", b"1"),
+        (b"set-cookie", b"b=2"),
+        (b"Connection", b"Keep-Alive, X-Hop, Content-Length"),
+        (b"Transfer-Encoding", b"chunked"),
+        (b"Trailer", b"x-sum"),
+        (b"Upgrade", b"h2c"),
+        (b"Proxy-Authenticate", b"Basic"),
+    ]
+    assert headers.strip_hop_by_hop(answer) == [
+        (b"content-length", b"2"),
+        (b"set-cookie", b"a=1"),
+        (b"set-cookie", b"b=2"),
+    ]
+
+
+@given(pairs_of_a_request)
+def test_stripping_twice_is_stripping_once(pairs: Pairs) -> None:
+    once = headers.strip_hop_by_hop(pairs)
+    assert headers.strip_hop_by_hop(once) == once
+    assert HOP_BY_HOP.isdisjoint(name for name, _ in once)
+    assert once == [pair for pair in pairs if pair in once]
+
+
+# -- changes ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ([], [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]),
+        ([(b"b", b"x")], [(b"a", b"1"), (b"a", b"3"), (b"b", b"x")]),
+        ([(b"a", b"x")], [(b"b", b"2"), (b"a", b"x")]),
+        ([(b"a", None)], [(b"b", b"2")]),
+        ([(b"c", b"x")], [(b"a", b"1"), (b"b", b"2"), (b"a", b"3"), (b"c", b"x")]),
+        ([(b"c", None)], [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]),
+        ([(b"a", b"x"), (b"a", b"y")], [(b"b", b"2"), (b"a", b"x"), (b"a", b"y")]),
+        ([(b"a", b"")], [(b"b", b"2"), (b"a", b"")]),
+    ],
+)
+def test_a_change_replaces_every_line_of_its_name_and_none_deletes(
+    changes: list[tuple[bytes, bytes | None]], expected: Pairs
+) -> None:
+    pairs = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]
+    assert headers.set_fields(pairs, iter(changes)) == expected
+    assert pairs == [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]
+
+
+@pytest.mark.parametrize("text", [b"GET", b"x-a", b"!#$%&'*+-.^_`|~09AZaz"])
+def test_a_token_is_one(text: bytes) -> None:
+    assert headers.is_token(text)
+
+
+@pytest.mark.parametrize("text", [b"", b"a b", b"a:", b"a\n", b"\x00", b'"a"', b"a/b", b"(a)", b"\xe9", b"a,b", b"[a]"])
+def test_what_is_no_token_is_none(text: bytes) -> None:
+    assert not headers.is_token(text)
+
+
+# -- Host ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "host"),
+    [
+        # the examples of RFC 3986, section 1.1.2, as an authority without user information
+        ("www.ietf.org", "www.ietf.org"),
+        ("[2001:db8::7]", "[2001:db8::7]"),
+        ("192.0.2.16:80", "192.0.2.16"),
+        # section 3.2.2: in any case, with any sub-delimiter, percent-encoded, an underscore
+        ("API.Example.COM", "api.example.com"),
+        ("users_1:8000", "users_1"),
+        ("a!$&'()*+;=b", "a!$&'()*+;=b"),
+        ("caf%C3%A9.example", "caf%c3%a9.example"),
+        ("%41!.example", "%41!.example"),
+        ("example.com.", "example.com."),
+        ("999.1.1.1", "999.1.1.1"),  # a name, since it is no address
+        # section 3.2.3: a port is digits, or none after its colon
+        ("a:", "a"),
+        ("a:0", "a"),
+        ("a:65535", "a"),
+        ("[::1]:8000", "[::1]"),
+        ("[::]", "[::]"),
+        ("[::FFFF:192.0.2.1]", "[::ffff:192.0.2.1]"),
+        ("[2001:DB8::1]:", "[2001:db8::1]"),
+    ],
+)
+def test_a_host_is_read_without_its_port(value: str, host: str) -> None:
+    assert parse_host(value.encode()) == host
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        ":80",
+        "a:65536",
+        "a:99999",
+        "a:000080",
+        "a:-1",
+        "a:+80",
+        "a:8o",
+        "a:80:80",
+        "a b",
+        " a",
+        "a\t",
+        "a\n",
+        "a\x00",
+        "user@a",
+        "user:secret@a",
+        "http://a",
+        "a/",
+        "/a",
+        "a?b",
+        "a#b",
+        "a\\b",
+        "a,b",
+        "a, a",
+        '"a"',
+        "<a>",
+        "{a}",
+        "a|b",
+        "a^b",
+        "a`b",
+        "a%",
+        "a%4",
+        "a%4g",
+        "a%zz",
+        "café",
+        "::1",  # an IPv6 address needs its brackets
+        "2001:db8::7",
+        "[::1",
+        "::1]",
+        "[]",
+        "[a]",
+        "[192.0.2.1]",
+        "[::1]a",
+        "[::1]80",
+        "[::g]",
+        "[1:2:3:4:5:6:7:8:9]",
+        "[::1%25eth0]",  # RFC 6874: a zone means something on one machine only
+        "[fe80::1%eth0]",
+        "[v1.fe80]",  # RFC 3986 leaves room for later addresses; none came
+        "[[::1]]",
+    ],
+)
+def test_what_is_no_host_is_none(value: str) -> None:
+    assert parse_host(value.encode()) is None
+
+
+@given(st.binary(max_size=20))
+def test_a_host_holds_nothing_that_could_end_it(value: bytes) -> None:
+    host = parse_host(value)
+    if host is not None:
+        assert host == host.lower()
+        assert re.search(r"[^!-~]|[@/?#\\,\"<>]", host) is None
+        assert parse_host(host.encode()) == host
+
+
+@given(st.ip_addresses(), st.none() | st.integers(0, 65535))
+def test_every_address_is_a_host(address: IPv4Address | IPv6Address, port: int | None) -> None:
+    host = f"[{address}]" if address.version == 6 else str(address)
+    assert parse_host(f"{host}{'' if port is None else f':{port}'}".encode()) == host
+
+
+# -- who is asking ------------------------------------------------------------------------------------------------
+
+PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+
+
+@pytest.mark.parametrize(
+    ("peer", "is_one"),
+    [
+        ("10.0.0.1", True),
+        ("11.0.0.1", False),
+        ("fd00::1", True),
+        ("fe80::1", False),
+        ("::ffff:10.0.0.1", True),  # what a dual-stack socket shows
+        ("::ffff:11.0.0.1", False),
+        ("", False),
+        ("unix:", False),
+        ("10.0.0.1:80", False),
+    ],
+)
+def test_a_trusted_peer_lies_in_a_trusted_network(peer: str, *, is_one: bool) -> None:
+    assert headers.is_trusted(peer, PROXIES) is is_one
+    assert headers.is_trusted(peer, ()) is False
+
+
+@pytest.mark.parametrize(
+    ("lines", "client"),
+    [
+        ([], "10.0.0.1"),
+        (["192.0.2.1"], "192.0.2.1"),
+        (["198.51.100.9, 192.0.2.1"], "192.0.2.1"),  # what stands left, the client may have invented
+        (["198.51.100.9, 192.0.2.1, 10.0.0.2"], "192.0.2.1"),
+        (["198.51.100.9,192.0.2.1", "10.0.0.2", "10.0.0.3"], "192.0.2.1"),
+        (["10.0.0.3, 10.0.0.2"], "10.0.0.3"),  # all trusted: the one that came first
+        # ports, brackets, IPv6 bare
+        (["192.0.2.1:4711"], "192.0.2.1"),
+        (["[2001:db8::1]"], "2001:db8::1"),
+        (["[2001:db8::1]:4711"], "2001:db8::1"),
+        (["2001:db8::1"], "2001:db8::1"),
+        (["2001:db8::1:4711"], "2001:db8::1:4711"),
+        (["2001:db8:0:0:0:0:0:7"], "2001:db8::7"),
+        (["192.0.2.1, fd00::2"], "192.0.2.1"),
+        (["192.0.2.1, fd00::2:80"], "192.0.2.1"),
+        # IPv4 in IPv6 is IPv4, both as a proxy and as the client
+        (["192.0.2.1, ::ffff:10.0.0.2"], "192.0.2.1"),
+        (["::ffff:192.0.2.1"], "192.0.2.1"),
+        (["[::ffff:192.0.2.1]:80"], "192.0.2.1"),
+        # what is no address ends the walk
+        (["unknown"], "10.0.0.1"),
+        (["192.0.2.1, unknown"], "10.0.0.1"),
+        (["192.0.2.1, unknown, 10.0.0.2"], "10.0.0.2"),
+        (["192.0.2.1, _hidden, 10.0.0.2"], "10.0.0.2"),
+        (["192.0.2.1, 10.0.0.2x"], "10.0.0.1"),
+        (["192.0.2.1, 010.0.0.2"], "10.0.0.1"),  # octal for some readers
+        (["192.0.2.1, 10.2"], "10.0.0.1"),
+        (["192.0.2.1, [10.0.0.2]"], "10.0.0.1"),
+        (["192.0.2.1, 10.0.0.2:"], "10.0.0.1"),
+        (["192.0.2.1, [fd00::2"], "10.0.0.1"),
+        (["192.0.2.1, fe80::1%eth0"], "10.0.0.1"),
+        (['192.0.2.1, "10.0.0.2"'], "10.0.0.1"),
+        (["192.0.2.1, \u0661.1.1.1"], "10.0.0.1"),
+        (["for=192.0.2.1"], "10.0.0.1"),
+        # RFC 9110, section 5.6.1: empty members of a list are no members
+        (["192.0.2.1, ,"], "192.0.2.1"),
+        ([" ", "192.0.2.1", ""], "192.0.2.1"),
+        (["", " , "], "10.0.0.1"),
+    ],
+)
+def test_the_client_is_the_rightmost_untrusted_address(lines: list[str], client: str) -> None:
+    assert client_address("10.0.0.1", [line.encode() for line in lines], PROXIES) == client
+
+
+def test_nobody_is_walked_past_where_nobody_is_trusted() -> None:
+    assert client_address("10.0.0.1", [b"192.0.2.1, 10.0.0.2"], ()) == "10.0.0.2"
+
+
+networks = st.lists(
+    st.sampled_from([ip_network("10.0.0.0/8"), ip_network("0.0.0.0/1"), ip_network("::/1"), ip_network("2001::/16")]),
+    max_size=3,
+)
+
+
+@given(st.lists(st.ip_addresses(), max_size=6), st.sampled_from([None, "unknown", "_x", "1.2.3"]), networks)
+def test_the_walk_never_passes_an_untrusted_address_or_garbage(
+    chain: list[IPv4Address | IPv6Address], garbage: str | None, trusted: Sequence[Network]
+) -> None:
+    left = ["192.0.2.99", garbage] if garbage else []
+    line = ", ".join([*left, *map(str, chain)]).encode()
+    expected = "10.0.0.1"
+    for address in reversed(chain):
+        mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+        shown = mapped or address
+        expected = str(shown)
+        if not any(shown.version == network.version and shown in network for network in trusted):
+            break
+    assert client_address("10.0.0.1", [line], trusted) == expected
+
+
+# -- X-Forwarded-* and Forwarded ----------------------------------------------------------------------------------
+
+
+def forwarding(*args: object, **options: object) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in forwarding_pairs(*args, **options):  # type: ignore[arg-type]
+        found.setdefault(name.decode().lower(), []).append(value.decode("latin-1"))
+    return found
+
+
+def test_from_an_untrusted_peer_every_word_is_the_connections() -> None:
+    assert forwarding("192.0.2.1", "http", "api.example.com:8000", "/api") == {
+        "x-forwarded-for": ["192.0.2.1"],
+        "x-forwarded-host": ["api.example.com:8000"],
+        "x-forwarded-proto": ["http"],
+        "x-forwarded-prefix": ["/api"],
+        "forwarded": ['for=192.0.2.1;host="api.example.com:8000";proto=http'],
+    }
+
+
+def test_a_prefix_is_told_only_where_one_was_stripped() -> None:
+    assert "x-forwarded-prefix" not in forwarding("192.0.2.1", "http", "a")
+
+
+def test_a_host_that_never_came_is_not_told() -> None:
+    """HTTP/1.0 may come without a Host field."""
+    assert forwarding("192.0.2.1", "http", "") == {
+        "x-forwarded-for": ["192.0.2.1"],
+        "x-forwarded-proto": ["http"],
+        "forwarded": ["for=192.0.2.1;proto=http"],
+    }
+
+
+def test_from_a_trusted_peer_the_chain_grows() -> None:
+    trusted = [
+        (b"x-forwarded-for", b"192.0.2.1, 10.0.0.2"),
+        (b"x-forwarded-proto", b"https"),
+        (b"x-forwarded-host", b"www.example.com"),
+        (b"x-forwarded-prefix", b"/shop/"),
+        (b"x-forwarded-port", b"443"),
+    ]
+    assert forwarding("10.0.0.1", "http", "inner", "/api", trusted) == {
+        "x-forwarded-for": ["192.0.2.1, 10.0.0.2, 10.0.0.1"],
+        "x-forwarded-host": ["www.example.com"],
+        "x-forwarded-proto": ["https"],
+        "x-forwarded-prefix": ["/shop/api"],
+        "x-forwarded-port": ["443"],
+        "forwarded": ["for=192.0.2.1;host=www.example.com;proto=https, for=10.0.0.2, for=10.0.0.1"],
+    }
+
+
+def test_a_trusted_peer_that_says_nothing_is_the_client_itself() -> None:
+    assert forwarding("10.0.0.1", "http", "a", "", []) == forwarding("10.0.0.1", "http", "a")
+
+
+def test_what_a_trusted_peer_leaves_out_is_the_connections() -> None:
+    found = forwarding("10.0.0.1", "http", "inner", "", [(b"x-forwarded-for", b"192.0.2.1")])
+    assert found["x-forwarded-host"] == ["inner"]
+    assert found["forwarded"] == ["for=192.0.2.1;host=inner;proto=http, for=10.0.0.1"]
+    found = forwarding("10.0.0.1", "http", "inner", "", [(b"x-forwarded-proto", b"https")])
+    assert found["x-forwarded-for"] == ["10.0.0.1"]
+    assert found["forwarded"] == ["for=10.0.0.1;host=inner;proto=https"]
+
+
+def test_lines_of_one_name_are_one_list_and_its_first_member_is_the_clients() -> None:
+    trusted = [
+        (b"x-forwarded-for", b"192.0.2.1"),
+        (b"x-forwarded-host", b"www.example.com, edge"),
+        (b"x-forwarded-for", b" , 10.0.0.2"),
+        (b"x-forwarded-host", b"inner"),
+        (b"x-forwarded-proto", b"https,http"),
+    ]
+    assert forwarding("10.0.0.1", "http", "x", "", trusted) == {
+        "x-forwarded-for": ["192.0.2.1, 10.0.0.2, 10.0.0.1"],
+        "x-forwarded-host": ["www.example.com, edge, inner"],
+        "x-forwarded-proto": ["https,http"],
+        "forwarded": ["for=192.0.2.1;host=www.example.com;proto=https, for=10.0.0.2, for=10.0.0.1"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("entry", "node"),
+    [
+        # RFC 7239, section 6
+        ("192.0.2.43", "192.0.2.43"),
+        ("192.0.2.43:47011", '"192.0.2.43:47011"'),
+        ("[2001:db8:cafe::17]", '"[2001:db8:cafe::17]"'),
+        ("[2001:db8:cafe::17]:47011", '"[2001:db8:cafe::17]:47011"'),
+        ("2001:db8:cafe::17", '"[2001:db8:cafe::17]"'),
+        ("2001:DB8:0::17", '"[2001:db8::17]"'),
+        ("::1", '"[::1]"'),
+        ("::ffff:192.0.2.43", "192.0.2.43"),
+        ("unknown", "unknown"),
+        ("_gazonk", "unknown"),
+        ('"_gazonk"', "unknown"),
+        ("evil;host=x", "unknown"),
+        ("[192.0.2.43]", "unknown"),
+        ("192.0.2.43:470110", "unknown"),
+        ("fe80::1%eth0", "unknown"),
+        ("\xe9", "unknown"),
+    ],
+)
+def test_an_entry_of_the_chain_becomes_a_node(entry: str, node: str) -> None:
+    trusted = [(b"x-forwarded-for", entry.encode("latin-1"))]
+    found = forwarding("10.0.0.1", "http", "a", "", trusted)
+    assert found["forwarded"] == [f"for={node};host=a;proto=http, for=10.0.0.1"]
+    assert found["x-forwarded-for"] == [f"{entry}, 10.0.0.1"]
+
+
+def test_a_bare_ipv6_peer_is_bracketed_and_quoted() -> None:
+    assert forwarding("2001:db8::1", "https", "[::1]:8000")["forwarded"] == [
+        'for="[2001:db8::1]";host="[::1]:8000";proto=https'
+    ]
+
+
+def test_a_value_cannot_leave_its_quotes() -> None:
+    trusted = [(b"x-forwarded-host", b'a";for=127.0.0.1;x="\\')]
+    assert forwarding("10.0.0.1", "http", "a", "", trusted)["forwarded"] == [
+        r'for=10.0.0.1;host="a\";for=127.0.0.1;x=\"\\";proto=http'
+    ]
+
+
+def test_the_bytes_of_a_trusted_peer_pass_unchanged() -> None:
+    trusted = [(b"x-forwarded-tls-subject", b"CN=caf\xc3\xa9"), (b"x-forwarded-user", b"\xff")]
+    found = forwarding_pairs("10.0.0.1", "http", "a", "", trusted)
+    assert [pair for pair in found if pair in trusted] == trusted
+
+
+_ELEMENT = re.compile(r'(\w+)=([!#$%&\'*+.^_`|~0-9A-Za-z-]+|"(?:[^"\\]|\\.)*")(;|, |\Z)', re.DOTALL)
+
+
+def parsed(forwarded: str) -> list[dict[str, str]]:
+    """RFC 7239, section 4, read strictly."""
+    elements: list[dict[str, str]] = [{}]
+    end = 0
+    while end < len(forwarded):
+        match = _ELEMENT.match(forwarded, end)
+        assert match is not None, forwarded[end:]
+        name, value, mark = match.groups()
+        assert name not in elements[-1]
+        elements[-1][name] = re.sub(r"\\(.)", r"\1", value[1:-1], flags=re.DOTALL) if value[0] == '"' else value
+        if mark == ", ":
+            elements.append({})
+        end = match.end()
+    return elements
+
+
+visible = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xFF, exclude_characters="\x7f"), max_size=20)
+
+
+@given(st.ip_addresses(), visible, visible, st.lists(visible | st.ip_addresses().map(str), max_size=4))
+def test_forwarded_is_valid_and_says_what_x_forwarded_says(
+    peer: IPv4Address | IPv6Address, host: str, scheme: str, chain: list[str]
+) -> None:
+    trusted: list[Pair] = [(b"x-forwarded-for", entry.encode("latin-1")) for entry in chain]
+    found = forwarding(str(peer), scheme, host, "", trusted)
+    elements = parsed(found["forwarded"][0])
+    entries = [entry.strip() for entry in found["x-forwarded-for"][0].split(",")]
+    assert entries[-1] == str(peer)
+    for element, entry in zip(elements, entries, strict=True):
+        try:
+            address = ip_address(entry)
+        except ValueError:
+            assert element["for"] == "unknown" or entry.startswith(("[", *"0123456789"))
+            continue
+        address = getattr(address, "ipv4_mapped", None) or address
+        assert element["for"] == (f"[{address}]" if address.version == 6 else str(address))
+    assert elements[0].get("host", "") == host.partition(",")[0].strip()
+    assert elements[0].get("proto", "") == scheme.partition(",")[0].strip()
+    assert all(element.keys() == {"for"} for element in elements[1:])

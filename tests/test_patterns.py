@@ -1,0 +1,583 @@
+"""The route grammar, the table against a brute-force reading of its rules, and the templates of targets."""
+
+import re
+from dataclasses import dataclass
+from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from gateway.patterns import (
+    Match,
+    Miss,
+    Pattern,
+    PatternError,
+    Table,
+    ValueConfined,
+    check_names,
+    clash,
+    has_dot_segment_or_nul,
+    normalized,
+    parse_line,
+    parse_pattern,
+    parse_target,
+)
+
+# -- raw text -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("segment", "expected"),
+    [
+        ("users", "users"),
+        ("%75sers", "users"),
+        ("%7Euser", "~user"),
+        ("a%2fb", "a%2Fb"),  # a slash is none: only its hex digits change their case
+        ("%41%2F%2e", "A%2F."),
+        ("%2541", "%2541"),  # once, not twice
+        ("%c3%a9", "%C3%A9"),
+        ("a+b;c=1", "a+b;c=1"),
+        ("100%", "100%"),
+        ("%zz", "%zz"),
+        ("%4", "%4"),
+        ("%%41", "%A"),
+        ("", ""),
+    ],
+)
+def test_a_segment_has_its_unreserved_characters_decoded_once(segment: str, expected: str) -> None:
+    assert normalized(segment) == expected
+
+
+raw = st.text(st.sampled_from("a.~-%2eEfF4105/;"), max_size=12)
+
+
+@given(raw)
+def test_a_segment_means_the_same_before_and_after(segment: str) -> None:
+    assert unquote_to_bytes(normalized(segment)) == unquote_to_bytes(segment)
+
+
+well_formed = st.lists(
+    st.sampled_from("a.~-;@") | st.integers(0, 255).map(lambda octet: f"%{octet:02x}") | st.just("%2E"), max_size=8
+).map("".join)
+
+
+@given(well_formed)
+def test_normalized_twice_is_normalized_once_for_well_formed_escapes(segment: str) -> None:
+    assert normalized(normalized(segment)) == normalized(segment)
+
+
+def test_a_malformed_escape_is_decoded_once_too_and_no_more() -> None:
+    """Not idempotent here, on purpose: `%%34%31` decodes to `%41` for everybody, and nobody decodes twice."""
+    assert normalized("%%34%31") == "%41"
+    assert unquote("%%34%31") == "%41"
+
+
+@given(raw, raw)
+def test_equal_keys_mean_equal_segments(one: str, other: str) -> None:
+    if normalized(one) == normalized(other):
+        assert unquote_to_bytes(one) == unquote_to_bytes(other)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/.", "/..", "/a/../b", "/a/./b", "/a/..", "/%2e", "/%2E%2e/a", "/.%2e", "/a/%2e./", "/%00", "/a%00b", "/a/b%00"],
+)
+def test_a_dot_segment_or_a_nul_is_found(path: str) -> None:
+    assert has_dot_segment_or_nul(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/a",
+        "/.well-known/x",
+        "/a.b",
+        "/a/.../b",
+        "/a/..b",
+        "/a/b..",
+        "/%2e%2e%2e",
+        "/%252e%252e",  # decodes to %2e%2e, which is a name
+        "/..%2Fa",  # one segment, and its name is `../a`
+        "/..;x/a",
+        "/%2500",
+        "//a//",
+        "/%0",
+        "/a%",
+    ],
+)
+def test_what_only_looks_like_a_dot_segment_is_none(path: str) -> None:
+    assert not has_dot_segment_or_nul(path)
+
+
+@given(raw)
+def test_dot_segments_are_those_that_decode_to_dots(tail: str) -> None:
+    path = "/" + tail
+    slow = any(unquote_to_bytes(segment) in {b".", b".."} for segment in path.split("/"))
+    assert has_dot_segment_or_nul(path) == (slow or b"\0" in unquote_to_bytes(path))
+
+
+# -- patterns -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "pattern"),
+    [
+        ("/", Pattern("/", frozenset(), "", ("",), rest=False, params=())),
+        ("/**", Pattern("/**", frozenset(), "", (), rest=True, params=())),
+        ("/users", Pattern("/users", frozenset(), "", ("users",), rest=False, params=())),
+        ("/users/", Pattern("/users/", frozenset(), "", ("users", ""), rest=False, params=())),
+        ("/a//b", Pattern("/a//b", frozenset(), "", ("a", "", "b"), rest=False, params=())),
+        ("/users/**", Pattern("/users/**", frozenset(), "", ("users",), rest=True, params=())),
+        (
+            "GET,HEAD  API.example.com/u/{id}",
+            Pattern(
+                "GET,HEAD API.example.com/u/{id}",
+                frozenset({"GET", "HEAD"}),
+                "api.example.com",
+                ("u", None),
+                rest=False,
+                params=("id",),
+            ),
+        ),
+        (
+            " /{a}/x/{b_2}/** ",
+            Pattern("/{a}/x/{b_2}/**", frozenset(), "", (None, "x", None), rest=True, params=("a", "b_2")),
+        ),
+        ("/%41%2fb", Pattern("/%41%2fb", frozenset(), "", ("A%2Fb",), rest=False, params=())),
+        ("M-SEARCH /", Pattern("M-SEARCH /", frozenset({"M-SEARCH"}), "", ("",), rest=False, params=())),
+        ("10.0.0.1/a", Pattern("10.0.0.1/a", frozenset(), "10.0.0.1", ("a",), rest=False, params=())),
+    ],
+)
+def test_a_pattern_is_methods_host_and_path(text: str, pattern: Pattern) -> None:
+    assert parse_pattern(text) == pattern
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("", "expected [METHOD,...] [host]/path"),
+        ("GET a /b", "expected [METHOD,...] [host]/path"),
+        ("users", "must begin with a slash: '/users' perhaps"),
+        ("GET users", "must begin with a slash"),
+        ("get /a", "'get' is not a method"),
+        ("GET, /a", "'GET,' is not a method"),
+        ("GET,get /a", "'get' is not a method"),
+        ("http://a/b", "'http:' is not a host name"),
+        ("a:8000/b", "no port"),
+        ("*.a/b", "no wildcard"),
+        ("-a/b", "is not a host name"),
+        ("a..b/c", "is not a host name"),
+        ("/a/**/b", "'**' stands alone and last"),
+        ("/a**", "'**' stands alone and last"),
+        ("/a*", "'*' is not a wildcard"),
+        ("/a/*", "'*' is not a wildcard"),
+        ("/a/{id}.json", "a parameter is a whole segment"),
+        ("/a/{id", "a parameter is a whole segment"),
+        ("/a/{}", "'{}' is not a parameter"),
+        ("/a/{Id}", "names are lower case"),
+        ("/a/{user.id}", "'{user.id}' is not a parameter"),
+        ("/{a}/{a}", "'{a}' stands twice"),
+        ("/a/../b", "never matches"),
+        ("/a/%2E%2e", "never matches"),
+        ("/a?b", "must be percent-encoded"),
+        ("/a#b", "must be percent-encoded"),
+        ("/café", "must be percent-encoded"),
+        ("/a%zz", "must be percent-encoded"),
+    ],
+)
+def test_what_is_no_pattern_says_what_was_expected(text: str, advice: str) -> None:
+    with pytest.raises(PatternError) as caught:
+        parse_pattern(text)
+    assert advice in str(caught.value)
+
+
+def test_get_brings_head() -> None:
+    assert parse_pattern("GET /").allowed == {"GET", "HEAD"}
+    assert parse_pattern("POST /").allowed == {"POST"}
+    assert parse_pattern("/").allowed == frozenset()
+
+
+def test_a_patterns_path_is_as_it_was_written() -> None:
+    assert parse_pattern("GET a/%7e/{x}/**").path == "/%7e/{x}/**"
+
+
+# -- the table, told in examples ----------------------------------------------------------------------------------
+
+
+def winner(lines: list[str], method: str, target: str) -> str | Miss:
+    """The pattern that wins for `host/path`, in every order in which the lines may come."""
+    host, _, path = target.partition("/")
+    found = {
+        outcome.route if isinstance(outcome, Match) else outcome
+        for order in (lines, lines[::-1])
+        for outcome in [Table((parse_pattern(line), line) for line in order).find(method, host, "/" + path)]
+    }
+    assert len(found) == 1
+    return found.pop()
+
+
+@pytest.mark.parametrize(
+    ("lines", "method", "target", "expected"),
+    [
+        pytest.param(["/**", "h/**"], "GET", "h/a", "h/**", id="a_host_beats_none"),
+        pytest.param(["/a/b", "h/**"], "GET", "h/a/b", "h/**", id="a_host_beats_none_whatever_the_path"),
+        pytest.param(["/**", "h/**"], "GET", "g/a", "/**", id="a_host_matches_only_itself"),
+        pytest.param(["/**", "h/**"], "GET", "/a", "/**", id="no_host_matches_no_host_route"),
+        pytest.param(["/a", "h/b"], "GET", "h/a", "/a", id="a_host_without_the_path_leaves_it_to_none"),
+        pytest.param(["/{x}", "/a"], "GET", "/a", "/a", id="a_literal_beats_a_parameter"),
+        pytest.param(["/**", "/{x}"], "GET", "/a", "/{x}", id="a_parameter_beats_the_rest"),
+        pytest.param(["/a/**", "/a/b/**"], "GET", "/a/b/c", "/a/b/**", id="longer_beats_shorter"),
+        pytest.param(["/a/**", "/{x}/b"], "GET", "/a/b", "/a/**", id="the_first_difference_from_the_left_decides"),
+        pytest.param(["/a/**", "/a"], "GET", "/a", "/a", id="the_end_beats_the_rest"),
+        pytest.param(["/a/**"], "GET", "/a", "/a/**", id="the_rest_may_be_nothing"),
+        pytest.param(["/a/**"], "GET", "/a/", "/a/**", id="the_rest_may_be_a_slash"),
+        pytest.param(["/a/**"], "GET", "/ab", Miss(frozenset()), id="the_rest_begins_at_a_slash"),
+        pytest.param(["/a/{x}", "/a/**"], "GET", "/a/", "/a/{x}", id="a_parameter_may_be_empty"),
+        pytest.param(["/a"], "GET", "/a/", Miss(frozenset()), id="a_slash_at_the_end_counts"),
+        pytest.param(["/a/", "/a"], "GET", "/a/", "/a/", id="each_slash_has_its_route"),
+        pytest.param(["/"], "GET", "/", "/", id="the_root"),
+        pytest.param(["/**"], "GET", "/", "/**", id="the_rest_of_the_root"),
+        pytest.param(["/a//b"], "GET", "/a//b", "/a//b", id="an_empty_segment_is_one"),
+        pytest.param(["/a/b"], "GET", "/a//b", Miss(frozenset()), id="slashes_are_not_merged"),
+        pytest.param(["/A"], "GET", "/a", Miss(frozenset()), id="case_counts"),
+        pytest.param(["/a"], "GET", "/%61", "/a", id="an_escape_matches_its_character"),
+        pytest.param(["/%61"], "GET", "/a", "/%61", id="a_character_matches_its_escape"),
+        pytest.param(["/a%2Fb", "/a/b"], "GET", "/a%2fb", "/a%2Fb", id="an_encoded_slash_is_no_slash"),
+        pytest.param(["/a", "GET /a"], "GET", "/a", "GET /a", id="a_method_beats_none"),
+        pytest.param(["/a", "GET /a"], "POST", "/a", "/a", id="none_takes_every_other_method"),
+        pytest.param(["GET /**", "/a"], "GET", "/a", "/a", id="a_method_counts_last"),
+        pytest.param(["POST /a", "/**"], "GET", "/a", "/**", id="a_route_of_another_method_does_not_compete"),
+        pytest.param(["POST h/a", "GET /a"], "GET", "h/a", "GET /a", id="not_even_with_a_host"),
+        pytest.param(["GET /a"], "HEAD", "/a", "GET /a", id="get_implies_head"),
+        pytest.param(["GET /a", "HEAD /a"], "HEAD", "/a", "HEAD /a", id="head_of_its_own_beats_gets"),
+        pytest.param(["GET /a", "/a"], "HEAD", "/a", "GET /a", id="gets_head_beats_no_method"),
+        pytest.param(["GET /a", "POST /a"], "PUT", "/a", Miss(frozenset({"GET", "HEAD", "POST"})), id="405_says_all"),
+        pytest.param(
+            ["GET h/a", "POST /{x}", "DELETE /**", "PUT /b"],
+            "PATCH",
+            "h/a",
+            Miss(frozenset({"GET", "HEAD", "POST", "DELETE"})),
+            id="405_says_what_every_matching_path_allows",
+        ),
+        pytest.param(["GET /a"], "GET", "/b", Miss(frozenset()), id="404_allows_nothing"),
+        pytest.param(["GET /a"], "get", "/a", Miss(frozenset({"GET", "HEAD"})), id="methods_have_their_case"),
+        pytest.param([], "GET", "/", Miss(frozenset()), id="an_empty_table_has_nothing"),
+    ],
+)
+def test_the_most_specific_route_wins(lines: list[str], method: str, target: str, expected: str | Miss) -> None:
+    assert winner(lines, method, target) == expected
+
+
+def test_a_match_holds_the_raw_values_and_the_raw_rest() -> None:
+    table = Table([(parse_pattern("/u/{a}/{b}/**"), "u"), (parse_pattern("/r/**"), "r")])
+    assert table.find("GET", "", "/%75/%41%2f/b;c/x//%2e%2e") == Match("u", ("%41%2f", "b;c"), "/x//%2e%2e")
+    assert table.find("GET", "", "/u/1/2") == Match("u", ("1", "2"), "")
+    assert table.find("GET", "", "/u/1/2/") == Match("u", ("1", "2"), "/")
+    assert table.find("GET", "", "/r") == Match("r", (), "")
+
+
+def test_a_long_path_costs_no_recursion() -> None:
+    table = Table([(parse_pattern("/**"), "all"), (parse_pattern("/{a}/{b}"), "two")])
+    path = "/x" * 30_000
+    assert table.find("GET", "", path) == Match("all", (), path)
+
+
+# -- the table, against the words of the design -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """A route as the design's words have it, and nothing that `patterns` made of it."""
+
+    methods: tuple[str, ...]
+    host: str
+    parts: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        return f"{','.join(self.methods)} {self.host}/{'/'.join(self.parts)}".strip()
+
+    def answers(self, method: str) -> bool:
+        return not self.methods or method in self.methods or (method == "HEAD" and "GET" in self.methods)
+
+    def matches(self, host: str, segments: list[str]) -> bool:
+        if self.host and self.host != host:
+            return False
+        parts = list(self.parts)
+        if parts[-1] == "**":
+            parts.pop()
+            segments = segments[: len(parts)]
+        return len(parts) == len(segments) and all(
+            part.startswith("{") or unquote(part) == unquote(segment) and ("%2F" in part) == ("%2F" in segment)
+            for part, segment in zip(parts, segments, strict=True)
+        )
+
+    def rank(self, method: str) -> tuple[object, ...]:
+        """Less is more specific: host over none; literal over {} over (the end over) **; method over none."""
+        kinds = [4 if part == "**" else 2 if part.startswith("{") else 1 for part in self.parts]
+        if self.parts[-1] != "**":
+            kinds.append(3)
+        named = 0 if method in self.methods else 1 if self.methods else 2
+        return (not self.host, kinds, named)
+
+    def same_place(self, other: "Line") -> bool:
+        def shape(line: Line) -> list[str]:
+            return ["{}" if part.startswith("{") else unquote(part) + part.count("%2F") * "!" for part in line.parts]
+
+        if self.host != other.host or shape(self) != shape(other):
+            return False
+        return self.methods == other.methods == () or not set(self.methods).isdisjoint(other.methods)
+
+
+def expected(lines: list[Line], method: str, host: str, path: str) -> Line | frozenset[str]:
+    """The winner, or what 405 allows, by looking at every line."""
+    fitting = [line for line in lines if line.matches(host, path[1:].split("/"))]
+    competing = [line for line in fitting if line.answers(method)]
+    if competing:
+        return min(competing, key=lambda line: line.rank(method))
+    return frozenset(name for line in fitting for name in (*line.methods, *["HEAD"] * ("GET" in line.methods)))
+
+
+METHODS = ["GET", "HEAD", "POST"]
+parts = st.lists(st.sampled_from(["a", "b", "", "%61", "a%2Fb", "{p}"]), max_size=3).map(
+    lambda found: [f"{{p{index}}}" if part == "{p}" else part for index, part in enumerate(found)]
+)
+line = st.builds(
+    lambda methods, host, parts, tail: Line(tuple(methods), host, tuple(parts + tail) or ("",)),
+    st.lists(st.sampled_from(METHODS), max_size=2, unique=True),
+    st.sampled_from(["", "", "h.test", "i.test"]),
+    parts,
+    st.sampled_from([[], [], ["**"]]),
+)
+paths = st.lists(st.sampled_from(["a", "b", "", "%61", "a%2fb", "c"]), min_size=1, max_size=4).map(
+    lambda found: "/" + "/".join(found)
+)
+
+
+@given(
+    st.lists(line, max_size=10),
+    st.sampled_from([*METHODS, "PUT"]),
+    st.sampled_from(["", "h.test", "i.test", "j.test"]),
+    paths,
+)
+def test_the_table_finds_what_looking_at_every_route_finds(
+    lines: list[Line], method: str, host: str, path: str
+) -> None:
+    distinct: list[Line] = []
+    for one in lines:
+        if not any(one.same_place(other) for other in distinct):
+            distinct.append(one)
+    table = Table((parse_pattern(one.text), one) for one in distinct)
+    found = table.find(method, host, path)
+    wanted = expected(distinct, method, host, path.replace("%2f", "%2F"))
+    assert (found.allowed if isinstance(found, Miss) else found.route) == wanted
+    if isinstance(found, Match):
+        built = [value for value in found.values]
+        pattern = parse_pattern(found.route.text)
+        head = path.removesuffix(found.rest) if found.rest else path
+        fixed = [built.pop(0) if part is None else part for part in pattern.segments]
+        assert [normalized(part) for part in fixed] == [normalized(part) for part in head[1:].split("/") if head]
+        assert head + found.rest == path
+
+
+@given(st.lists(line, max_size=6))
+def test_equal_routes_are_those_that_no_request_can_tell_apart(lines: list[Line]) -> None:
+    found = clash([parse_pattern(one.text) for one in lines])
+    clashing = {index for pair in found for index in pair}
+    slow = {
+        index
+        for index, one in enumerate(lines)
+        for other in lines[:index] + lines[index + 1 :]
+        if one.same_place(other)
+    }
+    assert clashing == slow
+    assert all(first < second and lines[first].same_place(lines[second]) for first, second in found)
+
+
+@pytest.mark.parametrize(
+    ("lines", "pairs"),
+    [
+        (["/a", "/a"], [(0, 1)]),
+        (["/a", "/b", "/%61"], [(0, 2)]),
+        (["/{x}", "/{y}"], [(0, 1)]),
+        (["GET /a", "GET,POST /a"], [(0, 1)]),
+        (["GET,POST /a", "GET,POST /a"], [(0, 1)]),
+        (["/a", "/a", "/a"], [(0, 1), (0, 2)]),
+        (["A.test/a", "a.TEST/a"], [(0, 1)]),
+        (["GET /a", "/a"], []),
+        (["GET /a", "HEAD /a"], []),  # HEAD of its own takes it from GET
+        (["/a", "/a/"], []),
+        (["/a", "/a/**"], []),
+        (["/a", "h/a"], []),
+        (["/{x}", "/a"], []),
+    ],
+)
+def test_equal_routes_are_named_in_pairs(lines: list[str], pairs: list[tuple[int, int]]) -> None:
+    assert clash([parse_pattern(line) for line in lines]) == pairs
+
+
+# -- what Django is told ------------------------------------------------------------------------------------------
+
+
+@given(line, paths)
+def test_djangos_pattern_matches_the_decoded_path(one: Line, path: str) -> None:
+    assume("%2" not in one.text and "%2" not in path)  # decoded, a slash is a slash
+    found = re.search(parse_pattern(one.text).regex(), unquote(path)[1:])
+    assert (found is not None) == one.matches(one.host, path[1:].split("/"))
+
+
+# -- targets ------------------------------------------------------------------------------------------------------
+
+
+def test_a_target_without_a_path_is_an_upstream_alone() -> None:
+    target = parse_target(" user_data2 ")
+    assert (target.text, target.upstream, target.template) == ("user_data2", "user_data2", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "rest", "path", "query"),
+    [
+        ("u:/", {}, "", "/", ""),
+        ("u:/**", {}, "", "/", ""),
+        ("u:/**", {}, "/", "/", ""),
+        ("u:/**", {}, "/a//b;c%2F", "/a//b;c%2F", ""),
+        ("u:/v1/**", {}, "", "/v1", ""),
+        ("u:/v1/**", {}, "/a", "/v1/a", ""),
+        ("u:/v1//**", {}, "/a", "/v1//a", ""),
+        ("u:/users/{id}", {"id": "7"}, "", "/users/7", ""),
+        ("u:/users/{id}/", {"id": "a%2Fb"}, "", "/users/a%2Fb/", ""),
+        ("u:/x{a}-{b}.json", {"a": "1", "b": "2"}, "", "/x1-2.json", ""),
+        ("u:/{a}/{a}/**", {"a": "1"}, "/r", "/1/1/r", ""),
+        ("u:/o?user={id}&n=1", {"id": "a%26b"}, "", "/o", "user=a%26b&n=1"),
+        ("u:/o?user={id}", {"id": "a+b c%2F"}, "", "/o", "user=a%2Bb%20c%2F"),
+        ("u:/{a}?{a}={b}", {"a": "%c3%a9", "b": "="}, "", "/%c3%a9", "%C3%A9=%3D"),
+        ("u:/o?", {}, "", "/o", ""),
+        ("u:/o?q=**", {}, "", "/o", "q=**"),
+        ("u:/o/**?a=1", {}, "/x", "/o/x", "a=1"),
+    ],
+)
+def test_a_template_is_filled(text: str, values: dict[str, str], rest: str, path: str, query: str) -> None:
+    template = parse_target(text).template
+    assert template is not None
+    assert (template.path(values, rest), template.fixed_query(values)) == (path, query)
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("", "is not an upstream's name"),
+        ("Users", "is not an upstream's name"),
+        ("http://users/", "its URL stands in GATEWAY_UPSTREAM_USERS"),
+        ("https://users:8443/a/**", "its URL stands in GATEWAY_UPSTREAM_USERS"),
+        ("users_", "is not an upstream's name"),
+        ("1users", "is not an upstream's name"),
+        ("users:", "must begin with a slash"),
+        ("users:a", "must begin with a slash"),
+        ("users:/a b", "no white space"),
+        ("users:/a\x00", "no white space"),
+        ("users:/a\x1b[0m", "no white space"),
+        ("users:/a\x7f", "no white space"),
+        ("users:/café", "only ASCII"),
+        ("users:/a#b", "no '#'"),
+        ("users:/a/**/b", "'**' stands alone and last"),
+        ("users:/a**", "'**' stands alone and last"),
+        ("users:/*", "'**' stands alone and last"),
+        ("users:/a/../b", "no '.' or '..' segment"),
+        ("users:/a/%2e%2E/b", "no '.' or '..' segment"),
+        ("users:/./**", "no '.' or '..' segment"),
+        ("users:/a%00", "no '%00'"),
+        ("users:/{Id}", "'{Id}' is not a parameter"),
+        ("users:/{}", "'{}' is not a parameter"),
+        ("users:/{id", "a brace without its partner"),
+        ("users:/o?x=}", "a brace without its partner"),
+    ],
+)
+def test_what_is_no_target_says_what_was_expected(text: str, advice: str) -> None:
+    with pytest.raises(PatternError) as caught:
+        parse_target(text)
+    assert advice in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["", ".", "..", "%2e", "%2E.", ".%2e"])
+@pytest.mark.parametrize("text", ["u:/a/{x}", "u:/a?b={x}", "u:/a/{x}.json"])
+def test_a_value_that_is_empty_or_dots_is_confined(text: str, value: str) -> None:
+    template = parse_target(text).template
+    assert template is not None
+    with pytest.raises(ValueConfined) as caught:
+        template.path({"x": value}, "") + template.fixed_query({"x": value})
+    assert caught.value.name == "x"
+
+
+segment_values = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E, exclude_characters="/?#"), max_size=8)
+
+
+@given(segment_values, segment_values)
+def test_no_value_leaves_its_place(one: str, other: str) -> None:
+    """Whatever a segment of a request holds, the target keeps its segments and its one parameter."""
+    template = parse_target("u:/a/{x}/b/{y}?p={x}&q={y}").template
+    assert template is not None
+    try:
+        path = template.path({"x": one, "y": other}, "")
+        query = template.fixed_query({"x": one, "y": other})
+    except ValueConfined:
+        return
+    assert path.split("/") == ["", "a", one, "b", other]
+    assert not has_dot_segment_or_nul(path.replace("%00", ""))
+    assert set(query) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%&=")
+    assert parse_qs(query, encoding="latin-1", strict_parsing=True, keep_blank_values=True) == {
+        "p": [unquote(one, "latin-1")],
+        "q": [unquote(other, "latin-1")],
+    }
+
+
+@given(st.text(min_size=1, max_size=8))
+def test_a_decoded_value_arrives_by_way_of_quote(value: str) -> None:
+    """As `proxy` gives the parameters of Django's own path() lines."""
+    assume(value not in {".", ".."})
+    template = parse_target("u:/a/{x}?p={x}").template
+    assert template is not None
+    raw_value = quote(value, safe="")
+    assert template.path({"x": raw_value}, "").count("/") == 2
+    assert parse_qs(template.fixed_query({"x": raw_value}), keep_blank_values=True) == {"p": [value]}
+
+
+# -- whole lines --------------------------------------------------------------------------------------------------
+
+
+def test_a_line_is_a_pattern_and_perhaps_a_target() -> None:
+    assert parse_line("GET /home/{id}") == (parse_pattern("GET /home/{id}"), None)
+    assert parse_line("/a/{id}/**->u:/b/{id}/**") == (parse_pattern("/a/{id}/**"), parse_target("u:/b/{id}/**"))
+
+
+@pytest.mark.parametrize(
+    ("text", "advice"),
+    [
+        ("/a -> u:/{id}", "'{id}' is not in the pattern (its parameters: none)"),
+        ("/{a}/{b} -> u:/?q={c}", "'{c}' is not in the pattern (its parameters: {a}, {b})"),
+        ("/a -> u:/**", "the target ends in '**', but the pattern does not"),
+        ("/a ->", "is not an upstream's name"),
+        ("-> u", "expected [METHOD,...] [host]/path"),
+    ],
+)
+def test_a_target_asks_only_for_what_its_pattern_gives(text: str, advice: str) -> None:
+    with pytest.raises(PatternError) as caught:
+        parse_line(text)
+    assert advice in str(caught.value)
+
+
+def test_a_pattern_may_give_more_than_its_target_asks_for() -> None:
+    check_names(parse_pattern("/{a}/{b}/**"), parse_target("u:/{b}"))
+    check_names(parse_pattern("/{a}"), parse_target("u"))
+
+
+@given(st.text(max_size=30) | st.from_regex(r"[A-Z,]{0,5} ?[a-z.]{0,5}/[a-z{}*/%]{0,10} ?(->)? ?[a-z:/{}*]{0,10}"))
+def test_every_text_is_a_line_or_refused(text: str) -> None:
+    try:
+        pattern, target = parse_line(text)
+    except PatternError as error:
+        assert str(error)
+    else:
+        assert pattern.path.startswith("/")
+        assert target is None or target.upstream
