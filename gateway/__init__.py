@@ -1,6 +1,6 @@
 """Portway, an API gateway: the map of the house.
 
-A module imports only modules that stand above it on this map; tests/test_map.py reads the imports and holds that.
+A module imports only modules that stand above it on this map; tests/test_house.py reads the imports and holds that.
 Nothing is re-exported from here: Django imports this package before the models are ready.
 
 floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
@@ -33,6 +33,7 @@ roof: the edge
     startup     what must hold before a worker starts
     serve       granian, workers, signals, draining
     __main__    the `gateway` command
+    management  what it runs: check, routes, serve, as Django's management commands
 """
 
 __version__ = "0.1.0"

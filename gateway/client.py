@@ -13,6 +13,7 @@ import errno
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 import aiohttp
@@ -196,9 +197,10 @@ class Client:
         return answer
 
     async def _connect(self, call: Call) -> Connection:
-        timeout = aiohttp.ClientTimeout(total=None, connect=call.connect_timeout_s, ceil_threshold=1e9)
         try:
-            return await self._connector.connect(self._destination(call.base), traces=[], timeout=timeout)
+            return await self._connector.connect(
+                self._destination(call.base), traces=[], timeout=_connect_timeout(call.connect_timeout_s)
+            )
         except TimeoutError as error:
             raise GatewayError(Reason.CONNECT_TIMEOUT, upstream=call.upstream) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -224,6 +226,12 @@ class Client:
             max_field_size=MAX_RESPONSE_HEADERS_BYTES,
             max_headers=_MAX_RESPONSE_FIELDS,
         )
+
+
+@lru_cache(maxsize=64)
+def _connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
+    # aiohttp rounds timeouts up to whole seconds above a threshold: here there is none.
+    return aiohttp.ClientTimeout(total=None, connect=seconds, ceil_threshold=1e9)
 
 
 # -- up and down --------------------------------------------------------------------------------------------------

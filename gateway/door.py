@@ -11,6 +11,7 @@ from gateway.patterns import has_dot_segment_or_nul
 
 # RFC 3986 lets none of these stand in a path; `#` would end it for some readers and not for others.
 _FORBIDDEN_IN_TARGET = re.compile(rb"[^!-~]|#")
+_MAX_HOST_BYTES = 255 + len(":65535")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
@@ -38,7 +39,8 @@ def check_host(fields: RequestFields, http_version: str) -> str:
         if http_version in {"1", "1.0"}:
             return ""
         raise GatewayError(Reason.HOST_INVALID, "The Host field is missing or empty.")
-    host = parse_host(values[0])
+    # A name has at most 255 octets (RFC 1035, section 2.3.4), and what is longer stays out of the cache of hosts.
+    host = parse_host(values[0]) if len(values[0]) <= _MAX_HOST_BYTES else None
     if host is None:
         raise GatewayError(Reason.HOST_INVALID, "The Host field is not a host with an optional port.")
     return host

@@ -94,7 +94,7 @@ class Exchange:
 
 
 class Deadline:
-    """`with Deadline(2.0, error):` raises `error` when the block takes longer than that many seconds.
+    """`with Deadline(2.0, error):` raises what `error` gives when the block takes longer than that many seconds.
 
     As `asyncio.timeout`, but a third of its cost, and the failure has its word. Where `since` is given, the time
     counts from the moment (`loop.time()`) that it returns, asked only when the time seems up.
@@ -102,19 +102,21 @@ class Deadline:
 
     __slots__ = ("_cancelling", "_error", "_expired", "_loop", "_seconds", "_since", "_task", "_timer")
 
-    def __init__(self, seconds: float, error: GatewayError, since: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self, seconds: float, error: Callable[[], GatewayError], since: Callable[[], float] | None = None
+    ) -> None:
         self._seconds = seconds
         self._error = error
         self._since = since
         self._expired = False
 
     def __enter__(self) -> None:
-        task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a Deadline runs inside a task")
         self._task = task
         self._cancelling = task.cancelling()
-        self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(self._seconds, self._expire)
 
     def _expire(self) -> None:
@@ -132,4 +134,4 @@ class Deadline:
         self._timer.cancel()
         # Someone else may have cancelled the task too, a client that left for one: then that stands.
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
-            raise self._error from error
+            raise self._error() from error

@@ -135,6 +135,7 @@ def is_token(text: bytes) -> bool:
     return _TOKEN.fullmatch(text) is not None
 
 
+@lru_cache(maxsize=1024)
 def parse_host(value: bytes) -> str | None:
     """The host of a Host field in lower case, without its port; None when it is no host."""
     match = _HOST.fullmatch(value)

@@ -47,7 +47,7 @@ class Inbox:
         """The body as it arrives. Raises GatewayError: CLIENT_BODY_BROKEN, _TOO_LARGE or _TIMEOUT."""
         exchange = self._exchange
         while not self.complete:
-            with Deadline(self.idle_timeout_s, GatewayError(Reason.CLIENT_BODY_TIMEOUT)):
+            with Deadline(self.idle_timeout_s, _stalled):
                 message = await self._receive()
             if message["type"] == "http.disconnect":
                 raise GatewayError(Reason.CLIENT_BODY_BROKEN)
@@ -63,6 +63,10 @@ class Inbox:
         """Returns when the client has left. Only for a body that is complete, since it would swallow the rest."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
+
+
+def _stalled() -> GatewayError:
+    return GatewayError(Reason.CLIENT_BODY_TIMEOUT)
 
 
 def too_large(max_bytes: int) -> GatewayError:

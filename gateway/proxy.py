@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 from urllib.parse import quote
 
@@ -80,15 +81,9 @@ class Proxy:
         upload = _open_upload(request, options)
         if options.total_timeout_s is not None:
             _limit_total(exchange, options.total_timeout_s, pool.name)
-        late = GatewayError(Reason.RESPONSE_TIMEOUT, upstream=pool.name)
-        try:
-            with Deadline(options.timeout_s, late, upload.moved_at if upload else None):
-                pairs = upward_pairs(request, plan, self.stripped_prefix(request))
-                answer = await _attempts(request, pool, Outgoing(plan, path + query, pairs, upload))
-        except GatewayError as error:
-            if error is late and upload is not None and not request.inbox.complete:
-                raise GatewayError(Reason.REQUEST_WRITE_TIMEOUT, upstream=pool.name) from error
-            raise
+        with Deadline(options.timeout_s, partial(_too_late, request, pool), upload.moved_at if upload else None):
+            pairs = upward_pairs(request, plan, self.stripped_prefix(request))
+            answer = await _attempts(request, pool, Outgoing(plan, path + query, pairs, upload))
         return self._response(request, plan, answer)
 
     def _target(self, request: GatewayRequest, params: Mapping[str, str]) -> tuple[str, str]:
@@ -203,6 +198,12 @@ def _open_upload(request: GatewayRequest, options: ProxyOptions) -> Upload | Non
     if options.max_body_bytes is not None and length is not None and length > options.max_body_bytes:
         raise too_large(options.max_body_bytes)
     return Upload(request)
+
+
+def _too_late(request: GatewayRequest, pool: Pool) -> GatewayError:
+    """Whose time was up: a body that is not all up there yet was not taken."""
+    reason = Reason.RESPONSE_TIMEOUT if request.inbox.complete else Reason.REQUEST_WRITE_TIMEOUT
+    return GatewayError(reason, upstream=pool.name)
 
 
 def _limit_total(exchange: Exchange, seconds: float, upstream: str) -> None:

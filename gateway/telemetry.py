@@ -38,6 +38,7 @@ _FIELDS: Final = (
     "cache",
     "parts",
 )
+_values_of = attrgetter(*_FIELDS)
 
 EventDict = MutableMapping[str, Any]
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -77,7 +78,7 @@ def configure(kind: str, level: str, stream: BinaryIO | None = None) -> None:
     stream = stream or sys.stdout.buffer
     render = _render_json if kind == "json" else _console(stream.isatty())
     structlog.configure(
-        processors=[_add_ids, structlog.processors.format_exc_info, _add_head, render],
+        processors=[_complete, render],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         logger_factory=structlog.BytesLoggerFactory(file=Outlet(stream)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
@@ -88,17 +89,22 @@ def configure(kind: str, level: str, stream: BinaryIO | None = None) -> None:
     root.setLevel(max(_LEVELS[level], logging.WARNING))
 
 
-def _add_ids(logger: object, method: str, event: EventDict) -> EventDict:
+def _complete(logger: object, method: str, event: EventDict) -> EventDict:
+    """The first words of every line, then an exchange's fields, or an event with the ids of its request."""
+    head = {"timestamp": _timestamp(), "level": "warning" if method == "warn" else method, "event": event.pop("event")}
+    exchange = event.pop("exchange", None)
+    if exchange is not None:
+        head.update(zip(_FIELDS, _values_of(exchange), strict=True))
+        if exchange.cause is not None:
+            head["cause"] = exchange.cause
+        return head
     exchange = current.get()
-    if exchange is not None and "request_id" not in event:
-        event["request_id"] = exchange.request_id
-        event["trace_id"] = exchange.trace_id
-    return event
-
-
-def _add_head(logger: object, method: str, event: EventDict) -> EventDict:
-    level = "warning" if method == "warn" else method
-    return {"timestamp": _timestamp(), "level": level, "event": event.pop("event"), **event}
+    if exchange is not None:
+        head.update(request_id=exchange.request_id, trace_id=exchange.trace_id)
+    if event.get("exc_info"):
+        event = structlog.processors.format_exc_info(logger, method, event)
+    head.update(event)
+    return head
 
 
 def _timestamp() -> str:
@@ -140,16 +146,12 @@ def request_logger() -> Callable[[Exchange], None]:
     """The hook that writes an exchange's line."""
     bound = log.bind()
     info, error = bound.info, bound.error
-    values_of = attrgetter(*_FIELDS)
 
     def write(exchange: Exchange) -> None:
-        say = error if exchange.cause is not None and (exchange.status or 0) == 500 else info
         ended = exchange.ended or exchange.started
         exchange.ms = round((ended - exchange.started) * 1000, 2)
-        fields = dict(zip(_FIELDS, values_of(exchange), strict=True))
-        if exchange.cause is not None:
-            fields["cause"] = exchange.cause
-        say("request", **fields)
+        say = error if exchange.status == 500 and exchange.cause is not None else info
+        say("request", exchange=exchange)
 
     return write
 
