@@ -27,6 +27,7 @@ from yarl import URL
 
 from gateway.config import Base
 from gateway.errors import GatewayError, Reason
+from gateway.exchange import Alarm
 from gateway.headers import Pair
 
 MAX_RESPONSE_HEADERS_BYTES: Final = 64 * 1024
@@ -74,27 +75,34 @@ class Answer:
         self.pairs: Sequence[Pair] = message.raw_headers
 
     def whole(self) -> bytes | None:
-        """The body if all of it is here already, else None and nothing was taken."""
+        """The body if all of it is here already, else None and nothing was taken.
+
+        Raises RESPONSE_INCOMPLETE if it broke off already: nothing has left yet, so the client gets a clear answer.
+        """
         content = self._content
-        if not content.is_eof() or content.exception() is not None or self._broke_off() is not None:
-            return None
-        return content.read_nowait()
+        error = content.exception() or self._broke_off()
+        if error is not None:
+            self.close()
+            raise _translated(error, self._call.upstream, Reason.RESPONSE_INCOMPLETE) from error
+        return content.read_nowait() if content.is_eof() else None
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises GatewayError RESPONSE_INCOMPLETE or RESPONSE_IDLE_TIMEOUT."""
-        content = self._content
-        timer = _IdleTimer(self._call, content)
+        content, loop = self._content, asyncio.get_running_loop()
+        asked_at = loop.time()
+        stalled = GatewayError(Reason.RESPONSE_IDLE_TIMEOUT, upstream=self._call.upstream)
+        alarm = Alarm(loop, self._call.idle_timeout_s, lambda: asked_at, lambda: content.set_exception(stalled))
         try:
-            while chunk := await content.readany():
+            while chunk := await _next_chunk(content):
                 yield chunk
                 # The client may have been slow to take it: the upstream's time starts when we ask again.
-                timer.last = timer.loop.time()
+                asked_at = loop.time()
             if (error := self._broke_off()) is not None:
                 raise error
         except aiohttp.ClientError as error:
             raise _translated(error, self._call.upstream, Reason.RESPONSE_INCOMPLETE) from error
         finally:
-            timer.cancel()
+            alarm.cancel()
             self.close()
 
     def _broke_off(self) -> aiohttp.ClientError | None:
@@ -125,27 +133,14 @@ class Answer:
         self._connection.close()
 
 
-class _IdleTimer:
-    """Fails the body when it pauses for too long. Re-arms itself lazily, so a chunk costs one clock reading."""
-
-    __slots__ = ("_call", "_content", "_handle", "last", "loop")
-
-    def __init__(self, call: Call, content: aiohttp.StreamReader) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.last = self.loop.time()
-        self._call = call
-        self._content = content
-        self._handle = self.loop.call_later(call.idle_timeout_s, self._check)
-
-    def _check(self) -> None:
-        left = self.last + self._call.idle_timeout_s - self.loop.time()
-        if left > 0:
-            self._handle = self.loop.call_later(left, self._check)
-        else:
-            self._content.set_exception(GatewayError(Reason.RESPONSE_IDLE_TIMEOUT, upstream=self._call.upstream))
-
-    def cancel(self) -> None:
-        self._handle.cancel()
+async def _next_chunk(content: aiohttp.StreamReader) -> bytes:
+    """What has arrived, waiting for something; empty at the end. An error comes after what arrived before it."""
+    if content.exception() is not None:
+        # aiohttp would raise at once, over the head of what it has buffered.
+        rest: bytes = content._read_nowait(-1)
+        if rest:
+            return rest
+    return await content.readany()
 
 
 class Client:
@@ -301,7 +296,7 @@ def _reason(error: BaseException, otherwise: Reason) -> Reason:
         return Reason.DNS_FAILED
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return Reason.TLS_CERTIFICATE
-    if isinstance(error, aiohttp.ClientSSLError):
+    if isinstance(error, aiohttp.ClientSSLError) or _is_tls(error):
         return Reason.TLS_FAILED
     if isinstance(error, aiohttp.ClientConnectorError):
         return _connect_reason(error.os_error)
@@ -321,13 +316,14 @@ def _connect_reason(error: OSError) -> Reason:
     return Reason.CONNECT_TIMEOUT if error.errno == errno.ETIMEDOUT else Reason.CONNECTION_FAILED
 
 
-def _is_too_long(error: BaseException | None) -> bool:
-    while error is not None:
-        # aiohttp wraps its own error, and keeps it as the cause only where somebody was waiting.
-        if isinstance(error, http_exceptions.LineTooLong) or "Got more than" in str(error):
-            return True
-        error = error.__cause__
-    return False
+def _is_tls(error: BaseException) -> bool:
+    """With TLS 1.3 a peer's refusal of our certificate comes after the handshake, as an error of the connection."""
+    return isinstance(error, ssl.SSLError) or (isinstance(error, OSError) and "[SSL" in str(error))
+
+
+def _is_too_long(error: http_exceptions.HttpProcessingError) -> bool:
+    """aiohttp says so by an error of its own, but hands on only its text."""
+    return "Got more than" in error.message or "Too many headers" in error.message
 
 
 def _cause(error: BaseException) -> str:

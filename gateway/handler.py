@@ -82,8 +82,7 @@ class GatewayHandler(ASGIHandler):
         current.set(exchange)
         self.runtime.opened(exchange, inbox)
         try:
-            response = await self._answer(request, raw_path)
-            await self._deliver(request, response, send)
+            await self._deliver(request, await self._answer(request, raw_path), send)
         except BaseException as error:  # noqa: BLE001 - cancellation too: whatever it is, the client must see it
             await self._undelivered(request, error, send)
         finally:
@@ -93,13 +92,13 @@ class GatewayHandler(ASGIHandler):
                 hook(exchange)
 
     async def _answer(self, request: GatewayRequest, raw_path: bytes) -> HttpResponseBase:
-        """The view's answer, or the problem that a failure becomes. Raises CancelledError only if not our doing."""
+        """The view's answer, or the problem that a failure becomes. Raises what cannot be answered any more."""
         try:
             return await self._respond(request, raw_path)
         except asyncio.CancelledError:
             failure = request.exchange.interruption
             task = request.exchange.task
-            if failure is None or task is None:
+            if failure is None or task is None or failure.reason in _CLIENT_LEFT:
                 raise
             task.uncancel()
         except GatewayError as error:
@@ -210,12 +209,15 @@ class GatewayHandler(ASGIHandler):
             exchange.task.uncancel()
         elif failure is None:
             failure = error if isinstance(error, GatewayError) else _of_view(error)
-        if not request.answer_began:
+        if not request.answer_began and failure.reason not in _CLIENT_LEFT:
             await self._deliver(request, self._problem(request, failure), send)
             return
         exchange.fail(failure)
         if failure.reason in _CLIENT_LEFT:
             exchange.status = failure.reason.status
+        else:
+            # `send` only hands over to Granian: what was sent before the break gets the time to leave.
+            await asyncio.sleep(_LEAVE_S)
         sever.sever(request.scope["client"], request.scope["server"])
 
     def _problem(self, request: GatewayRequest, failure: GatewayError) -> GatewayResponse:
@@ -280,6 +282,7 @@ async def _stream(exchange: Exchange, body: AsyncIterator[bytes], send: Send) ->
 
 
 _ZERO = [b"0"]
+_LEAVE_S = 0.05
 _NOTHING: dict[str, str] = {}
 _CLIENT_LEFT = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_BODY_BROKEN})
 # Django's own lines have no options of ours: the default of `__MAX_BODY`.

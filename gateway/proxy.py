@@ -17,7 +17,7 @@ from gateway import redirects
 from gateway.client import Answer, Call, StaleConnection
 from gateway.config import Base, Overrides, ProxyOptions, Upstream, effective, overrides
 from gateway.errors import GatewayError, Reason
-from gateway.exchange import Deadline, Exchange
+from gateway.exchange import Alarm, Deadline, Exchange
 from gateway.headers import Pairs, forwarding_pairs, set_fields, strip_hop_by_hop
 from gateway.messages import GatewayRequest, GatewayResponse, too_large
 from gateway.patterns import Target, ValueConfined, parse_target
@@ -78,7 +78,7 @@ class Proxy:
         options, exchange = plan.options, request.exchange
         exchange.upstream = pool.name
         path, query = self._target(request, params)
-        upload = _open_upload(request, options)
+        upload = _open_upload(request, options, pool.name)
         if options.total_timeout_s is not None:
             _limit_total(exchange, options.total_timeout_s, pool.name)
         with Deadline(options.timeout_s, partial(_too_late, request, pool), upload.moved_at if upload else None):
@@ -159,10 +159,12 @@ def _base_of(plan: Plan, exchange: Exchange) -> Base:
 class Upload:
     """The request's body on its way up; knows whom it waits for, so that a timeout names the right side."""
 
-    __slots__ = ("_loop", "_moved_at", "_request", "_waits_for_client")
+    __slots__ = ("_idle_timeout_s", "_loop", "_moved_at", "_request", "_upstream", "_waits_for_client")
 
-    def __init__(self, request: GatewayRequest) -> None:
+    def __init__(self, request: GatewayRequest, idle_timeout_s: float, upstream: str) -> None:
         self._request = request
+        self._idle_timeout_s = idle_timeout_s
+        self._upstream = upstream
         self._loop = asyncio.get_running_loop()
         self._moved_at = self._loop.time()
         self._waits_for_client = False
@@ -173,22 +175,26 @@ class Upload:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body; a failure breaks the whole exchange off, so that a cut request never looks whole upstream."""
-        stream = self._request.stream()
+        exchange = self._request.exchange
+        stalled = GatewayError(Reason.REQUEST_WRITE_TIMEOUT, upstream=self._upstream)
+        alarm = Alarm(self._loop, self._idle_timeout_s, self.moved_at, partial(exchange.interrupt, stalled))
         self._waits_for_client = True
         try:
-            async for chunk in stream:
+            async for chunk in self._request.stream():
                 self._waits_for_client = False
                 self._moved_at = self._loop.time()
                 yield chunk
                 self._waits_for_client = True
         except GatewayError as error:
-            self._request.exchange.interrupt(error)
+            exchange.interrupt(error)
             raise
-        self._waits_for_client = False
-        self._moved_at = self._loop.time()
+        finally:
+            alarm.cancel()
+            self._waits_for_client = False
+            self._moved_at = self._loop.time()
 
 
-def _open_upload(request: GatewayRequest, options: ProxyOptions) -> Upload | None:
+def _open_upload(request: GatewayRequest, options: ProxyOptions, upstream: str) -> Upload | None:
     inbox = request.inbox
     if inbox.complete and not getattr(request, "_body", b""):
         return None
@@ -197,7 +203,7 @@ def _open_upload(request: GatewayRequest, options: ProxyOptions) -> Upload | Non
     length = request.content_length
     if options.max_body_bytes is not None and length is not None and length > options.max_body_bytes:
         raise too_large(options.max_body_bytes)
-    return Upload(request)
+    return Upload(request, options.idle_timeout_s, upstream)
 
 
 def _too_late(request: GatewayRequest, pool: Pool) -> GatewayError:

@@ -35,6 +35,7 @@ from gateway.telemetry import log
 
 # How long a worker that has cut its requests may take to leave by itself.
 _LEAVE_S = 0.7
+_CLOSED = -1
 _HEADER_READ_TIMEOUT_MS = 30_000
 _COUNT = struct.Struct("<i")
 
@@ -72,7 +73,7 @@ class Control:
             if self._signals == 1:
                 log.info("drain.started", signal=signal.Signals(number).name)
                 self._words[0] = 1
-                os.close(self._drain[1])
+                self._drain = _write_end_closed(self._drain)
                 if self._settings.drain_delay_s > 0:
                     timer = threading.Timer(self._settings.drain_delay_s, stop)
                     timer.daemon = True
@@ -80,7 +81,7 @@ class Control:
                     return
             elif self._signals == 2:
                 self._words[1] = 1
-                os.close(self._cut[1])
+                self._cut = _write_end_closed(self._cut)
             stop()
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -104,8 +105,7 @@ class Control:
         # keeps Granian's handler of SIGINT, by which `stop` asks Granian to close its listener and finish.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         loop.add_signal_handler(signal.SIGTERM, lambda: None)
-        for _, write_end in (self._drain, self._cut):
-            os.close(write_end)
+        self._drain, self._cut = _write_end_closed(self._drain), _write_end_closed(self._cut)
 
         def stop() -> None:
             signal.signal(signal.SIGINT, lambda number, frame: None)
@@ -130,6 +130,14 @@ class Control:
 
         loop.add_reader(self._drain[0], on_drain)
         loop.add_reader(self._cut[0], on_cut)
+
+
+def _write_end_closed(pipe: tuple[int, int]) -> tuple[int, int]:
+    """The pipe after its write end was closed, once: its number may soon be another file's."""
+    read_end, write_end = pipe
+    if write_end != _CLOSED:
+        os.close(write_end)
+    return read_end, _CLOSED
 
 
 def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -> int:

@@ -1,11 +1,12 @@
 """The notebook of one request, and the two ways in which its time ends: an interruption, a deadline."""
 
 import asyncio
+import contextlib
 
 import pytest
 
 from gateway.errors import GatewayError, Reason
-from gateway.exchange import Deadline, Exchange
+from gateway.exchange import Alarm, Deadline, Exchange
 
 LATE = GatewayError(Reason.RESPONSE_TIMEOUT)
 LATER = GatewayError(Reason.TOTAL_TIMEOUT)
@@ -19,6 +20,14 @@ def exchange() -> Exchange:
     made = Exchange(0.0, "GET", "/a", "192.0.2.1")
     made.task = asyncio.current_task()
     return made
+
+
+def late() -> GatewayError:
+    return LATE
+
+
+def later() -> GatewayError:
+    return LATER
 
 
 async def forever() -> None:
@@ -109,15 +118,14 @@ async def test_an_exchange_without_a_task_keeps_the_reason_alone() -> None:
 
 
 async def test_a_block_in_time_is_left_alone() -> None:
-    with Deadline(NEVER_S, LATE):
+    with Deadline(NEVER_S, late):
         await asyncio.sleep(0)
     assert cancellations() == 0
 
 
 async def test_a_block_that_is_late_raises_the_deadlines_error() -> None:
-    with pytest.raises(GatewayError) as caught:
-        with Deadline(AT_ONCE_S, LATE):
-            await forever()
+    with pytest.raises(GatewayError) as caught, Deadline(AT_ONCE_S, late):
+        await forever()
     assert caught.value is LATE
     assert isinstance(caught.value.__cause__, asyncio.CancelledError)
     assert cancellations() == 0
@@ -125,55 +133,54 @@ async def test_a_block_that_is_late_raises_the_deadlines_error() -> None:
 
 async def test_a_task_goes_on_after_its_deadline() -> None:
     for _ in range(3):
-        with pytest.raises(GatewayError), Deadline(AT_ONCE_S, LATE):
+        with pytest.raises(GatewayError), Deadline(AT_ONCE_S, late):
             await forever()
     await asyncio.sleep(0)
-    with Deadline(NEVER_S, LATE):
+    with Deadline(NEVER_S, late):
         await asyncio.sleep(0)
 
 
 async def test_no_time_at_all_is_late_at_the_first_wait() -> None:
-    with pytest.raises(GatewayError), Deadline(0, LATE):
+    with pytest.raises(GatewayError), Deadline(0, late):
         await forever()
 
 
-async def test_the_blocks_own_failure_stands() -> None:
-    with pytest.raises(LookupError), Deadline(NEVER_S, LATE):
+@pytest.mark.parametrize("seconds", [NEVER_S, 0])
+async def test_the_blocks_own_failure_stands(seconds: float) -> None:
+    """Also when the time was up before it came."""
+
+    async def block() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await (forever() if seconds == 0 else asyncio.sleep(0))
         raise LookupError
-    # also when the time is up before it is told
-    with pytest.raises(LookupError), Deadline(AT_ONCE_S, LATE):
-        try:
-            await forever()
-        except asyncio.CancelledError:
-            raise LookupError from None
+
+    with pytest.raises(LookupError), Deadline(seconds, late):
+        await block()
     assert cancellations() == 0
 
 
 async def test_a_block_that_finishes_in_spite_of_its_deadline_has_finished() -> None:
-    with Deadline(AT_ONCE_S, LATE):
-        try:
-            await forever()
-        except asyncio.CancelledError:
-            pass
+    with Deadline(AT_ONCE_S, late), contextlib.suppress(asyncio.CancelledError):
+        await forever()
     assert cancellations() == 0
 
 
 async def test_the_inner_of_two_deadlines_raises_its_own_error() -> None:
-    with pytest.raises(GatewayError) as caught, Deadline(NEVER_S, LATER), Deadline(AT_ONCE_S, LATE):
+    with pytest.raises(GatewayError) as caught, Deadline(NEVER_S, later), Deadline(AT_ONCE_S, late):
         await forever()
     assert caught.value is LATE
     assert cancellations() == 0
 
 
 async def test_the_outer_of_two_deadlines_raises_its_own_error() -> None:
-    with pytest.raises(GatewayError) as caught, Deadline(AT_ONCE_S, LATER), Deadline(NEVER_S, LATE):
+    with pytest.raises(GatewayError) as caught, Deadline(AT_ONCE_S, later), Deadline(NEVER_S, late):
         await forever()
     assert caught.value is LATER
     assert cancellations() == 0
 
 
 async def test_of_two_deadlines_at_one_moment_the_outer_stands() -> None:
-    with pytest.raises(GatewayError) as caught, Deadline(0, LATER), Deadline(0, LATE):
+    with pytest.raises(GatewayError) as caught, Deadline(0, later), Deadline(0, late):
         await forever()
     assert caught.value is LATER
     assert cancellations() == 0
@@ -181,7 +188,7 @@ async def test_of_two_deadlines_at_one_moment_the_outer_stands() -> None:
 
 async def test_a_cancellation_from_outside_is_no_deadline() -> None:
     async def block() -> None:
-        with Deadline(NEVER_S, LATE):
+        with Deadline(NEVER_S, late):
             started.set()
             await forever()
 
@@ -193,21 +200,24 @@ async def test_a_cancellation_from_outside_is_no_deadline() -> None:
         await task
 
 
-@pytest.mark.parametrize("first", ["deadline", "interruption"])
-async def test_an_interruption_stands_against_a_deadline_of_the_same_moment(first: str) -> None:
-    """A client that left must not be logged as an upstream that was slow, in whichever order the two came."""
+async def test_an_interruption_stands_against_a_deadline_that_came_first() -> None:
+    """A client that left must not be logged as an upstream that was slow."""
     made = exchange()
     loop = asyncio.get_running_loop()
-    with pytest.raises(asyncio.CancelledError):
-        with Deadline(0 if first == "deadline" else NEVER_S, LATE) as _:
-            deadline = asyncio.get_running_loop()
-            if first == "interruption":
-                made.interrupt(GONE)
-                with Deadline(0, LATER):
-                    await forever()
-            else:
-                deadline.call_soon(loop.call_soon, made.interrupt, GONE)
-                await forever()
+    # In the next round of the loop the time is up, in the one after it the task would wake.
+    loop.call_soon(loop.call_soon, made.interrupt, GONE)
+    with pytest.raises(asyncio.CancelledError), Deadline(0, late):
+        await forever()
+    assert made.interruption is GONE
+    assert made.task is not None
+    assert made.task.uncancel() == 0
+
+
+async def test_an_interruption_stands_against_a_deadline_that_comes_later() -> None:
+    made = exchange()
+    asyncio.get_running_loop().call_soon(made.interrupt, GONE)
+    with pytest.raises(asyncio.CancelledError), Deadline(NEVER_S, late):
+        await forever()
     assert made.interruption is GONE
     assert made.task is not None
     assert made.task.uncancel() == 0
@@ -218,7 +228,7 @@ async def test_a_deadline_outside_a_task_is_a_mistake() -> None:
 
     def outside() -> None:
         try:
-            with Deadline(NEVER_S, LATE):
+            with Deadline(NEVER_S, late):
                 told.set_result("entered")
         except RuntimeError as error:
             told.set_result(str(error))
@@ -230,57 +240,82 @@ async def test_a_deadline_outside_a_task_is_a_mistake() -> None:
 # -- Deadline with a moment that moves ----------------------------------------------------------------------------
 
 
-class Clock:
-    """A moment that moves on as long as it is told to, and how often it was asked for."""
+class Moving:
+    """A moment that moves on the first so many times that it is asked for."""
 
-    def __init__(self, moves: int) -> None:
+    def __init__(self, times: int) -> None:
         self._loop = asyncio.get_running_loop()
-        self._moves = moves
+        self._times = times
         self._moment = self._loop.time()
         self.asked = 0
+        self.stands = asyncio.Event()
 
     def __call__(self) -> float:
         self.asked += 1
-        if self.asked <= self._moves:
+        if self.asked <= self._times:
             self._moment = self._loop.time()
+        if self.asked >= self._times:
+            self.stands.set()
         return self._moment
 
 
 async def test_time_counts_from_the_moment_that_since_tells() -> None:
-    clock = Clock(moves=5)
-    with pytest.raises(GatewayError) as caught, Deadline(AT_ONCE_S, LATE, clock):
+    moment = Moving(times=5)
+    with pytest.raises(GatewayError) as caught, Deadline(AT_ONCE_S, late, moment):
         await forever()
     assert caught.value is LATE
-    assert clock.asked >= 6  # five times it had moved, then it stood
+    assert moment.asked > 5
 
 
 async def test_since_is_asked_only_when_the_time_seems_up() -> None:
-    clock = Clock(moves=100)
-    with Deadline(NEVER_S, LATE, clock):
+    moment = Moving(times=0)
+    with Deadline(NEVER_S, late, moment):
         await asyncio.sleep(0)
-    assert clock.asked == 0
+    assert moment.asked == 0
 
 
-async def test_a_moment_that_keeps_moving_is_never_late() -> None:
-    clock = Clock(moves=10**9)
-    enough = asyncio.Event()
-
-    def count() -> float:
-        if clock.asked >= 20:
-            enough.set()
-        return clock()
-
-    with Deadline(AT_ONCE_S, LATE, count):
-        await enough.wait()
+async def test_a_block_whose_moment_keeps_moving_is_not_late() -> None:
+    moment = Moving(times=20)
+    with Deadline(AT_ONCE_S, late, moment):
+        await moment.stands.wait()
     assert cancellations() == 0
 
 
 async def test_no_timer_is_left_behind() -> None:
-    clock = Clock(moves=2)
-    with Deadline(AT_ONCE_S, LATE, clock):
-        while clock.asked < 2:
-            await asyncio.sleep(0)
-    asked = clock.asked
-    with pytest.raises(GatewayError), Deadline(5 * AT_ONCE_S, LATER):
+    moment = Moving(times=2)
+    with Deadline(AT_ONCE_S, late, moment):
+        await moment.stands.wait()
+    asked = moment.asked
+    with pytest.raises(GatewayError), Deadline(5 * AT_ONCE_S, later):
         await forever()
-    assert clock.asked == asked
+    assert moment.asked == asked
+
+
+# -- Alarm --------------------------------------------------------------------------------------------------------
+
+
+async def test_an_alarm_fires_once_when_its_moment_stands() -> None:
+    moment, rung = Moving(times=3), asyncio.Event()
+    fired: list[int] = []
+
+    def fire() -> None:
+        fired.append(moment.asked)
+        rung.set()
+
+    Alarm(asyncio.get_running_loop(), AT_ONCE_S, moment, fire)
+    await rung.wait()
+    with pytest.raises(GatewayError), Deadline(5 * AT_ONCE_S, late):
+        await forever()
+    assert len(fired) == 1
+    assert fired[0] > 3
+
+
+async def test_a_cancelled_alarm_never_fires() -> None:
+    moment = Moving(times=2)
+    fired: list[None] = []
+    alarm = Alarm(asyncio.get_running_loop(), AT_ONCE_S, moment, lambda: fired.append(None))
+    await moment.stands.wait()  # it has slept on at least once
+    alarm.cancel()
+    with pytest.raises(GatewayError), Deadline(5 * AT_ONCE_S, late):
+        await forever()
+    assert not fired

@@ -310,7 +310,7 @@ class Line:
             parts.pop()
             segments = segments[: len(parts)]
         return len(parts) == len(segments) and all(
-            part.startswith("{") or unquote(part) == unquote(segment) and ("%2F" in part) == ("%2F" in segment)
+            part.startswith("{") or (unquote(part) == unquote(segment) and ("%2F" in part) == ("%2F" in segment))
             for part, segment in zip(parts, segments, strict=True)
         )
 
@@ -374,7 +374,7 @@ def test_the_table_finds_what_looking_at_every_route_finds(
     wanted = expected(distinct, method, host, path.replace("%2f", "%2F"))
     assert (found.allowed if isinstance(found, Miss) else found.route) == wanted
     if isinstance(found, Match):
-        built = [value for value in found.values]
+        built = list(found.values)
         pattern = parse_pattern(found.route.text)
         head = path.removesuffix(found.rest) if found.rest else path
         fixed = [built.pop(0) if part is None else part for part in pattern.segments]
@@ -576,8 +576,7 @@ def test_a_pattern_may_give_more_than_its_target_asks_for() -> None:
 def test_every_text_is_a_line_or_refused(text: str) -> None:
     try:
         pattern, target = parse_line(text)
-    except PatternError as error:
-        assert str(error)
-    else:
-        assert pattern.path.startswith("/")
-        assert target is None or target.upstream
+    except PatternError:
+        return
+    assert pattern.path.startswith("/")
+    assert target is None or target.upstream

@@ -279,6 +279,7 @@ class Upstream:
         self.reads_bodies = reads_bodies
         self._tls = tls
         self._closing = False
+        self._serving: list[threading.Thread] = []
         self._thread = threading.Thread(target=self._accept, name=f"{type(self).__name__}:{self.port}", daemon=True)
         self._thread.start()
 
@@ -329,7 +330,9 @@ class Upstream:
                 return
             connection = Connection(accepted)
             self.connections.append(connection)
-            threading.Thread(target=self._serve, args=[connection], daemon=True).start()
+            thread = threading.Thread(target=self._serve, args=[connection], daemon=True)
+            self._serving.append(thread)
+            thread.start()
 
     def _serve(self, connection: Connection) -> None:
         # A peer that goes away is what these tests are about: it ends the connection, not the test.
@@ -380,7 +383,8 @@ class Upstream:
         self._listener.close()
         for connection in self.connections:
             connection.close()
-        self._thread.join(PATIENCE_S)
+        for thread in (self._thread, *self._serving):
+            thread.join(PATIENCE_S)
 
     def __enter__(self) -> Self:
         return self
@@ -695,10 +699,12 @@ class Gateway:
 
     def kill(self) -> None:
         """The end without a word, for a gateway that did not stop by itself; its workers leave when it is gone."""
-        if self._process is not None and self._process.poll() is None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
             self._process.kill()
             self._process.wait(PATIENCE_S)
-        for stream in (self.process.stdout, self.process.stderr):
+        for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()

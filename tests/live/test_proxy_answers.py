@@ -1,6 +1,9 @@
 """What comes down: status, fields and body bytes as the upstream sent them, streaming where it streams."""
 
+import contextlib
 import gzip
+import hashlib
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -353,6 +356,30 @@ def test_a_body_without_a_length_streams(gateway: Gateway, puppet: Upstream) -> 
         request.close()
         wire.read_body(answer)
         assert not answer.broke_off
+
+
+def test_a_client_that_does_not_read_holds_the_upstream_back(gateway: Gateway, puppet: Upstream) -> None:
+    """The gateway does not pile up what its client does not take; when it takes it, all of it is there."""
+    size, piece = 64 * 1024 * 1024, bytes(range(256)) * 256
+    with gateway.connect(receive_buffer_bytes=64 * 1024) as wire:
+        wire.send(request_bytes("GET", "/puppet/flood"))
+        request = puppet.wait_for_request("/puppet/flood")
+        request.send(response(f"Content-Length: {size}"))
+        answer = wire.read_head()
+        upstream = request.connection.socket
+        upstream.settimeout(0.5)
+        said = 0
+        with contextlib.suppress(TimeoutError):
+            while said < size:
+                said += upstream.send(piece[said % len(piece) :])
+        assert said < size // 2
+        rest = threading.Thread(target=request.send, args=[(piece * (size // len(piece)))[said:]])
+        upstream.settimeout(20)
+        rest.start()
+        wire.read_body(answer)
+        rest.join(20)
+    assert not answer.broke_off
+    assert hashlib.sha256(answer.body).digest() == hashlib.sha256(piece * (size // len(piece))).digest()
 
 
 # -- redirects ----------------------------------------------------------------------------------------------------

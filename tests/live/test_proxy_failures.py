@@ -56,11 +56,27 @@ GARBAGE = {
     "no HTTP at all": b"\x16\x03\x01 this is no HTTP\r\n\r\n",
     "no status": b"HTTP/1.1 OK\r\nContent-Length: 0\r\n\r\n",
     "a status of four digits": b"HTTP/1.1 2000 OK\r\nContent-Length: 0\r\n\r\n",
+    "a status below a hundred": b"HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n",
+    "a status of zeros": b"HTTP/1.1 000 Odd\r\nContent-Length: 0\r\n\r\n",
     "a status nobody knows": b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n",
     "a switch of protocols nobody asked for": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
     "a field without a colon": b"HTTP/1.1 200 OK\r\nno colon\r\nContent-Length: 0\r\n\r\n",
     "a field name with a space": b"HTTP/1.1 200 OK\r\nX A: 1\r\nContent-Length: 0\r\n\r\n",
     "a NUL in a field": b"HTTP/1.1 200 OK\r\nX-A: a\x00b\r\nContent-Length: 0\r\n\r\n",
+    "a control character in a field": b"HTTP/1.1 200 OK\r\nX-A: a\x01b\r\nContent-Length: 0\r\n\r\n",
+    "a DEL in a field": b"HTTP/1.1 200 OK\r\nX-A: a\x7fb\r\nContent-Length: 0\r\n\r\n",
+    "a bare CR in a field": b"HTTP/1.1 200 OK\r\nX-A: a\rX-B: b\r\nContent-Length: 0\r\n\r\n",
+    "a field without a name": b"HTTP/1.1 200 OK\r\n: a\r\nContent-Length: 0\r\n\r\n",
+    "a space before the colon": b"HTTP/1.1 200 OK\r\nX-A : a\r\nContent-Length: 0\r\n\r\n",
+    "a length beside a transfer coding": b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n"
+    b"5\r\nhello\r\n0\r\n\r\n",
+    "a transfer coding nobody knows": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\nhi",
+    "another coding below chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n",
+    "a chunk without a size": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nhello",
+    "a length with a sign": b"HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\nhello",
+    "a vast length": b"HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999999\r\n\r\nhello",
+    "an old ICY line": b"ICY 200 OK\r\nContent-Length: 2\r\n\r\nhi",
+    "an interim answer and nothing more": b"HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n",
     "a length that is no number": b"HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nhello",
     "a negative length": b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\nhello",
     "two different lengths": b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
@@ -182,7 +198,7 @@ def test_a_failure_is_the_same_for_an_upload(gateway: Gateway, upstream: str) ->
 def test_garbage_is_502(gateway: Gateway, ups: Ups, what: str) -> None:
     ups.garbage.answer = GARBAGE[what]
     answer = gateway.get("/garbage/x")
-    if what == "a head that never ends":
+    if what in {"a head that never ends", "an interim answer and nothing more"}:
         check_problem(gateway, answer, 502, "connection_reset", "connection_terminated", "garbage")
     else:
         check_problem(gateway, answer, 502, "response_invalid", "http_protocol_error", "garbage")
@@ -261,6 +277,23 @@ def test_a_broken_transfer_is_one_again_and_again(gateway: Gateway) -> None:
     for _ in range(20):
         for upstream in ("dies_length", "dies_chunked", "resets_chunked", "resets_endless"):
             broken(gateway, f"/{upstream}/x")
+
+
+def test_garbage_in_the_middle_of_the_body_is_a_broken_transfer(gateway: Gateway, ups: Ups) -> None:
+    for number, garbage in enumerate((b"zz\r\n", b"5\r\n123456\r\n", b"-1\r\n\r\n")):
+        with gateway.connect() as wire:
+            wire.send(request_bytes("GET", f"/puppet/garbage/{number}"))
+            request = ups.puppet.wait_for_request(f"/puppet/garbage/{number}")
+            request.send(CHUNKED)
+            answer = wire.read_head()
+            assert wire.read_body(answer, at_least=5) == b"12345"
+            request.send(garbage)
+            wire.read_body(answer)
+            assert answer.broke_off
+            assert gateway.request_line(answer.one("x-request-id"))["reason"] in {
+                "response_invalid",
+                "response_incomplete",
+            }
 
 
 def test_a_reset_in_the_middle_of_a_stream_breaks_it(gateway: Gateway, ups: Ups) -> None:

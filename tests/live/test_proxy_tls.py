@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-from .harness import Answers, Gateway, request_bytes
+from .harness import Answers, Connection, Gateway, Upstream, request_bytes
 
 _AUTHORITY = """
 [req]
@@ -51,7 +51,18 @@ def signed(folder: Path, name: str, by: Paper, names: str, days: str = "2") -> P
     paper = Paper(folder / f"{name}.pem", folder / f"{name}.key")
     kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}"]
     openssl("req", *kind, "-keyout", paper.key, "-out", request, cwd=folder)
-    sign = ["-req", "-in", request, "-CA", by.certificate, "-CAkey", by.key, "-CAcreateserial", "-days", days]
+    sign: list[str | Path] = [
+        "-req",
+        "-in",
+        request,
+        "-CA",
+        by.certificate,
+        "-CAkey",
+        by.key,
+        "-CAcreateserial",
+        "-days",
+        days,
+    ]
     openssl("x509", *sign, "-extfile", extensions, "-out", paper.certificate, cwd=folder)
     return paper
 
@@ -65,13 +76,22 @@ def serving(paper: Paper, clients: Path | None = None) -> ssl.SSLContext:
     return context
 
 
+class SpeaksNoTls(Upstream):
+    """Takes a handshake for a bad request, as a plain HTTP server does."""
+
+    def on_connect(self, connection: Connection) -> None:
+        connection.socket.recv(1)
+        connection.send(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+        connection.close()
+
+
 class Ups(NamedTuple):
     good: Answers
     mutual: Answers
     other_name: Answers
     stranger: Answers
     expired: Answers
-    plain: Answers
+    plain: SpeaksNoTls
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +113,7 @@ def ups(folder: Path) -> Iterator[Ups]:
             stack.enter_context(Answers(tls=serving(signed(folder, "other", ours, "DNS:other.test")))),
             stack.enter_context(Answers(tls=serving(signed(folder, "stranger", theirs, here)))),
             stack.enter_context(Answers(tls=serving(signed(folder, "expired", ours, here, days="-1")))),
-            stack.enter_context(Answers()),
+            stack.enter_context(SpeaksNoTls()),
         )
 
 

@@ -1,0 +1,12 @@
+"""What the live tests measured and do not judge is shown at the end: the machine that runs them may be busy."""
+
+import pytest
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.getreports("passed")
+    measured = [(name, value) for report in reports for name, value in report.user_properties]
+    if measured:
+        terminalreporter.section("measured")
+    for name, value in measured:
+        terminalreporter.line(f"{name}: {value}")

@@ -1,0 +1,461 @@
+"""The `gateway` command as a person types it: what it prints where, and its exit code."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway import __version__
+from tests.live.harness import HOME, OK, Answer, Gateway, Upstream, Wire, eventually, free_port, request_bytes
+
+COMMAND = Path(sys.executable).parent / "gateway"
+USERS = {"GATEWAY_UPSTREAM_USERS": "http://127.0.0.1:9001", "GATEWAY_ROUTE_USERS": "/users/** -> users"}
+# Home's own would be found too: each test brings the routes that it means.
+ROUTES = "from gateway.routing import from_environment\n\nurlpatterns = [*from_environment()]\n"
+
+
+def environment_of(environment: Mapping[str, str]) -> dict[str, str]:
+    """These GATEWAY_* and no others."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith("GATEWAY_")} | dict(
+        environment
+    )
+
+
+@dataclass(frozen=True)
+class Ran:
+    """How a command ended."""
+
+    code: int
+    output: str
+    errors: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.errors.splitlines()
+
+
+def run(cwd: Path, *arguments: str, **environment: str) -> Ran:
+    """Run the installed `gateway` to its end."""
+    done = subprocess.run(
+        [COMMAND, *arguments],
+        cwd=cwd,
+        env=environment_of(environment),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert "Traceback" not in done.stdout + done.stderr, done.stderr
+    return Ran(done.returncode, done.stdout, done.stderr)
+
+
+def write_routes(folder: Path, text: str, name: str = "routes.py") -> None:
+    (folder / name).write_text(text, encoding="utf-8")
+
+
+# -- check ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_good_configuration(tmp_path: Path) -> None:
+    assert run(tmp_path, "check", **USERS) == Ran(0, "The configuration is good: upstreams 1, routes 1.\n", "")
+
+
+def test_check_is_quick(tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    times = []
+    for _ in range(3):
+        started = time.monotonic()
+        run(tmp_path, "check", **USERS)
+        times.append(time.monotonic() - started)
+    record_property("gateway check, bar 0.5 s", f"{min(times):.2f} s")
+
+
+def test_all_problems_of_the_environment_come_at_once(tmp_path: Path) -> None:
+    ran = run(
+        tmp_path,
+        "check",
+        GATEWAY_UPSTREM_USERS="http://127.0.0.1:9001",
+        GATEWAY_WORKERS="0",
+        GATEWAY_ROUTE_USERS="/users/**",
+        gateway_bind="127.0.0.1:8000",
+        GATEWAY_DRAIN="8",
+    )
+    assert (ran.code, ran.output) == (2, "")
+    assert ran.errors == (
+        "5 problems in the environment:\n"
+        "  GATEWAY_DRAIN = 8\n"
+        "      a duration needs its unit, such as 500ms, 60s, 5m or 1h; a bare number says none\n"
+        "  GATEWAY_ROUTE_USERS = /users/**\n"
+        "      no target; in a shell, quote the value: > is a redirection\n"
+        "  GATEWAY_UPSTREM_USERS = http://127.0.0.1:9001\n"
+        "      there is no such variable\n"
+        "      did you mean GATEWAY_UPSTREAM_USERS?\n"
+        "  GATEWAY_WORKERS = 0\n"
+        "      expected a whole number from 1 to 256\n"
+        "  gateway_bind = 127.0.0.1:8000\n"
+        "      variables are upper case\n"
+        "      did you mean GATEWAY_BIND?\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["check", "serve", "routes"])
+def test_no_command_gets_past_a_faulty_environment(tmp_path: Path, command: str) -> None:
+    ran = run(tmp_path, command, **USERS, GATEWAY_LOG="yaml")
+    assert (ran.code, ran.output) == (2, "")
+    assert ran.lines[:2] == ["1 problem in the environment:", "  GATEWAY_LOG = yaml"]
+
+
+@pytest.mark.parametrize("command", ["check", "serve"])
+def test_no_route_at_all_shows_two_lines_to_copy(tmp_path: Path, command: str) -> None:
+    ran = run(tmp_path, command)
+    assert (ran.code, ran.output) == (2, "")
+    first, *to_copy = ran.lines
+    assert first == "gateway: there is no route yet; for a start:"
+    # They are meant to be pasted: a shell reads them, and then they are good.
+    assert len(to_copy) == 2
+    script = "\n".join(to_copy) + f"\nexec {COMMAND} check\n"
+    done = subprocess.run(["/bin/sh", "-c", script], cwd=tmp_path, env=environment_of({}), check=False, timeout=20)
+    assert done.returncode == 0
+
+
+def test_a_warning_is_no_problem(tmp_path: Path) -> None:
+    ran = run(tmp_path, "check", **USERS, GATEWAY_CORS="")
+    assert ran.code == 0
+    assert ran.lines == ["gateway: warning: GATEWAY_CORS is empty, which counts as not set"]
+
+
+def test_problems_of_certificates_and_routes_come_at_once(tmp_path: Path) -> None:
+    pem = "-----BEGIN CERTIFICATE-----\nbm8gY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
+    (tmp_path / "ca.pem").write_text(pem, encoding="ascii")
+    write_routes(
+        tmp_path,
+        "from gateway.routing import from_environment, proxy, route\n"
+        "urlpatterns = [\n"
+        "    *from_environment(),\n"
+        "    route('/users/**', proxy('users')),\n"
+        "    route('/a/**', proxy('nobody')),\n"
+        "    route('/-/b', proxy('users')),\n"
+        "]\n",
+    )
+    ran = run(
+        tmp_path,
+        "check",
+        **USERS,
+        GATEWAY_UPSTREAM_SAFE="https://127.0.0.1:9443",
+        GATEWAY_UPSTREAM_SAFE__CA_FILE=str(tmp_path / "ca.pem"),
+    )
+    assert (ran.code, ran.output) == (2, "")
+    assert len(ran.lines) == 4
+    assert ran.lines[0].startswith("gateway: GATEWAY_UPSTREAM_SAFE: a certificate or key of it does not load: ")
+    assert ran.lines[1:] == [
+        "gateway: '/users/**' stands twice: GATEWAY_ROUTE_USERS and routes.py:4",
+        "gateway: routes.py:6: '/-/b' lies under /-/, which belongs to the gateway",
+        "gateway: routes.py:5: no upstream is called 'nobody' (GATEWAY_UPSTREAM_*)",
+    ]
+
+
+# -- routes modules that cannot be served ---------------------------------------------------------------------------
+
+HEAD = "from django.urls import include, path\nfrom gateway.routing import from_environment, proxy, route\n"
+FAULTY = {
+    "a syntax error": (
+        "urlpatterns = [\n",
+        "routes.py:1: SyntaxError: '[' was never closed",
+    ),
+    "a module that is not there": (
+        "\nimport nothere\n",
+        "routes.py:2: ModuleNotFoundError: No module named 'nothere'",
+    ),
+    "a name that is not there": (
+        "from gateway.routing import rout\n",
+        "routes.py:1: ImportError: cannot import name 'rout' from 'gateway.routing'",
+    ),
+    "an exception in a function of it": (
+        "def lines():\n    return 1 / 0\n\nurlpatterns = lines()\n",
+        "routes.py:2: ZeroDivisionError: division by zero",
+    ),
+    "an exit": (
+        "import sys\nsys.exit(3)\n",
+        "routes.py:2: SystemExit: 3",
+    ),
+    "no urlpatterns": (
+        "from gateway.routing import route\n",
+        "routes.py defines no list urlpatterns",
+    ),
+    "no from_environment()": (
+        HEAD + "urlpatterns = [route('/x', proxy('users'))]\n",
+        "routes.py leaves out *from_environment(), so GATEWAY_ROUTE_* would be without effect",
+    ),
+    "from_environment() without its star": (
+        HEAD + "urlpatterns = [from_environment()]\n",
+        "routes.py: urlpatterns holds a list; write a star before it: *from_environment()",
+    ),
+    "a line that is none": (
+        HEAD + "urlpatterns = [*from_environment(), 'x']\n",
+        "routes.py: urlpatterns holds 'x', which is no route() or path() line",
+    ),
+    "an upstream that nobody defined": (
+        HEAD + "urlpatterns = [*from_environment(), route('/x', proxy('user'))]\n",
+        "routes.py:3: no upstream is called 'user' (GATEWAY_UPSTREAM_*)",
+    ),
+    "an upstream that nobody defined, in a path()": (
+        HEAD + "urlpatterns = [*from_environment(), path('x/', include([path('y', proxy('user'))]))]\n",
+        "y: no upstream is called 'user' (GATEWAY_UPSTREAM_*)",
+    ),
+    "two equal routes": (
+        HEAD + "urlpatterns = [\n    *from_environment(),\n"
+        "    route('/a/{x}', proxy('users')),\n    route('/a/{y}', proxy('users')),\n]\n",
+        "'/a/{x}' stands twice: routes.py:5 and routes.py:6",
+    ),
+    "route() inside include()": (
+        HEAD + "urlpatterns = [*from_environment(), path('q/', include([route('/c', proxy('users'))]))]\n",
+        "routes.py:3: route() lines do not work inside include(); write them into urlpatterns",
+    ),
+    "a pattern that does not parse": (
+        HEAD + "urlpatterns = [\n    *from_environment(),\n    route('/a/{', proxy('users')),\n]\n",
+        "routes.py:5: route('/a/{'): a parameter is a whole segment, as in '/users/{id}'; not in '{'",
+    ),
+    "a target that does not parse": (
+        HEAD + "urlpatterns = [*from_environment(), route('/a', proxy('users:b'))]\n",
+        "routes.py:3: ",
+    ),
+    "an option that there is not": (
+        HEAD + "urlpatterns = [*from_environment(), route('/a', proxy('users', timeot='5s'))]\n",
+        "routes.py:3: ValueError: timeot: a route has no such option; did you mean timeout?",
+    ),
+    "an option without its unit": (
+        HEAD + "urlpatterns = [*from_environment(), route('/a', proxy('users', timeout='5'))]\n",
+        "routes.py:3: ValueError: timeout: a duration needs its unit, such as 500ms, 60s, 5m or 1h",
+    ),
+    "a view that cannot be called": (
+        HEAD + "urlpatterns = [*from_environment(), route('/a', 'users')]\n",
+        "routes.py:3: route('/a'): ",
+    ),
+    "a route under /-/": (
+        HEAD + "urlpatterns = [*from_environment(), route('/-/a', proxy('users'))]\n",
+        "routes.py:3: '/-/a' lies under /-/, which belongs to the gateway",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTY)
+def test_a_routes_module_that_cannot_be_served(tmp_path: Path, fault: str) -> None:
+    text, expected = FAULTY[fault]
+    write_routes(tmp_path, text)
+    ran = run(tmp_path, "check", **USERS)
+    assert (ran.code, ran.output) == (2, "")
+    assert len(ran.lines) == 1, ran.errors
+    assert ran.lines[0].startswith(f"gateway: {expected}"), ran.errors
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("nothere", "GATEWAY_URLCONF=nothere: there is no module of that name"),
+        ("not.here", "GATEWAY_URLCONF=not.here: there is no module of that name"),
+        ("routes.py", "GATEWAY_URLCONF=routes.py: there is no module of that name; without .py: routes"),
+    ],
+)
+def test_a_routes_module_that_is_not_there(tmp_path: Path, name: str, expected: str) -> None:
+    ran = run(tmp_path, "check", **USERS, GATEWAY_URLCONF=name)
+    assert (ran.code, ran.lines) == (2, [f"gateway: {expected}"])
+
+
+@pytest.mark.parametrize("command", ["routes", "serve"])
+def test_the_other_commands_say_the_same(tmp_path: Path, command: str) -> None:
+    write_routes(tmp_path, "import nothere\n")
+    ran = run(tmp_path, command, **USERS, GATEWAY_BIND=f"127.0.0.1:{free_port()}")
+    assert ran == Ran(2, "", "gateway: routes.py:1: ModuleNotFoundError: No module named 'nothere'\n")
+
+
+# -- routes ---------------------------------------------------------------------------------------------------------
+
+TEAM = """\
+from django.urls import path
+from gateway.routing import from_environment, proxy, route
+
+
+async def home(request, id):
+    ...
+
+
+urlpatterns = [
+    *from_environment(),
+    route("GET /home/{id}", home),
+    route("/orders/**", proxy("users:/v2/**"), name="orders"),
+    path("reports/<int:year>/", home),
+]
+"""
+
+
+def test_the_table_tells_where_each_route_leads_and_came_from(tmp_path: Path) -> None:
+    write_routes(tmp_path, TEAM)
+    ran = run(tmp_path, "routes", **USERS)
+    assert (ran.code, ran.errors) == (0, "")
+    assert ran.output.splitlines()[:4] == [
+        "PATTERN              TARGET        NAME    FROM",
+        "/users/**            users         users   GATEWAY_ROUTE_USERS",
+        "GET /home/{id}       home()        home    routes.py:11",
+        "/orders/**           users:/v2/**  orders  routes.py:12",
+    ]
+    assert ran.output.splitlines()[4].split() == ["reports/<int:year>/", "django", "urlpatterns"]
+
+
+def test_the_table_as_json(tmp_path: Path) -> None:
+    write_routes(tmp_path, TEAM)
+    ran = run(tmp_path, "routes", "--json", **USERS)
+    assert (ran.code, ran.errors) == (0, "")
+    assert json.loads(ran.output)[:3] == [
+        {"pattern": "/users/**", "target": "users", "name": "users", "origin": "GATEWAY_ROUTE_USERS"},
+        {"pattern": "GET /home/{id}", "target": "home()", "name": "home", "origin": "routes.py:11"},
+        {"pattern": "/orders/**", "target": "users:/v2/**", "name": "orders", "origin": "routes.py:12"},
+    ]
+
+
+def test_the_table_can_be_cut_short_by_a_reader(tmp_path: Path) -> None:
+    lines = "".join(f"    route('/r{number}/**', proxy('users'), name='r{number}'),\n" for number in range(3000))
+    write_routes(tmp_path, f"{HEAD}urlpatterns = [\n    *from_environment(),\n{lines}]\n")
+    script = f"{COMMAND} routes | head -n 1"
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], cwd=tmp_path, env=environment_of(USERS), capture_output=True, text=True, check=False
+    )
+    assert done.stdout.split() == ["PATTERN", "TARGET", "NAME", "FROM"]
+    assert done.stderr == ""
+
+
+# -- a folder of one's own ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with modules of every name that home uses, of which only `routes` may be taken."""
+    for name in ("settings.py", "asgi.py", "gateway/__init__.py", "gateway/config.py", "django/__init__.py"):
+        module = tmp_path / name
+        module.parent.mkdir(exist_ok=True)
+        module.write_text(f"raise SystemExit('the own {name} was imported')\n", encoding="utf-8")
+    (tmp_path / "helper.py").write_text("GREETING = 'hello from the folder'\n", encoding="utf-8")
+    write_routes(
+        tmp_path,
+        "from django.http import HttpResponse\n"
+        "from gateway.routing import from_environment, route\n"
+        "from helper import GREETING\n\n\n"
+        "async def greet(request):\n"
+        "    import settings\n"
+        "    return HttpResponse(GREETING + ', settings of ' + settings.__file__)\n\n\n"
+        "urlpatterns = [*from_environment(), route('/greet', greet)]\n",
+    )
+    return tmp_path
+
+
+def test_only_the_routes_of_a_folder_are_taken(folder: Path) -> None:
+    assert run(folder, "check", **USERS) == Ran(0, "The configuration is good: upstreams 1, routes 2.\n", "")
+    assert "routes.py:11" in run(folder, "routes", **USERS).output
+
+
+def test_serve_takes_only_the_routes_of_a_folder_in_its_workers_too(folder: Path) -> None:
+    port = free_port()
+    process = subprocess.Popen(
+        [COMMAND, "serve"],
+        cwd=folder,
+        env=environment_of({**USERS, "GATEWAY_BIND": f"127.0.0.1:{port}"}),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        answer = eventually(lambda: get(port, "/greet", process))
+        assert answer is not None
+        assert answer.status == 200
+        assert answer.body.decode() == f"hello from the folder, settings of {HOME / 'settings.py'}"
+        process.terminate()
+        _, errors = process.communicate(timeout=10)
+        assert (process.returncode, errors) == (0, "")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def get(port: int, target: str, process: subprocess.Popen[str]) -> Answer | None:
+    """The answer, None while nobody listens yet."""
+    assert process.poll() is None, process.communicate()
+    try:
+        with Wire("127.0.0.1", port) as wire:
+            wire.send(request_bytes("GET", target))
+            return wire.read_answer()
+    except ConnectionError:
+        return None
+
+
+def test_another_name_and_a_package_for_the_routes(tmp_path: Path) -> None:
+    (tmp_path / "team").mkdir()
+    write_routes(tmp_path / "team", ROUTES, "edge.py")
+    ran = run(tmp_path, "check", **USERS, GATEWAY_URLCONF="team.edge")
+    assert ran == Ran(0, "The configuration is good: upstreams 1, routes 1.\n", "")
+
+
+def test_without_routes_of_its_own_a_folder_gets_those_of_home(tmp_path: Path) -> None:
+    assert run(tmp_path, "routes", **USERS).output.splitlines()[1].split()[-1] == "GATEWAY_ROUTE_USERS"
+
+
+# -- help, and Django's own commands --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [[], ["help"], ["--help"], ["-h"]])
+def test_help_names_the_commands(tmp_path: Path, arguments: list[str]) -> None:
+    ran = run(tmp_path, *arguments)
+    assert (ran.code, ran.errors) == (0, "")
+    for word in ("gateway serve", "gateway check", "gateway routes", "docs/configuration.md", "Exit codes"):
+        assert word in ran.output
+
+
+@pytest.mark.parametrize("arguments", [["serve", "--help"], ["check", "-h"], ["help", "routes"]])
+def test_help_works_with_a_faulty_environment(tmp_path: Path, arguments: list[str]) -> None:
+    ran = run(tmp_path, *arguments, GATEWAY_WORKERS="many")
+    assert (ran.code, ran.errors) == (0, "")
+    command = arguments[1] if arguments[0] == "help" else arguments[0]
+    assert ran.output.startswith(f"usage: gateway {command} [-h]")
+    # Django's own options say nothing here.
+    assert not any(word in ran.output for word in ("--settings", "--pythonpath", "--traceback", "--no-color"))
+
+
+def test_the_version(tmp_path: Path) -> None:
+    assert run(tmp_path, "--version") == run(tmp_path, "version") == Ran(0, f"{__version__}\n", "")
+
+
+def test_an_unknown_command_is_1_with_the_nearest_name(tmp_path: Path) -> None:
+    ran = run(tmp_path, "chekc", **USERS)
+    assert (ran.code, ran.output) == (1, "")
+    assert "chekc" in ran.errors
+    assert "Did you mean check?" in ran.errors
+
+
+def test_migrate_works_with_a_database_of_the_folder(tmp_path: Path) -> None:
+    ran = run(tmp_path, "migrate", **USERS, GATEWAY_DATABASE_URL="sqlite:///own.sqlite3")
+    assert (ran.code, ran.errors) == (0, "")
+    assert (tmp_path / "own.sqlite3").exists()
+
+
+def test_a_database_that_cannot_be_opened_is_1_without_a_traceback(tmp_path: Path) -> None:
+    ran = run(tmp_path, "migrate", **USERS, GATEWAY_DATABASE_URL="sqlite:////nowhere/at/all.sqlite3")
+    assert ran.code == 1
+    assert "unable to open database file" in ran.errors
+
+
+def test_check_opens_no_database(tmp_path: Path) -> None:
+    ran = run(tmp_path, "check", **USERS, GATEWAY_DATABASE_URL="sqlite:////nowhere/at/all.sqlite3")
+    assert ran.code == 0
+    assert list(tmp_path.glob("*.sqlite3")) == []
+
+
+def test_the_module_runs_as_the_command_does(tmp_path: Path) -> None:
+    with Upstream.answering(OK) as users:
+        environment = {"GATEWAY_UPSTREAM_USERS": users.url, "GATEWAY_ROUTE_USERS": "/users/** -> users"}
+        with Gateway(environment, cwd=tmp_path) as gateway:
+            assert gateway.get("/users/1").body == b"hello"

@@ -1,0 +1,282 @@
+"""The rules of the house, read from its own files: who imports whom, who may know what, how large things may be.
+
+Two decisions that the map alone does not say. `management` is one place, all its commands together: nothing imports
+them, Django finds them by name, so they stand last and may import everything above, `__main__` too. And `from gateway
+import __version__` names no module: the package itself stands above all.
+"""
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+import gateway
+
+HOME = Path(__file__).resolve().parent.parent
+PACKAGE = HOME / "gateway"
+DOORS = [HOME / name for name in ("asgi.py", "settings.py", "routes.py")]
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+LOCKS = [HOME / "requirements.lock", HOME / "requirements-dev.lock"]
+
+# Who may know what; everybody else may not.
+OWNERS = {
+    "aiohttp": {"client"},
+    "yarl": {"client"},
+    "granian": {"serve"},
+    "multiprocessing": {"serve"},
+    "subprocess": set[str](),
+    "threading": {"serve"},  # the timer that ends the drain delay
+    "_thread": set[str](),
+    "concurrent": set[str](),
+}
+# Ways onto another thread that are no import, or not only one.
+THREAD_WORDS = {
+    "sync_to_async": {"routing"},  # a synchronous Django view
+    "to_thread": set[str](),
+    "run_in_executor": set[str](),
+    "set_default_executor": set[str](),
+    "ThreadPoolExecutor": set[str](),
+    "async_to_sync": set[str](),
+}
+# What decides without I/O has no use for these.
+NOT_ON_THE_FLOOR = {"asyncio", "contextlib", "http", "io", "logging", "os", "selectors", "signal", "socket", "ssl"} | {
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+}
+ORM = re.compile(r"django\.(db\.models|contrib)\b")
+
+every_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+
+
+def map_of_the_house() -> dict[str, str]:
+    """Every module named on the map, in its order, with the storey it stands on."""
+    storeys: dict[str, str] = {}
+    storey = ""
+    for line in (gateway.__doc__ or "").splitlines():
+        if heading := re.match(r"(floor|middle|roof): ", line):
+            storey = heading[1]
+        elif entry := re.match(r" {4}(\w+) +\S", line):
+            assert storey, line
+            assert entry[1] not in storeys, f"{entry[1]} stands twice on the map"
+            storeys[entry[1]] = storey
+    return storeys
+
+
+STOREYS = map_of_the_house()
+ORDER = list(STOREYS)
+
+
+def place(path: Path) -> str:
+    """Under which name a file stands on the map."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """Every module that a file imports, also inside functions; `from x import y` as `x.y`."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: a relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def words_of(path: Path) -> Iterator[str]:
+    """Every name and attribute that a file uses."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Name):
+            yield node.id
+        elif isinstance(node, ast.Attribute):
+            yield node.attr
+        elif isinstance(node, ast.alias):
+            yield node.name
+
+
+# -- the map ------------------------------------------------------------------------------------------------------
+
+
+def test_the_map_names_every_module_and_no_other() -> None:
+    assert sorted(STOREYS) == sorted({place(path) for path in MODULES})
+
+
+def test_the_map_has_three_storeys_and_ends_with_the_commands() -> None:
+    assert list(dict.fromkeys(STOREYS.values())) == ["floor", "middle", "roof"]
+    assert ORDER[-2:] == ["__main__", "management"]
+
+
+@every_module
+def test_a_module_imports_only_modules_that_stand_above_it_on_the_map(path: Path) -> None:
+    own = place(path)
+    above = set(ORDER[: ORDER.index(own)])
+    if own == "management":
+        above.add(own)
+    for name in imports_of(path):
+        parts = name.split(".")
+        if parts[0] == "gateway" and parts[1] != "__version__":
+            assert parts[1] in above, f"{own} imports {parts[1]}, which does not stand above it"
+
+
+@every_module
+def test_a_module_imports_nothing_from_the_top_of_home(path: Path) -> None:
+    """`settings`, `asgi` and `routes` import the house, never the other way round."""
+    assert {name.partition(".")[0] for name in imports_of(path)}.isdisjoint({"settings", "asgi", "routes", "demo"})
+
+
+def test_nothing_is_re_exported_from_the_package() -> None:
+    docstring, *statements = tree_of(PACKAGE / "__init__.py").body
+    assert isinstance(docstring, ast.Expr)
+    assert [ast.unparse(statement).partition(" = ")[0] for statement in statements] == ["__version__"]
+
+
+@every_module
+def test_a_module_lists_no_names_of_another_as_its_own(path: Path) -> None:
+    """`routing` alone may: its __all__ is what a routes module writes (DESIGN 1.6)."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            assert place(path) == "routing"
+
+
+# -- who may know what --------------------------------------------------------------------------------------------
+
+
+@every_module
+def test_a_foreign_library_has_one_owner(path: Path) -> None:
+    for name in imports_of(path):
+        root = name.partition(".")[0]
+        assert place(path) in OWNERS.get(root, {place(path)}), f"{place(path)} imports {root}"
+
+
+@every_module
+def test_threads_start_only_where_the_design_says(path: Path) -> None:
+    for word in words_of(path):
+        assert place(path) in THREAD_WORDS.get(word, {place(path)}), f"{place(path)} uses {word}"
+
+
+@every_module
+def test_only_models_and_store_know_the_orm(path: Path) -> None:
+    if place(path) not in {"models", "store"}:
+        assert not [name for name in imports_of(path) if ORM.match(name)]
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if STOREYS.get(place(path)) == "floor"], ids=place)
+def test_the_floor_decides_without_io_and_without_libraries(path: Path) -> None:
+    roots = {name.partition(".")[0] for name in imports_of(path)}
+    assert roots - {"gateway"} <= sys.stdlib_module_names
+    assert roots.isdisjoint(NOT_ON_THE_FLOOR)
+    assert "open" not in set(words_of(path))
+
+
+@pytest.mark.parametrize("path", DOORS, ids=lambda path: path.name)
+def test_the_top_of_home_knows_no_wire(path: Path) -> None:
+    assert {name.partition(".")[0] for name in imports_of(path)}.isdisjoint(OWNERS)
+
+
+# -- how large ----------------------------------------------------------------------------------------------------
+
+
+def lines_of(path: Path) -> int:
+    return len(path.read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.parametrize("path", [*MODULES, *DOORS, PACKAGE / "__init__.py"], ids=lambda path: path.name)
+def test_a_module_fits_in_the_head(path: Path) -> None:
+    assert lines_of(path) <= (60 if path in DOORS else 450)
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 60, f"{node.name} is over 60 lines long"
+
+
+def test_the_house_is_about_six_thousand_lines() -> None:
+    assert sum(lines_of(path) for path in PACKAGE.rglob("*.py")) <= 6200
+
+
+@pytest.mark.parametrize("path", [*MODULES, *DOORS, PACKAGE / "__init__.py"], ids=lambda path: path.name)
+def test_a_module_says_what_it_is(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    docstring = ast.get_docstring(ast.parse(text))
+    # Django's folder of commands needs a file that only marks it: it is empty.
+    assert not text or (docstring and docstring.splitlines()[0].endswith((".", ":")))
+
+
+# -- what it stands on --------------------------------------------------------------------------------------------
+
+PYPROJECT = (HOME / "pyproject.toml").read_text(encoding="utf-8")
+PROJECT = tomllib.loads(PYPROJECT)
+GROUPS = {
+    "dependencies": PROJECT["project"]["dependencies"],
+    **PROJECT["project"].get("optional-dependencies", {}),
+    **PROJECT["dependency-groups"],
+}
+REQUIREMENTS = {name: [item for item in items if isinstance(item, str)] for name, items in GROUPS.items()}
+
+
+@pytest.mark.parametrize("requirement", [one for group in REQUIREMENTS.values() for one in group])
+def test_a_dependency_says_why(requirement: str) -> None:
+    (why,) = re.findall(rf'^    "{re.escape(requirement)}", +# (.+)$', PYPROJECT, re.MULTILINE)
+    assert len(why.split()) >= 2
+
+
+def locked(path: Path) -> dict[str, tuple[str, int]]:
+    """Name -> (version, number of hashes) of a lock file."""
+    found: dict[str, tuple[str, int]] = {}
+    text = re.sub(r"^ *#.*$", "", path.read_text(encoding="utf-8"), flags=re.MULTILINE).replace("\\\n", " ")
+    for line in filter(str.strip, text.splitlines()):
+        match = re.fullmatch(r"([a-z0-9-]+)(?:\[[a-z0-9,-]+\])?==([^ ;]+)( ; [^\\]+?)?((?: +--hash=\S+)+) *", line)
+        assert match is not None, line[:120]
+        assert match[1] not in found, f"{match[1]} twice"
+        hashes = re.findall(r"--hash=sha256:[0-9a-f]{64}(?= |$)", match[4])
+        assert len(hashes) == match[4].count("--hash=")
+        found[match[1]] = (match[2], len(hashes))
+    return found
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.name)
+def test_a_lock_holds_a_version_and_hashes_for_everything_and_names_no_host(path: Path) -> None:
+    assert "://" not in path.read_text(encoding="utf-8")
+    found = locked(path)
+    assert found
+    assert all(count > 0 for _, count in found.values())
+
+
+def test_the_image_runs_what_was_tested() -> None:
+    """Every line of the small lock stands, with the same version, in the large one."""
+    run, dev = locked(LOCKS[0]), locked(LOCKS[1])
+    assert {name: version for name, (version, _) in run.items()} == {
+        name: version for name, (version, _) in dev.items() if name in run
+    }
+
+
+@pytest.mark.parametrize("group", REQUIREMENTS)
+def test_what_pyproject_asks_for_is_locked(group: str) -> None:
+    run, dev = locked(LOCKS[0]), locked(LOCKS[1])
+    for text in REQUIREMENTS[group]:
+        requirement = Requirement(text)
+        version, _ = (dev if group == "dev" else run)[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(Version(version)), f"{text} is locked at {version}"
+
+
+def test_the_version_stands_in_one_place() -> None:
+    """flit reads `gateway.__version__`; a second one in pyproject.toml could only be wrong."""
+    assert "version" in PROJECT["project"]["dynamic"]
+    assert "version" not in PROJECT["project"]
+    assert PROJECT["tool"]["flit"]["module"]["name"] == gateway.__name__
+    assert str(Version(gateway.__version__)) == gateway.__version__
+
+
+def test_the_image_and_the_tools_agree_on_pythons_from_3_11_to_3_13() -> None:
+    assert PROJECT["project"]["requires-python"] == ">=3.11,<3.14"
+    assert PROJECT["tool"]["mypy"]["python_version"] == "3.11"
