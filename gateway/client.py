@@ -10,10 +10,12 @@ Foreign exceptions become `GatewayError`s here and nowhere else.
 
 import asyncio
 import errno
+import re
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Final, NamedTuple
 
 import aiohttp
@@ -34,6 +36,7 @@ MAX_RESPONSE_HEADERS_BYTES: Final = 64 * 1024
 # Below the 5 s that the usual server keeps an idle connection, so that it is seldom closed just as it is used again.
 KEEPALIVE_S: Final = 4.0
 _MAX_RESPONSE_FIELDS: Final = 1000
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # aiohttp pauses the socket when twice this is waiting to be read.
 _READ_BUFFER_BYTES: Final = 64 * 1024
 
@@ -92,6 +95,8 @@ class Answer:
         asked_at = loop.time()
         stalled = GatewayError(Reason.RESPONSE_IDLE_TIMEOUT, upstream=self._call.upstream)
         alarm = Alarm(loop, self._call.idle_timeout_s, lambda: asked_at, lambda: content.set_exception(stalled))
+        if self._protocol is not None:
+            _watch_closing(self._protocol, content)
         try:
             while chunk := await _next_chunk(content):
                 yield chunk
@@ -131,6 +136,28 @@ class Answer:
         if self._upload is not None:
             self._upload.cancel()
         self._connection.close()
+
+
+def _watch_closing(protocol: ResponseHandler, content: aiohttp.StreamReader) -> None:
+    """Let the body know when its connection closes: aiohttp tells an error of the parser only to the connection."""
+    known = protocol.__dict__
+    known["body"] = content
+    if "closing_watched" in known:
+        return
+    known["closing_watched"] = True
+
+    def on_closed(closed: asyncio.Future[None] | None) -> None:
+        if closed is not None and not closed.cancelled():
+            closed.exception()  # taken, or asyncio complains that nobody looked
+        body: aiohttp.StreamReader = known["body"]
+        if not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError(str(protocol.exception() or "connection closed")))
+
+    closed = protocol.closed
+    if closed is None:
+        on_closed(None)
+    else:
+        closed.add_done_callback(on_closed)
 
 
 async def _next_chunk(content: aiohttp.StreamReader) -> bytes:
@@ -261,7 +288,7 @@ async def _write_body(
         async for chunk in body:
             await writer.write(chunk)
         await writer.write_eof()
-    except (GatewayError, aiohttp.ClientError, OSError):
+    except Exception:  # noqa: BLE001 - see above
         return
 
 
@@ -269,18 +296,30 @@ async def _read_head(protocol: ResponseHandler, call: Call) -> tuple[RawResponse
     """The head of the final answer and its body; interim ones (1xx) are skipped. Raises GatewayError."""
     while True:
         message, content = await protocol.read()
-        if not 100 <= message.code <= 199:
+        if not 100 <= message.code <= 199 or message.code == 101:  # nobody asked for an upgrade
             break
-        if message.code == 101:
-            raise GatewayError(Reason.RESPONSE_INVALID, upstream=call.upstream, cause="101 without an upgrade")
-    size = 0
-    for name, value in message.raw_headers:
-        size += len(name) + len(value) + 4
-    if size > MAX_RESPONSE_HEADERS_BYTES:
-        raise GatewayError(Reason.RESPONSE_HEADERS_TOO_LARGE, upstream=call.upstream)
-    if message.code > 599:
-        raise GatewayError(Reason.RESPONSE_INVALID, upstream=call.upstream, cause=f"status {message.code}")
+    fault = _fault_of(message)
+    if fault is not None:
+        reason, cause = fault
+        raise GatewayError(reason, upstream=call.upstream, cause=cause)
     return message, content
+
+
+def _fault_of(message: RawResponseMessage) -> tuple[Reason, str] | None:
+    """Why a head that aiohttp parsed may not go down, if so: it would not survive the way, or mean something else."""
+    block = b"".join(chain.from_iterable(message.raw_headers))
+    size = len(block) + 4 * len(message.raw_headers)
+    if size > MAX_RESPONSE_HEADERS_BYTES:
+        return Reason.RESPONSE_HEADERS_TOO_LARGE, f"{size} bytes of header fields"
+    if not 200 <= message.code <= 599:
+        return Reason.RESPONSE_INVALID, f"status {message.code}"
+    if _CONTROL.search(block):
+        return Reason.RESPONSE_INVALID, "a control character in a header field"
+    coding = message.headers.get("Transfer-Encoding")
+    if coding is not None and coding.strip().lower() != "chunked":
+        # It is taken off here, and nobody below could know that the body is still coded (RFC 9112, section 6.1).
+        return Reason.RESPONSE_INVALID, f"Transfer-Encoding: {coding}"
+    return None
 
 
 # -- foreign exceptions -------------------------------------------------------------------------------------------

@@ -9,9 +9,8 @@ GatewayError, the answer leaves, the finished Exchange goes to the hooks. Nothin
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from time import perf_counter
-from typing import Any
 
 from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted, SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler
@@ -34,7 +33,7 @@ from gateway.messages import (
     problem,
 )
 from gateway.patterns import Miss
-from gateway.routing import GatewayRoute, Routes, decoded, raw_values
+from gateway.routing import GatewayRoute, Routes, decoded, pieces, raw_values
 from gateway.runtime import Runtime
 from gateway.telemetry import log
 from gateway.tracing import is_request_id, new_trace_id, trace_id_of
@@ -65,24 +64,17 @@ class GatewayHandler(ASGIHandler):
         elif kind == "lifespan":
             await self.lifespan(receive, send)
         elif kind == "websocket":
-            await _refuse_websocket(send)
+            await self._refuse_websocket(scope, receive, send)
 
     # -- one request ----------------------------------------------------------------------------------------------
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        fields = read_fields(scope["headers"])
-        raw_path: bytes = scope["raw_path"]
-        exchange = Exchange(perf_counter(), scope["method"], raw_path.decode("latin-1"), scope["client"][0])
-        exchange.task = asyncio.current_task()
-        own = fields.own
-        expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
-        inbox = Inbox(receive, exchange, expects_body=expects_body)
-        request = GatewayRequest(scope, exchange, inbox, fields)
-        _identify(request)
+        request = _open(scope, receive)
+        exchange = request.exchange
         current.set(exchange)
-        self.runtime.opened(exchange, inbox)
+        self.runtime.opened(exchange, request.inbox)
         try:
-            await self._deliver(request, await self._answer(request, raw_path), send)
+            await self._deliver(request, await self._answer(request), send)
         except BaseException as error:  # noqa: BLE001 - cancellation too: whatever it is, the client must see it
             await self._undelivered(request, error, send)
         finally:
@@ -91,26 +83,22 @@ class GatewayHandler(ASGIHandler):
             for hook in self.hooks:
                 hook(exchange)
 
-    async def _answer(self, request: GatewayRequest, raw_path: bytes) -> HttpResponseBase:
+    async def _answer(self, request: GatewayRequest) -> HttpResponseBase:
         """The view's answer, or the problem that a failure becomes. Raises what cannot be answered any more."""
         try:
-            return await self._respond(request, raw_path)
-        except asyncio.CancelledError:
-            failure = request.exchange.interruption
-            task = request.exchange.task
-            if failure is None or task is None or failure.reason in _CLIENT_LEFT:
-                raise
-            task.uncancel()
+            return await self._respond(request)
+        except asyncio.CancelledError as error:
+            failure = _own_cancellation(request.exchange, error)
         except GatewayError as error:
             failure = request.exchange.interruption or error
         except Exception as error:  # noqa: BLE001 - a view may raise anything
             failure = _of_view(error)
         return self._problem(request, failure)
 
-    async def _respond(self, request: GatewayRequest, raw_path: bytes) -> HttpResponseBase:
+    async def _respond(self, request: GatewayRequest) -> HttpResponseBase:
         exchange, scope = request.exchange, request.scope
         fields = request.fields
-        path = door.check_target(raw_path, scope["query_string"])
+        path = door.check_target(scope["raw_path"], scope["query_string"])
         door.check_fields(fields, self.settings.max_headers_bytes)
         host = door.check_host(fields, scope["http_version"])
         exchange.host = host or None
@@ -157,7 +145,6 @@ class GatewayHandler(ASGIHandler):
             raise GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", allow)])
         view, args, kwargs, name = found
         request.exchange.route = name
-        request.inbox.max_bytes = MAX_DJANGO_BODY_BYTES
         if not request.inbox.complete:
             await request.read_body()
         return await view(request, *args, **kwargs)
@@ -167,6 +154,8 @@ class GatewayHandler(ASGIHandler):
     async def _deliver(self, request: GatewayRequest, response: HttpResponseBase, send: Send) -> None:
         exchange = request.exchange
         exchange.status = response.status_code
+        if not 200 <= response.status_code <= 999:  # Granian would end the whole worker over it
+            raise ValueError(f"a view answered with status {response.status_code}")
         if isinstance(response, GatewayResponse):
             pairs, body = response.pairs, response.body
             if "cookies" in response.__dict__:
@@ -224,6 +213,19 @@ class GatewayHandler(ASGIHandler):
         request.exchange.fail(failure)
         return problem(failure, request.exchange.request_id, disclose_names=self.settings.disclose == "full")
 
+    async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket handshake gets an honest 501 instead of a hang-up."""
+        request = _open({**scope, "method": "GET"}, receive)
+        exchange = request.exchange
+        response = self._problem(request, GatewayError(Reason.WEBSOCKET_UNSUPPORTED))
+        exchange.status = response.status_code
+        pairs = self._finish(request, response.pairs)
+        await send({"type": "websocket.http.response.start", "status": response.status_code, "headers": pairs})
+        await send({"type": "websocket.http.response.body", "body": response.body})
+        exchange.ended = perf_counter()
+        for hook in self.hooks:
+            hook(exchange)
+
     # -- cross-origin ---------------------------------------------------------------------------------------------
 
     def _cors_of(self, request: GatewayRequest) -> Sequence[str]:
@@ -264,6 +266,19 @@ class GatewayHandler(ASGIHandler):
                 return
 
 
+def _own_cancellation(exchange: Exchange, error: asyncio.CancelledError) -> GatewayError:
+    """Why the work was cancelled: broken off by the gateway, or by the view itself. Raises what is neither."""
+    failure, task = exchange.interruption, exchange.task
+    if task is None or (failure is not None and failure.reason in _CLIENT_LEFT):
+        raise error
+    if failure is None:
+        if task.cancelling():
+            raise error
+        return _of_view(error)
+    task.uncancel()
+    return failure
+
+
 async def _stream(exchange: Exchange, body: AsyncIterator[bytes], send: Send) -> None:
     # The head leaves at once, not with the first piece: an event stream may stay silent for long.
     await send({"type": "http.response.body", "body": b"", "more_body": True})
@@ -285,8 +300,19 @@ _ZERO = [b"0"]
 _LEAVE_S = 0.05
 _NOTHING: dict[str, str] = {}
 _CLIENT_LEFT = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_BODY_BROKEN})
-# Django's own lines have no options of ours: the default of `__MAX_BODY`.
-MAX_DJANGO_BODY_BYTES = 10 * 1024 * 1024
+
+
+def _open(scope: Scope, receive: Receive) -> GatewayRequest:
+    """A request with its notebook, from what ASGI shows."""
+    fields = read_fields(scope["headers"])
+    own = fields.own
+    exchange = Exchange(perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), scope["client"][0])
+    exchange.task = asyncio.current_task()
+    expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
+    inbox = Inbox(receive, exchange, expects_body=expects_body)
+    request = GatewayRequest(scope, exchange, inbox, fields)
+    _identify(request)
+    return request
 
 
 def _identify(request: GatewayRequest) -> None:
@@ -320,22 +346,5 @@ def _of_django(response: HttpResponseBase) -> tuple[Pairs, bytes | AsyncIterator
     pairs = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
     pairs.extend(cookie_pairs(response))
     if response.streaming:
-        return pairs, _pieces(response)
+        return pairs, pieces(response)
     return pairs, response.content  # type: ignore[attr-defined]
-
-
-async def _pieces(response: Any) -> AsyncIterator[bytes]:
-    """The pieces of a StreamingHttpResponse, which Django consumes in a thread where the iterator is synchronous."""
-    content: Iterable[bytes] | AsyncIterator[bytes] = response
-    if not response.is_async:
-        content = response.__aiter__()
-    async for piece in content:  # type: ignore[union-attr]
-        yield piece
-
-
-async def _refuse_websocket(send: Send) -> None:
-    """A WebSocket handshake gets an honest 501 instead of a hang-up."""
-    failure = GatewayError(Reason.WEBSOCKET_UNSUPPORTED)
-    response = problem(failure, new_trace_id())
-    await send({"type": "websocket.http.response.start", "status": failure.reason.status, "headers": response.pairs})
-    await send({"type": "websocket.http.response.body", "body": response.body})

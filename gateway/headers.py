@@ -125,7 +125,8 @@ def set_fields(pairs: Pairs, changes: Iterable[tuple[bytes, bytes | None]]) -> P
     """Pairs with each change made: a value replaces all of its name, None deletes it."""
     changes = tuple(changes)
     names = {name for name, _ in changes}
-    kept = [pair for pair in pairs if pair[0] not in names]
+    # CGI-like servers read `X_User` as `X-User`: a client must not set beside what the configuration sets.
+    kept = [pair for pair in pairs if pair[0] not in names and pair[0].replace(b"_", b"-") not in names]
     kept.extend((name, value) for name, value in changes if value is not None)
     return kept
 

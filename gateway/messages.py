@@ -17,6 +17,7 @@ from django.http.request import RawPostDataException
 from django.http.response import HttpResponseBase
 from django.utils.functional import cached_property
 
+from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Deadline, Exchange
 from gateway.headers import Pair, Pairs, RequestFields
@@ -25,6 +26,10 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Message], Awaitable[None]]
+
+
+# What a view of one's own may take into memory; the options of a proxied route bound what streams through it.
+DEFAULT_MAX_BODY_BYTES = effective(Overrides(), Overrides()).max_body_bytes or 0
 
 
 class Inbox:
@@ -135,8 +140,13 @@ class GatewayRequest(HttpRequest):
             yield chunk
 
     async def read_body(self) -> bytes:
-        """The whole body in memory, bounded by the route's `__MAX_BODY`; then `body`, `POST` and `FILES` work."""
+        """The whole body in memory, bounded by `__MAX_BODY`'s default; then `body`, `POST` and `FILES` work."""
         if not hasattr(self, "_body"):
+            inbox = self.inbox
+            if inbox.max_bytes is None:
+                inbox.max_bytes = DEFAULT_MAX_BODY_BYTES
+            if self.content_length is not None and self.content_length > inbox.max_bytes:
+                raise too_large(inbox.max_bytes)
             body = b"".join([chunk async for chunk in self.stream()])
             self._body = body
             self._stream = BytesIO(body)

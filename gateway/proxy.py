@@ -66,7 +66,7 @@ class Proxy:
     def __init__(self, target: Target, own: Overrides) -> None:
         self.target = target
         self.own = own
-        self.__name__ = target.upstream
+        self.__name__ = self.__qualname__ = target.upstream  # Django's resolver asks for both
         self._plan: Plan | None = None
         markcoroutinefunction(self)
 
@@ -187,6 +187,9 @@ class Upload:
                 self._waits_for_client = True
         except GatewayError as error:
             exchange.interrupt(error)
+            raise
+        except Exception as error:
+            exchange.interrupt(GatewayError(Reason.INTERNAL_ERROR, cause=repr(error)))
             raise
         finally:
             alarm.cancel()

@@ -9,7 +9,7 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.db import close_old_connections
-from django.http.response import HttpResponseBase
+from django.http.response import FileResponse, HttpResponseBase
 from django.urls import Resolver404, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
@@ -103,6 +103,20 @@ def as_async(view: Callable[..., Any]) -> View:
 
     call.__name__ = _name_of(view)
     return call
+
+
+async def pieces(response: Any) -> AsyncIterator[bytes]:
+    """The pieces of a StreamingHttpResponse; a synchronous iterator takes each of its steps off the loop."""
+    if response.is_async:
+        async for piece in response:
+            yield piece
+        return
+    if isinstance(response, FileResponse):
+        response.block_size = 64 * 1024  # Django's 4 KiB would be a hop each
+    iterator = iter(response)
+    step = sync_to_async(lambda: next(iterator, None), thread_sensitive=False)
+    while (piece := await step()) is not None:
+        yield piece
 
 
 def _name_of(view: Callable[..., Any]) -> str:
@@ -252,7 +266,7 @@ def _flat(line: URLPattern | URLResolver) -> Iterable[URLPattern]:
             yield from _flat(inner)
 
 
-def describe(line: GatewayRoute) -> str:
+def describe(line: URLPattern) -> str:
     """Where a line leads, as `gateway routes` and the start-up summary say it."""
-    view = line.view
-    return view.target.text if isinstance(view, Proxy) else f"{inspect.unwrap(view).__name__}()"
+    view = line.callback
+    return view.target.text if isinstance(view, Proxy) else f"{_name_of(inspect.unwrap(view))}()"

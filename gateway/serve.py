@@ -234,7 +234,11 @@ def announce(config: Config, routes: Routes) -> None:
             log.info("start.upstream", upstream=name, endpoints=bases)
         for row in table:
             log.info(
-                "start.route", route=row["name"], pattern=row["pattern"], target=row["target"], origin=row["origin"]
+                "start.route",
+                route=row["name"] or None,
+                pattern=row["pattern"],
+                target=row["target"],
+                origin=row["origin"],
             )
         return
     workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"

@@ -4,6 +4,7 @@ import ssl
 from dataclasses import dataclass
 
 from django.core import checks
+from django.urls import URLPattern
 
 from gateway.client import tls_context
 from gateway.config import NO_ROUTES_HELP, Config, Upstream
@@ -54,10 +55,9 @@ def rows(routes: Routes) -> list[dict[str, str]]:
         {"pattern": line.rule.text, "target": describe(line), "name": line.name or "", "origin": line.origin}
         for line in routes.lines
     ]
-    table.extend(
-        {"pattern": str(other.pattern), "target": "django", "name": "", "origin": "urlpatterns"}
-        for other in routes.others
-    )
+    for other in routes.others:
+        target, name = (describe(other), other.name or "") if isinstance(other, URLPattern) else ("included", "")
+        table.append({"pattern": str(other.pattern), "target": target, "name": name, "origin": "urlpatterns"})
     return table
 
 

@@ -83,6 +83,7 @@ def configure(kind: str, level: str, stream: BinaryIO | None = None) -> None:
         logger_factory=structlog.BytesLoggerFactory(file=Outlet(stream)),  # type: ignore[arg-type]
         cache_logger_on_first_use=False,
     )
+    logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers[:] = [Library()]
     # What libraries say at info is about themselves; our own events tell the same in our words.

@@ -1,4 +1,4 @@
-"""Nothing that only proxies changes threads: the application is called as Granian calls it, and every hop is counted."""
+"""What only proxies never changes threads: the application is called as Granian calls it, every hop is counted."""
 
 import asyncio
 import concurrent.futures
@@ -25,7 +25,7 @@ from gateway.routing import Routes, proxy, route
 Pairs = list[tuple[bytes, bytes]]
 
 
-# -- an upstream on a raw socket, and the application around it -----------------------------------------------------
+# -- an upstream on a raw socket, and the application around it -------------------------------------------------------
 
 
 async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -165,7 +165,7 @@ async def gateway() -> AsyncIterator[Gateway]:
     await upstream.wait_closed()
 
 
-# -- the count ------------------------------------------------------------------------------------------------------
+# -- the count --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -429,6 +429,26 @@ def test_a_malformed_request_is_400_and_no_upstream_sees_it(gateway: Gateway, up
     assert gateway.get("/users/alive").status == 200
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        "Content_Length: 2",
+        "Transfer_Encoding: chunked",
+        "X_Forwarded_For: 9.9.9.9",
+        "X-Forwarded_Host: x",
+        "X_Request-ID: x",
+    ],
+)
+def test_a_field_that_some_take_for_one_of_the_gateways_own_does_not_go_up(
+    gateway: Gateway, up: Answers, field: str
+) -> None:
+    """CGI and WSGI make the same variable of `_` and `-`."""
+    up.forget()
+    answer = gateway.get("/users/1", field)
+    if answer.status != 400:
+        assert not [line for line in up.requests[0].lines if "_" in line.partition(":")[0]]
+
+
 def test_a_length_that_came_twice_and_is_the_same_goes_up_once_or_not_at_all(gateway: Gateway, up: Answers) -> None:
     """Granian shows one; RFC 9110, section 8.6, allows to take it for that."""
     up.forget()

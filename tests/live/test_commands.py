@@ -60,7 +60,7 @@ def write_routes(folder: Path, text: str, name: str = "routes.py") -> None:
     (folder / name).write_text(text, encoding="utf-8")
 
 
-# -- check ----------------------------------------------------------------------------------------------------------
+# -- check ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_good_configuration(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_problems_of_certificates_and_routes_come_at_once(tmp_path: Path) -> Non
     ]
 
 
-# -- routes modules that cannot be served ---------------------------------------------------------------------------
+# -- routes modules that cannot be served -----------------------------------------------------------------------------
 
 HEAD = "from django.urls import include, path\nfrom gateway.routing import from_environment, proxy, route\n"
 FAULTY = {
@@ -274,7 +274,7 @@ def test_the_other_commands_say_the_same(tmp_path: Path, command: str) -> None:
     assert ran == Ran(2, "", "gateway: routes.py:1: ModuleNotFoundError: No module named 'nothere'\n")
 
 
-# -- routes ---------------------------------------------------------------------------------------------------------
+# -- routes -----------------------------------------------------------------------------------------------------------
 
 TEAM = """\
 from django.urls import path
@@ -329,7 +329,7 @@ def test_the_table_can_be_cut_short_by_a_reader(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
-# -- a folder of one's own ------------------------------------------------------------------------------------------
+# -- a folder of one's own --------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -404,7 +404,7 @@ def test_without_routes_of_its_own_a_folder_gets_those_of_home(tmp_path: Path) -
     assert run(tmp_path, "routes", **USERS).output.splitlines()[1].split()[-1] == "GATEWAY_ROUTE_USERS"
 
 
-# -- help, and Django's own commands --------------------------------------------------------------------------------
+# -- help, and Django's own commands ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments", [[], ["help"], ["--help"], ["-h"]])

@@ -269,6 +269,14 @@ def test_a_set_field_replaces_every_one_of_the_clients(gateway: Gateway, up: Ans
     assert request.all("x-other") == ["1"]
 
 
+def test_no_other_spelling_of_a_set_field_goes_up_beside_it(gateway: Gateway, up: Answers) -> None:
+    """CGI and WSGI make the same variable of `X-Tenant` and `X_Tenant`."""
+    up.forget()
+    answer = gateway.ask(request_bytes("GET", "/sets/x", "X_Tenant: evil"))
+    if answer.status != 400:
+        assert "evil" not in up.requests[0].raw.decode("latin-1")
+
+
 def test_a_routes_field_beats_the_upstreams(gateway: Gateway, up: Answers) -> None:
     assert sent(gateway, up, "/sets/x").one("x-layer") == "route"
 

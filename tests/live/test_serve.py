@@ -77,7 +77,7 @@ def is_refused(gateway: Gateway) -> bool:
     return False
 
 
-# -- starting -------------------------------------------------------------------------------------------------------
+# -- starting ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_first_answer_comes_soon(
@@ -134,7 +134,7 @@ def test_the_console_tells_what_is_served_in_a_table(upstream: Upstream, tmp_pat
     assert gateway.errors == []
 
 
-# -- not starting ---------------------------------------------------------------------------------------------------
+# -- not starting -----------------------------------------------------------------------------------------------------
 
 
 def ends(gateway: Gateway) -> int:
@@ -196,7 +196,7 @@ def test_a_restart_is_not_held_up_by_connections_in_time_wait(upstream: Upstream
         assert second.get("/-/ready").status == 200
 
 
-# -- stopping -------------------------------------------------------------------------------------------------------
+# -- stopping ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_a_stop_while_it_starts_is_quick(upstream: Upstream, tmp_path: Path) -> 
             gateway.kill()
 
 
-# -- accidents ------------------------------------------------------------------------------------------------------
+# -- accidents --------------------------------------------------------------------------------------------------------
 
 
 def test_a_crashed_worker_is_started_again(upstream: Upstream, tmp_path: Path) -> None:

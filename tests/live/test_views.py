@@ -553,7 +553,7 @@ def test_a_view_may_name_its_server_but_not_the_request_id(gateway: Gateway) -> 
     assert answer.all("via") == ["1.0 own", "1.1 portway"]
 
 
-# -- bodies that stream ------------------------------------------------------------------------------------------------
+# -- bodies that stream -----------------------------------------------------------------------------------------------
 
 
 def test_a_view_gets_the_first_chunk_before_the_upload_is_complete(gateway: Gateway) -> None:
@@ -595,7 +595,7 @@ def test_an_upload_that_breaks_off_is_an_error_of_the_client(gateway: Gateway) -
     assert (line["status"], line["reason"], line["bytes_in"]) == (499, "client_body_broken", 4)
 
 
-# -- clients that leave ------------------------------------------------------------------------------------------------
+# -- clients that leave -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("target", ["/waits/one", "/django-waits/two"])
@@ -618,7 +618,7 @@ def test_a_client_that_leaves_ends_a_stream(gateway: Gateway) -> None:
     assert (line["status"], line["reason"]) == (499, "client_gone")
 
 
-# -- proxying from Python ----------------------------------------------------------------------------------------------
+# -- proxying from Python ---------------------------------------------------------------------------------------------
 
 
 def test_proxy_in_routes_has_its_own_options(gateway: Gateway, upstream: Upstream) -> None:
@@ -642,7 +642,7 @@ def test_proxy_under_djangos_path(gateway: Gateway, upstream: Upstream) -> None:
         assert (answer.status, answer.body, answer.all("x-a")) == (200, b"ok", ["1", "2"])
 
 
-# -- the rest of ASGI --------------------------------------------------------------------------------------------------
+# -- the rest of ASGI -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("target", ["/b/socket", "/nothing", "/-/live"])

@@ -1,0 +1,450 @@
+"""The log: whole lines compared, for machines and for people, and what happens when nobody takes them."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+import structlog
+
+from gateway import telemetry
+from gateway.exchange import Exchange, current
+from tests.live.harness import OK, Gateway, Upstream, Wire, eventually, free_port, request_bytes
+
+FIELDS = [
+    "timestamp",
+    "level",
+    "event",
+    "request_id",
+    "trace_id",
+    "client",
+    "method",
+    "host",
+    "path",
+    "route",
+    "status",
+    "reason",
+    "bytes_in",
+    "bytes_out",
+    "ms",
+    "upstream",
+    "endpoint",
+    "attempts",
+    "upstream_ms",
+    "cache",
+    "parts",
+]
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+
+
+class Terminal(io.BytesIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """Logging as the other tests expect it."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+    logging.captureWarnings(False)
+
+
+def finished(**known: Any) -> Exchange:
+    exchange = Exchange(10.0, "GET", "/b/1", "127.0.0.1")
+    exchange.ended = 10.0125
+    for name, value in {"request_id": "r-1", "trace_id": "t-1", "status": 200, **known}.items():
+        setattr(exchange, name, value)
+    return exchange
+
+
+def written(kind: str, *exchanges: Exchange, to: io.BytesIO | None = None, level: str = "info") -> list[str]:
+    stream = to or io.BytesIO()
+    telemetry.configure(kind, level, stream)
+    write = telemetry.request_logger()
+    for exchange in exchanges:
+        write(exchange)
+    return stream.getvalue().decode().splitlines()
+
+
+# -- lines for machines -----------------------------------------------------------------------------------------------
+
+
+def test_a_request_line_has_every_field_in_its_order() -> None:
+    line = json.loads(written("json", finished())[0])
+    assert list(line) == FIELDS
+    nulls = {name for name in line if line[name] is None}
+    assert nulls == {"host", "route", "reason", "upstream", "endpoint", "attempts", "upstream_ms", "cache", "parts"}
+    assert (line["ms"], line["level"], line["event"]) == (12.5, "info", "request")
+
+
+def test_a_fault_of_our_own_is_an_error_with_its_cause_last() -> None:
+    line = json.loads(written("json", finished(status=500, reason="view_error", cause="Traceback ..."))[0])
+    assert list(line) == [*FIELDS, "cause"]
+    assert (line["level"], line["cause"]) == ("error", "Traceback ...")
+
+
+def test_a_level_drops_what_is_below_it() -> None:
+    fault = finished(status=500, reason="view_error", cause="x")
+    assert len(written("json", finished(), fault, level="error")) == 1
+
+
+def test_what_libraries_say_joins_the_lines_with_the_ids_of_the_request() -> None:
+    stream = io.BytesIO()
+    telemetry.configure("json", "info", stream)
+    token = current.set(finished())
+    try:
+        logging.getLogger("library").warning("a %s word", "wise")
+        logging.getLogger("library").info("about itself")
+        try:
+            raise KeyError("lost")
+        except KeyError:
+            logging.getLogger("library").exception("it failed")
+    finally:
+        current.reset(token)
+    first, second = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert first | {"timestamp": ""} == {
+        "timestamp": "",
+        "level": "warning",
+        "event": "library",
+        "logger": "library",
+        "message": "a wise word",
+        "request_id": "r-1",
+        "trace_id": "t-1",
+    }
+    assert (second["level"], second["message"]) == ("error", "it failed")
+    assert "KeyError: 'lost'" in second["exception"]
+
+
+@pytest.mark.parametrize("said", [object(), b"bytes", "\x1b[31m\x00\n\ud800", float("nan"), {1: {2}}, 2**70])
+def test_no_value_breaks_a_line(said: object) -> None:
+    for kind in ("json", "console"):
+        stream = io.BytesIO()
+        telemetry.configure(kind, "info", stream)
+        telemetry.log.info("team.said", value=said)
+        logging.getLogger("library").warning("%s", said)
+        lines = stream.getvalue().decode().splitlines()
+        assert len(lines) == 2, lines
+        assert "\x1b" not in stream.getvalue().decode()
+        if kind == "json":
+            assert [json.loads(line)["event"] for line in lines] == ["team.said", "library"]
+
+
+def test_warnings_of_python_join_the_lines() -> None:
+    stream = io.BytesIO()
+    telemetry.configure("json", "info", stream)
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        logging.captureWarnings(True)  # catch_warnings had put its own hook back
+        warnings.warn("something is old", UserWarning, stacklevel=1)
+    assert "something is old" in json.loads(stream.getvalue())["message"]
+
+
+# -- lines for people -------------------------------------------------------------------------------------------------
+
+
+def test_the_console_is_aligned_and_without_colours_where_there_is_no_terminal() -> None:
+    lines = written(
+        "console",
+        finished(upstream="b", endpoint="127.0.0.1:9000"),
+        finished(method="DELETE", status=404, reason="route_not_found", path="/nothing"),
+        finished(status=502, reason="connection_refused", upstream="b", endpoint="127.0.0.1:9000", ended=75.4321),
+        finished(status=499, reason="client_gone"),
+    )
+    assert [re.sub(r"^\d\d:\d\d:\d\d\.\d\d\d  ", "", line) for line in lines] == [
+        "GET     200     12.5 ms  /b/1  -> b 127.0.0.1:9000",
+        "DELETE  404     12.5 ms  /nothing  route_not_found",
+        "GET     502  65432.1 ms  /b/1  -> b 127.0.0.1:9000  connection_refused",
+        "GET     499     12.5 ms  /b/1  client_gone",
+    ]
+
+
+def test_the_console_has_colours_on_a_terminal() -> None:
+    (line,) = written("console", finished(status=502, reason="connection_refused"), to=Terminal())
+    assert "\x1b[31m502\x1b[0m" in line
+    assert re.sub(r"\x1b\[\d+m", "", line).endswith("GET     502     12.5 ms  /b/1  connection_refused")
+
+
+def test_other_events_on_the_console_are_one_line_each() -> None:
+    stream = io.BytesIO()
+    telemetry.configure("console", "info", stream)
+    telemetry.log.warning("drain.cut", count=3, nothing=None)
+    telemetry.log.info("drain.done")
+    lines = stream.getvalue().decode().splitlines()
+    assert [line[14:] for line in lines] == ["warning drain.cut  count=3", "info drain.done"]
+
+
+# -- nobody takes them ------------------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_fails_is_told_once_and_again_after_it_worked(capsys: pytest.CaptureFixture[str]) -> None:
+    class Full(io.BytesIO):
+        is_full = True
+
+        def flush(self) -> None:
+            if self.is_full:
+                raise OSError(28, "No space left on device")
+
+    stream = Full()
+    telemetry.configure("json", "info", stream)
+    for is_full in (True, True, False, True):
+        stream.is_full = is_full
+        telemetry.log.info("said")
+    assert capsys.readouterr().err == ("portway: log lines are being lost: [Errno 28] No space left on device\n" * 2)
+
+
+# -- over the wire ----------------------------------------------------------------------------------------------------
+
+ROUTES = """
+import asyncio
+import logging
+import warnings
+
+from django.http import HttpResponse
+
+from gateway.routing import from_environment, route
+
+
+async def task():
+    raise RuntimeError("in a task that nobody waits for")
+
+
+async def noisy(request):
+    logging.getLogger("team").warning("said by logging")
+    warnings.warn("said by warnings")
+    asyncio.get_running_loop().create_task(task())
+    await asyncio.sleep(0.01)
+    return HttpResponse("noisy")
+
+
+async def fails(request):
+    raise RuntimeError("long " + "x" * 20_000)
+
+
+urlpatterns = [*from_environment(), route("/noisy", noisy), route("/fails", fails)]
+"""
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[Upstream]:
+    with Upstream.answering(OK) as answering:
+        yield answering
+
+
+@pytest.fixture(scope="module")
+def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    folder = tmp_path_factory.mktemp("team")
+    (folder / "routes.py").write_text(ROUTES, encoding="utf-8")
+    environment = {"GATEWAY_UPSTREAM_B": upstream.url, "GATEWAY_ROUTE_B": "/b/** -> b", "GATEWAY_WORKERS": "2"}
+    with Gateway(environment, cwd=folder) as running:
+        yield running
+
+
+def test_the_line_of_a_proxied_request(gateway: Gateway, upstream: Upstream) -> None:
+    fields = ["X-Request-ID: the-id", f"traceparent: {TRACEPARENT}", "Content-Length: 4"]
+    gateway.ask(request_bytes("POST", "/b/%22?secret=1", *fields, host="Api.Test:8000", body=b"four"))
+    said = gateway.request_line("the-id")
+    assert list(said) == FIELDS
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", said["timestamp"])
+    assert 0 < said["upstream_ms"] <= said["ms"] < 10_000
+    assert {name: said[name] for name in FIELDS if name not in {"timestamp", "ms", "upstream_ms"}} == {
+        "level": "info",
+        "event": "request",
+        "request_id": "the-id",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "client": "127.0.0.1",
+        "method": "POST",
+        "host": "api.test",
+        "path": "/b/%22",
+        "route": "b",
+        "status": 200,
+        "reason": None,
+        "bytes_in": 4,
+        "bytes_out": 5,
+        "upstream": "b",
+        "endpoint": upstream.authority,
+        "attempts": 1,
+        "cache": None,
+        "parts": None,
+    }
+
+
+def test_a_line_is_written_when_the_last_byte_has_left(upstream: Upstream, gateway: Gateway) -> None:
+    with Upstream() as silent:
+        environment = {"GATEWAY_UPSTREAM_B": silent.url, "GATEWAY_ROUTE_B": "/b/** -> b"}
+        with Gateway(environment, cwd=gateway.cwd) as other, other.connect() as wire:
+            wire.send(request_bytes("GET", "/b/1", "X-Request-ID: stream"))
+            request = silent.wait_for_request()
+            request.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none")
+            answer = wire.read_head()
+            wire.read_body(answer, at_least=3)
+            other.get("/-/live", "X-Request-ID: after")
+            other.request_line("after")
+            assert not any(line.get("request_id") == "stream" for line in other.log)
+            request.send(b"two")
+            assert wire.read_body(answer) == b"onetwo"
+            assert other.request_line("stream")["bytes_out"] == 6
+
+
+def test_each_request_has_exactly_one_line(gateway: Gateway) -> None:
+    ids = [f"many-{number}" for number in range(50)]
+    with gateway.connect() as wire:
+        for request_id in ids:
+            wire.send(request_bytes("GET", "/b/1", f"X-Request-ID: {request_id}"))
+            assert wire.read_answer().status == 200
+    gateway.request_line(ids[-1])
+    said = [line["request_id"] for line in gateway.log if str(line.get("request_id", "")).startswith("many-")]
+    assert said == ids
+
+
+def test_every_line_is_one_json_object_whatever_happens(gateway: Gateway) -> None:
+    gateway.get("/noisy", "X-Request-ID: noisy")
+    with gateway.connect() as wire:
+        wire.send(b"GET /b/\x1b[31m\xc3\xbc HTTP/1.1\r\nHost: x\r\n\r\n")
+        wire.read_to_end()
+
+    def fail() -> None:
+        for _ in range(20):
+            gateway.get("/fails")
+
+    threads = [threading.Thread(target=fail) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    eventually(lambda: sum(line.get("path") == "/fails" for line in gateway.log) == 160)
+    children = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children")
+    os.kill(int(children.read_text(encoding="ascii").split()[0]), signal.SIGKILL)
+    gateway.wait_for_log(lambda line: "exit" in str(line.get("message", "")) and line["level"] == "error")
+    eventually(lambda: len(children.read_text(encoding="ascii").split()) == 2)
+    said = " ".join(gateway.output)
+    for word in ("said by logging", "said by warnings", "in a task that nobody waits for"):
+        assert word in said
+    assert gateway.errors == []
+    assert len(gateway.output) == len(gateway.log)
+    for line in gateway.log:
+        assert list(line)[:3] == ["timestamp", "level", "event"]
+
+
+def test_the_console_over_the_wire(upstream: Upstream, tmp_path: Path) -> None:
+    environment = {"GATEWAY_UPSTREAM_B": upstream.url, "GATEWAY_ROUTE_B": "/b/** -> b", "GATEWAY_LOG": "console"}
+    with Gateway(environment, cwd=tmp_path) as gateway:
+        gateway.get("/b/1")
+        gateway.get("/nothing")
+        with gateway.connect() as wire:
+            wire.send(b"GET /b/\x1b[31m\xc2\x9b HTTP/1.1\r\nHost: x\r\n\r\n")
+            wire.read_to_end()
+    requests = [line[14:] for line in gateway.output if " ms  /" in line and "/-/" not in line]
+    shapes = [re.sub(r" +\d+\.\d ms", " N ms", line) for line in requests[:2]]
+    assert shapes == [
+        f"GET     200 N ms  /b/1  -> b {upstream.authority}",
+        "GET     404 N ms  /nothing  route_not_found",
+    ]
+    assert not any(mark in "".join(gateway.output) for mark in ("\x1b", "\x9b"))
+    assert gateway.output[-1].endswith("info drain.done")
+
+
+@contextlib.contextmanager
+def served(
+    upstream: Upstream, cwd: Path, stdout: BinaryIO | int, kind: str, *command: str, unbuffered: str = ""
+) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """`gateway serve` with a stdout of our own, ready; killed at the end."""
+    port = free_port()
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("GATEWAY_")}
+    environment = {
+        "GATEWAY_UPSTREAM_B": upstream.url,
+        "GATEWAY_ROUTE_B": "/b/** -> b",
+        "GATEWAY_BIND": f"127.0.0.1:{port}",
+        "GATEWAY_LOG": kind,
+        "PYTHONUNBUFFERED": unbuffered,
+    }
+    process = subprocess.Popen(
+        [*command, str(Path(sys.executable).parent / "gateway"), "serve"],
+        cwd=cwd,
+        env={**inherited, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        eventually(lambda: status_of(process, port, "/-/ready") == 200)
+        yield process, port
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=10)
+
+
+def status_of(process: subprocess.Popen[str], port: int, target: str) -> int:
+    assert process.poll() is None, process.communicate()
+    try:
+        with Wire("127.0.0.1", port) as wire:
+            wire.send(request_bytes("GET", target))
+            return wire.read_answer().status
+    except ConnectionError:
+        return 0
+
+
+def stopped(process: subprocess.Popen[str]) -> tuple[int, str]:
+    """The exit code after SIGTERM, and all that stood on stderr."""
+    process.terminate()
+    _, errors = process.communicate(timeout=10)
+    return process.returncode, errors
+
+
+# Images set PYTHONUNBUFFERED, and then it is the write that fails, not the flush.
+KINDS = pytest.mark.parametrize(
+    ("kind", "unbuffered"), [("json", ""), ("json", "1"), ("console", ""), ("console", "1")]
+)
+
+
+@KINDS
+def test_a_full_disk_costs_no_request(upstream: Upstream, tmp_path: Path, kind: str, unbuffered: str) -> None:
+    with (
+        Path("/dev/full").open("wb") as full,
+        served(upstream, tmp_path, full, kind, unbuffered=unbuffered) as (process, port),
+    ):
+        assert [status_of(process, port, target) for target in ("/b/1", "/nothing", "/b/2")] == [200, 404, 200]
+        code, errors = stopped(process)
+    assert code == 0
+    assert set(errors.splitlines()) == {"portway: log lines are being lost: [Errno 28] No space left on device"}
+    # Parent and worker say it once each.
+    assert len(errors.splitlines()) <= 2
+
+
+@KINDS
+def test_a_closed_pipe_costs_no_request(upstream: Upstream, tmp_path: Path, kind: str, unbuffered: str) -> None:
+    read_end, write_end = os.pipe()
+    with served(upstream, tmp_path, write_end, kind, unbuffered=unbuffered) as (process, port):
+        os.close(write_end)
+        os.close(read_end)
+        assert [status_of(process, port, target) for target in ("/b/1", "/nothing", "/b/2")] == [200, 404, 200]
+        code, errors = stopped(process)
+    assert code == 0
+    assert set(errors.splitlines()) == {"portway: log lines are being lost: [Errno 32] Broken pipe"}
+    assert len(errors.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("kind", ["json", "console"])
+def test_no_stdout_at_all_costs_no_request(upstream: Upstream, tmp_path: Path, kind: str) -> None:
+    closes = ("/bin/sh", "-c", 'exec "$0" "$@" >&-')
+    with served(upstream, tmp_path, subprocess.DEVNULL, kind, *closes) as (process, port):
+        assert [status_of(process, port, target) for target in ("/b/1", "/nothing")] == [200, 404]
+        assert stopped(process) == (0, "")
