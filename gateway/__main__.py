@@ -32,15 +32,28 @@ Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    _open_standard_streams()
     if not arguments or (arguments[0] in {"help", "--help", "-h"} and len(arguments) == 1):
         sys.stdout.write(HELP)
         return 0
     if arguments[0] in {"version", "--version"}:
         sys.stdout.write(f"{__version__}\n")
         return 0
-    if arguments[-1] not in {"--help", "-h"} and not _settings():
+    asks_for_help = arguments[0] == "help" or not {"--help", "-h"}.isdisjoint(arguments)
+    if not asks_for_help and not _settings():
         return 2
     return _run(arguments)
+
+
+def _open_standard_streams() -> None:
+    """A closed stdin, stdout or stderr would give its number to the first file or socket that is opened."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - for as long as the process
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def _settings() -> bool:
@@ -90,6 +103,14 @@ def _run(arguments: list[str]) -> int:
     except CommandError as error:
         sys.stderr.write(f"gateway: {error}\n")
         return error.returncode
+    except BrokenPipeError:  # whoever read our output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    except Exception as error:
+        if os.environ.get("GATEWAY_LOG_LEVEL") == "debug":
+            raise
+        sys.stderr.write(f"gateway: {type(error).__name__}: {error} (GATEWAY_LOG_LEVEL=debug tells where)\n")
+        return 1
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)
     return 0

@@ -135,7 +135,7 @@ class Answer:
         """Break it off: the connection is closed, unless it was let go already. Never waits."""
         if self._upload is not None:
             self._upload.cancel()
-        self._connection.close()
+        _abort(self._connection)
 
 
 def _watch_closing(protocol: ResponseHandler, content: aiohttp.StreamReader) -> None:
@@ -208,7 +208,7 @@ class Client:
         except BaseException as error:
             if upload is not None:
                 upload.cancel()
-            connection.close()
+            _abort(connection)
             if not isinstance(error, (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError)):
                 raise
             failure = _translated(error, call.upstream, Reason.CONNECTION_RESET)
@@ -290,6 +290,13 @@ async def _write_body(
         await writer.write_eof()
     except Exception:  # noqa: BLE001 - see above
         return
+
+
+def _abort(connection: Connection) -> None:
+    """Close without writing what is buffered: towards an upstream that does not read, that would never end."""
+    if connection.protocol is not None:
+        connection.protocol.abort()
+    connection.close()
 
 
 async def _read_head(protocol: ResponseHandler, call: Call) -> tuple[RawResponseMessage, aiohttp.StreamReader]:

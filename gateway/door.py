@@ -15,6 +15,12 @@ _MAX_HOST_BYTES = 255 + len(":65535")
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
+def check_method(method: str) -> None:
+    """Raises GatewayError for CONNECT, which has no path and whose answer would begin a tunnel (RFC 9110, 9.3.6)."""
+    if method == "CONNECT":
+        raise GatewayError(Reason.METHOD_UNSUPPORTED)
+
+
 def check_target(raw_path: bytes, query: bytes) -> str:
     """The raw path as text; raises GatewayError when it is no origin-form target (RFC 9112, section 3.2.1)."""
     if not raw_path.startswith(b"/"):

@@ -124,6 +124,13 @@ class Reason(Enum):
         "The gateway stopped before the answer was complete",
         "`GATEWAY_DRAIN` sets how long a stop waits for requests in flight.",
     )
+    METHOD_UNSUPPORTED = (
+        501,
+        Side.CLIENT,
+        "http_request_error",
+        "The gateway does not serve this method",
+        "CONNECT asks for a tunnel, which the gateway is not.",
+    )
     WEBSOCKET_UNSUPPORTED = (
         501,
         Side.GATEWAY,

@@ -98,6 +98,7 @@ class GatewayHandler(ASGIHandler):
     async def _respond(self, request: GatewayRequest) -> HttpResponseBase:
         exchange, scope = request.exchange, request.scope
         fields = request.fields
+        door.check_method(request.method)
         path = door.check_target(scope["raw_path"], scope["query_string"])
         door.check_fields(fields, self.settings.max_headers_bytes)
         host = door.check_host(fields, scope["http_version"])

@@ -16,7 +16,6 @@ import resource
 import signal
 import socket
 import struct
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -246,5 +245,4 @@ def announce(config: Config, routes: Routes) -> None:
     if upstreams:
         blocks.append("Upstreams\n" + aligned([[name, ", ".join(bases)] for name, bases in upstreams]))
     blocks.append("Routes\n" + aligned([[row["pattern"], "->", row["target"], f"({row['origin']})"] for row in table]))
-    sys.stdout.write("\n\n".join(blocks) + "\n\n")
-    sys.stdout.flush()
+    log.info("start", text="\n\n".join(blocks) + "\n")

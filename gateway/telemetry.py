@@ -4,13 +4,17 @@
 names, and carries the ids of the request it happened in.
 """
 
+import contextlib
+import errno
+import io
+import json
 import logging
 import sys
 import time
 from collections.abc import Callable, MutableMapping
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, BinaryIO, Final
+from typing import Any, Final, Protocol
 
 import orjson
 import structlog
@@ -38,44 +42,54 @@ _FIELDS: Final = (
     "cache",
     "parts",
 )
+_PIPE_BUF: Final = 4096
 _values_of = attrgetter(*_FIELDS)
 
 EventDict = MutableMapping[str, Any]
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
-class Outlet:
-    """stdout for log lines. A full disk or a closed pipe costs lines, never a request: it is said once on stderr."""
+class Raw(Protocol):
+    """An unbuffered byte stream, as `io.FileIO`: a write may take less than it is given, or None for nothing."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def write(self, data: bytes, /) -> int | None: ...
+    def isatty(self) -> bool: ...
+
+
+class Outlet:
+    """stdout for log lines: each is one write, so that the lines of several workers do not mix.
+
+    Nothing stays in a buffer of Python's, which a fork would write twice. A full disk or a closed pipe costs lines,
+    never a request: it is said once on stderr.
+    """
+
+    def __init__(self, stream: Raw) -> None:
         self._stream = stream
         self._failed = False
 
-    def write(self, line: bytes) -> int:
+    def write(self, line: bytes) -> None:
         try:
-            written = self._stream.write(line)
-        except (OSError, ValueError) as error:
-            self._say_once(error)
-            return 0
-        return written
-
-    def flush(self) -> None:
-        try:
-            self._stream.flush()
-        except (OSError, ValueError) as error:
-            self._say_once(error)
+            while line:
+                line = line[self._stream.write(line) or _take_nothing() :]
+        except OSError as error:
+            if not self._failed:
+                self._failed = True
+                with contextlib.suppress(OSError):
+                    sys.stderr.write(f"portway: log lines are being lost: {error}\n")
         else:
             self._failed = False
 
-    def _say_once(self, error: Exception) -> None:
-        if not self._failed:
-            self._failed = True
-            sys.stderr.write(f"portway: log lines are being lost: {error}\n")
+    def flush(self) -> None:
+        """Nothing is kept back."""
 
 
-def configure(kind: str, level: str, stream: BinaryIO | None = None) -> None:
+def _take_nothing() -> int:
+    raise BlockingIOError(errno.EAGAIN, "stdout takes nothing")
+
+
+def configure(kind: str, level: str, stream: Raw | None = None) -> None:
     """Set logging up for this process: `kind` is json or console, `level` a word of GATEWAY_LOG_LEVEL."""
-    stream = stream or sys.stdout.buffer
+    stream = stream or io.FileIO(1, "wb", closefd=False)
     render = _render_json if kind == "json" else _console(stream.isatty())
     structlog.configure(
         processors=[_complete, render],
@@ -104,6 +118,8 @@ def _complete(logger: object, method: str, event: EventDict) -> EventDict:
         head.update(request_id=exchange.request_id, trace_id=exchange.trace_id)
     if event.get("exc_info"):
         event = structlog.processors.format_exc_info(logger, method, event)
+    else:
+        event.pop("exc_info", None)
     head.update(event)
     return head
 
@@ -120,7 +136,27 @@ def _second(seconds: int) -> str:
 
 
 def _render_json(logger: object, method: str, event: EventDict) -> bytes:
-    return orjson.dumps(event, default=str)
+    line = _dumped(event)
+    # A write of up to PIPE_BUF bytes to a pipe is never torn by another worker's; a client chooses the path.
+    for most in (2000, 500, 100):
+        if len(line) < _PIPE_BUF:
+            break
+        line = _dumped({key: _shortened(value, most) for key, value in event.items()})
+    return line
+
+
+def _dumped(event: EventDict) -> bytes:
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # a lone surrogate, or a number of more than 64 bits
+        return json.dumps({str(key): value for key, value in event.items()}, default=str).encode("ascii")
+
+
+def _shortened(value: Any, most: int) -> Any:
+    """A text that is too long, less its middle: a traceback says most at its end, a path at its beginning."""
+    if not isinstance(value, str) or len(value) <= most:
+        return value
+    return f"{value[: most // 2]} ... {value[-most // 2 :]}"
 
 
 class Library(logging.Handler):
@@ -168,10 +204,12 @@ def _console(colours: bool) -> Callable[[object, str, EventDict], bytes]:
         return f"\x1b[{colour}m{text}\x1b[0m" if colours else text
 
     def render(logger: object, method: str, event: EventDict) -> bytes:
+        if "text" in event:
+            return str(event["text"]).encode("utf-8", "replace")
         clock = paint(event["timestamp"][11:23], "2")
         if event["event"] == "request":
-            return f"{clock}  {_request_line(event, paint)}".encode()
-        return f"{clock}  {_event_line(event, paint)}".encode()
+            return f"{clock}  {_request_line(event, paint)}".encode("utf-8", "replace")
+        return f"{clock}  {_event_line(event, paint)}".encode("utf-8", "replace")
 
     return render
 
@@ -180,7 +218,7 @@ def _request_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
     status = event["status"] or 0
     line = (
         f"{event['method']:<7} {paint(str(status), _COLOURS.get(status // 100, '0'))} "
-        f"{event['ms']:>8.1f} ms  {event['path']}"
+        f"{event['ms']:>8.1f} ms  {_plain(event['path'])}"
     )
     if event["upstream"]:
         line += paint(f"  -> {event['upstream']} {event['endpoint'] or ''}".rstrip(), "2")
@@ -194,9 +232,11 @@ def _request_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
 def _event_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
     words = dict(event)
     words.pop("timestamp")
-    level, name, text = words.pop("level"), words.pop("event"), words.pop("text", None)
-    if text is not None:
-        return str(text)
-    error = words.pop("exception", None)
-    values = "  ".join(f"{key}={value}" for key, value in words.items() if value is not None)
+    level, name, error = words.pop("level"), words.pop("event"), words.pop("exception", None)
+    values = "  ".join(f"{key}={_plain(str(value))}" for key, value in words.items() if value is not None)
     return f"{paint(level, _LEVEL_COLOURS.get(level, '0'))} {name}  {values}".rstrip() + (f"\n{error}" if error else "")
+
+
+def _plain(text: str) -> str:
+    """A value without what a terminal would act on."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

@@ -1,5 +1,6 @@
 """Answers of the gateway's own, the ids that follow a request, bad input, and the log."""
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -227,6 +228,19 @@ def test_a_synchronous_django_view_gets_its_body(gateway: Gateway) -> None:
     assert log_of(gateway, answer)["route"] == "plainly"
 
 
+@pytest.mark.parametrize("target", ["/plain", "/django/7"])
+def test_a_body_for_a_view_is_bounded_too(gateway: Gateway, target: str) -> None:
+    size = 10 * 1024 * 1024
+    answer = gateway.ask(request_bytes("POST", target, f"Content-Length: {size + 1}"))
+    assert (answer.status, answer.json()["reason"]) == (413, "client_body_too_large")
+    with gateway.connect() as wire:
+        wire.send(request_bytes("POST", target, "Transfer-Encoding: chunked"))
+        with contextlib.suppress(ConnectionError):  # it need not take the rest
+            for _ in range(size // 65536 + 1):
+                wire.send(b"10000\r\n" + b"x" * 65536 + b"\r\n")
+        assert wire.read_answer().status == 413
+
+
 def test_djangos_own_lines_come_after_the_table(gateway: Gateway) -> None:
     answer = gateway.get("/django/7?q=1")
     assert (answer.status, answer.body) == (200, b"GET 7 /django/7")
@@ -447,6 +461,16 @@ def test_a_field_that_some_take_for_one_of_the_gateways_own_does_not_go_up(
     answer = gateway.get("/users/1", field)
     if answer.status != 400:
         assert not [line for line in up.requests[0].lines if "_" in line.partition(":")[0]]
+
+
+@pytest.mark.parametrize("target", ["gateway.test:443", "/users/1"])
+def test_connect_is_refused(gateway: Gateway, up: Answers, target: str) -> None:
+    """The gateway is nobody's tunnel."""
+    up.forget()
+    with gateway.connect() as wire:
+        wire.send(request_bytes("CONNECT", target))
+        assert wire.read_head().status in {400, 405, 501}
+    assert up.requests == []
 
 
 def test_a_length_that_came_twice_and_is_the_same_goes_up_once_or_not_at_all(gateway: Gateway, up: Answers) -> None:

@@ -1,11 +1,24 @@
 """Clients: those that leave take their upstream call with them; those that stay keep their connection."""
 
+import contextlib
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from .harness import OK, Answers, DiesMidBody, Gateway, Request, Slow, Upstream, Wire, eventually, request_bytes
+from .harness import (
+    OK,
+    Answers,
+    DiesMidBody,
+    Gateway,
+    NeverAccepts,
+    Request,
+    Slow,
+    Upstream,
+    Wire,
+    eventually,
+    request_bytes,
+)
 
 # "Within a second", and half of one for a machine that is busy with other tests.
 A_SECOND_S = 1.5
@@ -45,7 +58,11 @@ def dies() -> Iterator[DiesMidBody]:
 def gateway(
     up: Answers, slow: Slow, puppet: Upstream, dies: DiesMidBody, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
+    never = NeverAccepts()
     environment = {
+        "GATEWAY_UPSTREAM_NEVER": never.url,
+        "GATEWAY_UPSTREAM_NEVER__CONNECT_TIMEOUT": "20s",
+        "GATEWAY_ROUTE_NEVER": "/never/** -> never",
         "GATEWAY_UPSTREAM_U": up.url,
         "GATEWAY_UPSTREAM_SLOW": slow.url,
         "GATEWAY_UPSTREAM_PUPPET": puppet.url,
@@ -57,6 +74,7 @@ def gateway(
     }
     with Gateway(environment, cwd=tmp_path_factory.mktemp("clients")) as running:
         yield running
+    never.close()
 
 
 def leave(wire: Wire, how: str) -> None:
@@ -144,6 +162,49 @@ def test_a_client_that_leaves_takes_nobody_elses_call(gateway: Gateway, slow: Sl
         eventually(lambda: not left.connection.is_open, A_SECOND_S)
         request.send(OK)
         assert stays.read_answer().body == b"hello"
+
+
+def test_a_client_that_leaves_while_the_connection_is_made_ends_the_attempt(gateway: Gateway) -> None:
+    """The upstream never accepts, and the gateway would wait 20 s for it."""
+    with gateway.connect() as wire:
+        wire.send(request_bytes("GET", "/never/x", "X-Request-ID: connecting"))
+        gateway.get("/x")  # by now the first one is on its way
+    line = gateway.request_line("connecting")
+    assert (line["status"], line["reason"], line["ms"] < 2000) == (499, "client_gone", True)
+
+
+def test_a_crowd_that_leaves_leaves_nothing_behind(gateway: Gateway, slow: Slow) -> None:
+    slow.forget()
+    wires = [gateway.connect() for _ in range(60)]
+    for number, wire in enumerate(wires):
+        wire.send(request_bytes("GET", "/slow/crowd", f"X-Request-ID: crowd-{number}"))
+    eventually(lambda: len(slow.requests) == len(wires))
+    for number, wire in enumerate(wires):
+        leave(wire, "reset" if number % 2 else "close")
+    eventually(lambda: slow.connections_open == 0)
+    for number in range(len(wires)):
+        assert gateway.request_line(f"crowd-{number}")["status"] == 499
+    assert gateway.get("/x").status == 200
+
+
+def test_a_client_that_leaves_at_any_moment_is_one_line_and_no_other(gateway: Gateway, puppet: Upstream) -> None:
+    """Before, while and after the answer's head, its body and its end are on their way."""
+    pieces = [CHUNKED_HEAD, b"5\r\n12345\r\n", b"5\r\n67890\r\n", b"0\r\n\r\n"]
+    for number in range(20):
+        puppet.forget()
+        with gateway.connect() as wire:
+            wire.send(request_bytes("GET", f"/puppet/moment/{number}", f"X-Request-ID: moment-{number}"))
+            request = puppet.wait_for_request(f"/puppet/moment/{number}")
+            with contextlib.suppress(OSError):
+                for piece in pieces[: number % 5]:
+                    request.send(piece)
+            leave(wire, "reset" if number % 2 else "close")
+        line = gateway.request_line(f"moment-{number}")
+        assert (line["status"], line["reason"]) in {(200, None), (499, "client_gone")}
+        if line["status"] == 499:
+            eventually(lambda request=request: not request.connection.is_open)  # type: ignore[misc]
+    assert {line["event"] for line in gateway.log} <= {"request", "start", "start.route", "start.upstream"}
+    assert gateway.errors == []
 
 
 def test_a_client_that_leaves_after_the_answer_is_no_failure(gateway: Gateway) -> None:

@@ -411,7 +411,7 @@ def test_reverse_and_resolve_know_every_line(gateway: Gateway) -> None:
         "home": "/home/7",
         "report": "/reports/2024/q1/",
         "included": "/api/items/5",
-        "proxied": "/b/",
+        "proxied": "/b",
         "resolved": ["home", "report"],
         "kwargs": [{"id": "7"}, {"year": 2024, "quarter": "q1"}],
     }
