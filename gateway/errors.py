@@ -126,8 +126,8 @@ class Reason(Enum):
     )
     METHOD_UNSUPPORTED = (
         501,
-        Side.CLIENT,
-        "http_request_error",
+        Side.GATEWAY,
+        "http_request_denied",
         "The gateway does not serve this method",
         "CONNECT asks for a tunnel, which the gateway is not.",
     )

@@ -40,7 +40,7 @@ class GatewayRoute(URLPattern):
     """One line of the table: a pattern, its view, and where it was written."""
 
     def __init__(self, rule: Pattern, view: View, name: str, origin: str, given: Route | None = None) -> None:
-        super().__init__(RegexPattern(rule.regex()), view, name=name)
+        super().__init__(RegexPattern(rule.regex(), name=name), view, name=name)
         self.rule = rule
         self.view = view
         self.origin = origin

@@ -196,9 +196,10 @@ def test_a_stream_that_fails_is_told_once_and_again_after_it_worked(capsys: pyte
     class Full(io.BytesIO):
         is_full = True
 
-        def flush(self) -> None:
+        def write(self, data: Any, /) -> int:
             if self.is_full:
                 raise OSError(28, "No space left on device")
+            return super().write(data)
 
     stream = Full()
     telemetry.configure("json", "info", stream)

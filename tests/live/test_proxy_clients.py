@@ -168,7 +168,8 @@ def test_a_client_that_leaves_while_the_connection_is_made_ends_the_attempt(gate
     """The upstream never accepts, and the gateway would wait 20 s for it."""
     with gateway.connect() as wire:
         wire.send(request_bytes("GET", "/never/x", "X-Request-ID: connecting"))
-        gateway.get("/x")  # by now the first one is on its way
+        for _ in range(3):
+            gateway.get("/x")  # by now the first one is on its way
     line = gateway.request_line("connecting")
     assert (line["status"], line["reason"], line["ms"] < 2000) == (499, "client_gone", True)
 
@@ -220,8 +221,10 @@ def test_a_client_that_shuts_its_sending_side_is_served_or_cut_but_never_left_ha
         wire.send(request_bytes("GET", "/x", "X-Request-ID: half"))
         wire.socket.shutdown(socket.SHUT_WR)
         raw = wire.read_to_end()
-    assert raw == b"" or raw.startswith(b"HTTP/1.1 200 ")
-    assert gateway.request_line("half")["status"] in {200, 499}
+    # Granian takes it for one that is gone, sometimes before the request has reached us: then there is no line either.
+    if raw:
+        assert raw.startswith(b"HTTP/1.1 200 ")
+        assert gateway.request_line("half")["status"] == 200
 
 
 # -- clients that stay --------------------------------------------------------------------------------------------

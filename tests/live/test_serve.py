@@ -76,6 +76,8 @@ def is_refused(gateway: Gateway) -> bool:
         gateway.connect().close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:  # it closed its listener just now
+        return False
     return False
 
 

@@ -285,7 +285,7 @@ def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
     with Gateway(environment, cwd=folder) as running:
         yield running
     assert running.errors == []
-    assert not any(line["event"] == "library" and line["logger"] != "team.views" for line in running.log)
+    assert [line for line in running.log if line["event"] == "library" and line["logger"] != "team.views"] == []
 
 
 def post(gateway: Gateway, target: str, body: bytes, *fields: str) -> Answer:
