@@ -9,7 +9,7 @@ GatewayError, the answer leaves, the finished Exchange goes to the hooks. Nothin
 
 import asyncio
 import traceback
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from time import perf_counter
 
 from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted, SuspiciousOperation
@@ -86,7 +86,7 @@ class GatewayHandler(ASGIHandler):
     async def _answer(self, request: GatewayRequest) -> HttpResponseBase:
         """The view's answer, or the problem that a failure becomes. Raises what cannot be answered any more."""
         try:
-            return await self._respond(request)
+            return await self._choose(request)
         except asyncio.CancelledError as error:
             failure = _own_cancellation(request.exchange, error)
         except GatewayError as error:
@@ -95,9 +95,35 @@ class GatewayHandler(ASGIHandler):
             failure = _of_view(error)
         return self._problem(request, failure)
 
-    async def _respond(self, request: GatewayRequest) -> HttpResponseBase:
-        exchange, scope = request.exchange, request.scope
-        fields = request.fields
+    def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
+        """Who answers, its call begun. No coroutine of its own: every request passes here. Raises GatewayError."""
+        path, host = self._enter(request)
+        if path.startswith(ops.PREFIX):
+            return _at_once(ops.answer(self.runtime, request))
+        request.pools = self.runtime.pools
+        if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
+            answer = self._preflight(request, host, path)
+            if answer is not None:
+                return _at_once(answer)
+        match = self.routes.find(request.method, host, path)
+        if isinstance(match, Miss):
+            door.check_path(path)
+            return self._django(request, match)
+        line = match.route
+        if not line.raw_path:
+            door.check_path(path)
+        request.route = line
+        request.exchange.route = line.name
+        request.raw_rest = match.rest
+        if not line.rule.params:
+            request.raw_values = _NOTHING
+            return line.view(request)
+        request.raw_values = values = raw_values(match)
+        return line.view(request, **decoded(values))
+
+    def _enter(self, request: GatewayRequest) -> tuple[str, str]:
+        """The raw path and the host, once the door has let the request in. Raises GatewayError."""
+        exchange, scope, fields = request.exchange, request.scope, request.fields
         door.check_method(request.method)
         path = door.check_target(scope["raw_path"], scope["query_string"])
         door.check_fields(fields, self.settings.max_headers_bytes)
@@ -110,31 +136,7 @@ class GatewayHandler(ASGIHandler):
             said = [value for name, value in fields.x_forwarded if name == b"x-forwarded-for"]
             if said:
                 exchange.client = client_address(request.peer, said, trusted)
-        if path.startswith(ops.PREFIX):
-            return ops.answer(self.runtime, request)
-        return await self._route(request, host, path)
-
-    async def _route(self, request: GatewayRequest, host: str, path: str) -> HttpResponseBase:
-        request.pools = self.runtime.pools
-        match = self.routes.find(request.method, host, path)
-        if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
-            answer = self._preflight(request, host, path)
-            if answer is not None:
-                return answer
-        if isinstance(match, Miss):
-            door.check_path(path)
-            return await self._django(request, match)
-        line = match.route
-        if not line.raw_path:
-            door.check_path(path)
-        request.route = line
-        request.exchange.route = line.name
-        if not line.rule.params:
-            request.raw_values, request.raw_rest = _NOTHING, match.rest
-            return await line.view(request)
-        values = raw_values(match)
-        request.raw_values, request.raw_rest = values, match.rest
-        return await line.view(request, **decoded(values))
+        return path, host
 
     async def _django(self, request: GatewayRequest, miss: Miss) -> HttpResponseBase:
         """Django's own path() lines; their views get the body read, as Django has it."""
@@ -265,6 +267,10 @@ class GatewayHandler(ASGIHandler):
                 await self.runtime.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+async def _at_once(response: HttpResponseBase) -> HttpResponseBase:
+    return response
 
 
 def _own_cancellation(exchange: Exchange, error: asyncio.CancelledError) -> GatewayError:

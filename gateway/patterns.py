@@ -335,57 +335,56 @@ class Table(Generic[RouteT]):
         """The most specific competing route for a raw path; `host` in lower case without its port."""
         raw = path[1:].split("/")
         keys = [normalized(segment) for segment in raw] if "%" in path else raw
-        search: _Search[RouteT] = _Search(method, keys, raw)
+        asked = _Asked(method, keys, raw, set())
         for name in (host, "") if host else ("",):
             root = self._hosts.get(name)
             if root is not None:
-                match = search.below(root, 0, ())
+                match = _below(root, asked, 0, ())
                 if match is not None:
                     return match
-        return Miss(frozenset(search.allowed))
+        return Miss(frozenset(asked.allowed))
 
 
-class _Search(Generic[RouteT]):
-    """One look-up: the tree is walked depth first, the most specific branch first."""
+class _Asked(NamedTuple):
+    """One look-up: the segments as they are matched and as they came; `allowed` collects what might have matched."""
 
-    __slots__ = ("allowed", "keys", "method", "raw")
-
-    def __init__(self, method: str, keys: list[str], raw: list[str]) -> None:
-        self.method = method
-        self.keys = keys
-        self.raw = raw
-        self.allowed: set[str] = set()
-
-    def below(self, node: _Node[RouteT], depth: int, values: tuple[str, ...]) -> Match[RouteT] | None:
-        if depth == len(self.keys):
-            route = _choose(node.ends, self.method, self.allowed)
-            if route is not None:
-                return Match(route, values, "")
-        else:
-            child = node.literals.get(self.keys[depth])
-            if child is not None:
-                match = self.below(child, depth + 1, values)
-                if match is not None:
-                    return match
-            if node.param is not None:
-                match = self.below(node.param, depth + 1, (*values, self.raw[depth]))
-                if match is not None:
-                    return match
-        route = _choose(node.rests, self.method, self.allowed)
-        if route is None:
-            return None
-        tail = self.raw[depth:]
-        return Match(route, values, "/" + "/".join(tail) if tail else "")
+    method: str
+    keys: list[str]
+    raw: list[str]
+    allowed: set[str]
 
 
-def _choose(routes: Mapping[str, RouteT], method: str, allowed: set[str]) -> RouteT | None:
+def _below(node: _Node[RouteT], asked: _Asked, depth: int, values: tuple[str, ...]) -> Match[RouteT] | None:
+    """The best match in a subtree: depth first, the most specific branch first."""
+    if depth == len(asked.keys):
+        route = _choose(node.ends, asked)
+        if route is not None:
+            return Match(route, values, "")
+    else:
+        child = node.literals.get(asked.keys[depth])
+        if child is not None:
+            match = _below(child, asked, depth + 1, values)
+            if match is not None:
+                return match
+        if node.param is not None:
+            match = _below(node.param, asked, depth + 1, (*values, asked.raw[depth]))
+            if match is not None:
+                return match
+    route = _choose(node.rests, asked)
+    if route is None:
+        return None
+    tail = asked.raw[depth:]
+    return Match(route, values, "/" + "/".join(tail) if tail else "")
+
+
+def _choose(routes: Mapping[str, RouteT], asked: _Asked) -> RouteT | None:
     if not routes:
         return None
-    route = routes.get(method)
+    route = routes.get(asked.method)
     if route is None:
         route = routes.get("")
         if route is None:
-            allowed.update(routes)
+            asked.allowed.update(routes)
     return route
 
 
