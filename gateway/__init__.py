@@ -20,6 +20,8 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
 middle: one kind of effect a file
     exchange    the notebook of one request
     messages    Django's request and response, made lossless
+    calls       what a call to an endpoint is, and what comes of it
+    tls         which authorities are trusted, which certificate is shown
     client      aiohttp: one call to one endpoint; foreign exceptions become our errors here
     pool        an upstream's endpoints and connections
     proxy       the view that forwards a request

@@ -12,11 +12,10 @@ import asyncio
 import errno
 import re
 import ssl
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from functools import lru_cache
 from itertools import chain
-from typing import Final, NamedTuple
+from typing import Final
 
 import aiohttp
 from aiohttp import http_exceptions
@@ -27,6 +26,7 @@ from aiohttp.http_parser import RawResponseMessage
 from aiohttp.http_writer import StreamWriter
 from yarl import URL
 
+from gateway.calls import Call, StaleConnection
 from gateway.config import Base
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm
@@ -39,24 +39,6 @@ _MAX_RESPONSE_FIELDS: Final = 1000
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # aiohttp pauses the socket when twice this is waiting to be read.
 _READ_BUFFER_BYTES: Final = 64 * 1024
-
-
-class Call(NamedTuple):
-    """One request to an endpoint. `target` is the raw path and query; `pairs` hold Host and no hop-by-hop fields."""
-
-    upstream: str
-    base: Base
-    method: str
-    target: str
-    pairs: Sequence[Pair]
-    body: AsyncIterator[bytes] | None
-    chunked: bool
-    connect_timeout_s: float
-    idle_timeout_s: float
-
-
-class StaleConnection(GatewayError):
-    """A kept-alive connection turned out dead: the upstream may have closed it just as it was used again."""
 
 
 class Answer:
@@ -375,21 +357,3 @@ def _is_too_long(error: http_exceptions.HttpProcessingError) -> bool:
 def _cause(error: BaseException) -> str:
     """What a log line says of it: the kind and the text, on one line, bounded."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]
-
-
-# -- TLS ----------------------------------------------------------------------------------------------------------
-
-
-def tls_context(ca_pem: str | None, cert_pem: str | None, key_pem: str | None) -> ssl.SSLContext:
-    """A context that trusts `ca_pem` (the system's authorities where it is None) and shows a certificate if given.
-
-    Raises ssl.SSLError or OSError for texts that are no PEM.
-    """
-    context = ssl.create_default_context(cadata=ca_pem)
-    if cert_pem is not None:
-        # The ssl module reads a certificate chain from a file only: a private one that is gone at once.
-        with tempfile.NamedTemporaryFile("w", suffix=".pem") as file:
-            file.write(f"{cert_pem}\n{key_pem or ''}\n")
-            file.flush()
-            context.load_cert_chain(file.name)
-    return context

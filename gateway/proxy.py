@@ -14,7 +14,7 @@ from urllib.parse import quote
 from asgiref.sync import markcoroutinefunction
 
 from gateway import redirects
-from gateway.client import Answer, Call, StaleConnection
+from gateway.calls import Answer, Call, StaleConnection
 from gateway.config import Base, Overrides, ProxyOptions, Upstream, effective, overrides
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm, Deadline, Exchange
@@ -240,7 +240,7 @@ async def _attempts(request: GatewayRequest, pool: Pool, outgoing: Outgoing) -> 
         exchange.endpoint = endpoint.authority
         started = time.perf_counter()
         try:
-            return await pool.client.send(_call(request, outgoing, endpoint))
+            return await pool.send(_call(request, outgoing, endpoint))
         except StaleConnection:
             # Each of these used up one connection that was kept, so this ends.
             if not may_repeat:

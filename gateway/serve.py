@@ -9,6 +9,7 @@ when the parent was killed: then they drain and go, so that no orphan holds the 
 import asyncio
 import contextlib
 import gc
+import importlib
 import mmap
 import multiprocessing
 import os
@@ -155,7 +156,8 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
 
     # By the time its hooks run, Granian has set its own signal handlers: ours replace them.
     server.on_startup(lambda: control.watch_signals(server.signal_handler_interrupt))
-    # What is imported by now is shared with the workers, and never looked at again by the collector.
+    # What is imported by now is shared with the workers, aiohttp too, and the collector leaves it alone.
+    importlib.import_module("gateway.client")
     gc.collect()
     gc.freeze()
     try:

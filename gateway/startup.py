@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from django.core import checks
 from django.urls import URLPattern
 
-from gateway.client import tls_context
 from gateway.config import NO_ROUTES_HELP, Config, Upstream
 from gateway.routing import RouteError, Routes, describe, load_routes
+from gateway.tls import tls_context
 
 
 @dataclass(frozen=True, slots=True)

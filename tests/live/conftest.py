@@ -1,6 +1,13 @@
 """What the live tests measured and do not judge is shown at the end: the machine that runs them may be busy."""
 
+import signal
+
 import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # `timeout 60 pytest` ends like Ctrl-C: the fixtures stop their gateways, and none stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
