@@ -1,6 +1,6 @@
 """The wire: one call to one endpoint. The only module that knows aiohttp.
 
-aiohttp gives the connections (its connector: pool, DNS, TLS), the parser of answers and the writer of bodies.
+aiohttp gives the connections (its connector: DNS, TLS, addresses), the parser of answers and the writer of bodies.
 `ClientSession.request` is not used. It resends an idempotent request by itself on a dead connection, which no log
 line would show; it invents fields and upper-cases methods; and it costs a third of a proxied request. So the three
 steps that it takes inside are taken here: connect, write, read the head.
@@ -12,8 +12,8 @@ import asyncio
 import errno
 import re
 import ssl
-from collections.abc import AsyncIterator, Sequence
-from functools import lru_cache
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import lru_cache, partial
 from itertools import chain
 from typing import Final
 
@@ -44,7 +44,18 @@ _READ_BUFFER_BYTES: Final = 64 * 1024
 class Answer:
     """An upstream's answer: its head, and a body that is read as it arrives. Read it to its end or `close` it."""
 
-    __slots__ = ("_call", "_connection", "_content", "_message", "_protocol", "_upload", "pairs", "status")
+    __slots__ = (
+        "_call",
+        "_connection",
+        "_content",
+        "_is_over",
+        "_keep",
+        "_message",
+        "_protocol",
+        "_upload",
+        "pairs",
+        "status",
+    )
 
     def __init__(
         self, call: Call, connection: Connection, head: tuple[RawResponseMessage, aiohttp.StreamReader]
@@ -56,6 +67,8 @@ class Answer:
         self._message = message
         self._protocol = connection.protocol
         self._upload: asyncio.Task[None] | None = None
+        self._is_over = False
+        self._keep: Callable[[Connection], None] = Connection.close
         self.status = message.code
         self.pairs: Sequence[Pair] = message.raw_headers
 
@@ -102,14 +115,16 @@ class Answer:
             return None
         return None if self._message.chunked or "Content-Length" in self._message.headers else error
 
-    def follow(self, upload: asyncio.Task[None] | None) -> None:
-        """Let the connection go when the answer ends: kept for the next call if the request went up whole too."""
+    def follow(self, upload: asyncio.Task[None] | None, keep: Callable[[Connection], None]) -> None:
+        """Let the connection go when the answer ends: to `keep`, if the request went up whole too."""
         self._upload = upload
+        self._keep = keep
         self._content.on_eof(self._end)
 
     def _end(self) -> None:
         if self._upload is None or self._upload.done():
-            self._connection.release()
+            self._is_over = True
+            self._keep(self._connection)
         else:
             self.close()  # an early answer: what is left of the request is not wanted any more
 
@@ -117,7 +132,9 @@ class Answer:
         """Break it off: the connection is closed, unless it was let go already. Never waits."""
         if self._upload is not None:
             self._upload.cancel()
-        _abort(self._connection)
+        if not self._is_over:
+            self._is_over = True
+            _abort(self._connection)
 
 
 def _watch_closing(protocol: ResponseHandler, content: aiohttp.StreamReader) -> None:
@@ -159,10 +176,17 @@ class Client:
         self._loop = asyncio.get_running_loop()
         self._tls: ssl.SSLContext | bool = tls or True
         self._timer = TimerNoop()
-        self._connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S)
+        self._connector = aiohttp.TCPConnector(limit=0)
+        # Idle connections, the last used one last. aiohttp keeps some itself, at 8 us a call and without telling
+        # whether a connection has served before.
+        self._idle: dict[Base, list[tuple[Connection, float]]] = {}
+        self._sweeper: asyncio.TimerHandle | None = None
         self._destinations: dict[Base, aiohttp.ClientRequest] = {}
 
     async def aclose(self) -> None:
+        self._close_idle(since=float("inf"))
+        if self._sweeper is not None:
+            self._sweeper.cancel()
         await self._connector.close()
 
     async def send(self, call: Call) -> Answer:
@@ -172,12 +196,11 @@ class Client:
         the connection, so that the upstream sees a broken request, never a whole one.
         """
         head = _head(call)
-        connection = await self._connect(call)
+        kept = self._idle_connection(call.base)
+        connection = kept or await self._connect(call)
         protocol = connection.protocol
         if protocol is None:
             raise GatewayError(Reason.CONNECTION_FAILED, upstream=call.upstream)
-        served_before = "served_before" in protocol.__dict__
-        protocol.__dict__["served_before"] = True
         upload = None
         try:
             self._expect_answer(protocol, call.method)
@@ -194,11 +217,46 @@ class Client:
             if not isinstance(error, (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError)):
                 raise
             failure = _translated(error, call.upstream, Reason.CONNECTION_RESET)
-            if served_before and failure.reason is Reason.CONNECTION_RESET:
+            if kept and failure.reason is Reason.CONNECTION_RESET:
                 raise StaleConnection(failure.reason, upstream=call.upstream, cause=failure.cause) from error
             raise failure from error
-        answer.follow(upload)
+        answer.follow(upload, partial(self._keep, call.base))
         return answer
+
+    # -- connections ----------------------------------------------------------------------------------------------
+
+    def _idle_connection(self, base: Base) -> Connection | None:
+        """The connection to a base that was used last and is still good."""
+        idle = self._idle.get(base)
+        oldest = self._loop.time() - KEEPALIVE_S
+        while idle:
+            connection, since = idle.pop()
+            protocol = connection.protocol
+            # One that has said something unasked, `408` and a close as a rule, `should_close`.
+            if since >= oldest and protocol is not None and protocol.is_connected() and not protocol.should_close:
+                return connection
+            connection.close()
+        return None
+
+    def _keep(self, base: Base, connection: Connection) -> None:
+        protocol = connection.protocol
+        if protocol is None or protocol.should_close:
+            connection.close()
+            return
+        self._idle.setdefault(base, []).append((connection, self._loop.time()))
+        if self._sweeper is None:
+            self._sweeper = self._loop.call_later(KEEPALIVE_S, self._sweep)
+
+    def _sweep(self) -> None:
+        self._close_idle(since=self._loop.time() - KEEPALIVE_S)
+        self._sweeper = self._loop.call_later(KEEPALIVE_S / 2, self._sweep) if any(self._idle.values()) else None
+
+    def _close_idle(self, since: float) -> None:
+        """Close what has been idle since that moment or longer."""
+        for idle in self._idle.values():
+            for connection, _ in (old := [kept for kept in idle if kept[1] <= since]):
+                connection.close()
+            del idle[: len(old)]
 
     async def _connect(self, call: Call) -> Connection:
         try:

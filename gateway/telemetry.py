@@ -181,17 +181,21 @@ def granian_logging() -> dict[str, Any]:
 
 
 def request_logger() -> Callable[[Exchange], None]:
-    """The hook that writes an exchange's line."""
-    bound = log.bind()
-    info, error = bound.info, bound.error
+    """The hook that writes an exchange's line, as `log.info("request", exchange=exchange)` would at twice its cost."""
+    set_up = structlog.get_config()
+    complete, render = set_up["processors"]
+    write = set_up["logger_factory"]().msg
+    is_quiet = not log.bind().is_enabled_for(logging.INFO)
 
-    def write(exchange: Exchange) -> None:
+    def hook(exchange: Exchange) -> None:
         ended = exchange.ended or exchange.started
         exchange.ms = round((ended - exchange.started) * 1000, 2)
-        say = error if exchange.status == 500 and exchange.cause is not None else info
-        say("request", exchange=exchange)
+        failed = exchange.status == 500 and exchange.cause is not None
+        if failed or not is_quiet:
+            level = "error" if failed else "info"
+            write(render(None, level, complete(None, level, {"event": "request", "exchange": exchange})))
 
-    return write
+    return hook
 
 
 # -- for people ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,380 @@
+"""What the pages say holds: links, variables, commands, and every recipe, which is run as a reader would run it.
+
+A page is one shell, read from top to bottom. The word after a fence's language says what is done with the block:
+
+    sh recipe       its lines are run, and its last one (`gateway serve`, `make run`) starts the gateway that the page
+                    goes on with; what was exported stays exported
+    python FILE     written to FILE, in the folder that the gateway is started in; so `toml FILE`, and the like
+    console recipe  what stands after `$` is run, and prints what stands below
+    json log        a line of the gateway's log, laid out for reading
+    text log        lines of the gateway's output
+
+127.0.0.1:8000 is the gateway. On 9001 and 9002 listens demo.echo, on 9009 nobody. `...` stands for anything, and
+values that no two runs share (ids, times, versions) are compared by their shape.
+"""
+
+import ast
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from gateway import environment, errors, options
+from tests.live.harness import PATIENCE_S, Gateway, Refuses, eventually, free_port
+
+HOME = Path(__file__).resolve().parent.parent
+DOCS = HOME / "docs"
+GENERATED = {"configuration.md": options.reference, "errors.md": errors.reference}
+PAGES = sorted([*HOME.glob("*.md"), *DOCS.glob("*.md")])
+WRITTEN = [page for page in PAGES if page.name != "configuration.md"]
+
+every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+every_written_page = pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block; `what` is all that stands after its fence."""
+
+    what: str
+    text: str
+    line: int
+
+
+def blocks_of(page: Path) -> list[Block]:
+    text = page.read_text(encoding="utf-8")
+    fences = re.finditer(r"^```(.*)\n((?:.*\n)*?)```$", text, re.MULTILINE)
+    return [Block(fence[1].strip(), fence[2], text.count("\n", 0, fence.start()) + 1) for fence in fences]
+
+
+def prose_of(page: Path) -> str:
+    """A page without its fenced blocks."""
+    return re.sub(r"^```.*\n(?:.*\n)*?```$", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+
+
+# -- links ------------------------------------------------------------------------------------------------------------
+
+
+def links_of(page: Path) -> list[str]:
+    return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", prose_of(page)))
+
+
+def anchors_of(page: Path) -> set[str]:
+    """What GitHub makes of the headings: lower case, without punctuation, spaces as dashes."""
+    headings = re.findall(r"^#+ +(.+)$", prose_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@every_page
+def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
+    for link in links_of(page):
+        if re.match(r"https?://", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{link}: there is no {target}"
+        assert not anchor or anchor in anchors_of(target), f"{link}: no such heading, but {sorted(anchors_of(target))}"
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    linked = {link.partition("#")[0] for link in links_of(HOME / "README.md")}
+    assert {str(page.relative_to(HOME)) for page in PAGES} - {"README.md"} <= linked
+
+
+@every_page
+def test_no_page_names_a_folder_of_a_machine_or_a_package_index(page: Path) -> None:
+    found = re.findall(r"(?:^|[\s'\"`(=])/(?:home|root|Users|work|tmp|opt/pypi)/\S*", page.read_text(encoding="utf-8"))
+    found += re.findall(r"\S*(?:pypi|pythonhosted|index-url|artifactory|nexus)\S*", page.read_text(encoding="utf-8"))
+    assert found == []
+
+
+@pytest.mark.parametrize("name", GENERATED)
+def test_a_generated_page_is_current(name: str) -> None:
+    current = GENERATED[name]()
+    module = {"configuration.md": "gateway.options", "errors.md": "gateway.errors"}[name]
+    assert (DOCS / name).read_text(encoding="utf-8") == current, f"run: python -m {module}"
+
+
+# -- names ------------------------------------------------------------------------------------------------------------
+
+
+def variables_of(page: Path) -> set[str]:
+    """Every variable that a page names; `GATEWAY_UPSTREAM_*` and a family's `<NAME>` stand for any."""
+    text = re.sub(r"<[A-Z]+>|\*", "X", page.read_text(encoding="utf-8"))
+    return {name.rstrip("_") for name in re.findall(r"\bGATEWAY_[A-Z0-9_]+", text)} - {"GATEWAY"}
+
+
+@every_written_page
+def test_every_variable_named_can_be_set(page: Path) -> None:
+    for variable in variables_of(page) - {"GATEWAY_X"}:  # `GATEWAY_*` is all of them
+        option = environment.find(variable.removesuffix("_FILE")).option
+        assert not option.later, f"{variable} is not available yet"
+
+
+@every_written_page
+def test_every_option_named_after_its_underscores_can_be_set(page: Path) -> None:
+    for word in re.findall(r"`__([A-Z][A-Z_]*?)(?:_FILE|_X|_\*|)\b", page.read_text(encoding="utf-8")):
+        options_here = [
+            option
+            for (family, name), option in options.TABLE.items()
+            if family in {"upstream", "route"} and name.removesuffix("_*") == word
+        ]
+        assert options_here, f"__{word}"
+        assert not any(option.later for option in options_here), f"__{word} is not available yet"
+
+
+@every_written_page
+def test_every_value_given_is_one(page: Path) -> None:
+    given = re.findall(r"\b(GATEWAY_[A-Z0-9_]+)=('[^']*'|[^\s`;]+)", page.read_text(encoding="utf-8"))
+    for variable, value in given:
+        if variable.endswith("_FILE") or value == "many":  # `many` is the page's example of a bad value
+            continue
+        environment.find(variable).option.unit.parse(value.strip("'"))
+
+
+@every_page
+def test_every_command_named_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    verbs = set(re.findall(r"^([a-z-]+):", (HOME / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    commands = {path.stem for path in (HOME / "gateway/management/commands").glob("[a-z]*.py")} | {"version", "migrate"}
+    code = "\n".join([*(block.text for block in blocks_of(page)), *re.findall(r"`([^`\n]+)`", prose_of(page))])
+    named_verbs = set(re.findall(r"(?:^|&& |\$ )make ([a-z-]+)", code, re.MULTILINE)) | set(
+        re.findall(r"`make ([a-z-]+)", text)
+    )
+    assert named_verbs <= verbs
+    named_commands = set(re.findall(r"(?:^|&& |\$ |bin/)gateway ([a-z]+)", code, re.MULTILINE))
+    assert named_commands <= commands
+    for module in re.findall(r"python3? -m ([a-z.]+)", code):
+        path = HOME / module.replace(".", "/")
+        if module.split(".")[0] in {"gateway", "demo", "bench"}:
+            assert path.with_suffix(".py").exists() or (path / "__main__.py").exists(), module
+
+
+@every_page
+def test_every_python_block_compiles(page: Path) -> None:
+    for block in blocks_of(page):
+        if block.what.split(" ")[0] == "python":
+            ast.parse(block.text, f"{page.name}:{block.line}")
+
+
+# -- recipes ----------------------------------------------------------------------------------------------------------
+
+STARTS = re.compile(r"^(?:exec )?(?:gateway serve|make run)$", re.MULTILINE)
+UNSTABLE = [
+    (r"\b[0-9a-f]{32}\b", "ID"),
+    (r"\b[0-9a-f]{16}\b", "SPAN"),
+    (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z?", "TIME"),
+    (r"\b\d\d:\d\d:\d\d\.\d{3}\b", "CLOCK"),
+    (r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", "DATE"),
+    (r" +\d+\.\d ms\b", " MS"),
+    (r'(ms": ?)[\d.]+', r"\1MS"),
+    (r'(bytes_out": ?)\d+', r"\1N"),  # an answer that holds a port: ours may have more digits
+    (r"(?i)(content-length: )\d+", r"\1N"),
+    (r"\b(curl|Python|aiohttp)/[\d.]+", r"\1/V"),
+    (r"Portway \d+\.\d+\.\d+", "Portway V"),
+]
+
+
+def shape(text: str) -> str:
+    for pattern, word in UNSTABLE:
+        text = re.sub(pattern, word, text)
+    return text.strip("\n")
+
+
+def matches(actual: str, expected: str) -> bool:
+    pattern = re.escape(shape(expected)).replace(r"\.\.\.", ".*")
+    return re.fullmatch(pattern, shape(actual), re.DOTALL) is not None
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What a page calls 127.0.0.1:9001, and where it really is."""
+
+    real: Mapping[str, int]
+
+    def to_real(self, text: str) -> str:
+        return re.sub(r"\b127\.0\.0\.1:(\d{4})\b", lambda found: f"127.0.0.1:{self.real[found[1]]}", text)
+
+    def to_page(self, text: str) -> str:
+        names = {str(port): name for name, port in self.real.items()}
+        return re.sub(r"\b127\.0\.0\.1:(\d+)\b", lambda found: f"127.0.0.1:{names.get(found[1], found[1])}", text)
+
+
+class Demo:
+    """`python -m demo`, which `make run` starts when nothing is set, with what `Gateway` gives a page."""
+
+    def __init__(self, port: int) -> None:
+        self.output: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "demo"],
+            cwd=HOME,
+            env={**plain_environment(), "GATEWAY_BIND": f"127.0.0.1:{port}", "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.output.append(line.rstrip("\n"))
+            if line.startswith("Ctrl-C ends"):
+                break
+
+    def stop(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+        assert self.process.stdout is not None
+        self.output += self.process.stdout.read().splitlines()
+        assert self.process.wait(PATIENCE_S) == 0
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def plain_environment() -> dict[str, str]:
+    """This process's environment without the gateway's variables; its `gateway` and `python` come first."""
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("GATEWAY_")}
+    return {**inherited, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}
+
+
+class Reader:
+    """Somebody who follows a page in one shell, in an empty folder."""
+
+    def __init__(self, folder: Path, upstreams: Mapping[str, int]) -> None:
+        self.folder = folder
+        self.upstreams = upstreams
+        self.exported: dict[str, str] = {}
+        self.gateway: Gateway | Demo | None = None
+        self.ports = Ports({**upstreams, "8000": 0})
+        (folder / ".curlrc").write_text("silent\nshow-error\nmax-time = 10\n", encoding="ascii")
+
+    def follow(self, block: Block) -> None:
+        kind, _, rest = block.what.partition(" ")
+        if block.what == "sh recipe":
+            self.start(block.text)
+        elif block.what == "console recipe":
+            self.run(block.text)
+        elif block.what == "json log":
+            self.find_json(block.text)
+        elif block.what == "text log":
+            self.find_text(block.text)
+        elif "." in rest:
+            (self.folder / rest).write_text(block.text, encoding="utf-8")
+        else:
+            assert kind in {"", "sh", "python", "mermaid", "text", "json"}, f"what is a block of {block.what!r}?"
+
+    def start(self, script: str) -> None:
+        self.stop()
+        assert STARTS.search(script), f"this does not start a gateway:\n{script}"
+        port = free_port()
+        self.ports = Ports({**self.upstreams, "8000": port})
+        export = self.folder / ".exported"
+        self.shell(f"set -e\n{STARTS.sub('', script)}\nenv -0 > {export}")
+        pairs = (pair.partition("=") for pair in export.read_text(encoding="utf-8").rstrip("\0").split("\0"))
+        self.exported = {name: value for name, _, value in pairs if name.startswith("GATEWAY_")}
+        if not self.exported and "make run" in script:
+            self.gateway = Demo(port)
+            return
+        self.gateway = Gateway({**self.exported, "GATEWAY_BIND": f"127.0.0.1:{port}"}, cwd=self.folder)
+        self.gateway.port = port
+        self.gateway.start()
+
+    def stop(self) -> None:
+        gateway, self.gateway = self.gateway, None
+        if gateway is not None:
+            try:
+                gateway.stop()
+            finally:
+                gateway.kill()
+
+    def shell(self, script: str) -> str:
+        """What the script prints, on both streams, in the page's words."""
+        return self.ports.to_page(
+            subprocess.run(
+                ["sh", "-c", self.ports.to_real(script)],
+                cwd=self.folder,
+                env={**plain_environment(), "HOME": str(self.folder), "CURL_HOME": str(self.folder), **self.exported},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                text=True,
+                timeout=30,
+                check=False,
+            ).stdout
+        )
+
+    def run(self, session: str) -> None:
+        for part in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
+            lines = part.splitlines()
+            last = next(number for number, line in enumerate(lines) if not line.endswith("\\"))
+            command, expected = "\n".join(lines[: last + 1]), "\n".join(lines[last + 1 :])
+            printed = self.shell(command)
+            assert matches(printed, expected), f"$ {command}\n{printed}\n-- the page says\n{expected}"
+
+    def find_json(self, text: str) -> None:
+        expected = json.dumps(json.loads(text))
+
+        def found() -> bool:
+            assert isinstance(self.gateway, Gateway)
+            return any(matches(self.ports.to_page(json.dumps(line)), expected) for line in self.gateway.log)
+
+        self.wait(found, expected)
+
+    def find_text(self, text: str) -> None:
+        def found() -> bool:
+            assert self.gateway is not None
+            return matches(self.ports.to_page("\n".join(self.gateway.output)), f"...{text}...")
+
+        self.wait(found, text)
+
+    def wait(self, found: Callable[[], bool], expected: str) -> None:
+        assert self.gateway is not None
+        try:
+            eventually(found, 3)
+        except AssertionError:
+            heard = self.ports.to_page("\n".join(self.gateway.output))
+            raise AssertionError(f"not in the log:\n{expected}\n-- but\n{heard}") from None
+
+
+@pytest.fixture(scope="module")
+def upstreams() -> Iterator[Mapping[str, int]]:
+    """demo.echo on two ports, and one that refuses."""
+    ports = {"9001": free_port(), "9002": free_port()}
+    command = [sys.executable, "-m", "demo.echo", *(str(port) for port in ports.values())]
+    refuses = Refuses()
+    with subprocess.Popen(command, cwd=HOME, env=plain_environment(), stdout=subprocess.PIPE, text=True) as echo:
+        try:
+            assert echo.stdout is not None
+            assert echo.stdout.readline().startswith("Echo on ")
+            yield {**ports, "9009": refuses.port}
+        finally:
+            echo.terminate()
+            refuses.close()
+
+
+RECIPES = [page for page in WRITTEN if any("recipe" in block.what for block in blocks_of(page))]
+
+
+@pytest.mark.parametrize("page", RECIPES, ids=lambda page: page.name)
+def test_every_recipe_does_what_its_page_says(page: Path, tmp_path: Path, upstreams: Mapping[str, int]) -> None:
+    reader = Reader(tmp_path, upstreams)
+    try:
+        for block in blocks_of(page):
+            try:
+                reader.follow(block)
+            except (AssertionError, ValueError, OSError, subprocess.SubprocessError) as error:
+                raise AssertionError(f"{page.name}:{block.line}: {error}") from error
+        reader.stop()
+    finally:
+        if reader.gateway is not None:
+            reader.gateway.kill()
+
+
+def test_every_page_about_a_capability_has_a_recipe() -> None:
+    about_the_house = {"CHANGELOG.md", "CONTRIBUTING.md", "configuration.md", "performance.md"}
+    assert {page.name for page in PAGES} - about_the_house == {page.name for page in RECIPES}
