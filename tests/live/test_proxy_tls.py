@@ -1,28 +1,16 @@
 """https upstreams: whom the gateway trusts, what it shows of itself, and the word for each way a handshake fails."""
 
 import ssl
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import trustme
 
 from .harness import Answers, Connection, Gateway, Upstream, request_bytes
-
-_AUTHORITY = """
-[req]
-distinguished_name = name
-x509_extensions = authority
-prompt = no
-[name]
-CN = {name}
-[authority]
-basicConstraints = critical, CA:TRUE
-keyUsage = critical, keyCertSign
-subjectKeyIdentifier = hash
-"""
 
 
 class Paper(NamedTuple):
@@ -32,38 +20,20 @@ class Paper(NamedTuple):
     key: Path
 
 
-def openssl(*words: str | Path, cwd: Path) -> None:
-    subprocess.run(["openssl", *map(str, words)], cwd=cwd, check=True, capture_output=True)
+def authority(folder: Path, name: str) -> trustme.CA:
+    made = trustme.CA(organization_name=name)
+    made.cert_pem.write_to_path(str(folder / f"{name}.pem"))
+    return made
 
 
-def authority(folder: Path, name: str) -> Paper:
-    config = folder / f"{name}.cnf"
-    config.write_text(_AUTHORITY.format(name=name))
+def signed(folder: Path, name: str, by: trustme.CA, *names: str, expired: bool = False) -> Paper:
+    now = datetime.now(UTC)
+    made = by.issue_cert(
+        *names, not_before=now - timedelta(days=2), not_after=now + timedelta(days=-1 if expired else 1)
+    )
     paper = Paper(folder / f"{name}.pem", folder / f"{name}.key")
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-    openssl("req", "-x509", *kind, "-config", config, "-keyout", paper.key, "-out", paper.certificate, cwd=folder)
-    return paper
-
-
-def signed(folder: Path, name: str, by: Paper, names: str, days: str = "2") -> Paper:
-    request, extensions = folder / f"{name}.csr", folder / f"{name}.ext"
-    extensions.write_text(f"subjectAltName = {names}\nbasicConstraints = CA:FALSE\nauthorityKeyIdentifier = keyid\n")
-    paper = Paper(folder / f"{name}.pem", folder / f"{name}.key")
-    kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-subj", f"/CN={name}"]
-    openssl("req", *kind, "-keyout", paper.key, "-out", request, cwd=folder)
-    sign: list[str | Path] = [
-        "-req",
-        "-in",
-        request,
-        "-CA",
-        by.certificate,
-        "-CAkey",
-        by.key,
-        "-CAcreateserial",
-        "-days",
-        days,
-    ]
-    openssl("x509", *sign, "-extfile", extensions, "-out", paper.certificate, cwd=folder)
+    made.private_key_pem.write_to_path(str(paper.key))
+    made.cert_chain_pems[0].write_to_path(str(paper.certificate))
     return paper
 
 
@@ -102,17 +72,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ups(folder: Path) -> Iterator[Ups]:
     ours, theirs = authority(folder, "ours"), authority(folder, "theirs")
-    here = "IP:127.0.0.1,DNS:localhost"
-    good = signed(folder, "good", ours, here)
-    signed(folder, "portway", ours, "DNS:portway")
-    signed(folder, "impostor", theirs, "DNS:portway")
+    here = ("127.0.0.1", "localhost")
+    good = signed(folder, "good", ours, *here)
+    signed(folder, "portway", ours, "portway.test")
+    signed(folder, "impostor", theirs, "portway.test")
     with ExitStack() as stack:
         yield Ups(
             stack.enter_context(Answers(tls=serving(good))),
-            stack.enter_context(Answers(tls=serving(good, ours.certificate))),
-            stack.enter_context(Answers(tls=serving(signed(folder, "other", ours, "DNS:other.test")))),
-            stack.enter_context(Answers(tls=serving(signed(folder, "stranger", theirs, here)))),
-            stack.enter_context(Answers(tls=serving(signed(folder, "expired", ours, here, days="-1")))),
+            stack.enter_context(Answers(tls=serving(good, folder / "ours.pem"))),
+            stack.enter_context(Answers(tls=serving(signed(folder, "other", ours, "other.test")))),
+            stack.enter_context(Answers(tls=serving(signed(folder, "stranger", theirs, *here)))),
+            stack.enter_context(Answers(tls=serving(signed(folder, "expired", ours, *here, expired=True)))),
             stack.enter_context(SpeaksNoTls()),
         )
 
@@ -181,7 +151,7 @@ def test_the_client_certificate_is_shown(gateway: Gateway, ups: Ups) -> None:
     assert isinstance(connection, ssl.SSLSocket)
     shown = connection.getpeercert()
     assert shown is not None
-    assert (("commonName", "portway"),) in shown["subject"]
+    assert ("DNS", "portway.test") in shown["subjectAltName"]
 
 
 @pytest.mark.parametrize("upstream", ["stranger", "other_name", "expired", "system"])
