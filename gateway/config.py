@@ -108,6 +108,7 @@ class Settings:
     disclose: str
     drain_s: float
     drain_delay_s: float
+    client_idle_s: float
     reuse_port: bool
 
 

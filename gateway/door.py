@@ -4,20 +4,32 @@ Granian shows a missing Host as an empty one, HTTP/1.0 as "1", and passes repeat
 """
 
 import re
+from collections.abc import Sequence
 
 from gateway.errors import GatewayError, Reason
-from gateway.headers import RequestFields, parse_host
+from gateway.headers import OWS, RequestFields, is_token, parse_host
 from gateway.patterns import has_dot_segment_or_nul
 
 # RFC 3986 lets none of these stand in a path; `#` would end it for some readers and not for others.
 _FORBIDDEN_IN_TARGET = re.compile(rb"[^!-~]|#")
 _MAX_HOST_BYTES = 255 + len(":65535")
+_HTTP_1_0 = frozenset({"1", "1.0"})  # Granian says "1"
+_MAX_METHOD_CHARACTERS = 32
+_SERVED = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
+_STANDARD = _SERVED | {"CONNECT", "TRACE"}
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
 def check_method(method: str) -> None:
-    """Raises GatewayError for CONNECT, which has no path and whose answer would begin a tunnel (RFC 9110, 9.3.6)."""
-    if method == "CONNECT":
+    """Raises METHOD_UNSUPPORTED for CONNECT, TRACE, and a known method in another case than its own.
+
+    CONNECT has no path, and its answer would begin a tunnel (RFC 9110, section 9.3.6). TRACE would show a client the
+    field lines that the gateway adds, secrets among them (section 9.3.8). `get` is another method than `GET` for some
+    readers and the same for others. What else is a token goes up as it came.
+    """
+    if method in _SERVED:
+        return
+    if method.upper() in _STANDARD or len(method) > _MAX_METHOD_CHARACTERS:
         raise GatewayError(Reason.METHOD_UNSUPPORTED)
 
 
@@ -42,7 +54,7 @@ def check_host(fields: RequestFields, http_version: str) -> str:
     if len(values) > 1:
         raise GatewayError(Reason.HOST_INVALID, "The Host field came more than once.")
     if not values or not values[0]:
-        if http_version in {"1", "1.0"}:
+        if http_version in _HTTP_1_0:
             return ""
         raise GatewayError(Reason.HOST_INVALID, "The Host field is missing or empty.")
     # A name has at most 255 octets (RFC 1035, section 2.3.4), and what is longer stays out of the cache of hosts.
@@ -53,20 +65,22 @@ def check_host(fields: RequestFields, http_version: str) -> str:
 
 
 def check_fields(fields: RequestFields, max_bytes: int) -> None:
-    """Raises GatewayError for a header block over GATEWAY_MAX_HEADERS, and for a field in a spelling that forges."""
+    """Raises GatewayError for too large a header block, a spelling that forges, and an unknown expectation."""
     if fields.size_bytes > max_bytes:
         raise GatewayError(Reason.HEADERS_TOO_LARGE, f"The header block is larger than {max_bytes} bytes.")
     if fields.forged is not None:
         name = fields.forged.decode("latin-1")
         raise GatewayError(Reason.HEADER_INVALID, f"The field {name} would pass for {name.replace('_', '-')}.")
+    expected = fields.own.get(b"expect")
+    if expected is not None and [value.strip(OWS).lower() for value in expected] != [b"100-continue"]:
+        raise GatewayError(Reason.EXPECTATION_FAILED)
 
 
-def content_length(fields: RequestFields) -> int | None:
+def content_length(fields: RequestFields, http_version: str) -> int | None:
     """The length that the request states, None where it states none; raises GatewayError for ambiguous framing."""
     codings = fields.own.get(b"transfer-encoding")
-    # What else hyper takes (`gzip, chunked`, the field twice) would go up under another framing than it came in.
-    if codings is not None and [coding.lower() for coding in codings] != [b"chunked"]:
-        raise GatewayError(Reason.HEADER_INVALID, "The Transfer-Encoding field is repeated or not `chunked`.")
+    if codings is not None:
+        _check_codings(codings, http_version)
     lengths = fields.own.get(b"content-length")
     if lengths is None:
         return None
@@ -75,3 +89,14 @@ def content_length(fields: RequestFields) -> int | None:
     if codings is not None:
         raise GatewayError(Reason.HEADER_INVALID, "Content-Length and Transfer-Encoding came together.")
     return int(lengths[0])
+
+
+def _check_codings(codings: Sequence[bytes], http_version: str) -> None:
+    """RFC 9112, section 6.1. What hyper takes beyond `chunked` would go up under another framing than it came in."""
+    if len(codings) > 1 or http_version in _HTTP_1_0:
+        raise GatewayError(Reason.HEADER_INVALID, "The Transfer-Encoding field is repeated, or came with HTTP/1.0.")
+    names = [name.strip(OWS).lower() for name in codings[0].split(b",")]
+    if names.count(b"chunked") != 1 or names[-1] != b"chunked" or not all(map(is_token, names)):
+        raise GatewayError(Reason.HEADER_INVALID, "The Transfer-Encoding field does not end in one `chunked`.")
+    if len(names) > 1:
+        raise GatewayError(Reason.CODING_UNSUPPORTED)

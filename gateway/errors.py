@@ -79,7 +79,7 @@ class Reason(Enum):
         Side.CLIENT,
         "http_request_error",
         "The request body stopped arriving",
-        "The client stalled; raise `__IDLE_TIMEOUT` for slow uploads.",
+        "The client stalled for longer than `GATEWAY_CLIENT_IDLE` or `__IDLE_TIMEOUT`.",
     )
     CLIENT_BODY_TOO_LARGE = (
         413,
@@ -87,6 +87,13 @@ class Reason(Enum):
         "http_request_error",
         "The request body is too large",
         "`__MAX_BODY` sets the limit.",
+    )
+    EXPECTATION_FAILED = (
+        417,
+        Side.CLIENT,
+        "http_request_error",
+        "The expectation cannot be met",
+        "Only `Expect: 100-continue` is known.",
     )
     HEADERS_TOO_LARGE = (
         431,
@@ -101,6 +108,13 @@ class Reason(Enum):
         None,
         "The request body ended before it was complete",
         "The client left or broke its framing while uploading; the upstream request was broken off.",
+    )
+    CLIENT_STALLED = (
+        408,
+        Side.CLIENT,
+        None,
+        "The client stopped reading the answer",
+        "In the log only: the transfer was cut after `GATEWAY_CLIENT_IDLE`.",
     )
     CLIENT_GONE = 499, Side.CLIENT, None, "The client left", "In the log only: the upstream call was cancelled."
     # The gateway itself
@@ -130,7 +144,14 @@ class Reason(Enum):
         Side.GATEWAY,
         "http_request_denied",
         "The gateway does not serve this method",
-        "CONNECT asks for a tunnel, which the gateway is not.",
+        "CONNECT and TRACE are not served, and a method's name is case-sensitive.",
+    )
+    CODING_UNSUPPORTED = (
+        501,
+        Side.GATEWAY,
+        "http_request_denied",
+        "The gateway does not know this transfer coding",
+        "Send the body with `chunked` alone, or with a Content-Length.",
     )
     WEBSOCKET_UNSUPPORTED = (
         501,

@@ -10,6 +10,7 @@ GatewayError, the answer leaves, the finished Exchange goes to the hooks. Nothin
 import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
 from time import perf_counter
 
 from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted, SuspiciousOperation
@@ -20,7 +21,7 @@ from django.http.response import HttpResponseBase
 from gateway import cors, door, ops, sever
 from gateway.config import Config, Settings
 from gateway.errors import GatewayError, Reason
-from gateway.exchange import Exchange, current
+from gateway.exchange import Alarm, Exchange, current
 from gateway.headers import Pairs, client_address, is_trusted, read_fields
 from gateway.messages import (
     GatewayRequest,
@@ -69,7 +70,7 @@ class GatewayHandler(ASGIHandler):
     # -- one request ----------------------------------------------------------------------------------------------
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = _open(scope, receive)
+        request = _open(scope, receive, self.settings.client_idle_s)
         exchange = request.exchange
         current.set(exchange)
         self.runtime.opened(exchange, request.inbox)
@@ -97,6 +98,8 @@ class GatewayHandler(ASGIHandler):
 
     def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
         """Who answers, its call begun. No coroutine of its own: every request passes here. Raises GatewayError."""
+        if request.scope["raw_path"] == b"*" and request.method == "OPTIONS":
+            return _at_once(ops.options(request))
         path, host = self._enter(request)
         if path.startswith(ops.PREFIX):
             return _at_once(ops.answer(self.runtime, request))
@@ -129,7 +132,7 @@ class GatewayHandler(ASGIHandler):
         door.check_fields(fields, self.settings.max_headers_bytes)
         host = door.check_host(fields, scope["http_version"])
         exchange.host = host or None
-        request.content_length = door.content_length(fields)
+        request.content_length = door.content_length(fields, scope["http_version"])
         trusted = self.settings.trusted_proxies
         if trusted and is_trusted(request.peer, trusted):
             request.from_trusted_peer = True
@@ -172,7 +175,7 @@ class GatewayHandler(ASGIHandler):
             exchange.bytes_out = len(body)
             await send({"type": "http.response.body", "body": body})
         else:
-            await _stream(exchange, body, send)
+            await _stream(exchange, body, send, self.settings.client_idle_s)
         if not isinstance(response, GatewayResponse):
             response.close()
 
@@ -218,7 +221,7 @@ class GatewayHandler(ASGIHandler):
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket handshake gets an honest 501 instead of a hang-up."""
-        request = _open({**scope, "method": "GET"}, receive)
+        request = _open({**scope, "method": "GET"}, receive, self.settings.client_idle_s)
         exchange = request.exchange
         response = self._problem(request, GatewayError(Reason.WEBSOCKET_UNSUPPORTED))
         exchange.status = response.status_code
@@ -286,14 +289,22 @@ def _own_cancellation(exchange: Exchange, error: asyncio.CancelledError) -> Gate
     return failure
 
 
-async def _stream(exchange: Exchange, body: AsyncIterator[bytes], send: Send) -> None:
-    # The head leaves at once, not with the first piece: an event stream may stay silent for long.
-    await send({"type": "http.response.body", "body": b"", "more_body": True})
+async def _stream(exchange: Exchange, body: AsyncIterator[bytes], send: Send, client_idle_s: float) -> None:
+    """Send the pieces as they come, no faster than the client reads; one that reads nothing for long is cut off."""
+    loop = asyncio.get_running_loop()
+    sending_since: float | None = None
+    stalled = partial(exchange.interrupt, GatewayError(Reason.CLIENT_STALLED))
+    alarm = Alarm(loop, client_idle_s, lambda: loop.time() if sending_since is None else sending_since, stalled)
     try:
+        # The head leaves at once, not with the first piece: an event stream may stay silent for long.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
         async for chunk in body:
+            sending_since = loop.time()
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            sending_since = None
             exchange.bytes_out += len(chunk)
     finally:
+        alarm.cancel()
         # Broken off while the client was slow, the body still holds its upstream connection.
         close = getattr(body, "aclose", None)
         if close is not None:
@@ -309,14 +320,14 @@ _NOTHING: dict[str, str] = {}
 _CLIENT_LEFT = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_BODY_BROKEN})
 
 
-def _open(scope: Scope, receive: Receive) -> GatewayRequest:
+def _open(scope: Scope, receive: Receive, client_idle_s: float) -> GatewayRequest:
     """A request with its notebook, from what ASGI shows."""
     fields = read_fields(scope["headers"])
     own = fields.own
     exchange = Exchange(perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), scope["client"][0])
     exchange.task = asyncio.current_task()
     expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
-    inbox = Inbox(receive, exchange, expects_body=expects_body)
+    inbox = Inbox(receive, exchange, client_idle_s, expects_body=expects_body)
     request = GatewayRequest(scope, exchange, inbox, fields)
     _identify(request)
     return request

@@ -14,6 +14,9 @@ Pair = tuple[bytes, bytes]
 Pairs = list[Pair]
 Network = IPv4Network | IPv6Network
 
+# RFC 9110, section 5.6.3. HOWEVER not what bytes.strip() takes for white space by itself: a vertical tab is none.
+OWS = b" \t"
+
 # RFC 9110, section 7.6.1, and the two proxy authentication fields, which end at the first proxy. `te` and `trailer`
 # announce trailers, which Granian does not pass on.
 HOP_BY_HOP = frozenset(
@@ -108,7 +111,7 @@ def connection_options(values: Iterable[bytes]) -> frozenset[bytes]:
     """The field names that `Connection` asks to be taken off, in lower case."""
     named: set[bytes] = set()
     for value in values:
-        named.update(option.strip().lower() for option in value.split(b","))
+        named.update(option.strip(OWS).lower() for option in value.split(b","))
     named.discard(b"")
     return frozenset(named - _UNREMOVABLE)
 

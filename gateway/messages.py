@@ -41,12 +41,12 @@ class Inbox:
 
     __slots__ = ("_exchange", "_receive", "complete", "idle_timeout_s", "max_bytes")
 
-    def __init__(self, receive: Receive, exchange: Exchange, *, expects_body: bool) -> None:
+    def __init__(self, receive: Receive, exchange: Exchange, idle_timeout_s: float, *, expects_body: bool) -> None:
         self._receive = receive
         self._exchange = exchange
         self.complete = not expects_body
         self.max_bytes: int | None = None
-        self.idle_timeout_s = 60.0
+        self.idle_timeout_s = idle_timeout_s
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises GatewayError: CLIENT_BODY_BROKEN, _TOO_LARGE or _TIMEOUT."""

@@ -26,6 +26,12 @@ def ready(runtime: Runtime) -> GatewayResponse:
 _ENDPOINTS: dict[str, Callable[[Runtime], GatewayResponse]] = {"/-/live": live, "/-/ready": ready}
 
 
+def options(request: GatewayRequest) -> GatewayResponse:
+    """The answer to `OPTIONS *`, which asks the server and no resource (RFC 9110, section 9.3.7)."""
+    request.exchange.route = "*"
+    return GatewayResponse(204, [(b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")])
+
+
 def answer(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
     """The answer to a request under `/-/`. Raises ROUTE_NOT_FOUND or METHOD_NOT_ALLOWED."""
     endpoint = _ENDPOINTS.get(request.raw_path)

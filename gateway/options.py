@@ -135,7 +135,7 @@ OPTIONS: tuple[Option, ...] = (
            "Start although the port is in use, for rolling restarts."),
     Option("gateway", "ADMIN_TOKEN", TOKEN, "", "", "What /-/status, /-/metrics and purges ask for.", later=True),
     Option("gateway", "CLIENT_IDLE", TIMEOUT, "30s", "1m",
-           "How long a client may send or read nothing in the middle of a body.", later=True),
+           "How long a client may send or read nothing in the middle of a message."),
     Option("gateway", "MAX_IN_FLIGHT", POSITIVE, "", "2000", "Requests at a time; more get 503 at once.", later=True),
     Option("gateway", "CACHE_MEMORY", SIZE, "64MiB", "256MiB", "The cache in memory, over all workers.", later=True),
     Option("gateway", "CACHE_DISK", SIZE, "1GiB", "10GiB", "The cache in the database.", later=True),

@@ -26,6 +26,7 @@ _UPSTREAM = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _LITERAL = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _DOTS = frozenset({".", ".."})
 
@@ -48,8 +49,13 @@ def _unescape(match: re.Match[str]) -> str:
 
 
 def normalized(segment: str) -> str:
-    """A raw segment with its percent-encoded unreserved characters decoded, once: `%41%2f` is `A%2F`."""
-    return _ESCAPE.sub(_unescape, segment) if "%" in segment else segment
+    """A raw segment with its percent-encoded unreserved characters decoded, once: `%41%2f` is `A%2F`.
+
+    One with a `%` that begins no escape stays as it is: decoding beside it could make an escape that nobody wrote.
+    """
+    if "%" not in segment or _BARE_PERCENT.search(segment):
+        return segment
+    return _ESCAPE.sub(_unescape, segment)
 
 
 def has_dot_segment_or_nul(path: str) -> bool:

@@ -202,7 +202,7 @@ def _open_upload(request: GatewayRequest, options: ProxyOptions, upstream: str) 
     if inbox.complete and not getattr(request, "_body", b""):
         return None
     inbox.max_bytes = options.max_body_bytes
-    inbox.idle_timeout_s = options.idle_timeout_s
+    inbox.idle_timeout_s = min(inbox.idle_timeout_s, options.idle_timeout_s)
     length = request.content_length
     if options.max_body_bytes is not None and length is not None and length > options.max_body_bytes:
         raise too_large(options.max_body_bytes)

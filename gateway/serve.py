@@ -30,13 +30,14 @@ from gateway import __version__, telemetry
 from gateway.config import Config, Settings
 from gateway.routing import Routes
 from gateway.runtime import Runtime
+from gateway.sever import limit_unread
 from gateway.startup import aligned, rows
 from gateway.telemetry import log
 
 # How long a worker that has cut its requests may take to leave by itself.
 _LEAVE_S = 0.7
+_LISTENS_S = 0.2
 _CLOSED = -1
-_HEADER_READ_TIMEOUT_MS = 30_000
 _COUNT = struct.Struct("<i")
 
 
@@ -128,6 +129,8 @@ class Control:
             if self._words[1]:
                 cut()
 
+        # Granian opens its listener only when the application has started.
+        loop.call_later(_LISTENS_S, limit_unread, self._settings.client_idle_s)
         loop.add_reader(self._drain[0], on_drain)
         loop.add_reader(self._cut[0], on_cut)
 
@@ -185,7 +188,7 @@ def _granian(settings: Settings) -> MPServer:
         websockets=True,
         backlog=2048,
         backpressure=_max_connections(),
-        http1_settings=HTTP1Settings(header_read_timeout=_HEADER_READ_TIMEOUT_MS),
+        http1_settings=HTTP1Settings(header_read_timeout=int(settings.client_idle_s * 1000)),
         log_level=LogLevels.warning,
         log_dictconfig=telemetry.granian_logging(),
         respawn_failed_workers=True,

@@ -126,8 +126,8 @@ def test_any_other_name_may_hold_an_underscore(name: bytes) -> None:
     door.check_fields(read_fields([(name, b"1")]), 1000)
 
 
-def framing(*pairs: Pair) -> int | None:
-    return door.content_length(read_fields(pairs))
+def framing(*pairs: Pair, http_version: str = "1.1") -> int | None:
+    return door.content_length(read_fields(pairs), http_version)
 
 
 @pytest.mark.parametrize(("value", "length"), [(b"0", 0), (b"7", 7), (b"007", 7), (b"9" * 18, 10**18 - 1)])
@@ -157,8 +157,56 @@ def test_a_body_without_a_length_has_none() -> None:
     ]
     + [
         [(b"transfer-encoding", value)]
-        for value in (b"", b"gzip", b"identity", b"gzip, chunked", b"chunked, chunked", b"chunked;a=b", b"\x0bchunked")
+        for value in (
+            b"",
+            b"gzip",
+            b"identity",
+            b"gzip, ",
+            b"chunked, gzip",
+            b"chunked, chunked",
+            b"chunked;a=b",
+            b"\x0bchunked",
+        )
     ],
 )
 def test_framing_that_two_readers_could_read_differently_is_refused(pairs: list[Pair]) -> None:
     assert refusal(framing, *pairs) is Reason.HEADER_INVALID
+
+
+@pytest.mark.parametrize("value", [b"gzip, chunked", b"identity, chunked", b"Deflate ,\tChunked"])
+def test_a_coding_under_chunked_is_not_supported(value: bytes) -> None:
+    """RFC 9112, section 6.1: a server that does not understand a transfer coding should say 501."""
+    assert refusal(framing, (b"transfer-encoding", value)) is Reason.CODING_UNSUPPORTED
+
+
+@pytest.mark.parametrize("http_version", ["1", "1.0"])
+def test_http_1_0_knows_no_transfer_encoding(http_version: str) -> None:
+    with pytest.raises(GatewayError) as caught:
+        framing((b"transfer-encoding", b"chunked"), http_version=http_version)
+    assert caught.value.reason is Reason.HEADER_INVALID
+
+
+# -- methods and expectations -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PURGE", "M-SEARCH", "x"]
+)
+def test_a_method_goes_up_as_it_came(method: str) -> None:
+    door.check_method(method)
+
+
+@pytest.mark.parametrize("method", ["CONNECT", "TRACE", "get", "Post", "trace", "connect", "X" * 33])
+def test_a_method_that_would_leak_or_mean_two_things_is_not_served(method: str) -> None:
+    assert refusal(door.check_method, method) is Reason.METHOD_UNSUPPORTED
+
+
+@pytest.mark.parametrize("value", [b"100-continue", b"100-Continue", b" 100-continue "])
+def test_the_one_expectation_is_known(value: bytes) -> None:
+    door.check_fields(read_fields([(b"expect", value)]), 1000)
+
+
+@pytest.mark.parametrize("values", [[b""], [b"200-ok"], [b"100-continue, x"], [b"100-continue", b"100-continue"]])
+def test_any_other_expectation_fails(values: list[bytes]) -> None:
+    fields = read_fields([(b"expect", value) for value in values])
+    assert refusal(door.check_fields, fields, 1000) is Reason.EXPECTATION_FAILED
