@@ -1,5 +1,6 @@
 """`gateway serve`: how it starts, what it says, and that it stops without losing anything."""
 
+import contextlib
 import json
 import os
 import re
@@ -338,6 +339,33 @@ def test_a_second_signal_stops_at_once(upstream: Upstream, tmp_path: Path, to: C
         assert wire.read_answer().json()["reason"] == "drain_cut"
         assert gateway.wait(5) == 0
     assert [line["count"] for line in said(gateway, "drain.cut")] == [1]
+    assert nothing_went_wrong(gateway)
+
+
+def test_however_many_signals_come_it_ends(upstream: Upstream, tmp_path: Path) -> None:
+    with gateway_before(upstream, tmp_path, DRAIN="50s") as gateway, waiting(gateway, upstream, "/b/1"):
+        with contextlib.suppress(ProcessLookupError):
+            for _ in range(300):  # somebody leans on Ctrl-C
+                os.kill(gateway.process.pid, signal.SIGINT)
+                os.kill(gateway.process.pid, signal.SIGTERM)
+        assert gateway.wait(5) == 0
+    assert len(said(gateway, "drain.started")) == 1
+    assert nothing_went_wrong(gateway)
+
+
+@pytest.mark.parametrize("delay", ["0s", "200ms"])
+def test_a_parent_that_is_held_up_takes_no_leaving_worker_for_a_crash(
+    upstream: Upstream, tmp_path: Path, delay: str
+) -> None:
+    with gateway_before(upstream, tmp_path, DRAIN_DELAY=delay, WORKERS="2") as gateway:
+        to_process(gateway, signal.SIGTERM)
+        gateway.wait_for_log(lambda line: line["event"] == "drain.started")
+        to_process(gateway, signal.SIGSTOP)
+        # On a busy machine it may be the last to run again.
+        with contextlib.suppress(AssertionError):
+            eventually(lambda: not any(is_alive(pid) for pid in workers(gateway)), within_s=0.5)
+        to_process(gateway, signal.SIGCONT)
+        assert gateway.wait(5) == 0
     assert nothing_went_wrong(gateway)
 
 
