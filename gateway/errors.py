@@ -21,240 +21,88 @@ class Side(Enum):
 class Reason(Enum):
     """(status, side, RFC 9209 token or None, title, what to do)."""
 
+    # fmt: off
     # The request, before any view saw it
-    TARGET_INVALID = 400, Side.CLIENT, "http_request_error", "The request target is not valid", "Percent-encode it."
-    PATH_INVALID = (
-        400,
-        Side.CLIENT,
-        "http_request_error",
-        "The path has a dot segment or a NUL",
-        "Resolve `.` and `..` before sending; a route may lift this with `__PATH=raw`.",
-    )
-    HOST_INVALID = (
-        400,
-        Side.CLIENT,
-        "http_request_error",
-        "The Host field is missing, repeated or malformed",
-        "Send exactly one Host field with a host and an optional port.",
-    )
-    HEADER_INVALID = (
-        400,
-        Side.CLIENT,
-        "http_request_error",
-        "A header field cannot be forwarded",
-        "Send field values in UTF-8 or ASCII, and each framing field once.",
-    )
-    TEMPLATE_VALUE = (
-        400,
-        Side.CLIENT,
-        "http_request_error",
-        "A path parameter cannot stand in the upstream's URL",
-        "The value is empty, `.` or `..`.",
-    )
-    REQUEST_INVALID = (
-        400,
-        Side.CLIENT,
-        "http_request_error",
-        "A view refused the request as malformed",
-        "See the view's own documentation.",
-    )
-    REQUEST_DENIED = 403, Side.CLIENT, "http_request_denied", "The request is not allowed", "A view refused it."
-    ROUTE_NOT_FOUND = (
-        404,
-        Side.CLIENT,
-        "destination_not_found",
-        "No route matches this path",
-        "`gateway routes` lists what there is.",
-    )
-    VIEW_NOT_FOUND = 404, Side.CLIENT, "http_request_error", "There is nothing here", "A view raised Http404."
-    METHOD_NOT_ALLOWED = (
-        405,
-        Side.CLIENT,
-        "http_request_error",
-        "The path has a route, but not for this method",
-        "The Allow field lists the methods.",
-    )
-    CLIENT_BODY_TIMEOUT = (
-        408,
-        Side.CLIENT,
-        "http_request_error",
-        "The request body stopped arriving",
-        "The client stalled for longer than `GATEWAY_CLIENT_IDLE` or `__IDLE_TIMEOUT`.",
-    )
-    CLIENT_BODY_TOO_LARGE = (
-        413,
-        Side.CLIENT,
-        "http_request_error",
-        "The request body is too large",
-        "`__MAX_BODY` sets the limit.",
-    )
-    EXPECTATION_FAILED = (
-        417,
-        Side.CLIENT,
-        "http_request_error",
-        "The expectation cannot be met",
-        "Only `Expect: 100-continue` is known.",
-    )
-    HEADERS_TOO_LARGE = (
-        431,
-        Side.CLIENT,
-        "http_request_error",
-        "The header block is too large",
-        "`GATEWAY_MAX_HEADERS` sets the limit.",
-    )
-    CLIENT_BODY_BROKEN = (
-        499,
-        Side.CLIENT,
-        None,
-        "The request body ended before it was complete",
-        "The client left or broke its framing while uploading; the upstream request was broken off.",
-    )
-    CLIENT_STALLED = (
-        408,
-        Side.CLIENT,
-        None,
-        "The client stopped reading the answer",
-        "In the log only: the transfer was cut after `GATEWAY_CLIENT_IDLE`.",
-    )
-    CLIENT_GONE = 499, Side.CLIENT, None, "The client left", "In the log only: the upstream call was cancelled."
+    TARGET_INVALID = (400, Side.CLIENT, "http_request_error", "The request target is not valid",
+        "Percent-encode it.")
+    PATH_INVALID = (400, Side.CLIENT, "http_request_error", "The path has a dot segment or a NUL",
+        "Resolve `.` and `..` before sending; a route may lift this with `__PATH=raw`.")
+    HOST_INVALID = (400, Side.CLIENT, "http_request_error", "The Host field is missing, repeated or malformed",
+        "Send exactly one Host field with a host and an optional port.")
+    HEADER_INVALID = (400, Side.CLIENT, "http_request_error", "A header field cannot be forwarded",
+        "Send field values in UTF-8 or ASCII, and each framing field once.")
+    TEMPLATE_VALUE = (400, Side.CLIENT, "http_request_error", "A path parameter cannot stand in the upstream's URL",
+        "The value is empty, `.` or `..`.")
+    REQUEST_INVALID = (400, Side.CLIENT, "http_request_error", "A view refused the request as malformed",
+        "See the view's own documentation.")
+    REQUEST_DENIED = (403, Side.CLIENT, "http_request_denied", "The request is not allowed",
+        "A view refused it.")
+    ROUTE_NOT_FOUND = (404, Side.CLIENT, "destination_not_found", "No route matches this path",
+        "`gateway routes` lists what there is.")
+    VIEW_NOT_FOUND = (404, Side.CLIENT, "http_request_error", "There is nothing here",
+        "A view raised Http404.")
+    METHOD_NOT_ALLOWED = (405, Side.CLIENT, "http_request_error", "The path has a route, but not for this method",
+        "The Allow field lists the methods.")
+    CLIENT_BODY_TIMEOUT = (408, Side.CLIENT, "http_request_error", "The request body stopped arriving",
+        "The client stalled for longer than `GATEWAY_CLIENT_IDLE` or `__IDLE_TIMEOUT`.")
+    CLIENT_BODY_TOO_LARGE = (413, Side.CLIENT, "http_request_error", "The request body is too large",
+        "`__MAX_BODY` sets the limit.")
+    EXPECTATION_FAILED = (417, Side.CLIENT, "http_request_error", "The expectation cannot be met",
+        "Only `Expect: 100-continue` is known.")
+    HEADERS_TOO_LARGE = (431, Side.CLIENT, "http_request_error", "The header block is too large",
+        "`GATEWAY_MAX_HEADERS` sets the limit.")
+    CLIENT_BODY_BROKEN = (499, Side.CLIENT, None, "The request body ended before it was complete",
+        "The client left or broke its framing while uploading; the upstream request was broken off.")
+    CLIENT_STALLED = (408, Side.CLIENT, None, "The client stopped reading the answer",
+        "In the log only: the transfer was cut after `GATEWAY_CLIENT_IDLE`.")
+    CLIENT_GONE = (499, Side.CLIENT, None, "The client left",
+        "In the log only: the upstream call was cancelled.")
     # The gateway itself
-    VIEW_ERROR = (
-        500,
-        Side.GATEWAY,
-        "proxy_internal_error",
-        "The gateway's own Python failed",
-        "An exception in a view of `routes.py`; its text is in the log.",
-    )
-    INTERNAL_ERROR = (
-        500,
-        Side.GATEWAY,
-        "proxy_internal_error",
-        "The gateway failed",
-        "A fault of Portway; its text is in the log. Please report it.",
-    )
-    DRAIN_CUT = (
-        503,
-        Side.GATEWAY,
-        "proxy_internal_response",
-        "The gateway stopped before the answer was complete",
-        "`GATEWAY_DRAIN` sets how long a stop waits for requests in flight.",
-    )
-    METHOD_UNSUPPORTED = (
-        501,
-        Side.GATEWAY,
-        "http_request_denied",
-        "The gateway does not serve this method",
-        "CONNECT and TRACE are not served, and a method's name is case-sensitive.",
-    )
-    CODING_UNSUPPORTED = (
-        501,
-        Side.GATEWAY,
-        "http_request_denied",
-        "The gateway does not know this transfer coding",
-        "Send the body with `chunked` alone, or with a Content-Length.",
-    )
-    WEBSOCKET_UNSUPPORTED = (
-        501,
-        Side.GATEWAY,
-        "http_upgrade_failed",
-        "WebSockets are not supported",
-        "Connect to the service directly.",
-    )
+    VIEW_ERROR = (500, Side.GATEWAY, "proxy_internal_error", "The gateway's own Python failed",
+        "An exception in a view of `routes.py`; its text is in the log.")
+    INTERNAL_ERROR = (500, Side.GATEWAY, "proxy_internal_error", "The gateway failed",
+        "A fault of Portway; its text is in the log. Please report it.")
+    DRAIN_CUT = (503, Side.GATEWAY, "proxy_internal_response", "The gateway stopped before the answer was complete",
+        "`GATEWAY_DRAIN` sets how long a stop waits for requests in flight.")
+    METHOD_UNSUPPORTED = (501, Side.GATEWAY, "http_request_denied", "The gateway does not serve this method",
+        "CONNECT and TRACE are not served, and a method's name is case-sensitive.")
+    CODING_UNSUPPORTED = (501, Side.GATEWAY, "http_request_denied", "The gateway does not know this transfer coding",
+        "Send the body with `chunked` alone, or with a Content-Length.")
+    WEBSOCKET_UNSUPPORTED = (501, Side.GATEWAY, "http_upgrade_failed", "WebSockets are not supported",
+        "Connect to the service directly.")
     # On the way to the upstream
-    DNS_FAILED = 502, Side.UPSTREAM, "dns_error", "The upstream's name did not resolve", "Check the host name."
-    CONNECTION_REFUSED = (
-        502,
-        Side.UPSTREAM,
-        "connection_refused",
-        "The upstream refused the connection",
-        "Nothing listens there: is the service up, and the port right?",
-    )
-    CONNECTION_FAILED = (
-        502,
-        Side.UPSTREAM,
-        "destination_ip_unroutable",
-        "The upstream could not be reached",
-        "No route to the host, or the network refused.",
-    )
-    TLS_FAILED = (
-        502,
-        Side.UPSTREAM,
-        "tls_protocol_error",
-        "The TLS handshake with the upstream failed",
-        "Check that the port speaks TLS, and `__CA_FILE`, `__CLIENT_CERT_FILE`.",
-    )
-    TLS_CERTIFICATE = (
-        502,
-        Side.UPSTREAM,
-        "tls_certificate_error",
-        "The upstream's certificate is not trusted",
-        "Name its authority with `__CA_FILE`; the host name must match.",
-    )
-    CONNECT_TIMEOUT = (
-        504,
-        Side.UPSTREAM,
-        "connection_timeout",
-        "Connecting to the upstream took too long",
-        "`__CONNECT_TIMEOUT` sets the limit.",
-    )
+    DNS_FAILED = (502, Side.UPSTREAM, "dns_error", "The upstream's name did not resolve",
+        "Check the host name.")
+    CONNECTION_REFUSED = (502, Side.UPSTREAM, "connection_refused", "The upstream refused the connection",
+        "Nothing listens there: is the service up, and the port right?")
+    CONNECTION_FAILED = (502, Side.UPSTREAM, "destination_ip_unroutable", "The upstream could not be reached",
+        "No route to the host, or the network refused.")
+    TLS_FAILED = (502, Side.UPSTREAM, "tls_protocol_error", "The TLS handshake with the upstream failed",
+        "Check that the port speaks TLS, and `__CA_FILE`, `__CLIENT_CERT_FILE`.")
+    TLS_CERTIFICATE = (502, Side.UPSTREAM, "tls_certificate_error", "The upstream's certificate is not trusted",
+        "Name its authority with `__CA_FILE`; the host name must match.")
+    CONNECT_TIMEOUT = (504, Side.UPSTREAM, "connection_timeout", "Connecting to the upstream took too long",
+        "`__CONNECT_TIMEOUT` sets the limit.")
     # The upstream has the request
-    CONNECTION_RESET = (
-        502,
-        Side.UPSTREAM,
-        "connection_terminated",
+    CONNECTION_RESET = (502, Side.UPSTREAM, "connection_terminated",
         "The upstream broke the connection before it answered",
-        "It crashed, restarted, or closed a connection that it had kept idle.",
-    )
-    RESPONSE_INVALID = (
-        502,
-        Side.UPSTREAM,
-        "http_protocol_error",
-        "The upstream's answer is not valid HTTP",
-        "Is the port right, and does it speak HTTP/1.1?",
-    )
-    RESPONSE_HEADERS_TOO_LARGE = (
-        502,
-        Side.UPSTREAM,
-        "http_response_header_section_size",
-        "The upstream's header block is too large",
-        "The limit is 64 KiB for all fields and for one.",
-    )
-    RESPONSE_TIMEOUT = (
-        504,
-        Side.UPSTREAM,
-        "http_response_timeout",
-        "The upstream did not answer in time",
-        "`__TIMEOUT` sets the limit.",
-    )
-    REQUEST_WRITE_TIMEOUT = (
-        504,
-        Side.UPSTREAM,
-        "connection_write_timeout",
-        "The upstream stopped reading the request",
-        "`__IDLE_TIMEOUT` sets how long it may pause.",
-    )
+        "It crashed, restarted, or closed a connection that it had kept idle.")
+    RESPONSE_INVALID = (502, Side.UPSTREAM, "http_protocol_error", "The upstream's answer is not valid HTTP",
+        "Is the port right, and does it speak HTTP/1.1?")
+    RESPONSE_HEADERS_TOO_LARGE = (502, Side.UPSTREAM, "http_response_header_section_size",
+        "The upstream's header block is too large", "The limit is 64 KiB for all fields and for one.")
+    RESPONSE_TIMEOUT = (504, Side.UPSTREAM, "http_response_timeout", "The upstream did not answer in time",
+        "`__TIMEOUT` sets the limit.")
+    REQUEST_WRITE_TIMEOUT = (504, Side.UPSTREAM, "connection_write_timeout", "The upstream stopped reading the request",
+        "`__IDLE_TIMEOUT` sets how long it may pause.")
     # The answer had begun: it leaves as a broken transfer, the status stands as it was sent
-    RESPONSE_INCOMPLETE = (
-        502,
-        Side.UPSTREAM,
-        "http_response_incomplete",
-        "The upstream's answer broke off",
-        "It died or closed in the middle of the body.",
-    )
-    RESPONSE_IDLE_TIMEOUT = (
-        504,
-        Side.UPSTREAM,
-        "connection_read_timeout",
-        "The upstream's answer stalled",
-        "`__IDLE_TIMEOUT` sets how long it may pause.",
-    )
-    TOTAL_TIMEOUT = (
-        504,
-        Side.UPSTREAM,
-        "http_response_timeout",
-        "The whole exchange took too long",
-        "`__TOTAL_TIMEOUT` sets the limit.",
-    )
+    RESPONSE_INCOMPLETE = (502, Side.UPSTREAM, "http_response_incomplete", "The upstream's answer broke off",
+        "It died or closed in the middle of the body.")
+    RESPONSE_IDLE_TIMEOUT = (504, Side.UPSTREAM, "connection_read_timeout", "The upstream's answer stalled",
+        "`__IDLE_TIMEOUT` sets how long it may pause.")
+    TOTAL_TIMEOUT = (504, Side.UPSTREAM, "http_response_timeout", "The whole exchange took too long",
+        "`__TOTAL_TIMEOUT` sets the limit.")
+    # fmt: on
 
     def __init__(self, status: int, side: Side, token: str | None, title: str, advice: str) -> None:
         self.status: Final = status

@@ -127,14 +127,11 @@ class Request:
     faults: list[Fault] = field(default_factory=list)
     has_head: bool = False
     is_whole: bool = False
+    is_fatal: bool = False  # nothing behind its last fault can be read
     raw: bytes = b""
 
     def values(self, name: bytes) -> list[bytes]:
         return [value for found, value in self.fields if found.lower() == name]
-
-    @property
-    def is_fatal(self) -> bool:
-        return any(fault.is_fatal for fault in self.faults)
 
     def __repr__(self) -> str:
         faults = f" ({'; '.join(dict.fromkeys(fault.value for fault in self.faults))})" if self.faults else ""
@@ -164,6 +161,7 @@ def read_request(buffer: bytes) -> Request:
     except _Incomplete:
         request.raw = buffer
     except _Fatal:
+        request.is_fatal = True
         request.raw = buffer
     return request
 

@@ -1,0 +1,165 @@
+"""The cases: bytes that a client may send, what RFC 9112 says of them, and the one meaning that may go up.
+
+Our own matrix stands in `cases_*.py`, one module a part of a request. What others test is stated again in
+`restated.py`, as cases of ours; `loaders.py` reads their own files, from folders that somebody has unpacked by hand.
+
+An expectation is one of three:
+- `VALID`: must go up, with exactly this meaning;
+- `INVALID`: must be refused. HOWEVER a meaning beside it is what our documentation says Granian repairs it to;
+- `EITHER`: the RFC leaves it to the recipient, or a policy of the gateway stricter than the RFC refuses it. What goes
+  up is clean and has exactly this meaning.
+A case that holds several requests expects the first ones to go up, in order, as many as it has meanings.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from .strict import Fault, Field, Request, read_all
+
+
+class Expect(Enum):
+    VALID = "valid"
+    INVALID = "invalid"
+    EITHER = "either"
+
+
+VALID, INVALID, EITHER = Expect.VALID, Expect.INVALID, Expect.EITHER
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """What a request says, however it is spelled: the target in origin-form, the body without its coding."""
+
+    method: bytes
+    target: bytes
+    body: bytes = b""
+    fields: tuple[Field, ...] = ()  # end to end, names in lower case
+
+    def __repr__(self) -> str:
+        return f"{self.method!r} {self.target!r} {len(self.body)} bytes"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    name: str
+    raw: bytes
+    expect: Expect
+    source: str
+    meanings: tuple[Meaning, ...] = ()
+    corpus: str = "own"
+    is_cut: bool = field(default=False)  # more bytes would have to come: a server may wait for them
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
+# What ends at a hop, and what a proxy writes itself: neither belongs to the meaning of a request.
+NOT_END_TO_END = frozenset(
+    b"connection keep-alive proxy-connection proxy-authorization proxy-authenticate te trailer transfer-encoding "
+    b"upgrade host content-length expect via forwarded x-request-id traceparent tracestate http2-settings".split()
+)
+
+
+def origin_form(target: bytes) -> bytes:
+    """A target without scheme and authority; an empty path is `/` (RFC 9112, 3.2.1 and RFC 9110, 4.2.3)."""
+    rest = _ABSOLUTE.sub(b"", target, count=1)
+    return rest if rest.startswith(b"/") or target == b"*" else b"/" + rest if rest != target else target
+
+
+def meaning_of(request: Request) -> Meaning:
+    """The meaning of a request as the strict reader read it."""
+    dropped = NOT_END_TO_END | {
+        option.strip(b" \t").lower() for value in request.values(b"connection") for option in value.split(b",")
+    }
+    fields = tuple(
+        (name.lower(), b" ".join(value.split()))
+        for name, value in request.fields
+        if name.lower() not in dropped and not name.lower().startswith(b"x-forwarded-")
+    )
+    return Meaning(request.method, origin_form(request.target), request.body, fields)
+
+
+def case(
+    name: str,
+    expect: Expect,
+    raw: bytes,
+    source: str,
+    *,
+    body: bytes | None = None,
+    target: bytes | None = None,
+    method: bytes | None = None,
+    without: Iterable[bytes] = (),
+    corpus: str = "own",
+) -> Case:
+    """A case whose meaning is what the strict reader makes of it; what a module states beside must agree with it.
+
+    For an INVALID case `target` states a documented repair: without it none of the request may go up. `without` names
+    fields that may not go up under that name at all.
+    """
+    read = read_all(raw)
+    good = []
+    for request in read:
+        if not request.is_whole or not all(fault.is_lenient for fault in request.faults):
+            break
+        good.append(meaning_of(request))
+    if expect is not INVALID:
+        first = good[0] if good else Meaning(b"", b"")
+        if body is not None:
+            assert first.body == body, f"{name}: the strict reader has the body {first.body!r}"
+        first = Meaning(method or first.method, target or first.target, first.body, _less(first.fields, without))
+        good[:1] = [first]
+    elif target is not None:
+        good = [Meaning(method or read[0].method, target, body or read[0].body, meaning_of(read[0]).fields)]
+    return Case(name, raw, expect, source, tuple(good), corpus, is_cut(read, raw))
+
+
+def _less(fields: Sequence[Field], without: Iterable[bytes]) -> tuple[Field, ...]:
+    names = frozenset(without)
+    return tuple(pair for pair in fields if pair[0] not in names)
+
+
+def is_cut(read: Sequence[Request], raw: bytes) -> bool:
+    """Whether its last request is not whole, yet not faulty in a way that ends the reading."""
+    return not raw or (bool(read) and not read[-1].is_whole and not read[-1].is_fatal)
+
+
+def expectation(raw: bytes) -> Expect:
+    """What the strict reader alone says of these bytes; a cut request must not go up whole, so it is INVALID."""
+    read = read_all(raw)
+    faults = [fault for request in read for fault in request.faults]
+    if not read or not all(request.is_whole for request in read) or not all(fault.is_lenient for fault in faults):
+        return INVALID
+    return EITHER if faults else VALID
+
+
+def judged(name: str, raw: bytes, source: str, corpus: str) -> Case:
+    """A case that others wrote: the strict reader says what to expect of it, not they."""
+    expect = expectation(raw)
+    made = case(name, EITHER if expect is INVALID and _begins_well(raw) else expect, raw, source, corpus=corpus)
+    if len(made.meanings) == 1 and _is_tunnel(made.meanings[0]):
+        return Case(name, raw, EITHER, source, made.meanings, corpus, made.is_cut)
+    return made
+
+
+def _begins_well(raw: bytes) -> bool:
+    """Whether a request that may go up comes before what is wrong."""
+    first = read_all(raw)[:1]
+    return bool(first) and first[0].is_whole and all(fault.is_lenient for fault in first[0].faults)
+
+
+def _is_tunnel(meaning: Meaning) -> bool:
+    return meaning.method == b"CONNECT"
+
+
+__all__ = ["EITHER", "INVALID", "VALID", "Case", "Expect", "Fault", "Meaning", "case", "judged", "meaning_of"]
+
+
+def own() -> list[Case]:
+    """Our own matrix."""
+    from . import cases_connection, cases_fields, cases_framing, cases_host, cases_request_line
+
+    modules = (cases_request_line, cases_host, cases_framing, cases_fields, cases_connection)
+    return [one for module in modules for one in module.cases()]
