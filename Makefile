@@ -13,8 +13,8 @@ help:  ## this list
 install: $(BIN)/gateway  ## make .venv with the locked dependencies and the gateway command
 	@:
 
-run: install  ## the gateway on 127.0.0.1:8000; with no GATEWAY_* set, demo services behind it
-	@if env | grep -q '^GATEWAY_'; then exec $(BIN)/gateway serve; else exec $(BIN)/python -m demo; fi
+run: install  ## the gateway on 127.0.0.1:8000; with no route set, demo services behind it
+	@if env | grep -qE '^GATEWAY_(UPSTREAM|ROUTE|URLCONF)'; then exec $(BIN)/gateway serve; else exec $(BIN)/python -m demo; fi
 
 test: install  ## every test
 	@$(BIN)/pytest

@@ -24,6 +24,9 @@ Portway, an API gateway. Configured by environment variables; see docs/configura
   gateway routes [--json]     the effective routing table
   gateway version             the version
 
+The smallest configuration is an upstream and a route:
+  GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001' GATEWAY_ROUTE_USERS='/users/** -> users' gateway serve
+
 Django's own commands work too (gateway migrate); `gateway COMMAND --help` tells more of each.
 Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 """

@@ -414,4 +414,5 @@ def _is_too_long(error: http_exceptions.HttpProcessingError) -> bool:
 
 def _cause(error: BaseException) -> str:
     """What a log line says of it: the kind and the text, on one line, bounded."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    text = str(error).replace(" ssl:default", "")  # said of plain http too
+    return " ".join(f"{type(error).__name__}: {text}".split())[:300]

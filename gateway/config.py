@@ -8,7 +8,7 @@ No message holds a credential: a problem's value is masked, the text of a file i
 header values, keys and the database's URL from their repr.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from ipaddress import IPv4Network, IPv6Network
 from types import MappingProxyType
@@ -297,7 +297,16 @@ def load(environ: Mapping[str, str], read_file: ReadFile) -> Config:
         raise ConfigError(sorted(draft.problems))
     upstreams = {upstream.name: upstream for upstream in draft.upstreams}
     routes = tuple(route for _, route in draft.routes)
-    return Config(settings, MappingProxyType(upstreams), routes, tuple(reading.warnings))
+    warnings = [*reading.warnings, *_doubtful_hosts(routes)]
+    return Config(settings, MappingProxyType(upstreams), routes, tuple(warnings))
+
+
+def _doubtful_hosts(routes: Iterable[Route]) -> Iterator[str]:
+    """A path without its first slash is a host by the grammar, and then no request ever finds it."""
+    for route in routes:
+        host = route.pattern.host
+        if host and "." not in host and host != "localhost":
+            yield f"{route.variable}: '{host}' is taken for a host; a path begins with a slash: '/{host}/...'"
 
 
 class _Draft:
@@ -372,8 +381,8 @@ class _Draft:
         if target is not None and target.upstream.upper() not in self.declared["upstream"]:
             near = options.nearest(target.upstream, sorted(name.lower() for name in self.declared["upstream"]))
             # A file's text is not shown, and here it would be.
-            name = "of that name" if line.from_file else f"{target.upstream}"
-            self.blame(line, f"there is no upstream {name}; set GATEWAY_UPSTREAM_<NAME> to its base URL", near)
+            name, known = ("of that name", "<NAME>") if line.from_file else (target.upstream, target.upstream.upper())
+            self.blame(line, f"there is no upstream {name}; set GATEWAY_UPSTREAM_{known} to its base URL", near)
 
     def check_routes(self) -> None:
         for first, second in clash([route.pattern for _, route in self.routes]):

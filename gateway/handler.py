@@ -57,6 +57,7 @@ class GatewayHandler(ASGIHandler):
         self.hooks = tuple(hooks)
         self.runtime = runtime or Runtime(config)
         self.on_started: Callable[[Runtime], None] | None = None
+        self.on_stopped: Callable[[], None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -171,13 +172,15 @@ class GatewayHandler(ASGIHandler):
         start = {"type": "http.response.start", "status": response.status_code, "headers": self._finish(request, pairs)}
         await send(start)
         request.answer_began = True
-        if isinstance(body, bytes):
-            exchange.bytes_out = len(body)
-            await send({"type": "http.response.body", "body": body})
-        else:
-            await _stream(exchange, body, send, self.settings.client_idle_s)
-        if not isinstance(response, GatewayResponse):
-            response.close()
+        try:
+            if isinstance(body, bytes):
+                exchange.bytes_out = len(body)
+                await send({"type": "http.response.body", "body": body})
+            else:
+                await _stream(exchange, body, send, self.settings.client_idle_s)
+        finally:
+            if not isinstance(response, GatewayResponse):
+                response.close()
 
     def _finish(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
         """The pairs that leave: the gateway's own field lines are added, each in one place only."""
@@ -268,6 +271,8 @@ class GatewayHandler(ASGIHandler):
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self.runtime.stop()
+                if self.on_stopped is not None:
+                    self.on_stopped()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

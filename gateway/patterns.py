@@ -161,6 +161,8 @@ def _segment_advice(part: str) -> str:
         return f"'**' stands alone and last, as in '/users/**'; not in '{part}'"
     if "{" in part or "}" in part:
         return f"a parameter is a whole segment, as in '/users/{{id}}'; not in '{part}'"
+    if part == "*":
+        return "'*' is no wildcard; write '{name}' for one segment, '**' for the rest"
     if "*" in part:
         return f"'*' is not a wildcard in '{part}'; write '{{name}}' for one segment, '**' for the rest"
     return f"'{part}' holds characters that must be percent-encoded in a path"

@@ -24,6 +24,7 @@ from django.urls.resolvers import RegexPattern
 from gateway.config import Config, Route
 from gateway.errors import GatewayError, Reason
 from gateway.messages import GatewayRequest
+from gateway.options import nearest
 from gateway.patterns import Match, Miss, Pattern, PatternError, Table, check_names, clash, parse_pattern
 from gateway.proxy import Proxy, proxy
 
@@ -230,7 +231,7 @@ def _check(lines: Sequence[GatewayRoute], others: Sequence[URLPattern | URLResol
     plain = [line for other in others for line in _flat(other)]
     proxies = [(line.origin, line.view) for line in lines] + [(str(line.pattern), line.callback) for line in plain]
     problems.extend(
-        f"{origin}: no upstream is called {view.target.upstream!r} (GATEWAY_UPSTREAM_*)"
+        f"{origin}: there is no upstream {view.target.upstream}{_meant(view.target.upstream, config)}"
         for origin, view in proxies
         if isinstance(view, Proxy) and view.target.upstream not in config.upstreams
     )
@@ -246,6 +247,11 @@ def _check(lines: Sequence[GatewayRoute], others: Sequence[URLPattern | URLResol
     )
     if problems:
         raise RouteError("\n".join(problems))
+
+
+def _meant(name: str, config: Config) -> str:
+    near = nearest(name, sorted(config.upstreams))
+    return f"; did you mean {near}?" if near else f"; set GATEWAY_UPSTREAM_{name.upper()} to its base URL"
 
 
 def _name_problems(lines: Sequence[GatewayRoute]) -> Iterable[str]:

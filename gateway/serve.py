@@ -55,7 +55,7 @@ class Control:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._parent = os.getpid()
-        self._words = mmap.mmap(-1, 2)  # shared with the workers: [draining, cutting]
+        self._words = mmap.mmap(-1, 3)  # shared with the workers: [draining, cutting, stopping]
         self._drain = os.pipe()
         self._cut = os.pipe()
         self._counts = os.pipe()
@@ -67,6 +67,10 @@ class Control:
     def watch_signals(self, stop: Callable[[], None]) -> None:
         """Take SIGTERM and SIGINT over from Granian; `stop` makes it close its listeners and end its workers."""
 
+        def stop_now() -> None:
+            self._words[2] = 1
+            stop()
+
         def on_signal(number: int, frame: object) -> None:
             if os.getpid() != self._parent:  # a worker that is not attached yet: it will find the pipe closed
                 return
@@ -76,14 +80,14 @@ class Control:
                 self._words[0] = 1
                 self._drain = _write_end_closed(self._drain)
                 if self._settings.drain_delay_s > 0:
-                    timer = threading.Timer(self._settings.drain_delay_s, stop)
+                    timer = threading.Timer(self._settings.drain_delay_s, stop_now)
                     timer.daemon = True
                     timer.start()
                     return
             elif self._signals == 2:
                 self._words[1] = 1
                 self._cut = _write_end_closed(self._cut)
-            stop()
+            stop_now()
 
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
@@ -102,10 +106,10 @@ class Control:
     def attach(self, runtime: Runtime) -> None:
         """Hear of draining and of the end. Called in the worker's loop before it serves."""
         loop = asyncio.get_running_loop()
-        # Ctrl-C, and systemd, signal every process of a group: what follows from it is the parent's to decide. The loop
-        # keeps Granian's handler of SIGINT, by which `stop` asks Granian to close its listener and finish.
+        # Ctrl-C, and systemd, signal every process of a group: what follows from it is the parent's to decide, so a
+        # SIGTERM counts only once the parent stops. The loop keeps Granian's handler of SIGINT, by which `stop` asks
+        # Granian to close its listener and finish.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        loop.add_signal_handler(signal.SIGTERM, lambda: None)
         self._drain, self._cut = _write_end_closed(self._drain), _write_end_closed(self._cut)
 
         def stop() -> None:
@@ -116,12 +120,17 @@ class Control:
             os.write(self._counts[1], _COUNT.pack(runtime.cut()))
             loop.call_later(_LEAVE_S, os._exit, 0)
 
+        def on_term() -> None:
+            if self._words[2]:
+                stop()
+
         def on_drain() -> None:
             loop.remove_reader(self._drain[0])
             runtime.drain()
-            # Without a word the parent was killed: then this worker finishes and leaves the port free.
-            delay_s = self._settings.drain_delay_s if self._words[0] else 0.0
-            loop.call_later(delay_s, stop)
+            delay_s = self._settings.drain_delay_s
+            if not self._words[0]:  # the parent was killed: finish, and leave the port free
+                delay_s = 0.0
+                stop()
             loop.call_later(delay_s + self._settings.drain_s, cut)
 
         def on_cut() -> None:
@@ -129,10 +138,19 @@ class Control:
             if self._words[1]:
                 cut()
 
+        loop.add_signal_handler(signal.SIGTERM, on_term)
+        on_term()  # it may have come before anybody listened
         # Granian opens its listener only when the application has started.
         loop.call_later(_LISTENS_S, limit_unread, self._settings.client_idle_s)
         loop.add_reader(self._drain[0], on_drain)
         loop.add_reader(self._cut[0], on_cut)
+
+
+def _leave_soon() -> None:
+    """End this worker even if a thread of a synchronous view still runs: Python would wait for it at its exit."""
+    timer = threading.Timer(_LEAVE_S, os._exit, (0,))
+    timer.daemon = True
+    timer.start()
 
 
 def _write_end_closed(pipe: tuple[int, int]) -> tuple[int, int]:
@@ -155,6 +173,7 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
     def load() -> Any:
         application = load_application()
         application.on_started = control.attach
+        application.on_stopped = _leave_soon
         return application
 
     # By the time its hooks run, Granian has set its own signal handlers: ours replace them.

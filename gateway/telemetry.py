@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol
 import orjson
 import structlog
 
+from gateway.errors import Reason, Side
 from gateway.exchange import Exchange, current
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -185,17 +186,24 @@ def request_logger() -> Callable[[Exchange], None]:
     set_up = structlog.get_config()
     complete, render = set_up["processors"]
     write = set_up["logger_factory"]().msg
-    is_quiet = not log.bind().is_enabled_for(logging.INFO)
+    least = log.bind().get_effective_level()
 
     def hook(exchange: Exchange) -> None:
         ended = exchange.ended or exchange.started
         exchange.ms = round((ended - exchange.started) * 1000, 2)
-        failed = exchange.status == 500 and exchange.cause is not None
-        if failed or not is_quiet:
-            level = "error" if failed else "info"
+        level = "info" if exchange.reason is None else _level_of(exchange)
+        if least <= _LEVELS[level]:
             write(render(None, level, complete(None, level, {"event": "request", "exchange": exchange})))
 
     return hook
+
+
+def _level_of(exchange: Exchange) -> str:
+    """A fault of the gateway's own Python is an error, one of it or an upstream a warning; clients err at info."""
+    reason = Reason[str(exchange.reason).upper()]
+    if reason.side is Side.CLIENT:
+        return "info"
+    return "error" if reason in {Reason.VIEW_ERROR, Reason.INTERNAL_ERROR} else "warning"
 
 
 # -- for people ---------------------------------------------------------------------------------------------------

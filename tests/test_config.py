@@ -86,6 +86,7 @@ def test_every_plain_setting_is_read() -> None:
             "GATEWAY_DISCLOSE": "minimal",
             "GATEWAY_DRAIN": "25s",
             "GATEWAY_DRAIN_DELAY": "500ms",
+            "GATEWAY_CLIENT_IDLE": "5s",
             "GATEWAY_REUSE_PORT": "on",
         }
     ).settings
@@ -102,6 +103,7 @@ def test_every_plain_setting_is_read() -> None:
         "minimal",
         25.0,
         0.5,
+        5.0,
         True,
     )
 

@@ -172,7 +172,7 @@ def test_a_pattern_is_methods_host_and_path(text: str, pattern: Pattern) -> None
         ("/a/**/b", "'**' stands alone and last"),
         ("/a**", "'**' stands alone and last"),
         ("/a*", "'*' is not a wildcard"),
-        ("/a/*", "'*' is not a wildcard"),
+        ("/a/*", "'*' is no wildcard"),
         ("/a/{id}.json", "a parameter is a whole segment"),
         ("/a/{id", "a parameter is a whole segment"),
         ("/a/{}", "'{}' is not a parameter"),

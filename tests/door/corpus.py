@@ -13,7 +13,7 @@ A case that holds several requests expects the first ones to go up, in order, as
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from .strict import Fault, Field, Request, read_all
@@ -36,6 +36,7 @@ class Meaning:
     target: bytes
     body: bytes = b""
     fields: tuple[Field, ...] = ()  # end to end, names in lower case
+    host: bytes = b""  # in lower case, with its port
 
     def __repr__(self) -> str:
         return f"{self.method!r} {self.target!r} {len(self.body)} bytes"
@@ -49,7 +50,7 @@ class Case:
     source: str
     meanings: tuple[Meaning, ...] = ()
     corpus: str = "own"
-    is_cut: bool = field(default=False)  # more bytes would have to come: a server may wait for them
+    is_cut: bool = False  # more bytes would have to come: a server may wait for them
 
     def __repr__(self) -> str:
         return self.name
@@ -79,7 +80,15 @@ def meaning_of(request: Request) -> Meaning:
         for name, value in request.fields
         if name.lower() not in dropped and not name.lower().startswith(b"x-forwarded-")
     )
-    return Meaning(request.method, origin_form(request.target), request.body, fields)
+    return Meaning(request.method, origin_form(request.target), request.body, fields, host_of(request))
+
+
+def host_of(request: Request) -> bytes:
+    """Whom the request is for: an absolute target says it, else Host (RFC 9112, 3.3)."""
+    absolute = _ABSOLUTE.match(request.target)
+    if absolute:
+        return absolute[0].partition(b"://")[2].rpartition(b"@")[2].lower()
+    return b"".join(request.values(b"host")[:1]).lower()
 
 
 def case(
@@ -109,16 +118,12 @@ def case(
         first = good[0] if good else Meaning(b"", b"")
         if body is not None:
             assert first.body == body, f"{name}: the strict reader has the body {first.body!r}"
-        first = Meaning(method or first.method, target or first.target, first.body, _less(first.fields, without))
+        fields = tuple(pair for pair in first.fields if pair[0] not in frozenset(without))
+        first = replace(first, method=method or first.method, target=target or first.target, fields=fields)
         good[:1] = [first]
     elif target is not None:
-        good = [Meaning(method or read[0].method, target, body or read[0].body, meaning_of(read[0]).fields)]
+        good = [replace(meaning_of(read[0]), target=target)]
     return Case(name, raw, expect, source, tuple(good), corpus, is_cut(read, raw))
-
-
-def _less(fields: Sequence[Field], without: Iterable[bytes]) -> tuple[Field, ...]:
-    names = frozenset(without)
-    return tuple(pair for pair in fields if pair[0] not in names)
 
 
 def is_cut(read: Sequence[Request], raw: bytes) -> bool:
@@ -130,6 +135,8 @@ def expectation(raw: bytes) -> Expect:
     """What the strict reader alone says of these bytes; a cut request must not go up whole, so it is INVALID."""
     read = read_all(raw)
     faults = [fault for request in read for fault in request.faults]
+    if faults[:1] == [Fault.BLANK_LINE_BEFORE]:
+        faults = faults[1:]  # 2.2: one of them a server SHOULD ignore
     if not read or not all(request.is_whole for request in read) or not all(fault.is_lenient for fault in faults):
         return INVALID
     return EITHER if faults else VALID

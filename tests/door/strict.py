@@ -106,6 +106,7 @@ _AUTHORITY = re.compile(
     rb"(?P<host>\[(?:(?P<v6>[0-9A-Fa-f:.]+)|v[0-9A-Fa-f]+\.[0-9A-Za-z._~!$&'()*+,;=:-]+)\]"
     rb"|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::(?P<port>[0-9]*))?"
 )
+_USERINFO = re.compile(rb"(?:[A-Za-z0-9._~!$&'()*+,;=:-]|%[0-9A-Fa-f]{2})*")
 _QUOTED = rb'"(?:[\t !#-\[\]-~\x80-\xff]|\\[\t -~\x80-\xff])*"'
 _CHUNK_EXTENSIONS = re.compile(
     rb"(?:[ \t]*;[ \t]*" + _TCHAR + rb"+(?:[ \t]*=[ \t]*(?:" + _TCHAR + rb"+|" + _QUOTED + rb"))?)*"
@@ -266,7 +267,7 @@ class _Reading:
                 return
             userinfo, _, authority_text = absolute[2].rpartition(b"@")
             if userinfo:
-                self.fault(Fault.TARGET_USERINFO)
+                self.fault(Fault.TARGET_USERINFO if _USERINFO.fullmatch(userinfo) else Fault.TARGET)
             if not _is_authority(authority_text) or authority_text.partition(b":")[0] == b"":
                 self.fault(Fault.TARGET)
 
@@ -278,7 +279,7 @@ class _Reading:
             if line[:1] in {b" ", b"\t"}:
                 if fields:
                     name, value = fields[-1]
-                    fields[-1] = (name, value + b" " + line.strip(b" \t"))
+                    fields[-1] = (name, (value + b" " + line.strip(b" \t")).strip(b" "))
                     self.fault(Fault.OBS_FOLD)
                 else:
                     self.fault(Fault.SPACE_BEFORE_FIELDS if after_request_line else Fault.NO_COLON)

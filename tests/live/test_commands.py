@@ -157,7 +157,7 @@ def test_problems_of_certificates_and_routes_come_at_once(tmp_path: Path) -> Non
     assert ran.lines[1:] == [
         "gateway: '/users/**' stands twice: GATEWAY_ROUTE_USERS and routes.py:4",
         "gateway: routes.py:6: '/-/b' lies under /-/, which belongs to the gateway",
-        "gateway: routes.py:5: no upstream is called 'nobody' (GATEWAY_UPSTREAM_*)",
+        "gateway: routes.py:5: there is no upstream nobody; set GATEWAY_UPSTREAM_NOBODY to its base URL",
     ]
 
 
@@ -203,11 +203,11 @@ FAULTY = {
     ),
     "an upstream that nobody defined": (
         HEAD + "urlpatterns = [*from_environment(), route('/x', proxy('user'))]\n",
-        "routes.py:3: no upstream is called 'user' (GATEWAY_UPSTREAM_*)",
+        "routes.py:3: there is no upstream user; did you mean users?",
     ),
     "an upstream that nobody defined, in a path()": (
         HEAD + "urlpatterns = [*from_environment(), path('x/', include([path('y', proxy('user'))]))]\n",
-        "y: no upstream is called 'user' (GATEWAY_UPSTREAM_*)",
+        "y: there is no upstream user; did you mean users?",
     ),
     "two equal routes": (
         HEAD + "urlpatterns = [\n    *from_environment(),\n"

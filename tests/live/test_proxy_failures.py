@@ -163,7 +163,7 @@ def check_problem(gateway: Gateway, answer: Answer, status: int, reason: str, to
     assert answer.one("proxy-status") == f'portway; error={token}; next-hop="{upstream}"'
     line = gateway.request_line(answer.one("x-request-id"))
     assert (line["status"], line["reason"], line["upstream"]) == (status, reason, upstream)
-    assert (line["bytes_out"], line["level"]) == (len(answer.body), "info")
+    assert (line["bytes_out"], line["level"]) == (len(answer.body), "warning")
 
 
 # -- before the answer --------------------------------------------------------------------------------------------

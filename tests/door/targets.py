@@ -1,0 +1,71 @@
+"""What the cases are sent through: our gateway, a bare Granian proxy, nginx, HAProxy; each before its own upstream."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bench.processes import Child
+from bench.targets import TARGETS, Launch
+from tests.live.harness import Gateway, eventually, free_port
+
+from .probe import Lane
+from .upstream import StrictUpstream
+
+Target = Callable[[Path], contextlib.AbstractContextManager[Lane]]
+
+
+def _gateway(name: str, **options: str) -> Target:
+    @contextlib.contextmanager
+    def running(folder: Path) -> Iterator[Lane]:
+        with StrictUpstream() as upstream:
+            environment = {"GATEWAY_UPSTREAM_B": upstream.url, "GATEWAY_ROUTE_B": "/** -> b", **options}
+            with Gateway(environment, cwd=folder) as gateway:
+                workers = _children(gateway.process.pid)
+
+                def is_alive() -> bool:
+                    return gateway.process.poll() is None and _children(gateway.process.pid) == workers
+
+                yield Lane(name, (gateway.host, gateway.port), upstream, is_alive, keeps_host="preserve" in str(options))
+
+    return running
+
+
+def _children(pid: int) -> str:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
+
+
+def _benched(name: str, bench_name: str, *, keeps_host: bool = False) -> Target:
+    """One of the targets of the benchmark, with its configuration there."""
+
+    @contextlib.contextmanager
+    def running(folder: Path) -> Iterator[Lane]:
+        with StrictUpstream() as upstream:
+            port = free_port()
+            command = TARGETS[bench_name](Launch(port, upstream.url, folder))
+            core = min(os.sched_getaffinity(0))
+            child = Child(command.argv, command.env, core, folder, name)
+            try:
+
+                def listens() -> bool:
+                    assert not child.has_ended(), child.last_lines()
+                    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+                        return True
+                    return False
+
+                eventually(listens)
+                yield Lane(name, ("127.0.0.1", port), upstream, lambda: not child.has_ended(), keeps_host)
+            finally:
+                child.stop()
+
+    return running
+
+
+ALL: dict[str, Target] = {
+    "portway": _gateway("portway"),
+    "portway, Host kept": _gateway("portway, Host kept", GATEWAY_UPSTREAM_B__HOST="preserve"),
+    "granian": _benched("granian", "floor"),
+    "nginx": _benched("nginx", "nginx"),
+    "haproxy": _benched("haproxy", "haproxy", keeps_host=True),
+}
