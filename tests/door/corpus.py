@@ -50,12 +50,24 @@ class Case:
     source: str
     meanings: tuple[Meaning, ...] = ()
     corpus: str = "own"
-    is_cut: bool = False  # more bytes would have to come: a server may wait for them
+    requests: int = 1  # so many answers may come
+    must_close: bool = False  # its framing is such that no request may follow on the connection
 
     def __repr__(self) -> str:
         return self.name
 
 
+# RFC 9112, 6.1 and 6.3: the server MUST close the connection after its answer.
+_CLOSING = frozenset(
+    (
+        Fault.LENGTH_INVALID,
+        Fault.LENGTH_HUGE,
+        Fault.LENGTH_CONFLICT,
+        Fault.LENGTH_BESIDE_CODING,
+        Fault.CODING_NOT_FINAL,
+        Fault.CODING_IN_1_0,
+    )
+)
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
 # What ends at a hop, and what a proxy writes itself: neither belongs to the meaning of a request.
 NOT_END_TO_END = frozenset(
@@ -99,36 +111,40 @@ def case(
     *,
     body: bytes | None = None,
     target: bytes | None = None,
-    method: bytes | None = None,
+    host: bytes | None = None,
     without: Iterable[bytes] = (),
     corpus: str = "own",
 ) -> Case:
     """A case whose meaning is what the strict reader makes of it; what a module states beside must agree with it.
 
-    For an INVALID case `target` states a documented repair: without it none of the request may go up. `without` names
-    fields that may not go up under that name at all.
+    For an INVALID case `target` and `body` state a documented repair: without them none of the request may go up.
+    `host` is whom it is for, where that is not what the RFC says. `without` names fields that may not go up at all.
     """
     read = read_all(raw)
     good = []
     for request in read:
-        if not request.is_whole or not all(fault.is_lenient for fault in request.faults):
+        if request.is_whole and all(fault.is_lenient for fault in request.faults):
+            good.append(meaning_of(request))
+        elif request.is_fatal or expect is not EITHER:
             break
-        good.append(meaning_of(request))
     if expect is not INVALID:
         first = good[0] if good else Meaning(b"", b"")
         if body is not None:
             assert first.body == body, f"{name}: the strict reader has the body {first.body!r}"
         fields = tuple(pair for pair in first.fields if pair[0] not in frozenset(without))
-        first = replace(first, method=method or first.method, target=target or first.target, fields=fields)
-        good[:1] = [first]
+        good[:1] = [replace(first, target=target or first.target, fields=fields)]
     elif target is not None:
-        good = [replace(meaning_of(read[0]), target=target)]
-    return Case(name, raw, expect, source, tuple(good), corpus, is_cut(read, raw))
+        repaired = meaning_of(read[0])
+        good = [replace(repaired, target=target, body=repaired.body if body is None else body)]
+    else:
+        good = []
+    if host is not None:
+        good[0] = replace(good[0], host=host)
+    return Case(name, raw, expect, source, tuple(good), corpus, max(len(read), 1), _must_close(read))
 
 
-def is_cut(read: Sequence[Request], raw: bytes) -> bool:
-    """Whether its last request is not whole, yet not faulty in a way that ends the reading."""
-    return not raw or (bool(read) and not read[-1].is_whole and not read[-1].is_fatal)
+def _must_close(read: Sequence[Request]) -> bool:
+    return any(fault in _CLOSING for request in read for fault in request.faults)
 
 
 def expectation(raw: bytes) -> Expect:
@@ -145,20 +161,13 @@ def expectation(raw: bytes) -> Expect:
 def judged(name: str, raw: bytes, source: str, corpus: str) -> Case:
     """A case that others wrote: the strict reader says what to expect of it, not they."""
     expect = expectation(raw)
-    made = case(name, EITHER if expect is INVALID and _begins_well(raw) else expect, raw, source, corpus=corpus)
-    if len(made.meanings) == 1 and _is_tunnel(made.meanings[0]):
-        return Case(name, raw, EITHER, source, made.meanings, corpus, made.is_cut)
-    return made
-
-
-def _begins_well(raw: bytes) -> bool:
-    """Whether a request that may go up comes before what is wrong."""
-    first = read_all(raw)[:1]
-    return bool(first) and first[0].is_whole and all(fault.is_lenient for fault in first[0].faults)
-
-
-def _is_tunnel(meaning: Meaning) -> bool:
-    return meaning.method == b"CONNECT"
+    read = read_all(raw)
+    first = read[:1]
+    if expect is INVALID and first and first[0].is_whole and all(fault.is_lenient for fault in first[0].faults):
+        expect = EITHER  # a request that may go up comes before what is wrong
+    if any(request.method == b"CONNECT" for request in read):
+        expect = EITHER if expect is VALID else expect  # nobody need be a tunnel
+    return case(name, expect, raw, source, corpus=corpus)
 
 
 __all__ = ["EITHER", "INVALID", "VALID", "Case", "Expect", "Fault", "Meaning", "case", "judged", "meaning_of"]

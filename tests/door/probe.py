@@ -7,6 +7,7 @@ lane goes through its cases one after the other, so that all that arrives meanwh
 
 import contextlib
 import itertools
+import re
 import socket
 import time
 from collections import Counter
@@ -21,6 +22,7 @@ from .upstream import Arrival, StrictUpstream
 PATIENCE_S = 8.0  # for what must be answered
 WAIT_S = 0.3  # for what may be refused by silence
 _CANARY = b"/canary/"
+_REASON = re.compile(rb'"reason":"([a-z_]+)"')
 _numbers = itertools.count(1)
 
 
@@ -34,6 +36,7 @@ class Verdict(Enum):
     MIXED_UP = "a canary got another's answer or none"
     ACCEPTED = "something invalid was accepted"
     CHANGED = "another meaning went up"
+    KEPT = "the connection stayed open behind framing after which it must close"
     UNSERVED = "something valid was refused"
     DIED = "the worker died"
 
@@ -46,6 +49,7 @@ class Verdict(Enum):
 class Answer:
     status: int  # 0: bytes that begin no answer, as HTTP/0.9 has them
     serial: int | None = None  # of the request that the upstream answered with it
+    reason: str = ""  # of a problem of ours
 
 
 @dataclass(slots=True)
@@ -57,7 +61,7 @@ class Outcome:
     arrivals: list[Arrival] = field(default_factory=list)
 
     def __str__(self) -> str:
-        statuses = ",".join(str(answer.status) for answer in self.answers) or "none"
+        statuses = ", ".join(f"{answer.status} {answer.reason}".strip() for answer in self.answers) or "none"
         up = f"; up went {self.arrivals}" if self.arrivals else ""
         return f"{self.case.name}: {self.verdict.value}: {self.why} (answers: {statuses}){up}; sent {_shown(self.case.raw)}"
 
@@ -106,7 +110,7 @@ class Wire:
                 return None
         fields = [line.partition(b":") for line in head.lower().split(b"\r\n")[1:]]
         values = {name: value.strip() for name, _, value in fields}
-        self.buffer = rest
+        self.buffer, body = rest, b""
         if method == b"HEAD" or status in {204, 304}:
             pass
         elif b"chunked" in values.get(b"transfer-encoding", b""):
@@ -117,7 +121,7 @@ class Wire:
             length = int(values[b"content-length"])
             while len(self.buffer) < length and self._receive(give_up):
                 pass
-            self.buffer = self.buffer[length:]
+            body, self.buffer = self.buffer[:length], self.buffer[length:]
         else:
             self._read_to_end(give_up)
         if b"close" in values.get(b"connection", b"") or (
@@ -125,7 +129,8 @@ class Wire:
         ):
             self.is_open = False
         serial = values.get(b"x-serial")
-        return Answer(status, int(serial) if serial is not None else None)
+        reason = _REASON.search(body)
+        return Answer(status, int(serial) if serial is not None else None, reason[1].decode() if reason else "")
 
     def has_ended(self) -> bool:
         """Whether the other side has closed, as far as is known by now."""
@@ -179,7 +184,7 @@ class Lane:
             method = case.raw.lstrip(b"\r\n").partition(b" ")[0]
             patience_s = PATIENCE_S if case.expect is VALID else WAIT_S
             answers: list[Answer] = []
-            for number in range(max(1, len(case.meanings))):
+            for number in range(case.requests):
                 answer = wire.answer(patience_s, method if number == 0 else b"GET")
                 if answer is None:
                     break
@@ -256,10 +261,11 @@ def judge(case: Case, seen: Seen) -> Outcome:
     whole = [one for one in others if one.request.is_whole]
     if whole and not case.meanings:
         return failed(Verdict.ACCEPTED, f"{whole[0]}")
-    for arrival, meaning in zip(whole, case.meanings, strict=False):
-        difference = _difference(arrival, meaning, seen.keeps_host)
-        if difference:
-            return failed(Verdict.CHANGED, difference)
+    difference = _differs(whole, case.meanings, seen.keeps_host)
+    if difference:
+        return failed(Verdict.CHANGED, difference)
+    if case.must_close and seen.same is not None and seen.same.answer is not None and seen.same.answer.serial is not None:
+        return failed(Verdict.KEPT, f"the same connection got {seen.same.answer}")
     if case.expect is VALID and len(whole) < len(case.meanings):
         return failed(Verdict.UNSERVED, f"{len(whole)} of {len(case.meanings)} arrived")
     if case.expect is VALID and [answer.status for answer in seen.answers] != [200] * len(case.meanings):
@@ -285,6 +291,21 @@ def _mixed_up(case: Case, seen: Seen) -> str | None:
     if same.answer.serial is not None and by_serial.get(same.answer.serial) != same.target:
         return f"the same connection got {same.answer}"
     return None
+
+
+def _differs(whole: Sequence[Arrival], meanings: Sequence[Meaning], keeps_host: bool) -> str:
+    """How what arrived is not those meanings in their order; some may be left out."""
+    left = iter(meanings)
+    for arrival in whole:
+        difference = ""
+        for meaning in left:
+            found = _difference(arrival, meaning, keeps_host)
+            if not found:
+                break
+            difference = difference or found
+        else:
+            return difference or f"{arrival} once too often"
+    return ""
 
 
 # What a proxy adds. A name that neither the client sent nor a proxy adds was made from something else.
