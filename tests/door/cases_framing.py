@@ -3,7 +3,7 @@
 Where two readers could disagree, the body holds a request of its own: whoever reads the other way sends it up.
 """
 
-from .corpus import EITHER, INVALID, VALID, Case, Expect, case
+from .corpus import EITHER, INVALID, REPAIRED, VALID, Case, Expect, case
 
 POST = b"POST /p HTTP/1.1\r\nHost: a.example\r\n"
 INNER = b"GET /smuggled HTTP/1.1\r\nHost: a.example\r\n\r\n"
@@ -152,6 +152,7 @@ _TWINS: tuple[tuple[str, bytes], ...] = (
 )
 
 _END = b"0\r\n\r\n"
+# Behind the digits of a size Granian reads over white space, and over an extension whatever it holds, to the line end.
 _CHUNKS: tuple[tuple[str, Expect, bytes, bytes | None], ...] = (
     ("none but the last", VALID, _END, b""),
     ("two", VALID, b"3\r\nhel\r\n2\r\nlo\r\n" + _END, b"hello"),
@@ -191,8 +192,8 @@ _CHUNKS: tuple[tuple[str, Expect, bytes, bytes | None], ...] = (
     ("a space first", INVALID, b" 5\r\nhello\r\n" + _END, None),
     ("a tab first", INVALID, b"\t5\r\nhello\r\n" + _END, None),
     ("a space within", INVALID, b"0 5\r\nhello\r\n" + _END, None),
-    ("a space behind", INVALID, b"5 \r\nhello\r\n" + _END, None),
-    ("a tab behind", INVALID, b"5\t\r\nhello\r\n" + _END, None),
+    ("a space behind", REPAIRED, b"5 \r\nhello\r\n" + _END, b"hello"),
+    ("a tab behind", REPAIRED, b"5\t\r\nhello\r\n" + _END, b"hello"),
     ("a vertical tab behind", INVALID, b"5\x0b\r\nhello\r\n" + _END, None),
     ("NUL behind", INVALID, b"5\0\r\nhello\r\n" + _END, None),
     ("8-bit digits", INVALID, b"\xb5\r\nhello\r\n" + _END, None),
@@ -214,11 +215,11 @@ _CHUNKS: tuple[tuple[str, Expect, bytes, bytes | None], ...] = (
     ("LFs everywhere", INVALID, b"5\nhello\n0\n\n", None),
     ("LF behind an extension", INVALID, b"5;a=b\nhello\r\n" + _END, None),
     ("a CR within an extension", INVALID, b"5;a\rb\r\nhello\r\n" + _END, None),
-    ("NUL within an extension", INVALID, b"5;a=\0\r\nhello\r\n" + _END, None),
-    ("a line break within a quoted extension", INVALID, b'5;a="\r\nhello\r\n' + _END, None),
-    ("an extension without a name", INVALID, b"5;=b\r\nhello\r\n" + _END, None),
-    ("an extension that is only a semicolon", INVALID, b"5;\r\nhello\r\n" + _END, None),
-    ("an extension with an open quote", INVALID, b'5;a="b\r\nhello\r\n' + _END, None),
+    ("NUL within an extension", REPAIRED, b"5;a=\0\r\nhello\r\n" + _END, b"hello"),
+    ("a line break within a quoted extension", REPAIRED, b'5;a="\r\nhello\r\n' + _END, b"hello"),
+    ("an extension without a name", REPAIRED, b"5;=b\r\nhello\r\n" + _END, b"hello"),
+    ("an extension that is only a semicolon", REPAIRED, b"5;\r\nhello\r\n" + _END, b"hello"),
+    ("an extension with an open quote", REPAIRED, b'5;a="b\r\nhello\r\n' + _END, b"hello"),
     ("a trailer without a colon", INVALID, b"5\r\nhello\r\n0\r\nX-A\r\n\r\n", None),
     ("a trailer without a name", INVALID, b"5\r\nhello\r\n0\r\n: b\r\n\r\n", None),
     ("a trailer with a space before its colon", INVALID, b"5\r\nhello\r\n0\r\nX-A : b\r\n\r\n", None),
@@ -232,8 +233,6 @@ _CHUNKS: tuple[tuple[str, Expect, bytes, bytes | None], ...] = (
     ("cut in the data", INVALID, b"5\r\nhel", None),
     ("no body at all", INVALID, b"", None),
 )
-# What hyper reads over in chunked framing: the body that then goes up is the one every lenient reader finds.
-REPAIRED_CHUNKS = frozenset[str]()
 
 
 def cases() -> list[Case]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from .corpus import INVALID, NOT_END_TO_END, VALID, Case, Meaning, meaning_of
+from .corpus import NOT_END_TO_END, REPAIRED, VALID, Case, Meaning, meaning_of
 from .strict import Field
 from .upstream import Arrival, StrictUpstream
 
@@ -270,7 +270,7 @@ def judge(case: Case, seen: Seen) -> Outcome:
         return failed(Verdict.UNSERVED, f"{len(whole)} of {len(case.meanings)} arrived")
     if case.expect is VALID and [answer.status for answer in seen.answers] != [200] * len(case.meanings):
         return failed(Verdict.UNSERVED, "not answered with 200")
-    forwarded = Verdict.REPAIRED if case.expect is INVALID else Verdict.CLEAN
+    forwarded = Verdict.REPAIRED if case.expect is REPAIRED else Verdict.CLEAN
     return replace(outcome, verdict=forwarded if whole else Verdict.REFUSED)
 
 

@@ -1,0 +1,84 @@
+"""Coverage-guided fuzzing of the door and of the parsers of every field the gateway reads; run by hand.
+
+    pip install atheris && python -m tests.fuzz -max_total_time=60
+
+What it finds becomes a test. It holds that nothing raises but a GatewayError, and what stands in `check`.
+"""
+
+import sys
+from ipaddress import ip_address, ip_network
+
+from gateway import cors, door, headers, patterns, redirects, tracing
+from gateway.errors import GatewayError
+
+NETWORKS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
+NAMES = (b"host", b"content-length", b"transfer-encoding", b"expect", b"connection", b"x-forwarded-for", b"forwarded")
+OTHERS = (b"via", b"traceparent", b"x-request-id", b"origin", b"access-control-request-method", b"a", b"content_length")
+OWN = frozenset({("http", "up", 80)})
+
+
+def pairs_of(data: bytes) -> headers.Pairs:
+    """Field lines from bytes: a byte chooses the name, what follows up to a line feed is the value."""
+    names = NAMES + OTHERS
+    return [(names[line[0] % len(names)], line[1:]) for line in data.split(b"\n") if line]
+
+
+def check(data: bytes) -> None:
+    target, _, rest = data.partition(b"\n")
+    raw = pairs_of(rest)
+    fields = headers.read_fields(raw)
+    count = len(fields.plain) + len(fields.x_forwarded) + sum(map(len, fields.own.values()))
+    assert count == len(raw), "a field line was lost"
+    assert not {name for name, _ in fields.end_to_end()} & headers.HOP_BY_HOP
+    _check_door(fields, target)
+    _check_values(raw, target.decode("latin-1"))
+
+
+def _check_door(fields: headers.RequestFields, target: bytes) -> None:
+    try:
+        path = door.check_target(*target.partition(b"?")[::2])
+        door.check_path(path)
+        door.check_fields(fields, 65536)
+        host = door.check_host(fields, "1.1")
+        length = door.content_length(fields, "1.1")
+    except GatewayError:
+        return
+    assert path.isascii()
+    assert path.isprintable()
+    assert "#" not in path
+    assert not {".", ".."} & {patterns.normalized(segment) for segment in path.split("/")}
+    assert host == host.lower()
+    assert len(fields.own[b"host"]) == 1
+    assert length is None or b"transfer-encoding" not in fields.own
+
+
+def _check_values(raw: headers.Pairs, text: str) -> None:
+    said = [value for name, value in raw if name == b"x-forwarded-for"]
+    ip_address(headers.client_address("10.0.0.1", said, NETWORKS))
+    trusted = [(name, value) for name, value in raw if name.startswith(b"x-forwarded-")]
+    host = headers.parse_host(text.encode("latin-1")) or "h"
+    for name, value in headers.forwarding_pairs("10.0.0.1", "http", host, "", trusted):
+        assert name in {b"forwarded", b"x-forwarded-host"} or name.startswith(b"x-forwarded-")
+        assert b"\n" not in value
+    for _, value in raw:
+        found = tracing.trace_id_of(value)
+        assert found is None or len(found) == 32
+        tracing.is_request_id(value)
+    cors.add_to(raw, ("https://a.example",), raw)
+    cors.preflight_pairs(("*",), raw)
+    moved = redirects.rewritten(text, OWN, redirects.PathMap("/v1", "/api"))
+    assert moved == text or (moved.startswith("/") and not moved.startswith(("//", "/\\")))
+
+
+def main() -> None:
+    try:
+        import atheris  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    except ImportError:
+        sys.exit("the fuzzer is not installed: pip install atheris")
+    atheris.instrument_all()
+    atheris.Setup(sys.argv, check)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
