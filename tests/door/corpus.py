@@ -54,6 +54,7 @@ class Case:
     meanings: tuple[Meaning, ...] = ()
     corpus: str = "own"
     requests: int = 1  # so many answers may come
+    is_cut: bool = False  # its last request is not whole, yet nothing in it ends the reading: what follows is its rest
     must_close: bool = False  # its framing is such that no request may follow on the connection
 
     def __repr__(self) -> str:
@@ -137,7 +138,11 @@ def case(
     if good:
         said = {"target": target, "body": body, "host": host}
         good[0] = replace(good[0], **{name: value for name, value in said.items() if value is not None})
-    return Case(name, raw, expect, source, tuple(good), corpus, max(len(read), 1), _must_close(read))
+    return Case(name, raw, expect, source, tuple(good), corpus, max(len(read), 1), _is_cut(read), _must_close(read))
+
+
+def _is_cut(read: Sequence[Request]) -> bool:
+    return bool(read) and not read[-1].is_whole and not read[-1].is_fatal
 
 
 def _must_close(read: Sequence[Request]) -> bool:
@@ -155,16 +160,67 @@ def expectation(raw: bytes) -> Expect:
     return EITHER if faults else VALID
 
 
+# -- the cases of others ------------------------------------------------------------------------------------------
+
+_COMMON_METHODS = frozenset(b"GET HEAD POST PUT DELETE OPTIONS PATCH".split())
+_ODD_IN_TARGET = re.compile(rb"[\"<>\\^`{|}]|%(?![0-9A-Fa-f]{2})|(?:^|/)(?:\.|%2[eE]){1,2}(?:/|\?|$)|%00")
+_TWIN = re.compile(rb"(content|transfer|host|x|proxy|via|forwarded)_|_(length|encoding|for|proto|host)", re.IGNORECASE)
+# What Granian repairs unseen: see docs/door.md. A TARGET at fault is one only where it has a fragment.
+_REPAIRABLE = frozenset((Fault.CHUNK_SPACE, Fault.CHUNK_EXTENSION, Fault.TARGET, Fault.HOST_MISSING, Fault.HOST_DIFFERS))
+
+
 def judged(name: str, raw: bytes, source: str, corpus: str) -> Case:
-    """A case that others wrote: the strict reader says what to expect of it, not they."""
+    """A case that others wrote: the strict reader and the policies of the gateway say what to expect, not they."""
     expect = expectation(raw)
     read = read_all(raw)
-    first = read[:1]
-    if expect is INVALID and first and first[0].is_whole and all(fault.is_lenient for fault in first[0].faults):
+    if expect is not VALID and len(read) == 1 and _is_repaired(read[0]):
+        path, fragment, _ = origin_form(read[0].target).partition(b"#")
+        hosts = read[0].values(b"host")
+        path = path.removesuffix(b"?") if fragment else path
+        return case(name, REPAIRED, raw, source, target=path, host=hosts[0].lower() if hosts else None, corpus=corpus)
+    if expect is INVALID and read and read[0].is_whole and all(fault.is_lenient for fault in read[0].faults):
         expect = EITHER  # a request that may go up comes before what is wrong
-    if any(request.method == b"CONNECT" for request in read):
-        expect = EITHER if expect is VALID else expect  # nobody need be a tunnel
+    if expect is VALID and (any(map(_is_policy, read)) or any(map(_closes, read[:-1]))):
+        expect = EITHER
     return case(name, expect, raw, source, corpus=corpus)
+
+
+def _is_repaired(request: Request) -> bool:
+    faults = {fault for fault in request.faults if not fault.is_lenient or fault is Fault.HOST_DIFFERS}
+    if not faults or not faults <= _REPAIRABLE or not request.is_whole:
+        return False
+    if Fault.TARGET in faults and not re.fullmatch(rb"/[!-\"$-~]*#[!-\"$-~]*", request.target):
+        return False
+    return Fault.HOST_MISSING not in faults or _ABSOLUTE.match(request.target) is not None
+
+
+def _is_policy(request: Request) -> bool:
+    """Valid, and yet refused or answered by the gateway itself, or left to it: docs/door.md says which and why."""
+    return bool(
+        request.method not in _COMMON_METHODS
+        or request.target == b"*"
+        or _ODD_IN_TARGET.search(request.target)
+        or any(_TWIN.search(name) for name, _ in request.fields)
+        or any(b"websocket" in value.lower() for value in request.values(b"upgrade"))
+        or [value.lower() for value in request.values(b"expect")] not in ([], [b"100-continue"])
+        or not all(map(_is_utf8, (value for _, value in request.fields)))
+        or len(request.fields) > 100
+        or b"," in b"".join(request.values(b"host"))
+    )
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _closes(request: Request) -> bool:
+    """Whether nothing is to be read behind this request."""
+    options = b",".join(request.values(b"connection")).lower()
+    return b"close" in options or (request.version == b"HTTP/1.0" and b"keep-alive" not in options)
 
 
 __all__ = ["EITHER", "INVALID", "VALID", "Case", "Expect", "Fault", "Meaning", "case", "judged", "meaning_of"]

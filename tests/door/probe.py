@@ -195,8 +195,8 @@ class Lane:
                 if (answer := wire.answer(WAIT_S, method)) is not None:
                     answers.append(answer)
                 return answers, None
-            if wire.has_ended():
-                return answers, None
+            if wire.has_ended() or len(answers) < case.requests:
+                return answers, None  # closed, or still reading: what came now would be the rest of it
             canary = Canary()
             wire.send(canary.raw)
             canary.read(wire, PATIENCE_S if case.expect is VALID else WAIT_S)
@@ -264,8 +264,9 @@ def judge(case: Case, seen: Seen) -> Outcome:
     difference = _differs(whole, case.meanings, seen.keeps_host)
     if difference:
         return failed(Verdict.CHANGED, difference)
-    if case.must_close and seen.same is not None and seen.same.answer is not None and seen.same.answer.serial is not None:
-        return failed(Verdict.KEPT, f"the same connection got {seen.same.answer}")
+    if (case.must_close or case.is_cut) and seen.same and seen.same.answer and seen.same.answer.serial is not None:
+        # Behind a cut request the canary is the rest of its body.
+        return failed(Verdict.SPLIT if case.is_cut else Verdict.KEPT, f"the same connection got {seen.same.answer}")
     if case.expect is VALID and len(whole) < len(case.meanings):
         return failed(Verdict.UNSERVED, f"{len(whole)} of {len(case.meanings)} arrived")
     if case.expect is VALID and [answer.status for answer in seen.answers] != [200] * len(case.meanings):
