@@ -19,7 +19,19 @@ from .loaders import load
 from .probe import Outcome, Verdict, counts, run
 from .targets import ALL
 
-COLUMNS = ("refused", "clean", "repaired", "dirty", "split", "mixed up", "accepted", "changed", "kept", "unserved", "died")
+COLUMNS = (
+    "refused",
+    "clean",
+    "repaired",
+    "dirty",
+    "split",
+    "mixed up",
+    "accepted",
+    "changed",
+    "kept",
+    "unserved",
+    "died",
+)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -40,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
         if name.startswith("portway") or chosen.failures:
             for outcome in outcomes:
                 if outcome.verdict.is_failure or (chosen.verdicts and name == "portway"):
-                    print(f"{name}: {outcome}")
+                    _say(f"{name}: {outcome}")
     return int(any(one.verdict.is_failure for name in results if name.startswith("portway") for one in results[name]))
 
 
@@ -51,19 +63,23 @@ def _through(name: str, cases: Sequence[Case]) -> list[Outcome]:
         with tempfile.TemporaryDirectory() as folder, ALL[name](Path(folder)) as lane:
             started = time.monotonic()
             outcomes += run(lane, cases[len(outcomes) :])
-            print(f"{name}: {len(outcomes)} cases, {time.monotonic() - started:.0f} s", file=sys.stderr)
+            sys.stderr.write(f"{name}: {len(outcomes)} cases, {time.monotonic() - started:.0f} s\n")
     return outcomes
 
 
 def _table(results: dict[str, list[Outcome]]) -> None:
-    print(f"| corpus | cases | target | {' | '.join(COLUMNS)} |")
-    print("|---|---|---|" + "---|" * len(COLUMNS))
+    _say(f"| corpus | cases | target | {' | '.join(COLUMNS)} |")
+    _say("|---|---|---|" + "---|" * len(COLUMNS))
     corpora = dict.fromkeys(outcome.case.corpus for outcomes in results.values() for outcome in outcomes)
     for corpus in corpora:
         for name, outcomes in results.items():
             of_corpus = [outcome for outcome in outcomes if outcome.case.corpus == corpus]
             found = counts(of_corpus)
-            print(f"| {corpus} | {len(of_corpus)} | {name} | {' | '.join(str(found[verdict]) for verdict in Verdict)} |")
+            _say(f"| {corpus} | {len(of_corpus)} | {name} | {' | '.join(str(found[verdict]) for verdict in Verdict)} |")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Several requests on one connection, and the fields that are about the connection (RFC 9112, section 9)."""
 
-from .corpus import EITHER, INVALID, VALID, Case, Expect, case
+from .corpus import EITHER, VALID, Case, Expect, case
 
 HEAD = b"GET /1 HTTP/1.1\r\nHost: a.example\r\n"
 ONE = HEAD + b"\r\n"
@@ -13,7 +13,11 @@ _GLUED: tuple[tuple[str, Expect, bytes], ...] = (
     ("two GETs", VALID, ONE + TWO),
     ("five GETs", VALID, ONE + TWO + ONE + TWO + ONE),
     ("POST and GET", VALID, POSTED + TWO),
-    ("chunked and GET", VALID, b"POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n" + TWO),
+    (
+        "chunked and GET",
+        VALID,
+        b"POST /1 HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n" + TWO,
+    ),
     ("HEAD and GET", VALID, ONE.replace(b"GET", b"HEAD") + TWO),
     ("a line end between", EITHER, POSTED + b"\r\n" + TWO),
     ("three line ends between", EITHER, ONE + b"\r\n\r\n\r\n" + TWO),
@@ -49,7 +53,11 @@ _FIELDS: tuple[tuple[str, Expect, bytes], ...] = (
     ("TE with weights", VALID, b"TE: trailers, deflate;q=0.5\r\nConnection: TE\r\n"),
     ("Trailer and no trailers", VALID, b"Trailer: X-A\r\n"),
     ("Proxy-Connection", VALID, b"Proxy-Connection: keep-alive\r\n"),
-    ("upgrade to h2c", VALID, b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n"),
+    (
+        "upgrade to h2c",
+        VALID,
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n",
+    ),
     ("upgrade to what nobody knows", VALID, b"Connection: Upgrade\r\nUpgrade: foo/2\r\n"),
     ("Upgrade without Connection", VALID, b"Upgrade: foo/2\r\n"),
     ("Connection upgrade without Upgrade", VALID, b"Connection: upgrade\r\n"),
@@ -86,9 +94,17 @@ _IN_1_0: tuple[tuple[str, Expect, bytes], ...] = (
 
 def cases() -> list[Case]:
     made = [case(f"glued: {name}", expect, raw, "9.3") for name, expect, raw in _GLUED]
-    made += [case(f"connection: {name}", expect, HEAD + lines + b"\r\n", "9, RFC 9110, 7.6") for name, expect, lines in _FIELDS]
     made += [
-        case(f"connection, with a body: {name}", expect, POSTED.replace(b"Content", lines + b"Content", 1), "9, RFC 9110, 7.6")
+        case(f"connection: {name}", expect, HEAD + lines + b"\r\n", "9, RFC 9110, 7.6")
+        for name, expect, lines in _FIELDS
+    ]
+    made += [
+        case(
+            f"connection, with a body: {name}",
+            expect,
+            POSTED.replace(b"Content", lines + b"Content", 1),
+            "9, RFC 9110, 7.6",
+        )
         for name, expect, lines in _WITH_BODY
     ]
     chunked = b"POST /1 HTTP/1.1\r\nHost: a\r\nConnection: Transfer-Encoding\r\nTransfer-Encoding: chunked\r\n\r\n"

@@ -11,7 +11,7 @@ INNER = b"GET /smuggled HTTP/1.1\r\nHost: a.example\r\n\r\n"
 BOTH = b"0\r\n\r\n" + INNER
 N = b"%d" % len(BOTH)
 
-# (name, expectation, field lines, body on the wire, body meant)
+# Rows of name, expectation, field lines, body on the wire, body meant.
 _LENGTHS: tuple[tuple[str, Expect, bytes, bytes, bytes | None], ...] = (
     ("plain", VALID, b"Content-Length: 5\r\n", b"hello", b"hello"),
     ("zero", VALID, b"Content-Length: 0\r\n", b"", b""),
@@ -61,7 +61,13 @@ _LENGTHS: tuple[tuple[str, Expect, bytes, bytes, bytes | None], ...] = (
     ("a hundred digits", INVALID, b"Content-Length: " + b"9" * 100 + b"\r\n", b"hello", None),
     ("shorter than it says", INVALID, b"Content-Length: 50\r\n", b"hello", None),
     ("a space before the colon", INVALID, b"Content-Length : 5\r\n", b"hello", None),
-    ("a space before the colon, and another one", INVALID, b"Content-Length : 0\r\nContent-Length: " + N + b"\r\n", BOTH, None),
+    (
+        "a space before the colon, and another one",
+        INVALID,
+        b"Content-Length : 0\r\nContent-Length: " + N + b"\r\n",
+        BOTH,
+        None,
+    ),
     ("a tab before the colon", INVALID, b"Content-Length\t: 5\r\n", b"hello", None),
     ("folded", EITHER, b"Content-Length:\r\n 5\r\n", b"hello", b"hello"),
     ("folded in the middle", INVALID, b"Content-Length: 5\r\n 5\r\n", b"hello", None),
@@ -134,8 +140,20 @@ _CODINGS: tuple[tuple[str, Expect, bytes, bytes, bytes | None], ...] = (
     ("a tab before the colon", INVALID, b"Transfer-Encoding\t: chunked\r\n" + _LENGTH_OF_BOTH, BOTH, None),
     ("NUL in its name", INVALID, b"Transfer\0Encoding: chunked\r\n" + _LENGTH_OF_BOTH, BOTH, None),
     ("a space in its name", INVALID, b"Transfer Encoding: chunked\r\n" + _LENGTH_OF_BOTH, BOTH, None),
-    ("a space before its name", INVALID, b"X: y\r\n Transfer-Encoding: chunked\r\n" + b"Content-Length: x\r\n", BOTH, None),
-    ("folded away under another field", EITHER, b"X: y\r\n Transfer-Encoding: chunked\r\n" + _LENGTH_OF_BOTH, BOTH, BOTH),
+    (
+        "a space before its name",
+        INVALID,
+        b"X: y\r\n Transfer-Encoding: chunked\r\n" + b"Content-Length: x\r\n",
+        BOTH,
+        None,
+    ),
+    (
+        "folded away under another field",
+        EITHER,
+        b"X: y\r\n Transfer-Encoding: chunked\r\n" + _LENGTH_OF_BOTH,
+        BOTH,
+        BOTH,
+    ),
     ("no colon", INVALID, b"Transfer-Encoding chunked\r\n" + _LENGTH_OF_BOTH, BOTH, None),
 )
 
@@ -171,7 +189,12 @@ _CHUNKS: tuple[tuple[str, Expect, bytes, bytes | None], ...] = (
     ("two trailer fields", VALID, b"5\r\nhello\r\n0\r\nX-A: b\r\nX-C: d\r\n\r\n", b"hello"),
     ("a long extension", EITHER, b"5;a=" + b"b" * 20_000 + b"\r\nhello\r\n" + _END, b"hello"),
     ("twenty zeros first", EITHER, b"0" * 20 + b"5\r\nhello\r\n" + _END, b"hello"),
-    ("a trailer that may not be one: Content-Length", EITHER, b"5\r\nhello\r\n0\r\nContent-Length: 0\r\n\r\n", b"hello"),
+    (
+        "a trailer that may not be one: Content-Length",
+        EITHER,
+        b"5\r\nhello\r\n0\r\nContent-Length: 0\r\n\r\n",
+        b"hello",
+    ),
     ("a trailer that may not be one: Host", EITHER, b"5\r\nhello\r\n0\r\nHost: b.example\r\n\r\n", b"hello"),
     ("a trailer that may not be one: TE", EITHER, b"5\r\nhello\r\n0\r\nTransfer-Encoding: chunked\r\n\r\n", b"hello"),
     ("a folded trailer", EITHER, b"5\r\nhello\r\n0\r\nX-A: b\r\n c\r\n\r\n", b"hello"),
@@ -243,17 +266,44 @@ def cases() -> list[Case]:
     old = POST.replace(b"HTTP/1.1", b"HTTP/1.0")
     made += [
         case("coding: in HTTP/1.0", EITHER, old + _CHUNKED + b"\r\n" + _HELLO, "6.1", body=b"hello"),
-        case("coding: in HTTP/1.0 with a length", EITHER, old + _LENGTH_OF_BOTH + _CHUNKED + b"\r\n" + BOTH, "6.1", body=b""),
+        case(
+            "coding: in HTTP/1.0 with a length",
+            EITHER,
+            old + _LENGTH_OF_BOTH + _CHUNKED + b"\r\n" + BOTH,
+            "6.1",
+            body=b"",
+        ),
         case("length: in HTTP/1.0", VALID, old + b"Content-Length: 5\r\n\r\nhello", "6.2", body=b"hello"),
         case("length: in HTTP/1.0, shorter than it says", INVALID, old + b"Content-Length: 9\r\n\r\nhello", "6.2"),
         case("length: none, yet a body", EITHER, POST + b"\r\n" + INNER, "6.3", body=b""),
-        case("length: of a GET", VALID, POST.replace(b"POST", b"GET") + b"Content-Length: 5\r\n\r\nhello", "6", body=b"hello"),
-        case("length: of a HEAD", VALID, POST.replace(b"POST", b"HEAD") + _LENGTH_OF_BOTH + b"\r\n" + BOTH, "6", body=BOTH),
+        case(
+            "length: of a GET",
+            VALID,
+            POST.replace(b"POST", b"GET") + b"Content-Length: 5\r\n\r\nhello",
+            "6",
+            body=b"hello",
+        ),
+        case(
+            "length: of a HEAD",
+            VALID,
+            POST.replace(b"POST", b"HEAD") + _LENGTH_OF_BOTH + b"\r\n" + BOTH,
+            "6",
+            body=BOTH,
+        ),
         case("length: of a DELETE", VALID, POST.replace(b"POST", b"DELETE") + _LENGTH_OF_BOTH + b"\r\n" + BOTH, "6"),
         case("length: of an OPTIONS", VALID, POST.replace(b"POST", b"OPTIONS") + _LENGTH_OF_BOTH + b"\r\n" + BOTH, "6"),
-        case("length: of a TRACE", EITHER, POST.replace(b"POST", b"TRACE") + b"Content-Length: 5\r\n\r\nhello", "RFC 9110, 9.3.8"),
-        case("coding: of a GET", VALID, POST.replace(b"POST", b"GET") + _CHUNKED + b"\r\n" + _HELLO, "6", body=b"hello"),
-        case("coding: of a HEAD", VALID, POST.replace(b"POST", b"HEAD") + _CHUNKED + b"\r\n" + _HELLO, "6", body=b"hello"),
+        case(
+            "length: of a TRACE",
+            EITHER,
+            POST.replace(b"POST", b"TRACE") + b"Content-Length: 5\r\n\r\nhello",
+            "RFC 9110, 9.3.8",
+        ),
+        case(
+            "coding: of a GET", VALID, POST.replace(b"POST", b"GET") + _CHUNKED + b"\r\n" + _HELLO, "6", body=b"hello"
+        ),
+        case(
+            "coding: of a HEAD", VALID, POST.replace(b"POST", b"HEAD") + _CHUNKED + b"\r\n" + _HELLO, "6", body=b"hello"
+        ),
     ]
     return made
 

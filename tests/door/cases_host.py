@@ -71,7 +71,11 @@ _LINES: tuple[tuple[str, Expect, bytes], ...] = (
     ("twice, in two spellings", INVALID, b"Host: a.example\r\nhOST: b.example\r\n"),
     ("twice, the first one empty", INVALID, b"Host:\r\nHost: a.example\r\n"),
     ("twice, the second one empty", INVALID, b"Host: a.example\r\nHost:\r\n"),
-    ("three times, others between", INVALID, b"Host: a.example\r\nA: b\r\nHost: a.example\r\nC: d\r\nHost: a.example\r\n"),
+    (
+        "three times, others between",
+        INVALID,
+        b"Host: a.example\r\nA: b\r\nHost: a.example\r\nC: d\r\nHost: a.example\r\n",
+    ),
     ("twice, one with a space before its colon", INVALID, b"Host: a.example\r\nHost : b.example\r\n"),
     ("only one, with a space before its colon", INVALID, b"Host : a.example\r\n"),
     ("folded", EITHER, b"Host:\r\n a.example\r\n"),
@@ -99,9 +103,12 @@ _IN_1_0: tuple[tuple[str, Expect, bytes], ...] = (
 
 def cases() -> list[Case]:
     made = [
-        case(f"Host: {name}", expect, b"GET /h HTTP/1.1\r\nHost: %b\r\n\r\n" % value, "3.2") for name, expect, value in _VALUES
+        case(f"Host: {name}", expect, b"GET /h HTTP/1.1\r\nHost: %b\r\n\r\n" % value, "3.2")
+        for name, expect, value in _VALUES
     ]
-    made += [case(f"Host: {name}", expect, b"GET /h HTTP/1.1\r\n%b\r\n" % lines, "3.2") for name, expect, lines in _LINES]
+    made += [
+        case(f"Host: {name}", expect, b"GET /h HTTP/1.1\r\n%b\r\n" % lines, "3.2") for name, expect, lines in _LINES
+    ]
     made += [
         case(f"Host in HTTP/1.0: {name}", expect, b"GET /h HTTP/1.0\r\n%b\r\n" % lines, "3.2")
         for name, expect, lines in _IN_1_0

@@ -5,7 +5,7 @@ from .corpus import EITHER, INVALID, REPAIRED, VALID, Case, Expect, case
 HOST = b"Host: a.example\r\n"
 END = HOST + b"\r\n"
 
-# (name, expectation, method)
+# Rows of name, expectation, method.
 _METHODS: tuple[tuple[str, Expect, bytes], ...] = (
     ("GET", VALID, b"GET"),
     ("HEAD", VALID, b"HEAD"),
@@ -32,7 +32,7 @@ _METHODS: tuple[tuple[str, Expect, bytes], ...] = (
     ("BOM before it", INVALID, b"\xef\xbb\xbfGET"),
 )
 
-# (name, expectation, target, what it is repaired to if our documents say so)
+# Rows of name, expectation, target, what it is repaired to if our documents say so.
 _TARGETS: tuple[tuple[str, Expect, bytes, bytes | None], ...] = (
     ("root", VALID, b"/", None),
     ("every character of a path", VALID, b"/Az09-._~!$&'()*+,;=:@%41", None),
@@ -146,7 +146,7 @@ _VERSIONS: tuple[tuple[str, Expect, bytes], ...] = (
     ("a word behind it", INVALID, b"HTTP/1.1 x"),
 )
 
-# (name, expectation, the whole of the raw request)
+# Rows of name, expectation, the whole of the raw request.
 _SPACE: tuple[tuple[str, Expect, bytes, str], ...] = (
     ("two spaces after the method", EITHER, b"GET  / HTTP/1.1\r\n" + END, "3"),
     ("two spaces before the version", EITHER, b"GET /  HTTP/1.1\r\n" + END, "3"),
@@ -195,12 +195,19 @@ _OTHER: tuple[tuple[str, Expect, bytes, str], ...] = (
     ("8-bit garbage", INVALID, bytes(range(128, 256)) + b"\r\n\r\n", "3"),
     ("an SSH greeting", INVALID, b"SSH-2.0-OpenSSH_9.6\r\n", "3"),
     ("a PROXY header", INVALID, b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\nGET / HTTP/1.1\r\n" + END, "3"),
-    ("a binary PROXY header", INVALID, b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c" + bytes(12) + b"GET / HTTP/1.1\r\n" + END, "3"),
+    (
+        "a binary PROXY header",
+        INVALID,
+        b"\r\n\r\n\0\r\nQUIT\n!\x11\0\x0c" + bytes(12) + b"GET / HTTP/1.1\r\n" + END,
+        "3",
+    ),
 )
 
 
 def cases() -> list[Case]:
-    made = [case(f"method: {name}", expect, b"%b / HTTP/1.1\r\n" % method + END, "3.1") for name, expect, method in _METHODS]
+    made = [
+        case(f"method: {name}", expect, b"%b / HTTP/1.1\r\n" % method + END, "3.1") for name, expect, method in _METHODS
+    ]
     made += [
         case(f"target: {name}", expect, b"GET %b HTTP/1.1\r\n" % target + END, "3.2", target=repaired)
         for name, expect, target, repaired in _TARGETS
@@ -215,7 +222,9 @@ def cases() -> list[Case]:
         )
         for name, expect, target, host in _ABSOLUTE
     ]
-    made += [case(f"version: {name}", expect, b"GET / %b\r\n" % version + END, "2.3") for name, expect, version in _VERSIONS]
-    made += [case(f"request line: {name}", *rest) for name, *rest in _SPACE]
-    made += [case(f"start: {name}", *rest) for name, *rest in _OTHER]
+    made += [
+        case(f"version: {name}", expect, b"GET / %b\r\n" % version + END, "2.3") for name, expect, version in _VERSIONS
+    ]
+    made += [case(f"request line: {name}", expect, raw, source) for name, expect, raw, source in _SPACE]
+    made += [case(f"start: {name}", expect, raw, source) for name, expect, raw, source in _OTHER]
     return made

@@ -82,8 +82,11 @@ NOT_END_TO_END = frozenset(
 
 def origin_form(target: bytes) -> bytes:
     """A target without scheme and authority; an empty path is `/` (RFC 9112, 3.2.1 and RFC 9110, 4.2.3)."""
-    rest = _ABSOLUTE.sub(b"", target, count=1)
-    return rest if rest.startswith(b"/") or target == b"*" else b"/" + rest if rest != target else target
+    absolute = _ABSOLUTE.match(target)
+    if absolute is None:
+        return target
+    rest = target[absolute.end() :]
+    return rest if rest.startswith(b"/") else b"/" + rest
 
 
 def meaning_of(request: Request) -> Meaning:
@@ -136,8 +139,13 @@ def case(
     elif body is not None:
         assert good[0].body == body, f"{name}: the strict reader has the body {good[0].body!r}"
     if good:
-        said = {"target": target, "body": body, "host": host}
-        good[0] = replace(good[0], **{name: value for name, value in said.items() if value is not None})
+        first = good[0]
+        good[0] = replace(
+            first,
+            target=first.target if target is None else target,
+            body=first.body if body is None else body,
+            host=first.host if host is None else host,
+        )
     return Case(name, raw, expect, source, tuple(good), corpus, max(len(read), 1), _is_cut(read), _must_close(read))
 
 
@@ -166,7 +174,9 @@ _COMMON_METHODS = frozenset(b"GET HEAD POST PUT DELETE OPTIONS PATCH".split())
 _ODD_IN_TARGET = re.compile(rb"[\"<>\\^`{|}]|%(?![0-9A-Fa-f]{2})|(?:^|/)(?:\.|%2[eE]){1,2}(?:/|\?|$)|%00")
 _TWIN = re.compile(rb"(content|transfer|host|x|proxy|via|forwarded)_|_(length|encoding|for|proto|host)", re.IGNORECASE)
 # What Granian repairs unseen: see docs/door.md. A TARGET at fault is one only where it has a fragment.
-_REPAIRABLE = frozenset((Fault.CHUNK_SPACE, Fault.CHUNK_EXTENSION, Fault.TARGET, Fault.HOST_MISSING, Fault.HOST_DIFFERS))
+_REPAIRABLE = frozenset(
+    (Fault.CHUNK_SPACE, Fault.CHUNK_EXTENSION, Fault.TARGET, Fault.HOST_MISSING, Fault.HOST_DIFFERS)
+)
 
 
 def judged(name: str, raw: bytes, source: str, corpus: str) -> Case:

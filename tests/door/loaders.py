@@ -29,10 +29,11 @@ _MAX_BYTES = 1 << 20
 
 def load(folder: Path) -> list[Case]:
     """All requests that are found below a folder, each once; its name is the corpus."""
-    corpus = folder.resolve().name
+    folder = folder.resolve()
+    corpus = folder.parent.name if folder.name == "tests" else folder.name
     found: dict[bytes, str] = {}
     for path in sorted(folder.rglob("*")):
-        if path.suffix in _READERS and path.is_file() and ("test" in str(path.relative_to(folder))):
+        if path.suffix in _READERS and path.is_file() and "test" in str(path.relative_to(folder.parent)):
             for name, raw in _READERS[path.suffix](path):
                 if 0 < len(raw) < _MAX_BYTES:
                     found.setdefault(raw, f"{path.name}: {name}")
@@ -100,7 +101,12 @@ def _constant(node: ast.expr) -> bytes | None:
         if isinstance(node.op, ast.Add) and left is not None and right is not None:
             return left + right
         times = node.right.value if isinstance(node.right, ast.Constant) else None
-        if isinstance(node.op, ast.Mult) and left is not None and isinstance(times, int) and times * len(left) < _MAX_BYTES:
+        if (
+            isinstance(node.op, ast.Mult)
+            and left is not None
+            and isinstance(times, int)
+            and times * len(left) < _MAX_BYTES
+        ):
             return left * times
     return None
 

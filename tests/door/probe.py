@@ -20,6 +20,7 @@ from .strict import Field
 from .upstream import Arrival, StrictUpstream
 
 PATIENCE_S = 8.0  # for what must be answered
+LIKELY_S = 1.5  # for what may well be answered
 WAIT_S = 0.3  # for what may be refused by silence
 _CANARY = b"/canary/"
 _REASON = re.compile(rb'"reason":"([a-z_]+)"')
@@ -63,7 +64,8 @@ class Outcome:
     def __str__(self) -> str:
         statuses = ", ".join(f"{answer.status} {answer.reason}".strip() for answer in self.answers) or "none"
         up = f"; up went {self.arrivals}" if self.arrivals else ""
-        return f"{self.case.name}: {self.verdict.value}: {self.why} (answers: {statuses}){up}; sent {_shown(self.case.raw)}"
+        said = f"{self.case.name}: {self.verdict.value}: {self.why} (answers: {statuses}){up}"
+        return f"{said}; sent {_shown(self.case.raw)}"
 
 
 def _shown(raw: bytes) -> str:
@@ -182,7 +184,9 @@ class Lane:
         try:
             wire.send(case.raw)
             method = case.raw.lstrip(b"\r\n").partition(b" ")[0]
-            patience_s = PATIENCE_S if case.expect is VALID else WAIT_S
+            patience_s = (
+                PATIENCE_S if case.expect is VALID else LIKELY_S if case.meanings and not case.is_cut else WAIT_S
+            )
             answers: list[Answer] = []
             for number in range(case.requests):
                 answer = wire.answer(patience_s, method if number == 0 else b"GET")
@@ -256,7 +260,7 @@ def judge(case: Case, seen: Seen) -> Outcome:
         return replace(failed(Verdict.DIRTY, f"{dirty[0]}"), arrivals=dirty)
     if (why := _mixed_up(case, seen)) is not None:
         return failed(Verdict.MIXED_UP, why)
-    if len(others) > max(1, len(case.meanings)):
+    if len(others) > case.requests:
         return failed(Verdict.SPLIT, f"{len(others)} arrived")
     whole = [one for one in others if one.request.is_whole]
     if whole and not case.meanings:
@@ -310,7 +314,9 @@ def _differs(whole: Sequence[Arrival], meanings: Sequence[Meaning], keeps_host: 
 
 
 # What a proxy adds. A name that neither the client sent nor a proxy adds was made from something else.
-_ADDED = NOT_END_TO_END | frozenset((b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix"))
+_ADDED = NOT_END_TO_END | frozenset(
+    (b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-forwarded-prefix")
+)
 
 
 def _difference(arrival: Arrival, meaning: Meaning, keeps_host: bool) -> str:

@@ -176,6 +176,8 @@ def read_all(raw: bytes) -> list[Request]:
         if not request.is_whole or Fault.NO_VERSION in request.faults:
             break
         raw = raw[len(request.raw) :]
+        if not raw.strip(b"\r\n"):
+            break  # empty lines with no request behind them
     return requests
 
 

@@ -27,7 +27,9 @@ def _gateway(name: str, **options: str) -> Target:
                 def is_alive() -> bool:
                     return gateway.process.poll() is None and _children(gateway.process.pid) == workers
 
-                yield Lane(name, (gateway.host, gateway.port), upstream, is_alive, keeps_host="preserve" in str(options))
+                yield Lane(
+                    name, (gateway.host, gateway.port), upstream, is_alive, keeps_host="preserve" in str(options)
+                )
 
     return running
 

@@ -408,7 +408,7 @@ def test_a_host_that_is_one_passes(gateway: Gateway, host: str) -> None:
         pytest.param(b"GET /users/\xc3\xab HTTP/1.1\r\nHost: x\r\n\r\n", id="raw UTF-8 in the target"),
         pytest.param(b"GET /users/ a HTTP/1.1\r\nHost: x\r\n\r\n", id="a space in the target"),
         pytest.param(b"GET users HTTP/1.1\r\nHost: x\r\n\r\n", id="no slash"),
-        pytest.param(b"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n", id="an asterisk"),
+        pytest.param(b"GET * HTTP/1.1\r\nHost: x\r\n\r\n", id="an asterisk"),
         pytest.param(b"GET /users/1 HTTP/1.1\r\nHost: x\r\nX-A: a\x00b\r\n\r\n", id="NUL in a field"),
         pytest.param(b"GET /users/1 HTTP/1.1\r\nHost: x\r\nX-A: a\rb\r\n\r\n", id="a bare CR in a field"),
         pytest.param(b"GET /users/1 HTTP/1.1\r\nHost: x\r\n X-A: folded\r\n\r\n", id="a folded field"),
@@ -572,10 +572,17 @@ def test_the_line_of_a_request_that_no_route_took_is_whole_too(gateway: Gateway)
     assert (line["attempts"], line["upstream_ms"], line["route"]) == (None, None, None)
 
 
+def test_an_asterisk_asks_the_gateway_itself(gateway: Gateway, up: Answers) -> None:
+    up.forget()
+    answer = gateway.ask(b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert (answer.status, answer.one("allow").split(", ")[:2]) == (204, ["GET", "HEAD"])
+    assert up.requests == []
+
+
 def test_a_failures_line_says_its_cause_after_all_the_others(gateway: Gateway) -> None:
     line = log_of(gateway, gateway.get("/refuses"))
     assert list(line) == [*FIELDS, "cause"]
-    assert (line["status"], line["reason"], line["level"]) == (502, "connection_refused", "info")
+    assert (line["status"], line["reason"], line["level"]) == (502, "connection_refused", "warning")
 
 
 def test_the_line_of_a_client_that_left_is_whole_too(gateway: Gateway, slow: Slow) -> None:
