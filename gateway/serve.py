@@ -14,11 +14,13 @@ import mmap
 import multiprocessing
 import os
 import resource
+import select
 import signal
 import socket
 import struct
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -60,38 +62,40 @@ class Control:
         self._cut = os.pipe()
         self._counts = os.pipe()
         os.set_blocking(self._counts[0], False)
-        self._signals = 0
 
     # -- in the parent --------------------------------------------------------------------------------------------
 
     def watch_signals(self, stop: Callable[[], None]) -> None:
-        """Take SIGTERM and SIGINT over from Granian; `stop` makes it close its listeners and end its workers."""
+        """Take SIGTERM and SIGINT over from Granian; `stop` makes it close its listeners and end its workers.
 
-        def stop_now() -> None:
+        Python runs its handlers in the main thread and between two of its steps: there a second signal would enter what
+        the first one holds, and one that comes just before the thread falls asleep is heard when the next one comes. So
+        the numbers go through a pipe, from C, to a thread that does the rest.
+        """
+        heard, said = os.pipe()
+        os.set_blocking(said, False)
+
+        def listen() -> None:
+            self._begin_drain(signal.Signals(os.read(heard, 1)[0]))
+            select.select([heard], [], [], self._settings.drain_delay_s)  # a second signal ends the wait
             self._words[2] = 1
             stop()
+            os.read(heard, 1)
+            self._words[1] = 1
+            self._cut = _write_end_closed(self._cut)
 
-        def on_signal(number: int, frame: object) -> None:
-            if os.getpid() != self._parent:  # a worker that is not attached yet: it will find the pipe closed
-                return
-            self._signals += 1
-            if self._signals == 1:
-                log.info("drain.started", signal=signal.Signals(number).name)
-                self._words[0] = 1
-                self._drain = _write_end_closed(self._drain)
-                if self._settings.drain_delay_s > 0:
-                    timer = threading.Timer(self._settings.drain_delay_s, stop_now)
-                    timer.daemon = True
-                    timer.start()
-                    return
-            elif self._signals == 2:
-                self._words[1] = 1
-                self._cut = _write_end_closed(self._cut)
-            stop_now()
-
+        threading.Thread(target=listen, name="portway-signals", daemon=True).start()
+        signal.set_wakeup_fd(said, warn_on_full_buffer=False)
+        # A worker hears of it by the closed pipe, and what it is told itself is not for this one.
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
-                signal.signal(number, on_signal)
+                signal.signal(number, lambda number, frame: None)
+
+    def _begin_drain(self, by: signal.Signals) -> None:
+        log.info("drain.started", signal=by.name)
+        self._words[0] = 1
+        self._drain = _write_end_closed(self._drain)
 
     def cut_count(self) -> int:
         """How many requests the workers had to cut, once they have ended."""
@@ -118,7 +122,7 @@ class Control:
 
         def cut() -> None:
             os.write(self._counts[1], _COUNT.pack(runtime.cut()))
-            loop.call_later(_LEAVE_S, os._exit, 0)
+            _leave_within(_LEAVE_S)
 
         def on_term() -> None:
             if self._words[2]:
@@ -132,6 +136,7 @@ class Control:
                 delay_s = 0.0
                 stop()
             loop.call_later(delay_s + self._settings.drain_s, cut)
+            _leave_within(delay_s + self._settings.drain_s + 2 * _LEAVE_S)
 
         def on_cut() -> None:
             loop.remove_reader(self._cut[0])
@@ -146,9 +151,9 @@ class Control:
         loop.add_reader(self._cut[0], on_cut)
 
 
-def _leave_soon() -> None:
-    """End this worker even if a thread of a synchronous view still runs: Python would wait for it at its exit."""
-    timer = threading.Timer(_LEAVE_S, os._exit, (0,))
+def _leave_within(seconds: float) -> None:
+    """End this worker by then, whatever its loop does, and even if a thread of a synchronous view still runs."""
+    timer = threading.Timer(seconds, os._exit, (0,))
     timer.daemon = True
     timer.start()
 
@@ -173,7 +178,7 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
     def load() -> Any:
         application = load_application()
         application.on_started = control.attach
-        application.on_stopped = _leave_soon
+        application.on_stopped = partial(_leave_within, _LEAVE_S)
         return application
 
     # By the time its hooks run, Granian has set its own signal handlers: ours replace them.
@@ -208,7 +213,7 @@ def _granian(settings: Settings) -> MPServer:
         backlog=2048,
         backpressure=_max_connections(),
         http1_settings=HTTP1Settings(header_read_timeout=int(settings.client_idle_s * 1000)),
-        log_level=LogLevels.warning,
+        log_level=LogLevels.error,  # its warnings are about a stop, and untrue at times
         log_dictconfig=telemetry.granian_logging(),
         respawn_failed_workers=True,
         workers_kill_timeout=settings.drain_s + 2 * _LEAVE_S,  # type: ignore[arg-type]  # it is a join's timeout

@@ -10,6 +10,8 @@ from gateway.config import NO_ROUTES_HELP, Config, Upstream
 from gateway.routing import RouteError, Routes, describe, load_routes
 from gateway.tls import tls_context
 
+NO_ROUTES = f"there is no route yet; for a start:\n{NO_ROUTES_HELP.rstrip()}"
+
 
 @dataclass(frozen=True, slots=True)
 class Findings:
@@ -30,7 +32,7 @@ def examine(config: Config) -> Findings:
         problems.extend(str(error).splitlines())
     else:
         if routes.is_empty:
-            problems.append(f"there is no route yet; for a start:\n{NO_ROUTES_HELP.rstrip()}")
+            problems.append(NO_ROUTES)
     found = checks.run_checks() if routes is not None else []
     problems.extend(str(message) for message in found if message.level >= checks.ERROR)
     warnings = [*config.warnings, *(str(message) for message in found if message.level == checks.WARNING)]

@@ -247,7 +247,9 @@ def _event_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
     words.pop("timestamp")
     level, name, error = words.pop("level"), words.pop("event"), words.pop("exception", None)
     values = "  ".join(f"{key}={_plain(str(value))}" for key, value in words.items() if value is not None)
-    return f"{paint(level, _LEVEL_COLOURS.get(level, '0'))} {name}  {values}".rstrip() + (f"\n{error}" if error else "")
+    return f"{paint(f'{level:<7}', _LEVEL_COLOURS.get(level, '0'))} {name}  {values}".rstrip() + (
+        f"\n{error}" if error else ""
+    )
 
 
 def _plain(text: str) -> str:

@@ -186,7 +186,7 @@ def test_other_events_on_the_console_are_one_line_each() -> None:
     telemetry.log.warning("drain.cut", count=3, nothing=None)
     telemetry.log.info("drain.done")
     lines = stream.getvalue().decode().splitlines()
-    assert [line[14:] for line in lines] == ["warning drain.cut  count=3", "info drain.done"]
+    assert [line[14:] for line in lines] == ["warning drain.cut  count=3", "info    drain.done"]
 
 
 # -- nobody takes them ------------------------------------------------------------------------------------------------
@@ -357,7 +357,7 @@ def test_the_console_over_the_wire(upstream: Upstream, tmp_path: Path) -> None:
         "GET     404 N ms  /nothing  route_not_found",
     ]
     assert not any(mark in "".join(gateway.output) for mark in ("\x1b", "\x9b"))
-    assert gateway.output[-1].endswith("info drain.done")
+    assert gateway.output[-1].endswith("info    drain.done")
 
 
 @contextlib.contextmanager

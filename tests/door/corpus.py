@@ -39,7 +39,8 @@ class Meaning:
     target: bytes
     body: bytes = b""
     fields: tuple[Field, ...] = ()  # end to end, names in lower case
-    host: bytes = b""  # in lower case, with its port
+    host: bytes = b""  # in lower case, with its port unless that is 80
+    or_target: bytes | None = None  # the target by the letter, where `target` is what it is repaired to
 
     def __repr__(self) -> str:
         return f"{self.method!r} {self.target!r} {len(self.body)} bytes"
@@ -54,6 +55,7 @@ class Case:
     meanings: tuple[Meaning, ...] = ()
     corpus: str = "own"
     requests: int = 1  # so many answers may come
+    has_head: bool = False  # its first head is whole: a proxy may send it up before it sees what is wrong behind it
     is_cut: bool = False  # its last request is not whole, yet nothing in it ends the reading: what follows is its rest
     must_close: bool = False  # its framing is such that no request may follow on the connection
 
@@ -106,8 +108,14 @@ def host_of(request: Request) -> bytes:
     """Whom the request is for: an absolute target says it, else Host (RFC 9112, 3.3)."""
     absolute = _ABSOLUTE.match(request.target)
     if absolute:
-        return absolute[0].partition(b"://")[2].rpartition(b"@")[2].lower()
-    return b"".join(request.values(b"host")[:1]).lower()
+        host = absolute[0].partition(b"://")[2].rpartition(b"@")[2].lower()
+    else:
+        host = b"".join(request.values(b"host")[:1]).lower()
+    return without_default_port(host)
+
+
+def without_default_port(host: bytes) -> bytes:
+    return next((host.removesuffix(port) for port in (b":", b":80", b":443") if host.endswith(port)), host)
 
 
 def case(
@@ -143,10 +151,22 @@ def case(
         good[0] = replace(
             first,
             target=first.target if target is None else target,
+            or_target=None if target is None or expect is REPAIRED else first.target,
             body=first.body if body is None else body,
-            host=first.host if host is None else host,
+            host=first.host if host is None else without_default_port(host),
         )
-    return Case(name, raw, expect, source, tuple(good), corpus, max(len(read), 1), _is_cut(read), _must_close(read))
+    return Case(
+        name,
+        raw,
+        expect,
+        source,
+        tuple(good),
+        corpus,
+        max(len(read), 1),
+        any(request.has_head for request in read[:1]),
+        _is_cut(read),
+        _must_close(read),
+    )
 
 
 def _is_cut(read: Sequence[Request]) -> bool:

@@ -15,13 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
-from .corpus import NOT_END_TO_END, REPAIRED, VALID, Case, Meaning, meaning_of
+from .corpus import NOT_END_TO_END, REPAIRED, VALID, Case, Meaning, meaning_of, without_default_port
 from .strict import Field
 from .upstream import Arrival, StrictUpstream
 
 PATIENCE_S = 8.0  # for what must be answered
 LIKELY_S = 1.5  # for what may well be answered
 WAIT_S = 0.3  # for what may be refused by silence
+LATE_S = 0.15  # for what a gateway that has closed already may still send up
 _CANARY = b"/canary/"
 _REASON = re.compile(rb'"reason":"([a-z_]+)"')
 _numbers = itertools.count(1)
@@ -168,13 +169,17 @@ class Lane:
     address: tuple[str, int]
     upstream: StrictUpstream
     is_alive: Callable[[], bool] = lambda: True
-    keeps_host: bool = False
+    keeps_host: bool = False  # the client's Host goes up
+    tells_host: bool = False  # ... as X-Forwarded-Host, in place of the client's own
 
     def try_case(self, case: Case) -> Outcome:
         mark = self.upstream.mark()
         answers, same = self._send(case)
         fresh = self._fresh_canary()
-        return judge(case, Seen(answers, same, fresh, self.upstream.since(mark), keeps_host=self.keeps_host))
+        if case.has_head and not answers:
+            # Its connection was closed at once, perhaps before its head went up, which then comes behind the canary.
+            self.upstream.wait_for_other(mark, _CANARY, LATE_S)
+        return judge(case, Seen(answers, same, fresh, self.upstream.since(mark), self))
 
     def _send(self, case: Case) -> tuple[list[Answer], "Canary | None"]:
         try:
@@ -244,7 +249,7 @@ class Seen:
     same: Canary | None  # on the case's own connection
     fresh: Canary
     arrivals: list[Arrival]
-    keeps_host: bool = False
+    lane: Lane
 
 
 def judge(case: Case, seen: Seen) -> Outcome:
@@ -265,7 +270,7 @@ def judge(case: Case, seen: Seen) -> Outcome:
     whole = [one for one in others if one.request.is_whole]
     if whole and not case.meanings:
         return failed(Verdict.ACCEPTED, f"{whole[0]}")
-    difference = _differs(whole, case.meanings, seen.keeps_host)
+    difference = _differs(whole, case.meanings, seen.lane)
     if difference:
         return failed(Verdict.CHANGED, difference)
     if (case.must_close or case.is_cut) and seen.same and seen.same.answer and seen.same.answer.serial is not None:
@@ -298,13 +303,13 @@ def _mixed_up(case: Case, seen: Seen) -> str | None:
     return None
 
 
-def _differs(whole: Sequence[Arrival], meanings: Sequence[Meaning], keeps_host: bool) -> str:
+def _differs(whole: Sequence[Arrival], meanings: Sequence[Meaning], lane: Lane) -> str:
     """How what arrived is not those meanings in their order; some may be left out."""
     left = iter(meanings)
     for arrival in whole:
         difference = ""
         for meaning in left:
-            found = _difference(arrival, meaning, keeps_host)
+            found = _difference(arrival, meaning, lane)
             if not found:
                 break
             difference = difference or found
@@ -319,16 +324,23 @@ _ADDED = NOT_END_TO_END | frozenset(
 )
 
 
-def _difference(arrival: Arrival, meaning: Meaning, keeps_host: bool) -> str:
+def _difference(arrival: Arrival, meaning: Meaning, lane: Lane) -> str:
     """In which respect the request that arrived is another one; nothing if it is the same."""
     request = arrival.request
     got = meaning_of(request)
-    if (got.method, got.target, got.body) != (meaning.method, meaning.target, meaning.body):
+    target = got.target if got.target == meaning.or_target else meaning.target
+    body = got.body if got.method == b"CONNECT" else meaning.body  # a CONNECT has none, whatever follows it
+    if (got.method, got.target, got.body) != (meaning.method, target, body):
         return f"{got!r} for {meaning!r}"
-    if keeps_host and meaning.host and got.host != meaning.host:
+    if lane.keeps_host and meaning.host and got.host != meaning.host:
         return f"Host {got.host!r} for {meaning.host!r}"
     told = request.values(b"x-forwarded-host")
-    if told and meaning.host and [value.lower() for value in told] != [meaning.host]:
+    if (
+        lane.tells_host
+        and told
+        and meaning.host
+        and [without_default_port(value.lower()) for value in told] != [meaning.host]
+    ):
         return f"X-Forwarded-Host {told!r} for {meaning.host!r}"
     sent, came = _by_name(meaning.fields), _by_name(got.fields)
     for name, values in came.items():

@@ -111,7 +111,7 @@ PAIRS = st.lists(st.tuples(NAMES, VALUES), max_size=8)
 
 
 @given(PAIRS, st.sampled_from(("1", "1.1", "2")), st.binary(max_size=40), st.text(max_size=40))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=600, deadline=None)
 @example([(b"host", b"\xff")], "1.1", b"/\xff", "")
 def test_the_door_raises_nothing_but_its_own_refusals(
     pairs: headers.Pairs, version: str, target: bytes, method: str
@@ -136,7 +136,7 @@ def test_the_door_raises_nothing_but_its_own_refusals(
 
 
 @given(PAIRS, st.text(max_size=30), st.text(max_size=30))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=600, deadline=None)
 def test_what_reads_fields_raises_nothing(pairs: headers.Pairs, peer: str, host: str) -> None:
     fields = headers.read_fields(pairs)
     networks: list[headers.Network] = [IPv4Network("10.0.0.0/8"), IPv6Network("fd00::/8")]
@@ -156,7 +156,7 @@ def test_what_reads_fields_raises_nothing(pairs: headers.Pairs, peer: str, host:
 
 
 @given(PAIRS)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=600, deadline=None)
 def test_a_length_that_the_door_lets_in_is_the_only_one(pairs: headers.Pairs) -> None:
     try:
         length = door.content_length(headers.read_fields(pairs), "1.1")

@@ -64,6 +64,16 @@ class StrictUpstream:
                 self._moved.wait(left)
             return self._arrivals[mark:]
 
+    def wait_for_other(self, mark: int, prefix: bytes, within_s: float) -> None:
+        """Until something has arrived whose target does not begin so, or the time is over."""
+        give_up = time.monotonic() + within_s
+        with self._moved:
+            while all(arrival.request.target.startswith(prefix) for arrival in self._arrivals[mark:]):
+                left = give_up - time.monotonic()
+                if left <= 0:
+                    break
+                self._moved.wait(left)
+
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
@@ -141,6 +151,10 @@ class StrictUpstream:
         request = arrival.request
         if not arrival.is_clean:
             connection.sendall(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            return False
+        if request.method == b"CONNECT":  # a 200 would begin a tunnel
+            refusal = b"HTTP/1.1 501 No Tunnels\r\nContent-Length: 0\r\nX-Serial: %d\r\nConnection: close\r\n\r\n"
+            connection.sendall(refusal % arrival.serial)
             return False
         options = b",".join(request.values(b"connection")).lower()
         goes_on = b"close" not in options and (request.version != b"HTTP/1.0" or b"keep-alive" in options)

@@ -698,12 +698,13 @@ class Gateway:
         return code
 
     def kill(self) -> None:
-        """The end without a word, for a gateway that did not stop by itself; its workers leave when it is gone."""
+        """The end without a word, for a gateway that did not stop by itself, and for what it left behind."""
         if self._process is None:
             return
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait(PATIENCE_S)
+        # The whole group, also after a good end: a worker that stayed behind would hold our ends of its pipes open.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait(PATIENCE_S)
         for stream in (self._process.stdout, self._process.stderr):
             if stream is not None:
                 with contextlib.suppress(OSError):

@@ -9,7 +9,7 @@ from django.core.management import BaseCommand, CommandParser
 
 from gateway.management import NOT_OURS
 from gateway.routing import RouteError, load_routes
-from gateway.startup import aligned, rows
+from gateway.startup import NO_ROUTES, aligned, rows
 
 
 class Command(BaseCommand):
@@ -23,6 +23,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             table = rows(load_routes(settings.GATEWAY))
+            if not table:
+                raise RouteError(NO_ROUTES)
         except RouteError as error:
             self.stderr.write(f"gateway: {error}")
             sys.exit(2)
