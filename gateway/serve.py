@@ -97,6 +97,10 @@ class Control:
         self._words[0] = 1
         self._drain = _write_end_closed(self._drain)
 
+    @property
+    def is_stopping(self) -> bool:
+        return self._words[2] == 1
+
     def cut_count(self) -> int:
         """How many requests the workers had to cut, once they have ended."""
         total = 0
@@ -144,7 +148,8 @@ class Control:
                 cut()
 
         loop.add_signal_handler(signal.SIGTERM, on_term)
-        on_term()  # it may have come before anybody listened
+        # It may have come before anybody listened; the parent, which must know first that it stops, gets a moment.
+        loop.call_later(_LEAVE_S, on_term)
         # Granian opens its listener only when the application has started.
         loop.call_later(_LISTENS_S, limit_unread, self._settings.client_idle_s)
         loop.add_reader(self._drain[0], on_drain)
@@ -190,7 +195,9 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
     try:
         server.serve(target_loader=load, wrap_loader=False)
     except SystemExit as error:
-        return 1 if error.code else 0
+        # Granian calls it a crash when a worker leaves before it was told to, also while all of them stop.
+        if error.code and not control.is_stopping:
+            return 1
     cut = control.cut_count()
     if cut:
         log.warning("drain.cut", count=cut)

@@ -100,6 +100,9 @@ _CODINGS: tuple[tuple[str, Expect, bytes, bytes, bytes | None], ...] = (
     ("with a length that is none", INVALID, b"Content-Length: x\r\n" + _CHUNKED, _HELLO, None),
     ("with two lengths", INVALID, b"Content-Length: 5\r\nContent-Length: 6\r\n" + _CHUNKED, _HELLO, None),
     ("twice", INVALID, _CHUNKED + _CHUNKED, _HELLO, None),
+    ("twice, a request behind", INVALID, _CHUNKED + _CHUNKED, BOTH, None),
+    ("twice in a list, a request behind", INVALID, b"Transfer-Encoding: chunked, chunked\r\n", BOTH, None),
+    ("pigeon and chunked, a request behind", INVALID, b"Transfer-Encoding: pigeon, chunked\r\n", BOTH, None),
     ("twice in a list", INVALID, b"Transfer-Encoding: chunked, chunked\r\n", _HELLO, None),
     ("chunked, identity", INVALID, b"Transfer-Encoding: chunked, identity\r\n", _HELLO, None),
     ("identity, chunked", INVALID, b"Transfer-Encoding: identity, chunked\r\n", _HELLO, None),
@@ -257,12 +260,34 @@ _CHUNKS: tuple[tuple[str, Expect, bytes, bytes | None], ...] = (
     ("no body at all", INVALID, b"", None),
 )
 
+_LENGTH_OF_INNER = b"Content-Length: %d\r\n" % len(INNER)
+_REFUSED: tuple[tuple[str, bytes], ...] = (
+    ("no Host", b"POST /p HTTP/1.1\r\n"),
+    ("two Hosts", POST + b"Host: b.example\r\n"),
+    ("a target without a slash", POST.replace(b"/p", b"p")),
+    ("an asterisk", POST.replace(b"/p", b"*")),
+    ("raw UTF-8 in the target", POST.replace(b"/p", b"/\xc3\xa9")),
+    ("a list of lengths before", POST + b"Content-Length: 1, 2\r\n"),
+    ("chunked before", POST + b"Transfer-Encoding: chunked, chunked\r\n"),
+    ("the gateway's own path", POST.replace(b"/p", b"/-/nothing").replace(b"Host: a.example\r\n", b"")),
+    ("a field that is too long", POST + b"X-A: " + b"b" * 70_000 + b"\r\n"),
+)
+
 
 def cases() -> list[Case]:
     made = [_of("length", *row) for row in _LENGTHS]
     made += [_of("coding", *row) for row in _CODINGS]
     made += [_of("twin", name, EITHER, fields, BOTH, BOTH) for name, fields in _TWINS]
     made += [_of("chunks", name, expect, _CHUNKED, wire, body) for name, expect, wire, body in _CHUNKS]
+    made += [
+        # Refused before its body was read, which is read over, or the connection closed: it is never a request.
+        case(f"refused with a body: {name}, {how}", INVALID, start + fields + b"\r\n" + body, "6.3, 9.3")
+        for name, start in _REFUSED
+        for how, fields, body in (
+            ("a length", _LENGTH_OF_INNER, INNER),
+            ("chunks", _CHUNKED, b"%x\r\n" % len(INNER) + INNER + b"\r\n0\r\n\r\n"),
+        )
+    ]
     old = POST.replace(b"HTTP/1.1", b"HTTP/1.0")
     made += [
         case("coding: in HTTP/1.0", EITHER, old + _CHUNKED + b"\r\n" + _HELLO, "6.1", body=b"hello"),
