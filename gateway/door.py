@@ -33,9 +33,11 @@ def check_method(method: str) -> None:
         raise GatewayError(Reason.METHOD_UNSUPPORTED)
 
 
-def check_target(raw_path: bytes, query: bytes) -> str:
-    """The raw path as text; raises GatewayError when it is no origin-form target (RFC 9112, section 3.2.1)."""
+def check_target(method: str, raw_path: bytes, query: bytes) -> str:
+    """The raw path as text, or `*` for OPTIONS; raises GatewayError for any other form (RFC 9112, section 3.2)."""
     if not raw_path.startswith(b"/"):
+        if raw_path == b"*" and method == "OPTIONS":
+            return "*"
         raise GatewayError(Reason.TARGET_INVALID, "The request target must begin with a slash.")
     if _FORBIDDEN_IN_TARGET.search(raw_path) or _FORBIDDEN_IN_TARGET.search(query):
         raise GatewayError(Reason.TARGET_INVALID, "The request target holds a character that must be percent-encoded.")
@@ -85,18 +87,23 @@ def content_length(fields: RequestFields, http_version: str) -> int | None:
     if lengths is None:
         return None
     if len(lengths) > 1 or not _DIGITS.fullmatch(lengths[0]):
-        raise GatewayError(Reason.HEADER_INVALID, "The Content-Length field is repeated or not a number.")
+        raise _unframed("The Content-Length field is repeated or not a number.")
     if codings is not None:
-        raise GatewayError(Reason.HEADER_INVALID, "Content-Length and Transfer-Encoding came together.")
+        raise _unframed("Content-Length and Transfer-Encoding came together.")
     return int(lengths[0])
 
 
 def _check_codings(codings: Sequence[bytes], http_version: str) -> None:
     """RFC 9112, section 6.1. What hyper takes beyond `chunked` would go up under another framing than it came in."""
     if len(codings) > 1 or http_version in _HTTP_1_0:
-        raise GatewayError(Reason.HEADER_INVALID, "The Transfer-Encoding field is repeated, or came with HTTP/1.0.")
+        raise _unframed("The Transfer-Encoding field is repeated, or came with HTTP/1.0.")
     names = [name.strip(OWS).lower() for name in codings[0].split(b",")]
     if names.count(b"chunked") != 1 or names[-1] != b"chunked" or not all(map(is_token, names)):
-        raise GatewayError(Reason.HEADER_INVALID, "The Transfer-Encoding field does not end in one `chunked`.")
+        raise _unframed("The Transfer-Encoding field does not end in one `chunked`.")
     if len(names) > 1:
-        raise GatewayError(Reason.CODING_UNSUPPORTED)
+        raise _unframed("", Reason.CODING_UNSUPPORTED)
+
+
+def _unframed(detail: str, reason: Reason = Reason.HEADER_INVALID) -> GatewayError:
+    """A refusal after which the connection closes: whoever framed the request otherwise sees another one behind it."""
+    return GatewayError(reason, detail, headers=[(b"connection", b"close")])

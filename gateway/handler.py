@@ -99,9 +99,9 @@ class GatewayHandler(ASGIHandler):
 
     def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
         """Who answers, its call begun. No coroutine of its own: every request passes here. Raises GatewayError."""
-        if request.scope["raw_path"] == b"*" and request.method == "OPTIONS":
-            return _at_once(ops.options(request))
         path, host = self._enter(request)
+        if path == "*":
+            return _at_once(ops.options(request))
         if path.startswith(ops.PREFIX):
             return _at_once(ops.answer(self.runtime, request))
         request.pools = self.runtime.pools
@@ -129,7 +129,7 @@ class GatewayHandler(ASGIHandler):
         """The raw path and the host, once the door has let the request in. Raises GatewayError."""
         exchange, scope, fields = request.exchange, request.scope, request.fields
         door.check_method(request.method)
-        path = door.check_target(scope["raw_path"], scope["query_string"])
+        path = door.check_target(request.method, scope["raw_path"], scope["query_string"])
         door.check_fields(fields, self.settings.max_headers_bytes)
         host = door.check_host(fields, scope["http_version"])
         exchange.host = host or None

@@ -36,7 +36,7 @@ def check(data: bytes) -> None:
 
 def _check_door(fields: headers.RequestFields, target: bytes) -> None:
     try:
-        path = door.check_target(*target.partition(b"?")[::2])
+        path = door.check_target("GET", *target.partition(b"?")[::2])
         door.check_path(path)
         door.check_fields(fields, 65536)
         host = door.check_host(fields, "1.1")

@@ -32,7 +32,7 @@ def refusal(check: object, *args: object) -> Reason:
     ],
 )
 def test_a_target_of_printable_ascii_passes_byte_for_byte(path: bytes, query: bytes) -> None:
-    assert door.check_target(path, query) == path.decode()
+    assert door.check_target("GET", path, query) == path.decode()
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_a_target_of_printable_ascii_passes_byte_for_byte(path: bytes, query: by
     ],
 )
 def test_a_target_that_readers_could_read_differently_is_refused(path: bytes, query: bytes) -> None:
-    assert refusal(door.check_target, path, query) is Reason.TARGET_INVALID
+    assert refusal(door.check_target, "GET", path, query) is Reason.TARGET_INVALID
 
 
 @given(st.binary(max_size=12), st.binary(max_size=12))
 def test_no_target_smuggles_a_line_or_a_fragment(path: bytes, query: bytes) -> None:
     try:
-        text = door.check_target(path, query)
+        text = door.check_target("GET", path, query)
     except GatewayError:
         return
     assert text[0] == "/"

@@ -119,8 +119,8 @@ def test_the_door_raises_nothing_but_its_own_refusals(
     fields = headers.read_fields(pairs)
     checks: Sequence[Callable[[], object]] = (
         lambda: door.check_method(method),
-        lambda: door.check_target(target, target),
-        lambda: door.check_target(b"/" + target, b""),
+        lambda: door.check_target(method, target, target),
+        lambda: door.check_target(method, b"/" + target, b""),
         lambda: door.check_path("/" + target.decode("latin-1")),
         lambda: door.check_fields(fields, 1000),
         lambda: door.check_host(fields, version),
