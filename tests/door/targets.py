@@ -66,7 +66,7 @@ def _benched(name: str, bench_name: str, *, keeps_host: bool = False) -> Target:
 
 ALL: dict[str, Target] = {
     "portway": _gateway("portway"),
-    "portway, Host kept": _gateway("portway, Host kept", GATEWAY_UPSTREAM_B__HOST="preserve"),
+    "portway-keeps-host": _gateway("portway-keeps-host", GATEWAY_UPSTREAM_B__HOST="preserve"),
     "granian": _benched("granian", "floor"),
     "nginx": _benched("nginx", "nginx"),
     "haproxy": _benched("haproxy", "haproxy", keeps_host=True),

@@ -25,7 +25,7 @@ CASES = [*own(), *restated.cases()]
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Outcome]]:
     """The outcomes of each gateway, by the name of the case: one as it comes, one that keeps the client's Host."""
-    names = ("portway", "portway, Host kept")
+    names = ("portway", "portway-keeps-host")
 
     def through(name: str) -> list[Outcome]:
         with ALL[name](Path(tmp_path_factory.mktemp("gateway"))) as lane:
