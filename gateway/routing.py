@@ -5,6 +5,7 @@ pattern, so that `reverse`, `resolve` and the system checks know it. Django's ow
 tried in order after the table.
 """
 
+import contextlib
 import importlib
 import inspect
 import sys
@@ -68,6 +69,11 @@ def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> Ga
     if not callable(given):
         hint = f"; proxy({given!r}) forwards to an upstream" if isinstance(given, str) else ""
         raise RouteError(f"{origin}: route({pattern!r}): the view is {view!r}, which cannot be called{hint}")
+    with contextlib.suppress(ValueError):  # what is written in C may not tell its signature
+        try:
+            inspect.signature(view).bind(None, **dict.fromkeys(rule.params))
+        except TypeError as error:
+            raise RouteError(f"{origin}: route({pattern!r}): {_name_of(view)}() does not fit: {error}") from None
     return GatewayRoute(rule, as_async(view), name or _name_of(view), origin)
 
 

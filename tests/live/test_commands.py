@@ -238,6 +238,14 @@ FAULTY = {
         HEAD + "urlpatterns = [*from_environment(), route('/a', 'users')]\n",
         "routes.py:3: route('/a'): ",
     ),
+    "a view that does not take what its pattern gives": (
+        HEAD + "def home(request): ...\nurlpatterns = [*from_environment(), route('/a/{id}', home)]\n",
+        "routes.py:4: route('/a/{id}'): home() does not fit: got an unexpected keyword argument 'id'",
+    ),
+    "a view that wants what its pattern does not give": (
+        HEAD + "async def home(request, id): ...\nurlpatterns = [*from_environment(), route('/a', home)]\n",
+        "routes.py:4: route('/a'): home() does not fit: missing a required argument: 'id'",
+    ),
     "a route under /-/": (
         HEAD + "urlpatterns = [*from_environment(), route('/-/a', proxy('users'))]\n",
         "routes.py:3: '/-/a' lies under /-/, which belongs to the gateway",
