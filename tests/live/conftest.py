@@ -1,8 +1,11 @@
-"""What the live tests measured and do not judge is shown at the end: the machine that runs them may be busy."""
+"""The upstreams that several files meet; and what the live tests measured and do not judge, shown at the end."""
 
 import signal
+from collections.abc import Iterator
 
 import pytest
+
+from .harness import Answers, Slow, Upstream
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -17,3 +20,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("measured")
     for name, value in measured:
         terminalreporter.line(f"{name}: {value}")
+
+
+@pytest.fixture(scope="module")
+def up() -> Iterator[Answers]:
+    with Answers() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def slow() -> Iterator[Slow]:
+    with Slow() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def puppet() -> Iterator[Upstream]:
+    """Says what the test says, when it says it."""
+    with Upstream() as upstream:
+        yield upstream

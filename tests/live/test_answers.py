@@ -58,18 +58,6 @@ urlpatterns = [
 
 
 @pytest.fixture(scope="module")
-def up() -> Iterator[Answers]:
-    with Answers() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def slow() -> Iterator[Slow]:
-    with Slow() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
 def refuses() -> Iterator[Refuses]:
     upstream = Refuses()
     yield upstream

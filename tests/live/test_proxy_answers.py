@@ -15,12 +15,6 @@ OURS = {"x-request-id", "via", "server", "date"}
 
 
 @pytest.fixture(scope="module")
-def up() -> Iterator[Answers]:
-    with Answers() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
 def closing() -> Iterator[AnswersAndCloses]:
     with AnswersAndCloses() as upstream:
         yield upstream

@@ -37,18 +37,6 @@ def up() -> Iterator[Answers]:
 
 
 @pytest.fixture(scope="module")
-def slow() -> Iterator[Slow]:
-    with Slow() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def puppet() -> Iterator[Upstream]:
-    with Upstream() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
 def dies() -> Iterator[DiesMidBody]:
     with DiesMidBody(CHUNKED_HEAD + b"5\r\n12345\r\n") as upstream:
         yield upstream

@@ -13,12 +13,6 @@ OURS |= {"forwarded"}
 
 
 @pytest.fixture(scope="module")
-def up() -> Iterator[Answers]:
-    with Answers() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
 def up6() -> Iterator[Answers]:
     with Answers(host="::1") as upstream:
         yield upstream

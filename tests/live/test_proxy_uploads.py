@@ -13,21 +13,9 @@ KIB = 1024
 
 
 @pytest.fixture(scope="module")
-def up() -> Iterator[Answers]:
-    with Answers() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
 def fresh() -> Iterator[Answers]:
     """Nobody ever talks to it but the test that wants to see nobody."""
     with Answers() as upstream:
-        yield upstream
-
-
-@pytest.fixture(scope="module")
-def puppet() -> Iterator[Upstream]:
-    with Upstream() as upstream:
         yield upstream
 
 
