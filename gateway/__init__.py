@@ -11,19 +11,27 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     cors        cross-origin requests
     redirects   Location fields said as the client must see them
     patterns    the route grammar, its matching table, and the templates of targets
+    retries     whether a request may be sent again, and within which budget
+    ejection    whether an endpoint may be asked: ejected by requests, taken out by probes
+    balancing   which endpoint answers next
     options     the one table of every variable: name, unit, default, example, sentence
     environment a variable's name and text: families, _FILE twins, service links, masks, the nearest name
     config      the environment becomes one frozen Config, or every problem at once
     databases   GATEWAY_DATABASE_URL as Django's DATABASES
     door        what is ambiguous is refused before any route sees it
-    balancing   which endpoint answers next
 middle: one kind of effect a file
     exchange    the notebook of one request
     messages    Django's request and response, made lossless
+    endpoints   one address of an upstream, and what is known of it
     calls       what a call to an endpoint is, and what comes of it
     tls         which authorities are trusted, which certificate is shown
     client      aiohttp: one call to one endpoint; foreign exceptions become our errors here
-    pool        an upstream's endpoints and connections
+    places      so many at a time, and a bounded queue before them
+    resolver    the addresses of a name
+    probes      one active probe
+    pool        an upstream's endpoints, their health and connections
+    uploads     a request's body on its way up
+    attempts    the attempt loop
     proxy       the view that forwards a request
     sever       cutting a client's connection, the honest end of an answer that broke off
 roof: the edge

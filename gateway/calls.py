@@ -3,16 +3,19 @@
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple, Protocol
 
-from gateway.config import Base
-from gateway.errors import GatewayError
+from gateway.endpoints import Endpoint
+from gateway.errors import GatewayError, Reason
 from gateway.headers import Pair
 
 
 class Call(NamedTuple):
-    """One request to an endpoint. `target` is the raw path and query; `pairs` hold Host and no hop-by-hop fields."""
+    """One request to an endpoint. `target` is the raw path and query; `pairs` hold Host and no hop-by-hop fields.
+
+    A connection that has been idle for `reuse_idle_s` or longer is not used for it.
+    """
 
     upstream: str
-    base: Base
+    endpoint: Endpoint
     method: str
     target: str
     pairs: Sequence[Pair]
@@ -20,18 +23,49 @@ class Call(NamedTuple):
     chunked: bool
     connect_timeout_s: float
     idle_timeout_s: float
+    reuse_idle_s: float = float("inf")
+
+
+class Unsent(GatewayError):
+    """No connection could be made: nothing of the request has left."""
 
 
 class StaleConnection(GatewayError):
     """A kept-alive connection turned out dead: the upstream may have closed it just as it was used again."""
 
 
+class Outcome(Protocol):
+    """Who wants to know how an answer ended. One of these is called, once, for an answer whose head has arrived."""
+
+    def ended(self, status: int) -> None:
+        """All of it has arrived."""
+
+    def broke(self, reason: Reason) -> None:
+        """The upstream broke it off, or stalled."""
+
+    def dropped(self) -> None:
+        """Nobody wanted the rest."""
+
+
 class Answer(Protocol):
-    """An upstream's answer: its head, and a body that is read as it arrives. Read it to its end or `close` it."""
+    """An upstream's answer, once its request was written. `head` comes first; then read it to its end or `close` it."""
 
     status: int
     pairs: Sequence[Pair]
 
-    def whole(self) -> bytes | None: ...
-    def chunks(self) -> AsyncIterator[bytes]: ...
-    def close(self) -> None: ...
+    async def head(self) -> None:
+        """Wait for status and pairs. Raises GatewayError, `StaleConnection`. May be cancelled and called again."""
+
+    def whole(self) -> bytes | None:
+        """The body if all of it is here already, else None and nothing was taken. Raises RESPONSE_INCOMPLETE."""
+
+    async def settle(self, max_bytes: int, timeout_s: float, unknown_timeout_s: float) -> None:
+        """Wait until the body is here, if it says it has at most `max_bytes`; another time holds if it says nothing.
+
+        Raises RESPONSE_INCOMPLETE."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives. Raises GatewayError RESPONSE_INCOMPLETE or RESPONSE_IDLE_TIMEOUT."""
+
+    def close(self) -> None:
+        """Break it off, unless it is over. Never waits."""

@@ -1,97 +1,147 @@
 """The wire: one call to one endpoint. The only module that knows aiohttp.
 
-aiohttp gives the connections (its connector: DNS, TLS, addresses), the parser of answers and the writer of bodies.
-`ClientSession.request` is not used. It resends an idempotent request by itself on a dead connection, which no log
-line would show; it invents fields and upper-cases methods; and it costs a third of a proxied request. So the three
-steps that it takes inside are taken here: connect, write, read the head.
+aiohttp gives the parser of answers and the writer of bodies. Its session is not used: it resends an idempotent request
+by itself on a dead connection, which no log line would show; it invents fields and upper-cases methods; and it costs a
+third of a proxied request. Nor is its connector, which knows names where we must choose among addresses. So the steps
+that they take inside are taken here: connect, write, read the head, keep the connection.
 
 Foreign exceptions become `GatewayError`s here and nowhere else.
 """
 
 import asyncio
-import errno
+import contextlib
+import random
 import re
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from functools import lru_cache, partial
+from collections.abc import AsyncIterator, Sequence
 from itertools import chain
 from typing import Final
 
 import aiohttp
 from aiohttp import http_exceptions
 from aiohttp.client_proto import ResponseHandler
-from aiohttp.connector import Connection
 from aiohttp.helpers import TimerNoop
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.http_writer import StreamWriter
-from yarl import URL
 
-from gateway.calls import Call, StaleConnection
-from gateway.config import Base
+from gateway.calls import Call, Outcome, StaleConnection, Unsent
+from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm
 from gateway.headers import Pair
 
 MAX_RESPONSE_HEADERS_BYTES: Final = 64 * 1024
-# Below the 5 s that the usual server keeps an idle connection, so that it is seldom closed just as it is used again.
-KEEPALIVE_S: Final = 4.0
+# A connection stays with the one process behind an address that takes turns, as a Service of Kubernetes is: new ones
+# get their share soon.
+_OLDEST_S: Final = 60.0
 _MAX_RESPONSE_FIELDS: Final = 1000
 _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # aiohttp pauses the socket when twice this is waiting to be read.
 _READ_BUFFER_BYTES: Final = 64 * 1024
 
 
+class Connection:
+    """One connection to an endpoint, with aiohttp's protocol on it."""
+
+    __slots__ = ("endpoint", "idle_since", "protocol", "retire_at")
+
+    def __init__(self, endpoint: Endpoint, protocol: ResponseHandler, retire_at: float) -> None:
+        self.endpoint = endpoint
+        self.protocol = protocol
+        self.retire_at = retire_at
+        self.idle_since = 0.0
+
+    def is_good(self) -> bool:
+        """Open, and nothing was said on it that nobody asked for (`408` and a close, as a rule)."""
+        return self.protocol.is_connected() and not self.protocol.should_close
+
+    def close(self) -> None:
+        """Close without waiting: not for what is buffered, towards an upstream that does not read, nor for TLS."""
+        self.protocol.abort()
+
+
 class Answer:
-    """An upstream's answer: its head, and a body that is read as it arrives. Read it to its end or `close` it."""
+    """An upstream's answer, as `calls.Answer` says it."""
 
     __slots__ = (
-        "_call",
-        "_connection",
-        "_content",
-        "_is_over",
-        "_keep",
-        "_message",
-        "_protocol",
-        "_upload",
-        "pairs",
-        "status",
+        *("_call", "_client", "_connection", "_content", "_message", "_outcome", "_protocol", "_was_kept"),
+        *("pairs", "status", "upload"),
     )
 
+    _message: RawResponseMessage
+    _content: aiohttp.StreamReader
+
     def __init__(
-        self, call: Call, connection: Connection, head: tuple[RawResponseMessage, aiohttp.StreamReader]
+        self, client: "Client", call: Call, connection: Connection, outcome: Outcome, *, was_kept: bool
     ) -> None:
-        message, content = head
+        self._client = client
         self._call = call
         self._connection = connection
-        self._content = content
-        self._message = message
         self._protocol = connection.protocol
-        self._upload: asyncio.Task[None] | None = None
-        self._is_over = False
-        self._keep: Callable[[Connection], None] = Connection.close
+        self._outcome: Outcome | None = outcome
+        self._was_kept = was_kept
+        self.upload: asyncio.Task[None] | None = None
+        self.status = 0
+        self.pairs: Sequence[Pair] = ()
+
+    async def head(self) -> None:
+        protocol, call = self._protocol, self._call
+        try:
+            while True:
+                message, content = await protocol.read()
+                if not 100 <= message.code <= 199 or message.code == 101:  # nobody asked for an upgrade
+                    break
+            fault = _fault_of(message)
+            if fault is not None:
+                raise GatewayError(fault[0], upstream=call.upstream, cause=fault[1])
+        except asyncio.CancelledError:
+            raise  # whoever cancels decides whether to go on waiting
+        except GatewayError:
+            self._fail()
+            raise
+        except (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError) as error:
+            self._fail()
+            failure = _translated(error, call.upstream, Reason.CONNECTION_RESET)
+            if self._was_kept and failure.reason is Reason.CONNECTION_RESET:
+                raise StaleConnection(failure.reason, upstream=call.upstream, cause=failure.cause) from error
+            raise failure from error
+        self._message, self._content = message, content
         self.status = message.code
-        self.pairs: Sequence[Pair] = message.raw_headers
+        self.pairs = message.raw_headers
+        content.on_eof(self._end)
 
     def whole(self) -> bytes | None:
-        """The body if all of it is here already, else None and nothing was taken.
-
-        Raises RESPONSE_INCOMPLETE if it broke off already: nothing has left yet, so the client gets a clear answer.
-        """
         content = self._content
-        error = content.exception() or self._broke_off()
-        if error is not None:
-            self.close()
-            raise _translated(error, self._call.upstream, Reason.RESPONSE_INCOMPLETE) from error
+        self._raise_if_broken(content.exception() or self._broke_off())
         return content.read_nowait() if content.is_eof() else None
 
+    async def settle(self, max_bytes: int, timeout_s: float, unknown_timeout_s: float) -> None:
+        content = self._content
+        if content.is_eof():
+            return
+        length = self._message.headers.get("Content-Length")
+        if length is None:
+            timeout_s = unknown_timeout_s
+        elif int(length) > max_bytes:
+            return
+        _watch_closing(self._protocol, content)
+        with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+            async with asyncio.timeout(timeout_s):
+                await content.wait_eof()
+        self._raise_if_broken(content.exception())
+
+    def _raise_if_broken(self, error: BaseException | None) -> None:
+        if error is not None:
+            failure = _translated(error, self._call.upstream, Reason.RESPONSE_INCOMPLETE)
+            self._broke(failure.reason)
+            raise failure from error
+
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises GatewayError RESPONSE_INCOMPLETE or RESPONSE_IDLE_TIMEOUT."""
         content, loop = self._content, asyncio.get_running_loop()
         asked_at = loop.time()
-        stalled = GatewayError(Reason.RESPONSE_IDLE_TIMEOUT, upstream=self._call.upstream)
-        alarm = Alarm(loop, self._call.idle_timeout_s, lambda: asked_at, lambda: content.set_exception(stalled))
-        if self._protocol is not None:
-            _watch_closing(self._protocol, content)
+        too_slow = GatewayError(Reason.RESPONSE_IDLE_TIMEOUT, upstream=self._call.upstream)
+        alarm = Alarm(loop, self._call.idle_timeout_s, lambda: asked_at, lambda: content.set_exception(too_slow))
+        _watch_closing(self._protocol, content)
         try:
             while chunk := await _next_chunk(content):
                 yield chunk
@@ -99,8 +149,13 @@ class Answer:
                 asked_at = loop.time()
             if (error := self._broke_off()) is not None:
                 raise error
+        except GatewayError as stalled:
+            self._broke(stalled.reason)
+            raise
         except aiohttp.ClientError as error:
-            raise _translated(error, self._call.upstream, Reason.RESPONSE_INCOMPLETE) from error
+            failure = _translated(error, self._call.upstream, Reason.RESPONSE_INCOMPLETE)
+            self._broke(failure.reason)
+            raise failure from error
         finally:
             alarm.cancel()
             self.close()
@@ -110,31 +165,45 @@ class Answer:
 
         aiohttp takes a reset for the end of such a body (RFC 9112, section 8: it must count as incomplete).
         """
-        error = self._protocol.exception() if self._protocol is not None else None
+        error = self._protocol.exception()
         if not isinstance(error, aiohttp.ClientOSError):
             return None
         return None if self._message.chunked or "Content-Length" in self._message.headers else error
 
-    def follow(self, upload: asyncio.Task[None] | None, keep: Callable[[Connection], None]) -> None:
-        """Let the connection go when the answer ends: to `keep`, if the request went up whole too."""
-        self._upload = upload
-        self._keep = keep
-        self._content.on_eof(self._end)
-
     def _end(self) -> None:
-        if self._upload is None or self._upload.done():
-            self._is_over = True
-            self._keep(self._connection)
+        if self._outcome is None:
+            return
+        if self.upload is None or self.upload.done():
+            self._client.keep(self._connection)
         else:
-            self.close()  # an early answer: what is left of the request is not wanted any more
+            self._abort()  # an early answer: what is left of the request is not wanted any more
+        if (outcome := self._over()) is not None:
+            outcome.ended(self.status)
+
+    def _broke(self, reason: Reason) -> None:
+        if (outcome := self._over()) is not None:
+            self._abort()
+            outcome.broke(reason)
 
     def close(self) -> None:
-        """Break it off: the connection is closed, unless it was let go already. Never waits."""
-        if self._upload is not None:
-            self._upload.cancel()
-        if not self._is_over:
-            self._is_over = True
-            _abort(self._connection)
+        if (outcome := self._over()) is not None:
+            self._abort()
+            outcome.dropped()
+
+    def _over(self) -> Outcome | None:
+        """Who is to be told, once; then forgotten, or the two would keep each other in memory."""
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    def _fail(self) -> None:
+        """No head came: the exception tells, so nobody else is told."""
+        self._over()
+        self._abort()
+
+    def _abort(self) -> None:
+        if self.upload is not None:
+            self.upload.cancel()
+        self._connection.close()
 
 
 def _watch_closing(protocol: ResponseHandler, content: aiohttp.StreamReader) -> None:
@@ -170,111 +239,117 @@ async def _next_chunk(content: aiohttp.StreamReader) -> bytes:
 
 
 class Client:
-    """The connections to one upstream. Make it inside a running loop; `aclose` it there."""
+    """Makes calls, and keeps connections alive for the next ones. Make it inside a running loop; `aclose` it there."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, tls: ssl.SSLContext | None, keepalive_s: float) -> None:
         self._loop = asyncio.get_running_loop()
-        self._tls: ssl.SSLContext | bool = tls or True
+        self._tls = tls
+        self._keepalive_s = keepalive_s
         self._timer = TimerNoop()
-        self._connector = aiohttp.TCPConnector(limit=0)
-        # Idle connections, the last used one last. aiohttp keeps some itself, at 8 us a call and without telling
-        # whether a connection has served before.
-        self._idle: dict[Base, list[tuple[Connection, float]]] = {}
+        self._endpoints: set[Endpoint] = set()  # those with idle connections
         self._sweeper: asyncio.TimerHandle | None = None
-        self._destinations: dict[Base, aiohttp.ClientRequest] = {}
 
     async def aclose(self) -> None:
-        self._close_idle(since=float("inf"))
+        for endpoint in tuple(self._endpoints):
+            self.close_idle(endpoint)
         if self._sweeper is not None:
             self._sweeper.cancel()
-        await self._connector.close()
+        await asyncio.sleep(0)  # the transports close in the loop's next turn
 
-    async def send(self, call: Call) -> Answer:
-        """Send a call and wait for the head of its answer.
+    async def open(self, call: Call, outcome: Outcome) -> Answer:
+        """Write a call; its body follows while the answer is waited for. Raises GatewayError, `Unsent`.
 
-        Raises GatewayError, `StaleConnection` where a connection that had served before was lost. Cancelling closes
-        the connection, so that the upstream sees a broken request, never a whole one.
+        Closing the answer before its head closes the connection, so that the upstream sees a broken request.
         """
         head = _head(call)
-        kept = self._idle_connection(call.base)
+        kept = self._idle_connection(call)
         connection = kept or await self._connect(call)
         protocol = connection.protocol
-        if protocol is None:
-            raise GatewayError(Reason.CONNECTION_FAILED, upstream=call.upstream)
-        upload = None
-        try:
-            self._expect_answer(protocol, call.method)
-            if protocol.transport is None:
-                raise aiohttp.ClientConnectionResetError("closed before the request was written")
+        self._expect_answer(protocol, call.method)
+        answer = Answer(self, call, connection, outcome, was_kept=kept is not None)
+        if protocol.transport is not None:  # else it closed just now, which waiting for the head will tell
             protocol.transport.write(head)
             if call.body is not None:
-                upload = self._loop.create_task(_write_body(protocol, call.body, self._loop, chunked=call.chunked))
-            answer = Answer(call, connection, await _read_head(protocol, call))
-        except BaseException as error:
-            if upload is not None:
-                upload.cancel()
-            _abort(connection)
-            if not isinstance(error, (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError)):
-                raise
-            failure = _translated(error, call.upstream, Reason.CONNECTION_RESET)
-            if kept and failure.reason is Reason.CONNECTION_RESET:
-                raise StaleConnection(failure.reason, upstream=call.upstream, cause=failure.cause) from error
-            raise failure from error
-        answer.follow(upload, partial(self._keep, call.base))
+                answer.upload = self._loop.create_task(
+                    _write_body(protocol, call.body, self._loop, chunked=call.chunked)
+                )
         return answer
 
     # -- connections ----------------------------------------------------------------------------------------------
 
-    def _idle_connection(self, base: Base) -> Connection | None:
-        """The connection to a base that was used last and is still good."""
-        idle = self._idle.get(base)
-        oldest = self._loop.time() - KEEPALIVE_S
+    def _idle_connection(self, call: Call) -> Connection | None:
+        """The connection to the endpoint that was used last and is still good."""
+        idle = call.endpoint.idle
+        if not idle:
+            return None
+        now = self._loop.time()
         while idle:
-            connection, since = idle.pop()
-            protocol = connection.protocol
-            # One that has said something unasked, `408` and a close as a rule, `should_close`.
-            if since >= oldest and protocol is not None and protocol.is_connected() and not protocol.should_close:
-                return connection
-            connection.close()
+            connection: Connection = idle[-1]
+            for_how_long = now - connection.idle_since
+            if for_how_long < self._keepalive_s and now < connection.retire_at and connection.is_good():
+                return idle.pop() if for_how_long < call.reuse_idle_s else None
+            idle.pop().close()
         return None
 
-    def _keep(self, base: Base, connection: Connection) -> None:
-        protocol = connection.protocol
-        if protocol is None or protocol.should_close:
+    def keep(self, connection: Connection) -> None:
+        """Keep a connection whose answer has ended, if it is worth it."""
+        endpoint, now = connection.endpoint, self._loop.time()
+        connection.idle_since = now
+        unwanted = endpoint.is_gone or not endpoint.is_in or now >= connection.retire_at or not self._keepalive_s
+        if unwanted or not connection.is_good():
             connection.close()
             return
-        self._idle.setdefault(base, []).append((connection, self._loop.time()))
+        endpoint.idle.append(connection)
+        self._endpoints.add(endpoint)
         if self._sweeper is None:
-            self._sweeper = self._loop.call_later(KEEPALIVE_S, self._sweep)
+            self._sweeper = self._loop.call_later(self._keepalive_s, self._sweep)
+
+    def close_idle(self, endpoint: Endpoint, since: float = float("inf")) -> None:
+        """Close what has been idle since that moment or longer."""
+        for connection in (old := [kept for kept in endpoint.idle if kept.idle_since <= since]):
+            connection.close()
+        del endpoint.idle[: len(old)]
+        if not endpoint.idle:
+            self._endpoints.discard(endpoint)
 
     def _sweep(self) -> None:
-        self._close_idle(since=self._loop.time() - KEEPALIVE_S)
-        self._sweeper = self._loop.call_later(KEEPALIVE_S / 2, self._sweep) if any(self._idle.values()) else None
-
-    def _close_idle(self, since: float) -> None:
-        """Close what has been idle since that moment or longer."""
-        for idle in self._idle.values():
-            for connection, _ in (old := [kept for kept in idle if kept[1] <= since]):
-                connection.close()
-            del idle[: len(old)]
+        for endpoint in tuple(self._endpoints):
+            self.close_idle(endpoint, self._loop.time() - self._keepalive_s)
+        again = self._endpoints
+        self._sweeper = self._loop.call_later(max(0.1, self._keepalive_s / 2), self._sweep) if again else None
 
     async def _connect(self, call: Call) -> Connection:
+        """A new connection, to the first address that takes one. Raises Unsent."""
+        endpoint = call.endpoint
         try:
-            return await self._connector.connect(
-                self._destination(call.base), traces=[], timeout=_connect_timeout(call.connect_timeout_s)
-            )
+            async with asyncio.timeout(call.connect_timeout_s):
+                for number, address in enumerate(endpoint.addresses, start=1):
+                    try:
+                        protocol = await self._connect_to(endpoint, address)
+                        break
+                    except OSError:
+                        if number == len(endpoint.addresses):
+                            raise
         except TimeoutError as error:
-            raise GatewayError(Reason.CONNECT_TIMEOUT, upstream=call.upstream) from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise _translated(error, call.upstream, Reason.CONNECTION_FAILED) from error
+            raise Unsent(Reason.CONNECT_TIMEOUT, upstream=call.upstream) from error
+        except OSError as error:  # TLS has its errors below it
+            failure = _translated(error, call.upstream, Reason.CONNECTION_FAILED)
+            raise Unsent(failure.reason, upstream=call.upstream, cause=failure.cause) from error
+        lives_s = _OLDEST_S * random.uniform(0.8, 1.2)
+        return Connection(endpoint, protocol, self._loop.time() + lives_s)
 
-    def _destination(self, base: Base) -> aiohttp.ClientRequest:
-        """aiohttp's connector takes a request for where to connect to; one serves for all calls to a base."""
-        request = self._destinations.get(base)
-        if request is None:
-            request = aiohttp.ClientRequest("GET", URL(base.origin), loop=self._loop, ssl=self._tls)
-            self._destinations[base] = request
-        return request
+    async def _connect_to(self, endpoint: Endpoint, address: str) -> ResponseHandler:
+        base = endpoint.base
+        tls = self._tls if base.scheme == "https" else None
+        _, protocol = await self._loop.create_connection(
+            lambda: ResponseHandler(self._loop),
+            address,
+            base.port,
+            ssl=tls,
+            # A name that ends in a dot is absolute; certificates have it without.
+            server_hostname=base.host.rstrip(".") if tls else None,
+        )
+        return protocol
 
     def _expect_answer(self, protocol: ResponseHandler, method: str) -> None:
         protocol.set_response_params(
@@ -288,12 +363,6 @@ class Client:
             max_field_size=MAX_RESPONSE_HEADERS_BYTES,
             max_headers=_MAX_RESPONSE_FIELDS,
         )
-
-
-@lru_cache(maxsize=64)
-def _connect_timeout(seconds: float) -> aiohttp.ClientTimeout:
-    # aiohttp rounds timeouts up to whole seconds above a threshold: here there is none.
-    return aiohttp.ClientTimeout(total=None, connect=seconds, ceil_threshold=1e9)
 
 
 # -- up and down --------------------------------------------------------------------------------------------------
@@ -332,26 +401,6 @@ async def _write_body(
         return
 
 
-def _abort(connection: Connection) -> None:
-    """Close without writing what is buffered: towards an upstream that does not read, that would never end."""
-    if connection.protocol is not None:
-        connection.protocol.abort()
-    connection.close()
-
-
-async def _read_head(protocol: ResponseHandler, call: Call) -> tuple[RawResponseMessage, aiohttp.StreamReader]:
-    """The head of the final answer and its body; interim ones (1xx) are skipped. Raises GatewayError."""
-    while True:
-        message, content = await protocol.read()
-        if not 100 <= message.code <= 199 or message.code == 101:  # nobody asked for an upgrade
-            break
-    fault = _fault_of(message)
-    if fault is not None:
-        reason, cause = fault
-        raise GatewayError(reason, upstream=call.upstream, cause=cause)
-    return message, content
-
-
 def _fault_of(message: RawResponseMessage) -> tuple[Reason, str] | None:
     """Why a head that aiohttp parsed may not go down, if so: it would not survive the way, or mean something else."""
     block = b"".join(chain.from_iterable(message.raw_headers))
@@ -378,28 +427,17 @@ def _translated(error: BaseException, upstream: str, otherwise: Reason) -> Gatew
 
 
 def _reason(error: BaseException, otherwise: Reason) -> Reason:
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return Reason.DNS_FAILED
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+    if isinstance(error, ssl.SSLCertVerificationError):
         return Reason.TLS_CERTIFICATE
-    if isinstance(error, aiohttp.ClientSSLError) or _is_tls(error):
+    if _is_tls(error):
         return Reason.TLS_FAILED
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return _connect_reason(error.os_error)
     if isinstance(error, http_exceptions.HttpProcessingError):
-        return Reason.RESPONSE_HEADERS_TOO_LARGE if _is_too_long(error) else Reason.RESPONSE_INVALID
-    return otherwise
-
-
-def _connect_reason(error: OSError) -> Reason:
-    # Where several addresses were tried, asyncio joins their errors into one text without a number.
-    refused = f"Errno {errno.ECONNREFUSED}"
-    text = str(error)
-    if error.errno == errno.ECONNREFUSED or (
-        "Multiple exceptions" in text and text.count("Errno") == text.count(refused)
-    ):
+        # aiohttp has an error of its own for what is too long, but hands on only its text.
+        too_long = "Got more than" in error.message or "Too many headers" in error.message
+        return Reason.RESPONSE_HEADERS_TOO_LARGE if too_long else Reason.RESPONSE_INVALID
+    if otherwise is Reason.CONNECTION_FAILED and isinstance(error, ConnectionRefusedError):
         return Reason.CONNECTION_REFUSED
-    return Reason.CONNECT_TIMEOUT if error.errno == errno.ETIMEDOUT else Reason.CONNECTION_FAILED
+    return otherwise
 
 
 def _is_tls(error: BaseException) -> bool:
@@ -407,12 +445,6 @@ def _is_tls(error: BaseException) -> bool:
     return isinstance(error, ssl.SSLError) or (isinstance(error, OSError) and "[SSL" in str(error))
 
 
-def _is_too_long(error: http_exceptions.HttpProcessingError) -> bool:
-    """aiohttp says so by an error of its own, but hands on only its text."""
-    return "Got more than" in error.message or "Too many headers" in error.message
-
-
 def _cause(error: BaseException) -> str:
     """What a log line says of it: the kind and the text, on one line, bounded."""
-    text = str(error).replace(" ssl:default", "")  # said of plain http too
-    return " ".join(f"{type(error).__name__}: {text}".split())[:300]
+    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -18,6 +18,7 @@ from gateway import environment, options, units
 from gateway.environment import Entry, ReadFile, Reading
 from gateway.options import Option, Refused
 from gateway.patterns import Pattern, PatternError, Target, clash
+from gateway.retries import DEFAULT_RETRY_ON, Failure
 
 NO_TARGET = "no target; in a shell, quote the value: > is a redirection"
 NO_ROUTES_HELP = """\
@@ -110,11 +111,19 @@ class Settings:
     drain_delay_s: float
     client_idle_s: float
     reuse_port: bool
+    max_in_flight: int | None = None
+
+
+def _defaults(table: Iterable[Option]) -> dict[str, Any]:
+    return {option.attribute: option.unit.parse(option.default) for option in table if option.default}
+
+
+_OF_UPSTREAM = _defaults(options.UPSTREAM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """A service: its name in lower case, where it is, and what it says about proxying."""
+    """A service: its name in lower case, where it is, what it says about proxying, and how its endpoints are used."""
 
     name: str
     bases: tuple[Base, ...]
@@ -122,6 +131,20 @@ class Upstream:
     ca_pem: str | None = field(default=None, repr=False)
     client_cert_pem: str | None = field(default=None, repr=False)
     client_key_pem: str | None = field(default=None, repr=False)
+    balance: tuple[str, str] = _OF_UPSTREAM["balance"]  # the method, and the header field whose value is the key
+    dns_ttl_s: float = _OF_UPSTREAM["dns_ttl_s"]
+    keepalive_s: float = _OF_UPSTREAM["keepalive_s"]
+    retries: int = _OF_UPSTREAM["retries"]
+    retry_on: frozenset[Failure] = DEFAULT_RETRY_ON
+    retry_budget: float = _OF_UPSTREAM["retry_budget"]  # a fraction of one
+    health: str | None = None
+    health_interval_s: float = _OF_UPSTREAM["health_interval_s"]
+    health_timeout_s: float = _OF_UPSTREAM["health_timeout_s"]
+    health_rise: int = _OF_UPSTREAM["health_rise"]
+    health_fall: int = _OF_UPSTREAM["health_fall"]
+    max_in_flight: int | None = None
+    queue: int = _OF_UPSTREAM["queue"]
+    queue_timeout_s: float = _OF_UPSTREAM["queue_timeout_s"]
     variable: str = ""
 
 
@@ -186,10 +209,6 @@ def _printable(text: str, most: int = 120) -> str:
 
 
 # -- options of a call --------------------------------------------------------------------------------------------
-
-
-def _defaults(table: Iterable[Option]) -> dict[str, Any]:
-    return {option.attribute: option.unit.parse(option.default) for option in table if option.default}
 
 
 _DEFAULTS = _defaults(options.SHARED)
@@ -350,6 +369,7 @@ class _Draft:
             self._blame_undeclared(family, owner, entries)
         elif "bases" in values:
             self._check_tls(given, values["bases"])
+            self._check_together(given, values)
             self.upstreams.append(_upstream(owner, given[""].variable, values))
         elif "line" in values:
             route = _route(owner, given[""].variable, values)
@@ -371,6 +391,15 @@ class _Draft:
             elif name in given and partner not in given:
                 missing = f"{given[name].name.declaration}__{partner}_FILE"
                 self.blame(given[name], f"a client certificate and its key come together; set {missing} too")
+
+    def _check_together(self, given: Mapping[str, Entry], values: Mapping[str, Any]) -> None:
+        """Options that mean nothing without another one: whoever sets them believes that they work."""
+        for name, entry in given.items():
+            for stem, partner in (("HEALTH_", "HEALTH"), ("QUEUE", "MAX_IN_FLIGHT")):
+                if name.startswith(stem) and partner not in given:
+                    self.blame(entry, f"this means nothing without {entry.name.declaration}__{partner}; set that too")
+            if name.startswith("RETRY_") and values.get("retries") == 0:
+                self.blame(entry, f"{entry.name.declaration}__RETRIES=0 switches retries off; drop one of the two")
 
     def _check_route(self, route: Route, given: Mapping[str, Entry]) -> None:
         line, target, segments = given[""], route.target, route.pattern.segments
@@ -402,10 +431,8 @@ def _upstream(owner: str, variable: str, values: Mapping[str, Any]) -> Upstream:
         name=owner.lower(),
         bases=tuple(Base(*parts) for parts in values["bases"]),
         overrides=_overrides(values),
-        ca_pem=values.get("ca_pem"),
-        client_cert_pem=values.get("client_cert_pem"),
-        client_key_pem=values.get("client_key_pem"),
         variable=variable,
+        **{option.attribute: values[option.attribute] for option in options.UPSTREAM if option.attribute in values},
     )
 
 

@@ -70,7 +70,17 @@ class Reason(Enum):
         "Send the body with `chunked` alone, or with a Content-Length.")
     WEBSOCKET_UNSUPPORTED = (501, Side.GATEWAY, "http_upgrade_failed", "WebSockets are not supported",
         "Connect to the service directly.")
+    OVERLOADED = (503, Side.GATEWAY, "proxy_internal_response", "The gateway is full",
+        "More than `GATEWAY_MAX_IN_FLIGHT` requests were open at once.")
     # On the way to the upstream
+    UPSTREAM_FULL = (503, Side.UPSTREAM, "connection_limit_reached", "The upstream has all the requests it may have",
+        "`__MAX_IN_FLIGHT` were open and `__QUEUE` waited: is it slow, or the limit low?")
+    QUEUE_TIMEOUT = (503, Side.UPSTREAM, "connection_limit_reached", "The request waited too long for its turn",
+        "`__MAX_IN_FLIGHT` were open for all of `__QUEUE_TIMEOUT`.")
+    DESTINATION_UNAVAILABLE = (503, Side.UPSTREAM, "destination_unavailable", "No endpoint of the upstream is healthy",
+        "Probes (`__HEALTH`) took all of them out; the log has `upstream.down` with the cause.")
+    DNS_TIMEOUT = (504, Side.UPSTREAM, "dns_timeout", "Looking up the upstream's name took too long",
+        "Is the name server well? After the first look-up its last answer is kept.")
     DNS_FAILED = (502, Side.UPSTREAM, "dns_error", "The upstream's name did not resolve",
         "Check the host name.")
     CONNECTION_REFUSED = (502, Side.UPSTREAM, "connection_refused", "The upstream refused the connection",

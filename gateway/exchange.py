@@ -32,6 +32,7 @@ class Exchange:
         "interruption",
         "method",
         "ms",
+        "on_closed",
         "parts",
         "path",
         "reason",
@@ -73,6 +74,7 @@ class Exchange:
         self.interruption: GatewayError | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.watch: asyncio.Task[None] | None = None
+        self.on_closed: Callable[[], None] | None = None  # lets go of what the answer still held, sent or not
 
     def interrupt(self, error: GatewayError) -> None:
         """Break the request off for this reason, once: the first reason stands."""

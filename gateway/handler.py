@@ -8,6 +8,7 @@ GatewayError, the answer leaves, the finished Exchange goes to the hooks. Nothin
 """
 
 import asyncio
+import sys
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
@@ -55,6 +56,7 @@ class GatewayHandler(ASGIHandler):
         self.settings: Settings = config.settings
         self.routes = routes
         self.hooks = tuple(hooks)
+        self._max_in_flight = self.settings.max_in_flight or sys.maxsize
         self.runtime = runtime or Runtime(config)
         self.on_started: Callable[[Runtime], None] | None = None
         self.on_stopped: Callable[[], None] | None = None
@@ -104,6 +106,8 @@ class GatewayHandler(ASGIHandler):
             return _at_once(ops.options(request))
         if path.startswith(ops.PREFIX):
             return _at_once(ops.answer(self.runtime, request))
+        if len(self.runtime.in_flight) > self._max_in_flight:  # this one is among them
+            raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
         request.pools = self.runtime.pools
         if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
             answer = self._preflight(request, host, path)
@@ -133,7 +137,7 @@ class GatewayHandler(ASGIHandler):
         door.check_fields(fields, self.settings.max_headers_bytes)
         host = door.check_host(fields, scope["http_version"])
         exchange.host = host or None
-        request.content_length = door.content_length(fields, scope["http_version"])
+        request.content_length = request.inbox.content_length = door.content_length(fields, scope["http_version"])
         trusted = self.settings.trusted_proxies
         if trusted and is_trusted(request.peer, trusted):
             request.from_trusted_peer = True
@@ -219,8 +223,9 @@ class GatewayHandler(ASGIHandler):
         sever.sever(request.scope["client"], request.scope["server"])
 
     def _problem(self, request: GatewayRequest, failure: GatewayError) -> GatewayResponse:
-        request.exchange.fail(failure)
-        return problem(failure, request.exchange.request_id, disclose_names=self.settings.disclose == "full")
+        exchange = request.exchange
+        exchange.fail(failure)
+        return problem(failure, exchange.request_id, disclose_names=self.settings.disclose == "full")
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket handshake gets an honest 501 instead of a hang-up."""

@@ -39,12 +39,13 @@ class Inbox:
     way, and taken for the end it would send a cut request upstream as a whole one.
     """
 
-    __slots__ = ("_exchange", "_receive", "complete", "idle_timeout_s", "max_bytes")
+    __slots__ = ("_exchange", "_receive", "complete", "content_length", "idle_timeout_s", "max_bytes")
 
     def __init__(self, receive: Receive, exchange: Exchange, idle_timeout_s: float, *, expects_body: bool) -> None:
         self._receive = receive
         self._exchange = exchange
         self.complete = not expects_body
+        self.content_length: int | None = None
         self.max_bytes: int | None = None
         self.idle_timeout_s = idle_timeout_s
 
@@ -57,8 +58,9 @@ class Inbox:
             if message["type"] == "http.disconnect":
                 raise GatewayError(Reason.CLIENT_BODY_BROKEN)
             body: bytes = message.get("body", b"")
-            self.complete = not message.get("more_body", False)
             exchange.bytes_in += len(body)
+            # Granian tells the end of a body only by a message after it; the upstream may have answered by then.
+            self.complete = not message.get("more_body", False) or exchange.bytes_in == self.content_length
             if self.max_bytes is not None and exchange.bytes_in > self.max_bytes:
                 raise too_large(self.max_bytes)
             if body:

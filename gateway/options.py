@@ -15,6 +15,7 @@ from pathlib import Path
 from gateway import units
 from gateway.headers import HOP_BY_HOP
 from gateway.patterns import parse_line, parse_target
+from gateway.retries import failure_of
 
 
 class Refused(ValueError):
@@ -95,10 +96,9 @@ FIELDS = _listed("list of header names", units.field_name)
 METHOD = _shaped("method", r"[A-Z][A-Z-]*", "an upper-case method, such as GET")
 FUNCTION = Unit("dotted path", units.dotted)
 ON = _either("on|off", "on")
-HASH = r"p2c|round_robin|hash:client|hash:header:[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-BALANCE = _shaped("word", HASH, "p2c, round_robin, hash:client or hash:header:NAME")
-PROBE = _shaped("path", r"/[!-~]*", "a path that begins with a slash, such as /healthz")
-REASONS = _listed("list of reasons", partial(units.matching, pattern=r"[a-z_]+", expected="reasons such as timeout"))
+BALANCE = Unit("word", units.balance)
+PROBE = _shaped("path", r"/[!-\"$-~]*", "a path that begins with a slash, such as /healthz, percent-encoded")
+FAILURES = Unit("list of reasons and statuses", partial(units.set_of, parse=failure_of))
 STATUSES = _listed("list of statuses", partial(units.whole, least=400, most=599))
 FIELD_NAMES = _listed("list of JSON names", str)
 
@@ -136,7 +136,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("gateway", "ADMIN_TOKEN", TOKEN, "", "", "What /-/status, /-/metrics and purges ask for.", later=True),
     Option("gateway", "CLIENT_IDLE", TIMEOUT, "30s", "1m",
            "How long a client may send or read nothing in the middle of a message."),
-    Option("gateway", "MAX_IN_FLIGHT", POSITIVE, "", "2000", "Requests at a time; more get 503 at once.", later=True),
+    Option("gateway", "MAX_IN_FLIGHT", POSITIVE, "", "2000",
+           "Requests at a time, over all routes; more get 503 at once. Counts per worker."),
     Option("gateway", "CACHE_MEMORY", SIZE, "64MiB", "256MiB", "The cache in memory, over all workers.", later=True),
     Option("gateway", "CACHE_DISK", SIZE, "1GiB", "10GiB", "The cache in the database.", later=True),
     Option("gateway", "STALL", TIMEOUT, "100ms", "50ms", "A blocked event loop is logged from here on.", later=True),
@@ -167,22 +168,28 @@ OPTIONS: tuple[Option, ...] = (
     Option("upstream", "CA", CERTIFICATE, "", "", "The certificates that https is checked against, not the system's."),
     Option("upstream", "CLIENT_CERT", CERTIFICATE, "", "", "The certificate that an https upstream is shown."),
     Option("upstream", "CLIENT_KEY", KEY, "", "", "The key of that certificate, without a passphrase."),
-    Option("upstream", "BALANCE", BALANCE, "p2c", "hash:header:x-user-id", "Which endpoint is next.", later=True),
-    Option("upstream", "DNS_TTL", TIMEOUT, "10s", "1m", "How often host names are resolved again.", later=True),
-    Option("upstream", "HEALTH", PROBE, "", "/healthz", "The path that probes ask for.", later=True),
-    Option("upstream", "HEALTH_INTERVAL", TIMEOUT, "5s", "10s", "Between two probes.", later=True),
-    Option("upstream", "HEALTH_TIMEOUT", TIMEOUT, "1s", "500ms", "For one probe.", later=True),
-    Option("upstream", "HEALTH_RISE", POSITIVE, "2", "1", "Good probes that bring an endpoint back.", later=True),
-    Option("upstream", "HEALTH_FALL", POSITIVE, "3", "2", "Bad probes that take an endpoint out.", later=True),
-    Option("upstream", "RETRIES", COUNT, "1", "2", "Further attempts after the first.", later=True),
-    Option("upstream", "RETRY_ON", REASONS, "", "connection_refused connection_timeout",
-           "The reasons that may be retried.", later=True),
+    Option("upstream", "BALANCE", BALANCE, "p2c", "hash:header:x-user-id",
+           "Which endpoint is next: `p2c`, `round_robin`, or the same one for a client or value (`hash:client`)."),
+    Option("upstream", "DNS_TTL", TIMEOUT, "10s", "1m",
+           "How often host names are looked up again; every address is an endpoint."),
+    Option("upstream", "KEEPALIVE", DURATION, "4s", "30s",
+           "How long an idle connection is kept: less than the service itself keeps it, often 5 s. `0s` keeps none."),
+    Option("upstream", "RETRIES", Unit("number", partial(units.whole, most=10)), "1", "0",
+           "Further attempts after the first, at another endpoint where there is one."),
+    Option("upstream", "RETRY_ON", FAILURES, "", "connection_refused connect_timeout 503",
+           "What may be retried, instead of everything that can be."),
     Option("upstream", "RETRY_BUDGET", Unit("percentage", units.percentage), "20%", "10%",
-           "Retries at most, as a share of requests.", later=True),
-    Option("upstream", "MAX_IN_FLIGHT", POSITIVE, "", "100", "Requests at a time; more wait in the queue.", later=True),
-    Option("upstream", "QUEUE", COUNT, "", "50", "Requests that may wait; more get 503 at once.", later=True),
-    Option("upstream", "QUEUE_TIMEOUT", TIMEOUT, "", "200ms", "How long one may wait, then 503.", later=True),
-    Option("upstream", "KEEPALIVE", DURATION, "4s", "30s", "How long an idle connection is kept.", later=True),
+           "Retries at most, as a share of the requests of ten seconds; ten are always allowed, unless it is `0%`."),
+    Option("upstream", "HEALTH", PROBE, "", "/healthz",
+           "The path that probes ask every endpoint for; a status from 200 to 399 is good. Unset, nothing is probed."),
+    Option("upstream", "HEALTH_INTERVAL", TIMEOUT, "5s", "10s", "Between two probes of an endpoint."),
+    Option("upstream", "HEALTH_TIMEOUT", TIMEOUT, "1s", "500ms", "For one probe."),
+    Option("upstream", "HEALTH_RISE", POSITIVE, "2", "1", "Good probes in a row that bring an endpoint back."),
+    Option("upstream", "HEALTH_FALL", POSITIVE, "3", "2", "Bad probes in a row that take an endpoint out."),
+    Option("upstream", "MAX_IN_FLIGHT", POSITIVE, "", "100",
+           "Requests at a time, to all endpoints together; more wait in the queue. Counts per worker."),
+    Option("upstream", "QUEUE", COUNT, "50", "0", "Requests that may wait; more get 503 at once."),
+    Option("upstream", "QUEUE_TIMEOUT", TIMEOUT, "1s", "200ms", "How long one may wait, then 503."),
 
     Option("route", "PATH", _either("strict|raw", "raw"), "strict", "raw",
            "`raw` lets dot segments and `%00` through to the upstream, which are 400 elsewhere.", "raw_path"),
@@ -219,6 +226,7 @@ OPTIONS: tuple[Option, ...] = (
 TABLE = {(family, option.name): option for option in OPTIONS for family in option.families.split()}
 PLAIN = tuple(option for option in OPTIONS if option.families == "gateway" and not option.later)
 SHARED = tuple(option for option in OPTIONS if option.families == "upstream route")
+UPSTREAM = tuple(option for option in OPTIONS if option.families == "upstream" and option.name)
 
 # What the environment may call something. The end `_FILE` marks the twin that reads a file, so no name has it.
 _NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")

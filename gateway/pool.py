@@ -1,51 +1,307 @@
-"""An upstream while the gateway runs: its endpoints, whose turn it is, and its connections."""
+"""An upstream while the gateway runs: its endpoints, their health, whose turn it is, and its connections.
 
-from gateway.balancing import round_robin
+The decisions are made elsewhere, as functions of values: `balancing`, `ejection`, `retries`. Here is what they move.
+"""
+
+import asyncio
+import math
+import random
+from collections.abc import Collection
+from time import perf_counter
+from typing import Any
+
+import structlog
+
+from gateway import ejection, retries
+from gateway.balancing import BALANCERS, Balancer
 from gateway.calls import Answer, Call
 from gateway.config import Base, Upstream
+from gateway.ejection import Standing
+from gateway.endpoints import Endpoint, grouped, literal
+from gateway.errors import GatewayError, Reason
+from gateway.places import Full, Places
+from gateway.probes import probe
+from gateway.resolver import look_up
 from gateway.tls import tls_context
 
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
-class Endpoint:
-    """One address that serves an upstream."""
+# While a name has never been looked up with success, it is tried again this soon.
+_FIRST_LOOK_UP_S = 1.0
+_NEVER = float("inf")
 
-    __slots__ = ("authority", "base", "host_field")
 
-    def __init__(self, base: Base) -> None:
-        self.base = base
-        self.authority = base.authority
-        self.host_field = base.authority.encode("ascii")
+class Attempt:
+    """A request's turn at an endpoint, from the choice to the end of its answer; its end is counted exactly once."""
 
-    def __repr__(self) -> str:
-        return f"<Endpoint {self.base.origin}{self.base.prefix}>"
+    __slots__ = ("_is_over", "_pool", "answer", "endpoint", "has_place", "is_trial", "started_s")
+
+    def __init__(self, pool: "Pool", endpoint: Endpoint, *, is_trial: bool) -> None:
+        self._pool = pool
+        self._is_over = False
+        self.endpoint = endpoint
+        self.is_trial = is_trial
+        self.started_s = perf_counter()
+        self.has_place = False
+        self.answer: Answer | None = None
+        endpoint.in_flight += 1
+
+    def ended(self, status: int) -> None:
+        self._over(status if status in retries.FAILED_STATUSES else None)
+
+    def broke(self, reason: Reason) -> None:
+        if reason in retries.FAULTS:
+            self._over(reason)
+        else:
+            self.dropped()
+
+    def dropped(self) -> None:
+        """It says nothing about the endpoint: the client left, or another attempt was quicker."""
+        if not self._is_over and self.is_trial:
+            self._pool.abandoned(self.endpoint)
+        self._close()
+
+    def hold_place(self) -> None:
+        """The request's place is given back when this attempt is over, which it may be already."""
+        self.has_place = not self._is_over
+        if self._is_over:
+            self._pool.leave()
+
+    def _over(self, failure: retries.Failure | None) -> None:
+        if not self._is_over:
+            self._pool.judge(self.endpoint, failure, on_trial=self.is_trial)
+        self._close()
+
+    def _close(self) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        self.endpoint.in_flight -= 1
+        if self.has_place:
+            self._pool.leave()
+        if self.answer is not None:
+            self.answer.close()
 
 
 class Pool:
-    """The endpoints of one upstream. Make it inside a running loop; `aclose` it there."""
+    """The endpoints of one upstream. Make and `start` it inside a running loop; `aclose` it there."""
 
     def __init__(self, upstream: Upstream) -> None:
         from gateway.client import Client  # aiohttp takes a third of the time of `gateway check`, which calls nobody
 
         self.upstream = upstream
         self.name = upstream.name
-        self.endpoints = tuple(Endpoint(base) for base in upstream.bases)
+        self.endpoints: tuple[Endpoint, ...] = ()
+        self.budget = retries.Budget(upstream.retry_budget)
+        self.places = None if upstream.max_in_flight is None else Places(upstream.max_in_flight, upstream.queue)
+        self.key_field = upstream.balance[1].encode("ascii") or None
+        self.uses_key = upstream.balance[0] == "hash"
+        self._loop = asyncio.get_running_loop()
         uses_tls = any(base.scheme == "https" for base in upstream.bases)
         tls = tls_context(upstream.ca_pem, upstream.client_cert_pem, upstream.client_key_pem) if uses_tls else None
-        self._client = Client(tls)
+        self._client = Client(tls, upstream.keepalive_s)
+        self._balance: Balancer[Endpoint] = BALANCERS[upstream.balance[0]]
         self._turn = 0
+        self._tasks: dict[object, asyncio.Task[None]] = {}
+        # What `pick` looks at, worked out when something changes: who may be asked, and when a trial is due.
+        self._candidates: tuple[Endpoint, ...] = ()
+        self._due_s = _NEVER
+        self._look_ups = 0
+        self._known = asyncio.Event()  # every name was looked up once
 
-    def pick(self) -> Endpoint:
-        """The endpoint that answers next."""
-        endpoint = self.endpoints[round_robin(len(self.endpoints), self._turn)]
-        self._turn += 1
-        return endpoint
-
-    async def send(self, call: Call) -> Answer:
-        """Send a call to an endpoint and wait for the head of its answer. Raises GatewayError."""
-        return await self._client.send(call)
+    def start(self) -> None:
+        """Begin to look names up and to probe."""
+        for base in self.upstream.bases:
+            addresses = literal(base)
+            if addresses is not None:
+                self._set_endpoints(base, [addresses])
+            else:
+                self._look_ups += 1
+                self._tasks[base] = asyncio.create_task(self._keep_looking_up(base), name=f"portway-dns-{self.name}")
+        if not self._look_ups:
+            self._known.set()
 
     async def aclose(self) -> None:
+        for task in self._tasks.values():
+            task.cancel()
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self._client.aclose()
 
     def __repr__(self) -> str:
         return f"<Pool {self.name} {list(self.endpoints)}>"
+
+    # -- one request ----------------------------------------------------------------------------------------------
+
+    async def enter(self, timeout_s: float) -> None:
+        """Count a request, and wait for its place. Raises GatewayError: UPSTREAM_FULL, QUEUE_TIMEOUT, DNS_TIMEOUT."""
+        self.budget.request(self._loop.time())
+        if not self.endpoints and not self._known.is_set():
+            await self._first_look_up(timeout_s)
+        if self.places is None:
+            return
+        retry_later = [(b"retry-after", b"1")]
+        try:
+            await self.places.take(min(timeout_s, self.upstream.queue_timeout_s))
+        except Full:
+            raise GatewayError(Reason.UPSTREAM_FULL, upstream=self.name, headers=retry_later) from None
+        except TimeoutError:
+            raise GatewayError(Reason.QUEUE_TIMEOUT, upstream=self.name, headers=retry_later) from None
+
+    def leave(self) -> None:
+        """Give the place back."""
+        if self.places is not None:
+            self.places.give()
+
+    def pick(self, key: bytes, tried: Collection[Endpoint], *, repeatable: bool) -> Attempt:
+        """The endpoint that answers next; one not tried yet if there is one.
+
+        Raises GatewayError: DESTINATION_UNAVAILABLE when probes took all out, DNS_FAILED when there is no address.
+        """
+        now = self._loop.time()
+        candidates = self._candidates
+        if now >= self._due_s:
+            for endpoint in self.endpoints:
+                is_up = endpoint.probed.up and endpoint not in tried
+                if is_up and now >= ejection.trial_due_s(endpoint.health, repeatable=repeatable):
+                    endpoint.health = ejection.tried(endpoint.health)
+                    self._changed()
+                    return Attempt(self, endpoint, is_trial=True)
+        if not candidates:
+            raise self._nobody()
+        if tried:
+            # The last resort is whoever was tried first: it had the longest time to recover.
+            untried = [one for one in candidates if one not in tried]
+            candidates = tuple(untried or [one for one in tried if one in candidates][:1] or candidates)
+        chosen = candidates[0] if len(candidates) == 1 else self._balanced(candidates, key)
+        return Attempt(self, chosen, is_trial=False)
+
+    def has_untried(self, tried: Collection[Endpoint]) -> bool:
+        """Whether somebody else could be asked."""
+        return len(self._candidates) > 1 and any(one not in tried for one in self._candidates)
+
+    async def open(self, call: Call, attempt: Attempt) -> Answer:
+        """Write a call to the attempt's endpoint. Raises GatewayError, `Unsent`."""
+        answer = attempt.answer = await self._client.open(call, attempt)
+        return answer
+
+    def _balanced(self, candidates: tuple[Endpoint, ...], key: bytes) -> Endpoint:
+        self._turn += 1
+        return self._balance(candidates, self._turn, random.random(), key)
+
+    def _nobody(self) -> GatewayError:
+        if not self.endpoints:
+            return GatewayError(Reason.DNS_FAILED, upstream=self.name)
+        wait_s = max(1, math.ceil(self.upstream.health_interval_s))
+        headers = [(b"retry-after", b"%d" % wait_s)]
+        return GatewayError(Reason.DESTINATION_UNAVAILABLE, upstream=self.name, headers=headers)
+
+    # -- health ---------------------------------------------------------------------------------------------------
+
+    def judge(self, endpoint: Endpoint, failure: retries.Failure | None, *, on_trial: bool) -> None:
+        """Count how an attempt ended: a failure, or None for a good answer."""
+        before = endpoint.health
+        if failure is None:
+            if before is ejection.HEALTHY or not (before.failures or on_trial):
+                return
+            endpoint.health = ejection.succeeded(before, self._loop.time(), on_trial=on_trial)
+        else:
+            up = [one for one in self.endpoints if one.probed.up]
+            out = sum(one.health.standing is not Standing.IN for one in up)
+            endpoint.health = ejection.failed(
+                before,
+                self._loop.time(),
+                random.random(),
+                on_trial=on_trial,
+                may_leave=not endpoint.is_gone and ejection.may_leave(out, len(up)),
+            )
+        if endpoint.health.standing is before.standing:
+            return
+        if endpoint.health.standing is Standing.OUT:
+            self._client.close_idle(endpoint)
+            because = failure.word if isinstance(failure, Reason) else failure
+            pause_s = round(endpoint.health.until_s - self._loop.time(), 1)
+            self._say("warning", "upstream.ejected", endpoint, failure=because, pause_s=pause_s)
+        else:
+            self._say("info", "upstream.returned", endpoint)
+        self._changed()
+
+    def abandoned(self, endpoint: Endpoint) -> None:
+        """A trial ended without a verdict."""
+        endpoint.health = ejection.abandoned(endpoint.health, self._loop.time())
+        self._changed()
+
+    def _changed(self) -> None:
+        """Work out anew who may be asked. Where requests ejected all that probes let in, that counts for nothing."""
+        up = tuple(one for one in self.endpoints if one.probed.up)
+        self._candidates = tuple(one for one in up if one.health.standing is Standing.IN) or up
+        due = [ejection.trial_due_s(one.health, repeatable=True) for one in up]
+        self._due_s = min(due, default=_NEVER)
+
+    async def _keep_probing(self, endpoint: Endpoint) -> None:
+        upstream = self.upstream
+        # Not all at once, neither those of one gateway nor those of several that started together.
+        await asyncio.sleep(random.uniform(0, min(1.0, upstream.health_interval_s)))
+        while True:
+            fault = await probe(self._client, upstream, endpoint)
+            before = endpoint.probed
+            endpoint.probed = ejection.probed(before, fault is None, upstream.health_rise, upstream.health_fall)
+            if endpoint.probed.up is not before.up:
+                self._changed()
+                if endpoint.probed.up:
+                    self._say("info", "upstream.up", endpoint)
+                else:
+                    self._client.close_idle(endpoint)
+                    self._say("warning", "upstream.down", endpoint, cause=fault)
+            await asyncio.sleep(upstream.health_interval_s * random.uniform(0.9, 1.1))
+
+    # -- names ----------------------------------------------------------------------------------------------------
+
+    async def _first_look_up(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._known.wait()
+        except TimeoutError:
+            raise GatewayError(Reason.DNS_TIMEOUT, upstream=self.name) from None
+
+    async def _keep_looking_up(self, base: Base) -> None:
+        failing, known = False, False
+        while True:
+            try:
+                found = await look_up(base.host, base.port)
+            except OSError as error:  # what was known stays
+                if not failing:
+                    _log.warning("upstream.lookup_failed", upstream=self.name, host=base.host, cause=str(error))
+                failing = True
+            else:
+                self._set_endpoints(base, grouped(found))
+                failing, known = False, True
+            if self._look_ups:
+                self._look_ups -= 1
+                if not self._look_ups:
+                    self._known.set()
+            ttl_s = self.upstream.dns_ttl_s
+            await asyncio.sleep((ttl_s if known else min(ttl_s, _FIRST_LOOK_UP_S)) * random.uniform(0.9, 1.1))
+
+    def _set_endpoints(self, base: Base, groups: list[tuple[str, ...]]) -> None:
+        """The endpoints of a base are these from now on; those that it had already keep their state."""
+        had = {one.addresses: one for one in self.endpoints if one.base == base}
+        joined = [Endpoint(base, addresses) for addresses in groups if addresses not in had]
+        gone = [one for addresses, one in had.items() if addresses not in groups]
+        if not joined and not gone:
+            return
+        others = [one for one in self.endpoints if one not in gone]
+        self.endpoints = (*others, *joined)
+        for endpoint in gone:
+            endpoint.is_gone = True
+            self._client.close_idle(endpoint)
+            if (task := self._tasks.pop(endpoint, None)) is not None:
+                task.cancel()
+        for endpoint in joined if self.upstream.health is not None else ():
+            self._tasks[endpoint] = asyncio.create_task(self._keep_probing(endpoint), name=f"portway-probe-{self.name}")
+        if had:
+            names = {"joined": [one.label for one in joined], "gone": [one.label for one in gone]}
+            _log.info("upstream.changed", upstream=self.name, host=base.host, **names)
+        self._changed()
+
+    def _say(self, level: str, event: str, endpoint: Endpoint, **values: Any) -> None:
+        getattr(_log, level)(event, upstream=self.name, endpoint=endpoint.label, **values)

@@ -1,31 +1,30 @@
-"""The view that forwards a request: what goes up, the attempts, what comes down.
+"""The view that forwards a request: what goes up, what comes down.
 
 `proxy("users")` is an async view like any other; what the environment says compiles to the very same one.
 """
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 from urllib.parse import quote
 
 from asgiref.sync import markcoroutinefunction
 
 from gateway import redirects
-from gateway.calls import Answer, Call, StaleConnection
+from gateway.attempts import Outgoing, answer_to
+from gateway.calls import Answer
 from gateway.config import Base, Overrides, ProxyOptions, Upstream, effective, overrides
 from gateway.errors import GatewayError, Reason
-from gateway.exchange import Alarm, Deadline, Exchange
+from gateway.exchange import Exchange
 from gateway.headers import Pairs, forwarding_pairs, set_fields, strip_hop_by_hop
 from gateway.messages import GatewayRequest, GatewayResponse, too_large
 from gateway.patterns import Target, ValueConfined, parse_target
-from gateway.pool import Endpoint, Pool
+from gateway.pool import Pool
+from gateway.retries import IDEMPOTENT, is_repeatable
 from gateway.tracing import new_traceparent
+from gateway.uploads import Upload
 
-# RFC 9110, section 9.2.2: may be sent again when it is not known whether the first one was acted on.
-IDEMPOTENT = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
 _LOCATIONS = frozenset({b"location", b"content-location"})
 _VIA_1_1, _VIA_1_0 = (b"via", b"1.1 portway"), (b"via", b"1.0 portway")
 
@@ -81,10 +80,20 @@ class Proxy:
         upload = _open_upload(request, options, pool.name)
         if options.total_timeout_s is not None:
             _limit_total(exchange, options.total_timeout_s, pool.name)
-        with Deadline(options.timeout_s, partial(_too_late, request, pool), upload.moved_at if upload else None):
-            pairs = upward_pairs(request, plan, self.stripped_prefix(request))
-            answer = await _attempts(request, pool, Outgoing(plan, path + query, pairs, upload))
-        return self._response(request, plan, answer)
+        outgoing = Outgoing(
+            method=request.method,
+            target=path + query,
+            pairs=upward_pairs(request, plan, self.stripped_prefix(request)),
+            options=options,
+            host=request.fields.first(b"host") if options.preserve_host else None,
+            key=_balance_key(request, pool),
+            repeatable=request.method in IDEMPOTENT or is_repeatable(request.method, _idempotency_keys(request)),
+            too_late=partial(_too_late, request, pool),
+            upload=upload,
+            chunked=upload is not None and request.content_length is None,
+        )
+        answer, endpoint = await answer_to(outgoing, pool, exchange)
+        return self._response(request, plan, answer, endpoint.base)
 
     def _target(self, request: GatewayRequest, params: Mapping[str, str]) -> tuple[str, str]:
         """The raw path below the upstream's base, and the query with its question mark (or nothing)."""
@@ -105,18 +114,23 @@ class Proxy:
         joined = "&".join(part for part in (own_query, query) if part)
         return path, "?" + joined if joined else ""
 
-    def _response(self, request: GatewayRequest, plan: Plan, answer: Answer) -> GatewayResponse:
+    def _response(self, request: GatewayRequest, plan: Plan, answer: Answer, base: Base) -> GatewayResponse:
         pairs = strip_hop_by_hop(answer.pairs)
         if plan.options.rewrite_redirects and any(name in _LOCATIONS for name, _ in pairs):
-            pairs = _redirected(pairs, request, plan, self._path_map(request, plan))
+            pairs = _redirected(pairs, request, plan, self._path_map(request, base))
         if plan.set_down:
             pairs = set_fields(pairs, plan.set_down)
+        attempts = request.exchange.attempts or 0
+        if attempts > 1:
+            pairs.append((b"proxy-status", b'portway; details="attempts=%d"' % attempts))
         body = answer.whole()
-        return GatewayResponse(answer.status, pairs, answer.chunks() if body is None else body)
+        if body is not None:
+            return GatewayResponse(answer.status, pairs, body)
+        request.exchange.on_closed = answer.close
+        return GatewayResponse(answer.status, pairs, answer.chunks())
 
-    def _path_map(self, request: GatewayRequest, plan: Plan) -> redirects.PathMap | None:
+    def _path_map(self, request: GatewayRequest, base: Base) -> redirects.PathMap | None:
         """How this request's path moved, where a fixed prefix was put for another one."""
-        base = _base_of(plan, request.exchange)
         template = self.target.template
         if template is None:
             return redirects.PathMap(base.prefix, "")
@@ -148,53 +162,7 @@ def _matched_prefix(request: GatewayRequest) -> str:
     return path[: len(path) - len(rest)] if rest else path.rstrip("/")
 
 
-def _base_of(plan: Plan, exchange: Exchange) -> Base:
-    bases = plan.upstream.bases
-    return next((base for base in bases if base.authority == exchange.endpoint), bases[0])
-
-
 # -- up -----------------------------------------------------------------------------------------------------------
-
-
-class Upload:
-    """The request's body on its way up; knows whom it waits for, so that a timeout names the right side."""
-
-    __slots__ = ("_idle_timeout_s", "_loop", "_moved_at", "_request", "_upstream", "_waits_for_client")
-
-    def __init__(self, request: GatewayRequest, idle_timeout_s: float, upstream: str) -> None:
-        self._request = request
-        self._idle_timeout_s = idle_timeout_s
-        self._upstream = upstream
-        self._loop = asyncio.get_running_loop()
-        self._moved_at = self._loop.time()
-        self._waits_for_client = False
-
-    def moved_at(self) -> float:
-        """The moment from which the upstream's time counts: it does not while the client is the slow one."""
-        return self._loop.time() if self._waits_for_client else self._moved_at
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body; a failure breaks the whole exchange off, so that a cut request never looks whole upstream."""
-        exchange = self._request.exchange
-        stalled = GatewayError(Reason.REQUEST_WRITE_TIMEOUT, upstream=self._upstream)
-        alarm = Alarm(self._loop, self._idle_timeout_s, self.moved_at, partial(exchange.interrupt, stalled))
-        self._waits_for_client = True
-        try:
-            async for chunk in self._request.stream():
-                self._waits_for_client = False
-                self._moved_at = self._loop.time()
-                yield chunk
-                self._waits_for_client = True
-        except GatewayError as error:
-            exchange.interrupt(error)
-            raise
-        except Exception as error:
-            exchange.interrupt(GatewayError(Reason.INTERNAL_ERROR, cause=repr(error)))
-            raise
-        finally:
-            alarm.cancel()
-            self._waits_for_client = False
-            self._moved_at = self._loop.time()
 
 
 def _open_upload(request: GatewayRequest, options: ProxyOptions, upstream: str) -> Upload | None:
@@ -220,51 +188,17 @@ def _limit_total(exchange: Exchange, seconds: float, upstream: str) -> None:
     exchange.timer = asyncio.get_running_loop().call_later(seconds, exchange.interrupt, error)
 
 
-class Outgoing(NamedTuple):
-    """What goes up, whichever endpoint it goes to: the target below its base, the field lines, the body."""
-
-    plan: Plan
-    target: str
-    pairs: Pairs
-    upload: Upload | None
+def _idempotency_keys(request: GatewayRequest) -> list[bytes]:
+    return [value for name, value in request.raw_headers if name == b"idempotency-key"]
 
 
-async def _attempts(request: GatewayRequest, pool: Pool, outgoing: Outgoing) -> Answer:
-    """The attempt loop: again, on a dead kept-alive connection, for what may be sent twice."""
-    exchange = request.exchange
-    may_repeat = outgoing.upload is None and request.method in IDEMPOTENT
-    exchange.attempts = 0
-    while True:
-        endpoint = pool.pick()
-        exchange.attempts += 1
-        exchange.endpoint = endpoint.authority
-        started = time.perf_counter()
-        try:
-            return await pool.send(_call(request, outgoing, endpoint))
-        except StaleConnection:
-            # Each of these used up one connection that was kept, so this ends.
-            if not may_repeat:
-                raise
-        finally:
-            exchange.upstream_ms = round((time.perf_counter() - started) * 1000, 2)
-
-
-def _call(request: GatewayRequest, outgoing: Outgoing, endpoint: Endpoint) -> Call:
-    options, base, upload = outgoing.plan.options, endpoint.base, outgoing.upload
-    host = endpoint.host_field
-    if options.preserve_host:
-        host = request.fields.first(b"host") or host
-    return Call(
-        upstream=outgoing.plan.upstream.name,
-        base=base,
-        method=request.method,
-        target=base.prefix + outgoing.target,
-        pairs=[(b"host", host), *outgoing.pairs],
-        body=upload.chunks() if upload is not None else None,
-        chunked=upload is not None and request.content_length is None,
-        connect_timeout_s=options.connect_timeout_s,
-        idle_timeout_s=options.idle_timeout_s,
-    )
+def _balance_key(request: GatewayRequest, pool: Pool) -> bytes:
+    """What `__BALANCE=hash:...` chooses by: the client's address, or the value of a field (empty without it)."""
+    if not pool.uses_key:
+        return b""
+    if pool.key_field is None:
+        return request.exchange.client.encode("ascii")
+    return next((value for name, value in request.raw_headers if name == pool.key_field), b"")
 
 
 def upward_pairs(request: GatewayRequest, plan: Plan, prefix: str) -> Pairs:

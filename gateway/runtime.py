@@ -32,6 +32,8 @@ class Runtime:
     async def start(self) -> None:
         """Open the pools. Raises OSError or ssl.SSLError when a certificate cannot be loaded."""
         self.pools = {name: Pool(upstream) for name, upstream in self.config.upstreams.items()}
+        for pool in self.pools.values():
+            pool.start()
         self._ticker = asyncio.create_task(self._tick(), name="portway-ticker")
         self.ready = True
 
@@ -55,6 +57,8 @@ class Runtime:
             exchange.watch.cancel()
         if exchange.timer is not None:
             exchange.timer.cancel()
+        if exchange.on_closed is not None:
+            exchange.on_closed()
 
     async def _tick(self) -> None:
         while True:

@@ -171,6 +171,11 @@ def items_of(text: str, parse: Callable[[str], ItemT]) -> tuple[ItemT, ...]:
     return tuple(values)
 
 
+def set_of(text: str, parse: Callable[[str], ItemT]) -> frozenset[ItemT]:
+    """As `items_of`, where neither order nor repetition means anything."""
+    return frozenset(items_of(text, parse))
+
+
 def name(text: str) -> str:
     """What the environment may call something, in the lower case in which it is referred to."""
     if not _NAME.fullmatch(text) or text.endswith("_file") or text == "file":
@@ -183,6 +188,21 @@ def dotted(text: str) -> str:
     if not all(part.isidentifier() for part in text.split(".")):
         raise ValueError("expected the dotted path of a Python module, such as routes or team.routes")
     return text
+
+
+def balance(text: str) -> tuple[str, str]:
+    """`p2c`, `round_robin`, `hash:client`, `hash:header:NAME` -> (method, lower-case field name or '')."""
+    method, colon, key = text.partition(":")
+    if method == "hash":
+        source, _, field = key.partition(":")
+        if key == "client":
+            return method, ""
+        if source == "header" and field:
+            return method, field_name(field)
+        raise ValueError("hash needs a key: hash:client or hash:header:NAME")
+    if colon or method not in {"p2c", "round_robin"}:
+        raise ValueError("expected p2c, round_robin, hash:client or hash:header:NAME")
+    return method, ""
 
 
 def matching(text: str, pattern: str, expected: str) -> str:

@@ -88,6 +88,7 @@ def test_every_plain_setting_is_read() -> None:
             "GATEWAY_DRAIN_DELAY": "500ms",
             "GATEWAY_CLIENT_IDLE": "5s",
             "GATEWAY_REUSE_PORT": "on",
+            "GATEWAY_MAX_IN_FLIGHT": "2000",
         }
     ).settings
     assert dataclasses.astuple(settings) == (
@@ -105,6 +106,7 @@ def test_every_plain_setting_is_read() -> None:
         0.5,
         5.0,
         True,
+        2000,
     )
 
 

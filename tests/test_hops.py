@@ -239,6 +239,6 @@ async def test_an_upstream_by_name_leaves_the_loop_only_to_resolve_it(gateway: G
     assert len(counted) == once
 
 
-async def test_start_up_leaves_no_thread_behind(gateway: Gateway) -> None:
+async def test_start_up_leaves_no_thread_behind_but_the_one_that_looks_names_up(gateway: Gateway) -> None:
     await gateway.ask("/b/1")
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("asyncio_")] == []
+    assert len([thread.name for thread in threading.enumerate() if thread.name.startswith("asyncio_")]) <= 1

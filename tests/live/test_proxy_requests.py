@@ -429,7 +429,8 @@ def test_a_template_value_that_would_move_the_path_is_400(gateway: Gateway, up: 
 def test_several_base_urls_take_turns(tmp_path: Path) -> None:
     with Answers() as first, Answers() as second:
         bases = f"{first.url}, {second.url}/base"
-        with Gateway({"GATEWAY_UPSTREAM_U": bases, "GATEWAY_ROUTE_ALL": "/** -> u"}, cwd=tmp_path) as gateway:
+        turns = {"GATEWAY_UPSTREAM_U": bases, "GATEWAY_UPSTREAM_U__BALANCE": "round_robin"}
+        with Gateway({**turns, "GATEWAY_ROUTE_ALL": "/** -> u"}, cwd=tmp_path) as gateway:
             for _ in range(6):
                 assert gateway.get("/x").status == 200
         assert [request.target for request in first.requests] == ["/x"] * 3

@@ -1,0 +1,283 @@
+"""The attempt loop: one request to an upstream, sent until an answer may go down or no further attempt may be made.
+
+What may be tried again is decided in `retries`, where in `pool`. Two things are done so that a failure can be hidden at
+all. A short answer waits until it is whole, where another attempt could follow (one of unknown length for a moment
+only): once the head has gone down, a body that breaks off cannot be mended. And an attempt that has used up its share
+of the time gets company: one more is made elsewhere, and who answers first wins. To cut it short would fail what is
+only slow (Dean and Barroso, The Tail at Scale, 2013).
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+from gateway import retries
+from gateway.calls import Answer, Call, StaleConnection, Unsent
+from gateway.config import ProxyOptions
+from gateway.endpoints import Endpoint
+from gateway.errors import GatewayError, Reason, Side
+from gateway.exchange import Deadline, Exchange
+from gateway.headers import Pairs
+from gateway.pool import Attempt, Pool
+from gateway.uploads import Upload
+
+# A connection that idled longer may be closed by the upstream at any moment: a request that cannot be repeated does
+# not take it. No usual server has a shorter idle time.
+_SAFE_IDLE_S = 1.0
+# How long a body may take to be whole before its head goes down without it: one that says it is short, or says nothing.
+_SETTLE_S, _SETTLE_UNKNOWN_S = 1.0, 0.01
+
+
+class _ShareUsedUp(GatewayError):
+    """An attempt took its share of the time; it may still go on."""
+
+
+@dataclass(slots=True)
+class Outgoing:
+    """What goes up, whichever endpoint it goes to: the target below its base, the field lines, the body.
+
+    `host` is the Host field, None for the endpoint's own. `key` is what a hash chooses by.
+    """
+
+    method: str
+    target: str
+    pairs: Pairs
+    options: ProxyOptions
+    host: bytes | None
+    key: bytes
+    repeatable: bool
+    too_late: Callable[[], GatewayError]
+    upload: Upload | None = None
+    chunked: bool = False
+
+
+async def answer_to(outgoing: Outgoing, pool: Pool, exchange: Exchange) -> tuple[Answer, Endpoint]:
+    """The answer that goes down, its head here, and who gave it. Counts itself in the exchange. Raises GatewayError."""
+    loop = asyncio.get_running_loop()
+    timeout_s, upload = outgoing.options.timeout_s, outgoing.upload
+    course = _Course(outgoing, pool, exchange, loop.time() + timeout_s)
+    exchange.attempts = 0
+    await pool.enter(timeout_s)
+    try:
+        with Deadline(course.left_s(), outgoing.too_late, upload.moved_at if upload else None):
+            winner = await course.run()
+    except BaseException as error:
+        pool.leave()
+        course.close(error)
+        raise
+    course.won(winner)
+    answer = winner.answer
+    assert answer is not None  # noqa: S101 - an attempt without an answer has raised
+    return answer, winner.endpoint
+
+
+class _Course:
+    """The attempts of one request so far, and what is left for further ones."""
+
+    __slots__ = (
+        "_attempts",
+        "_ends_s",
+        "_exchange",
+        "_loop",
+        "_on_new",
+        "_out",
+        "_pool",
+        "_repeated",
+        "_retry",
+        "_tried",
+    )
+
+    def __init__(self, outgoing: Outgoing, pool: Pool, exchange: Exchange, ends_s: float) -> None:
+        self._out = outgoing
+        self._pool = pool
+        self._exchange = exchange
+        self._loop = asyncio.get_running_loop()
+        self._ends_s = ends_s
+        self._attempts: list[Attempt] = []
+        self._tried: list[Endpoint] = []
+        self._retry = 0  # how many there have been
+        self._repeated = False  # one of them went where another attempt had been
+        self._on_new = False  # from now on only new connections
+
+    def left_s(self) -> float:
+        return self._ends_s - self._loop.time()
+
+    async def run(self) -> Attempt:
+        """Attempts one after the other, until one has an answer that may go down. Raises the last one's failure."""
+        while True:
+            attempt = self._begin()
+            share_s = self._share_s()
+            try:
+                if share_s is None:
+                    await self._ask(attempt)
+                else:
+                    with Deadline(share_s, _share_used_up):
+                        await self._ask(attempt)
+                await self._settle(attempt)
+            except _ShareUsedUp:
+                return await self._in_company(attempt)
+            except GatewayError as error:
+                attempt.broke(error.reason) if not isinstance(error, StaleConnection) else attempt.dropped()
+                if not await self._may_follow(error.reason, error):
+                    raise
+            else:
+                if not await self._is_unwanted(attempt):
+                    return attempt
+
+    def _begin(self) -> Attempt:
+        exchange = self._exchange
+        attempt = self._pool.pick(self._out.key, self._tried, repeatable=self._can_repeat())
+        self._attempts.append(attempt)
+        self._tried.append(attempt.endpoint)
+        exchange.attempts = len(self._attempts)
+        exchange.endpoint = attempt.endpoint.label
+        return attempt
+
+    async def _ask(self, attempt: Attempt) -> None:
+        """Send the request and wait for the head of the answer."""
+        try:
+            answer = await self._pool.open(self._call(attempt.endpoint), attempt)
+            await answer.head()
+        finally:
+            took_s = perf_counter() - attempt.started_s
+            self._exchange.upstream_ms = round(took_s * 1000, 2)
+        attempt.endpoint.answered_after(took_s)
+
+    async def _settle(self, attempt: Attempt) -> None:
+        """Where another attempt could follow, wait for the rest of a short answer."""
+        if attempt.answer is not None and self._can_repeat() and self._retry < self._pool.upstream.retries:
+            # Not to the deadline: it counts until the head of the answer, which is here.
+            most_s = self.left_s() / 2
+            await attempt.answer.settle(retries.MAX_KEPT_BYTES, min(_SETTLE_S, most_s), min(_SETTLE_UNKNOWN_S, most_s))
+
+    def _call(self, endpoint: Endpoint) -> Call:
+        out = self._out
+        options, upload = out.options, out.upload
+        reuse_idle_s = _SAFE_IDLE_S if not out.repeatable else float("inf")
+        return Call(
+            upstream=self._pool.name,
+            endpoint=endpoint,
+            method=out.method,
+            target=endpoint.base.prefix + out.target,
+            pairs=[(b"host", out.host or endpoint.host_field), *out.pairs],
+            body=upload.chunks() if upload is not None else None,
+            chunked=out.chunked,
+            connect_timeout_s=options.connect_timeout_s,
+            idle_timeout_s=options.idle_timeout_s,
+            reuse_idle_s=0.0 if self._on_new else reuse_idle_s,
+        )
+
+    # -- again? ---------------------------------------------------------------------------------------------------
+
+    def _can_repeat(self) -> bool:
+        upload = self._out.upload
+        return self._out.repeatable and (upload is None or upload.can_be_sent)
+
+    async def _is_unwanted(self, attempt: Attempt) -> bool:
+        """Whether a further attempt is made although there is an answer; then this one is closed."""
+        answer = attempt.answer
+        if answer is None or answer.status < 400 or answer.status not in self._pool.upstream.retry_on:
+            return False
+        has_retry_after = any(name.lower() == b"retry-after" for name, _ in answer.pairs)
+        if not await self._may_follow(answer.status, has_retry_after=has_retry_after):
+            return False
+        if answer.whole() is None:  # read, its connection can be kept
+            attempt.ended(answer.status)
+        return True
+
+    async def _may_follow(
+        self, failure: retries.Failure, error: GatewayError | None = None, *, has_retry_after: bool = False
+    ) -> bool:
+        """Whether one more attempt may be made; if so, after its pause."""
+        pool, repeatable = self._pool, self._can_repeat()
+        if isinstance(error, StaleConnection):
+            # The choice of an old connection was ours: it uses up no retry. The next one is new, so this ends.
+            self._on_new = True
+            return repeatable
+        rules, sent = pool.upstream, not isinstance(error, Unsent)
+        if self._retry >= rules.retries or not retries.is_retriable(
+            failure, rules.retry_on, sent=sent, repeatable=repeatable, has_retry_after=has_retry_after
+        ):
+            return False
+        again = not pool.has_untried(self._tried)
+        pause_s = retries.pause_s(self._retry + 1, random.random())
+        if (again and self._repeated) or pause_s >= self.left_s() or not pool.budget.spend(self._loop.time()):
+            return False
+        self._repeated |= again
+        self._retry += 1
+        await asyncio.sleep(pause_s)
+        return True
+
+    # -- the share ------------------------------------------------------------------------------------------------
+
+    def _share_s(self) -> float | None:
+        """How long this attempt is waited for alone; None where nobody could keep it company."""
+        left, rules = self._pool.upstream.retries - self._retry, self._pool.upstream
+        if left <= 0 or not self._out.repeatable:
+            return None
+        if Reason.RESPONSE_TIMEOUT not in rules.retry_on or not self._pool.has_untried(self._tried):
+            return None
+        return self.left_s() / (left + 1)
+
+    async def _in_company(self, slow: Attempt) -> Attempt:
+        """The quicker one of an attempt that used up its share and of further ones."""
+        if slow.answer is None:  # not even a connection
+            slow.broke(Reason.CONNECT_TIMEOUT)
+            error = Unsent(Reason.CONNECT_TIMEOUT, upstream=self._pool.name)
+            if not await self._may_follow(error.reason, error):
+                raise error
+            return await self.run()
+        if not await self._may_follow(Reason.RESPONSE_TIMEOUT):
+            return await _late(slow)
+        running = {asyncio.create_task(_late(slow)), asyncio.create_task(self.run())}
+        try:
+            while True:
+                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    if task.exception() is None and (not running or not self._is_fault(task.result())):
+                        if task.result() is not slow:
+                            slow.broke(Reason.RESPONSE_TIMEOUT)
+                        return task.result()
+                if not running:
+                    return done.pop().result()  # raises its failure
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _is_fault(self, attempt: Attempt) -> bool:
+        return attempt.answer is not None and attempt.answer.status in self._pool.upstream.retry_on
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def won(self, winner: Attempt) -> None:
+        """One has its answer; what the others still do is not wanted any more."""
+        if len(self._attempts) > 1:
+            self._exchange.endpoint = winner.endpoint.label
+            for attempt in self._attempts:
+                if attempt is not winner:
+                    attempt.dropped()
+        winner.hold_place()
+
+    def close(self, error: BaseException) -> None:
+        """No answer: attempts that are still open were broken off by the clock, or by whoever ended the request."""
+        if not isinstance(error, GatewayError):
+            interruption = self._exchange.interruption
+            error = interruption if isinstance(error, asyncio.CancelledError) and interruption else error
+        for attempt in self._attempts:
+            if isinstance(error, GatewayError) and error.reason.side is Side.UPSTREAM:
+                attempt.broke(error.reason)
+            else:
+                attempt.dropped()
+
+
+async def _late(slow: Attempt) -> Attempt:
+    if slow.answer is not None:
+        await slow.answer.head()
+    return slow
+
+
+def _share_used_up() -> GatewayError:
+    return _ShareUsedUp(Reason.RESPONSE_TIMEOUT)

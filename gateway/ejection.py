@@ -1,0 +1,128 @@
+"""Whether an endpoint may be asked, by what requests and probes found out: pure moves between few states.
+
+Two judges, who do not know of each other. Requests eject an endpoint that fails several times in a row, for a pause;
+then one of them is its trial. Probes take an endpoint out and bring it back after several results of a kind.
+"""
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Final
+
+# In a row; Envoy's default for consecutive 5xx and gateway errors.
+FAILURES_TO_EJECT: Final = 5
+FIRST_PAUSE_S: Final = 5.0
+LONGEST_PAUSE_S: Final = 60.0
+
+
+class Standing(Enum):
+    """Whether requests go to an endpoint."""
+
+    IN = "in"
+    OUT = "out"
+    TRIAL = "trial"  # out, while one request finds out
+
+
+class Event(Enum):
+    """What happens to an endpoint that has been failing."""
+
+    EJECT = "eject"
+    TRY = "try"
+    SUCCEED = "succeed"
+    FAIL = "fail"
+    ABANDON = "abandon"  # the trial ended without a verdict: its client left
+
+
+# All legal moves; what is not here changes nothing.
+MOVES: Final = {
+    (Standing.IN, Event.EJECT): Standing.OUT,
+    (Standing.OUT, Event.TRY): Standing.TRIAL,
+    (Standing.TRIAL, Event.SUCCEED): Standing.IN,
+    (Standing.TRIAL, Event.FAIL): Standing.OUT,
+    (Standing.TRIAL, Event.ABANDON): Standing.OUT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What requests found out. `failures` are in a row; `until_s` ends a pause, `back_s` is when the last one ended."""
+
+    standing: Standing = Standing.IN
+    failures: int = 0
+    pause_s: float = 0.0
+    until_s: float = 0.0
+    back_s: float = float("-inf")
+
+
+HEALTHY: Final = Health()
+
+
+def succeeded(health: Health, now_s: float, *, on_trial: bool) -> Health:
+    """After a good answer. Answers to what was sent before the ejection change nothing."""
+    if health.standing is Standing.IN:
+        return replace(health, failures=0)
+    if not on_trial or (health.standing, Event.SUCCEED) not in MOVES:
+        return health
+    return replace(health, standing=Standing.IN, failures=0, back_s=now_s)
+
+
+def failed(health: Health, now_s: float, chance: float, *, on_trial: bool, may_leave: bool) -> Health:
+    """After a failure. `chance` (from 0 up to 1) spreads the pauses; `may_leave`: the others can do without it."""
+    if health.standing is Standing.IN:
+        health = replace(health, failures=health.failures + 1)
+        event = Event.EJECT if health.failures >= FAILURES_TO_EJECT and may_leave else None
+    else:
+        event = Event.FAIL if on_trial else None
+    if event is None or (health.standing, event) not in MOVES:
+        return health
+    pause_s = _next_pause_s(health, now_s)
+    until_s = now_s + pause_s * (0.8 + 0.2 * chance)
+    return replace(health, standing=MOVES[health.standing, event], pause_s=pause_s, until_s=until_s)
+
+
+def _next_pause_s(health: Health, now_s: float) -> float:
+    """Twice the last one, unless the endpoint has been well for as long as that was."""
+    relapsed = health.standing is Standing.TRIAL or now_s - health.back_s < health.pause_s
+    return min(LONGEST_PAUSE_S, health.pause_s * 2) if relapsed and health.pause_s else FIRST_PAUSE_S
+
+
+def trial_due_s(health: Health, *, repeatable: bool) -> float:
+    """From when on a request may be the trial. One that cannot be repeated waits a pause longer: another may come."""
+    if (health.standing, Event.TRY) not in MOVES:
+        return float("inf")
+    return health.until_s if repeatable else health.until_s + health.pause_s
+
+
+def tried(health: Health) -> Health:
+    """After a request was sent as the trial."""
+    return replace(health, standing=MOVES.get((health.standing, Event.TRY), health.standing))
+
+
+def abandoned(health: Health, now_s: float) -> Health:
+    """After a trial that ended without a verdict: the next request may be one."""
+    if (health.standing, Event.ABANDON) not in MOVES:
+        return health
+    return replace(health, standing=Standing.OUT, until_s=now_s)
+
+
+def may_leave(out: int, total: int) -> bool:
+    """Whether one more of `total` endpoints may be ejected: never more than half are, so never the only one."""
+    return (out + 1) * 2 <= total
+
+
+# -- probes -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """What probes found out: up until they say otherwise, and how many in a row say otherwise."""
+
+    up: bool = True
+    against: int = 0
+
+
+def probed(state: Probed, good: bool, rise: int, fall: int) -> Probed:
+    """After one more probe: `rise` good ones in a row bring an endpoint back, `fall` bad ones take it out."""
+    if good == state.up:
+        return Probed(state.up)
+    against = state.against + 1
+    return Probed(not state.up) if against >= (fall if state.up else rise) else Probed(state.up, against)

@@ -1,0 +1,59 @@
+"""A number of places and a bounded queue before them, first come first served."""
+
+import asyncio
+from collections import deque
+
+
+class Full(Exception):
+    """All places are taken, and as many wait already as may."""
+
+
+class Places:
+    """So many at a time. `take` one, `give` it back exactly once."""
+
+    __slots__ = ("_queue", "free", "most_waiting")
+
+    def __init__(self, count: int, most_waiting: int) -> None:
+        self.free = count
+        self.most_waiting = most_waiting
+        self._queue: deque[asyncio.Future[None]] = deque()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    async def take(self, timeout_s: float) -> None:
+        """Wait for a place. Raises Full at once, TimeoutError later. Cancelling gives the place in the queue back."""
+        if self.free > 0:
+            self.free -= 1
+            return
+        if len(self._queue) >= self.most_waiting:
+            raise Full
+        loop = asyncio.get_running_loop()
+        turn = loop.create_future()
+        self._queue.append(turn)
+        timer = loop.call_later(timeout_s, _late, turn)
+        try:
+            await turn
+        except BaseException:
+            if turn in self._queue:
+                self._queue.remove(turn)
+            elif turn.done() and not turn.cancelled() and turn.exception() is None:
+                self.give()  # its turn came in the moment in which it was cancelled
+            raise
+        finally:
+            timer.cancel()
+
+    def give(self) -> None:
+        """Give a place back; who has waited longest has it now."""
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self.free += 1
+
+
+def _late(turn: asyncio.Future[None]) -> None:
+    if not turn.done():
+        turn.set_exception(TimeoutError())
