@@ -9,7 +9,7 @@ only slow (Dean and Barroso, The Tail at Scale, 2013).
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -55,13 +55,28 @@ class Outgoing:
 
 async def answer_to(outgoing: Outgoing, pool: Pool, exchange: Exchange) -> tuple[Answer, Endpoint]:
     """The answer that goes down, its head here, and who gave it. Counts itself in the exchange. Raises GatewayError."""
-    loop = asyncio.get_running_loop()
-    timeout_s, upload = outgoing.options.timeout_s, outgoing.upload
-    course = _Course(outgoing, pool, exchange, loop.time() + timeout_s)
-    exchange.attempts = 0
-    await pool.enter(timeout_s)
+    upload = outgoing.upload
+    if upload is None:
+        return await _answer_to(outgoing, pool, exchange)
     try:
-        with Deadline(course.left_s(), outgoing.too_late, upload.moved_at if upload else None):
+        await upload.begin()
+        return await _answer_to(outgoing, pool, exchange)
+    except BaseException:
+        upload.close()
+        raise
+
+
+async def _answer_to(outgoing: Outgoing, pool: Pool, exchange: Exchange) -> tuple[Answer, Endpoint]:
+    timeout_s, upload = outgoing.options.timeout_s, outgoing.upload
+    began_s = pool.now()
+    pool.budget.request(began_s)
+    exchange.attempts = 0
+    if pool.has_wait:
+        await pool.enter(timeout_s)
+        timeout_s -= pool.now() - began_s
+    course = _Course(outgoing, pool, exchange, pool.now() + timeout_s)
+    try:
+        with Deadline(timeout_s, outgoing.too_late, upload.moved_at if upload else None):
             winner = await course.run()
     except BaseException as error:
         pool.leave()
@@ -76,33 +91,20 @@ async def answer_to(outgoing: Outgoing, pool: Pool, exchange: Exchange) -> tuple
 class _Course:
     """The attempts of one request so far, and what is left for further ones."""
 
-    __slots__ = (
-        "_attempts",
-        "_ends_s",
-        "_exchange",
-        "_loop",
-        "_on_new",
-        "_out",
-        "_pool",
-        "_repeated",
-        "_retry",
-        "_tried",
-    )
+    __slots__ = ("_attempts", "_ends_s", "_exchange", "_on_new", "_out", "_pool", "_repeated", "_retry")
 
     def __init__(self, outgoing: Outgoing, pool: Pool, exchange: Exchange, ends_s: float) -> None:
         self._out = outgoing
         self._pool = pool
         self._exchange = exchange
-        self._loop = asyncio.get_running_loop()
         self._ends_s = ends_s
         self._attempts: list[Attempt] = []
-        self._tried: list[Endpoint] = []
         self._retry = 0  # how many there have been
         self._repeated = False  # one of them went where another attempt had been
         self._on_new = False  # from now on only new connections
 
     def left_s(self) -> float:
-        return self._ends_s - self._loop.time()
+        return self._ends_s - self._pool.now()
 
     async def run(self) -> Attempt:
         """Attempts one after the other, until one has an answer that may go down. Raises the last one's failure."""
@@ -115,35 +117,33 @@ class _Course:
                 else:
                     with Deadline(share_s, _share_used_up):
                         await self._ask(attempt)
-                await self._settle(attempt)
+                if not attempt.is_over:
+                    await self._settle(attempt)
+                if not self._is_fault(attempt) or not await self._another_may_follow(attempt):
+                    return attempt
             except _ShareUsedUp:
                 return await self._in_company(attempt)
             except GatewayError as error:
                 attempt.broke(error.reason) if not isinstance(error, StaleConnection) else attempt.dropped()
                 if not await self._may_follow(error.reason, error):
                     raise
-            else:
-                if not await self._is_unwanted(attempt):
-                    return attempt
 
     def _begin(self) -> Attempt:
-        exchange = self._exchange
-        attempt = self._pool.pick(self._out.key, self._tried, repeatable=self._can_repeat())
-        self._attempts.append(attempt)
-        self._tried.append(attempt.endpoint)
-        exchange.attempts = len(self._attempts)
+        exchange, attempts = self._exchange, self._attempts
+        attempt = self._pool.pick(self._out.key, self._tried(), repeatable=self._can_repeat())
+        attempts.append(attempt)
+        exchange.attempts = len(attempts)
         exchange.endpoint = attempt.endpoint.label
         return attempt
 
+    def _tried(self) -> Sequence[Endpoint]:
+        return [attempt.endpoint for attempt in self._attempts] if self._attempts else ()
+
     async def _ask(self, attempt: Attempt) -> None:
         """Send the request and wait for the head of the answer."""
-        try:
-            answer = await self._pool.open(self._call(attempt.endpoint), attempt)
-            await answer.head()
-        finally:
-            took_s = perf_counter() - attempt.started_s
-            self._exchange.upstream_ms = round(took_s * 1000, 2)
-        attempt.endpoint.answered_after(took_s)
+        call, client = self._call(attempt.endpoint), self._pool.client
+        answer = attempt.answer = client.open_kept(call, attempt) or await client.open_new(call, attempt)
+        await answer.head()
 
     async def _settle(self, attempt: Attempt) -> None:
         """Where another attempt could follow, wait for the rest of a short answer."""
@@ -162,7 +162,7 @@ class _Course:
             method=out.method,
             target=endpoint.base.prefix + out.target,
             pairs=[(b"host", out.host or endpoint.host_field), *out.pairs],
-            body=upload.chunks() if upload is not None else None,
+            body=upload.body() if upload is not None else None,
             chunked=out.chunked,
             connect_timeout_s=options.connect_timeout_s,
             idle_timeout_s=options.idle_timeout_s,
@@ -175,10 +175,15 @@ class _Course:
         upload = self._out.upload
         return self._out.repeatable and (upload is None or upload.can_be_sent)
 
-    async def _is_unwanted(self, attempt: Attempt) -> bool:
-        """Whether a further attempt is made although there is an answer; then this one is closed."""
+    def _is_fault(self, attempt: Attempt) -> bool:
+        """Whether its answer is one that may be retried."""
+        status = attempt.answer.status if attempt.answer is not None else 0
+        return status >= 400 and status in self._pool.upstream.retry_on
+
+    async def _another_may_follow(self, attempt: Attempt) -> bool:
+        """As `_may_follow`, for an answer; then it is closed."""
         answer = attempt.answer
-        if answer is None or answer.status < 400 or answer.status not in self._pool.upstream.retry_on:
+        if answer is None:
             return False
         has_retry_after = any(name.lower() == b"retry-after" for name, _ in answer.pairs)
         if not await self._may_follow(answer.status, has_retry_after=has_retry_after):
@@ -201,9 +206,9 @@ class _Course:
             failure, rules.retry_on, sent=sent, repeatable=repeatable, has_retry_after=has_retry_after
         ):
             return False
-        again = not pool.has_untried(self._tried)
+        again = not pool.has_untried(self._tried())
         pause_s = retries.pause_s(self._retry + 1, random.random())
-        if (again and self._repeated) or pause_s >= self.left_s() or not pool.budget.spend(self._loop.time()):
+        if (again and self._repeated) or pause_s >= self.left_s() or not pool.budget.spend(pool.now()):
             return False
         self._repeated |= again
         self._retry += 1
@@ -214,10 +219,11 @@ class _Course:
 
     def _share_s(self) -> float | None:
         """How long this attempt is waited for alone; None where nobody could keep it company."""
-        left, rules = self._pool.upstream.retries - self._retry, self._pool.upstream
-        if left <= 0 or not self._out.repeatable:
+        pool = self._pool
+        left = pool.upstream.retries - self._retry
+        if len(pool.candidates) < 2 or left <= 0 or not self._out.repeatable:
             return None
-        if Reason.RESPONSE_TIMEOUT not in rules.retry_on or not self._pool.has_untried(self._tried):
+        if Reason.RESPONSE_TIMEOUT not in pool.upstream.retry_on or not pool.has_untried(self._tried()):
             return None
         return self.left_s() / (left + 1)
 
@@ -247,13 +253,13 @@ class _Course:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    def _is_fault(self, attempt: Attempt) -> bool:
-        return attempt.answer is not None and attempt.answer.status in self._pool.upstream.retry_on
-
     # -- the end --------------------------------------------------------------------------------------------------
 
     def won(self, winner: Attempt) -> None:
         """One has its answer; what the others still do is not wanted any more."""
+        took_s = perf_counter() - winner.started_s
+        self._exchange.upstream_ms = round(took_s * 1000, 2)
+        winner.endpoint.answered_after(took_s)
         if len(self._attempts) > 1:
             self._exchange.endpoint = winner.endpoint.label
             for attempt in self._attempts:
@@ -267,6 +273,7 @@ class _Course:
             interruption = self._exchange.interruption
             error = interruption if isinstance(error, asyncio.CancelledError) and interruption else error
         for attempt in self._attempts:
+            self._exchange.upstream_ms = round((perf_counter() - attempt.started_s) * 1000, 2)
             if isinstance(error, GatewayError) and error.reason.side is Side.UPSTREAM:
                 attempt.broke(error.reason)
             else:

@@ -24,7 +24,7 @@ from aiohttp.helpers import TimerNoop
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.http_writer import StreamWriter
 
-from gateway.calls import Call, Outcome, StaleConnection, Unsent
+from gateway.calls import Call, Outcome, StaleConnection, Unsent, head_of, one_chunk
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm
@@ -94,13 +94,12 @@ class Answer:
             fault = _fault_of(message)
             if fault is not None:
                 raise GatewayError(fault[0], upstream=call.upstream, cause=fault[1])
-        except asyncio.CancelledError:
-            raise  # whoever cancels decides whether to go on waiting
-        except GatewayError:
-            self._fail()
-            raise
-        except (aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError) as error:
-            self._fail()
+        # Not when cancelled: whoever does that decides whether to go on waiting.
+        except (GatewayError, aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError) as error:
+            self._outcome = None  # the exception tells
+            self._abort()
+            if isinstance(error, GatewayError):
+                raise
             failure = _translated(error, call.upstream, Reason.CONNECTION_RESET)
             if self._was_kept and failure.reason is Reason.CONNECTION_RESET:
                 raise StaleConnection(failure.reason, upstream=call.upstream, cause=failure.cause) from error
@@ -153,9 +152,7 @@ class Answer:
             self._broke(stalled.reason)
             raise
         except aiohttp.ClientError as error:
-            failure = _translated(error, self._call.upstream, Reason.RESPONSE_INCOMPLETE)
-            self._broke(failure.reason)
-            raise failure from error
+            self._raise_if_broken(error)
         finally:
             alarm.cancel()
             self.close()
@@ -194,11 +191,6 @@ class Answer:
         """Who is to be told, once; then forgotten, or the two would keep each other in memory."""
         outcome, self._outcome = self._outcome, None
         return outcome
-
-    def _fail(self) -> None:
-        """No head came: the exception tells, so nobody else is told."""
-        self._over()
-        self._abort()
 
     def _abort(self) -> None:
         if self.upload is not None:
@@ -256,23 +248,36 @@ class Client:
             self._sweeper.cancel()
         await asyncio.sleep(0)  # the transports close in the loop's next turn
 
-    async def open(self, call: Call, outcome: Outcome) -> Answer:
-        """Write a call; its body follows while the answer is waited for. Raises GatewayError, `Unsent`.
+    def open_kept(self, call: Call, outcome: Outcome) -> Answer | None:
+        """As `open_new`, where a connection was kept for it; else None."""
+        connection = self._idle_connection(call) if call.endpoint.idle else None
+        return None if connection is None else self._open(call, outcome, connection, was_kept=True)
+
+    async def open_new(self, call: Call, outcome: Outcome) -> Answer:
+        """Connect and write a call; its body follows while the answer is waited for. Raises GatewayError, `Unsent`.
 
         Closing the answer before its head closes the connection, so that the upstream sees a broken request.
         """
-        head = _head(call)
-        kept = self._idle_connection(call)
-        connection = kept or await self._connect(call)
+        return self._open(call, outcome, await self._connect(call), was_kept=False)
+
+    def _open(self, call: Call, outcome: Outcome, connection: Connection, *, was_kept: bool) -> Answer:
+        try:
+            head = head_of(call)
+        except GatewayError:
+            connection.close()
+            raise
         protocol = connection.protocol
         self._expect_answer(protocol, call.method)
-        answer = Answer(self, call, connection, outcome, was_kept=kept is not None)
+        answer = Answer(self, call, connection, outcome, was_kept=was_kept)
         if protocol.transport is not None:  # else it closed just now, which waiting for the head will tell
-            protocol.transport.write(head)
-            if call.body is not None:
-                answer.upload = self._loop.create_task(
-                    _write_body(protocol, call.body, self._loop, chunked=call.chunked)
-                )
+            body = call.body
+            if isinstance(body, bytes):
+                protocol.transport.write(head + (one_chunk(body) if call.chunked else body))
+            else:
+                protocol.transport.write(head)
+                if body is not None:
+                    writing = _write_body(protocol, body, self._loop, chunked=call.chunked)
+                    answer.upload = self._loop.create_task(writing)
         return answer
 
     # -- connections ----------------------------------------------------------------------------------------------
@@ -280,8 +285,6 @@ class Client:
     def _idle_connection(self, call: Call) -> Connection | None:
         """The connection to the endpoint that was used last and is still good."""
         idle = call.endpoint.idle
-        if not idle:
-            return None
         now = self._loop.time()
         while idle:
             connection: Connection = idle[-1]
@@ -366,20 +369,6 @@ class Client:
 
 
 # -- up and down --------------------------------------------------------------------------------------------------
-
-
-def _head(call: Call) -> bytes:
-    """The request's head (RFC 9112, sections 3 and 5). Raises HEADER_INVALID for a field that would break its line."""
-    lines = [f"{call.method} {call.target} HTTP/1.1".encode("ascii")]
-    lines += [name + b": " + value for name, value in call.pairs]
-    if call.chunked:
-        lines.append(b"transfer-encoding: chunked")
-    head = b"\r\n".join(lines)
-    # A line break within a field would begin another one. The door and the configuration let none through; this holds.
-    breaks = len(lines) - 1
-    if head.count(b"\n") != breaks or head.count(b"\r") != breaks or b"\0" in head:
-        raise GatewayError(Reason.HEADER_INVALID, "A field line holds a line break or NUL.")
-    return head + b"\r\n\r\n"
 
 
 async def _write_body(

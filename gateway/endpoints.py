@@ -8,6 +8,8 @@ from gateway import ejection, units
 from gateway.config import Base
 from gateway.ejection import Standing
 
+_LOCALHOST = ("127.0.0.1", "::1")
+
 
 class Endpoint:
     """An address of a base URL. `addresses` are tried in turn for a connection; `label` is what logs and hashes say.
@@ -83,6 +85,6 @@ def grouped(found: Iterable[str]) -> list[tuple[str, ...]]:
     Every address is an endpoint. HOWEVER `localhost` is one machine that has two: a service seldom listens on both.
     """
     addresses = sorted(set(found))
-    if len(addresses) > 1 and all(ip_address(address.partition("%")[0]).is_loopback for address in addresses):
-        return [tuple(addresses)]
-    return [(address,) for address in addresses]
+    if not set(addresses) >= set(_LOCALHOST):
+        return [(address,) for address in addresses]
+    return [_LOCALHOST, *((address,) for address in addresses if address not in _LOCALHOST)]

@@ -84,6 +84,7 @@ class GatewayHandler(ASGIHandler):
         finally:
             exchange.ended = perf_counter()
             self.runtime.closed(exchange)
+            exchange.task = None  # the task's context holds the exchange: a circle is work for the collector
             for hook in self.hooks:
                 hook(exchange)
 

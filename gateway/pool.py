@@ -14,7 +14,7 @@ import structlog
 
 from gateway import ejection, retries
 from gateway.balancing import BALANCERS, Balancer
-from gateway.calls import Answer, Call
+from gateway.calls import Answer
 from gateway.config import Base, Upstream
 from gateway.ejection import Standing
 from gateway.endpoints import Endpoint, grouped, literal
@@ -34,11 +34,11 @@ _NEVER = float("inf")
 class Attempt:
     """A request's turn at an endpoint, from the choice to the end of its answer; its end is counted exactly once."""
 
-    __slots__ = ("_is_over", "_pool", "answer", "endpoint", "has_place", "is_trial", "started_s")
+    __slots__ = ("_pool", "answer", "endpoint", "has_place", "is_over", "is_trial", "started_s")
 
     def __init__(self, pool: "Pool", endpoint: Endpoint, *, is_trial: bool) -> None:
         self._pool = pool
-        self._is_over = False
+        self.is_over = False
         self.endpoint = endpoint
         self.is_trial = is_trial
         self.started_s = perf_counter()
@@ -57,25 +57,25 @@ class Attempt:
 
     def dropped(self) -> None:
         """It says nothing about the endpoint: the client left, or another attempt was quicker."""
-        if not self._is_over and self.is_trial:
+        if not self.is_over and self.is_trial:
             self._pool.abandoned(self.endpoint)
         self._close()
 
     def hold_place(self) -> None:
         """The request's place is given back when this attempt is over, which it may be already."""
-        self.has_place = not self._is_over
-        if self._is_over:
+        self.has_place = not self.is_over
+        if self.is_over:
             self._pool.leave()
 
     def _over(self, failure: retries.Failure | None) -> None:
-        if not self._is_over:
+        if not self.is_over:
             self._pool.judge(self.endpoint, failure, on_trial=self.is_trial)
         self._close()
 
     def _close(self) -> None:
-        if self._is_over:
+        if self.is_over:
             return
-        self._is_over = True
+        self.is_over = True
         self.endpoint.in_flight -= 1
         if self.has_place:
             self._pool.leave()
@@ -96,15 +96,15 @@ class Pool:
         self.places = None if upstream.max_in_flight is None else Places(upstream.max_in_flight, upstream.queue)
         self.key_field = upstream.balance[1].encode("ascii") or None
         self.uses_key = upstream.balance[0] == "hash"
-        self._loop = asyncio.get_running_loop()
+        self.now = asyncio.get_running_loop().time
         uses_tls = any(base.scheme == "https" for base in upstream.bases)
         tls = tls_context(upstream.ca_pem, upstream.client_cert_pem, upstream.client_key_pem) if uses_tls else None
-        self._client = Client(tls, upstream.keepalive_s)
+        self.client = Client(tls, upstream.keepalive_s)
         self._balance: Balancer[Endpoint] = BALANCERS[upstream.balance[0]]
         self._turn = 0
         self._tasks: dict[object, asyncio.Task[None]] = {}
-        # What `pick` looks at, worked out when something changes: who may be asked, and when a trial is due.
-        self._candidates: tuple[Endpoint, ...] = ()
+        # Worked out when something changes: who may be asked, and when a trial is due.
+        self.candidates: tuple[Endpoint, ...] = ()
         self._due_s = _NEVER
         self._look_ups = 0
         self._known = asyncio.Event()  # every name was looked up once
@@ -125,7 +125,7 @@ class Pool:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await self._client.aclose()
+        await self.client.aclose()
 
     def __repr__(self) -> str:
         return f"<Pool {self.name} {list(self.endpoints)}>"
@@ -133,8 +133,7 @@ class Pool:
     # -- one request ----------------------------------------------------------------------------------------------
 
     async def enter(self, timeout_s: float) -> None:
-        """Count a request, and wait for its place. Raises GatewayError: UPSTREAM_FULL, QUEUE_TIMEOUT, DNS_TIMEOUT."""
-        self.budget.request(self._loop.time())
+        """Wait for a request's place. Raises GatewayError: UPSTREAM_FULL, QUEUE_TIMEOUT, DNS_TIMEOUT."""
         if not self.endpoints and not self._known.is_set():
             await self._first_look_up(timeout_s)
         if self.places is None:
@@ -147,6 +146,11 @@ class Pool:
         except TimeoutError:
             raise GatewayError(Reason.QUEUE_TIMEOUT, upstream=self.name, headers=retry_later) from None
 
+    @property
+    def has_wait(self) -> bool:
+        """Whether a request must `enter` before its first attempt."""
+        return self.places is not None or not self.endpoints
+
     def leave(self) -> None:
         """Give the place back."""
         if self.places is not None:
@@ -157,8 +161,8 @@ class Pool:
 
         Raises GatewayError: DESTINATION_UNAVAILABLE when probes took all out, DNS_FAILED when there is no address.
         """
-        now = self._loop.time()
-        candidates = self._candidates
+        now = self.now()
+        candidates = self.candidates
         if now >= self._due_s:
             for endpoint in self.endpoints:
                 is_up = endpoint.probed.up and endpoint not in tried
@@ -177,12 +181,7 @@ class Pool:
 
     def has_untried(self, tried: Collection[Endpoint]) -> bool:
         """Whether somebody else could be asked."""
-        return len(self._candidates) > 1 and any(one not in tried for one in self._candidates)
-
-    async def open(self, call: Call, attempt: Attempt) -> Answer:
-        """Write a call to the attempt's endpoint. Raises GatewayError, `Unsent`."""
-        answer = attempt.answer = await self._client.open(call, attempt)
-        return answer
+        return len(self.candidates) > 1 and any(one not in tried for one in self.candidates)
 
     def _balanced(self, candidates: tuple[Endpoint, ...], key: bytes) -> Endpoint:
         self._turn += 1
@@ -203,13 +202,13 @@ class Pool:
         if failure is None:
             if before is ejection.HEALTHY or not (before.failures or on_trial):
                 return
-            endpoint.health = ejection.succeeded(before, self._loop.time(), on_trial=on_trial)
+            endpoint.health = ejection.succeeded(before, self.now(), on_trial=on_trial)
         else:
             up = [one for one in self.endpoints if one.probed.up]
             out = sum(one.health.standing is not Standing.IN for one in up)
             endpoint.health = ejection.failed(
                 before,
-                self._loop.time(),
+                self.now(),
                 random.random(),
                 on_trial=on_trial,
                 may_leave=not endpoint.is_gone and ejection.may_leave(out, len(up)),
@@ -217,9 +216,9 @@ class Pool:
         if endpoint.health.standing is before.standing:
             return
         if endpoint.health.standing is Standing.OUT:
-            self._client.close_idle(endpoint)
+            self.client.close_idle(endpoint)
             because = failure.word if isinstance(failure, Reason) else failure
-            pause_s = round(endpoint.health.until_s - self._loop.time(), 1)
+            pause_s = round(endpoint.health.until_s - self.now(), 1)
             self._say("warning", "upstream.ejected", endpoint, failure=because, pause_s=pause_s)
         else:
             self._say("info", "upstream.returned", endpoint)
@@ -227,13 +226,13 @@ class Pool:
 
     def abandoned(self, endpoint: Endpoint) -> None:
         """A trial ended without a verdict."""
-        endpoint.health = ejection.abandoned(endpoint.health, self._loop.time())
+        endpoint.health = ejection.abandoned(endpoint.health, self.now())
         self._changed()
 
     def _changed(self) -> None:
         """Work out anew who may be asked. Where requests ejected all that probes let in, that counts for nothing."""
         up = tuple(one for one in self.endpoints if one.probed.up)
-        self._candidates = tuple(one for one in up if one.health.standing is Standing.IN) or up
+        self.candidates = tuple(one for one in up if one.health.standing is Standing.IN) or up
         due = [ejection.trial_due_s(one.health, repeatable=True) for one in up]
         self._due_s = min(due, default=_NEVER)
 
@@ -242,7 +241,7 @@ class Pool:
         # Not all at once, neither those of one gateway nor those of several that started together.
         await asyncio.sleep(random.uniform(0, min(1.0, upstream.health_interval_s)))
         while True:
-            fault = await probe(self._client, upstream, endpoint)
+            fault = await probe(self.client, upstream, endpoint)
             before = endpoint.probed
             endpoint.probed = ejection.probed(before, fault is None, upstream.health_rise, upstream.health_fall)
             if endpoint.probed.up is not before.up:
@@ -250,7 +249,7 @@ class Pool:
                 if endpoint.probed.up:
                     self._say("info", "upstream.up", endpoint)
                 else:
-                    self._client.close_idle(endpoint)
+                    self.client.close_idle(endpoint)
                     self._say("warning", "upstream.down", endpoint, cause=fault)
             await asyncio.sleep(upstream.health_interval_s * random.uniform(0.9, 1.1))
 
@@ -293,7 +292,7 @@ class Pool:
         self.endpoints = (*others, *joined)
         for endpoint in gone:
             endpoint.is_gone = True
-            self._client.close_idle(endpoint)
+            self.client.close_idle(endpoint)
             if (task := self._tasks.pop(endpoint, None)) is not None:
                 task.cancel()
         for endpoint in joined if self.upstream.health is not None else ():

@@ -43,12 +43,11 @@ async def probe(client: "Client", upstream: Upstream, endpoint: Endpoint) -> str
         chunked=False,
         connect_timeout_s=upstream.health_timeout_s,
         idle_timeout_s=upstream.health_timeout_s,
-        reuse_idle_s=0.0,
     )
     answer = None
     try:
         async with asyncio.timeout(upstream.health_timeout_s):
-            answer = await client.open(call, _NOBODY)
+            answer = await client.open_new(call, _NOBODY)
             await answer.head()
             return None if 200 <= answer.status <= 399 else f"status {answer.status}"
     except TimeoutError:

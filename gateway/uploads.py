@@ -9,18 +9,23 @@ from gateway.exchange import Alarm
 from gateway.messages import GatewayRequest
 from gateway.retries import MAX_KEPT_BYTES
 
+# A short body nearly always comes with its head, but the server underneath hands it over a moment later.
+_MOMENT_S = 0.02
+
 
 class Upload:
-    """One request's body, for one attempt or several, one at a time."""
+    """One request's body. `begin` it, then send `body()`, for each attempt anew; `close` it if none was made."""
 
     __slots__ = (
+        "_first",
         "_idle_timeout_s",
         "_kept",
         "_kept_bytes",
         "_loop",
         "_moved_at",
         "_request",
-        "_started",
+        "_stream",
+        "_streams",
         "_upstream",
         "_waits_for_client",
     )
@@ -32,37 +37,66 @@ class Upload:
         self._loop = asyncio.get_running_loop()
         self._moved_at = self._loop.time()
         self._waits_for_client = False
-        self._started = False
         self._kept: list[bytes] | None = []  # None once it was too much
         self._kept_bytes = 0
+        self._streams = False
+        self._stream = self._read()
+        self._first = asyncio.ensure_future(anext(self._stream, b""))
+
+    async def begin(self) -> None:
+        """Wait a moment for the first piece, which is all of a short body. Raises GatewayError as `Inbox.chunks` does.
+
+        Head and body then go up in one piece. In two, more servers would close an idle connection between them, after
+        which it is not known whether they acted on the request.
+        """
+        await asyncio.wait((self._first,), timeout=_MOMENT_S)
+        if self._first.done():
+            self._first.result()
+
+    def close(self) -> None:
+        """Stop reading what nobody sends."""
+        if not self._first.cancel() and not self._first.cancelled():
+            self._first.exception()  # taken, or asyncio complains that nobody looked
+
+    def body(self) -> bytes | AsyncIterator[bytes]:
+        """All of it, if it is short and here; else its pieces as they come, once."""
+        if self._request.inbox.complete and self._kept is not None:
+            return b"".join(self._kept)
+        return self._pieces()
 
     @property
     def can_be_sent(self) -> bool:
-        """Whether `chunks` gives all of it: nothing was read yet, or everything was read and kept."""
-        return not self._started or (self._request.inbox.complete and self._kept is not None)
+        """Whether `body` gives all of it: it is here, or nothing of it has been sent."""
+        return not self._streams or (self._request.inbox.complete and self._kept is not None)
 
     def moved_at(self) -> float:
         """The moment from which the upstream's time counts: it does not while the client is the slow one."""
         return self._loop.time() if self._waits_for_client else self._moved_at
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    async def _read(self) -> AsyncIterator[bytes]:
+        async for chunk in self._request.stream():
+            self._kept_bytes += len(chunk)
+            if self._kept_bytes > MAX_KEPT_BYTES:
+                self._kept = None
+            elif self._kept is not None:
+                self._kept.append(chunk)
+            yield chunk
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
         """The body; a failure breaks the whole exchange off, so that a cut request never looks whole upstream."""
-        if self._started:
-            for chunk in self._kept or ():
-                yield chunk
-            return
-        self._started = True
+        self._streams = True
         exchange = self._request.exchange
         stalled = GatewayError(Reason.REQUEST_WRITE_TIMEOUT, upstream=self._upstream)
         alarm = Alarm(self._loop, self._idle_timeout_s, self.moved_at, partial(exchange.interrupt, stalled))
         self._waits_for_client = True
         try:
-            async for chunk in self._request.stream():
+            chunk = await self._first
+            while chunk:
                 self._waits_for_client = False
                 self._moved_at = self._loop.time()
-                self._keep(chunk)
                 yield chunk
                 self._waits_for_client = True
+                chunk = await anext(self._stream, b"")
         except GatewayError as error:
             exchange.interrupt(error)
             raise
@@ -73,10 +107,3 @@ class Upload:
             alarm.cancel()
             self._waits_for_client = False
             self._moved_at = self._loop.time()
-
-    def _keep(self, chunk: bytes) -> None:
-        self._kept_bytes += len(chunk)
-        if self._kept_bytes > MAX_KEPT_BYTES:
-            self._kept = None
-        elif self._kept is not None:
-            self._kept.append(chunk)
