@@ -144,6 +144,7 @@ class _Course:
         call, client = self._call(attempt.endpoint), self._pool.client
         answer = attempt.answer = client.open_kept(call, attempt) or await client.open_new(call, attempt)
         await answer.head()
+        attempt.head_came()
 
     async def _settle(self, attempt: Attempt) -> None:
         """Where another attempt could follow, wait for the rest of a short answer."""
@@ -241,11 +242,13 @@ class _Course:
         try:
             while True:
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    if task.exception() is None and (not running or not self._is_fault(task.result())):
-                        if task.result() is not slow:
-                            slow.broke(Reason.RESPONSE_TIMEOUT)
-                        return task.result()
+                answered = [task.result() for task in done if task.exception() is None]
+                good = [attempt for attempt in answered if not self._is_fault(attempt)]
+                if good or (answered and not running):
+                    winner = (good or answered)[0]
+                    if winner is not slow:
+                        slow.broke(Reason.RESPONSE_TIMEOUT)
+                    return winner
                 if not running:
                     return done.pop().result()  # raises its failure
         finally:
@@ -257,9 +260,7 @@ class _Course:
 
     def won(self, winner: Attempt) -> None:
         """One has its answer; what the others still do is not wanted any more."""
-        took_s = perf_counter() - winner.started_s
-        self._exchange.upstream_ms = round(took_s * 1000, 2)
-        winner.endpoint.answered_after(took_s)
+        self._exchange.upstream_ms = round(winner.took_s * 1000, 2)
         if len(self._attempts) > 1:
             self._exchange.endpoint = winner.endpoint.label
             for attempt in self._attempts:
@@ -283,6 +284,7 @@ class _Course:
 async def _late(slow: Attempt) -> Attempt:
     if slow.answer is not None:
         await slow.answer.head()
+        slow.head_came()
     return slow
 
 

@@ -34,7 +34,7 @@ _NEVER = float("inf")
 class Attempt:
     """A request's turn at an endpoint, from the choice to the end of its answer; its end is counted exactly once."""
 
-    __slots__ = ("_pool", "answer", "endpoint", "has_place", "is_over", "is_trial", "started_s")
+    __slots__ = ("_pool", "answer", "endpoint", "has_place", "is_over", "is_trial", "started_s", "took_s")
 
     def __init__(self, pool: "Pool", endpoint: Endpoint, *, is_trial: bool) -> None:
         self._pool = pool
@@ -42,6 +42,7 @@ class Attempt:
         self.endpoint = endpoint
         self.is_trial = is_trial
         self.started_s = perf_counter()
+        self.took_s = 0.0  # until the head of its answer
         self.has_place = False
         self.answer: Answer | None = None
         endpoint.in_flight += 1
@@ -60,6 +61,11 @@ class Attempt:
         if not self.is_over and self.is_trial:
             self._pool.abandoned(self.endpoint)
         self._close()
+
+    def head_came(self) -> None:
+        """The head of the answer is here."""
+        self.took_s = perf_counter() - self.started_s
+        self.endpoint.answered_after(self.took_s)
 
     def hold_place(self) -> None:
         """The request's place is given back when this attempt is over, which it may be already."""
