@@ -110,7 +110,7 @@ class _Course:
         """Attempts one after the other, until one has an answer that may go down. Raises the last one's failure."""
         while True:
             attempt = self._begin()
-            share_s = self._share_s()
+            share_s = self._share_s(Reason.RESPONSE_TIMEOUT) if self._out.repeatable else None
             try:
                 if share_s is None:
                     await self._ask(attempt)
@@ -142,7 +142,10 @@ class _Course:
     async def _ask(self, attempt: Attempt) -> None:
         """Send the request and wait for the head of the answer."""
         call, client = self._call(attempt.endpoint), self._pool.client
-        answer = attempt.answer = client.open_kept(call, attempt) or await client.open_new(call, attempt)
+        answer = client.open_kept(call, attempt)
+        if answer is None:
+            answer = await client.open_new(call, attempt, self._connect_timeout_s())
+        attempt.answer = answer
         await answer.head()
         attempt.head_came()
 
@@ -165,7 +168,6 @@ class _Course:
             pairs=[(b"host", out.host or endpoint.host_field), *out.pairs],
             body=upload.body() if upload is not None else None,
             chunked=out.chunked,
-            connect_timeout_s=options.connect_timeout_s,
             idle_timeout_s=options.idle_timeout_s,
             reuse_idle_s=0.0 if self._on_new else reuse_idle_s,
         )
@@ -207,9 +209,15 @@ class _Course:
             failure, rules.retry_on, sent=sent, repeatable=repeatable, has_retry_after=has_retry_after
         ):
             return False
-        again = not pool.has_untried(self._tried())
+        others = pool.untried(self._tried())
+        again = not others
         pause_s = retries.pause_s(self._retry + 1, random.random())
-        if (again and self._repeated) or pause_s >= self.left_s() or not pool.budget.spend(pool.now()):
+        if (again and self._repeated) or pause_s >= self.left_s():
+            return False
+        # What never arrived adds no load where it goes next, if that is well: only the first ones of a burst may need
+        # that, since then the bad endpoint is ejected. With a budget of nothing there are no retries at all.
+        is_free = not sent and bool(others) and not others[0].health.failures and rules.retry_budget > 0
+        if not is_free and not pool.budget.spend(pool.now()):
             return False
         self._repeated |= again
         self._retry += 1
@@ -218,15 +226,18 @@ class _Course:
 
     # -- the share ------------------------------------------------------------------------------------------------
 
-    def _share_s(self) -> float | None:
-        """How long this attempt is waited for alone; None where nobody could keep it company."""
+    def _share_s(self, of: Reason) -> float | None:
+        """What this attempt has of the time, if another could follow it after this kind of failure; else None."""
         pool = self._pool
         left = pool.upstream.retries - self._retry
-        if len(pool.candidates) < 2 or left <= 0 or not self._out.repeatable:
+        if len(pool.candidates) < 2 or left <= 0 or of not in pool.upstream.retry_on:
             return None
-        if Reason.RESPONSE_TIMEOUT not in pool.upstream.retry_on or not pool.has_untried(self._tried()):
-            return None
-        return self.left_s() / (left + 1)
+        return self.left_s() / (left + 1) if any(one not in self._tried() for one in pool.candidates) else None
+
+    def _connect_timeout_s(self) -> float:
+        """Where a connection could be made elsewhere, the time is left for that too."""
+        timeout_s, share_s = self._out.options.connect_timeout_s, self._share_s(Reason.CONNECT_TIMEOUT)
+        return timeout_s if share_s is None else min(timeout_s, share_s)
 
     async def _in_company(self, slow: Attempt) -> Attempt:
         """The quicker one of an attempt that used up its share and of further ones."""

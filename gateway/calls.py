@@ -22,7 +22,6 @@ class Call(NamedTuple):
     pairs: Sequence[Pair]
     body: bytes | AsyncIterator[bytes] | None
     chunked: bool
-    connect_timeout_s: float
     idle_timeout_s: float
     reuse_idle_s: float = float("inf")
 

@@ -253,12 +253,12 @@ class Client:
         connection = self._idle_connection(call) if call.endpoint.idle else None
         return None if connection is None else self._open(call, outcome, connection, was_kept=True)
 
-    async def open_new(self, call: Call, outcome: Outcome) -> Answer:
+    async def open_new(self, call: Call, outcome: Outcome, connect_timeout_s: float) -> Answer:
         """Connect and write a call; its body follows while the answer is waited for. Raises GatewayError, `Unsent`.
 
         Closing the answer before its head closes the connection, so that the upstream sees a broken request.
         """
-        return self._open(call, outcome, await self._connect(call), was_kept=False)
+        return self._open(call, outcome, await self._connect(call, connect_timeout_s), was_kept=False)
 
     def _open(self, call: Call, outcome: Outcome, connection: Connection, *, was_kept: bool) -> Answer:
         try:
@@ -321,11 +321,11 @@ class Client:
         again = self._endpoints
         self._sweeper = self._loop.call_later(max(0.1, self._keepalive_s / 2), self._sweep) if again else None
 
-    async def _connect(self, call: Call) -> Connection:
+    async def _connect(self, call: Call, timeout_s: float) -> Connection:
         """A new connection, to the first address that takes one. Raises Unsent."""
         endpoint = call.endpoint
         try:
-            async with asyncio.timeout(call.connect_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 for number, address in enumerate(endpoint.addresses, start=1):
                     try:
                         protocol = await self._connect_to(endpoint, address)

@@ -36,6 +36,7 @@ class Event(Enum):
 MOVES: Final = {
     (Standing.IN, Event.EJECT): Standing.OUT,
     (Standing.OUT, Event.TRY): Standing.TRIAL,
+    (Standing.OUT, Event.SUCCEED): Standing.IN,  # of a request that had nowhere else to go
     (Standing.TRIAL, Event.SUCCEED): Standing.IN,
     (Standing.TRIAL, Event.FAIL): Standing.OUT,
     (Standing.TRIAL, Event.ABANDON): Standing.OUT,
@@ -56,22 +57,22 @@ class Health:
 HEALTHY: Final = Health()
 
 
-def succeeded(health: Health, now_s: float, *, on_trial: bool) -> Health:
-    """After a good answer. Answers to what was sent before the ejection change nothing."""
+def succeeded(health: Health, now_s: float, *, sent_in: bool) -> Health:
+    """After a good answer. `sent_in` is whether the endpoint was in when it was asked: then it tells nothing new."""
     if health.standing is Standing.IN:
         return replace(health, failures=0)
-    if not on_trial or (health.standing, Event.SUCCEED) not in MOVES:
+    if sent_in or (health.standing, Event.SUCCEED) not in MOVES:
         return health
     return replace(health, standing=Standing.IN, failures=0, back_s=now_s)
 
 
-def failed(health: Health, now_s: float, chance: float, *, on_trial: bool, may_leave: bool) -> Health:
+def failed(health: Health, now_s: float, chance: float, *, sent_in: bool, may_leave: bool) -> Health:
     """After a failure. `chance` (from 0 up to 1) spreads the pauses; `may_leave`: the others can do without it."""
     if health.standing is Standing.IN:
         health = replace(health, failures=health.failures + 1)
         event = Event.EJECT if health.failures >= FAILURES_TO_EJECT and may_leave else None
     else:
-        event = Event.FAIL if on_trial else None
+        event = None if sent_in else Event.FAIL
     if event is None or (health.standing, event) not in MOVES:
         return health
     pause_s = _next_pause_s(health, now_s)

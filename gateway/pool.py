@@ -34,13 +34,13 @@ _NEVER = float("inf")
 class Attempt:
     """A request's turn at an endpoint, from the choice to the end of its answer; its end is counted exactly once."""
 
-    __slots__ = ("_pool", "answer", "endpoint", "has_place", "is_over", "is_trial", "started_s", "took_s")
+    __slots__ = ("_pool", "answer", "endpoint", "has_place", "is_over", "sent_in", "started_s", "took_s")
 
-    def __init__(self, pool: "Pool", endpoint: Endpoint, *, is_trial: bool) -> None:
+    def __init__(self, pool: "Pool", endpoint: Endpoint) -> None:
         self._pool = pool
         self.is_over = False
         self.endpoint = endpoint
-        self.is_trial = is_trial
+        self.sent_in = endpoint.health.standing is Standing.IN
         self.started_s = perf_counter()
         self.took_s = 0.0  # until the head of its answer
         self.has_place = False
@@ -58,7 +58,7 @@ class Attempt:
 
     def dropped(self) -> None:
         """It says nothing about the endpoint: the client left, or another attempt was quicker."""
-        if not self.is_over and self.is_trial:
+        if not self.is_over and not self.sent_in:
             self._pool.abandoned(self.endpoint)
         self._close()
 
@@ -75,7 +75,7 @@ class Attempt:
 
     def _over(self, failure: retries.Failure | None) -> None:
         if not self.is_over:
-            self._pool.judge(self.endpoint, failure, on_trial=self.is_trial)
+            self._pool.judge(self.endpoint, failure, sent_in=self.sent_in)
         self._close()
 
     def _close(self) -> None:
@@ -112,6 +112,7 @@ class Pool:
         # Worked out when something changes: who may be asked, and when a trial is due.
         self.candidates: tuple[Endpoint, ...] = ()
         self._due_s = _NEVER
+        self._up: tuple[Endpoint, ...] = ()  # those that probes let in
         self._look_ups = 0
         self._known = asyncio.Event()  # every name was looked up once
 
@@ -175,19 +176,19 @@ class Pool:
                 if is_up and now >= ejection.trial_due_s(endpoint.health, repeatable=repeatable):
                     endpoint.health = ejection.tried(endpoint.health)
                     self._changed()
-                    return Attempt(self, endpoint, is_trial=True)
+                    return Attempt(self, endpoint)
         if not candidates:
             raise self._nobody()
         if tried:
-            # The last resort is whoever was tried first: it had the longest time to recover.
-            untried = [one for one in candidates if one not in tried]
+            # The last resorts are the ejected, then whoever was tried first: it had the longest time to recover.
+            untried = [one for one in candidates if one not in tried] or [one for one in self._up if one not in tried]
             candidates = tuple(untried or [one for one in tried if one in candidates][:1] or candidates)
         chosen = candidates[0] if len(candidates) == 1 else self._balanced(candidates, key)
-        return Attempt(self, chosen, is_trial=False)
+        return Attempt(self, chosen)
 
-    def has_untried(self, tried: Collection[Endpoint]) -> bool:
-        """Whether somebody else could be asked."""
-        return len(self.candidates) > 1 and any(one not in tried for one in self.candidates)
+    def untried(self, tried: Collection[Endpoint]) -> list[Endpoint]:
+        """Who else could be asked: those that are in come first."""
+        return [one for one in (*self.candidates, *self._up) if one not in tried]
 
     def _balanced(self, candidates: tuple[Endpoint, ...], key: bytes) -> Endpoint:
         self._turn += 1
@@ -202,22 +203,21 @@ class Pool:
 
     # -- health ---------------------------------------------------------------------------------------------------
 
-    def judge(self, endpoint: Endpoint, failure: retries.Failure | None, *, on_trial: bool) -> None:
+    def judge(self, endpoint: Endpoint, failure: retries.Failure | None, *, sent_in: bool) -> None:
         """Count how an attempt ended: a failure, or None for a good answer."""
         before = endpoint.health
         if failure is None:
-            if before is ejection.HEALTHY or not (before.failures or on_trial):
+            if before is ejection.HEALTHY or not before.failures:
                 return
-            endpoint.health = ejection.succeeded(before, self.now(), on_trial=on_trial)
+            endpoint.health = ejection.succeeded(before, self.now(), sent_in=sent_in)
         else:
-            up = [one for one in self.endpoints if one.probed.up]
-            out = sum(one.health.standing is not Standing.IN for one in up)
+            out = sum(one.health.standing is not Standing.IN for one in self._up)
             endpoint.health = ejection.failed(
                 before,
                 self.now(),
                 random.random(),
-                on_trial=on_trial,
-                may_leave=not endpoint.is_gone and ejection.may_leave(out, len(up)),
+                sent_in=sent_in,
+                may_leave=not endpoint.is_gone and ejection.may_leave(out, len(self._up)),
             )
         if endpoint.health.standing is before.standing:
             return
@@ -237,7 +237,7 @@ class Pool:
 
     def _changed(self) -> None:
         """Work out anew who may be asked. Where requests ejected all that probes let in, that counts for nothing."""
-        up = tuple(one for one in self.endpoints if one.probed.up)
+        up = self._up = tuple(one for one in self.endpoints if one.probed.up)
         self.candidates = tuple(one for one in up if one.health.standing is Standing.IN) or up
         due = [ejection.trial_due_s(one.health, repeatable=True) for one in up]
         self._due_s = min(due, default=_NEVER)

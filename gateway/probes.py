@@ -41,13 +41,12 @@ async def probe(client: "Client", upstream: Upstream, endpoint: Endpoint) -> str
         pairs=set_fields(pairs, own),
         body=None,
         chunked=False,
-        connect_timeout_s=upstream.health_timeout_s,
         idle_timeout_s=upstream.health_timeout_s,
     )
     answer = None
     try:
         async with asyncio.timeout(upstream.health_timeout_s):
-            answer = await client.open_new(call, _NOBODY)
+            answer = await client.open_new(call, _NOBODY, upstream.health_timeout_s)
             await answer.head()
             return None if 200 <= answer.status <= 399 else f"status {answer.status}"
     except TimeoutError:
