@@ -179,7 +179,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("upstream", "RETRY_ON", FAILURES, "", "connection_refused connect_timeout 503",
            "What may be retried, instead of everything that can be."),
     Option("upstream", "RETRY_BUDGET", Unit("percentage", units.percentage), "20%", "10%",
-           "Retries at most, as a share of the requests of ten seconds; 30 are always allowed, unless it is `0%`."),
+           "Retries at most, as a share of the requests of ten seconds; 50 are always allowed, unless it is `0%`."),
     Option("upstream", "HEALTH", PROBE, "", "/healthz",
            "The path that probes ask every endpoint for; a status from 200 to 399 is good. Unset, nothing is probed."),
     Option("upstream", "HEALTH_INTERVAL", TIMEOUT, "5s", "10s", "Between two probes of an endpoint."),

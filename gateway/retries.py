@@ -72,7 +72,7 @@ class Budget:
     """
 
     WINDOW_S: Final = 10
-    MINIMUM: Final = 30
+    MINIMUM: Final = 50
 
     def __init__(self, share: float) -> None:
         self._share = share
