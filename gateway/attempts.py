@@ -74,7 +74,7 @@ async def _answer_to(outgoing: Outgoing, pool: Pool, exchange: Exchange) -> tupl
     if pool.has_wait:
         await pool.enter(timeout_s)
         timeout_s -= pool.now() - began_s
-    course = _Course(outgoing, pool, exchange, pool.now() + timeout_s)
+    course = _Course(outgoing, pool, exchange, timeout_s)
     try:
         with Deadline(timeout_s, outgoing.too_late, upload.moved_at if upload else None):
             winner = await course.run()
@@ -91,20 +91,28 @@ async def _answer_to(outgoing: Outgoing, pool: Pool, exchange: Exchange) -> tupl
 class _Course:
     """The attempts of one request so far, and what is left for further ones."""
 
-    __slots__ = ("_attempts", "_ends_s", "_exchange", "_on_new", "_out", "_pool", "_repeated", "_retry")
+    __slots__ = (
+        *("_attempts", "_began_s", "_exchange", "_on_new", "_out", "_pool"),
+        *("_repeated", "_retry", "_timeout_s", "_unsent"),
+    )
 
-    def __init__(self, outgoing: Outgoing, pool: Pool, exchange: Exchange, ends_s: float) -> None:
+    def __init__(self, outgoing: Outgoing, pool: Pool, exchange: Exchange, timeout_s: float) -> None:
         self._out = outgoing
         self._pool = pool
         self._exchange = exchange
-        self._ends_s = ends_s
+        self._began_s = pool.now()
+        self._timeout_s = timeout_s
         self._attempts: list[Attempt] = []
         self._retry = 0  # how many there have been
         self._repeated = False  # one of them went where another attempt had been
         self._on_new = False  # from now on only new connections
+        self._unsent = False  # the last one made no connection
 
     def left_s(self) -> float:
-        return self._ends_s - self._pool.now()
+        """Until the deadline, which does not come nearer while the client is the slow one."""
+        upload = self._out.upload
+        since_s = self._began_s if upload is None else max(self._began_s, upload.moved_at())
+        return since_s + self._timeout_s - self._pool.now()
 
     async def run(self) -> Attempt:
         """Attempts one after the other, until one has an answer that may go down. Raises the last one's failure."""
@@ -115,7 +123,8 @@ class _Course:
                 if share_s is None:
                     await self._ask(attempt)
                 else:
-                    with Deadline(share_s, _share_used_up):
+                    upload = self._out.upload
+                    with Deadline(share_s, _share_used_up, upload.moved_at if upload else None):
                         await self._ask(attempt)
                 if not attempt.is_over:
                     await self._settle(attempt)
@@ -130,7 +139,8 @@ class _Course:
 
     def _begin(self) -> Attempt:
         exchange, attempts = self._exchange, self._attempts
-        attempt = self._pool.pick(self._out.key, self._tried(), repeatable=self._can_repeat())
+        repeatable = self._can_repeat()
+        attempt = self._pool.pick(self._out.key, self._tried(), repeatable=repeatable, also_ejected=self._unsent)
         attempts.append(attempt)
         exchange.attempts = len(attempts)
         exchange.endpoint = attempt.endpoint.label
@@ -204,19 +214,21 @@ class _Course:
             # The choice of an old connection was ours: it uses up no retry. The next one is new, so this ends.
             self._on_new = True
             return repeatable
-        rules, sent = pool.upstream, not isinstance(error, Unsent)
+        rules = pool.upstream
+        self._unsent = isinstance(error, Unsent)
         if self._retry >= rules.retries or not retries.is_retriable(
-            failure, rules.retry_on, sent=sent, repeatable=repeatable, has_retry_after=has_retry_after
+            failure, rules.retry_on, sent=not self._unsent, repeatable=repeatable, has_retry_after=has_retry_after
         ):
             return False
-        others = pool.untried(self._tried())
+        # Who is ejected is asked again only rather than to fail without having reached anybody.
+        others = pool.untried(self._tried(), also_ejected=self._unsent)
         again = not others
         pause_s = retries.pause_s(self._retry + 1, random.random())
         if (again and self._repeated) or pause_s >= self.left_s():
             return False
         # What never arrived adds no load where it goes next, if that is well: only the first ones of a burst may need
         # that, since then the bad endpoint is ejected. With a budget of nothing there are no retries at all.
-        is_free = not sent and bool(others) and not others[0].health.failures and rules.retry_budget > 0
+        is_free = self._unsent and bool(others) and not others[0].health.failures and rules.retry_budget > 0
         if not is_free and not pool.budget.spend(pool.now()):
             return False
         self._repeated |= again
@@ -230,7 +242,7 @@ class _Course:
         """What this attempt has of the time, if another could follow it after this kind of failure; else None."""
         pool = self._pool
         left = pool.upstream.retries - self._retry
-        if len(pool.candidates) < 2 or left <= 0 or of not in pool.upstream.retry_on:
+        if len(pool.endpoints) < 2 or left <= 0 or of not in pool.upstream.retry_on:
             return None
         return self.left_s() / (left + 1) if any(one not in self._tried() for one in pool.candidates) else None
 

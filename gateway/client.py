@@ -137,14 +137,19 @@ class Answer:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         content, loop = self._content, asyncio.get_running_loop()
-        asked_at = loop.time()
+        asked_at: float | None = loop.time()  # None while the client takes what it was given: its time is its own
         too_slow = GatewayError(Reason.RESPONSE_IDLE_TIMEOUT, upstream=self._call.upstream)
-        alarm = Alarm(loop, self._call.idle_timeout_s, lambda: asked_at, lambda: content.set_exception(too_slow))
+        alarm = Alarm(
+            loop,
+            self._call.idle_timeout_s,
+            lambda: loop.time() if asked_at is None else asked_at,
+            lambda: content.set_exception(too_slow),
+        )
         _watch_closing(self._protocol, content)
         try:
             while chunk := await _next_chunk(content):
+                asked_at = None
                 yield chunk
-                # The client may have been slow to take it: the upstream's time starts when we ask again.
                 asked_at = loop.time()
             if (error := self._broke_off()) is not None:
                 raise error

@@ -26,13 +26,13 @@ class Exchange:
         "cache",
         "cause",
         "client",
+        "closers",
         "ended",
         "endpoint",
         "host",
         "interruption",
         "method",
         "ms",
-        "on_closed",
         "parts",
         "path",
         "reason",
@@ -74,7 +74,7 @@ class Exchange:
         self.interruption: GatewayError | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.watch: asyncio.Task[None] | None = None
-        self.on_closed: Callable[[], None] | None = None  # lets go of what the answer still held, sent or not
+        self.closers: list[Callable[[], None]] = []  # they let go of what answers still hold, sent or not
 
     def interrupt(self, error: GatewayError) -> None:
         """Break the request off for this reason, once: the first reason stands."""

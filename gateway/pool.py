@@ -57,10 +57,15 @@ class Attempt:
             self.dropped()
 
     def dropped(self) -> None:
-        """It says nothing about the endpoint: the client left, or another attempt was quicker."""
-        if not self.is_over and not self.sent_in:
+        """The client left, or another attempt was quicker. Before its head that says nothing about the endpoint."""
+        if self._is_good():
+            self._over(None)
+        elif not self.is_over and not self.sent_in:
             self._pool.abandoned(self.endpoint)
         self._close()
+
+    def _is_good(self) -> bool:
+        return self.took_s > 0 and self.answer is not None and self.answer.status not in retries.FAILED_STATUSES
 
     def head_came(self) -> None:
         """The head of the answer is here."""
@@ -68,7 +73,13 @@ class Attempt:
         self.endpoint.answered_after(self.took_s)
 
     def hold_place(self) -> None:
-        """The request's place is given back when this attempt is over, which it may be already."""
+        """It won: the request's place is given back when it is over, which it may be already.
+
+        A trial that streams has passed: its stream may go on for hours.
+        """
+        if not self.sent_in and not self.is_over and self._is_good():
+            self._pool.judge(self.endpoint, None, sent_in=False)
+            self.sent_in = True
         self.has_place = not self.is_over
         if self.is_over:
             self._pool.leave()
@@ -163,32 +174,33 @@ class Pool:
         if self.places is not None:
             self.places.give()
 
-    def pick(self, key: bytes, tried: Collection[Endpoint], *, repeatable: bool) -> Attempt:
-        """The endpoint that answers next; one not tried yet if there is one.
+    def pick(self, key: bytes, tried: Collection[Endpoint], *, repeatable: bool, also_ejected: bool = False) -> Attempt:
+        """The endpoint that answers next; one not tried yet if there is one, `also_ejected` ones at last.
 
         Raises GatewayError: DESTINATION_UNAVAILABLE when probes took all out, DNS_FAILED when there is no address.
         """
-        now = self.now()
         candidates = self.candidates
-        if now >= self._due_s:
-            for endpoint in self.endpoints:
-                is_up = endpoint.probed.up and endpoint not in tried
-                if is_up and now >= ejection.trial_due_s(endpoint.health, repeatable=repeatable):
+        if not tried and self.now() >= self._due_s:
+            now = self.now()
+            for endpoint in self._up:
+                if now >= ejection.trial_due_s(endpoint.health, repeatable=repeatable):
                     endpoint.health = ejection.tried(endpoint.health)
                     self._changed()
                     return Attempt(self, endpoint)
         if not candidates:
             raise self._nobody()
         if tried:
-            # The last resorts are the ejected, then whoever was tried first: it had the longest time to recover.
-            untried = [one for one in candidates if one not in tried] or [one for one in self._up if one not in tried]
+            untried = [one for one in candidates if one not in tried]
+            if not untried and also_ejected:
+                untried = self.untried(tried, also_ejected=True)
+            # The last resort is whoever was tried first: it had the longest time to recover.
             candidates = tuple(untried or [one for one in tried if one in candidates][:1] or candidates)
         chosen = candidates[0] if len(candidates) == 1 else self._balanced(candidates, key)
         return Attempt(self, chosen)
 
-    def untried(self, tried: Collection[Endpoint]) -> list[Endpoint]:
+    def untried(self, tried: Collection[Endpoint], *, also_ejected: bool) -> list[Endpoint]:
         """Who else could be asked: those that are in come first."""
-        return [one for one in (*self.candidates, *self._up) if one not in tried]
+        return [one for one in (*self.candidates, *(self._up if also_ejected else ())) if one not in tried]
 
     def _balanced(self, candidates: tuple[Endpoint, ...], key: bytes) -> Endpoint:
         self._turn += 1

@@ -77,13 +77,14 @@ class Proxy:
         options, exchange = plan.options, request.exchange
         exchange.upstream = pool.name
         path, query = self._target(request, params)
+        pairs = upward_pairs(request, plan, self.stripped_prefix(request))
         upload = _open_upload(request, options, pool.name)
         if options.total_timeout_s is not None:
             _limit_total(exchange, options.total_timeout_s, pool.name)
         outgoing = Outgoing(
             method=request.method,
             target=path + query,
-            pairs=upward_pairs(request, plan, self.stripped_prefix(request)),
+            pairs=pairs,
             options=options,
             host=request.fields.first(b"host") if options.preserve_host else None,
             key=_balance_key(request, pool),
@@ -126,7 +127,7 @@ class Proxy:
         body = answer.whole()
         if body is not None:
             return GatewayResponse(answer.status, pairs, body)
-        request.exchange.on_closed = answer.close
+        request.exchange.closers.append(answer.close)
         return GatewayResponse(answer.status, pairs, answer.chunks())
 
     def _path_map(self, request: GatewayRequest, base: Base) -> redirects.PathMap | None:
@@ -185,6 +186,8 @@ def _too_late(request: GatewayRequest, pool: Pool) -> GatewayError:
 
 def _limit_total(exchange: Exchange, seconds: float, upstream: str) -> None:
     error = GatewayError(Reason.TOTAL_TIMEOUT, upstream=upstream)
+    if exchange.timer is not None:
+        exchange.timer.cancel()
     exchange.timer = asyncio.get_running_loop().call_later(seconds, exchange.interrupt, error)
 
 

@@ -57,8 +57,8 @@ class Runtime:
             exchange.watch.cancel()
         if exchange.timer is not None:
             exchange.timer.cancel()
-        if exchange.on_closed is not None:
-            exchange.on_closed()
+        for close in exchange.closers:
+            close()
 
     async def _tick(self) -> None:
         while True:

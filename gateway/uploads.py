@@ -41,7 +41,7 @@ class Upload:
         self._kept_bytes = 0
         self._streams = False
         self._stream = self._read()
-        self._first = asyncio.ensure_future(anext(self._stream, b""))
+        self._first: asyncio.Future[bytes] | None = None
 
     async def begin(self) -> None:
         """Wait a moment for the first piece, which is all of a short body. Raises GatewayError as `Inbox.chunks` does.
@@ -49,14 +49,16 @@ class Upload:
         Head and body then go up in one piece. In two, more servers would close an idle connection between them, after
         which it is not known whether they acted on the request.
         """
-        await asyncio.wait((self._first,), timeout=_MOMENT_S)
-        if self._first.done():
-            self._first.result()
+        first = self._first = asyncio.ensure_future(anext(self._stream, b""))
+        await asyncio.wait((first,), timeout=_MOMENT_S)
+        if first.done():
+            first.result()
 
     def close(self) -> None:
         """Stop reading what nobody sends."""
-        if not self._first.cancel() and not self._first.cancelled():
-            self._first.exception()  # taken, or asyncio complains that nobody looked
+        first = self._first
+        if first is not None and not first.cancel() and not first.cancelled():
+            first.exception()  # taken, or asyncio complains that nobody looked
 
     def body(self) -> bytes | AsyncIterator[bytes]:
         """All of it, if it is short and here; else its pieces as they come, once."""
@@ -90,7 +92,7 @@ class Upload:
         alarm = Alarm(self._loop, self._idle_timeout_s, self.moved_at, partial(exchange.interrupt, stalled))
         self._waits_for_client = True
         try:
-            chunk = await self._first
+            chunk = await self._first if self._first is not None else b""
             while chunk:
                 self._waits_for_client = False
                 self._moved_at = self._loop.time()
