@@ -34,6 +34,7 @@ middle: one kind of effect a file
     attempts    the attempt loop
     proxy       the view that forwards a request
     sever       cutting a client's connection, the honest end of an answer that broke off
+    handover    a gateway that stops beside another one on its port loses no connection
 roof: the edge
     routing     route(), from_environment(): patterns and views become Django's urlpatterns
     telemetry   the log line; later the metrics

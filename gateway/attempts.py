@@ -28,6 +28,8 @@ from gateway.uploads import Upload
 _SAFE_IDLE_S = 1.0
 # How long a body may take to be whole before its head goes down without it: one that says it is short, or says nothing.
 _SETTLE_S, _SETTLE_UNKNOWN_S = 1.0, 0.01
+# How long before the deadline an answer that is in hand is taken, whatever it says.
+_LAST_MOMENT_S = 0.01
 
 
 class _ShareUsedUp(GatewayError):
@@ -93,7 +95,7 @@ class _Course:
 
     __slots__ = (
         *("_attempts", "_began_s", "_exchange", "_on_new", "_out", "_pool"),
-        *("_repeated", "_retry", "_timeout_s", "_unsent"),
+        *("_in_race", "_repeated", "_retry", "_timeout_s", "_unsent"),
     )
 
     def __init__(self, outgoing: Outgoing, pool: Pool, exchange: Exchange, timeout_s: float) -> None:
@@ -106,6 +108,7 @@ class _Course:
         self._retry = 0  # how many there have been
         self._repeated = False  # one of them went where another attempt had been
         self._on_new = False  # from now on only new connections
+        self._in_race = False
         self._unsent = False  # the last one made no connection
 
     def left_s(self) -> float:
@@ -118,20 +121,22 @@ class _Course:
         """Attempts one after the other, until one has an answer that may go down. Raises the last one's failure."""
         while True:
             attempt = self._begin()
-            share_s = self._share_s(Reason.RESPONSE_TIMEOUT) if self._out.repeatable else None
             try:
+                answer = await self._open(attempt)
+                share_s = self._share_s(Reason.RESPONSE_TIMEOUT) if self._out.repeatable else None
                 if share_s is None:
-                    await self._ask(attempt)
+                    await answer.head()
                 else:
                     upload = self._out.upload
                     with Deadline(share_s, _share_used_up, upload.moved_at if upload else None):
-                        await self._ask(attempt)
+                        await answer.head()
+                attempt.head_came()
                 if not attempt.is_over:
                     await self._settle(attempt)
                 if not self._is_fault(attempt) or not await self._another_may_follow(attempt):
                     return attempt
             except _ShareUsedUp:
-                return await self._in_company(attempt)
+                return await self._in_company(attempt, answer)
             except GatewayError as error:
                 attempt.broke(error.reason) if not isinstance(error, StaleConnection) else attempt.dropped()
                 if not await self._may_follow(error.reason, error):
@@ -149,19 +154,19 @@ class _Course:
     def _tried(self) -> Sequence[Endpoint]:
         return [attempt.endpoint for attempt in self._attempts] if self._attempts else ()
 
-    async def _ask(self, attempt: Attempt) -> None:
-        """Send the request and wait for the head of the answer."""
+    async def _open(self, attempt: Attempt) -> Answer:
+        """Send the request."""
         call, client = self._call(attempt.endpoint), self._pool.client
         answer = client.open_kept(call, attempt)
         if answer is None:
             answer = await client.open_new(call, attempt, self._connect_timeout_s())
         attempt.answer = answer
-        await answer.head()
-        attempt.head_came()
+        return answer
 
     async def _settle(self, attempt: Attempt) -> None:
-        """Where another attempt could follow, wait for the rest of a short answer."""
-        if attempt.answer is not None and self._can_repeat() and self._retry < self._pool.upstream.retries:
+        """Where another attempt could follow or is under way, wait for the rest of a short answer."""
+        others = self._in_race or self._retry < self._pool.upstream.retries
+        if attempt.answer is not None and others and self._can_repeat():
             # Not to the deadline: it counts until the head of the answer, which is here.
             most_s = self.left_s() / 2
             await attempt.answer.settle(retries.MAX_KEPT_BYTES, min(_SETTLE_S, most_s), min(_SETTLE_UNKNOWN_S, most_s))
@@ -169,14 +174,16 @@ class _Course:
     def _call(self, endpoint: Endpoint) -> Call:
         out = self._out
         options, upload = out.options, out.upload
-        reuse_idle_s = _SAFE_IDLE_S if not out.repeatable else float("inf")
+        body = upload.body() if upload is not None else None
+        can_be_sent_again = out.repeatable and (body is None or isinstance(body, bytes))
+        reuse_idle_s = float("inf") if can_be_sent_again else _SAFE_IDLE_S
         return Call(
             upstream=self._pool.name,
             endpoint=endpoint,
             method=out.method,
             target=endpoint.base.prefix + out.target,
             pairs=[(b"host", out.host or endpoint.host_field), *out.pairs],
-            body=upload.body() if upload is not None else None,
+            body=body,
             chunked=out.chunked,
             idle_timeout_s=options.idle_timeout_s,
             reuse_idle_s=0.0 if self._on_new else reuse_idle_s,
@@ -198,11 +205,9 @@ class _Course:
         answer = attempt.answer
         if answer is None:
             return False
-        has_retry_after = any(name.lower() == b"retry-after" for name, _ in answer.pairs)
-        if not await self._may_follow(answer.status, has_retry_after=has_retry_after):
+        if not await self._may_follow(answer.status, has_retry_after=_has_retry_after(attempt)):
             return False
-        if answer.whole() is None:  # read, its connection can be kept
-            attempt.ended(answer.status)
+        attempt.ended(answer.status)
         return True
 
     async def _may_follow(
@@ -251,33 +256,37 @@ class _Course:
         timeout_s, share_s = self._out.options.connect_timeout_s, self._share_s(Reason.CONNECT_TIMEOUT)
         return timeout_s if share_s is None else min(timeout_s, share_s)
 
-    async def _in_company(self, slow: Attempt) -> Attempt:
+    async def _in_company(self, slow: Attempt, answer: Answer) -> Attempt:
         """The quicker one of an attempt that used up its share and of further ones."""
-        if slow.answer is None:  # not even a connection
-            slow.broke(Reason.CONNECT_TIMEOUT)
-            error = Unsent(Reason.CONNECT_TIMEOUT, upstream=self._pool.name)
-            if not await self._may_follow(error.reason, error):
-                raise error
-            return await self.run()
         if not await self._may_follow(Reason.RESPONSE_TIMEOUT):
-            return await _late(slow)
-        running = {asyncio.create_task(_late(slow)), asyncio.create_task(self.run())}
+            return await self._late(slow, answer)
+        self._in_race = True
+        running = {asyncio.create_task(self._late(slow, answer)), asyncio.create_task(self.run())}
+        in_hand: Attempt | None = None  # an answer that is a fault, for want of a better one
         try:
             while True:
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                answered = [task.result() for task in done if task.exception() is None]
-                good = [attempt for attempt in answered if not self._is_fault(attempt)]
-                if good or (answered and not running):
-                    winner = (good or answered)[0]
-                    if winner is not slow:
-                        slow.broke(Reason.RESPONSE_TIMEOUT)
-                    return winner
+                most_s = None if in_hand is None else max(0.0, self.left_s() - _LAST_MOMENT_S)
+                done, running = await asyncio.wait(running, timeout=most_s, return_when=asyncio.FIRST_COMPLETED)
+                for attempt in [task.result() for task in done if task.exception() is None]:
+                    if not self._is_fault(attempt) or _has_retry_after(attempt):
+                        if attempt is not slow:
+                            slow.broke(Reason.RESPONSE_TIMEOUT)
+                        return attempt
+                    in_hand = attempt
+                if in_hand is not None and not (done and running):
+                    return in_hand
                 if not running:
                     return done.pop().result()  # raises its failure
         finally:
             for task in running:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+
+    async def _late(self, slow: Attempt, answer: Answer) -> Attempt:
+        await answer.head()
+        slow.head_came()
+        await self._settle(slow)
+        return slow
 
     # -- the end --------------------------------------------------------------------------------------------------
 
@@ -304,11 +313,8 @@ class _Course:
                 attempt.dropped()
 
 
-async def _late(slow: Attempt) -> Attempt:
-    if slow.answer is not None:
-        await slow.answer.head()
-        slow.head_came()
-    return slow
+def _has_retry_after(attempt: Attempt) -> bool:
+    return attempt.answer is not None and any(name.lower() == b"retry-after" for name, _ in attempt.answer.pairs)
 
 
 def _share_used_up() -> GatewayError:

@@ -24,6 +24,7 @@ class Call(NamedTuple):
     chunked: bool
     idle_timeout_s: float
     reuse_idle_s: float = float("inf")
+    keep: bool = True  # the connection, for other calls
 
 
 def head_of(call: Call) -> bytes:

@@ -80,7 +80,7 @@ class Answer:
         self._protocol = connection.protocol
         self._outcome: Outcome | None = outcome
         self._was_kept = was_kept
-        self.upload: asyncio.Task[None] | None = None
+        self.upload: asyncio.Task[bool] | None = None
         self.status = 0
         self.pairs: Sequence[Pair] = ()
 
@@ -175,12 +175,17 @@ class Answer:
     def _end(self) -> None:
         if self._outcome is None:
             return
-        if self.upload is None or self.upload.done():
+        if self._call.keep and self._is_sent():
             self._client.keep(self._connection)
         else:
             self._abort()  # an early answer: what is left of the request is not wanted any more
         if (outcome := self._over()) is not None:
             outcome.ended(self.status)
+
+    def _is_sent(self) -> bool:
+        """Whether the request went up whole. On a connection with half of one the next would be its other half."""
+        upload = self.upload
+        return upload is None or (upload.done() and not upload.cancelled() and upload.result())
 
     def _broke(self, reason: Reason) -> None:
         if (outcome := self._over()) is not None:
@@ -378,8 +383,8 @@ class Client:
 
 async def _write_body(
     protocol: ResponseHandler, body: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop, *, chunked: bool
-) -> None:
-    """Write the body as it comes, no faster than the upstream reads.
+) -> bool:
+    """Write the body as it comes, no faster than the upstream reads; whether all of it was written.
 
     Where the body fails, whoever gave it has broken the exchange off already, and the connection is closed without
     the end of the body. Where the upstream has closed, its answer, or the lack of one, tells the story.
@@ -392,7 +397,8 @@ async def _write_body(
             await writer.write(chunk)
         await writer.write_eof()
     except Exception:  # noqa: BLE001 - see above
-        return
+        return False
+    return True
 
 
 def _fault_of(message: RawResponseMessage) -> tuple[Reason, str] | None:

@@ -212,6 +212,7 @@ class GatewayHandler(ASGIHandler):
             exchange.task.uncancel()
         elif failure is None:
             failure = error if isinstance(error, GatewayError) else _of_view(error)
+            exchange.interruption = failure  # what comes now comes too late
         if not request.answer_began and failure.reason not in _CLIENT_LEFT:
             await self._deliver(request, self._problem(request, failure), send)
             return

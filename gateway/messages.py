@@ -132,14 +132,18 @@ class GatewayRequest(HttpRequest):
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The body as it arrives, once. Raises GatewayError as `Inbox.chunks` does."""
+        self.check_unread()
         if hasattr(self, "_body"):
             yield self._body
             return
-        if self._read_started:
-            raise RawPostDataException("the request body was already streamed")
         self._read_started = True
         async for chunk in self.inbox.chunks():
             yield chunk
+
+    def check_unread(self) -> None:
+        """Raises RawPostDataException when the body was streamed, and so is gone."""
+        if self._read_started and not hasattr(self, "_body"):
+            raise RawPostDataException("the request body was already streamed")
 
     async def read_body(self) -> bytes:
         """The whole body in memory, bounded by `__MAX_BODY`'s default; then `body`, `POST` and `FILES` work."""

@@ -177,7 +177,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("upstream", "RETRIES", Unit("number", partial(units.whole, most=10)), "1", "0",
            "Further attempts after the first, at another endpoint where there is one."),
     Option("upstream", "RETRY_ON", FAILURES, "", "connection_refused connect_timeout 503",
-           "What may be retried, instead of everything that can be."),
+           "Reasons and statuses that are retried; unset, every reason that can be, and 502, 503 and 504."),
     Option("upstream", "RETRY_BUDGET", Unit("percentage", units.percentage), "20%", "10%",
            "Retries at most, as a share of the requests of ten seconds; 50 are always allowed, unless it is `0%`."),
     Option("upstream", "HEALTH", PROBE, "", "/healthz",

@@ -281,7 +281,7 @@ class Pool:
             raise GatewayError(Reason.DNS_TIMEOUT, upstream=self.name) from None
 
     async def _keep_looking_up(self, base: Base) -> None:
-        failing, known = False, False
+        first, failing, known = True, False, False
         while True:
             try:
                 found = await look_up(base.host, base.port)
@@ -291,8 +291,11 @@ class Pool:
                 failing = True
             else:
                 self._set_endpoints(base, grouped(found))
+                if failing:
+                    _log.info("upstream.lookup_works", upstream=self.name, host=base.host)
                 failing, known = False, True
-            if self._look_ups:
+            if first:
+                first = False
                 self._look_ups -= 1
                 if not self._look_ups:
                     self._known.set()

@@ -42,6 +42,7 @@ async def probe(client: "Client", upstream: Upstream, endpoint: Endpoint) -> str
         body=None,
         chunked=False,
         idle_timeout_s=upstream.health_timeout_s,
+        keep=False,
     )
     answer = None
     try:

@@ -168,6 +168,7 @@ def _matched_prefix(request: GatewayRequest) -> str:
 
 def _open_upload(request: GatewayRequest, options: ProxyOptions, upstream: str) -> Upload | None:
     inbox = request.inbox
+    request.check_unread()
     if inbox.complete and not getattr(request, "_body", b""):
         return None
     inbox.max_bytes = options.max_body_bytes

@@ -1,9 +1,9 @@
 """`gateway serve`: Granian with our flags, its workers, and a stop that loses nothing.
 
 The parent process holds no traffic. On the first SIGTERM or SIGINT it marks every worker as draining, keeps accepting
-for GATEWAY_DRAIN_DELAY, then lets Granian close the listeners and wait. Each worker cuts what is left after
-GATEWAY_DRAIN. A second signal cuts at once. Parent and workers talk by closing pipes, which also tells the workers
-when the parent was killed: then they drain and go, so that no orphan holds the port.
+for GATEWAY_DRAIN_DELAY what no other gateway on the port can take, then lets Granian close the listeners and wait. Each
+worker cuts what is left after GATEWAY_DRAIN. A second signal cuts at once. Parent and workers talk by closing pipes,
+which also tells the workers when the parent was killed: then they drain and go, so that no orphan holds the port.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ from granian.server.mp import MPServer
 
 from gateway import __version__, telemetry
 from gateway.config import Config, Settings
+from gateway.handover import SharedPort
 from gateway.routing import Routes
 from gateway.runtime import Runtime
 from gateway.sever import limit_unread
@@ -38,7 +39,9 @@ from gateway.telemetry import log
 
 # How long a worker that has cut its requests may take to leave by itself.
 _LEAVE_S = 0.7
-_LISTENS_S = 0.2
+_LISTENS_S = 0.1
+# How long those who reached a worker last may take to say what they want, where others take the new ones.
+_SETTLE_S = 0.5
 _CLOSED = -1
 _COUNT = struct.Struct("<i")
 
@@ -57,6 +60,7 @@ class Control:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._parent = os.getpid()
+        self._port = SharedPort(settings.bind[1], settings.workers)
         self._words = mmap.mmap(-1, 3)  # shared with the workers: [draining, cutting, stopping]
         self._drain = os.pipe()
         self._cut = os.pipe()
@@ -120,6 +124,14 @@ class Control:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         self._drain, self._cut = _write_end_closed(self._drain), _write_end_closed(self._cut)
 
+        def on_listening() -> None:
+            # Granian opens its listener only when the application has started.
+            if self._port.joined():
+                limit_unread(self._settings.client_idle_s)
+                log.info("worker.ready", pid=os.getpid())
+            else:
+                loop.call_later(_LISTENS_S, on_listening)
+
         def stop() -> None:
             signal.signal(signal.SIGINT, lambda number, frame: None)
             os.kill(os.getpid(), signal.SIGINT)
@@ -130,11 +142,12 @@ class Control:
 
         def on_term() -> None:
             if self._words[2]:
-                stop()
+                loop.call_later(_SETTLE_S if self._port.step_aside(closing=True) else 0, stop)
 
         def on_drain() -> None:
             loop.remove_reader(self._drain[0])
             runtime.drain()
+            self._port.step_aside(closing=False)
             delay_s = self._settings.drain_delay_s
             if not self._words[0]:  # the parent was killed: finish, and leave the port free
                 delay_s = 0.0
@@ -150,8 +163,7 @@ class Control:
         loop.add_signal_handler(signal.SIGTERM, on_term)
         # It may have come before anybody listened; the parent, which must know first that it stops, gets a moment.
         loop.call_later(_LEAVE_S, on_term)
-        # Granian opens its listener only when the application has started.
-        loop.call_later(_LISTENS_S, limit_unread, self._settings.client_idle_s)
+        loop.call_later(_LISTENS_S, on_listening)
         loop.add_reader(self._drain[0], on_drain)
         loop.add_reader(self._cut[0], on_cut)
 

@@ -34,10 +34,17 @@ def limit_unread(seconds: float) -> None:
     Set on the listening socket, from which accepted ones inherit it (Linux; elsewhere nothing happens).
     """
     if hasattr(socket, "TCP_USER_TIMEOUT"):
-        for listener in _tcp_sockets():
+        for listener in own_listeners():
             with contextlib.suppress(OSError):
-                if listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+
+
+def own_listeners() -> Iterator[socket.socket]:
+    """The sockets on which this process listens."""
+    for found in _tcp_sockets():
+        with contextlib.suppress(OSError):
+            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                yield found
 
 
 def _tcp_sockets() -> Iterator[socket.socket]:

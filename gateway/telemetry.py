@@ -234,7 +234,8 @@ def _request_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
         f"{event['ms']:>8.1f} ms  {_plain(event['path'])}"
     )
     if event["upstream"]:
-        line += paint(f"  -> {event['upstream']} {event['endpoint'] or ''}".rstrip(), "2")
+        attempts = f" ({event['attempts']} attempts)" if (event["attempts"] or 0) > 1 else ""
+        line += paint(f"  -> {event['upstream']} {event['endpoint'] or ''}".rstrip() + attempts, "2")
     if event["reason"]:
         line += "  " + paint(event["reason"], "31" if status >= 500 else "33")
     if event.get("cause"):

@@ -23,7 +23,9 @@ from gateway.config import (
     load,
     overrides,
 )
+from gateway.errors import Reason
 from gateway.options import OPTIONS, TABLE
+from gateway.retries import DEFAULT_RETRY_ON
 
 USERS = {"GATEWAY_UPSTREAM_USERS": "http://users:8000"}
 TLS = {"GATEWAY_UPSTREAM_USERS": "https://users"}
@@ -543,6 +545,197 @@ def test_a_client_certificate_and_its_key_come_together(name: str, pem: str, oth
 def test_a_plain_http_upstream_takes_no_certificates(name: str) -> None:
     found = problem({**USERS, f"GATEWAY_UPSTREAM_USERS__{name}": CERTIFICATE})
     assert found.message == "only an https upstream takes this; the base URL is plain http"
+
+
+# -- how the endpoints of an upstream are used --------------------------------------------------------------------
+
+
+def with_options(**said: str) -> dict[str, str]:
+    return {**USERS, **{f"GATEWAY_UPSTREAM_USERS__{name}": text for name, text in said.items()}}
+
+
+def test_the_defaults_of_an_upstream_are_those_of_the_page() -> None:
+    upstream = config(USERS).upstreams["users"]
+    assert (upstream.balance, upstream.dns_ttl_s, upstream.keepalive_s) == (("p2c", ""), 10.0, 4.0)
+    assert (upstream.retries, upstream.retry_on, upstream.retry_budget) == (1, DEFAULT_RETRY_ON, 0.2)
+    assert (upstream.health, upstream.health_interval_s, upstream.health_timeout_s) == (None, 5.0, 1.0)
+    assert (upstream.health_rise, upstream.health_fall) == (2, 3)
+    assert (upstream.max_in_flight, upstream.queue, upstream.queue_timeout_s) == (None, 50, 1.0)
+
+
+def test_every_option_of_an_upstream_is_read() -> None:
+    upstream = config(
+        with_options(
+            BALANCE="hash:header:X-User-ID",
+            DNS_TTL="30s",
+            KEEPALIVE="1500ms",
+            RETRIES="3",
+            RETRY_ON="connection_refused, connect_timeout 503",
+            RETRY_BUDGET="12.5%",
+            HEALTH="/healthz?deep=1",
+            HEALTH_INTERVAL="2s",
+            HEALTH_TIMEOUT="300ms",
+            HEALTH_RISE="1",
+            HEALTH_FALL="4",
+            MAX_IN_FLIGHT="100",
+            QUEUE="7",
+            QUEUE_TIMEOUT="200ms",
+        )
+    ).upstreams["users"]
+    assert (upstream.balance, upstream.dns_ttl_s, upstream.keepalive_s) == (("hash", "x-user-id"), 30.0, 1.5)
+    assert (upstream.retries, upstream.retry_budget) == (3, 0.125)
+    assert upstream.retry_on == {Reason.CONNECTION_REFUSED, Reason.CONNECT_TIMEOUT, 503}
+    assert (upstream.health, upstream.health_interval_s, upstream.health_timeout_s) == ("/healthz?deep=1", 2.0, 0.3)
+    assert (upstream.health_rise, upstream.health_fall) == (1, 4)
+    assert (upstream.max_in_flight, upstream.queue, upstream.queue_timeout_s) == (100, 7, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "attribute", "value"),
+    [
+        ("RETRIES", "0", "retries", 0),
+        ("RETRIES", "10", "retries", 10),
+        ("RETRY_BUDGET", "0%", "retry_budget", 0.0),
+        ("RETRY_BUDGET", "100%", "retry_budget", 1.0),
+        ("KEEPALIVE", "0s", "keepalive_s", 0.0),
+        ("KEEPALIVE", "5m", "keepalive_s", 300.0),
+        ("HEALTH", "/", "health", "/"),
+        ("HEALTH", "/a/b?c=d&e=%20", "health", "/a/b?c=d&e=%20"),
+        ("BALANCE", "round_robin", "balance", ("round_robin", "")),
+        ("BALANCE", "hash:client", "balance", ("hash", "")),
+    ],
+)
+def test_what_is_at_the_edge_is_taken(name: str, text: str, attribute: str, value: object) -> None:
+    assert getattr(config(with_options(**{name: text})).upstreams["users"], attribute) == value
+
+
+def test_a_queue_of_nobody_is_taken_and_the_limits_of_the_gateway_and_of_an_upstream_are_two() -> None:
+    found = config({**with_options(MAX_IN_FLIGHT="1", QUEUE="0"), "GATEWAY_MAX_IN_FLIGHT": "5"})
+    assert (found.upstreams["users"].max_in_flight, found.upstreams["users"].queue) == (1, 0)
+    assert found.settings.max_in_flight == 5
+
+
+NONSENSE = [
+    ("RETRIES", "-1", "whole number from 0 to 10"),
+    ("RETRIES", "11", "whole number from 0 to 10"),
+    ("RETRIES", "1.5", "whole number"),
+    ("RETRIES", "on", "whole number"),
+    ("RETRY_ON", "nonsense", "expected statuses from 400 to 599 and any of connect_timeout"),
+    ("RETRY_ON", "connection_reset,5xx", "item 2 of 2: expected statuses"),
+    ("RETRY_ON", "200", "expected statuses from 400 to 599"),
+    ("RETRY_ON", "600", "expected statuses from 400 to 599"),
+    ("RETRY_ON", "client_gone", "expected statuses"),
+    ("RETRY_ON", '["503"]', "never as JSON"),
+    ("RETRY_ON", ",", "at least one item"),
+    ("RETRY_BUDGET", "20", "a percentage needs its %"),
+    ("RETRY_BUDGET", "0.2", "a percentage needs its %"),
+    ("RETRY_BUDGET", "200%", "from 0% to 100%"),
+    ("RETRY_BUDGET", "-5%", "from 0% to 100%"),
+    ("BALANCE", "hash", "hash needs a key: hash:client or hash:header:NAME"),
+    ("BALANCE", "hash:", "hash needs a key"),
+    ("BALANCE", "hash:header", "hash needs a key"),
+    ("BALANCE", "hash:header:", "hash needs a key"),
+    ("BALANCE", "hash:header:x user", "name of a header field"),
+    ("BALANCE", "hash:header:x-user:id", "name of a header field"),
+    ("BALANCE", "hash:header:ü", "name of a header field"),
+    ("BALANCE", "hash:cookie:session", "hash needs a key"),
+    ("BALANCE", "hash:client:x", "hash needs a key"),
+    ("BALANCE", "round-robin", "expected p2c, round_robin, hash:client or hash:header:NAME"),
+    ("BALANCE", "p2c:x", "expected p2c, round_robin"),
+    ("BALANCE", "P2C", "expected p2c, round_robin"),
+    ("BALANCE", "random", "expected p2c, round_robin"),
+    ("HEALTH", "healthz", "begins with a slash"),
+    ("HEALTH", "http://users:8000/healthz", "begins with a slash"),
+    ("HEALTH", "on", "begins with a slash"),
+    ("HEALTH", "/health z", "begins with a slash"),
+    ("HEALTH", "/healthz#here", "begins with a slash"),
+    ("HEALTH", "/hälth", "percent-encoded"),
+    ("KEEPALIVE", "5", "a duration needs its unit"),
+    ("KEEPALIVE", "-1s", "expected a duration"),
+    ("DNS_TTL", "0s", "longer than zero"),
+    ("DNS_TTL", "10", "a duration needs its unit"),
+    ("MAX_IN_FLIGHT", "0", "whole number from 1"),
+    ("MAX_IN_FLIGHT", "-1", "whole number from 1"),
+    ("MAX_IN_FLIGHT", "10%", "whole number from 1"),
+]
+
+
+@pytest.mark.parametrize(("name", "text", "message"), NONSENSE)
+def test_a_nonsensical_option_of_an_upstream_is_a_start_error_with_its_name(name: str, text: str, message: str) -> None:
+    found = problem(with_options(**{name: text}))
+    assert (found.variable, found.value) == (f"GATEWAY_UPSTREAM_USERS__{name}", text)
+    assert message in found.message
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("HEALTH_INTERVAL", "0s", "longer than zero"),
+        ("HEALTH_INTERVAL", "5", "a duration needs its unit"),
+        ("HEALTH_TIMEOUT", "0ms", "longer than zero"),
+        ("HEALTH_RISE", "0", "whole number from 1"),
+        ("HEALTH_FALL", "0", "whole number from 1"),
+        ("HEALTH_FALL", "2.5", "whole number from 1"),
+        ("QUEUE", "-1", "whole number from 0"),
+        ("QUEUE", "10s", "whole number from 0"),
+        ("QUEUE_TIMEOUT", "0s", "longer than zero"),
+        ("QUEUE_TIMEOUT", "1", "a duration needs its unit"),
+    ],
+)
+def test_so_is_one_of_those_that_need_another(name: str, text: str, message: str) -> None:
+    found = problem(with_options(HEALTH="/healthz", MAX_IN_FLIGHT="5", **{name: text}))
+    assert found.variable == f"GATEWAY_UPSTREAM_USERS__{name}"
+    assert message in found.message
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "partner"),
+    [
+        ("HEALTH_INTERVAL", "5s", "HEALTH"),
+        ("HEALTH_TIMEOUT", "1s", "HEALTH"),
+        ("HEALTH_RISE", "2", "HEALTH"),
+        ("HEALTH_FALL", "3", "HEALTH"),
+        ("QUEUE", "50", "MAX_IN_FLIGHT"),
+        ("QUEUE", "0", "MAX_IN_FLIGHT"),
+        ("QUEUE_TIMEOUT", "1s", "MAX_IN_FLIGHT"),
+    ],
+)
+def test_an_option_that_means_nothing_without_another_names_it(name: str, text: str, partner: str) -> None:
+    """Also with the value that it has anyway: whoever sets it believes that it works."""
+    found = problem(with_options(**{name: text}))
+    assert (found.variable, found.value) == (f"GATEWAY_UPSTREAM_USERS__{name}", text)
+    assert found.message == f"this means nothing without GATEWAY_UPSTREAM_USERS__{partner}; set that too"
+
+
+@pytest.mark.parametrize(("name", "text"), [("RETRY_ON", "503"), ("RETRY_BUDGET", "20%")])
+def test_what_rules_retries_is_no_option_where_there_are_none(name: str, text: str) -> None:
+    found = problem(with_options(RETRIES="0", **{name: text}))
+    assert found.variable == f"GATEWAY_UPSTREAM_USERS__{name}"
+    assert found.message == "GATEWAY_UPSTREAM_USERS__RETRIES=0 switches retries off; drop one of the two"
+    assert config(with_options(RETRIES="2", **{name: text})).upstreams["users"].retries == 2
+
+
+def test_an_empty_partner_is_no_partner() -> None:
+    found = problem(with_options(HEALTH="", HEALTH_RISE="2"))
+    assert found.variable == "GATEWAY_UPSTREAM_USERS__HEALTH_RISE"
+
+
+def test_a_partner_may_come_from_a_file_and_a_fault_in_it_is_the_only_problem() -> None:
+    environ = with_options(HEALTH_FILE="/health", HEALTH_RISE="1")
+    assert config(environ, health="/healthz\n").upstreams["users"].health == "/healthz"
+    assert problem(environ, {"/health": "healthz"}).variable == "GATEWAY_UPSTREAM_USERS__HEALTH_FILE"
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5"])
+def test_a_limit_of_the_gateway_that_lets_nobody_in_is_a_start_error(text: str) -> None:
+    found = problem({"GATEWAY_MAX_IN_FLIGHT": text})
+    assert (found.variable, found.message) == ("GATEWAY_MAX_IN_FLIGHT", "expected a whole number from 1")
+
+
+def test_nonsense_of_several_options_comes_all_at_once() -> None:
+    said = {name: text for name, text, _ in NONSENSE} | {"HEALTH_RISE": "0", "QUEUE": "-1"}
+    found = problems(with_options(**said))
+    assert {entry.variable for entry in found} == {f"GATEWAY_UPSTREAM_USERS__{name}" for name in said}
 
 
 # -- credentials --------------------------------------------------------------------------------------------------

@@ -514,7 +514,7 @@ def test_a_target_over_64_kib_is_refused(gateway: Gateway, up: Answers) -> None:
 
 def test_after_all_of_it_the_worker_has_said_nothing_but_requests(gateway: Gateway) -> None:
     assert gateway.get("/users/alive").status == 200
-    known = {"request", "start", "start.route", "start.upstream"}
+    known = {"request", "start", "start.route", "start.upstream", "worker.ready"}
     assert [line for line in gateway.log if line["event"] not in known] == []
     assert gateway.errors == []
     assert len(gateway.output) == len(gateway.log)  # every line of it is JSON

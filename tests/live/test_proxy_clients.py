@@ -192,7 +192,13 @@ def test_a_client_that_leaves_at_any_moment_is_one_line_and_no_other(gateway: Ga
         assert (line["status"], line["reason"]) in {(200, None), (499, "client_gone")}
         if line["status"] == 499:
             eventually(lambda request=request: not request.connection.is_open)  # type: ignore[misc]
-    assert {line["event"] for line in gateway.log} <= {"request", "start", "start.route", "start.upstream"}
+    assert {line["event"] for line in gateway.log} <= {
+        "request",
+        "start",
+        "start.route",
+        "start.upstream",
+        "worker.ready",
+    }
     assert gateway.errors == []
 
 

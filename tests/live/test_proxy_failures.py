@@ -236,6 +236,7 @@ def test_the_worker_outlives_all_of_them(gateway: Gateway) -> None:
         "start",
         "start.route",
         "start.upstream",
+        "worker.ready",
         "upstream.lookup_failed",
     }
     assert gateway.errors == []

@@ -1,0 +1,418 @@
+"""An upstream's endpoints as requests find them, by a clock that is set by hand: out, on trial, and back."""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+
+from gateway import config
+from gateway.config import Base, Upstream
+from gateway.ejection import Standing
+from gateway.endpoints import Endpoint
+from gateway.errors import GatewayError, Reason
+from gateway.handler import GatewayHandler
+from gateway.pool import Attempt, Pool
+from gateway.routing import Routes, proxy, route
+from tests.live.harness import OK, eventually
+from tests.live.stage import Act, Actor, breaks_off, hangs_up, says, status
+from tests.test_hops import Answered, Gateway, lifespan, scope_of
+
+
+class Clock:
+    """The time of a pool; `log` is what it said."""
+
+    def __init__(self, pool: Pool, log: list[Any]) -> None:
+        self.pool = pool
+        self.log = log
+        self.now_s = 1000.0
+        pool.now = lambda: self.now_s
+
+    def events(self, event: str) -> list[str]:
+        return [line["endpoint"] for line in self.log if line["event"] == event]
+
+    @property
+    def pauses_s(self) -> list[float]:
+        return [line["pause_s"] for line in self.log if line["event"] == "upstream.ejected"]
+
+
+@asynccontextmanager
+async def pool_of(count: int, **options: Any) -> AsyncIterator[tuple[Pool, Clock]]:
+    bases = tuple(Base("http", f"10.0.0.{number}", 8000) for number in range(1, count + 1))
+    pool = Pool(Upstream(name="users", bases=bases, **{"balance": ("round_robin", ""), **options}))
+    with capture_logs() as log:
+        clock = Clock(pool, log)
+        pool.start()
+        yield pool, clock
+        await pool.aclose()
+
+
+def begin(pool: Pool, tried: Sequence[Endpoint] = (), *, repeatable: bool = True) -> Attempt:
+    return pool.pick(b"", tried, repeatable=repeatable)
+
+
+def end(attempt: Attempt, how: Reason | int | None) -> None:
+    if isinstance(how, Reason):
+        attempt.broke(how)
+    elif how is None:
+        attempt.dropped()
+    else:
+        attempt.ended(how)
+
+
+def ask(pool: Pool, bad: Iterable[str] = (), *, repeatable: bool = True) -> str:
+    """One request, which fails where the endpoint is a bad one; the last number of its address."""
+    attempt = begin(pool, repeatable=repeatable)
+    name = attempt.endpoint.addresses[0].rpartition(".")[2]
+    end(attempt, 503 if name in bad else 200)
+    return name
+
+
+def eject(pool: Pool, *bad: str) -> None:
+    """Ask until all of them are out."""
+    for _ in range(100):
+        ask(pool, bad)
+    out = {one.addresses[0].rpartition(".")[2] for one in pool.endpoints if not one.is_in}
+    assert out == set(bad)
+
+
+# -- out ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "most"), [(1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (9, 4)])
+async def test_however_many_fail_never_more_than_half_are_ejected(count: int, most: int) -> None:
+    async with pool_of(count) as (pool, clock):
+        names = [str(number) for number in range(1, count + 1)]
+        asked = Counter(ask(pool, names) for _ in range(60 * count))
+        assert sum(not one.is_in for one in pool.endpoints) == most == len(clock.events("upstream.ejected"))
+        assert sorted(asked.values())[:most] == [5] * most
+        assert all(number >= 60 for number in sorted(asked.values())[most:])
+
+
+@pytest.mark.parametrize("failure", [Reason.CONNECTION_REFUSED, Reason.RESPONSE_INCOMPLETE, 502, 503, 504])
+async def test_what_counts_against_an_endpoint_is_told_by_its_word(failure: Reason | int) -> None:
+    async with pool_of(2) as (pool, clock):
+        for _ in range(10):
+            attempt = begin(pool)
+            end(attempt, failure if attempt.endpoint is pool.endpoints[0] else 200)
+        (line,) = clock.log
+        assert line["failure"] == (failure.word if isinstance(failure, Reason) else failure)
+        assert line["upstream"] == "users"
+
+
+@pytest.mark.parametrize("harmless", [200, 404, 500, None, Reason.RESPONSE_HEADERS_TOO_LARGE, Reason.CLIENT_GONE])
+async def test_what_does_not_count_ejects_nobody(harmless: Reason | int | None) -> None:
+    async with pool_of(2) as (pool, clock):
+        for _ in range(30):
+            end(begin(pool), harmless)
+        assert (clock.log, [one.in_flight for one in pool.endpoints]) == ([], [0, 0])
+
+
+async def test_an_attempt_ends_once() -> None:
+    async with pool_of(2) as (pool, clock):
+        for _ in range(20):
+            attempt = begin(pool)
+            attempt.ended(200)
+            for _ in range(5):
+                attempt.ended(503)
+                attempt.broke(Reason.CONNECTION_RESET)
+                attempt.dropped()
+        assert clock.log == []
+        assert [one.in_flight for one in pool.endpoints] == [0, 0]
+
+
+async def test_failures_of_what_was_sent_before_an_ejection_do_not_lengthen_it() -> None:
+    async with pool_of(2) as (pool, clock):
+        before = [begin(pool) for _ in range(30)]
+        for attempt in before:
+            end(attempt, 503 if attempt.endpoint is pool.endpoints[0] else 200)
+        assert len(clock.pauses_s) == 1
+        assert clock.pauses_s[0] <= 5.0
+
+
+async def test_a_good_answer_to_what_was_sent_before_an_ejection_does_not_end_it() -> None:
+    async with pool_of(2) as (pool, clock):
+        before = begin(pool), begin(pool)
+        eject(pool, "1")
+        for attempt in before:
+            attempt.ended(200)
+        assert clock.events("upstream.returned") == []
+        assert {ask(pool) for _ in range(5)} == {"2"}
+
+
+# -- on trial and back --------------------------------------------------------------------------------------------
+
+
+async def test_after_the_pause_one_request_at_a_time_is_the_trial() -> None:
+    async with pool_of(2) as (pool, clock):
+        eject(pool, "1")
+        clock.now_s += 3.9
+        assert {ask(pool) for _ in range(5)} == {"2"}
+        clock.now_s += 1.2
+        trial = begin(pool)
+        assert trial.endpoint is pool.endpoints[0]
+        assert {ask(pool) for _ in range(5)} == {"2"}, "the others wait for its verdict"
+        trial.ended(200)
+        assert clock.events("upstream.returned") == ["10.0.0.1:8000"]
+        assert {ask(pool) for _ in range(5)} == {"1", "2"}
+
+
+async def test_a_trial_that_fails_doubles_the_pause() -> None:
+    async with pool_of(2) as (pool, clock):
+        eject(pool, "1")
+        for _ in range(5):
+            clock.now_s = pool.endpoints[0].health.until_s
+            assert ask(pool, ["1"]) == "1"
+            assert ask(pool, ["1"]) == "2"
+        for pause_s, most_s in zip(clock.pauses_s, [5, 10, 20, 40, 60, 60], strict=True):
+            assert most_s * 0.79 <= pause_s <= most_s
+        assert clock.events("upstream.returned") == []
+
+
+async def test_a_trial_whose_client_left_is_followed_by_another() -> None:
+    async with pool_of(2) as (pool, clock):
+        eject(pool, "1")
+        clock.now_s += 5.0
+        for _ in range(3):
+            trial = begin(pool)
+            assert trial.endpoint is pool.endpoints[0]
+            trial.dropped()
+        assert ask(pool) == "1"
+        assert clock.events("upstream.returned") == ["10.0.0.1:8000"]
+        assert len(clock.pauses_s) == 1
+
+
+async def test_a_request_that_cannot_be_repeated_is_the_trial_only_where_no_other_came() -> None:
+    async with pool_of(2) as (pool, clock):
+        eject(pool, "1")
+        clock.now_s += 5.0
+        assert {ask(pool, repeatable=False) for _ in range(10)} == {"2"}
+        assert ask(pool) == "1"
+        eject(pool, "1")
+        clock.now_s = pool.endpoints[0].health.until_s + 10.0
+        assert ask(pool, repeatable=False) == "1"
+
+
+async def test_a_retry_is_no_trial() -> None:
+    """It has failed once already: it goes to one that is known to be well."""
+    async with pool_of(3) as (pool, clock):
+        eject(pool, "1")
+        clock.now_s += 5.0
+        for _ in range(5):
+            attempt = begin(pool, [pool.endpoints[1]])
+            assert attempt.endpoint is pool.endpoints[2]
+            attempt.dropped()
+
+
+async def test_endpoints_fall_ill_and_get_well_for_ever() -> None:
+    async with pool_of(4) as (pool, clock):
+        for _ in range(20):
+            eject(pool, "1", "3")
+            clock.now_s += 61.0
+            assert {ask(pool) for _ in range(10)} == {"1", "2", "3", "4"}
+            clock.now_s += 61.0
+        assert max(clock.pauses_s) <= 5.0, "each time they had been well for longer than they had been out"
+
+
+# -- who is next --------------------------------------------------------------------------------------------------
+
+
+async def test_a_retry_goes_where_the_request_was_not_yet_and_then_where_it_was_first() -> None:
+    async with pool_of(3) as (pool, _):
+        tried: list[Endpoint] = []
+        for _ in range(5):
+            attempt = begin(pool, tried)
+            tried.append(attempt.endpoint)
+            attempt.ended(200)
+        assert len(set(tried[:3])) == 3
+        assert tried[3] is tried[4] is tried[0]
+
+
+async def test_a_hash_moves_only_the_keys_of_the_one_that_is_out_and_they_come_home() -> None:
+    keys = [b"user-%d" % number for number in range(200)]
+
+    async with pool_of(4, balance=("hash", "x-user")) as (pool, clock):
+
+        def homes() -> dict[bytes, str]:
+            found = {}
+            for key in keys:
+                attempt = pool.pick(key, (), repeatable=False)
+                found[key] = attempt.endpoint.label
+                attempt.ended(200)
+            return found
+
+        before = homes()
+        out = before[keys[0]]
+        for _ in range(5):
+            pool.pick(keys[0], (), repeatable=False).ended(503)
+        assert clock.events("upstream.ejected") == [out]
+        without = homes()
+        assert {key for key in keys if without[key] != before[key]} == {key for key in keys if before[key] == out}
+        clock.now_s += 5.0
+        begin(pool).ended(200)
+        assert homes() == before
+
+
+# -- whatever happens ---------------------------------------------------------------------------------------------
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["asks", "asks", "asks", "asks", "ends well", "fails", "fails", "fails", "leaves", "time"]),
+        st.integers(0, 30),
+    ),
+    max_size=150,
+)
+
+
+ENDS: dict[str, Reason | int | None] = {"ends well": 200, "fails": Reason.CONNECTION_RESET, "leaves": None}
+
+
+@given(st.integers(1, 5), STEPS)
+def test_whatever_happens_half_are_in_and_nothing_is_lost_count_of(count: int, steps: list[tuple[str, int]]) -> None:
+    async def scenario() -> None:
+        async with pool_of(count) as (pool, clock):
+            open_now: list[Attempt] = []
+            for what, value in steps:
+                if what == "asks":
+                    attempt = begin(pool, repeatable=value % 2 == 0)
+                    trial = attempt.endpoint.health.standing is Standing.TRIAL
+                    assert attempt.endpoint.is_in or trial
+                    open_now.append(attempt)
+                elif what == "time":
+                    clock.now_s += value
+                elif open_now:
+                    attempt = open_now.pop(value % len(open_now))
+                    end(attempt, ENDS[what])
+                standings = [one.health.standing for one in pool.endpoints]
+                assert 2 * sum(standing is not Standing.IN for standing in standings) <= count
+                for one in pool.endpoints:
+                    mine = [attempt for attempt in open_now if attempt.endpoint is one]
+                    assert one.in_flight == len(mine)
+                    if one.health.standing is Standing.TRIAL:
+                        assert sum(not attempt.sent_in for attempt in mine) == 1, "one trial, and it is under way"
+            for attempt in open_now:
+                attempt.dropped()
+            assert all(one.in_flight == 0 for one in pool.endpoints)
+            clock.now_s += 200.0
+            for _ in range(2 * count):
+                begin(pool).ended(200)
+            assert all(one.is_in for one in pool.endpoints), "whoever is well in the end is back"
+
+    asyncio.run(scenario())
+
+
+# -- with real requests -------------------------------------------------------------------------------------------
+
+
+class Behind:
+    """The application before two actors, and the pool's clock: the loop's, and what was added to it."""
+
+    def __init__(self, gateway: Gateway, pool: Pool, actors: Sequence[Actor], application: GatewayHandler) -> None:
+        self.gateway = gateway
+        self.actors = actors
+        self.pool = pool
+        self.application = application
+        self._added_s = 0.0
+        now = asyncio.get_running_loop().time
+        pool.now = lambda: now() + self._added_s
+
+    def pass_time(self, seconds: float) -> None:
+        self._added_s += seconds
+
+    def begin(self, target: str) -> tuple["asyncio.Task[None]", Answered]:
+        """A request whose client listens for as long as it takes."""
+        answered = Answered()
+        messages: asyncio.Queue[Any] = asyncio.Queue()
+        return asyncio.create_task(self.application(scope_of("GET", target, []), messages.get, answered.take)), answered
+
+    async def eject(self, act: Act) -> None:
+        """Until the first one is out; then it gets well."""
+        self.actors[0].act = act
+        for _ in range(12):
+            await self.gateway.ask("/b/x")
+        assert [one.is_in for one in self.pool.endpoints] == [False, True]
+        self.actors[0].act = says(OK)
+        for actor in self.actors:
+            actor.forget()
+
+
+@pytest.fixture
+async def behind() -> AsyncIterator[Behind]:
+    with Actor("a") as one, Actor("b") as other:
+        environment = {
+            "GATEWAY_UPSTREAM_B": f"{one.url},{other.url}",
+            "GATEWAY_UPSTREAM_B__BALANCE": "round_robin",
+            "GATEWAY_UPSTREAM_B__RETRIES": "0",
+            "GATEWAY_UPSTREAM_B__TIMEOUT": "5s",
+        }
+        loaded = config.load(environment, lambda name: "")
+        application = GatewayHandler(loaded, Routes([route("/b/**", proxy("b"))], loaded), hooks=[])
+        async with lifespan(application):
+            yield Behind(Gateway(application, []), application.runtime.pools["b"], [one, other], application)
+
+
+async def test_a_get_tries_an_ejected_endpoint_before_a_post_does(behind: Behind) -> None:
+    await behind.eject(status(503))
+    behind.pass_time(5.0)
+    for _ in range(4):
+        assert (await behind.gateway.ask("/b/x", "POST", b"body")).status == 200
+    assert behind.actors[0].asked == []
+    assert (await behind.gateway.ask("/b/x")).body == b"hello"
+    assert [one.is_in for one in behind.pool.endpoints] == [True, True]
+
+
+async def test_a_trial_that_streams_has_passed_as_soon_as_it_has_begun(behind: Behind) -> None:
+    """Its stream may go on for hours."""
+    await behind.eject(status(503))
+    behind.pass_time(5.0)
+    behind.actors[0].act = says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
+    task, answered = behind.begin("/b/stream")
+    await asyncio.to_thread(eventually, lambda: answered.body == b"ab")
+    assert [one.is_in for one in behind.pool.endpoints] == [True, True]
+    assert [one.in_flight for one in behind.pool.endpoints] == [1, 0]
+    behind.actors[0].asked[0].send(b"0\r\n\r\n")
+    await task
+    assert [one.in_flight for one in behind.pool.endpoints] == [0, 0]
+
+
+async def test_a_trial_that_streams_and_breaks_off_is_one_failure_of_an_endpoint_that_is_in(behind: Behind) -> None:
+    await behind.eject(status(503))
+    behind.pass_time(5.0)
+    behind.actors[0].act = breaks_off(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + b"x" * 70_000)
+    await behind.gateway.ask("/b/x")
+    assert [(one.is_in, one.health.failures) for one in behind.pool.endpoints] == [(True, 1), (True, 0)]
+
+
+async def test_a_trial_that_fails_is_out_for_longer(behind: Behind) -> None:
+    await behind.eject(status(503))
+    behind.pass_time(5.0)
+    behind.actors[0].act = hangs_up
+    first_until_s = behind.pool.endpoints[0].health.until_s
+    assert (await behind.gateway.ask("/b/x")).status == 502
+    assert (await behind.gateway.ask("/b/x")).status == 200
+    health = behind.pool.endpoints[0].health
+    assert (health.standing, health.pause_s) == (Standing.OUT, 10.0)
+    assert health.until_s > first_until_s + 8.0
+
+
+async def test_an_upstream_without_any_address_has_nobody_to_pick() -> None:
+    async with pool_of(0) as (pool, _):
+        with pytest.raises(GatewayError) as caught:
+            begin(pool)
+        assert caught.value.reason is Reason.DNS_FAILED
+
+
+async def test_a_repr_tells_every_endpoint_in_a_line() -> None:
+    async with pool_of(2) as (pool, _):
+        held = begin(pool)
+        one, other = "<Endpoint http://10.0.0.1:8000 in_flight=0 up>", "<Endpoint http://10.0.0.2:8000 in_flight=1 up>"
+        assert repr(pool) == f"<Pool users [{one}, {other}]>"
+        held.dropped()
