@@ -56,7 +56,7 @@ SCENARIOS = (
         "proxy-1k",
         "a GET of 1 KB through the gateway",
         UNDER_LOAD,
-        (Row("floor"), Row("django"), Row("nginx"), Row("haproxy"), Row("portway")),
+        (Row("floor"), Row("django"), Row("nginx"), Row("haproxy"), Row("before"), Row("portway")),
         baseline="floor",
         bars=(
             Bar("portway", "cpu_s_per_10k", to="floor", at_most=1.33),

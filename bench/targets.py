@@ -114,13 +114,24 @@ def portway(launch: Launch) -> Command:
     argv = portway_argv()
     if argv is None:
         raise NotAvailableError(f"neither {HOME}/.venv/bin/gateway nor {HOME}/gateway/__main__.py exists")
-    env = {
-        "PYTHONPATH": str(HOME),
+    return Command(argv, _portway_env(launch, HOME))
+
+
+def before(launch: Launch) -> Command:
+    """Portway as it is in another checkout, with this one's Python: what a change costs."""
+    folder = os.environ.get("BENCH_BEFORE")
+    if folder is None:
+        raise NotAvailableError("BENCH_BEFORE names no checkout to compare with")
+    return Command([sys.executable, "-m", "gateway", "serve"], _portway_env(launch, Path(folder).resolve()))
+
+
+def _portway_env(launch: Launch, home: Path) -> dict[str, str]:
+    return {
+        "PYTHONPATH": str(home),
         "GATEWAY_BIND": f"{HOST}:{launch.port}",
         "GATEWAY_UPSTREAM_B": launch.upstream_url,
         "GATEWAY_ROUTE_B": "/** -> b",
     }
-    return Command(argv, env)
 
 
 def portway_argv() -> list[str] | None:
@@ -139,6 +150,7 @@ TARGETS: Mapping[str, Callable[[Launch], Command]] = {
     "django": django,
     "nginx": nginx,
     "haproxy": haproxy,
+    "before": before,
     "portway": portway,
 }
 

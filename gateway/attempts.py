@@ -78,7 +78,7 @@ async def _answer_to(outgoing: Outgoing, pool: Pool, exchange: Exchange) -> tupl
         timeout_s -= pool.now() - began_s
     course = _Course(outgoing, pool, exchange, timeout_s)
     try:
-        with Deadline(timeout_s, outgoing.too_late, upload.moved_at if upload else None):
+        with Deadline(timeout_s, outgoing.too_late, None if upload is None else upload.moved_at):
             winner = await course.run()
     except BaseException as error:
         pool.leave()
@@ -113,9 +113,11 @@ class _Course:
 
     def left_s(self) -> float:
         """Until the deadline, which does not come nearer while the client is the slow one."""
+        return self._moved_at() + self._timeout_s - self._pool.now()
+
+    def _moved_at(self) -> float:
         upload = self._out.upload
-        since_s = self._began_s if upload is None else max(self._began_s, upload.moved_at())
-        return since_s + self._timeout_s - self._pool.now()
+        return self._began_s if upload is None else max(self._began_s, upload.moved_at())
 
     async def run(self) -> Attempt:
         """Attempts one after the other, until one has an answer that may go down. Raises the last one's failure."""
@@ -123,16 +125,17 @@ class _Course:
             attempt = self._begin()
             try:
                 answer = await self._open(attempt)
-                share_s = self._share_s(Reason.RESPONSE_TIMEOUT) if self._out.repeatable else None
+                share_s = self._share_s(Reason.RESPONSE_TIMEOUT) if self._out.method in retries.SAFE else None
                 if share_s is None:
                     await answer.head()
                 else:
-                    upload = self._out.upload
-                    with Deadline(share_s, _share_used_up, upload.moved_at if upload else None):
+                    # One that was ejected is a suspect, for whom nobody waits long.
+                    most_s = share_s if attempt.sent_in else min(share_s, _SETTLE_S)
+                    with Deadline(most_s, _share_used_up, self._moved_at):
                         await answer.head()
                 attempt.head_came()
-                if not attempt.is_over:
-                    await self._settle(attempt)
+                if not attempt.is_over and not await self._settle(attempt, answer) and share_s is not None:
+                    return await self._in_company(attempt, answer)
                 if not self._is_fault(attempt) or not await self._another_may_follow(attempt):
                     return attempt
             except _ShareUsedUp:
@@ -163,13 +166,14 @@ class _Course:
         attempt.answer = answer
         return answer
 
-    async def _settle(self, attempt: Attempt) -> None:
-        """Where another attempt could follow or is under way, wait for the rest of a short answer."""
+    async def _settle(self, attempt: Attempt, answer: Answer) -> bool:
+        """Where another attempt could follow or is under way, wait for the rest of a short answer; False: in vain."""
         others = self._in_race or self._retry < self._pool.upstream.retries
-        if attempt.answer is not None and others and self._can_repeat():
-            # Not to the deadline: it counts until the head of the answer, which is here.
-            most_s = self.left_s() / 2
-            await attempt.answer.settle(retries.MAX_KEPT_BYTES, min(_SETTLE_S, most_s), min(_SETTLE_UNKNOWN_S, most_s))
+        if not others or not self._can_repeat():
+            return True
+        # Not to the deadline: it counts until the head of the answer, which is here.
+        most_s = self.left_s() / 2
+        return await answer.settle(retries.MAX_KEPT_BYTES, min(_SETTLE_S, most_s), min(_SETTLE_UNKNOWN_S, most_s))
 
     def _call(self, endpoint: Endpoint) -> Call:
         out = self._out
@@ -205,24 +209,24 @@ class _Course:
         answer = attempt.answer
         if answer is None:
             return False
-        if not await self._may_follow(answer.status, has_retry_after=_has_retry_after(attempt)):
+        if not await self._may_follow(answer.status, is_busy=_is_busy(attempt)):
             return False
         attempt.ended(answer.status)
         return True
 
     async def _may_follow(
-        self, failure: retries.Failure, error: GatewayError | None = None, *, has_retry_after: bool = False
+        self, failure: retries.Failure, error: GatewayError | None = None, *, is_busy: bool = False
     ) -> bool:
         """Whether one more attempt may be made; if so, after its pause."""
         pool, repeatable = self._pool, self._can_repeat()
+        self._unsent = isinstance(error, Unsent)
         if isinstance(error, StaleConnection):
             # The choice of an old connection was ours: it uses up no retry. The next one is new, so this ends.
             self._on_new = True
             return repeatable
         rules = pool.upstream
-        self._unsent = isinstance(error, Unsent)
         if self._retry >= rules.retries or not retries.is_retriable(
-            failure, rules.retry_on, sent=not self._unsent, repeatable=repeatable, has_retry_after=has_retry_after
+            failure, rules.retry_on, sent=not self._unsent, repeatable=repeatable, is_busy=is_busy
         ):
             return False
         # Who is ejected is asked again only rather than to fail without having reached anybody.
@@ -267,13 +271,14 @@ class _Course:
             while True:
                 most_s = None if in_hand is None else max(0.0, self.left_s() - _LAST_MOMENT_S)
                 done, running = await asyncio.wait(running, timeout=most_s, return_when=asyncio.FIRST_COMPLETED)
-                for attempt in [task.result() for task in done if task.exception() is None]:
-                    if not self._is_fault(attempt) or _has_retry_after(attempt):
-                        if attempt is not slow:
-                            slow.broke(Reason.RESPONSE_TIMEOUT)
-                        return attempt
-                    in_hand = attempt
-                if in_hand is not None and not (done and running):
+                answered = [task.result() for task in done if task.exception() is None]
+                good = [attempt for attempt in answered if not self._is_fault(attempt)]
+                final = good or [attempt for attempt in answered if _is_busy(attempt)]
+                if final or answered:
+                    in_hand = (final or answered)[0]
+                if in_hand is not None and (final or not (done and running)):
+                    if in_hand is not slow:
+                        slow.broke(Reason.RESPONSE_TIMEOUT)
                     return in_hand
                 if not running:
                     return done.pop().result()  # raises its failure
@@ -283,9 +288,10 @@ class _Course:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _late(self, slow: Attempt, answer: Answer) -> Attempt:
-        await answer.head()
-        slow.head_came()
-        await self._settle(slow)
+        if not answer.status:
+            await answer.head()
+            slow.head_came()
+        await answer.settle(retries.MAX_KEPT_BYTES, self.left_s(), _SETTLE_UNKNOWN_S)
         return slow
 
     # -- the end --------------------------------------------------------------------------------------------------
@@ -305,16 +311,26 @@ class _Course:
         if not isinstance(error, GatewayError):
             interruption = self._exchange.interruption
             error = interruption if isinstance(error, asyncio.CancelledError) and interruption else error
+        now_s = perf_counter()
         for attempt in self._attempts:
-            self._exchange.upstream_ms = round((perf_counter() - attempt.started_s) * 1000, 2)
-            if isinstance(error, GatewayError) and error.reason.side is Side.UPSTREAM:
+            took_s = now_s - attempt.started_s
+            self._exchange.upstream_ms = round(took_s * 1000, 2)
+            # Whoever was asked shortly before the deadline had no fair chance.
+            if isinstance(error, GatewayError) and error.reason.side is Side.UPSTREAM and took_s >= self._fair_s():
                 attempt.broke(error.reason)
             else:
                 attempt.dropped()
 
+    def _fair_s(self) -> float:
+        return 0.4 * self._timeout_s / (self._pool.upstream.retries + 1)
 
-def _has_retry_after(attempt: Attempt) -> bool:
-    return attempt.answer is not None and any(name.lower() == b"retry-after" for name, _ in attempt.answer.pairs)
+
+def _is_busy(attempt: Attempt) -> bool:
+    """Whether the upstream says itself when to come again: that is for the client."""
+    answer = attempt.answer
+    return (
+        answer is not None and answer.status == 503 and any(name.lower() == b"retry-after" for name, _ in answer.pairs)
+    )
 
 
 def _share_used_up() -> GatewayError:

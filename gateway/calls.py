@@ -79,10 +79,11 @@ class Answer(Protocol):
     def whole(self) -> bytes | None:
         """The body if all of it is here already, else None and nothing was taken. Raises RESPONSE_INCOMPLETE."""
 
-    async def settle(self, max_bytes: int, timeout_s: float, unknown_timeout_s: float) -> None:
+    async def settle(self, max_bytes: int, timeout_s: float, unknown_timeout_s: float) -> bool:
         """Wait until the body is here, if it says it has at most `max_bytes`; another time holds if it says nothing.
 
-        Raises RESPONSE_INCOMPLETE."""
+        False where it said so and was not here in time. Raises RESPONSE_INCOMPLETE.
+        """
 
     def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises GatewayError RESPONSE_INCOMPLETE or RESPONSE_IDLE_TIMEOUT."""

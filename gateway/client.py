@@ -40,12 +40,24 @@ _CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _READ_BUFFER_BYTES: Final = 64 * 1024
 
 
+class _Protocol(ResponseHandler):
+    """aiohttp's, whose body hears of it when the connection closes: a parser's error is told only to the connection."""
+
+    body: aiohttp.StreamReader | None = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        body = self.body
+        if body is not None and not body.is_eof() and body.exception() is None:
+            body.set_exception(aiohttp.ClientPayloadError(str(self.exception() or "connection closed")))
+
+
 class Connection:
     """One connection to an endpoint, with aiohttp's protocol on it."""
 
     __slots__ = ("endpoint", "idle_since", "protocol", "retire_at")
 
-    def __init__(self, endpoint: Endpoint, protocol: ResponseHandler, retire_at: float) -> None:
+    def __init__(self, endpoint: Endpoint, protocol: _Protocol, retire_at: float) -> None:
         self.endpoint = endpoint
         self.protocol = protocol
         self.retire_at = retire_at
@@ -105,6 +117,7 @@ class Answer:
                 raise StaleConnection(failure.reason, upstream=call.upstream, cause=failure.cause) from error
             raise failure from error
         self._message, self._content = message, content
+        protocol.body = content
         self.status = message.code
         self.pairs = message.raw_headers
         content.on_eof(self._end)
@@ -112,22 +125,21 @@ class Answer:
     def whole(self) -> bytes | None:
         content = self._content
         self._raise_if_broken(content.exception() or self._broke_off())
-        return content.read_nowait() if content.is_eof() else None
+        if not content.is_eof():
+            return None
+        self._tell_end()
+        return content.read_nowait()
 
-    async def settle(self, max_bytes: int, timeout_s: float, unknown_timeout_s: float) -> None:
+    async def settle(self, max_bytes: int, timeout_s: float, unknown_timeout_s: float) -> bool:
         content = self._content
-        if content.is_eof():
-            return
         length = self._message.headers.get("Content-Length")
-        if length is None:
-            timeout_s = unknown_timeout_s
-        elif int(length) > max_bytes:
-            return
-        _watch_closing(self._protocol, content)
+        if content.is_eof() or (length is not None and int(length) > max_bytes):
+            return True
         with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-            async with asyncio.timeout(timeout_s):
+            async with asyncio.timeout(unknown_timeout_s if length is None else timeout_s):
                 await content.wait_eof()
-        self._raise_if_broken(content.exception())
+        self._raise_if_broken(content.exception() or self._broke_off())
+        return content.is_eof() or length is None
 
     def _raise_if_broken(self, error: BaseException | None) -> None:
         if error is not None:
@@ -137,15 +149,15 @@ class Answer:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         content, loop = self._content, asyncio.get_running_loop()
-        asked_at: float | None = loop.time()  # None while the client takes what it was given: its time is its own
+        asked_at: float | None = loop.time()  # None while the client takes what it was given
         too_slow = GatewayError(Reason.RESPONSE_IDLE_TIMEOUT, upstream=self._call.upstream)
         alarm = Alarm(
             loop,
             self._call.idle_timeout_s,
-            lambda: loop.time() if asked_at is None else asked_at,
+            # The client's time is its own, also while its request still goes up.
+            lambda: loop.time() if asked_at is None or not self._is_sent() else asked_at,
             lambda: content.set_exception(too_slow),
         )
-        _watch_closing(self._protocol, content)
         try:
             while chunk := await _next_chunk(content):
                 asked_at = None
@@ -153,6 +165,7 @@ class Answer:
                 asked_at = loop.time()
             if (error := self._broke_off()) is not None:
                 raise error
+            self._tell_end()
         except GatewayError as stalled:
             self._broke(stalled.reason)
             raise
@@ -168,9 +181,12 @@ class Answer:
         aiohttp takes a reset for the end of such a body (RFC 9112, section 8: it must count as incomplete).
         """
         error = self._protocol.exception()
-        if not isinstance(error, aiohttp.ClientOSError):
-            return None
-        return None if self._message.chunked or "Content-Length" in self._message.headers else error
+        return error if isinstance(error, aiohttp.ClientOSError) and not self._is_framed() else None
+
+    def _is_framed(self) -> bool:
+        """Whether the body says itself where it ends."""
+        message = self._message
+        return message.chunked or "Content-Length" in message.headers or message.code in {204, 304}
 
     def _end(self) -> None:
         if self._outcome is None:
@@ -179,6 +195,10 @@ class Answer:
             self._client.keep(self._connection)
         else:
             self._abort()  # an early answer: what is left of the request is not wanted any more
+        if self._is_framed():  # else who reads it tells, once it is clear how the connection ended
+            self._tell_end()
+
+    def _tell_end(self) -> None:
         if (outcome := self._over()) is not None:
             outcome.ended(self.status)
 
@@ -206,28 +226,6 @@ class Answer:
         if self.upload is not None:
             self.upload.cancel()
         self._connection.close()
-
-
-def _watch_closing(protocol: ResponseHandler, content: aiohttp.StreamReader) -> None:
-    """Let the body know when its connection closes: aiohttp tells an error of the parser only to the connection."""
-    known = protocol.__dict__
-    known["body"] = content
-    if "closing_watched" in known:
-        return
-    known["closing_watched"] = True
-
-    def on_closed(closed: asyncio.Future[None] | None) -> None:
-        if closed is not None and not closed.cancelled():
-            closed.exception()  # taken, or asyncio complains that nobody looked
-        body: aiohttp.StreamReader = known["body"]
-        if not body.is_eof() and body.exception() is None:
-            body.set_exception(aiohttp.ClientPayloadError(str(protocol.exception() or "connection closed")))
-
-    closed = protocol.closed
-    if closed is None:
-        on_closed(None)
-    else:
-        closed.add_done_callback(on_closed)
 
 
 async def _next_chunk(content: aiohttp.StreamReader) -> bytes:
@@ -351,11 +349,11 @@ class Client:
         lives_s = _OLDEST_S * random.uniform(0.8, 1.2)
         return Connection(endpoint, protocol, self._loop.time() + lives_s)
 
-    async def _connect_to(self, endpoint: Endpoint, address: str) -> ResponseHandler:
+    async def _connect_to(self, endpoint: Endpoint, address: str) -> _Protocol:
         base = endpoint.base
         tls = self._tls if base.scheme == "https" else None
         _, protocol = await self._loop.create_connection(
-            lambda: ResponseHandler(self._loop),
+            lambda: _Protocol(self._loop),
             address,
             base.port,
             ssl=tls,

@@ -141,8 +141,8 @@ class GatewayRequest(HttpRequest):
             yield chunk
 
     def check_unread(self) -> None:
-        """Raises RawPostDataException when the body was streamed, and so is gone."""
-        if self._read_started and not hasattr(self, "_body"):
+        """Raises RawPostDataException when there was a body that was streamed, and so is gone."""
+        if self._read_started and self.exchange.bytes_in and not hasattr(self, "_body"):
             raise RawPostDataException("the request body was already streamed")
 
     async def read_body(self) -> bytes:

@@ -79,7 +79,7 @@ class Attempt:
         """
         if not self.sent_in and not self.is_over and self._is_good():
             self._pool.judge(self.endpoint, None, sent_in=False)
-            self.sent_in = True
+            self.sent_in = True  # its trial is over; what follows counts as for any other
         self.has_place = not self.is_over
         if self.is_over:
             self._pool.leave()
@@ -158,7 +158,8 @@ class Pool:
             return
         retry_later = [(b"retry-after", b"1")]
         try:
-            await self.places.take(min(timeout_s, self.upstream.queue_timeout_s))
+            # Who comes in at the last moment only makes work for an upstream that is full already.
+            await self.places.take(min(timeout_s / 2, self.upstream.queue_timeout_s))
         except Full:
             raise GatewayError(Reason.UPSTREAM_FULL, upstream=self.name, headers=retry_later) from None
         except TimeoutError:
@@ -190,9 +191,7 @@ class Pool:
         if not candidates:
             raise self._nobody()
         if tried:
-            untried = [one for one in candidates if one not in tried]
-            if not untried and also_ejected:
-                untried = self.untried(tried, also_ejected=True)
+            untried = self.untried(tried, also_ejected=also_ejected)
             # The last resort is whoever was tried first: it had the longest time to recover.
             candidates = tuple(untried or [one for one in tried if one in candidates][:1] or candidates)
         chosen = candidates[0] if len(candidates) == 1 else self._balanced(candidates, key)
@@ -200,7 +199,8 @@ class Pool:
 
     def untried(self, tried: Collection[Endpoint], *, also_ejected: bool) -> list[Endpoint]:
         """Who else could be asked: those that are in come first."""
-        return [one for one in (*self.candidates, *(self._up if also_ejected else ())) if one not in tried]
+        found = [one for one in self.candidates if one not in tried]
+        return found or [one for one in self._up if also_ejected and one not in tried]
 
     def _balanced(self, candidates: tuple[Endpoint, ...], key: bytes) -> Endpoint:
         self._turn += 1

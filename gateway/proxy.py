@@ -21,7 +21,7 @@ from gateway.headers import Pairs, forwarding_pairs, set_fields, strip_hop_by_ho
 from gateway.messages import GatewayRequest, GatewayResponse, too_large
 from gateway.patterns import Target, ValueConfined, parse_target
 from gateway.pool import Pool
-from gateway.retries import IDEMPOTENT, is_repeatable
+from gateway.retries import is_repeatable
 from gateway.tracing import new_traceparent
 from gateway.uploads import Upload
 
@@ -88,7 +88,7 @@ class Proxy:
             options=options,
             host=request.fields.first(b"host") if options.preserve_host else None,
             key=_balance_key(request, pool),
-            repeatable=request.method in IDEMPOTENT or is_repeatable(request.method, _idempotency_keys(request)),
+            repeatable=is_repeatable(request.method, request.raw_headers),
             too_late=partial(_too_late, request, pool),
             upload=upload,
             chunked=upload is not None and request.content_length is None,
@@ -190,10 +190,6 @@ def _limit_total(exchange: Exchange, seconds: float, upstream: str) -> None:
     if exchange.timer is not None:
         exchange.timer.cancel()
     exchange.timer = asyncio.get_running_loop().call_later(seconds, exchange.interrupt, error)
-
-
-def _idempotency_keys(request: GatewayRequest) -> list[bytes]:
-    return [value for name, value in request.raw_headers if name == b"idempotency-key"]
 
 
 def _balance_key(request: GatewayRequest, pool: Pool) -> bytes:

@@ -1,32 +1,34 @@
 """Whether a request may be sent again: what failed, what had been sent, how often, and within which budget."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final
 
 from gateway.errors import Reason
+from gateway.headers import Pair
 
 # RFC 9110, section 9.2.2: may be sent again when it is not known whether the first one was acted on.
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
+# RFC 9110, section 9.2.1: asks for nothing to be done, so that two at a time do no harm.
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # The largest body that is kept to be sent again.
 MAX_KEPT_BYTES: Final = 64 * 1024
 
 # An upstream's own answers that are failures: they count against the endpoint, and may be retried.
 FAILED_STATUSES: Final = frozenset({502, 503, 504})
-# No connection was made, so nothing was sent.
-UNSENT: Final = frozenset(
+RETRIABLE: Final = frozenset(
     {
         Reason.CONNECTION_REFUSED,
         Reason.CONNECTION_FAILED,
         Reason.CONNECT_TIMEOUT,
         Reason.TLS_FAILED,
         Reason.TLS_CERTIFICATE,
+        Reason.CONNECTION_RESET,
+        Reason.RESPONSE_INVALID,
+        Reason.RESPONSE_INCOMPLETE,
+        Reason.RESPONSE_TIMEOUT,
     }
 )
-SENT: Final = frozenset(
-    {Reason.CONNECTION_RESET, Reason.RESPONSE_INVALID, Reason.RESPONSE_INCOMPLETE, Reason.RESPONSE_TIMEOUT}
-)
-RETRIABLE: Final = UNSENT | SENT
 # What counts against an endpoint. HOWEVER not an answer that is too large: another one may do that again.
 FAULTS: Final = RETRIABLE | {Reason.REQUEST_WRITE_TIMEOUT, Reason.RESPONSE_IDLE_TIMEOUT}
 
@@ -45,19 +47,23 @@ def failure_of(text: str) -> Failure:
     raise ValueError(f"expected statuses from 400 to 599 and any of {words}")
 
 
-def is_repeatable(method: str, idempotency_keys: Sequence[bytes]) -> bool:
+def is_repeatable(method: str, pairs: Iterable[Pair]) -> bool:
     """Whether a request may be sent again although the first one may have been acted on."""
     # draft-ietf-httpapi-idempotency-key-header: the upstream recognises the second one by it.
-    return method in IDEMPOTENT or (len(idempotency_keys) == 1 and bool(idempotency_keys[0].strip()))
+    if method in IDEMPOTENT:
+        return True
+    keys = [value for name, value in pairs if name == b"idempotency-key"]
+    return len(keys) == 1 and bool(keys[0].strip())
 
 
 def is_retriable(
-    failure: Failure, on: frozenset[Failure], *, sent: bool, repeatable: bool, has_retry_after: bool = False
+    failure: Failure, on: frozenset[Failure], *, sent: bool, repeatable: bool, is_busy: bool = False
 ) -> bool:
-    """Whether what failed may be tried again; `repeatable` is the request with its body, as it could be sent now."""
-    if failure not in on or (failure == 503 and has_retry_after):  # its word on when to come again is for the client
-        return False
-    return repeatable or not sent
+    """Whether what failed may be tried again; `repeatable` is the request with its body, as it could be sent now.
+
+    `is_busy` is a 503 with Retry-After: when to come again is for the client to know.
+    """
+    return failure in on and not is_busy and (repeatable or not sent)
 
 
 def pause_s(retry: int, chance: float) -> float:

@@ -23,6 +23,7 @@ class Upload:
         "_kept_bytes",
         "_loop",
         "_moved_at",
+        "_next",
         "_request",
         "_stream",
         "_streams",
@@ -42,6 +43,7 @@ class Upload:
         self._streams = False
         self._stream = self._read()
         self._first: asyncio.Future[bytes] | None = None
+        self._next: asyncio.Future[bytes] | None = None
 
     async def begin(self) -> None:
         """Wait a moment for the first piece, which is all of a short body. Raises GatewayError as `Inbox.chunks` does.
@@ -51,14 +53,21 @@ class Upload:
         """
         first = self._first = asyncio.ensure_future(anext(self._stream, b""))
         await asyncio.wait((first,), timeout=_MOMENT_S)
-        if first.done():
-            first.result()
+        if first.done() and first.result() and not self._request.inbox.complete:
+            # Read one piece ahead: else nobody would hear of a client that leaves before its turn.
+            self._next = asyncio.ensure_future(anext(self._stream, b""))
+            self._next.add_done_callback(self._interrupt)
 
     def close(self) -> None:
         """Stop reading what nobody sends."""
-        first = self._first
-        if first is not None and not first.cancel() and not first.cancelled():
-            first.exception()  # taken, or asyncio complains that nobody looked
+        for piece in (self._first, self._next):
+            if piece is not None and not piece.cancel() and not piece.cancelled():
+                piece.exception()  # taken, or asyncio complains that nobody looked
+
+    def _interrupt(self, piece: asyncio.Future[bytes]) -> None:
+        error = None if piece.cancelled() else piece.exception()
+        if isinstance(error, GatewayError):
+            self._request.exchange.interrupt(error)
 
     def body(self) -> bytes | AsyncIterator[bytes]:
         """All of it, if it is short and here; else its pieces as they come, once."""
@@ -98,7 +107,8 @@ class Upload:
                 self._moved_at = self._loop.time()
                 yield chunk
                 self._waits_for_client = True
-                chunk = await anext(self._stream, b"")
+                ahead, self._next = self._next, None
+                chunk = await (anext(self._stream, b"") if ahead is None else ahead)
         except GatewayError as error:
             exchange.interrupt(error)
             raise

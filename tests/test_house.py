@@ -32,7 +32,7 @@ OWNERS = {
     "granian": {"serve"},
     "multiprocessing": {"serve"},
     "subprocess": set[str](),
-    "threading": {"serve"},  # the timer that ends the drain delay
+    "threading": {"serve", "resolver"},  # the timer that ends the drain delay; a look-up
     "_thread": set[str](),
     "concurrent": set[str](),
 }

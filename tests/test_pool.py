@@ -403,6 +403,17 @@ async def test_a_trial_that_fails_is_out_for_longer(behind: Behind) -> None:
     assert health.until_s > first_until_s + 8.0
 
 
+@pytest.mark.parametrize(("oldest_s", "made"), [(60.0, 1), (0.0, 3)])
+async def test_connections_are_recycled_by_age(
+    behind: Behind, monkeypatch: pytest.MonkeyPatch, oldest_s: float, made: int
+) -> None:
+    """Behind one address there may be many, which take turns at new connections."""
+    monkeypatch.setattr("gateway.client._OLDEST_S", oldest_s)
+    for _ in range(6):
+        await behind.gateway.ask("/b/x")
+    assert [actor.connections_made for actor in behind.actors] == [made, made]
+
+
 async def test_an_upstream_without_any_address_has_nobody_to_pick() -> None:
     async with pool_of(0) as (pool, _):
         with pytest.raises(GatewayError) as caught:

@@ -11,8 +11,6 @@ from gateway.retries import (
     DEFAULT_RETRY_ON,
     FAULTS,
     RETRIABLE,
-    SENT,
-    UNSENT,
     Budget,
     Failure,
     failure_of,
@@ -53,7 +51,7 @@ PERHAPS_ACTED_ON = {"connection_reset", "response_invalid", "response_incomplete
 def test_idempotent_methods_and_one_idempotency_key_may_be_repeated(
     method: str, keys: Sequence[bytes], *, is_so: bool
 ) -> None:
-    assert is_repeatable(method, keys) is is_so
+    assert is_repeatable(method, [(b"accept", b"*/*"), *((b"idempotency-key", key) for key in keys)]) is is_so
 
 
 # -- which failures -----------------------------------------------------------------------------------------------
@@ -62,12 +60,11 @@ def test_idempotent_methods_and_one_idempotency_key_may_be_repeated(
 def may_follow(
     failure: Failure, *, sent: bool, repeatable: bool, on: frozenset[Failure] = DEFAULT_RETRY_ON, later: bool = False
 ) -> bool:
-    return is_retriable(failure, on, sent=sent, repeatable=repeatable, has_retry_after=later)
+    return is_retriable(failure, on, sent=sent, repeatable=repeatable, is_busy=later and failure == 503)
 
 
 def test_failures_are_parted_by_what_had_been_sent() -> None:
-    assert {reason.word for reason in UNSENT} == NOTHING_SENT
-    assert {reason.word for reason in SENT} == PERHAPS_ACTED_ON
+    assert {reason.word for reason in RETRIABLE} == NOTHING_SENT | PERHAPS_ACTED_ON
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -89,7 +86,7 @@ def test_what_cannot_be_repeated_is_not_sent_again_once_it_was_sent() -> None:
     assert not [failure for failure in everything if may_follow(failure, sent=True, repeatable=False, on=everything)]
 
 
-@pytest.mark.parametrize("reason", [reason for reason in Reason if reason in UNSENT])
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason.word in NOTHING_SENT])
 def test_what_was_never_sent_may_be_sent_elsewhere_whatever_it_is(reason: Reason) -> None:
     assert may_follow(reason, sent=False, repeatable=False)
     assert may_follow(reason, sent=False, repeatable=True)

@@ -19,7 +19,7 @@ SCENES = {
     "ping": Scene(Actor),
     "queue": Scene(Actor, MAX_IN_FLIGHT="2", QUEUE="10", QUEUE_TIMEOUT="20s"),
     "impatient": Scene(Actor, MAX_IN_FLIGHT="1", QUEUE="10", QUEUE_TIMEOUT="200ms"),
-    "deadline": Scene(Actor, MAX_IN_FLIGHT="1", QUEUE="10", QUEUE_TIMEOUT="20s", TIMEOUT="400ms"),
+    "deadline": Scene(Actor, MAX_IN_FLIGHT="1", QUEUE="10", QUEUE_TIMEOUT="20s", TIMEOUT="600ms"),
     "short": Scene(Actor, MAX_IN_FLIGHT="1", QUEUE="1", QUEUE_TIMEOUT="20s"),
     "no_queue": Scene(Actor, **ONE),
     "left": Scene(Actor, MAX_IN_FLIGHT="1", QUEUE="1", QUEUE_TIMEOUT="20s"),
@@ -95,8 +95,8 @@ def test_who_waits_too_long_gets_503(stage: Stage) -> None:
     assert scene.ask().status == 200
 
 
-def test_the_queue_is_part_of_the_whole_time(stage: Stage) -> None:
-    """`__TIMEOUT` runs until the head of the answer, queue included: this one streams, and so outlives it."""
+def test_nobody_waits_for_longer_than_half_of_its_time(stage: Stage) -> None:
+    """`__TIMEOUT` runs until the head of the answer, queue included; the one in flight streams, and so outlives it."""
     scene = stage["deadline"]
     scene.script(silent)
     with scene.begin() as wire:
@@ -105,7 +105,7 @@ def test_the_queue_is_part_of_the_whole_time(stage: Stage) -> None:
         wire.read_head()
         began_s = time.monotonic()
         answer = scene.ask()
-        assert 0.38 <= time.monotonic() - began_s < 1.0
+        assert 0.28 <= time.monotonic() - began_s < 0.58
         check_full(scene, answer, "queue_timeout")
         request.send(LAST_CHUNK)
         wire.read_until(LAST_CHUNK)
@@ -122,12 +122,10 @@ def test_time_in_the_queue_is_missing_afterwards(stage: Stage) -> None:
         with scene.begin() as waits:
             began_s = time.monotonic()
             arrived(stage)
-            time.sleep(
-                max(0.0, began_s + 0.25 - time.monotonic())
-            )  # the time that it has waited is the fact under test
+            time.sleep(max(0.0, began_s + 0.2 - time.monotonic()))  # the time that it has waited is the fact under test
             request.send(LAST_CHUNK)
             answer = waits.read_answer()
-            assert 0.38 <= time.monotonic() - began_s < 0.63
+            assert 0.58 <= time.monotonic() - began_s < 0.78
         assert (answer.status, answer.json()["reason"]) == (504, "response_timeout")
         assert scene.line(answer)["attempts"] == 1
 
@@ -351,7 +349,7 @@ def test_a_gateway_that_is_full_sheds_at_its_door_and_stays_live_and_ready(
         assert wire.read_answer().status == 200
     for wire in wires:
         wire.close()
-    assert [request.target for request in one.requests] == ["/one/0", "/one/1", "/one/3"]
+    assert sorted(request.target for request in one.requests) == ["/one/0", "/one/1", "/one/3"]
 
 
 def test_an_upload_that_is_shed_is_told_before_it_is_sent(small: tuple[Gateway, Upstream, Upstream]) -> None:

@@ -249,7 +249,7 @@ def test_what_probes_took_out_has_no_idle_connections(stage: Stage) -> None:
     assert all(connection.is_open for connection in kept)
     bad.health = status(500)
     scene.wait_for("upstream.down")
-    eventually(lambda: not any(request.connection.is_open for request in bad.asked))
+    eventually(lambda: not any(request.connection.is_open for request in bad.asked), 2.0)
     assert all(request.connection.is_open for request in good.asked)
 
 

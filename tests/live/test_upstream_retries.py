@@ -88,14 +88,23 @@ SLOW = {
     "first_resets": Slow(at_most("1s"), [later(0.6, resets), later(0.25, GOOD)]),
     "first_says_503": Slow(at_most("1s"), [later(0.6, status(503)), later(0.25, GOOD)]),
     "first_breaks_off": Slow(at_most("1s"), [later(0.6, HALF), later(0.25, GOOD)]),
+    "only_503": Slow(at_most("1s"), [silent, status(503)]),
+    "only_503_late": Slow(at_most("1s"), [later(0.6, status(503)), silent]),
+    "only_503_and_later": Slow(at_most("1s"), [silent, status(503, "Retry-After: 7")]),
     "post": Slow(at_most("1s"), [later(0.75, GOOD)], "POST", b"once"),
-    "kept_upload": Slow(at_most("1s"), [later(0.75, GOOD), later(0.75, GOOD)], "PUT", b"x"),
-    "large_upload": Slow(at_most("1s"), [later(0.75, GOOD)], "PUT", b"x" * 100 * KIB),
+    "put": Slow(at_most("1s"), [later(0.75, GOOD)], "PUT", b"once"),
+    "kept_body": Slow(at_most("1s"), [later(0.75, GOOD), later(0.75, GOOD)], "GET", b"x"),
+    "large_body": Slow(at_most("1s"), [later(0.75, GOOD)], "GET", b"x" * 100 * KIB),
     "alone": Slow(at_most("1s", Actor), [later(0.75, GOOD)]),
     "no_company_for_nothing": Slow(at_most("1s", RETRY_BUDGET="0%"), [later(0.75, GOOD)]),
     "no_company_on_503": Slow(at_most("1s", RETRY_ON="503"), [later(0.75, GOOD)]),
     "three": Slow(at_most("1200ms", Actor, Actor, Actor, RETRIES="2"), [silent, silent]),
-    "trickles": Slow(Scene(), [trickles]),
+    "trickles": Slow(Scene(**FRESH), [trickles]),
+    "trickles_alone": Slow(Scene(Actor, **FRESH), [trickles, trickles]),
+    "all_trickle": Slow(Scene(**FRESH), [trickles, trickles]),
+    "trickles_on_no_budget": Slow(Scene(**FRESH, RETRY_BUDGET="0%"), [trickles]),
+    "trickles_past_the_time": Slow(at_most("1200ms"), [trickles, silent]),
+    "company_trickles_past_the_time": Slow(at_most("1200ms"), [silent, trickles]),
 }
 
 
@@ -141,6 +150,14 @@ def attempts(name: str, outcomes: Mapping[str, Outcome]) -> int:
     counted: int = scene.line(outcomes[name].answer)["attempts"]
     assert counted == len(scene.seen)
     return counted
+
+
+def well(scene: Scene) -> Scene:
+    """With a good answer from each of its endpoints, so that what other tests did to them ejects nobody now."""
+    scene.script()
+    while not all(actor.asked for actor in scene.actors):
+        assert scene.ask().status == 200
+    return scene
 
 
 def told(scene: Scene) -> list[str]:
@@ -217,7 +234,7 @@ def test_a_post_is_never_sent_twice(stage: Stage, failure: str, method: str) -> 
 
 @pytest.mark.parametrize("failure", [name for name in FAILURES if name != "late"])
 def test_a_get_is_sent_once_more_to_the_other_one(stage: Stage, failure: str) -> None:
-    scene = stage["two"]
+    scene = well(stage["two"])
     scene.script(FAILURES[failure][0])
     answer = scene.ask("GET", f"X-Request-ID: again-{failure}", "X-A: 1")
     assert (answer.status, answer.body) == (200, scene.met[-1].name.encode())
@@ -233,7 +250,7 @@ def test_a_get_is_sent_once_more_to_the_other_one(stage: Stage, failure: str) ->
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS"])
 def test_so_is_every_idempotent_method(stage: Stage, method: str) -> None:
-    scene = stage["two"]
+    scene = well(stage["two"])
     scene.script(resets, says(b"HTTP/1.1 204 No Content\r\n\r\n"))
     answer = scene.ask(method)
     assert (answer.status, scene.line(answer)["attempts"]) == (204, 2)
@@ -241,7 +258,7 @@ def test_so_is_every_idempotent_method(stage: Stage, method: str) -> None:
 
 
 def test_a_post_with_an_idempotency_key_is_sent_again_with_it(stage: Stage) -> None:
-    scene = stage["two"]
+    scene = well(stage["two"])
     scene.script(resets)
     answer = scene.ask("POST", "Idempotency-Key: order-7", body=b"an order")
     assert (answer.status, scene.line(answer)["attempts"]) == (200, 2)
@@ -250,7 +267,7 @@ def test_a_post_with_an_idempotency_key_is_sent_again_with_it(stage: Stage) -> N
 
 @pytest.mark.parametrize("fields", [["Idempotency-Key:"], ["Idempotency-Key: 7", "Idempotency-Key: 8"]])
 def test_no_key_or_two_are_no_key(stage: Stage, fields: list[str]) -> None:
-    scene = stage["two"]
+    scene = well(stage["two"])
     scene.script(resets)
     answer = scene.ask("POST", *fields, body=b"an order")
     assert (answer.status, scene.line(answer)["attempts"], len(scene.seen)) == (502, 1, 1)
@@ -259,7 +276,7 @@ def test_no_key_or_two_are_no_key(stage: Stage, fields: list[str]) -> None:
 @pytest.mark.parametrize(("size", "again"), [(1, True), (64 * KIB, True), (64 * KIB + 1, False), (200 * KIB, False)])
 @pytest.mark.parametrize("framing", ["length", "chunked"])
 def test_a_body_of_up_to_64_kib_is_kept_to_be_sent_again(stage: Stage, size: int, framing: str, *, again: bool) -> None:
-    scene = stage["two"]
+    scene = well(stage["two"])
     scene.script(resets)
     body = (b"0123456789" * (size // 10 + 1))[:size]
     if framing == "length":
@@ -274,7 +291,7 @@ def test_a_body_of_up_to_64_kib_is_kept_to_be_sent_again(stage: Stage, size: int
 
 def test_a_body_that_is_still_coming_is_not_sent_again(stage: Stage) -> None:
     """Half of it went to one that died: the other one would get the other half."""
-    scene = stage["two"]
+    scene = well(stage["two"])
     scene.script()
     with stage.gateway.connect() as wire:
         wire.send(request_bytes("PUT", "/two/x", "Content-Length: 10", body=b"01234"))
@@ -374,14 +391,14 @@ def test_retry_on_may_say_more_than_the_usual(stage: Stage) -> None:
 
 @pytest.mark.parametrize("code", [400, 404, 408, 429, 500, 501, 505])
 def test_other_errors_are_the_services_answer(stage: Stage, code: int) -> None:
-    scene = stage["two"]
+    scene = well(stage["two"])
     scene.script(status(code))
     answer = scene.ask()
     assert (answer.status, answer.body, scene.line(answer)["attempts"]) == (code, b"just so", 1)
 
 
 def test_a_503_that_says_when_to_come_again_is_passed_on(stage: Stage) -> None:
-    scene = stage["two"]
+    scene = well(stage["two"])
     scene.script(status(503, "Retry-After: 7"))
     answer = scene.ask()
     assert (answer.status, answer.one("retry-after"), answer.body) == (503, "7", b"just so")
@@ -392,14 +409,14 @@ def test_a_503_that_says_when_to_come_again_is_passed_on(stage: Stage) -> None:
 
 @pytest.mark.parametrize("code", [502, 504])
 def test_any_other_status_with_retry_after_is_retried(stage: Stage, code: int) -> None:
-    scene = stage["two"]
+    scene = well(stage["two"])
     scene.script(status(code, "Retry-After: 7"))
     assert scene.ask().status == 200
 
 
 @pytest.mark.parametrize("code", [502, 503, 504])
 def test_an_error_that_all_give_is_passed_on_as_the_last_one_gave_it(stage: Stage, code: int) -> None:
-    scene = stage["two"]
+    scene = well(stage["two"])
     scene.script(status(code, "X-Number: 1"), status(code, "X-Number: 2", "Proxy-Status: inner; error=dns_error"))
     answer = scene.ask()
     assert (answer.status, answer.body, answer.one("x-number")) == (code, b"just so", "2")
@@ -409,7 +426,7 @@ def test_an_error_that_all_give_is_passed_on_as_the_last_one_gave_it(stage: Stag
 
 
 def test_the_failure_of_the_second_attempt_is_the_one_that_is_told(stage: Stage) -> None:
-    scene = stage["two"]
+    scene = well(stage["two"])
     scene.script(status(503), breaks_off(b"garbage\r\n\r\n"))
     answer = scene.ask()
     assert (answer.status, answer.json()["reason"], scene.line(answer)["attempts"]) == (502, "response_invalid", 2)
@@ -486,8 +503,26 @@ def test_where_all_break_off_the_client_never_sees_a_whole_answer(stage: Stage) 
 
 def test_an_answer_that_trickles_begins_within_about_a_second(outcomes: Mapping[str, Outcome]) -> None:
     """It is short and could be whole at any moment; but its client is not kept waiting for that."""
+    assert outcomes["trickles_alone"].head_s < 1.5
+    assert outcomes["trickles_alone"].told == (200, b"123456")
+    assert outcomes["trickles_on_no_budget"].head_s < 1.5
+    assert outcomes["trickles_on_no_budget"].told == (200, b"123456")
+    assert outcomes["all_trickle"].head_s < 2.5
+    assert outcomes["all_trickle"].told == (200, b"123456")
+
+
+@pytest.mark.parametrize("name", ["trickles_past_the_time", "company_trickles_past_the_time"])
+def test_an_answer_whose_head_is_here_is_in_time(outcomes: Mapping[str, Outcome], name: str) -> None:
+    """`__TIMEOUT` runs until the head of an answer: however long the gateway waits for a better one, it is no 504."""
+    assert outcomes[name].told == (200, b"123456")
+    assert outcomes[name].head_s < 1.5
+
+
+def test_an_answer_that_trickles_has_company_that_is_whole_before(outcomes: Mapping[str, Outcome]) -> None:
+    _, other = SLOW["trickles"].scene.met
+    assert outcomes["trickles"].told == (200, other.name.encode())
     assert outcomes["trickles"].head_s < 1.5
-    assert outcomes["trickles"].told == (200, b"123456")
+    assert attempts("trickles", outcomes) == 2
 
 
 @pytest.mark.parametrize("event", [b"", b"7\r\ndata: 1\r\n"])
@@ -560,17 +595,31 @@ def test_a_first_attempt_that_fails_late_leaves_the_second_its_time(outcomes: Ma
     assert attempts(name, outcomes) == 2
 
 
-def test_a_slow_upload_has_company_if_it_was_kept(outcomes: Mapping[str, Outcome]) -> None:
-    assert outcomes["kept_upload"].told == (200, b"hello")
-    assert attempts("kept_upload", outcomes) == 2
-    assert [request.body for request in SLOW["kept_upload"].scene.seen] == [b"x", b"x"]
+@pytest.mark.parametrize("name", ["only_503", "only_503_late"])
+def test_an_error_in_hand_is_passed_on_when_time_is_up(outcomes: Mapping[str, Outcome], name: str) -> None:
+    """It tells more than a 504. Until then the other attempt has its time."""
+    assert outcomes[name].told == (503, b"just so")
+    assert 0.9 <= outcomes[name].head_s < 1.3
+    assert attempts(name, outcomes) == 2
 
 
-@pytest.mark.parametrize("name", ["post", "large_upload", "alone", "no_company_for_nothing", "no_company_on_503"])
+def test_a_503_that_says_when_to_come_again_waits_for_nobody(outcomes: Mapping[str, Outcome]) -> None:
+    assert outcomes["only_503_and_later"].told == (503, b"just so")
+    assert outcomes["only_503_and_later"].head_s < 0.9
+
+
+def test_a_slow_request_with_a_body_has_company_if_that_was_kept(outcomes: Mapping[str, Outcome]) -> None:
+    assert outcomes["kept_body"].told == (200, b"hello")
+    assert attempts("kept_body", outcomes) == 2
+    assert [request.body for request in SLOW["kept_body"].scene.seen] == [b"x", b"x"]
+
+
+@pytest.mark.parametrize("name", ["post", "put", "large_body", "alone", "no_company_for_nothing", "no_company_on_503"])
 def test_where_no_retry_is_allowed_a_slow_attempt_has_all_of_the_time(
     outcomes: Mapping[str, Outcome], name: str
 ) -> None:
-    """Of a POST, of a body that was not kept, to an only endpoint, without a budget, and where RETRY_ON has no word."""
+    """Of a POST; of a PUT, of which two at a time could do harm; of a body that was not kept; to an only endpoint;
+    without a budget; and where RETRY_ON does not name it."""
     assert outcomes[name].told == (200, b"hello")
     assert attempts(name, outcomes) == 1
 
