@@ -261,12 +261,13 @@ class _Course:
         return timeout_s if share_s is None else min(timeout_s, share_s)
 
     async def _in_company(self, slow: Attempt, answer: Answer) -> Attempt:
-        """The quicker one of an attempt that used up its share and of further ones."""
+        """The quicker one of an attempt that used up its share, or whose short answer stalls, and of further ones."""
+        has_head = answer.status > 0
         if not await self._may_follow(Reason.RESPONSE_TIMEOUT):
-            return await self._late(slow, answer)
+            return slow if has_head else await self._late(slow, answer)
         self._in_race = True
         running = {asyncio.create_task(self._late(slow, answer)), asyncio.create_task(self.run())}
-        in_hand: Attempt | None = None  # an answer that is a fault, for want of a better one
+        in_hand = slow if has_head else None  # an answer that is not good, for want of a better one
         try:
             while True:
                 most_s = None if in_hand is None else max(0.0, self.left_s() - _LAST_MOMENT_S)
@@ -288,10 +289,12 @@ class _Course:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _late(self, slow: Attempt, answer: Answer) -> Attempt:
-        if not answer.status:
-            await answer.head()
-            slow.head_came()
-        await answer.settle(retries.MAX_KEPT_BYTES, self.left_s(), _SETTLE_UNKNOWN_S)
+        if answer.status:
+            await answer.settle(retries.MAX_KEPT_BYTES, self.left_s(), 0)
+            return slow
+        await answer.head()
+        slow.head_came()
+        await self._settle(slow, answer)
         return slow
 
     # -- the end --------------------------------------------------------------------------------------------------
@@ -315,14 +318,12 @@ class _Course:
         for attempt in self._attempts:
             took_s = now_s - attempt.started_s
             self._exchange.upstream_ms = round(took_s * 1000, 2)
-            # Whoever was asked shortly before the deadline had no fair chance.
-            if isinstance(error, GatewayError) and error.reason.side is Side.UPSTREAM and took_s >= self._fair_s():
-                attempt.broke(error.reason)
-            else:
-                attempt.dropped()
-
-    def _fair_s(self) -> float:
-        return 0.4 * self._timeout_s / (self._pool.upstream.retries + 1)
+            if isinstance(error, GatewayError) and error.reason.side is Side.UPSTREAM:
+                # Whoever was asked shortly before the deadline had no fair chance.
+                had_chance = took_s >= 0.4 * self._timeout_s / (self._pool.upstream.retries + 1)
+                if had_chance or error.reason is not Reason.RESPONSE_TIMEOUT:
+                    attempt.broke(error.reason)
+            attempt.dropped()
 
 
 def _is_busy(attempt: Attempt) -> bool:

@@ -1,11 +1,16 @@
 """What a call to an endpoint is and what comes of it, in words of our own: who makes calls need not know aiohttp."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
-from typing import NamedTuple, Protocol
+from itertools import chain
+from typing import Final, NamedTuple, Protocol
 
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, Reason
 from gateway.headers import Pair
+
+MAX_RESPONSE_HEADERS_BYTES: Final = 64 * 1024
+_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class Call(NamedTuple):
@@ -46,6 +51,22 @@ def one_chunk(body: bytes) -> bytes:
     return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
 
 
+def fault_of(status: int, pairs: Sequence[Pair], coding: str | None) -> tuple[Reason, str] | None:
+    """Why a head that parsed may not go down, if so: it would not survive the way, or mean something else."""
+    block = b"".join(chain.from_iterable(pairs))
+    size = len(block) + 4 * len(pairs)
+    if size > MAX_RESPONSE_HEADERS_BYTES:
+        return Reason.RESPONSE_HEADERS_TOO_LARGE, f"{size} bytes of header fields"
+    if not 200 <= status <= 599:
+        return Reason.RESPONSE_INVALID, f"status {status}"
+    if _CONTROL.search(block):
+        return Reason.RESPONSE_INVALID, "a control character in a header field"
+    if coding is not None and coding.strip().lower() != "chunked":
+        # It is taken off here, and nobody below could know that the body is still coded (RFC 9112, section 6.1).
+        return Reason.RESPONSE_INVALID, f"Transfer-Encoding: {coding}"
+    return None
+
+
 class Unsent(GatewayError):
     """No connection could be made: nothing of the request has left."""
 
@@ -82,7 +103,7 @@ class Answer(Protocol):
     async def settle(self, max_bytes: int, timeout_s: float, unknown_timeout_s: float) -> bool:
         """Wait until the body is here, if it says it has at most `max_bytes`; another time holds if it says nothing.
 
-        False where it said so and was not here in time. Raises RESPONSE_INCOMPLETE.
+        False where it said so, and nothing more of it came in that time. Raises RESPONSE_INCOMPLETE.
         """
 
     def chunks(self) -> AsyncIterator[bytes]:

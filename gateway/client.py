@@ -11,10 +11,8 @@ Foreign exceptions become `GatewayError`s here and nowhere else.
 import asyncio
 import contextlib
 import random
-import re
 import ssl
 from collections.abc import AsyncIterator, Sequence
-from itertools import chain
 from typing import Final
 
 import aiohttp
@@ -24,18 +22,25 @@ from aiohttp.helpers import TimerNoop
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.http_writer import StreamWriter
 
-from gateway.calls import Call, Outcome, StaleConnection, Unsent, head_of, one_chunk
+from gateway.calls import (
+    MAX_RESPONSE_HEADERS_BYTES,
+    Call,
+    Outcome,
+    StaleConnection,
+    Unsent,
+    fault_of,
+    head_of,
+    one_chunk,
+)
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm
 from gateway.headers import Pair
 
-MAX_RESPONSE_HEADERS_BYTES: Final = 64 * 1024
 # A connection stays with the one process behind an address that takes turns, as a Service of Kubernetes is: new ones
 # get their share soon.
 _OLDEST_S: Final = 60.0
 _MAX_RESPONSE_FIELDS: Final = 1000
-_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # aiohttp pauses the socket when twice this is waiting to be read.
 _READ_BUFFER_BYTES: Final = 64 * 1024
 
@@ -77,7 +82,7 @@ class Answer:
 
     __slots__ = (
         *("_call", "_client", "_connection", "_content", "_message", "_outcome", "_protocol", "_was_kept"),
-        *("pairs", "status", "upload"),
+        *("_sent_s", "pairs", "status", "upload"),
     )
 
     _message: RawResponseMessage
@@ -92,6 +97,7 @@ class Answer:
         self._protocol = connection.protocol
         self._outcome: Outcome | None = outcome
         self._was_kept = was_kept
+        self._sent_s = 0.0
         self.upload: asyncio.Task[bool] | None = None
         self.status = 0
         self.pairs: Sequence[Pair] = ()
@@ -103,7 +109,7 @@ class Answer:
                 message, content = await protocol.read()
                 if not 100 <= message.code <= 199 or message.code == 101:  # nobody asked for an upgrade
                     break
-            fault = _fault_of(message)
+            fault = fault_of(message.code, message.raw_headers, message.headers.get("Transfer-Encoding"))
             if fault is not None:
                 raise GatewayError(fault[0], upstream=call.upstream, cause=fault[1])
         # Not when cancelled: whoever does that decides whether to go on waiting.
@@ -135,11 +141,12 @@ class Answer:
         length = self._message.headers.get("Content-Length")
         if content.is_eof() or (length is not None and int(length) > max_bytes):
             return True
+        had_bytes = content.total_bytes
         with contextlib.suppress(TimeoutError, aiohttp.ClientError):
             async with asyncio.timeout(unknown_timeout_s if length is None else timeout_s):
                 await content.wait_eof()
         self._raise_if_broken(content.exception() or self._broke_off())
-        return content.is_eof() or length is None
+        return content.is_eof() or length is None or content.total_bytes > had_bytes
 
     def _raise_if_broken(self, error: BaseException | None) -> None:
         if error is not None:
@@ -151,13 +158,11 @@ class Answer:
         content, loop = self._content, asyncio.get_running_loop()
         asked_at: float | None = loop.time()  # None while the client takes what it was given
         too_slow = GatewayError(Reason.RESPONSE_IDLE_TIMEOUT, upstream=self._call.upstream)
-        alarm = Alarm(
-            loop,
-            self._call.idle_timeout_s,
-            # The client's time is its own, also while its request still goes up.
-            lambda: loop.time() if asked_at is None or not self._is_sent() else asked_at,
-            lambda: content.set_exception(too_slow),
-        )
+
+        def since() -> float:  # while its request still goes up, the upstream may wait for the rest
+            return max(asked_at, self._sent_s) if asked_at is not None and self._is_sent() else loop.time()
+
+        alarm = Alarm(loop, self._call.idle_timeout_s, since, lambda: content.set_exception(too_slow))
         try:
             while chunk := await _next_chunk(content):
                 asked_at = None
@@ -191,7 +196,7 @@ class Answer:
     def _end(self) -> None:
         if self._outcome is None:
             return
-        if self._call.keep and self._is_sent():
+        if self._call.keep and self._is_sent() and self._is_framed():
             self._client.keep(self._connection)
         else:
             self._abort()  # an early answer: what is left of the request is not wanted any more
@@ -201,6 +206,15 @@ class Answer:
     def _tell_end(self) -> None:
         if (outcome := self._over()) is not None:
             outcome.ended(self.status)
+
+    def send(self, upload: asyncio.Task[bool]) -> None:
+        """Let the body go up meanwhile."""
+
+        def note(_: asyncio.Task[bool]) -> None:
+            self._sent_s = asyncio.get_running_loop().time()
+
+        self.upload = upload
+        upload.add_done_callback(note)
 
     def _is_sent(self) -> bool:
         """Whether the request went up whole. On a connection with half of one the next would be its other half."""
@@ -285,7 +299,7 @@ class Client:
                 protocol.transport.write(head)
                 if body is not None:
                     writing = _write_body(protocol, body, self._loop, chunked=call.chunked)
-                    answer.upload = self._loop.create_task(writing)
+                    answer.send(self._loop.create_task(writing))
         return answer
 
     # -- connections ----------------------------------------------------------------------------------------------
@@ -310,6 +324,8 @@ class Client:
         if unwanted or not connection.is_good():
             connection.close()
             return
+        # What comes unasked is the rest of an answer, or a farewell: without a parser it lies there, and is seen.
+        connection.protocol._parser = None
         endpoint.idle.append(connection)
         self._endpoints.add(endpoint)
         if self._sweeper is None:
@@ -384,8 +400,8 @@ async def _write_body(
 ) -> bool:
     """Write the body as it comes, no faster than the upstream reads; whether all of it was written.
 
-    Where the body fails, whoever gave it has broken the exchange off already, and the connection is closed without
-    the end of the body. Where the upstream has closed, its answer, or the lack of one, tells the story.
+    Where the body fails, whoever gave it has broken the exchange off already. Where the upstream has closed, its
+    answer, or the lack of one, tells the story.
     """
     writer = StreamWriter(protocol, loop)
     if chunked:
@@ -397,23 +413,6 @@ async def _write_body(
     except Exception:  # noqa: BLE001 - see above
         return False
     return True
-
-
-def _fault_of(message: RawResponseMessage) -> tuple[Reason, str] | None:
-    """Why a head that aiohttp parsed may not go down, if so: it would not survive the way, or mean something else."""
-    block = b"".join(chain.from_iterable(message.raw_headers))
-    size = len(block) + 4 * len(message.raw_headers)
-    if size > MAX_RESPONSE_HEADERS_BYTES:
-        return Reason.RESPONSE_HEADERS_TOO_LARGE, f"{size} bytes of header fields"
-    if not 200 <= message.code <= 599:
-        return Reason.RESPONSE_INVALID, f"status {message.code}"
-    if _CONTROL.search(block):
-        return Reason.RESPONSE_INVALID, "a control character in a header field"
-    coding = message.headers.get("Transfer-Encoding")
-    if coding is not None and coding.strip().lower() != "chunked":
-        # It is taken off here, and nobody below could know that the body is still coded (RFC 9112, section 6.1).
-        return Reason.RESPONSE_INVALID, f"Transfer-Encoding: {coding}"
-    return None
 
 
 # -- foreign exceptions -------------------------------------------------------------------------------------------

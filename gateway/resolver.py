@@ -35,5 +35,8 @@ async def look_up(host: str, port: int) -> tuple[str, ...]:
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
             loop.call_soon_threadsafe(tell, found)
 
-    threading.Thread(target=ask, name=f"portway-dns-{host}", daemon=True).start()
+    try:
+        threading.Thread(target=ask, name=f"portway-dns-{host}", daemon=True).start()
+    except RuntimeError as error:  # no more threads
+        raise OSError(str(error)) from error
     return await answer
