@@ -4,8 +4,9 @@ import os
 import secrets
 from pathlib import Path
 
-from gateway.config import Config, load
+from gateway.config import Config
 from gateway.databases import databases
+from gateway.loading import load
 
 GATEWAY: Config = load(os.environ, lambda path: Path(path).read_text(encoding="utf-8"))
 

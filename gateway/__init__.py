@@ -11,12 +11,14 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     cors        cross-origin requests
     redirects   Location fields said as the client must see them
     patterns    the route grammar, its matching table, and the templates of targets
+    merging     fan-out decided: what parts ask for, in which order, what the merged answer says
     retries     whether a request may be sent again, and within which budget
     ejection    whether an endpoint may be asked: ejected by requests, taken out by probes
     balancing   which endpoint answers next
     options     the one table of every variable: name, unit, default, example, sentence
     environment a variable's name and text: families, _FILE twins, service links, masks, the nearest name
-    config      the environment becomes one frozen Config, or every problem at once
+    config      what the environment says, as frozen records
+    loading     the environment becomes one Config, or every problem at once
     databases   GATEWAY_DATABASE_URL as Django's DATABASES
     door        what is ambiguous is refused before any route sees it
 middle: one kind of effect a file
@@ -33,6 +35,11 @@ middle: one kind of effect a file
     uploads     a request's body on its way up
     attempts    the attempt loop
     proxy       the view that forwards a request
+    splice      JSON cut and joined byte for byte
+    fetching    fetch(), and every call that the gateway makes by itself
+    gathering   the parts of one request while they are asked for
+    fanout      the view that merges several services
+    typed       @fanout: the same with its parts in a function's signature
     sever       cutting a client's connection, the honest end of an answer that broke off
     handover    a gateway that stops beside another one on its port loses no connection
 roof: the edge

@@ -12,13 +12,14 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Protocol
 
 from gateway import retries
 from gateway.calls import Answer, Call, StaleConnection, Unsent
 from gateway.config import ProxyOptions
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, Reason, Side
-from gateway.exchange import Deadline, Exchange
+from gateway.exchange import Deadline
 from gateway.headers import Pairs
 from gateway.pool import Attempt, Pool
 from gateway.uploads import Upload
@@ -30,6 +31,15 @@ _SAFE_IDLE_S = 1.0
 _SETTLE_S, _SETTLE_UNKNOWN_S = 1.0, 0.01
 # How long before the deadline an answer that is in hand is taken, whatever it says.
 _LAST_MOMENT_S = 0.01
+
+
+class Notebook(Protocol):
+    """What the attempts of one call write down, and why its request was broken off: an Exchange, or one's part."""
+
+    attempts: int | None
+    endpoint: str | None
+    upstream_ms: float | None
+    interruption: GatewayError | None
 
 
 class _ShareUsedUp(GatewayError):
@@ -47,15 +57,17 @@ class Outgoing:
     target: str
     pairs: Pairs
     options: ProxyOptions
+    timeout_s: float
     host: bytes | None
     key: bytes
     repeatable: bool
     too_late: Callable[[], GatewayError]
     upload: Upload | None = None
     chunked: bool = False
+    body: bytes | None = None  # one that is here already, instead of an upload
 
 
-async def answer_to(outgoing: Outgoing, pool: Pool, exchange: Exchange) -> tuple[Answer, Endpoint]:
+async def answer_to(outgoing: Outgoing, pool: Pool, exchange: Notebook) -> tuple[Answer, Endpoint]:
     """The answer that goes down, its head here, and who gave it. Counts itself in the exchange. Raises GatewayError."""
     upload = outgoing.upload
     if upload is None:
@@ -68,8 +80,8 @@ async def answer_to(outgoing: Outgoing, pool: Pool, exchange: Exchange) -> tuple
         raise
 
 
-async def _answer_to(outgoing: Outgoing, pool: Pool, exchange: Exchange) -> tuple[Answer, Endpoint]:
-    timeout_s, upload = outgoing.options.timeout_s, outgoing.upload
+async def _answer_to(outgoing: Outgoing, pool: Pool, exchange: Notebook) -> tuple[Answer, Endpoint]:
+    timeout_s, upload = outgoing.timeout_s, outgoing.upload
     began_s = pool.now()
     pool.budget.request(began_s)
     exchange.attempts = 0
@@ -98,7 +110,7 @@ class _Course:
         *("_in_race", "_repeated", "_retry", "_timeout_s", "_unsent"),
     )
 
-    def __init__(self, outgoing: Outgoing, pool: Pool, exchange: Exchange, timeout_s: float) -> None:
+    def __init__(self, outgoing: Outgoing, pool: Pool, exchange: Notebook, timeout_s: float) -> None:
         self._out = outgoing
         self._pool = pool
         self._exchange = exchange
@@ -178,7 +190,7 @@ class _Course:
     def _call(self, endpoint: Endpoint) -> Call:
         out = self._out
         options, upload = out.options, out.upload
-        body = upload.body() if upload is not None else None
+        body = upload.body() if upload is not None else out.body
         can_be_sent_again = out.repeatable and (body is None or isinstance(body, bytes))
         reuse_idle_s = float("inf") if can_be_sent_again else _SAFE_IDLE_S
         return Call(

@@ -31,6 +31,7 @@ class Name:
     family: str = "gateway"
     owner: str = ""  # upper case: `USERS`
     member: str = ""  # what stands where an open option has its `*`: `X_TENANT`
+    part: str = ""  # whose option it is, in lower case, if it is one of a part
 
     @property
     def declaration(self) -> str:
@@ -53,9 +54,10 @@ def find(variable: str) -> Name:
 
 def _find_in(family: str, owner: str, rest: list[str]) -> Name:
     options.check_name(owner, family)
-    prefix = f"{_PREFIXES[family]}{owner}__"
+    part, prefix = "", f"{_PREFIXES[family]}{owner}__"
     if len(rest) == 2 and family == "route" and rest[0].startswith("PART_"):
         options.check_name(rest[0].removeprefix("PART_"), "part")
+        part = rest[0].removeprefix("PART_").lower()
         family, prefix = "part", f"{prefix}{rest[0]}__"
     elif len(rest) > 1:
         raise Refused("there is no such variable: one double underscore stands between a name and its option")
@@ -68,7 +70,7 @@ def _find_in(family: str, owner: str, rest: list[str]) -> Name:
         option, member = options.lookup(family, word)
     except Refused as error:
         raise Refused(str(error), error.hint and prefix + error.hint) from None
-    return Name(option, "route" if family == "part" else family, owner, member)
+    return Name(option, "route" if family == "part" else family, owner, member, part)
 
 
 def _nearest_plain(word: str) -> str:

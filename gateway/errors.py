@@ -4,7 +4,7 @@ The list is closed. Every foreign exception is translated into a `GatewayError` 
 `handler` for views), and caught nowhere else. The status, the RFC 9209 token and the advice follow from the word.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Final
@@ -105,6 +105,21 @@ class Reason(Enum):
         "`__TIMEOUT` sets the limit.")
     REQUEST_WRITE_TIMEOUT = (504, Side.UPSTREAM, "connection_write_timeout", "The upstream stopped reading the request",
         "`__IDLE_TIMEOUT` sets how long it may pause.")
+    # A part of a fan-out, beside all of these
+    PART_STATUS = (502, Side.UPSTREAM, None, "A part was answered with an error or a redirect",
+        "Its status is `part_status` in the problem and `s` in Gateway-Parts; `__PASS` lets it through.")
+    PART_INVALID = (502, Side.UPSTREAM, None, "A part's answer is not the JSON that was expected",
+        "The detail says what it is.")
+    PART_TOO_LARGE = (502, Side.UPSTREAM, "http_response_body_size", "A part's answer is too large",
+        "Its own `MAX_BODY` sets the limit.")
+    PART_VALUE = (502, Side.UPSTREAM, None, "A value of one part cannot stand in the URL of another",
+        "It is missing, null, empty, `.`, `..` or no scalar.")
+    PART_TOO_MANY = (502, Side.UPSTREAM, None, "A part maps over too many items",
+        "`__MAX_ITEMS` sets the limit.")
+    PARTS_CLASH = (502, Side.UPSTREAM, None, "The parts cannot be merged into one object",
+        "`__MERGE=flat` takes objects whose names differ.")
+    SKIPPED = (502, Side.UPSTREAM, None, "A part was not asked for",
+        "One that it depends on failed.")
     # The answer had begun: it leaves as a broken transfer, the status stands as it was sent
     RESPONSE_INCOMPLETE = (502, Side.UPSTREAM, "http_response_incomplete", "The upstream's answer broke off",
         "It died or closed in the middle of the body.")
@@ -128,7 +143,8 @@ class GatewayError(Exception):
 
     `detail` is one sentence for whoever reads the answer: it may name what the client sent, never an address or a
     secret of the inside. `cause` goes to the log only. `upstream` is the name in the configuration. `headers` are
-    extra fields of the answer (Allow, Retry-After).
+    extra fields of the answer (Allow, Retry-After), `members` of its problem; `status` is another one than the
+    reason's, for what a route passes on.
     """
 
     def __init__(
@@ -139,6 +155,8 @@ class GatewayError(Exception):
         upstream: str | None = None,
         cause: str | None = None,
         headers: Iterable[tuple[bytes, bytes]] = (),
+        status: int | None = None,
+        members: Mapping[str, str | int | None] | None = None,
     ) -> None:
         super().__init__(reason.word)
         self.reason = reason
@@ -146,6 +164,8 @@ class GatewayError(Exception):
         self.upstream = upstream
         self.cause = cause
         self.headers = tuple(headers)
+        self.status = status or reason.status
+        self.members = dict(members or {})
 
     def __repr__(self) -> str:
         return f"<GatewayError {self.reason.word} {self.upstream or '-'}: {self.detail}>"

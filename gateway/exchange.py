@@ -36,6 +36,7 @@ class Exchange:
         "parts",
         "path",
         "reason",
+        "request",
         "request_id",
         "route",
         "started",
@@ -70,6 +71,7 @@ class Exchange:
         self.cache: str | None = None
         self.parts: list[dict[str, Any]] | None = None
         self.ms: float | None = None
+        self.request: Any = None  # while it is being answered
         self.task: asyncio.Task[Any] | None = None
         self.interruption: GatewayError | None = None
         self.timer: asyncio.TimerHandle | None = None

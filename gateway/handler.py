@@ -56,6 +56,7 @@ class GatewayHandler(ASGIHandler):
         self.settings: Settings = config.settings
         self.routes = routes
         self.hooks = tuple(hooks)
+        self._disclose_names = self.settings.disclose == "full"
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
         self.runtime = runtime or Runtime(config)
         self.on_started: Callable[[Runtime], None] | None = None
@@ -84,7 +85,8 @@ class GatewayHandler(ASGIHandler):
         finally:
             exchange.ended = perf_counter()
             self.runtime.closed(exchange)
-            exchange.task = None  # the task's context holds the exchange: a circle is work for the collector
+            # The task's context holds the exchange, and a request its own: circles are work for the collector.
+            exchange.task = exchange.request = None
             for hook in self.hooks:
                 hook(exchange)
 
@@ -110,6 +112,7 @@ class GatewayHandler(ASGIHandler):
         if len(self.runtime.in_flight) > self._max_in_flight:  # this one is among them
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
         request.pools = self.runtime.pools
+        request.disclose_names = self._disclose_names
         if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
             answer = self._preflight(request, host, path)
             if answer is not None:
@@ -227,7 +230,7 @@ class GatewayHandler(ASGIHandler):
     def _problem(self, request: GatewayRequest, failure: GatewayError) -> GatewayResponse:
         exchange = request.exchange
         exchange.fail(failure)
-        return problem(failure, exchange.request_id, disclose_names=self.settings.disclose == "full")
+        return problem(failure, exchange.request_id, disclose_names=self._disclose_names)
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket handshake gets an honest 501 instead of a hang-up."""
@@ -340,7 +343,7 @@ def _open(scope: Scope, receive: Receive, client_idle_s: float) -> GatewayReques
     exchange.task = asyncio.current_task()
     expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
     inbox = Inbox(receive, exchange, client_idle_s, expects_body=expects_body)
-    request = GatewayRequest(scope, exchange, inbox, fields)
+    request = exchange.request = GatewayRequest(scope, exchange, inbox, fields)
     _identify(request)
     return request
 

@@ -134,6 +134,11 @@ def set_fields(pairs: Pairs, changes: Iterable[tuple[bytes, bytes | None]]) -> P
     return kept
 
 
+def encoded_changes(changes: Iterable[tuple[str, str | None]]) -> tuple[tuple[bytes, bytes | None], ...]:
+    """Changes of the configuration as `set_fields` takes them: UTF-8, None where a field is deleted."""
+    return tuple((name.encode("ascii"), None if value is None else value.encode()) for name, value in changes)
+
+
 def is_token(text: bytes) -> bool:
     """RFC 9110, section 5.6.2: what a field name or a method may consist of."""
     return _TOKEN.fullmatch(text) is not None

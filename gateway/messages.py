@@ -97,6 +97,7 @@ class GatewayRequest(HttpRequest):
         self.inbox = inbox
         self.fields = fields
         self.pools: Mapping[str, Any] = {}
+        self.disclose_names = True
         self.raw_values: Mapping[str, str] | None = None
         self.raw_rest = ""
         self.route: Any = None
@@ -127,6 +128,12 @@ class GatewayRequest(HttpRequest):
     @property
     def query(self) -> str:
         return self.scope["query_string"].decode("latin-1")  # type: ignore[no-any-return]
+
+    def balance_key(self, field: bytes | None) -> bytes:
+        """What `__BALANCE=hash:...` chooses by: the client's address, or the value of a field (empty without it)."""
+        if field is None:
+            return self.exchange.client.encode("ascii")
+        return next((value for name, value in self.raw_headers if name == field), b"")
 
     # -- the body -------------------------------------------------------------------------------------------------
 
@@ -342,24 +349,30 @@ def json_response(data: Mapping[str, Any], status: int = 200) -> GatewayResponse
     return GatewayResponse(status, [_JSON, (b"cache-control", b"no-store")], orjson.dumps(data))
 
 
-def problem(error: GatewayError, request_id: str, *, disclose_names: bool = True) -> GatewayResponse:
-    """The problem answer (RFC 9457) of a failure, with its Proxy-Status (RFC 9209)."""
+def problem_members(error: GatewayError, request_id: str, *, disclose_names: bool = True) -> dict[str, Any]:
+    """The members of a failure's problem (RFC 9457)."""
     reason = error.reason
-    body = {
+    members: dict[str, Any] = {
         "type": f"urn:portway:error:{reason.word}",
         "title": reason.title,
-        "status": reason.status,
+        "status": error.status,
         "detail": error.detail,
         "reason": reason.word,
         "request_id": request_id,
     }
-    pairs = [_PROBLEM, (b"cache-control", b"no-store")]
-    proxy_status = "portway"
-    if reason.token is not None:
-        proxy_status += f"; error={reason.token}"
     if disclose_names and error.upstream is not None:
+        members["upstream"] = error.upstream
+    return members | error.members if disclose_names else members
+
+
+def problem(error: GatewayError, request_id: str, *, disclose_names: bool = True) -> GatewayResponse:
+    """The problem answer (RFC 9457) of a failure, with its Proxy-Status (RFC 9209)."""
+    members = problem_members(error, request_id, disclose_names=disclose_names)
+    proxy_status = "portway"
+    if error.reason.token is not None:
+        proxy_status += f"; error={error.reason.token}"
+    if "upstream" in members:
         proxy_status += f'; next-hop="{error.upstream}"'
-        body["upstream"] = error.upstream
-    pairs.append((b"proxy-status", proxy_status.encode("ascii")))
+    pairs = [_PROBLEM, (b"cache-control", b"no-store"), (b"proxy-status", proxy_status.encode("ascii"))]
     pairs.extend(error.headers)
-    return GatewayResponse(reason.status, pairs, orjson.dumps(body))
+    return GatewayResponse(error.status, pairs, orjson.dumps(members))

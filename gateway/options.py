@@ -14,7 +14,8 @@ from pathlib import Path
 
 from gateway import units
 from gateway.headers import HOP_BY_HOP
-from gateway.patterns import parse_line, parse_target
+from gateway.merging import parse_part
+from gateway.patterns import parse_line
 from gateway.retries import failure_of
 
 
@@ -89,7 +90,7 @@ DATABASE = Unit("database URL", units.database_url, mask=units.mask_url)
 BASES = Unit("list of base URLs", partial(units.items_of, parse=units.base_url), mask=units.mask_url)
 ORIGINS = Unit("list of origins", units.origins)
 ROUTE = Unit("route", parse_line)
-TARGET = Unit("target", parse_target)
+PART = Unit("target", parse_part)
 CACHE = Unit("on|duration", _cache)
 NAMES = _listed("list of names", units.name)
 FIELDS = _listed("list of header names", units.field_name)
@@ -99,7 +100,7 @@ ON = _either("on|off", "on")
 BALANCE = Unit("word", units.balance)
 PROBE = _shaped("path", r"/[!-\"$-~]*", "a path that begins with a slash, such as /healthz, percent-encoded")
 FAILURES = Unit("list of reasons and statuses", partial(units.set_of, parse=failure_of))
-STATUSES = _listed("list of statuses", partial(units.whole, least=400, most=599))
+STATUSES = Unit("list of statuses", partial(units.set_of, parse=partial(units.whole, least=400, most=599)))
 FIELD_NAMES = _listed("list of JSON names", str)
 
 # A table is read by its rows: let nobody break them into one argument a line.
@@ -197,22 +198,28 @@ OPTIONS: tuple[Option, ...] = (
     Option("route", "CACHE", CACHE, "", "60s",
            "`on`: as the upstream says; a duration: also where it says nothing.", later=True),
     Option("route", "CACHE_MAX_BODY", SIZE, "2MiB", "10MiB", "Larger answers pass through unstored.", later=True),
-    Option("route", "PART_*", TARGET, "", "orders:/orders", "A part of a fan-out, by its target.", later=True),
-    Option("route", "OPTIONAL", NAMES, "", "team,orders", "Parts whose failure leaves the rest whole.", later=True),
-    Option("route", "MERGE", _words("keyed|flat"), "keyed", "flat", "How parts become one object.", later=True),
-    Option("route", "CONCURRENCY", POSITIVE, "8", "16", "Calls of one mapped part at a time.", later=True),
-    Option("route", "MAX_ITEMS", POSITIVE, "100", "500", "Calls of one mapped part at most.", later=True),
-    Option("route", "PASS", STATUSES, "", "404,410", "Statuses of a required part that pass through.", later=True),
-    Option("route", "FORWARD_HEADERS", FIELDS, "", "x-tenant,cookie", "Client headers that go to parts.", later=True),
+    Option("route", "PART_*", PART, "", "orders:/orders?user={id}",
+           "A part of a fan-out: `upstream:/path`, with values of the request and of other parts in braces.", "parts"),
+    Option("route", "OPTIONAL", NAMES, "", "team,orders",
+           "Parts whose failure leaves the rest whole; a part with a default is one too."),
+    Option("route", "MERGE", _words("keyed|flat"), "keyed", "flat",
+           "How parts become one object: under their names, or all their members side by side."),
+    Option("route", "CONCURRENCY", POSITIVE, "8", "16", "Calls of one mapped part at a time."),
+    Option("route", "MAX_ITEMS", POSITIVE, "100", "500", "Calls of one mapped part at most."),
+    Option("route", "PASS", STATUSES, "", "404,410",
+           "Statuses of a required part that become the answer's own, instead of 502.", "passes"),
+    Option("route", "FORWARD_HEADERS", FIELDS, "", "x-tenant,cookie",
+           "Headers of the client that go to parts, beside Authorization and Accept-Language.", "forward"),
     Option("route", "LEGACY", FUNCTION, "", "reports.build", "The synchronous function that answers.", later=True),
 
-    Option("part", "TIMEOUT", TIMEOUT, "", "300ms", "For this part, within the route's.", later=True),
-    Option("part", "PICK", FIELD_NAMES, "", "id,name", "The names that are kept of a JSON object.", later=True),
-    Option("part", "DEFAULT", Unit("JSON", units.json_value), "null", "[]", "What stands for a failure.", later=True),
-    Option("part", "METHOD", METHOD, "GET", "POST", "The method of the call.", later=True),
-    Option("part", "HEADER_*", FIELD, "", "acme", "Sets a header of the call.", "headers", later=True),
+    Option("part", "TIMEOUT", TIMEOUT, "", "300ms", "For this part, within the route's."),
+    Option("part", "PICK", FIELD_NAMES, "", "id,name",
+           "The members that are kept of its JSON object, or of each object of its list."),
+    Option("part", "DEFAULT", Unit("JSON", units.json_text), "null", "[]", "What stands for the part if it fails."),
+    Option("part", "METHOD", METHOD, "GET", "POST", "The method of the call."),
+    Option("part", "HEADER_*", FIELD, "", "acme", "Sets a header of the call; a lone `-` deletes it.", "headers"),
     Option("part", "CACHE", CACHE, "", "60s", "Caches this part.", later=True),
-    Option("part", "MAX_BODY", SIZE, "", "1MiB", "The largest answer of this part.", later=True),
+    Option("part", "MAX_BODY", SOME_SIZE, "10MiB", "1MiB", "The largest answer of this part."),
     Option("part", "LEGACY", FUNCTION, "", "teams.load", "The synchronous function that makes this part.", later=True),
 
     Option("legacy", "THREADS", POSITIVE, "4", "8", "Calls of the pool that run at a time.", later=True),
@@ -226,6 +233,12 @@ OPTIONS: tuple[Option, ...] = (
 TABLE = {(family, option.name): option for option in OPTIONS for family in option.families.split()}
 PLAIN = tuple(option for option in OPTIONS if option.families == "gateway" and not option.later)
 SHARED = tuple(option for option in OPTIONS if option.families == "upstream route")
+PART_OPTIONS = tuple(option for option in OPTIONS if option.families == "part" and not option.later)
+FAN = tuple(
+    option
+    for option in OPTIONS
+    if option.name in {"MERGE", "CONCURRENCY", "MAX_ITEMS", "PASS", "FORWARD_HEADERS"} and not option.later
+)
 UPSTREAM = tuple(option for option in OPTIONS if option.families == "upstream" and option.name)
 
 # What the environment may call something. The end `_FILE` marks the twin that reads a file, so no name has it.

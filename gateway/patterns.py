@@ -222,6 +222,10 @@ class Target:
     template: Template | None = None
 
 
+def is_upstream_name(text: str) -> bool:
+    return _UPSTREAM.fullmatch(text) is not None
+
+
 def parse_target(text: str) -> Target:
     """`upstream` or `upstream:/path/{name}?query` or `upstream:/prefix/**` -> Target; raises PatternError."""
     upstream, colon, path = text.strip().partition(":")

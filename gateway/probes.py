@@ -7,7 +7,7 @@ from gateway.calls import Call
 from gateway.config import Upstream
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, Reason
-from gateway.headers import Pairs, set_fields
+from gateway.headers import Pairs, encoded_changes, set_fields
 
 if TYPE_CHECKING:
     from gateway.client import Client
@@ -30,15 +30,12 @@ async def probe(client: "Client", upstream: Upstream, endpoint: Endpoint) -> str
     The path is the whole one: it is not below the base URL's prefix. The upstream's own `__HEADER_*` go with it.
     """
     pairs: Pairs = [(b"host", endpoint.host_field), (b"user-agent", b"portway-probe"), (b"connection", b"close")]
-    own = [
-        (name.encode("ascii"), None if value is None else value.encode()) for name, value in upstream.overrides.headers
-    ]
     call = Call(
         upstream=upstream.name,
         endpoint=endpoint,
         method="GET",
         target=upstream.health or "/",
-        pairs=set_fields(pairs, own),
+        pairs=set_fields(pairs, encoded_changes(upstream.overrides.headers)),
         body=None,
         chunked=False,
         idle_timeout_s=upstream.health_timeout_s,

@@ -4,7 +4,7 @@
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from urllib.parse import quote
@@ -14,10 +14,11 @@ from asgiref.sync import markcoroutinefunction
 from gateway import redirects
 from gateway.attempts import Outgoing, answer_to
 from gateway.calls import Answer
-from gateway.config import Base, Overrides, ProxyOptions, Upstream, effective, overrides
+from gateway.config import Base, Overrides, ProxyOptions, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
-from gateway.headers import Pairs, forwarding_pairs, set_fields, strip_hop_by_hop
+from gateway.headers import Pairs, encoded_changes, forwarding_pairs, set_fields, strip_hop_by_hop
+from gateway.loading import overrides
 from gateway.messages import GatewayRequest, GatewayResponse, too_large
 from gateway.patterns import Target, ValueConfined, parse_target
 from gateway.pool import Pool
@@ -49,14 +50,10 @@ def plan_for(upstream: Upstream, own: Overrides) -> Plan:
     return Plan(
         upstream,
         options,
-        _encoded(options.headers),
-        _encoded(options.response_headers),
+        encoded_changes(options.headers),
+        encoded_changes(options.response_headers),
         frozenset((base.scheme, base.host, base.port) for base in upstream.bases),
     )
-
-
-def _encoded(changes: Iterable[tuple[str, str | None]]) -> Changes:
-    return tuple((name.encode("ascii"), None if value is None else value.encode()) for name, value in changes)
 
 
 class Proxy:
@@ -68,6 +65,10 @@ class Proxy:
         self.__name__ = self.__qualname__ = target.upstream  # Django's resolver asks for both
         self._plan: Plan | None = None
         markcoroutinefunction(self)
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        return (self.target.upstream,)
 
     async def __call__(self, request: GatewayRequest, **params: str) -> GatewayResponse:
         pool: Pool = request.pools[self.target.upstream]
@@ -86,8 +87,9 @@ class Proxy:
             target=path + query,
             pairs=pairs,
             options=options,
+            timeout_s=options.timeout_s,
             host=request.fields.first(b"host") if options.preserve_host else None,
-            key=_balance_key(request, pool),
+            key=request.balance_key(pool.key_field) if pool.uses_key else b"",
             repeatable=is_repeatable(request.method, request.raw_headers),
             too_late=partial(_too_late, request, pool),
             upload=upload,
@@ -190,15 +192,6 @@ def _limit_total(exchange: Exchange, seconds: float, upstream: str) -> None:
     if exchange.timer is not None:
         exchange.timer.cancel()
     exchange.timer = asyncio.get_running_loop().call_later(seconds, exchange.interrupt, error)
-
-
-def _balance_key(request: GatewayRequest, pool: Pool) -> bytes:
-    """What `__BALANCE=hash:...` chooses by: the client's address, or the value of a field (empty without it)."""
-    if not pool.uses_key:
-        return b""
-    if pool.key_field is None:
-        return request.exchange.client.encode("ascii")
-    return next((value for name, value in request.raw_headers if name == pool.key_field), b"")
 
 
 def upward_pairs(request: GatewayRequest, plan: Plan, prefix: str) -> Pairs:

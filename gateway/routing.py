@@ -24,12 +24,15 @@ from django.urls.resolvers import RegexPattern
 
 from gateway.config import Config, Route
 from gateway.errors import GatewayError, Reason
+from gateway.fanout import Fanout
+from gateway.fetching import fetch
 from gateway.messages import GatewayRequest
 from gateway.options import nearest
 from gateway.patterns import Match, Miss, Pattern, PatternError, Table, check_names, clash, parse_pattern
 from gateway.proxy import Proxy, proxy
+from gateway.typed import fanout, part
 
-__all__ = ["RouteError", "Routes", "from_environment", "proxy", "route"]
+__all__ = ["RouteError", "Routes", "fanout", "fetch", "from_environment", "part", "proxy", "route"]
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 
@@ -69,11 +72,15 @@ def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> Ga
     if not callable(given):
         hint = f"; proxy({given!r}) forwards to an upstream" if isinstance(given, str) else ""
         raise RouteError(f"{origin}: route({pattern!r}): the view is {view!r}, which cannot be called{hint}")
-    with contextlib.suppress(ValueError):  # what is written in C may not tell its signature
-        try:
-            inspect.signature(view).bind(None, **dict.fromkeys(rule.params))
-        except TypeError as error:
-            raise RouteError(f"{origin}: route({pattern!r}): {_name_of(view)}() does not fit: {error}") from None
+    if isinstance(view, Fanout):
+        if problem := next(view.problems(rule.params), None):
+            raise RouteError(f"{origin}: route({pattern!r}): {problem}")
+    else:
+        with contextlib.suppress(ValueError):  # what is written in C may not tell its signature
+            try:
+                inspect.signature(view).bind(None, **dict.fromkeys(rule.params))
+            except TypeError as error:
+                raise RouteError(f"{origin}: route({pattern!r}): {_name_of(view)}() does not fit: {error}") from None
     return GatewayRoute(rule, as_async(view), name or _name_of(view), origin)
 
 
@@ -84,9 +91,13 @@ def from_environment() -> list[GatewayRoute]:
 
 
 def _from_config(line: Route) -> GatewayRoute:
-    if line.target is None:
+    if line.fan is not None:
+        view: View = Fanout(line.fan, line.overrides, line.name)
+    elif line.target is not None:
+        view = Proxy(line.target, line.overrides)
+    else:
         raise RouteError(f"{line.variable}: no target")
-    return GatewayRoute(line.pattern, Proxy(line.target, line.overrides), line.name, line.variable, line)
+    return GatewayRoute(line.pattern, view, line.name, line.variable, line)
 
 
 def as_async(view: Callable[..., Any]) -> View:
@@ -237,9 +248,11 @@ def _check(lines: Sequence[GatewayRoute], others: Sequence[URLPattern | URLResol
     plain = [line for other in others for line in _flat(other)]
     proxies = [(line.origin, line.view) for line in lines] + [(str(line.pattern), line.callback) for line in plain]
     problems.extend(
-        f"{origin}: there is no upstream {view.target.upstream}{_meant(view.target.upstream, config)}"
+        f"{origin}: there is no upstream {upstream}{_meant(upstream, config)}"
         for origin, view in proxies
-        if isinstance(view, Proxy) and view.target.upstream not in config.upstreams
+        if isinstance(view, (Proxy, Fanout))
+        for upstream in view.upstreams
+        if upstream not in config.upstreams
     )
     problems.extend(_name_problems(lines))
     if config.routes and not any(line.origin == config.routes[0].variable for line in lines):
@@ -281,4 +294,6 @@ def _flat(line: URLPattern | URLResolver) -> Iterable[URLPattern]:
 def describe(line: URLPattern) -> str:
     """Where a line leads, as `gateway routes` and the start-up summary say it."""
     view = line.callback
+    if isinstance(view, Fanout):
+        return ", ".join(part.name for part in view.fan.parts)
     return view.target.text if isinstance(view, Proxy) else f"{_name_of(inspect.unwrap(view))}()"

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from django.core import checks
 from django.urls import URLPattern
 
-from gateway.config import NO_ROUTES_HELP, Config, Upstream
+from gateway.config import Config, Upstream
+from gateway.loading import NO_ROUTES_HELP
 from gateway.routing import RouteError, Routes, describe, load_routes
 from gateway.tls import tls_context
 

@@ -11,8 +11,6 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.config import (
-    NO_ROUTES_HELP,
-    NO_TARGET,
     Base,
     Config,
     ConfigError,
@@ -20,10 +18,9 @@ from gateway.config import (
     Problem,
     effective,
     format_problems,
-    load,
-    overrides,
 )
 from gateway.errors import Reason
+from gateway.loading import NO_ROUTES_HELP, NO_TARGET, load, overrides
 from gateway.options import OPTIONS, TABLE
 from gateway.retries import DEFAULT_RETRY_ON
 
@@ -419,9 +416,15 @@ def test_a_route_without_target_says_that_the_shell_may_have_taken_it(text: str)
     assert found.message == NO_TARGET
 
 
-def test_a_route_with_parts_has_a_target_of_its_own_kind() -> None:
-    found = problem({**USERS, "GATEWAY_ROUTE_HOME": "/home", "GATEWAY_ROUTE_HOME__PART_USER": "users:/me"})
-    assert (found.variable, found.message) == ("GATEWAY_ROUTE_HOME__PART_USER", "is not available yet")
+def test_a_route_has_a_target_or_parts() -> None:
+    parts = {**USERS, "GATEWAY_ROUTE_HOME": "/home", "GATEWAY_ROUTE_HOME__PART_USER": "users:/me"}
+    (route,) = config(parts).routes
+    assert route.target is None
+    assert route.fan is not None
+    assert [(part.name, part.target.text) for part in route.fan.parts] == [("user", "users:/me")]
+    assert (
+        problem({**parts, "GATEWAY_ROUTE_HOME": "/home -> users"}).message == "a route has a target or parts, not both"
+    )
 
 
 def test_a_malformed_route_says_why() -> None:

@@ -14,7 +14,7 @@ def test_a_name_says_whose_option_it_is() -> None:
     assert find("GATEWAY_UPSTREAM_USERS") == Name(TABLE["upstream", ""], "upstream", "USERS")
     assert find("GATEWAY_ROUTE_A_1__TIMEOUT") == Name(TABLE["route", "TIMEOUT"], "route", "A_1")
     assert find("GATEWAY_ROUTE_A__HEADER_X_Y") == Name(TABLE["route", "HEADER_*"], "route", "A", "X_Y")
-    assert find("GATEWAY_ROUTE_A__PART_B__PICK") == Name(TABLE["part", "PICK"], "route", "A")
+    assert find("GATEWAY_ROUTE_A__PART_B__PICK") == Name(TABLE["part", "PICK"], "route", "A", "", "b")
     assert find("GATEWAY_DATABASE_URL") == Name(TABLE["gateway", "DATABASE_URL"])
     assert find("GATEWAY_DATABASE_REPORTS") == Name(TABLE["database", ""], "database", "REPORTS")
 

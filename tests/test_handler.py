@@ -7,7 +7,7 @@ import pytest
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
-from gateway import config
+from gateway import loading
 from gateway.handler import GatewayHandler
 from gateway.messages import Message
 from gateway.routing import Routes, proxy, route
@@ -17,7 +17,7 @@ from tests.test_hops import Gateway
 
 
 def application_before(upstream: Upstream) -> GatewayHandler:
-    loaded = config.load({"GATEWAY_UPSTREAM_B": upstream.url}, lambda name: "")
+    loaded = loading.load({"GATEWAY_UPSTREAM_B": upstream.url}, lambda name: "")
     return GatewayHandler(loaded, Routes([route("/b/**", proxy("b"))], loaded), hooks=[])
 
 

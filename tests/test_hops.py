@@ -16,7 +16,7 @@ from django.urls import path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
-from gateway import config
+from gateway import loading
 from gateway.exchange import Exchange
 from gateway.handler import GatewayHandler
 from gateway.messages import GatewayRequest, Message, Scope
@@ -156,7 +156,7 @@ async def gateway() -> AsyncIterator[Gateway]:
         route("/hops", hops),
         path("django/", home),
     ]
-    loaded = config.load(with_ports, lambda name: Path(name).read_text(encoding="utf-8"))
+    loaded = loading.load(with_ports, lambda name: Path(name).read_text(encoding="utf-8"))
     finished: list[Exchange] = []
     application = GatewayHandler(loaded, Routes(lines, loaded), hooks=[finished.append])
     async with lifespan(application):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import config, options
+from gateway import config, merging, options
 from gateway.options import OPTIONS, TABLE, Option, Refused, lookup
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -43,7 +43,8 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
     homes = {
         "gateway": attributes(config.Settings),
         "upstream": attributes(config.Upstream, config.Overrides),
-        "route": attributes(config.Route, config.Overrides) | {"line"},
+        "route": attributes(config.Route, config.Overrides, merging.Fan) | {"line", "optional"},
+        "part": attributes(merging.Part),
     }
     for (family, name), option in TABLE.items():
         assert option.later or option.attribute in homes[family], f"{family} {name}"

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
-from gateway import config
+from gateway import loading
 from gateway.config import Base, Upstream
 from gateway.ejection import Standing
 from gateway.endpoints import Endpoint
@@ -353,7 +353,7 @@ async def behind() -> AsyncIterator[Behind]:
             "GATEWAY_UPSTREAM_B__RETRIES": "0",
             "GATEWAY_UPSTREAM_B__TIMEOUT": "5s",
         }
-        loaded = config.load(environment, lambda name: "")
+        loaded = loading.load(environment, lambda name: "")
         application = GatewayHandler(loaded, Routes([route("/b/**", proxy("b"))], loaded), hooks=[])
         async with lifespan(application):
             yield Behind(Gateway(application, []), application.runtime.pools["b"], [one, other], application)

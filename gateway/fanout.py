@@ -1,0 +1,136 @@
+"""The view that asks several services and merges what they say, honest about what is missing.
+
+A `Gathering` asks for the parts of one request; here is what goes down: one JSON object, or each part as it ends.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from asgiref.sync import markcoroutinefunction
+from django.http.response import HttpResponseBase
+
+from gateway import merging, splice
+from gateway.config import Overrides, effective
+from gateway.errors import GatewayError, Reason
+from gateway.fetching import FORWARDED
+from gateway.gathering import Gathering, Step, steps_for
+from gateway.headers import Pairs, encoded_changes, set_fields
+from gateway.merging import Fan
+from gateway.messages import GatewayRequest, GatewayResponse, problem_members
+
+
+class Fanout:
+    """An async Django view that merges its parts into one JSON object, or sends them as they end."""
+
+    streams = True
+    decoders: Mapping[str, Any] = {}
+    defaults: Mapping[str, Any] = {}
+
+    def __init__(self, fan: Fan, own: Overrides, name: str) -> None:
+        self.fan = fan
+        self.own = own
+        self.__name__ = self.__qualname__ = name  # Django's resolver asks for both
+        self._timeout_s = effective(Overrides(), own).timeout_s
+        self._changes = encoded_changes(own.response_headers)
+        self._steps: tuple[Step, ...] = ()
+        read = {
+            reference.fields[0]
+            for part in fan.parts
+            for reference in part.target.references
+            if reference.owner == "header"
+        }
+        self._vary = merging.vary(name.title() for name in ("accept", *FORWARDED, *fan.forward, *sorted(read)))
+        markcoroutinefunction(self)
+
+    def problems(self, params: Sequence[str]) -> Iterator[str]:
+        """What keeps it from answering a route with these parameters."""
+        targets = {part.name: part.target for part in self.fan.parts}
+        yield from (fault for _, fault in merging.problems(targets, params))
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(part.target.upstream for part in self.fan.parts))
+
+    async def __call__(self, request: GatewayRequest, **params: str) -> HttpResponseBase:
+        steps = self._steps
+        if not steps or any(step.upstream is not request.pools[step.upstream.name].upstream for step in steps):
+            steps = self._steps = steps_for(self, request.pools)
+        if request.raw_values is None:  # one of Django's own path() lines
+            request.raw_values = {name: quote(str(value), safe="") for name, value in params.items()}
+        gathering = Gathering(self.fan, steps, self._timeout_s, request)
+        media = merging.representation(value for name, value in request.raw_headers if name == b"accept")
+        if media != merging.JSON and self.streams:
+            return self._stream(request, gathering, media)
+        await gathering.run()
+        error = gathering.problem()
+        if error is not None:
+            raise error
+        return await self.answer(request, gathering)
+
+    async def answer(self, request: GatewayRequest, gathering: Gathering) -> HttpResponseBase:
+        """What goes down once no required part has failed."""
+        parts = {outcome.part.name: outcome.text for outcome in gathering.in_order()}
+        try:
+            keyed = self.fan.merge == "keyed"
+            body = splice.as_object(parts.items()) if keyed else splice.flat(parts)
+        except splice.NotJson as error:
+            raise GatewayError(Reason.PARTS_CLASH, f"{error}.") from None
+        return GatewayResponse(200, self.pairs(request, gathering), body)
+
+    def pairs(self, request: GatewayRequest, gathering: Gathering) -> Pairs:
+        pairs = [(b"content-type", b"application/json"), (b"vary", self._vary)]
+        complete = gathering.is_complete
+        if complete:
+            answers = [answer.pairs for outcome in gathering.in_order() for answer in outcome.answers]
+            said = merging.cache_control(answers, time.time())
+        else:
+            said = b"no-store"
+        if said is not None:
+            pairs.append((b"cache-control", said))
+        pairs.append((b"gateway-complete", b"?1" if complete else b"?0"))
+        if request.disclose_names:
+            outcomes = list(gathering.in_order())
+            parts = merging.parts_field((outcome.part.name, outcome.params) for outcome in outcomes)
+            timing = ", ".join(f"{outcome.part.name};dur={outcome.ms:.1f}" for outcome in outcomes)
+            pairs += [(b"gateway-parts", parts), (b"server-timing", timing.encode("ascii"))]
+        return set_fields(pairs, self._changes) if self._changes else pairs
+
+    # -- as they end ----------------------------------------------------------------------------------------------
+
+    def _stream(self, request: GatewayRequest, gathering: Gathering, media: str) -> GatewayResponse:
+        last = next((value for name, value in request.raw_headers if name == b"last-event-id"), b"")
+        if media == merging.EVENTS and last == b"end":  # all was said: without this, EventSource would ask again
+            return GatewayResponse(204, [(b"cache-control", b"no-store"), (b"vary", self._vary)])
+        framed = _event if media == merging.EVENTS else _line
+        pairs = [(b"content-type", media.encode("ascii")), (b"cache-control", b"no-store"), (b"vary", self._vary)]
+        pairs = set_fields(pairs, self._changes) if self._changes else pairs
+        return GatewayResponse(200, pairs, self._events(request, gathering, framed))
+
+    async def _events(
+        self, request: GatewayRequest, gathering: Gathering, framed: Callable[[str, bytes], bytes]
+    ) -> AsyncIterator[bytes]:
+        async for outcome in gathering.as_they_end():
+            text = splice.encoded(outcome.told)[:-1] + b',"data":' + splice.on_one_line(outcome.text) + b"}"
+            yield framed(outcome.part.name, text)
+        summary: dict[str, Any] = {
+            "parts": [outcome.told for outcome in gathering.in_order()],
+            "complete": gathering.failed is None and gathering.is_complete,
+        }
+        error = gathering.problem()
+        if error is not None:
+            request.exchange.fail(error)
+            summary["problem"] = problem_members(
+                error, request.exchange.request_id, disclose_names=request.disclose_names
+            )
+        yield framed("end", splice.encoded(summary))
+
+
+def _line(name: str, text: bytes) -> bytes:
+    return text + b"\n"
+
+
+def _event(name: str, text: bytes) -> bytes:
+    """A server-sent event without a type, so that `onmessage` gets it."""
+    return b"id: " + name.encode("ascii") + b"\ndata: " + text + b"\n\n"

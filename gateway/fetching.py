@@ -1,0 +1,201 @@
+"""Calls that the gateway makes by itself: the parts of a fan-out, and `fetch` in a view of one's own.
+
+They go the way of a proxied request, by the same limits, retries and trace; the body is read whole.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+
+from gateway.attempts import Outgoing, answer_to
+from gateway.calls import Answer
+from gateway.config import Overrides, ProxyOptions, effective
+from gateway.errors import GatewayError, Reason
+from gateway.exchange import Deadline, current
+from gateway.headers import Pair, Pairs, encoded_changes, set_fields
+from gateway.messages import GatewayRequest
+from gateway.patterns import has_dot_segment_or_nul, is_upstream_name
+from gateway.pool import Pool
+from gateway.retries import is_repeatable
+from gateway.tracing import new_traceparent
+from gateway.units import field_name, field_value, positive_duration
+
+ValueT = TypeVar("ValueT")
+
+# The client's fields that go with every call: who asks and in which language. The trace goes by itself.
+FORWARDED = ("authorization", "accept-language")
+MAX_BODY_BYTES = 10 * 2**20
+_VIA = (b"via", b"1.1 portway")
+_ACCEPT = (b"accept", b"application/json")
+
+
+class Leg:
+    """What is known of one call: the notebook of its attempts."""
+
+    __slots__ = ("attempts", "endpoint", "interruption", "upstream_ms")
+
+    def __init__(self) -> None:
+        self.attempts: int | None = None
+        self.endpoint: str | None = None
+        self.upstream_ms: float | None = None
+        self.interruption: GatewayError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """An upstream's whole answer. `pairs` are its raw fields."""
+
+    status: int
+    pairs: Sequence[Pair]
+    body: bytes
+
+    def field(self, name: str) -> str | None:
+        """The first value of a field, None if it did not come."""
+        key = name.lower().encode("latin-1")
+        return next((value.decode("latin-1") for found, value in self.pairs if found.lower() == key), None)
+
+    def json(self) -> Any:
+        """The body as Python values. Raises GatewayError PART_INVALID for what is no JSON."""
+        return self.decode(Any)
+
+    def decode(self, kind: type[ValueT]) -> ValueT:
+        """The body as a Struct, dataclass, TypedDict, list or dict, checked. Raises GatewayError PART_INVALID."""
+        try:
+            return msgspec.json.decode(self.body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise GatewayError(Reason.PART_INVALID, cause=str(error)) from error
+
+
+def own_pairs(request: GatewayRequest, forward: Iterable[str]) -> Pairs:
+    """The field lines of a call that the gateway makes for a request: some of the client's, the trace, Via."""
+    exchange, own = request.exchange, request.fields.own
+    wanted = {name.encode("ascii") for name in (*FORWARDED, *forward)}
+    pairs = [(name, value) for name, value in request.raw_headers if name in wanted]
+    if not any(name == b"accept" for name, _ in pairs):
+        pairs.append(_ACCEPT)
+    if request.traceparent is None:
+        pairs.append((b"traceparent", new_traceparent(exchange.trace_id)))
+    else:
+        pairs.append((b"traceparent", request.traceparent))
+        pairs.extend((b"tracestate", value) for value in own.get(b"tracestate", ()))
+    pairs.append((b"x-request-id", exchange.request_id.encode("ascii")))
+    pairs.append(_VIA)
+    return pairs
+
+
+async def ask(
+    request: GatewayRequest,
+    pool: Pool,
+    leg: Leg,
+    *,
+    method: str,
+    target: str,
+    pairs: Pairs,
+    options: ProxyOptions,
+    timeout_s: float,
+    body: bytes | None = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
+) -> Fetched:
+    """Make one call and read its answer whole, within the time. Raises GatewayError."""
+    if body is not None or method in {"POST", "PUT", "PATCH"}:
+        pairs = [*pairs, (b"content-length", b"%d" % len(body or b""))]
+    began_s = pool.now()
+    too_late = partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)
+    outgoing = Outgoing(
+        method=method,
+        target=target,
+        pairs=pairs,
+        options=options,
+        timeout_s=timeout_s,
+        host=request.fields.first(b"host") if options.preserve_host else None,
+        key=request.balance_key(pool.key_field) if pool.uses_key else b"",
+        repeatable=is_repeatable(method, pairs),
+        too_late=too_late,
+        body=body,
+    )
+    answer, _ = await answer_to(outgoing, pool, leg)
+    whole = answer.whole()
+    if whole is None:
+        with Deadline(max(0.0, timeout_s - (pool.now() - began_s)), too_late):
+            whole = await _collected(answer, max_body_bytes, pool.name)
+    if len(whole) > max_body_bytes:
+        raise GatewayError(Reason.PART_TOO_LARGE, upstream=pool.name)
+    return Fetched(answer.status, answer.pairs, whole)
+
+
+async def _collected(answer: Answer, max_bytes: int, upstream: str) -> bytes:
+    chunks, size = [], 0
+    try:
+        async for chunk in answer.chunks():
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > max_bytes:
+                raise GatewayError(Reason.PART_TOO_LARGE, upstream=upstream)
+    finally:
+        answer.close()
+    return b"".join(chunks)
+
+
+async def fetch(
+    target: str,
+    *,
+    params: Mapping[str, str | int] | None = None,
+    timeout: str | None = None,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    json: object = None,
+    body: bytes | None = None,
+) -> Fetched:
+    """Ask an upstream from within a view: `await fetch("users:/users/{id}", params={"id": id}, timeout="300ms")`.
+
+    Limits, retries, trace and log are those of every call; the client's Authorization and Accept-Language go along,
+    and `headers` replace or add (lower or upper case). Values in `params` are percent-encoded. `json` is sent as JSON.
+    Gives what the upstream answered, whatever its status. Raises GatewayError where it did not answer, which becomes
+    the view's 502 or 504 unless it is caught; ValueError for a target that cannot be.
+    """
+    exchange = current.get()
+    if exchange is None or exchange.request is None:
+        raise RuntimeError("fetch() works inside a view, while its request is being answered")
+    request: GatewayRequest = exchange.request
+    upstream, path = _target(target, params or {})
+    pool: Pool | None = request.pools.get(upstream)
+    if pool is None:
+        raise ValueError(f"there is no upstream {upstream}; set GATEWAY_UPSTREAM_{upstream.upper()}")
+    options = effective(pool.upstream.overrides, Overrides())
+    pairs = set_fields(own_pairs(request, ()), encoded_changes(options.headers))
+    if json is not None:
+        body = msgspec.json.encode(json)
+        pairs = set_fields(pairs, [(b"content-type", b"application/json")])
+    if headers:
+        pairs = set_fields(pairs, encoded_changes((field_name(name), field_value(headers[name])) for name in headers))
+    timeout_s = options.timeout_s if timeout is None else positive_duration(timeout)
+    leg = Leg()
+    try:
+        return await ask(
+            request, pool, leg, method=method, target=path, pairs=pairs, options=options, timeout_s=timeout_s, body=body
+        )
+    finally:
+        exchange.attempts = (exchange.attempts or 0) + (leg.attempts or 0)
+        exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, leg.endpoint, leg.upstream_ms
+
+
+def _target(text: str, params: Mapping[str, str | int]) -> tuple[str, str]:
+    """`users:/users/{id}` -> the upstream's name and the raw target. Raises ValueError."""
+    upstream, colon, target = text.partition(":")
+    if not is_upstream_name(upstream) or not colon or not target.startswith("/"):
+        raise ValueError(f"{text!r} is no target; one is written 'users:/users/1'")
+    for name, value in params.items():
+        filled = quote(str(value), safe="")
+        if filled in {"", ".", ".."}:
+            raise ValueError(f"the value of {{{name}}} is empty, '.' or '..'")
+        target = target.replace(f"{{{name}}}", filled)
+    path = target.partition("?")[0]
+    if not all("!" <= character <= "~" and character not in "#{}" for character in target):
+        raise ValueError(f"{text!r} holds what must be percent-encoded; give values by params=")
+    if has_dot_segment_or_nul(path):
+        raise ValueError(f"{text!r} has a '.' or '..' segment")
+    return upstream, target

@@ -1,0 +1,374 @@
+"""The parts of one request while they are asked for: whatever can run runs, all under one deadline.
+
+Which parts there are and in which order they can run is decided in `merging`. The first required failure ends it all.
+"""
+
+import asyncio
+import traceback
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from time import perf_counter
+from typing import Any, Protocol
+from urllib.parse import parse_qsl, unquote
+
+import msgspec
+
+from gateway import merging, splice
+from gateway.config import Overrides, ProxyOptions, Upstream, effective
+from gateway.errors import GatewayError, Reason
+from gateway.fetching import Fetched, Leg, ask, own_pairs
+from gateway.headers import encoded_changes, set_fields
+from gateway.merging import Confined, Fan, Part, Reference
+from gateway.messages import GatewayRequest
+from gateway.pool import Pool
+
+
+class Outcome:
+    """How one part ended. `text` is its JSON, or what stands for it; `reason` is None where it did not fail."""
+
+    __slots__ = (
+        *("answers", "attempts", "cause", "detail", "endpoint", "items"),
+        *("ms", "part", "reason", "status", "text", "value"),
+    )
+
+    def __init__(self, part: Part) -> None:
+        self.part = part
+        self.text = b"null"
+        self.value: Any = None  # decoded, where the view is typed
+        self.status: int | None = None
+        self.reason: Reason | None = None
+        self.detail = ""
+        self.cause: str | None = None
+        self.items: tuple[int, int] | None = None  # of a mapped part: how many, and how many good ones
+        self.ms = 0.0
+        self.attempts = 0
+        self.endpoint: str | None = None
+        self.answers: list[Fetched] = []
+
+    @property
+    def is_good(self) -> bool:
+        return self.reason is None and (self.items is None or self.items[0] == self.items[1])
+
+    @property
+    def params(self) -> dict[str, int | str]:
+        """What Gateway-Parts says of it. A status tells all of a failure that it is."""
+        said: dict[str, int | str] = {}
+        if self.items is not None:
+            said |= {"n": self.items[0], "ok": self.items[1]}
+        elif self.status is not None:
+            said["s"] = self.status
+        if self.reason is not None and self.reason is not Reason.PART_STATUS:
+            said["e"] = self.reason.word
+        if self.reason is not Reason.SKIPPED:
+            said["ms"] = round(self.ms)
+        return said
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What a stream says of it."""
+        said: dict[str, Any] = {"part": self.part.name, "status": self.status}
+        if self.reason is not None:
+            said["reason"] = self.reason.word
+        if self.items is not None:
+            said |= {"n": self.items[0], "ok": self.items[1]}
+        return {**said, "ms": round(self.ms)}
+
+    @property
+    def logged(self) -> dict[str, Any]:
+        """What the log line says of it."""
+        return {
+            "part": self.part.name,
+            "upstream": self.part.target.upstream,
+            "endpoint": self.endpoint,
+            "status": self.status,
+            "reason": self.reason.word if self.reason else None,
+            "attempts": self.attempts,
+            "ms": round(self.ms, 2),
+        }
+
+    def failed(self, error: GatewayError, value: Any) -> None:
+        self.reason, self.detail, self.cause = error.reason, error.detail, error.cause
+        self.text, self.value = self.part.default, value
+
+    def problem(self, passes: frozenset[int]) -> GatewayError:
+        """The failure of the whole, since the part is required; statuses in `passes` become the answer's own."""
+        reason = self.reason or Reason.INTERNAL_ERROR
+        return GatewayError(
+            reason,
+            f"The part {self.part.name} failed: {self.detail}",
+            upstream=self.part.target.upstream,
+            cause=self.cause,
+            headers=[(b"retry-after", b"1")] if reason.status == 503 else (),
+            status=self.status if self.status in passes else None,
+            members={"part": self.part.name, "part_status": self.status},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a part needs of the configuration, worked out once."""
+
+    part: Part
+    needs: frozenset[str]
+    upstream: Upstream
+    options: ProxyOptions
+    changes: Sequence[tuple[bytes, bytes | None]]
+    decode: Callable[[bytes], Any] | None = None
+    default: Any = None
+
+
+class Plan(Protocol):
+    """What a view says of its parts. `decoders` and `defaults` are those of a typed one."""
+
+    fan: Fan
+    own: Overrides
+    decoders: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+
+
+def steps_for(view: Plan, pools: Mapping[str, Pool]) -> tuple[Step, ...]:
+    """The steps of a route: what it says itself holds for each of its parts, but for its time, which is the whole's."""
+    own = view.own
+    names = [part.name for part in view.fan.parts]
+    steps = []
+    for part in view.fan.parts:
+        upstream = pools[part.target.upstream].upstream
+        said = replace(own, timeout_s=None, headers=(*own.headers, *part.headers))
+        options = effective(upstream.overrides, said)
+        needs = merging.needs(part.target, names)
+        changes, decoder = encoded_changes(options.headers), view.decoders.get(part.name)
+        decode = None if decoder is None else decoder.decode
+        steps.append(Step(part, needs, upstream, options, changes, decode, view.defaults.get(part.name)))
+    return tuple(steps)
+
+
+class Gathering:
+    """The parts of one request while they are asked for."""
+
+    def __init__(self, fan: Fan, steps: Sequence[Step], timeout_s: float, request: GatewayRequest) -> None:
+        self.outcomes: dict[str, Outcome] = {}
+        self.failed: Outcome | None = None
+        self._fan = fan
+        self._request = request
+        self._loop = asyncio.get_running_loop()
+        self._ends_s = self._loop.time() + timeout_s
+        self._pairs = own_pairs(request, fan.forward)
+        self._waiting = list(steps)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._over: asyncio.Future[None] = self._loop.create_future()
+        self._listen: Callable[[Outcome | None], None] | None = None
+
+    async def run(self) -> None:
+        """Until every part has ended, or a required one failed: then the others are cancelled at once."""
+        try:
+            self._start_ready()
+            await self._over
+        finally:
+            self._end()
+
+    async def as_they_end(self) -> AsyncIterator[Outcome]:
+        """As `run`, giving each outcome when it is there."""
+        arrived: asyncio.Queue[Outcome | None] = asyncio.Queue()
+        self._listen = arrived.put_nowait
+        try:
+            self._start_ready()
+            while (outcome := await arrived.get()) is not None:
+                yield outcome
+        finally:
+            self._end()
+
+    def in_order(self) -> Iterator[Outcome]:
+        """The outcomes that there are, in the order of the parts."""
+        return (self.outcomes[part.name] for part in self._fan.parts if part.name in self.outcomes)
+
+    @property
+    def is_complete(self) -> bool:
+        return all(outcome.is_good for outcome in self.outcomes.values())
+
+    def problem(self) -> GatewayError | None:
+        """The failure of the whole, if a required part failed."""
+        return None if self.failed is None else self.failed.problem(self._fan.passes)
+
+    def _start_ready(self) -> None:
+        ready = [step for step in self._waiting if step.needs <= self.outcomes.keys()]
+        self._waiting = [step for step in self._waiting if step not in ready]
+        for step in ready:
+            self._tasks.append(self._loop.create_task(self._part(step), name=f"portway-part-{step.part.name}"))
+
+    def _ended(self, outcome: Outcome) -> None:
+        if self._over.done():
+            return
+        self.outcomes[outcome.part.name] = outcome
+        if self._listen is not None:
+            self._listen(outcome)
+        if outcome.reason is not None and not outcome.part.optional:
+            self.failed = outcome
+        elif self._waiting:
+            self._start_ready()
+        if self.failed is not None or len(self.outcomes) == len(self._fan.parts):
+            self._over.set_result(None)
+            if self._listen is not None:
+                self._listen(None)
+
+    def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        exchange = self._request.exchange
+        exchange.parts = [outcome.logged for outcome in self.in_order()]
+        exchange.attempts = sum(outcome.attempts for outcome in self.outcomes.values())
+
+    # -- one part -------------------------------------------------------------------------------------------------
+
+    async def _part(self, step: Step) -> None:
+        part = step.part
+        outcome, began = Outcome(part), perf_counter()
+        try:
+            if any(self.outcomes[name].reason is not None for name in step.needs):
+                raise GatewayError(Reason.SKIPPED)
+            ends_s = self._ends_s
+            if part.timeout_s is not None:
+                ends_s = min(ends_s, self._loop.time() + part.timeout_s)
+            if part.target.mapped is None:
+                target = part.target.fill(self._text_of, self._raw)
+                outcome.text = await self._ask(step, target, ends_s, outcome)
+            else:
+                await self._map(step, part.target.mapped, ends_s, outcome)
+            if step.decode is not None:
+                outcome.value = step.decode(outcome.text)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
+            outcome.failed(self._failure(error, part), step.default)
+        outcome.ms = (perf_counter() - began) * 1000
+        self._ended(outcome)
+
+    def _failure(self, error: Exception, part: Part) -> GatewayError:
+        if isinstance(error, GatewayError):
+            return error
+        if isinstance(error, Confined):
+            # Another part's value is an upstream's doing, all others are the client's.
+            of_part = any(one.name == error.reference.owner for one in self._fan.parts)
+            reason = Reason.PART_VALUE if of_part else Reason.TEMPLATE_VALUE
+            return GatewayError(reason, f"The value of {error.reference.text} cannot stand in its URL.")
+        if isinstance(error, (splice.NotJson, msgspec.DecodeError)):
+            return GatewayError(Reason.PART_INVALID, f"Its answer is not the JSON that was expected: {error}.")
+        return GatewayError(Reason.INTERNAL_ERROR, cause="".join(traceback.format_exception(error)).rstrip())
+
+    async def _map(self, step: Step, mapped: Reference, ends_s: float, outcome: Outcome) -> None:
+        """One call for each distinct target, some at a time; the results stand in the list's order."""
+        part = step.part
+        try:
+            items = splice.items_of(self.outcomes[mapped.owner].text, mapped.fields)
+        except splice.NoValue:
+            raise Confined(mapped) from None
+        targets = [self._item_target(part, item) for item in items]
+        distinct = dict.fromkeys(target for target in targets if target is not None)
+        most = self._fan.max_items
+        if len(distinct) > most:
+            raise GatewayError(Reason.PART_TOO_MANY, f"It maps over {len(distinct)} items; at most {most} may be.")
+        results: dict[str, bytes] = {}
+        queue = iter(distinct)
+
+        async def work() -> None:
+            for target in queue:
+                try:
+                    results[target] = await self._ask(step, target, ends_s, outcome)
+                except (GatewayError, splice.NotJson):
+                    if not part.optional:
+                        raise
+
+        workers = [asyncio.ensure_future(work()) for _ in range(min(self._fan.concurrency, len(distinct)))]
+        try:
+            await asyncio.gather(*workers)
+        finally:
+            for worker in workers:
+                worker.cancel()
+        found = [results.get(target) if target is not None else None for target in targets]
+        outcome.status = None
+        outcome.items = (len(found), sum(text is not None for text in found))
+        outcome.text = splice.joined(b"null" if text is None else text for text in found)
+
+    def _item_target(self, part: Part, item: bytes) -> str | None:
+        """The target for one item; None where its value cannot stand there and the part can do without."""
+
+        def text_of(reference: Reference) -> str:
+            if reference.item_fields is None:
+                return self._text_of(reference)
+            try:
+                return splice.scalar(item, reference.item_fields)
+            except splice.NoValue:
+                raise Confined(reference) from None
+
+        try:
+            return part.target.fill(text_of, self._raw)
+        except Confined:
+            if part.optional:
+                return None
+            raise
+
+    async def _ask(self, step: Step, target: str, ends_s: float, outcome: Outcome) -> bytes:
+        """The JSON of one call's answer. Raises GatewayError, NotJson."""
+        part, left_s = step.part, ends_s - self._loop.time()
+        if left_s <= 0:
+            raise GatewayError(Reason.RESPONSE_TIMEOUT, upstream=step.upstream.name)
+        leg = Leg()
+        try:
+            fetched = await ask(
+                self._request,
+                self._request.pools[step.upstream.name],
+                leg,
+                method=part.method,
+                target=target,
+                pairs=set_fields(self._pairs, step.changes) if step.changes else self._pairs,
+                options=step.options,
+                timeout_s=min(left_s, step.options.timeout_s),
+                max_body_bytes=part.max_body_bytes,
+            )
+        finally:
+            outcome.attempts += leg.attempts or 0
+            outcome.endpoint = leg.endpoint
+        outcome.status = fetched.status
+        outcome.answers.append(fetched)
+        if not 200 <= fetched.status <= 299:
+            raise GatewayError(Reason.PART_STATUS, f"It was answered with {fetched.status}.")
+        if fetched.status == 204:
+            return b"null"
+        media = (fetched.field("content-type") or "").partition(";")[0].strip().lower()
+        if media != merging.JSON and not media.endswith("+json"):
+            raise splice.NotJson(f"Content-Type is {media or 'missing'}")
+        if (coding := fetched.field("content-encoding")) not in {None, "identity"}:
+            raise splice.NotJson(f"it is coded as {coding}, which was not asked for")
+        text = splice.checked(fetched.body)
+        return splice.picked(text, part.pick) if part.pick else text
+
+    def parameter(self, name: str) -> str:
+        """A parameter of the path, decoded."""
+        return unquote(self._raw[name], errors="replace")
+
+    # -- values ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _raw(self) -> Mapping[str, str]:
+        return self._request.raw_values or {}
+
+    def _text_of(self, reference: Reference) -> str:
+        owner, fields = reference.owner, reference.fields
+        if owner in self._raw:
+            return self.parameter(owner)
+        if owner == "query":
+            return self._query.get(fields[0], "")
+        if owner == "header":
+            name = fields[0].encode("ascii")
+            value = next((value for found, value in self._request.raw_headers if found == name), b"")
+            return value.decode("utf-8", "replace")
+        try:
+            return splice.scalar(self.outcomes[owner].text, fields)
+        except splice.NoValue:
+            raise Confined(reference) from None
+
+    @cached_property
+    def _query(self) -> dict[str, str]:
+        """The client's query; of a name that comes twice the first value."""
+        found: dict[str, str] = {}
+        for name, value in parse_qsl(self._request.query, keep_blank_values=True):
+            found.setdefault(name, value)
+        return found

@@ -1,0 +1,325 @@
+"""Fan-out, decided: what a part's target asks for, in which order parts can run, what the merged answer says of them.
+
+A part's target is `upstream:/path?query` with placeholders: `{id}` is a parameter of the route's path, `{query.page}`
+one of the client's query, `{header.x-tenant}` a field of its request, `{user.team_id}` a field of another part, and
+`{orders[].product_id}` that field of every item of a list: such a part is mapped, one call for each distinct target.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from urllib.parse import quote
+
+from gateway.headers import Pair
+from gateway.patterns import PatternError, has_dot_segment_or_nul, is_upstream_name
+
+_NO_VALUES = frozenset({"", ".", ".."})
+RESERVED = frozenset({"query", "header"})
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_REFERENCE = re.compile(r"[A-Za-z0-9_$@-]+(?:\[\])?(?:\.[A-Za-z0-9_$@-]+(?:\[\])?)*")
+
+
+class Confined(ValueError):
+    """A value that may not stand in a part's target; `reference` is its placeholder."""
+
+    def __init__(self, reference: "Reference") -> None:
+        super().__init__(reference.text)
+        self.reference = reference
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One placeholder. `owner` is `query`, `header`, a path parameter or a part; `fields` lead to the value within it.
+
+    In a mapped one `fields` lead to the list and `item_fields` on from each item.
+    """
+
+    text: str
+    owner: str
+    fields: tuple[str, ...] = ()
+    item_fields: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartTarget:
+    """Where a part is asked for: an upstream's name, and literals and placeholders in turn (True: in the query)."""
+
+    text: str
+    upstream: str
+    pieces: tuple[tuple[str, Reference | None, bool], ...]
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        return tuple(reference for _, reference, _ in self.pieces if reference is not None)
+
+    @property
+    def mapped(self) -> Reference | None:
+        """The placeholder whose list the part is mapped over, if it is."""
+        return next((reference for reference in self.references if reference.item_fields is not None), None)
+
+    def fill(self, text_of: Callable[[Reference], str], raw: Mapping[str, str]) -> str:
+        """The raw target; `text_of` gives a value as text, `raw` the path's own parameters as they came.
+
+        Values are percent-encoded for where they stand. Raises Confined for one that is empty, `.` or `..`.
+        """
+        out = []
+        for literal, reference, in_query in self.pieces:
+            out.append(literal)
+            if reference is None:
+                continue
+            if reference.owner in raw:
+                value = raw[reference.owner]
+                text = value if not in_query else quote(text_of(reference), safe="")
+            else:
+                value = text_of(reference)
+                text = quote(value, safe="")
+            if value in _NO_VALUES or (not in_query and ("\0" in value or has_dot_segment_or_nul("/" + value))):
+                raise Confined(reference)
+            out.append(text)
+        return "".join(out)
+
+
+def parse_part(text: str) -> PartTarget:
+    """`upstream:/path/{id}?query={user.id}` -> PartTarget; raises PatternError."""
+    upstream, colon, target = text.strip().partition(":")
+    if not is_upstream_name(upstream):
+        raise PatternError(f"'{upstream}' is not an upstream's name; a part is written 'users:/users/{{id}}'")
+    if not colon or not target.startswith("/"):
+        raise PatternError(f"a part needs a path that begins with a slash: '{upstream}:/...'")
+    if any(character == "#" or not "!" <= character <= "~" for character in target):
+        raise PatternError("a target holds no white space, no '#', and only ASCII")
+    path, mark, query = target.partition("?")
+    if "*" in path:
+        raise PatternError("a part's target has no '**': what it asks for is written out")
+    if has_dot_segment_or_nul(_PLACEHOLDER.sub("x", path)):
+        raise PatternError("a target holds no '.' or '..' segment and no '%00'")
+    pieces = [*_pieces(path, in_query=False), *(_pieces(mark + query, in_query=True) if mark else ())]
+    found = PartTarget(text.strip(), upstream, tuple(pieces))
+    lists = {(one.owner, one.fields) for one in found.references if one.item_fields is not None}
+    if len(lists) > 1:
+        raise PatternError("a part is mapped over one list, not several")
+    return found
+
+
+def _pieces(text: str, *, in_query: bool) -> Iterator[tuple[str, Reference | None, bool]]:
+    end = 0
+    for match in _PLACEHOLDER.finditer(text):
+        yield _literal(text[end : match.start()]), _reference(match[0], match[1]), in_query
+        end = match.end()
+    yield _literal(text[end:]), None, in_query
+
+
+def _literal(text: str) -> str:
+    if "{" in text or "}" in text:
+        raise PatternError(f"a brace without its partner in '{text}'")
+    return text
+
+
+def _reference(text: str, inside: str) -> Reference:
+    if not _REFERENCE.fullmatch(inside):
+        raise PatternError(f"'{text}' is not a value; {{id}}, {{query.page}}, {{user.team_id}}, {{orders[].id}} are")
+    if inside.count("[]") > 1:
+        raise PatternError(f"'{text}' maps over a list within a list; one '[]' can be mapped over")
+    head, mapped, tail = inside.partition("[]")
+    owner, *fields = head.split(".")
+    if owner == "header" and fields:
+        fields = [".".join(fields).lower()]
+    elif owner == "query" and fields:
+        fields = [".".join(fields)]
+    return Reference(text, owner, tuple(fields), tuple(filter(None, tail.split("."))) if mapped else None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One part of a fan-out. `default` is the JSON text that stands for a failed optional one."""
+
+    name: str
+    target: PartTarget
+    optional: bool = False
+    default: bytes = b"null"
+    timeout_s: float | None = None  # within the route's
+    pick: tuple[str, ...] = ()
+    method: str = "GET"
+    headers: tuple[tuple[str, str | None], ...] = ()
+    max_body_bytes: int = 10 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fan:
+    """The parts of a route, and what holds for all of them."""
+
+    parts: tuple[Part, ...]
+    merge: str = "keyed"
+    concurrency: int = 8  # calls of one mapped part at a time
+    max_items: int = 100  # calls of one mapped part
+    passes: frozenset[int] = frozenset()  # statuses of a required part that become the answer's
+    forward: tuple[str, ...] = ()  # the client's fields that go to parts, beside the usual ones
+
+
+# -- the plan -----------------------------------------------------------------------------------------------------
+
+
+def needs(target: PartTarget, parts: Iterable[str]) -> frozenset[str]:
+    """The parts whose answers a target asks for."""
+    return frozenset(reference.owner for reference in target.references) & frozenset(parts)
+
+
+def problems(targets: Mapping[str, PartTarget], params: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the parts of a route whose path has these parameters: (part, sentence)."""
+    for name, target in targets.items():
+        if name in RESERVED or name in params:
+            what = "a parameter of the path" if name in params else "the client's request"
+            yield name, f"a part cannot be called {name}: in a target {{{name}}} is {what}"
+        for reference in target.references:
+            if (fault := _fault_of(reference, targets, params)) is not None:
+                yield name, fault
+    for name in _in_cycles(targets):
+        yield name, f"the part {name} waits for itself, through {', '.join(sorted(needs(targets[name], targets)))}"
+
+
+def _fault_of(reference: Reference, targets: Mapping[str, PartTarget], params: Sequence[str]) -> str | None:
+    owner, text = reference.owner, reference.text
+    if owner in RESERVED:
+        if len(reference.fields) != 1 or reference.item_fields is not None:
+            return f"{text} needs one name, as in {{{owner}.{'page' if owner == 'query' else 'x-tenant'}}}"
+        return None
+    if owner in params:
+        return None if not reference.fields and reference.item_fields is None else f"{text}: {owner} is a text"
+    if owner in targets:
+        return None
+    known = [f"{{{param}}}" for param in params] + [f"{{{part}...}}" for part in targets]
+    return f"{text} is neither a parameter of the path nor a part; there are {', '.join(known)}"
+
+
+def _in_cycles(targets: Mapping[str, PartTarget]) -> list[str]:
+    """The parts that can never begin: take away what can, as long as something can."""
+    waiting = {name: needs(target, targets) for name, target in targets.items()}
+    while ready := [name for name, others in waiting.items() if not others & waiting.keys()]:
+        for name in ready:
+            del waiting[name]
+    return [name for name, others in waiting.items() if name in _reachable(others, waiting)]
+
+
+def _reachable(start: Iterable[str], waiting: Mapping[str, frozenset[str]]) -> set[str]:
+    seen: set[str] = set()
+    queue = list(start)
+    while queue:
+        name = queue.pop()
+        if name not in seen and name in waiting:
+            seen.add(name)
+            queue.extend(waiting[name])
+    return seen
+
+
+# -- what the merged answer says ----------------------------------------------------------------------------------
+
+
+def parts_field(entries: Iterable[tuple[str, Mapping[str, int | str]]]) -> bytes:
+    """Gateway-Parts, a list of RFC 9651: `user;s=200;ms=12, orders;e=response_timeout;ms=300`."""
+    shown = ("".join([name, *(f";{key}={value}" for key, value in params.items())]) for name, params in entries)
+    return ", ".join(shown).encode("ascii")
+
+
+def cache_control(answers: Sequence[Sequence[Pair]], now_s: float) -> bytes | None:
+    """What the merged answer may say of storing it, from the fields of its parts: never more than each of them says.
+
+    The least freshness, less the age that it has already; no-store or private if one says so (RFC 9111, sections 4.2
+    and 5.2.2). None where nothing can be said: then nothing is.
+    """
+    said = [_directives(pairs) for pairs in answers]
+    if any("no-store" in directives for directives in said):
+        return b"no-store"
+    words = ["private"] if any("private" in directives for directives in said) else []
+    own = [_freshness_s(pairs, directives, now_s) for pairs, directives in zip(answers, said, strict=True)]
+    if any("no-cache" in directives for directives in said):
+        words.append("no-cache")
+    elif own and all(fresh is not None for fresh, _ in own):
+        words.append(f"max-age={min(fresh for fresh, _ in own if fresh is not None)}")
+        if words[0] != "private" and any(shared is not None for _, shared in own):
+            words.append(f"s-maxage={min(_or(shared, fresh) for fresh, shared in own)}")
+    if any("must-revalidate" in directives for directives in said):
+        words.append("must-revalidate")
+    return ", ".join(words).encode("ascii") or None
+
+
+def _or(shared: int | None, fresh: int | None) -> int:
+    return shared if shared is not None else fresh or 0
+
+
+def _directives(pairs: Iterable[Pair]) -> dict[str, str]:
+    """Cache-Control's directives in lower case; of a repeated one the first counts, quotes are taken off."""
+    found: dict[str, str] = {}
+    for name, value in pairs:
+        if name.lower() == b"cache-control":
+            # A comma within quotes belongs to a list of field names, of which only the directive's name matters here.
+            for part in re.sub(r'"[^"]*"', lambda quoted: quoted[0].replace(",", " "), value.decode("latin-1")).split(
+                ","
+            ):
+                word, _, argument = part.strip().partition("=")
+                found.setdefault(word.strip().lower(), argument.strip().strip('"'))
+    return found
+
+
+def _freshness_s(pairs: Iterable[Pair], said: Mapping[str, str], now_s: float) -> tuple[int | None, int | None]:
+    """Seconds that an answer stays fresh, for any cache and for shared ones (None where it does not say)."""
+    fields = {name.lower(): value.decode("latin-1").strip() for name, value in pairs}
+    age_s = _seconds(fields.get(b"age", "")) or 0
+    fresh_s = _seconds(said.get("max-age", ""))
+    if fresh_s is None and "max-age" in said:
+        fresh_s = 0  # malformed: stale (RFC 9111, section 4.2.1)
+    if fresh_s is None and b"expires" in fields:
+        expires_s = _date_s(fields[b"expires"])
+        date_s = _date_s(fields.get(b"date", ""))
+        fresh_s = 0 if expires_s is None else max(0, int(expires_s - (now_s if date_s is None else date_s)))
+    shared_s = _seconds(said.get("s-maxage", ""))
+    return (
+        None if fresh_s is None else max(0, fresh_s - age_s),
+        None if shared_s is None else max(0, shared_s - age_s),
+    )
+
+
+def _seconds(text: str) -> int | None:
+    return min(int(text), 2**31) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+
+def _date_s(text: str) -> float | None:
+    try:
+        return parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, IndexError):
+        return None
+
+
+def vary(fields: Iterable[str]) -> bytes:
+    """Vary, for the request fields that the merged answer depends on; each once, in a steady order."""
+    return ", ".join(dict.fromkeys(fields)).encode("ascii")
+
+
+# -- which representation -----------------------------------------------------------------------------------------
+
+JSON, NDJSON, EVENTS = "application/json", "application/x-ndjson", "text/event-stream"
+
+
+def representation(accept: Iterable[bytes]) -> str:
+    """The media type that the client likes best (RFC 9110, section 12.5.1); a wildcard means JSON.
+
+    Streams must be asked for by name; of equals JSON wins. Where none is acceptable, JSON is sent all the same.
+    """
+    liked = dict.fromkeys((JSON, NDJSON, EVENTS), 0.0)
+    for media, quality in _ranges(b",".join(accept).decode("latin-1")):
+        if media in liked:
+            liked[media] = max(liked[media], quality)
+        elif media in {"*/*", "application/*", "application/problem+json"}:
+            liked[JSON] = max(liked[JSON], quality)
+    return max(liked, key=lambda media: liked[media])
+
+
+def _ranges(text: str) -> Iterator[tuple[str, float]]:
+    for item in text.split(","):
+        media, *params = (word.strip().lower() for word in item.split(";"))
+        quality = 1.0
+        for param in params:
+            name, _, value = param.partition("=")
+            if name.strip() == "q":
+                quality = float(value) if re.fullmatch(r"[01](?:\.[0-9]{0,3})?", value.strip()) else 0.0
+        yield media, quality

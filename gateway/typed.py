@@ -1,0 +1,167 @@
+"""Fan-out in Python: the parts stand in a function's signature, and arrive as values of the types written there.
+
+@fanout
+async def home(user: Annotated[User, part("users:/users/{id}")],
+               orders: Annotated[list[Order], part("orders:/orders?user={id}", default=[])]) -> Home: ...
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, get_args, get_origin, get_type_hints, overload
+
+import msgspec
+from django.http.response import HttpResponseBase
+
+from gateway import units
+from gateway.config import Overrides
+from gateway.fanout import Fanout
+from gateway.gathering import Gathering
+from gateway.loading import overrides
+from gateway.merging import Fan, Part, PartTarget, parse_part
+from gateway.messages import GatewayRequest, GatewayResponse
+
+_UNSET: Final = object()
+Function = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class PartSpec:
+    """What `part()` says: where a part comes from, and what holds for it."""
+
+    target: PartTarget
+    timeout_s: float | None
+    optional: bool
+    default: Any
+    method: str
+    headers: tuple[tuple[str, str | None], ...]
+    max_body_bytes: int
+
+
+def part(
+    target: str,
+    *,
+    timeout: str | None = None,
+    optional: bool = False,
+    default: Any = _UNSET,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    max_body: str = "10MiB",
+) -> PartSpec:
+    """A part of a fan-out, as in the environment: `part("orders:/orders?user={id}", timeout="300ms", default=[])`.
+
+    With a default, or `optional` (then it is None), the rest goes down without it. Raises ValueError.
+    """
+    return PartSpec(
+        target=parse_part(target),
+        timeout_s=None if timeout is None else units.positive_duration(timeout),
+        optional=optional or default is not _UNSET,
+        default=None if default is _UNSET else default,
+        method=method,
+        headers=tuple((units.field_name(name), units.field_value(value)) for name, value in (headers or {}).items()),
+        max_body_bytes=units.positive_size(max_body),
+    )
+
+
+class TypedFanout(Fanout):
+    """An async Django view around a function whose parameters are parts. `function` is what was decorated."""
+
+    streams = False  # what the function leaves out is not for the client
+
+    def __init__(
+        self, function: Function, specs: Mapping[str, PartSpec], hints: Mapping[str, Any], **options: Any
+    ) -> None:
+        own: Overrides = options.pop("own")
+        parts = tuple(_part_of(name, spec) for name, spec in specs.items())
+        super().__init__(Fan(parts=parts, **options), own, function.__name__)
+        self.function = self.__wrapped__ = function
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.defaults = {name: spec.default for name, spec in specs.items()}
+        self.decoders = {name: msgspec.json.Decoder(hints[name]) for name in specs}
+        self.others = [name for name in inspect.signature(function).parameters if name not in specs]
+
+    def problems(self, params: Sequence[str]) -> Iterator[str]:
+        """What keeps it from answering a route with these parameters."""
+        yield from super().problems(params)
+        for name in self.others:
+            if name != "request" and name not in params:
+                yield f"the parameter {name} of {self.__name__}() is neither a part nor in the path"
+
+    async def answer(self, request: GatewayRequest, gathering: Gathering) -> HttpResponseBase:
+        values = {name: outcome.value for name, outcome in gathering.outcomes.items()}
+        known = {"request": request, **{name: gathering.parameter(name) for name in self.others if name != "request"}}
+        result = await self.function(**values, **{name: known[name] for name in self.others})
+        if isinstance(result, HttpResponseBase):
+            for name, value in self.pairs(request, gathering):
+                if name.startswith(b"gateway-"):
+                    result[name.decode("ascii")] = value.decode("ascii")
+            return result
+        return GatewayResponse(200, self.pairs(request, gathering), msgspec.json.encode(result))
+
+
+def _part_of(name: str, spec: PartSpec) -> Part:
+    return Part(
+        name=name,
+        target=spec.target,
+        optional=spec.optional,
+        timeout_s=spec.timeout_s,
+        method=spec.method,
+        headers=spec.headers,
+        max_body_bytes=spec.max_body_bytes,
+    )
+
+
+@overload
+def fanout(function: Function, /) -> TypedFanout: ...
+@overload
+def fanout(
+    *,
+    timeout: str = "30s",
+    concurrency: int = 8,
+    max_items: int = 100,
+    passes: Sequence[int] = (),
+    forward_headers: Sequence[str] = (),
+) -> Callable[[Function], TypedFanout]: ...
+def fanout(
+    function: Function | None = None,
+    /,
+    *,
+    timeout: str = "30s",
+    concurrency: int = 8,
+    max_items: int = 100,
+    passes: Sequence[int] = (),
+    forward_headers: Sequence[str] = (),
+) -> TypedFanout | Callable[[Function], TypedFanout]:
+    """A view of a function whose parameters are parts, parameters of the path, or `request`.
+
+    Options are those of `GATEWAY_ROUTE_*`. What the function returns becomes JSON; a Struct, a dataclass, a TypedDict
+    do. Raises TypeError for a function that is not async or has no part, ValueError for options.
+    """
+
+    def decorate(function: Function) -> TypedFanout:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function.__name__}() is synchronous: write `async def`; legacy() is for old code")
+        hints = get_type_hints(function, include_extras=True)
+        specs = {name: spec for name, hint in hints.items() if (spec := _spec_of(hint)) is not None}
+        if not specs:
+            raise TypeError(
+                f"{function.__name__}() has no part, as in user: Annotated[User, part('users:/users/{{id}}')]"
+            )
+        return TypedFanout(
+            function,
+            specs,
+            {name: get_args(hints[name])[0] for name in specs},
+            own=overrides({"timeout": timeout}),
+            concurrency=concurrency,
+            max_items=max_items,
+            passes=frozenset(passes),
+            forward=tuple(units.field_name(name) for name in forward_headers),
+        )
+
+    return decorate if function is None else decorate(function)
+
+
+def _spec_of(hint: Any) -> PartSpec | None:
+    extras = getattr(hint, "__metadata__", ()) if get_origin(hint) is not None or hasattr(hint, "__metadata__") else ()
+    return next((extra for extra in extras if isinstance(extra, PartSpec)), None)
