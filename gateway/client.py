@@ -22,16 +22,8 @@ from aiohttp.helpers import TimerNoop
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.http_writer import StreamWriter
 
-from gateway.calls import (
-    MAX_RESPONSE_HEADERS_BYTES,
-    Call,
-    Outcome,
-    StaleConnection,
-    Unsent,
-    fault_of,
-    head_of,
-    one_chunk,
-)
+from gateway import calls
+from gateway.calls import Call, Outcome, StaleConnection, Unsent
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm
@@ -72,6 +64,12 @@ class Connection:
         """Open, and nothing was said on it that nobody asked for (`408` and a close, as a rule)."""
         return self.protocol.is_connected() and not self.protocol.should_close
 
+    def is_silent(self) -> bool:
+        """Whether not even the beginning of a message lies in the parser: the next request would get its rest."""
+        with contextlib.suppress(Exception):  # whatever the parser says of what lies there
+            return self.protocol._parser is not None and self.protocol._parser.feed_eof() is None
+        return False
+
     def close(self) -> None:
         """Close without waiting: not for what is buffered, towards an upstream that does not read, nor for TLS."""
         self.protocol.abort()
@@ -109,7 +107,7 @@ class Answer:
                 message, content = await protocol.read()
                 if not 100 <= message.code <= 199 or message.code == 101:  # nobody asked for an upgrade
                     break
-            fault = fault_of(message.code, message.raw_headers, message.headers.get("Transfer-Encoding"))
+            fault = calls.fault_of(message.code, message.raw_headers, message.headers.get("Transfer-Encoding"))
             if fault is not None:
                 raise GatewayError(fault[0], upstream=call.upstream, cause=fault[1])
         # Not when cancelled: whoever does that decides whether to go on waiting.
@@ -141,12 +139,16 @@ class Answer:
         length = self._message.headers.get("Content-Length")
         if content.is_eof() or (length is not None and int(length) > max_bytes):
             return True
-        had_bytes = content.total_bytes
-        with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-            async with asyncio.timeout(unknown_timeout_s if length is None else timeout_s):
-                await content.wait_eof()
-        self._raise_if_broken(content.exception() or self._broke_off())
-        return content.is_eof() or length is None or content.total_bytes > had_bytes
+        had_bytes = 0
+        for _ in range(2):  # in its second half the time tells a slow body from one that has stopped
+            had_bytes = content.total_bytes
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+                async with asyncio.timeout((unknown_timeout_s if length is None else timeout_s) / 2):
+                    await content.wait_eof()
+            self._raise_if_broken(content.exception() or self._broke_off())
+            if content.is_eof():
+                return True
+        return length is None or content.total_bytes > had_bytes
 
     def _raise_if_broken(self, error: BaseException | None) -> None:
         if error is not None:
@@ -284,7 +286,7 @@ class Client:
 
     def _open(self, call: Call, outcome: Outcome, connection: Connection, *, was_kept: bool) -> Answer:
         try:
-            head = head_of(call)
+            head = calls.head_of(call)
         except GatewayError:
             connection.close()
             raise
@@ -294,7 +296,7 @@ class Client:
         if protocol.transport is not None:  # else it closed just now, which waiting for the head will tell
             body = call.body
             if isinstance(body, bytes):
-                protocol.transport.write(head + (one_chunk(body) if call.chunked else body))
+                protocol.transport.write(head + (calls.one_chunk(body) if call.chunked else body))
             else:
                 protocol.transport.write(head)
                 if body is not None:
@@ -311,7 +313,8 @@ class Client:
         while idle:
             connection: Connection = idle[-1]
             for_how_long = now - connection.idle_since
-            if for_how_long < self._keepalive_s and now < connection.retire_at and connection.is_good():
+            is_fresh = for_how_long < self._keepalive_s and now < connection.retire_at
+            if is_fresh and connection.is_good() and connection.is_silent():
                 return idle.pop() if for_how_long < call.reuse_idle_s else None
             idle.pop().close()
         return None
@@ -324,8 +327,6 @@ class Client:
         if unwanted or not connection.is_good():
             connection.close()
             return
-        # What comes unasked is the rest of an answer, or a farewell: without a parser it lies there, and is seen.
-        connection.protocol._parser = None
         endpoint.idle.append(connection)
         self._endpoints.add(endpoint)
         if self._sweeper is None:
@@ -386,8 +387,8 @@ class Client:
             auto_decompress=False,
             read_timeout=None,
             read_bufsize=_READ_BUFFER_BYTES,
-            max_line_size=MAX_RESPONSE_HEADERS_BYTES,
-            max_field_size=MAX_RESPONSE_HEADERS_BYTES,
+            max_line_size=calls.MAX_RESPONSE_HEADERS_BYTES,
+            max_field_size=calls.MAX_RESPONSE_HEADERS_BYTES,
             max_headers=_MAX_RESPONSE_FIELDS,
         )
 
