@@ -10,5 +10,7 @@ measures   what one round yields: under load, in a transfer, at the start
 scenarios  the table of scenarios. ADD A SCENARIO HERE
 runner     interleaved rounds
 report     medians, ratios, bars, markdown
+faults     `python -m bench.faults`: what clients see while one of two servers fails, beside nginx and HAProxy
+soak       `python -m bench.soak`: minutes of steady load with a fault every few seconds
 __main__   the command line
 """
