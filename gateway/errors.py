@@ -31,7 +31,7 @@ class Reason(Enum):
         "Send exactly one Host field with a host and an optional port.")
     HEADER_INVALID = (400, Side.CLIENT, "http_request_error", "A header field cannot be forwarded",
         "Send field values in UTF-8 or ASCII, and each framing field once.")
-    TEMPLATE_VALUE = (400, Side.CLIENT, "http_request_error", "A path parameter cannot stand in the upstream's URL",
+    TEMPLATE_VALUE = (400, Side.CLIENT, "http_request_error", "A value cannot stand in the upstream's URL",
         "The value is empty, `.` or `..`.")
     REQUEST_INVALID = (400, Side.CLIENT, "http_request_error", "A view refused the request as malformed",
         "See the view's own documentation.")

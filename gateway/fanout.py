@@ -76,7 +76,7 @@ class Fanout:
             keyed = self.fan.merge == "keyed"
             body = splice.as_object(parts.items()) if keyed else splice.flat(parts)
         except splice.NotJson as error:
-            raise GatewayError(Reason.PARTS_CLASH, f"{error}.") from None
+            raise GatewayError(Reason.PARTS_CLASH, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
         return GatewayResponse(200, self.pairs(request, gathering), body)
 
     def pairs(self, request: GatewayRequest, gathering: Gathering) -> Pairs:

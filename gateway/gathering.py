@@ -4,6 +4,7 @@ Which parts there are and in which order they can run is decided in `merging`. T
 """
 
 import asyncio
+import copy
 import traceback
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,17 +30,19 @@ class Outcome:
 
     __slots__ = (
         *("answers", "attempts", "cause", "detail", "endpoint", "items"),
-        *("ms", "part", "reason", "status", "text", "value"),
+        *("item_failure", "ms", "part", "reason", "status", "text", "value", "whole"),
     )
 
     def __init__(self, part: Part) -> None:
         self.part = part
+        self.whole = b"null"  # as it came: other parts may refer to what is not picked
         self.text = b"null"
         self.value: Any = None  # decoded, where the view is typed
         self.status: int | None = None
         self.reason: Reason | None = None
         self.detail = ""
         self.cause: str | None = None
+        self.item_failure: Reason | None = None  # the first one of an optional mapped part
         self.items: tuple[int, int] | None = None  # of a mapped part: how many, and how many good ones
         self.ms = 0.0
         self.attempts = 0
@@ -58,8 +61,9 @@ class Outcome:
             said |= {"n": self.items[0], "ok": self.items[1]}
         elif self.status is not None:
             said["s"] = self.status
-        if self.reason is not None and self.reason is not Reason.PART_STATUS:
-            said["e"] = self.reason.word
+        word = self.reason or self.item_failure
+        if word is not None and (word is not Reason.PART_STATUS or self.items is not None):
+            said["e"] = word.word
         if self.reason is not Reason.SKIPPED:
             said["ms"] = round(self.ms)
         return said
@@ -68,8 +72,9 @@ class Outcome:
     def told(self) -> dict[str, Any]:
         """What a stream says of it."""
         said: dict[str, Any] = {"part": self.part.name, "status": self.status}
-        if self.reason is not None:
-            said["reason"] = self.reason.word
+        word = self.reason or self.item_failure
+        if word is not None:
+            said["reason"] = word.word
         if self.items is not None:
             said |= {"n": self.items[0], "ok": self.items[1]}
         return {**said, "ms": round(self.ms)}
@@ -77,26 +82,28 @@ class Outcome:
     @property
     def logged(self) -> dict[str, Any]:
         """What the log line says of it."""
+        word = self.reason or self.item_failure
         return {
             "part": self.part.name,
             "upstream": self.part.target.upstream,
             "endpoint": self.endpoint,
             "status": self.status,
-            "reason": self.reason.word if self.reason else None,
+            "reason": word.word if word is not None else None,
             "attempts": self.attempts,
             "ms": round(self.ms, 2),
         }
 
     def failed(self, error: GatewayError, value: Any) -> None:
         self.reason, self.detail, self.cause = error.reason, error.detail, error.cause
-        self.text, self.value = self.part.default, value
+        self.text = self.whole = self.part.default
+        self.value = copy.deepcopy(value)  # a list of one request is not the next one's
 
     def problem(self, passes: frozenset[int]) -> GatewayError:
         """The failure of the whole, since the part is required; statuses in `passes` become the answer's own."""
         reason = self.reason or Reason.INTERNAL_ERROR
         return GatewayError(
             reason,
-            f"The part {self.part.name} failed: {self.detail}",
+            f"The part {self.part.name} failed: {self.detail[:1].lower()}{self.detail[1:]}",
             upstream=self.part.target.upstream,
             cause=self.cause,
             headers=[(b"retry-after", b"1")] if reason.status == 503 else (),
@@ -231,9 +238,10 @@ class Gathering:
                 ends_s = min(ends_s, self._loop.time() + part.timeout_s)
             if part.target.mapped is None:
                 target = part.target.fill(self._text_of, self._raw)
-                outcome.text = await self._ask(step, target, ends_s, outcome)
+                outcome.whole = await self._ask(step, target, ends_s, outcome)
             else:
                 await self._map(step, part.target.mapped, ends_s, outcome)
+            outcome.text = splice.picked(outcome.whole, part.pick) if part.pick else outcome.whole
             if step.decode is not None:
                 outcome.value = step.decode(outcome.text)
         except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
@@ -257,7 +265,7 @@ class Gathering:
         """One call for each distinct target, some at a time; the results stand in the list's order."""
         part = step.part
         try:
-            items = splice.items_of(self.outcomes[mapped.owner].text, mapped.fields)
+            items = splice.items_of(self.outcomes[mapped.owner].whole, mapped.fields)
         except splice.NoValue:
             raise Confined(mapped) from None
         targets = [self._item_target(part, item) for item in items]
@@ -272,9 +280,10 @@ class Gathering:
             for target in queue:
                 try:
                     results[target] = await self._ask(step, target, ends_s, outcome)
-                except (GatewayError, splice.NotJson):
+                except (GatewayError, splice.NotJson) as error:
                     if not part.optional:
                         raise
+                    outcome.item_failure = outcome.item_failure or self._failure(error, part).reason
 
         workers = [asyncio.ensure_future(work()) for _ in range(min(self._fan.concurrency, len(distinct)))]
         try:
@@ -285,7 +294,7 @@ class Gathering:
         found = [results.get(target) if target is not None else None for target in targets]
         outcome.status = None
         outcome.items = (len(found), sum(text is not None for text in found))
-        outcome.text = splice.joined(b"null" if text is None else text for text in found)
+        outcome.whole = splice.joined(b"null" if text is None else text for text in found)
 
     def _item_target(self, part: Part, item: bytes) -> str | None:
         """The target for one item; None where its value cannot stand there and the part can do without."""
@@ -337,8 +346,7 @@ class Gathering:
             raise splice.NotJson(f"Content-Type is {media or 'missing'}")
         if (coding := fetched.field("content-encoding")) not in {None, "identity"}:
             raise splice.NotJson(f"it is coded as {coding}, which was not asked for")
-        text = splice.checked(fetched.body)
-        return splice.picked(text, part.pick) if part.pick else text
+        return splice.checked(fetched.body)
 
     def parameter(self, name: str) -> str:
         """A parameter of the path, decoded."""
@@ -361,7 +369,7 @@ class Gathering:
             value = next((value for found, value in self._request.raw_headers if found == name), b"")
             return value.decode("utf-8", "replace")
         try:
-            return splice.scalar(self.outcomes[owner].text, fields)
+            return splice.scalar(self.outcomes[owner].whole, fields)
         except splice.NoValue:
             raise Confined(reference) from None
 

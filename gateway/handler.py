@@ -182,7 +182,7 @@ class GatewayHandler(ASGIHandler):
         request.answer_began = True
         try:
             if isinstance(body, bytes):
-                exchange.bytes_out = len(body)
+                exchange.bytes_out = len(body) if request.method != "HEAD" else 0
                 await send({"type": "http.response.body", "body": body})
             else:
                 await _stream(exchange, body, send, self.settings.client_idle_s)

@@ -296,6 +296,8 @@ def _upstream(owner: str, variable: str, values: Mapping[str, Any]) -> Upstream:
 
 def _route(owner: str, variable: str, values: Mapping[str, Any], fan: Fan | None) -> Route:
     pattern, target = values["line"]
+    if fan is not None:
+        pattern = pattern.or_get()
     return Route(
         name=owner.lower(),
         pattern=pattern,

@@ -174,7 +174,7 @@ def problems(targets: Mapping[str, PartTarget], params: Sequence[str]) -> Iterat
         for reference in target.references:
             if (fault := _fault_of(reference, targets, params)) is not None:
                 yield name, fault
-    for name in _in_cycles(targets):
+    for name in _in_cycles({name: target for name, target in targets.items() if name not in {*RESERVED, *params}}):
         yield name, f"the part {name} waits for itself, through {', '.join(sorted(needs(targets[name], targets)))}"
 
 
@@ -225,26 +225,31 @@ def cache_control(answers: Sequence[Sequence[Pair]], now_s: float) -> bytes | No
     """What the merged answer may say of storing it, from the fields of its parts: never more than each of them says.
 
     The least freshness, less the age that it has already; no-store or private if one says so (RFC 9111, sections 4.2
-    and 5.2.2). None where nothing can be said: then nothing is.
+    and 5.2.2). What lets shared caches store the answer to an authorised request (section 3.5) is said only if all of
+    them do. None where nothing can be said: then nothing is.
     """
     said = [_directives(pairs) for pairs in answers]
-    if any("no-store" in directives for directives in said):
+    if any("no-store" in one for one in said) or any(_varies_on_everything(pairs) for pairs in answers):
         return b"no-store"
-    words = ["private"] if any("private" in directives for directives in said) else []
-    own = [_freshness_s(pairs, directives, now_s) for pairs, directives in zip(answers, said, strict=True)]
-    if any("no-cache" in directives for directives in said):
+    words = ["private"] if any("private" in one for one in said) else []
+    firm = [one for one in said if "must-revalidate" in one]
+    own = [_freshness_s(pairs, one, now_s) for pairs, one in zip(answers, said, strict=True)]
+    fresh = [seconds for seconds, _ in own if seconds is not None]
+    shared = [seconds for _, seconds in own if seconds is not None]
+    if any("no-cache" in one for one in said) or (firm and len(firm) < len(said)):
         words.append("no-cache")
-    elif own and all(fresh is not None for fresh, _ in own):
-        words.append(f"max-age={min(fresh for fresh, _ in own if fresh is not None)}")
-        if words[0] != "private" and any(shared is not None for _, shared in own):
-            words.append(f"s-maxage={min(_or(shared, fresh) for fresh, shared in own)}")
-    if any("must-revalidate" in directives for directives in said):
+    elif own and len(fresh) == len(own):
+        for_all = len(shared) == len(own) and not words
+        words.append(f"max-age={min(fresh if for_all else fresh + shared)}")
+        if for_all:
+            words.append(f"s-maxage={min(shared)}")
+    if firm and len(firm) == len(said):
         words.append("must-revalidate")
     return ", ".join(words).encode("ascii") or None
 
 
-def _or(shared: int | None, fresh: int | None) -> int:
-    return shared if shared is not None else fresh or 0
+def _varies_on_everything(pairs: Iterable[Pair]) -> bool:
+    return any(name.lower() == b"vary" and b"*" in value for name, value in pairs)
 
 
 def _directives(pairs: Iterable[Pair]) -> dict[str, str]:
@@ -273,6 +278,8 @@ def _freshness_s(pairs: Iterable[Pair], said: Mapping[str, str], now_s: float) -
         date_s = _date_s(fields.get(b"date", ""))
         fresh_s = 0 if expires_s is None else max(0, int(expires_s - (now_s if date_s is None else date_s)))
     shared_s = _seconds(said.get("s-maxage", ""))
+    if shared_s is None and "s-maxage" in said:
+        shared_s = 0
     return (
         None if fresh_s is None else max(0, fresh_s - age_s),
         None if shared_s is None else max(0, shared_s - age_s),

@@ -76,6 +76,20 @@ def _cache(text: str) -> object:
     return text if text == "on" else units.positive_duration(text)
 
 
+# RFC 9112, section 6, and RFC 9110, section 7.6.1: framing and connections are the gateway's own business on each side.
+_UNSETTABLE = {name.decode() for name in HOP_BY_HOP} | {"content-length", "expect"}
+# What the gateway says itself in every call: once.
+_OWN = _UNSETTABLE | {"host", "via", "x-request-id", "traceparent", "tracestate"}
+
+
+def forwardable(text: str) -> str:
+    """A field of the client that may go to parts, in lower case. Raises ValueError."""
+    field = units.field_name(text)
+    if field in _OWN:
+        raise ValueError("a field that the gateway sets itself in each call; it cannot be forwarded")
+    return field
+
+
 DURATION = Unit("duration", units.duration, "_s")
 TIMEOUT = Unit("duration", units.positive_duration, "_s")
 SIZE = Unit("size", units.size, "_bytes")
@@ -93,7 +107,7 @@ ROUTE = Unit("route", parse_line)
 PART = Unit("target", parse_part)
 CACHE = Unit("on|duration", _cache)
 NAMES = _listed("list of names", units.name)
-FIELDS = _listed("list of header names", units.field_name)
+FIELDS = _listed("list of header names", forwardable)
 METHOD = _shaped("method", r"[A-Z][A-Z-]*", "an upper-case method, such as GET")
 FUNCTION = Unit("dotted path", units.dotted)
 ON = _either("on|off", "on")
@@ -290,10 +304,6 @@ def nearest(word: str, names: Iterable[str]) -> str:
     """The name that `word` was probably meant to be, or nothing."""
     close = difflib.get_close_matches(word, list(names), n=1, cutoff=0.6)
     return close[0] if close else ""
-
-
-# RFC 9112, section 6, and RFC 9110, section 7.6.1: framing and connections are the gateway's own business on each side.
-_UNSETTABLE = {name.decode() for name in HOP_BY_HOP} | {"content-length", "expect"}
 
 
 def field_of(option: Option, member: str) -> str:

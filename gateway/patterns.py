@@ -13,7 +13,7 @@ The table is a tree of segments, so a look-up costs what the path is long, whate
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
@@ -92,6 +92,10 @@ class Pattern:
     def allowed(self) -> frozenset[str]:
         """The methods it answers, GET bringing HEAD; empty means every one."""
         return self.methods | {"HEAD"} if "GET" in self.methods else self.methods
+
+    def or_get(self) -> "Pattern":
+        """The pattern of a view that only reads: where it names no method, GET."""
+        return self if self.methods else replace(self, methods=frozenset({"GET"}), text=f"GET {self.text}")
 
     def regex(self) -> str:
         """The pattern for Django's own resolver, which matches decoded text without the first slash."""

@@ -73,6 +73,7 @@ def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> Ga
         hint = f"; proxy({given!r}) forwards to an upstream" if isinstance(given, str) else ""
         raise RouteError(f"{origin}: route({pattern!r}): the view is {view!r}, which cannot be called{hint}")
     if isinstance(view, Fanout):
+        rule = rule.or_get()
         if problem := next(view.problems(rule.params), None):
             raise RouteError(f"{origin}: route({pattern!r}): {problem}")
     else:

@@ -35,7 +35,9 @@ def checked(body: bytes) -> bytes:
 
 
 def picked(text: bytes, names: Sequence[str]) -> bytes:
-    """An object, or each object of a list, with these members only, in this order. Raises NotJson for others."""
+    """An object, or each object of a list, with these members only, in this order; null stays. Raises NotJson."""
+    if text == b"null":
+        return text
     if text[:1] == b"[":
         return joined(picked(bytes(item), names) for item in _list.decode(text))
     members = members_of(text)

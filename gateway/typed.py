@@ -13,7 +13,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints, overload
 import msgspec
 from django.http.response import HttpResponseBase
 
-from gateway import units
+from gateway import options, units
 from gateway.config import Overrides
 from gateway.fanout import Fanout
 from gateway.gathering import Gathering
@@ -57,7 +57,7 @@ def part(
         timeout_s=None if timeout is None else units.positive_duration(timeout),
         optional=optional or default is not _UNSET,
         default=None if default is _UNSET else default,
-        method=method,
+        method=str(_checked("part", "METHOD", method)),
         headers=tuple((units.field_name(name), units.field_value(value)) for name, value in (headers or {}).items()),
         max_body_bytes=units.positive_size(max_body),
     )
@@ -69,11 +69,11 @@ class TypedFanout(Fanout):
     streams = False  # what the function leaves out is not for the client
 
     def __init__(
-        self, function: Function, specs: Mapping[str, PartSpec], hints: Mapping[str, Any], **options: Any
+        self, function: Function, specs: Mapping[str, PartSpec], hints: Mapping[str, Any], **said: Any
     ) -> None:
-        own: Overrides = options.pop("own")
+        own: Overrides = said.pop("own")
         parts = tuple(_part_of(name, spec) for name, spec in specs.items())
-        super().__init__(Fan(parts=parts, **options), own, function.__name__)
+        super().__init__(Fan(parts=parts, **said), own, function.__name__)
         self.function = self.__wrapped__ = function
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
@@ -94,7 +94,8 @@ class TypedFanout(Fanout):
         result = await self.function(**values, **{name: known[name] for name in self.others})
         if isinstance(result, HttpResponseBase):
             for name, value in self.pairs(request, gathering):
-                if name.startswith(b"gateway-"):
+                own = name.startswith(b"gateway-") or (name == b"cache-control" and not gathering.is_complete)
+                if own or (name == b"vary" and not result.has_header("vary")):
                     result[name.decode("ascii")] = value.decode("ascii")
             return result
         return GatewayResponse(200, self.pairs(request, gathering), msgspec.json.encode(result))
@@ -144,6 +145,8 @@ def fanout(
             raise TypeError(f"{function.__name__}() is synchronous: write `async def`; legacy() is for old code")
         hints = get_type_hints(function, include_extras=True)
         specs = {name: spec for name, hint in hints.items() if (spec := _spec_of(hint)) is not None}
+        for name in specs:
+            options.check_name(name.upper(), "part")
         if not specs:
             raise TypeError(
                 f"{function.__name__}() has no part, as in user: Annotated[User, part('users:/users/{{id}}')]"
@@ -153,13 +156,21 @@ def fanout(
             specs,
             {name: get_args(hints[name])[0] for name in specs},
             own=overrides({"timeout": timeout}),
-            concurrency=concurrency,
-            max_items=max_items,
-            passes=frozenset(passes),
-            forward=tuple(units.field_name(name) for name in forward_headers),
+            concurrency=_checked("route", "CONCURRENCY", concurrency),
+            max_items=_checked("route", "MAX_ITEMS", max_items),
+            passes=_checked("route", "PASS", " ".join(map(str, passes))) if passes else frozenset(),
+            forward=tuple(options.forwardable(name) for name in forward_headers),
         )
 
     return decorate if function is None else decorate(function)
+
+
+def _checked(family: str, option: str, value: object) -> Any:
+    """A value as the environment would take it. Raises ValueError."""
+    try:
+        return options.TABLE[family, option].unit.parse(str(value))
+    except ValueError as error:
+        raise ValueError(f"{option.lower()}={value!r}: {error}") from None
 
 
 def _spec_of(hint: Any) -> PartSpec | None:

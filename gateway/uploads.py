@@ -117,5 +117,7 @@ class Upload:
             raise
         finally:
             alarm.cancel()
+            if self._next is not None:
+                self._next.cancel()
             self._waits_for_client = False
             self._moved_at = self._loop.time()

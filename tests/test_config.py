@@ -875,3 +875,128 @@ def test_whatever_is_set_gives_a_config_or_its_problems(environ: dict[str, str],
         assert format_problems(error.problems).replace("\n", "").isprintable()  # noqa: PT017
     else:
         assert isinstance(found, Config)
+
+
+# -- fan-outs -----------------------------------------------------------------------------------------------------
+
+HOME = {**USERS, "GATEWAY_ROUTE_HOME": "GET /home/{id}", "GATEWAY_ROUTE_HOME__PART_USER": "users:/users/{id}"}
+
+
+def test_a_fan_out_is_read_with_all_its_options() -> None:
+    (route,) = config(
+        {
+            **HOME,
+            "GATEWAY_ROUTE_HOME__PART_USER__TIMEOUT": "300ms",
+            "GATEWAY_ROUTE_HOME__PART_USER__PICK": "id,name",
+            "GATEWAY_ROUTE_HOME__PART_USER__METHOD": "POST",
+            "GATEWAY_ROUTE_HOME__PART_USER__HEADER_X_TENANT": "acme",
+            "GATEWAY_ROUTE_HOME__PART_USER__HEADER_AUTHORIZATION": "-",
+            "GATEWAY_ROUTE_HOME__PART_USER__MAX_BODY": "1KiB",
+            "GATEWAY_ROUTE_HOME__PART_TEAM": "users:/teams/{user.team_id}",
+            "GATEWAY_ROUTE_HOME__PART_ORDERS": "users:/orders?user={id}",
+            "GATEWAY_ROUTE_HOME__PART_ORDERS__DEFAULT": " [1.10, {}] ",
+            "GATEWAY_ROUTE_HOME__OPTIONAL": "team",
+            "GATEWAY_ROUTE_HOME__TIMEOUT": "800ms",
+            "GATEWAY_ROUTE_HOME__MERGE": "flat",
+            "GATEWAY_ROUTE_HOME__CONCURRENCY": "3",
+            "GATEWAY_ROUTE_HOME__MAX_ITEMS": "7",
+            "GATEWAY_ROUTE_HOME__PASS": "404,410",
+            "GATEWAY_ROUTE_HOME__FORWARD_HEADERS": "X-Tenant,cookie",
+        }
+    ).routes
+    fan = route.fan
+    assert fan is not None
+    assert (fan.merge, fan.concurrency, fan.max_items, sorted(fan.passes)) == ("flat", 3, 7, [404, 410])
+    assert fan.forward == ("x-tenant", "cookie")
+    assert route.overrides.timeout_s == 0.8
+    parts = {part.name: part for part in fan.parts}
+    user, team, orders = parts["user"], parts["team"], parts["orders"]
+    assert (user.timeout_s, user.pick, user.method, user.max_body_bytes) == (0.3, ("id", "name"), "POST", 1024)
+    assert {name.lower(): value for name, value in user.headers} == {"x-tenant": "acme", "authorization": None}
+    assert (user.optional, team.optional, orders.optional) == (False, True, True)
+    assert (team.default, orders.default) == (b"null", b"[1.10, {}]")
+
+
+@pytest.mark.parametrize(
+    ("said", "variable", "words", "hint"),
+    [
+        ({"OPTIONAL": "usr"}, "OPTIONAL", "there is no part usr", "user"),
+        ({"PART_TEAM__PICK": "id"}, "PART_TEAM__PICK", "an option of the part team, which is not set", ""),
+        ({"PART_USER": "usrs:/x"}, "PART_USER", "there is no upstream usrs", "users"),
+        ({"PART_USER": "users:/{user.id}"}, "PART_USER", "the part user waits for itself, through user", ""),
+        ({"PART_USER": "users:/{ident}"}, "PART_USER", "{ident} is neither a parameter of the path nor a part", ""),
+        ({"PART_USER": "users:/{id"}, "PART_USER", "a brace without its partner", ""),
+        ({"PART_USER": "users:/a/../b"}, "PART_USER", "no '.' or '..' segment", ""),
+        ({"PART_QUERY": "users:/x"}, "PART_QUERY", "a part cannot be called query", ""),
+        ({"PART_HEADER": "users:/x"}, "PART_HEADER", "a part cannot be called header", ""),
+        ({"PART_ID": "users:/x"}, "PART_ID", "a part cannot be called id", ""),
+        ({"PART_USER__DEFAULT": "{"}, "PART_USER__DEFAULT", "expected JSON", ""),
+        ({"PART_USER__DEFAULT": "NaN"}, "PART_USER__DEFAULT", "expected JSON", ""),
+        ({"PART_USER__DEFAULT": "none"}, "PART_USER__DEFAULT", "expected JSON", ""),
+        ({"PART_USER__PICK": ","}, "PART_USER__PICK", "at least one item", ""),
+        ({"PART_USER__MAX_BODY": "0B"}, "PART_USER__MAX_BODY", "a size above zero", ""),
+        ({"PART_USER__TIMEOUT": "0s"}, "PART_USER__TIMEOUT", "longer than zero", ""),
+        ({"PART_USER__TIMEOUT": "300"}, "PART_USER__TIMEOUT", "unit", ""),
+        ({"PART_USER__METHOD": "get"}, "PART_USER__METHOD", "an upper-case method", ""),
+        ({"PART_USER__HEADER_HOST": "x"}, "PART_USER__HEADER_HOST", "Host is chosen by", "GATEWAY_ROUTE_HOME__HOST"),
+        ({"PART_USER__COLOUR": "red"}, "PART_USER__COLOUR", "a part has no such option", ""),
+        ({"CONCURRENCY": "0"}, "CONCURRENCY", "a whole number from 1", ""),
+        ({"MAX_ITEMS": "0"}, "MAX_ITEMS", "a whole number from 1", ""),
+        ({"MERGE": "deep"}, "MERGE", "keyed or flat", ""),
+        ({"PASS": "200"}, "PASS", "from 400 to 599", ""),
+        ({"FORWARD_HEADERS": "x:"}, "FORWARD_HEADERS", "the name of a header field", ""),
+    ],
+)
+def test_a_fault_of_a_fan_out_names_its_variable(said: Mapping[str, str], variable: str, words: str, hint: str) -> None:
+    found = problem({**HOME, **{f"GATEWAY_ROUTE_HOME__{name}": text for name, text in said.items()}})
+    assert found.variable == f"GATEWAY_ROUTE_HOME__{variable}"
+    assert words in found.message
+    assert not hint or found.hint == hint
+
+
+@pytest.mark.parametrize("length", [2, 3])
+def test_each_part_of_a_cycle_is_named(length: int) -> None:
+    names = "ABC"[:length]
+    targets = {
+        f"GATEWAY_ROUTE_HOME__PART_{name}": f"users:/{{{names[(at + 1) % length].lower()}.x}}"
+        for at, name in enumerate(names)
+    }
+    found = problems({**HOME, **targets})
+    assert [each.variable for each in found] == sorted(targets)
+    assert all("waits for itself, through" in each.message for each in found)
+
+
+@pytest.mark.parametrize("line", ["/home", "/home -> users"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("OPTIONAL", "user"),
+        ("MERGE", "flat"),
+        ("CONCURRENCY", "2"),
+        ("MAX_ITEMS", "2"),
+        ("PASS", "404"),
+        ("FORWARD_HEADERS", "x-tenant"),
+    ],
+)
+def test_an_option_of_a_fan_out_means_nothing_without_parts(line: str, name: str, text: str) -> None:
+    found = problems({**USERS, "GATEWAY_ROUTE_HOME": line, f"GATEWAY_ROUTE_HOME__{name}": text})
+    (about,) = (each for each in found if each.variable == f"GATEWAY_ROUTE_HOME__{name}")
+    assert about.message == "this means nothing without parts; set GATEWAY_ROUTE_HOME__PART_<NAME>"
+
+
+def test_all_faults_of_a_fan_out_come_together() -> None:
+    found = problems(
+        {
+            **HOME,
+            "GATEWAY_ROUTE_HOME__OPTIONAL": "team",
+            "GATEWAY_ROUTE_HOME__PART_USER__MAX_BODY": "0B",
+            "GATEWAY_ROUTE_HOME__PART_USER__DEFAULT": "x",
+            "GATEWAY_ROUTE_HOME__PART_TEA": "tea:/{usr.id}",
+        }
+    )
+    assert {each.variable.removeprefix("GATEWAY_ROUTE_HOME__") for each in found} == {
+        "OPTIONAL",
+        "PART_USER__MAX_BODY",
+        "PART_USER__DEFAULT",
+        "PART_TEA",
+    }

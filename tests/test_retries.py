@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import Reason, Side
@@ -225,6 +225,7 @@ def test_after_a_silence_of_any_length_it_begins_again() -> None:
     assert spent(budget, 1e6) == MINIMUM
 
 
+@settings(max_examples=50)
 @given(
     st.floats(0.01, 1),
     st.lists(st.tuples(st.sampled_from([0.0, 0.3, 1.0, 4.5, 9.0, 12.0]), st.integers(0, 300), st.integers(0, 80))),

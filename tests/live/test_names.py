@@ -265,7 +265,7 @@ def test_probes_begin_with_an_address_and_end_with_it(names: Names) -> None:
     names.hosts.say("probed.test", "127.0.0.82")
     eventually(lambda: probes("127.0.0.82") > 1)
     had = probes("127.0.0.81")
-    eventually(lambda: probes("127.0.0.82") > 8)
+    eventually(lambda: probes("127.0.0.82") > 5)
     assert probes("127.0.0.81") - had <= 1
 
 
@@ -343,7 +343,7 @@ def test_under_steady_load_no_request_fails_while_addresses_change(names: Names)
     with ThreadPoolExecutor(4) as pool:
         loads = [pool.submit(ask_on, method) for method in ("GET", "POST", "PUT", "GET")]
         try:
-            for number in range(6):
+            for number in range(4):
                 stays, joins = f"127.0.0.{72 + number}", f"127.0.0.{73 + number}"
                 names.hosts.say("loaded.test", f"{stays} {joins}")
                 names.says("upstream.changed", "loaded", joined=names.labels(73 + number))
@@ -355,7 +355,7 @@ def test_under_steady_load_no_request_fails_while_addresses_change(names: Names)
     assert outcomes.total() > 100
     assert sum(request.target == "/loaded/x" for request in names.service.asked) == outcomes.total()
     asked = names.asked("loaded")
-    assert set(asked) == {"127.0.0.77", "127.0.0.78"}
+    assert set(asked) == {"127.0.0.75", "127.0.0.76"}
 
 
 # -- a look-up that takes long ------------------------------------------------------------------------------------
