@@ -49,6 +49,17 @@ def many_routes(count: int) -> dict[str, str]:
     return {f"GATEWAY_ROUTE_R{n:04}": f"/api/v1/service-{n:04}/items/{{id}} -> b" for n in range(1, count + 1)}
 
 
+def parts(count: int) -> dict[str, str]:
+    """A fan-out whose parts take 20 ms each. Parts stand in the order of their names: hence p01, not p1."""
+    wanted = {f"GATEWAY_ROUTE_FAN__PART_P{n:02}": "b:/delay/20" for n in range(1, count + 1)}
+    return {"GATEWAY_ROUTE_FAN": "GET /fan", **wanted}
+
+
+def merged(count: int) -> bytes:
+    """What `parts` come to: the answers as they are, under the names p01, p02, ..."""
+    return b"{%b}" % b",".join(b'"p%02d":%b' % (n, one_kilobyte()) for n in range(1, count + 1))
+
+
 NO_BODY_LIMIT = {"GATEWAY_UPSTREAM_B__MAX_BODY": "0B"}
 
 SCENARIOS = (
@@ -74,6 +85,33 @@ SCENARIOS = (
         ),
         baseline="hello",
         bars=(Bar("portway /-/live", "cpu_s_per_10k", to="hello", at_most=2.5),),
+    ),
+    Scenario(
+        "fan-out-3",
+        "three services of 20 ms each, one answer",
+        UNDER_LOAD,
+        (
+            Row("gather", "/delay/20?parts=3", body=merged(3)),
+            Row("portway", "/fan", env=parts(3), body=merged(3)),
+            Row("portway", "/delay/20", "portway proxied"),
+        ),
+        baseline="gather",
+        bars=(
+            Bar("portway", "p50_ms", at_most=22.5),
+            Bar("portway", "cpu_s_per_10k", to="gather", at_most=1.4),
+            Bar("portway", "cpu_s_per_10k", to="portway proxied", at_most=3.6),
+        ),
+    ),
+    Scenario(
+        "fan-out-20",
+        "twenty services of 20 ms each, one answer",
+        UNDER_LOAD,
+        (
+            Row("gather", "/delay/20?parts=20", body=merged(20)),
+            Row("portway", "/fan", env=parts(20), body=merged(20)),
+        ),
+        baseline="gather",
+        bars=(Bar("portway", "cpu_s_per_10k", to="gather", at_most=1.4),),
     ),
     Scenario(
         "routes",

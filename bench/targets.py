@@ -41,6 +41,10 @@ def hello(launch: Launch) -> Command:
     return _granian("bench.apps.hello:app", "asginl", launch)
 
 
+def gather(launch: Launch) -> Command:
+    return _granian("bench.apps.gather:app", "asgi", launch)
+
+
 def django(launch: Launch) -> Command:
     return _granian("bench.apps.stock_django:app", "asginl", launch)
 
@@ -147,6 +151,7 @@ def portway_argv() -> list[str] | None:
 TARGETS: Mapping[str, Callable[[Launch], Command]] = {
     "floor": floor,
     "hello": hello,
+    "gather": gather,
     "django": django,
     "nginx": nginx,
     "haproxy": haproxy,

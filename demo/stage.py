@@ -15,7 +15,6 @@ from contextlib import AsyncExitStack, suppress
 from ipaddress import ip_address
 
 import aiohttp
-from aiohttp import web
 
 from demo import services
 from gateway import units
@@ -36,11 +35,19 @@ ROUTES = {
     "GATEWAY_ROUTE_ORDERS_OF_USER": "GET /users/{id}/orders -> orders:/orders?user={id}",
     "GATEWAY_ROUTE_CLOCK": "GET /clock -> teams:/clock",
     "GATEWAY_ROUTE_NOWHERE": "/nowhere -> nowhere",
+    "GATEWAY_ROUTE_HOME": "GET /home/{id}",
+    "GATEWAY_ROUTE_HOME__PART_USER": "users:/users/{id}",
+    "GATEWAY_ROUTE_HOME__PART_ORDERS": "orders:/orders?user={id}",
+    "GATEWAY_ROUTE_HOME__PART_TEAM": "teams:/teams/{user.team_id}?delay=1s",
+    "GATEWAY_ROUTE_HOME__OPTIONAL": "team",
+    "GATEWAY_ROUTE_HOME__TIMEOUT": "2s",
+    "GATEWAY_ROUTE_HOME__PART_TEAM__TIMEOUT": "300ms",
 }
 TRY = {
     "/users": "proxied as it is",
     "/api/teams/10": "/api is stripped: the service sees /teams/10",
     "/users/3/orders": "from a template: the service sees /orders?user=3",
+    "/home/3": "three services, one answer; the slow one is left out (curl -i says so)",
     "/users/99": "the service's own 404 comes through",
     "/users?delay=300ms": "a slow answer",
     "/orders?delay=5s": "too slow for this route's TIMEOUT=2s: 504",
@@ -62,22 +69,12 @@ async def main() -> int:
         return fail(f"{bind}: {trouble}. Another port: GATEWAY_BIND=127.0.0.1:8001 {sys.executable} -m demo")
     async with AsyncExitStack() as stack:
         upstreams = {
-            "users": await start(services.users(), stack),
-            "orders": await start(services.orders(), stack),
-            "teams": await start(services.teams(), stack),
+            "users": await services.start(services.users(), stack),
+            "orders": await services.start(services.orders(), stack),
+            "teams": await services.start(services.teams(), stack),
             "nowhere": dead_end(stack),
         }
         return await front(upstreams, bind, url_of(host, port))
-
-
-async def start(app: web.Application, stack: AsyncExitStack) -> str:
-    """Serve on a free port of loopback; the URL."""
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
-    await runner.setup()
-    stack.push_async_callback(runner.cleanup)
-    listener = socket.create_server(("127.0.0.1", 0))
-    await web.SockSite(runner, listener).start()
-    return "http://127.0.0.1:{1}".format(*listener.getsockname())
 
 
 def dead_end(stack: AsyncExitStack) -> str:

@@ -231,8 +231,9 @@ class Gathering:
         part = step.part
         outcome, began = Outcome(part), perf_counter()
         try:
-            if any(self.outcomes[name].reason is not None for name in step.needs):
-                raise GatewayError(Reason.SKIPPED)
+            failed = sorted(name for name in step.needs if self.outcomes[name].reason is not None)
+            if failed:
+                raise GatewayError(Reason.SKIPPED, f"It waits for {', '.join(failed)}, which failed.")
             ends_s = self._ends_s
             if part.timeout_s is not None:
                 ends_s = min(ends_s, self._loop.time() + part.timeout_s)
@@ -269,6 +270,8 @@ class Gathering:
         except splice.NoValue:
             raise Confined(mapped) from None
         targets = [self._item_target(part, item) for item in items]
+        if None in targets:
+            outcome.item_failure = Reason.PART_VALUE
         distinct = dict.fromkeys(target for target in targets if target is not None)
         most = self._fan.max_items
         if len(distinct) > most:
@@ -335,8 +338,8 @@ class Gathering:
         finally:
             outcome.attempts += leg.attempts or 0
             outcome.endpoint = leg.endpoint
-        outcome.status = fetched.status
         outcome.answers.append(fetched)
+        outcome.status = fetched.status
         if not 200 <= fetched.status <= 299:
             raise GatewayError(Reason.PART_STATUS, f"It was answered with {fetched.status}.")
         if fetched.status == 204:

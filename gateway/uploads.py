@@ -57,6 +57,7 @@ class Upload:
             # Read one piece ahead: else nobody would hear of a client that leaves before its turn.
             self._next = asyncio.ensure_future(anext(self._stream, b""))
             self._next.add_done_callback(self._interrupt)
+            self._request.exchange.closers.append(self.close)
 
     def close(self) -> None:
         """Stop reading what nobody sends."""
@@ -117,7 +118,5 @@ class Upload:
             raise
         finally:
             alarm.cancel()
-            if self._next is not None:
-                self._next.cancel()
             self._waits_for_client = False
             self._moved_at = self._loop.time()

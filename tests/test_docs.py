@@ -9,8 +9,8 @@ A page is one shell, read from top to bottom. The word after a fence's language 
     json log        a line of the gateway's log, laid out for reading
     text log        lines of the gateway's output
 
-127.0.0.1:8000 is the gateway. On 9001 and 9002 listens demo.echo, on 9009 nobody. `...` stands for anything, and
-values that no two runs share (ids, times, versions) are compared by their shape.
+127.0.0.1:8000 is the gateway. On 9001 and 9002 listens demo.echo, on 9003 to 9005 demo.services, on 9009 nobody.
+`...` stands for anything, and values that no two runs share (ids, times, versions) are compared by their shape.
 """
 
 import ast
@@ -22,6 +22,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,8 +94,9 @@ def test_every_page_is_linked_from_the_readme() -> None:
 
 @every_page
 def test_no_page_names_a_folder_of_a_machine_or_a_package_index(page: Path) -> None:
-    found = re.findall(r"(?:^|[\s'\"`(=])/(?:home|root|Users|work|tmp|opt/pypi)/\S*", page.read_text(encoding="utf-8"))
-    found += re.findall(r"\S*(?:pypi|pythonhosted|index-url|artifactory|nexus)\S*", page.read_text(encoding="utf-8"))
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(r"(?:^|[\s'\"`(=])/(?:home(?!/\{)|root|Users|work|tmp|opt/pypi)/\S*", text)
+    found += re.findall(r"\S*(?:pypi|pythonhosted|index-url|artifactory|nexus)\S*", text)
     assert found == []
 
 
@@ -270,7 +272,7 @@ class Reader:
         elif "." in rest:
             (self.folder / rest).write_text(block.text, encoding="utf-8")
         else:
-            assert kind in {"", "sh", "python", "mermaid", "text", "json"}, f"what is a block of {block.what!r}?"
+            assert kind in {"", "sh", "python", "mermaid", "text", "json", "js"}, f"what is a block of {block.what!r}?"
 
     def start(self, script: str) -> None:
         self.stop()
@@ -347,18 +349,29 @@ class Reader:
 
 @pytest.fixture(scope="module")
 def upstreams() -> Iterator[Mapping[str, int]]:
-    """demo.echo on two ports, and one that refuses."""
-    ports = dict(zip(("9001", "9002"), sorted((free_port(), free_port())), strict=True))
-    command = [sys.executable, "-m", "demo.echo", *(str(port) for port in ports.values())]
+    """demo.echo on two ports, demo.services on three, and one that refuses."""
+    names = ("9001", "9002", "9003", "9004", "9005")
+    ports = dict(zip(names, sorted(free_port() for _ in names), strict=True))
+    real = [str(port) for port in ports.values()]
     refuses = Refuses()
-    with subprocess.Popen(command, cwd=HOME, env=plain_environment(), stdout=subprocess.PIPE, text=True) as echo:
-        try:
-            assert echo.stdout is not None
-            assert echo.stdout.readline().startswith("Echo on ")
+    try:
+        with demo("echo", real[:2], "Echo on "), demo("services", real[2:], "users on "):
             yield {**ports, "9009": refuses.port}
+    finally:
+        refuses.close()
+
+
+@contextmanager
+def demo(module: str, ports: list[str], says: str) -> Iterator[None]:
+    """`python -m demo.<module>`, from its first line on."""
+    command = [sys.executable, "-m", f"demo.{module}", *ports]
+    with subprocess.Popen(command, cwd=HOME, env=plain_environment(), stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline().startswith(says)
+            yield
         finally:
-            echo.terminate()
-            refuses.close()
+            process.terminate()
 
 
 RECIPES = [page for page in WRITTEN if any("recipe" in block.what for block in blocks_of(page))]
