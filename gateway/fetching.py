@@ -18,11 +18,12 @@ from gateway.errors import GatewayError, Reason
 from gateway.exchange import Deadline, current
 from gateway.headers import Pair, Pairs, encoded_changes, set_fields
 from gateway.messages import GatewayRequest
+from gateway.options import forwardable
 from gateway.patterns import has_dot_segment_or_nul, is_upstream_name
 from gateway.pool import Pool
 from gateway.retries import is_repeatable
 from gateway.tracing import new_traceparent
-from gateway.units import field_name, field_value, positive_duration
+from gateway.units import field_value, positive_duration
 
 ValueT = TypeVar("ValueT")
 
@@ -171,7 +172,7 @@ async def fetch(
         body = msgspec.json.encode(json)
         pairs = set_fields(pairs, [(b"content-type", b"application/json")])
     if headers:
-        pairs = set_fields(pairs, encoded_changes((field_name(name), field_value(headers[name])) for name in headers))
+        pairs = set_fields(pairs, encoded_changes((forwardable(name), field_value(headers[name])) for name in headers))
     timeout_s = options.timeout_s if timeout is None else positive_duration(timeout)
     leg = Leg()
     try:

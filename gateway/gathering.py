@@ -270,8 +270,6 @@ class Gathering:
         except splice.NoValue:
             raise Confined(mapped) from None
         targets = [self._item_target(part, item) for item in items]
-        if None in targets:
-            outcome.item_failure = Reason.PART_VALUE
         distinct = dict.fromkeys(target for target in targets if target is not None)
         most = self._fan.max_items
         if len(distinct) > most:
@@ -294,6 +292,8 @@ class Gathering:
         finally:
             for worker in workers:
                 worker.cancel()
+        if None in targets:
+            outcome.item_failure = outcome.item_failure or Reason.PART_VALUE
         found = [results.get(target) if target is not None else None for target in targets]
         outcome.status = None
         outcome.items = (len(found), sum(text is not None for text in found))

@@ -362,7 +362,9 @@ def problem_members(error: GatewayError, request_id: str, *, disclose_names: boo
     }
     if disclose_names and error.upstream is not None:
         members["upstream"] = error.upstream
-    return members | error.members if disclose_names else members
+    if not disclose_names and error.members:  # its detail names a part
+        return members | {"detail": reason.title}
+    return members | error.members
 
 
 def problem(error: GatewayError, request_id: str, *, disclose_names: bool = True) -> GatewayResponse:

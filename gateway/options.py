@@ -78,15 +78,16 @@ def _cache(text: str) -> object:
 
 # RFC 9112, section 6, and RFC 9110, section 7.6.1: framing and connections are the gateway's own business on each side.
 _UNSETTABLE = {name.decode() for name in HOP_BY_HOP} | {"content-length", "expect"}
-# What the gateway says itself in every call: once.
-_OWN = _UNSETTABLE | {"host", "via", "x-request-id", "traceparent", "tracestate"}
+# What the gateway says itself in every call, once; and what would make another answer of it than whole, plain JSON.
+_OWN = _UNSETTABLE | {"host", "via", "x-request-id", "traceparent", "tracestate", "accept-encoding", "range"}
+_OWN |= {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"}
 
 
 def forwardable(text: str) -> str:
-    """A field of the client that may go to parts, in lower case. Raises ValueError."""
+    """A field that may be set in a call of the gateway's own, or go on to it, in lower case. Raises ValueError."""
     field = units.field_name(text)
     if field in _OWN:
-        raise ValueError("a field that the gateway sets itself in each call; it cannot be forwarded")
+        raise ValueError("a field that is the gateway's own business in these calls; it cannot be forwarded or set")
     return field
 
 

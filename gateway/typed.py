@@ -58,7 +58,7 @@ def part(
         optional=optional or default is not _UNSET,
         default=None if default is _UNSET else default,
         method=str(_checked("part", "METHOD", method)),
-        headers=tuple((units.field_name(name), units.field_value(value)) for name, value in (headers or {}).items()),
+        headers=tuple((options.forwardable(name), units.field_value(value)) for name, value in (headers or {}).items()),
         max_body_bytes=units.positive_size(max_body),
     )
 
