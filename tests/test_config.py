@@ -945,6 +945,17 @@ def test_a_fan_out_is_read_with_all_its_options() -> None:
         ({"MERGE": "deep"}, "MERGE", "keyed or flat", ""),
         ({"PASS": "200"}, "PASS", "from 400 to 599", ""),
         ({"FORWARD_HEADERS": "x:"}, "FORWARD_HEADERS", "the name of a header field", ""),
+        ({"FORWARD_HEADERS": "Content-Length"}, "FORWARD_HEADERS", "is the gateway's own business in these calls", ""),
+        ({"FORWARD_HEADERS": "x-tenant host"}, "FORWARD_HEADERS", "is the gateway's own business in these calls", ""),
+        ({"FORWARD_HEADERS": "range"}, "FORWARD_HEADERS", "is the gateway's own business in these calls", ""),
+        ({"FORWARD_HEADERS": "accept-encoding"}, "FORWARD_HEADERS", "is the gateway's own business in these calls", ""),
+        (
+            {"FORWARD_HEADERS": "transfer-encoding"},
+            "FORWARD_HEADERS",
+            "is the gateway's own business in these calls",
+            "",
+        ),
+        ({"FORWARD_HEADERS": "traceparent"}, "FORWARD_HEADERS", "is the gateway's own business in these calls", ""),
     ],
 )
 def test_a_fault_of_a_fan_out_names_its_variable(said: Mapping[str, str], variable: str, words: str, hint: str) -> None:
