@@ -66,12 +66,13 @@ class Connection:
 
     def is_silent(self) -> bool:
         """Whether not even the beginning of a message lies in the parser: the next request would get its rest."""
-        with contextlib.suppress(Exception):  # whatever the parser says of what lies there
-            return self.protocol._parser is not None and self.protocol._parser.feed_eof() is None
-        return False
+        try:
+            return self.protocol._parser.feed_eof() is None  # type: ignore[union-attr]
+        except Exception:  # noqa: BLE001 - it dislikes what lies there
+            return False
 
     def close(self) -> None:
-        """Close without waiting: not for what is buffered, towards an upstream that does not read, nor for TLS."""
+        """Close without waiting, be it for an upstream that does not read or for TLS."""
         self.protocol.abort()
 
 
@@ -198,11 +199,12 @@ class Answer:
     def _end(self) -> None:
         if self._outcome is None:
             return
-        if self._call.keep and self._is_sent() and self._is_framed():
+        is_framed = self._is_framed()
+        if is_framed and self._call.keep and self._is_sent():
             self._client.keep(self._connection)
         else:
             self._abort()  # an early answer: what is left of the request is not wanted any more
-        if self._is_framed():  # else who reads it tells, once it is clear how the connection ended
+        if is_framed:  # else who reads it tells, once it is clear how the connection ended
             self._tell_end()
 
     def _tell_end(self) -> None:
