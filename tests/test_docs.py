@@ -377,6 +377,7 @@ def demo(module: str, ports: list[str], says: str) -> Iterator[None]:
 RECIPES = [page for page in WRITTEN if any("recipe" in block.what for block in blocks_of(page))]
 
 
+# Only make and Python may be assumed of a newcomer's machine. `.ci/run` installs curl, so there none is left out.
 @pytest.mark.skipif(shutil.which("curl") is None, reason="recipes are told with curl, which is not here")
 @pytest.mark.parametrize("page", RECIPES, ids=lambda page: page.name)
 def test_every_recipe_does_what_its_page_says(page: Path, tmp_path: Path, upstreams: Mapping[str, int]) -> None:

@@ -414,6 +414,21 @@ async def test_connections_are_recycled_by_age(
     assert [actor.connections_made for actor in behind.actors] == [made, made]
 
 
+@pytest.mark.parametrize(("idle_s", "made"), [(3.0, 1), (4.0, 2)])
+async def test_a_connection_that_was_idle_for_too_long_is_not_used_though_nobody_swept_it_up_yet(
+    behind: Behind, idle_s: float, made: int
+) -> None:
+    """`__KEEPALIVE` is 4 s."""
+    for _ in range(2):
+        await behind.gateway.ask("/b/x")
+    for endpoint in behind.pool.endpoints:
+        for connection in endpoint.idle:
+            connection.idle_since -= idle_s
+    for _ in range(2):
+        await behind.gateway.ask("/b/x")
+    assert [actor.connections_made for actor in behind.actors] == [made, made]
+
+
 async def test_an_upstream_without_any_address_has_nobody_to_pick() -> None:
     async with pool_of(0) as (pool, _):
         with pytest.raises(GatewayError) as caught:

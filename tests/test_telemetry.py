@@ -229,7 +229,7 @@ async def noisy(request):
     logging.getLogger("team").warning("said by logging")
     warnings.warn("said by warnings")
     asyncio.get_running_loop().create_task(task())
-    await asyncio.sleep(0.01)
+    await asyncio.sleep(0)
     return HttpResponse("noisy")
 
 

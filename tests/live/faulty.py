@@ -26,6 +26,7 @@ import struct
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPConnection
 from pathlib import Path
@@ -54,7 +55,7 @@ class Asked(NamedTuple):
     body: bytes
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.Protocol, ABC):
     """One connection on either port. Reads whole requests; subclasses act on them."""
 
     transport: asyncio.Transport
@@ -89,8 +90,9 @@ class Connection(asyncio.Protocol):
         method, target, _ = head.start.split(" ", 2)
         return Asked(method, target, (head.all("x-test-id") or ["-"])[0], bytes(self._body.data))
 
+    @abstractmethod
     def act(self, asked: Asked) -> None:
-        raise NotImplementedError
+        """Do with a whole request what this port is for."""
 
     def send(self, data: bytes) -> None:
         if not self.transport.is_closing():

@@ -604,6 +604,12 @@ class Wire:
         finally:
             self.socket.settimeout(PATIENCE_S)
 
+    def is_hung_up(self, within_s: float) -> bool:
+        """Whether the gateway hangs up in that time. Reads nothing."""
+        poll = select.poll()
+        poll.register(self.socket, select.POLLRDHUP)
+        return bool(poll.poll(within_s * 1000))
+
     def close(self) -> None:
         self.socket.close()
 

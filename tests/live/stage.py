@@ -13,6 +13,7 @@ An actor does with a whole request what the script says; after that, and without
 it answers with its name. What a test does to a scene stays there, so that no test meets the ejections of another.
 """
 
+import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -61,6 +62,21 @@ def breaks_off(head_and_half: bytes) -> Act:
         request.close()
 
     return act
+
+
+def after(seconds: float, act: Act) -> Act:
+    """A service that takes its time."""
+
+    def act_then(request: Request) -> None:
+        with contextlib.suppress(OSError):  # the gateway may have hung up by then
+            act(request)
+
+    def begin(request: Request) -> None:
+        timer = threading.Timer(seconds, act_then, [request])
+        timer.daemon = True
+        timer.start()
+
+    return begin
 
 
 class Actor(Upstream):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from .harness import OK, PATIENCE_S, Answer, NeverAccepts, Refuses, Request, eventually, request_bytes
-from .stage import Act, Actor, Scene, Server, Stage, breaks_off, hangs_up, resets, says, silent, status
+from .stage import Act, Actor, Scene, Server, Stage, after, breaks_off, hangs_up, resets, says, silent, status
 
 KIB = 1024
 HALF = breaks_off(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345")
@@ -47,20 +47,9 @@ SCENES = {
 }
 
 
-def later(seconds: float, act: Act) -> Act:
-    """A service that takes its time; its connection's own thread waits."""
-
-    def wait(request: Request) -> None:
-        time.sleep(seconds)
-        act(request)
-
-    return wait
-
-
 def trickles(request: Request) -> None:
     request.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n123")
-    time.sleep(1.6)
-    request.send(b"456")
+    after(1.6, says(b"456"))(request)
 
 
 class Slow(NamedTuple):
@@ -79,25 +68,25 @@ def at_most(text: str, *cast: type[Server], **options: str) -> Scene:
 GOOD = says(OK)
 SLOW = {
     "none_answers": Slow(at_most("600ms"), [silent, silent]),
-    "first_wins": Slow(Scene(TIMEOUT="1s"), [later(0.75, GOOD), silent]),
+    "first_wins": Slow(Scene(TIMEOUT="1s"), [after(0.75, GOOD), silent]),
     "second_wins": Slow(at_most("1s"), [silent]),
-    "second_resets": Slow(at_most("1s"), [later(0.75, GOOD), resets]),
-    "second_says_503": Slow(at_most("1s"), [later(0.75, GOOD), status(503)]),
-    "second_says_502_and_later": Slow(at_most("1s"), [later(0.75, GOOD), status(502, "Retry-After: 7")]),
-    "second_breaks_off": Slow(at_most("1s"), [later(0.75, GOOD), HALF]),
-    "first_resets": Slow(at_most("1s"), [later(0.6, resets), later(0.25, GOOD)]),
-    "first_says_503": Slow(at_most("1s"), [later(0.6, status(503)), later(0.25, GOOD)]),
-    "first_breaks_off": Slow(at_most("1s"), [later(0.6, HALF), later(0.25, GOOD)]),
+    "second_resets": Slow(at_most("1s"), [after(0.75, GOOD), resets]),
+    "second_says_503": Slow(at_most("1s"), [after(0.75, GOOD), status(503)]),
+    "second_says_502_and_later": Slow(at_most("1s"), [after(0.75, GOOD), status(502, "Retry-After: 7")]),
+    "second_breaks_off": Slow(at_most("1s"), [after(0.75, GOOD), HALF]),
+    "first_resets": Slow(at_most("1s"), [after(0.6, resets), after(0.25, GOOD)]),
+    "first_says_503": Slow(at_most("1s"), [after(0.6, status(503)), after(0.25, GOOD)]),
+    "first_breaks_off": Slow(at_most("1s"), [after(0.6, HALF), after(0.25, GOOD)]),
     "only_503": Slow(at_most("1s"), [silent, status(503)]),
-    "only_503_late": Slow(at_most("1s"), [later(0.6, status(503)), silent]),
+    "only_503_late": Slow(at_most("1s"), [after(0.6, status(503)), silent]),
     "only_503_and_later": Slow(at_most("1s"), [silent, status(503, "Retry-After: 7")]),
-    "post": Slow(at_most("1s"), [later(0.75, GOOD)], "POST", b"once"),
-    "put": Slow(at_most("1s"), [later(0.75, GOOD)], "PUT", b"once"),
-    "kept_body": Slow(at_most("1s"), [later(0.75, GOOD), later(0.75, GOOD)], "GET", b"x"),
-    "large_body": Slow(at_most("1s"), [later(0.75, GOOD)], "GET", b"x" * 100 * KIB),
-    "alone": Slow(at_most("1s", Actor), [later(0.75, GOOD)]),
-    "no_company_for_nothing": Slow(at_most("1s", RETRY_BUDGET="0%"), [later(0.75, GOOD)]),
-    "no_company_on_503": Slow(at_most("1s", RETRY_ON="503"), [later(0.75, GOOD)]),
+    "post": Slow(at_most("1s"), [after(0.75, GOOD)], "POST", b"once"),
+    "put": Slow(at_most("1s"), [after(0.75, GOOD)], "PUT", b"once"),
+    "kept_body": Slow(at_most("1s"), [after(0.75, GOOD), after(0.75, GOOD)], "GET", b"x"),
+    "large_body": Slow(at_most("1s"), [after(0.75, GOOD)], "GET", b"x" * 100 * KIB),
+    "alone": Slow(at_most("1s", Actor), [after(0.75, GOOD)]),
+    "no_company_for_nothing": Slow(at_most("1s", RETRY_BUDGET="0%"), [after(0.75, GOOD)]),
+    "no_company_on_503": Slow(at_most("1s", RETRY_ON="503"), [after(0.75, GOOD)]),
     "three": Slow(at_most("1200ms", Actor, Actor, Actor, RETRIES="2"), [silent, silent]),
     "trickles": Slow(Scene(**FRESH), [trickles]),
     "trickles_alone": Slow(Scene(Actor, **FRESH), [trickles, trickles]),
