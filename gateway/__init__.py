@@ -11,6 +11,11 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     cors        cross-origin requests
     redirects   Location fields said as the client must see them
     patterns    the route grammar, its matching table, and the templates of targets
+    fields      field values that decide about caching: dates, directives, entity tags, ranges
+    storing     what may be stored, and for how long it is fresh
+    freshness   whether a stored answer answers a request, how it is validated, what must be forgotten
+    conditions  a stored answer meets a request's conditions and ranges
+    memory      stored answers in memory, bounded in bytes; what a purge names
     merging     fan-out decided: what parts ask for, in which order, what the merged answer says
     retries     whether a request may be sent again, and within which budget
     ejection    whether an endpoint may be asked: ejected by requests, taken out by probes
@@ -35,18 +40,25 @@ middle: one kind of effect a file
     uploads     a request's body on its way up
     attempts    the attempt loop
     proxy       the view that forwards a request
+    models      what the cache keeps in a database
+    migrations  how its tables came to be
+    store       stored answers in Django's database, through the async ORM on threads of its own
+    filling     one call upstream whose answer may be stored, and serve several requests
+    cache       memory first, the database behind it, one call upstream for all who ask at once
     splice      JSON cut and joined byte for byte
     fetching    fetch(), and every call that the gateway makes by itself
     gathering   the parts of one request while they are asked for
     fanout      the view that merges several services
     typed       @fanout: the same with its parts in a function's signature
+    cached      the view that answers from the cache what another one has answered before
     sever       cutting a client's connection, the honest end of an answer that broke off
     handover    a gateway that stops beside another one on its port loses no connection
 roof: the edge
     routing     route(), from_environment(): patterns and views become Django's urlpatterns
     telemetry   the log line; later the metrics
     runtime     what lives while a worker runs: pools, the requests in flight, draining
-    ops         /-/live and /-/ready
+    admin       who may ask the endpoints that are not open
+    ops         the endpoints under /-/
     handler     the ASGI door: Django's ASGIHandler, lean
     startup     what must hold before a worker starts
     serve       granian, workers, signals, draining

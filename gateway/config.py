@@ -13,6 +13,7 @@ from gateway.merging import Fan
 from gateway.options import Option
 from gateway.patterns import Pattern, Target
 from gateway.retries import DEFAULT_RETRY_ON, Failure
+from gateway.storing import Rule
 
 Fields = tuple[tuple[str, str | None], ...]  # (lower-case field name, its value, or None where it is deleted)
 
@@ -100,6 +101,9 @@ class Settings:
     client_idle_s: float
     reuse_port: bool
     max_in_flight: int | None = None
+    admin_token: str | None = field(default=None, repr=False)
+    cache_memory_bytes: int
+    cache_disk_bytes: int
 
 
 def defaults_of(table: Iterable[Option]) -> dict[str, Any]:
@@ -147,6 +151,7 @@ class Route:
     overrides: Overrides = Overrides()
     raw_path: bool = False
     cors: tuple[str, ...] | None = None
+    cache: Rule | None = None
     variable: str = ""
 
 

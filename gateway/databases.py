@@ -10,12 +10,19 @@ _POSTGRESQL = re.compile(
     r"(?:\[(?P<ipv6>[^\]]*)\]|(?P<host>[^:/?#@]*))(?::(?P<port>[0-9]*))?/(?P<name>[^?#]*)(?:\?(?P<options>.*))?"
 )
 
+# Readers do not wait for a writer, and who will write says so at once, instead of failing in the middle.
+_SQLITE = {
+    "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
+    "transaction_mode": "IMMEDIATE",
+}
+
 
 def databases(url: str) -> dict[str, dict[str, Any]]:
     """`sqlite:///relative`, `sqlite:////absolute` or `postgresql://user:password@host:port/name?sslmode=require`."""
     match = _POSTGRESQL.fullmatch(url)
     if match is None:
-        return {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": unquote(url.removeprefix("sqlite:///"))}}
+        name = unquote(url.removeprefix("sqlite:///"))
+        return {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": name, "OPTIONS": _SQLITE}}
     return {
         "default": {
             "ENGINE": "django.db.backends.postgresql",

@@ -57,6 +57,12 @@ class Reason(Enum):
         "In the log only: the transfer was cut after `GATEWAY_CLIENT_IDLE`.")
     CLIENT_GONE = (499, Side.CLIENT, None, "The client left",
         "In the log only: the upstream call was cancelled.")
+    NOT_CACHED = (504, Side.CLIENT, None, "Nothing is stored that may answer this request",
+        "It said `only-if-cached`.")
+    ADMIN_REQUIRED = (401, Side.CLIENT, "http_request_denied", "This endpoint asks for the admin token",
+        "Send it as `Authorization: Bearer ...`, or as the password of HTTP Basic.")
+    ADMIN_DENIED = (403, Side.CLIENT, "http_request_denied", "This endpoint is not for this caller",
+        "Set `GATEWAY_ADMIN_TOKEN`; without one, only direct requests from this machine are let in.")
     # The gateway itself
     VIEW_ERROR = (500, Side.GATEWAY, "proxy_internal_error", "The gateway's own Python failed",
         "An exception in a view of `routes.py`; its text is in the log.")

@@ -29,6 +29,7 @@ class Exchange:
         "closers",
         "ended",
         "endpoint",
+        "heir",
         "host",
         "interruption",
         "method",
@@ -77,13 +78,46 @@ class Exchange:
         self.timer: asyncio.TimerHandle | None = None
         self.watch: asyncio.Task[None] | None = None
         self.closers: list[Callable[[], None]] = []  # they let go of what answers still hold, sent or not
+        self.heir: Exchange | None = None  # whoever goes on with what was begun here
 
     def interrupt(self, error: GatewayError) -> None:
         """Break the request off for this reason, once: the first reason stands."""
-        if self.interruption is None and self.ended is None:
+        if self.heir is not None:
+            self.heir.interrupt(error)
+        elif self.interruption is None and self.ended is None:
             self.interruption = error
             if self.task is not None:
                 self.task.cancel()
+
+    def child(self) -> "Exchange":
+        """The notebook of a call that is made for this request, and may outlive it."""
+        child = Exchange(self.started, self.method, self.path, self.client)
+        child.request_id, child.trace_id, child.host, child.route = (
+            self.request_id,
+            self.trace_id,
+            self.host,
+            self.route,
+        )
+        return child
+
+    def let_go(self) -> None:
+        """Cancel what still waits, and close what is still open."""
+        for waiting in (self.watch, self.timer):
+            if waiting is not None:
+                waiting.cancel()
+        for close in self.closers:
+            close()
+
+    def note(self, other: "Exchange") -> None:
+        """Write down what was found out in another notebook."""
+        self.upstream, self.endpoint, self.attempts = other.upstream, other.endpoint, other.attempts
+        self.upstream_ms, self.parts = other.upstream_ms, other.parts
+
+    def take_over(self, other: "Exchange") -> None:
+        """Go on with what was begun with another notebook."""
+        self.note(other)
+        other.heir = self
+        self.closers += other.closers
 
     def fail(self, error: GatewayError) -> None:
         """Write down a failure; the first word stands, since later ones are its consequences."""

@@ -5,6 +5,7 @@ A `Gathering` asks for the parts of one request; here is what goes down: one JSO
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from gateway import merging, splice
 from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fetching import FORWARDED
-from gateway.gathering import Gathering, Step, steps_for
+from gateway.gathering import Gathering, Step, steps_for, whole_time_s
 from gateway.headers import Pairs, encoded_changes, set_fields
 from gateway.merging import Fan
 from gateway.messages import GatewayRequest, GatewayResponse, problem_members
@@ -32,7 +33,8 @@ class Fanout:
         self.fan = fan
         self.own = own
         self.__name__ = self.__qualname__ = name  # Django's resolver asks for both
-        self._timeout_s = effective(Overrides(), own).timeout_s
+        options = effective(Overrides(), own)
+        self._timeout_s, self._max_body_bytes = whole_time_s(options), options.max_body_bytes
         self._changes = encoded_changes(own.response_headers)
         self._steps: tuple[Step, ...] = ()
         read = {
@@ -41,7 +43,8 @@ class Fanout:
             for reference in part.target.references
             if reference.owner == "header"
         }
-        self._vary = merging.vary(name.title() for name in ("accept", *FORWARDED, *fan.forward, *sorted(read)))
+        chosen_by = ("accept",) if self.streams else ()
+        self._vary = merging.vary(name.title() for name in (*chosen_by, *FORWARDED, *fan.forward, *sorted(read)))
         markcoroutinefunction(self)
 
     def problems(self, params: Sequence[str]) -> Iterator[str]:
@@ -59,6 +62,9 @@ class Fanout:
             steps = self._steps = steps_for(self, request.pools)
         if request.raw_values is None:  # one of Django's own path() lines
             request.raw_values = {name: quote(str(value), safe="") for name, value in params.items()}
+        if not request.inbox.complete:  # what is left of a request would hide that its client leaves
+            request.inbox.max_bytes = self._max_body_bytes
+            await request.read_body()
         gathering = Gathering(self.fan, steps, self._timeout_s, request)
         media = merging.representation(value for name, value in request.raw_headers if name == b"accept")
         if media != merging.JSON and self.streams:
@@ -76,7 +82,8 @@ class Fanout:
             keyed = self.fan.merge == "keyed"
             body = splice.as_object(parts.items()) if keyed else splice.flat(parts)
         except splice.NotJson as error:
-            raise GatewayError(Reason.PARTS_CLASH, f"{str(error)[:1].upper()}{str(error)[1:]}.") from None
+            detail = f"{str(error)[:1].upper()}{str(error)[1:]}." if request.disclose_names else ""
+            raise GatewayError(Reason.PARTS_CLASH, detail) from None
         return GatewayResponse(200, self.pairs(request, gathering), body)
 
     def pairs(self, request: GatewayRequest, gathering: Gathering) -> Pairs:
@@ -95,27 +102,39 @@ class Fanout:
             parts = merging.parts_field((outcome.part.name, outcome.params) for outcome in outcomes)
             timing = ", ".join(f"{outcome.part.name};dur={outcome.ms:.1f}" for outcome in outcomes)
             pairs += [(b"gateway-parts", parts), (b"server-timing", timing.encode("ascii"))]
-        return set_fields(pairs, self._changes) if self._changes else pairs
+        return self._changed(pairs, is_complete=complete)
+
+    def _changed(self, pairs: Pairs, *, is_complete: bool) -> Pairs:
+        """The fields with those that the route sets; none of them lets a cache store what is not the whole."""
+        changes = self._changes
+        if not is_complete:
+            changes = tuple(change for change in changes if change[0] != b"cache-control")
+        return set_fields(pairs, changes) if changes else pairs
 
     # -- as they end ----------------------------------------------------------------------------------------------
 
     def _stream(self, request: GatewayRequest, gathering: Gathering, media: str) -> GatewayResponse:
+        pairs = [(b"cache-control", b"no-store"), (b"vary", self._vary)]
         last = next((value for name, value in request.raw_headers if name == b"last-event-id"), b"")
-        if media == merging.EVENTS and last == b"end":  # all was said: without this, EventSource would ask again
-            return GatewayResponse(204, [(b"cache-control", b"no-store"), (b"vary", self._vary)])
+        if media == merging.EVENTS and last == merging.LAST.encode():
+            # All was said: without this, EventSource would ask again.
+            return GatewayResponse(204, self._changed(pairs, is_complete=False))
         framed = _event if media == merging.EVENTS else _line
-        pairs = [(b"content-type", media.encode("ascii")), (b"cache-control", b"no-store"), (b"vary", self._vary)]
-        pairs = set_fields(pairs, self._changes) if self._changes else pairs
+        pairs = self._changed([(b"content-type", media.encode("ascii")), *pairs], is_complete=False)
         return GatewayResponse(200, pairs, self._events(request, gathering, framed))
 
     async def _events(
         self, request: GatewayRequest, gathering: Gathering, framed: Callable[[str, bytes], bytes]
     ) -> AsyncIterator[bytes]:
-        async for outcome in gathering.as_they_end():
-            text = splice.encoded(outcome.told)[:-1] + b',"data":' + splice.on_one_line(outcome.text) + b"}"
-            yield framed(outcome.part.name, text)
+        timed = request.disclose_names
+        # Closed by itself, a generator within one that is closed would be so only later, when the log line is written.
+        async with aclosing(gathering.as_they_end()) as outcomes:
+            async for outcome in outcomes:
+                told = splice.encoded(outcome.told(timed=timed))
+                text = told[:-1] + b',"data":' + splice.on_one_line(outcome.text) + b"}"
+                yield framed(outcome.part.name, text)
         summary: dict[str, Any] = {
-            "parts": [outcome.told for outcome in gathering.in_order()],
+            "parts": [outcome.told(timed=timed) for outcome in gathering.in_order()],
             "complete": gathering.failed is None and gathering.is_complete,
         }
         error = gathering.problem()
@@ -124,7 +143,7 @@ class Fanout:
             summary["problem"] = problem_members(
                 error, request.exchange.request_id, disclose_names=request.disclose_names
             )
-        yield framed("end", splice.encoded(summary))
+        yield framed(merging.LAST, splice.encoded(summary))
 
 
 def _line(name: str, text: bytes) -> bytes:

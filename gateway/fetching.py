@@ -5,23 +5,27 @@ They go the way of a proxied request, by the same limits, retries and trace; the
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
-from urllib.parse import quote
+from functools import lru_cache, partial
+from time import time
+from types import UnionType
+from typing import Any, TypeVar, overload
 
 import msgspec
 
-from gateway.attempts import Outgoing, answer_to
+from gateway.attempts import Notebook, Outgoing, answer_to
 from gateway.calls import Answer
 from gateway.config import Overrides, ProxyOptions, effective
 from gateway.errors import GatewayError, Reason
-from gateway.exchange import Deadline, current
-from gateway.headers import Pair, Pairs, encoded_changes, set_fields
-from gateway.messages import GatewayRequest
-from gateway.options import forwardable
-from gateway.patterns import has_dot_segment_or_nul, is_upstream_name
+from gateway.exchange import Deadline, Exchange, current
+from gateway.filling import Produced, Question
+from gateway.headers import Pair, Pairs, encoded_changes, set_fields, strip_hop_by_hop
+from gateway.memory import Key, digest
+from gateway.merging import Confined, parse_part
+from gateway.messages import Body, GatewayRequest
+from gateway.options import cache_rule, settable
 from gateway.pool import Pool
 from gateway.retries import is_repeatable
+from gateway.storing import Rule
 from gateway.tracing import new_traceparent
 from gateway.units import field_value, positive_duration
 
@@ -37,10 +41,11 @@ _ACCEPT = (b"accept", b"application/json")
 class Leg:
     """What is known of one call: the notebook of its attempts."""
 
-    __slots__ = ("attempts", "endpoint", "interruption", "upstream_ms")
+    __slots__ = ("attempts", "cache", "endpoint", "interruption", "upstream_ms")
 
     def __init__(self) -> None:
         self.attempts: int | None = None
+        self.cache: str | None = None
         self.endpoint: str | None = None
         self.upstream_ms: float | None = None
         self.interruption: GatewayError | None = None
@@ -63,7 +68,11 @@ class Fetched:
         """The body as Python values. Raises GatewayError PART_INVALID for what is no JSON."""
         return self.decode(Any)
 
-    def decode(self, kind: type[ValueT]) -> ValueT:
+    @overload
+    def decode(self, kind: type[ValueT]) -> ValueT: ...
+    @overload
+    def decode(self, kind: UnionType) -> Any: ...
+    def decode(self, kind: Any) -> Any:
         """The body as a Struct, dataclass, TypedDict, list or dict, checked. Raises GatewayError PART_INVALID."""
         try:
             return msgspec.json.decode(self.body, type=kind)
@@ -75,7 +84,7 @@ def own_pairs(request: GatewayRequest, forward: Iterable[str]) -> Pairs:
     """The field lines of a call that the gateway makes for a request: some of the client's, the trace, Via."""
     exchange, own = request.exchange, request.fields.own
     wanted = {name.encode("ascii") for name in (*FORWARDED, *forward)}
-    pairs = [(name, value) for name, value in request.raw_headers if name in wanted]
+    pairs = [(name, value) for name, value in request.fields.end_to_end() if name in wanted]
     if not any(name == b"accept" for name, _ in pairs):
         pairs.append(_ACCEPT)
     if request.traceparent is None:
@@ -91,7 +100,7 @@ def own_pairs(request: GatewayRequest, forward: Iterable[str]) -> Pairs:
 async def ask(
     request: GatewayRequest,
     pool: Pool,
-    leg: Leg,
+    leg: Notebook,
     *,
     method: str,
     target: str,
@@ -128,6 +137,47 @@ async def ask(
     return Fetched(answer.status, answer.pairs, whole)
 
 
+async def ask_cached(
+    request: GatewayRequest, pool: Pool, leg: Leg, rule: Rule, *, pairs: Pairs, target: str, **said: Any
+) -> Fetched:
+    """As `ask` with GET, but answered from the cache where a stored answer may be used (its Age says so).
+
+    What is stored is found by upstream, target and what the configuration sets in the call; the decisions are about
+    the fields that are sent beside those. Raises GatewayError.
+    """
+    options: ProxyOptions = said["options"]
+    changes = encoded_changes(options.headers)
+    names = {name for name, _ in changes}
+    set_here = digest(repr(changes), request.host_field if options.preserve_host else "") if changes else ""
+    key = Key(f"@{pool.name}", "part", pool.name, target, set_here)
+
+    async def produce(changed: Pairs, exchange: Exchange) -> Produced:
+        whole = set_fields(changed, changes) if changes else changed
+        fetched = await ask(request, pool, exchange, method="GET", pairs=whole, target=target, **said)
+        return Produced(fetched.status, strip_hop_by_hop(fetched.pairs), fetched.body)
+
+    exchange = request.exchange.child()
+    sent = [pair for pair in pairs if pair[0] not in names]
+    question = Question(str(key), "GET", sent, rule, produce, exchange)
+    try:
+        with Deadline(said["timeout_s"], partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)):
+            served = await request.cache.answer(question)
+    finally:
+        exchange.let_go()
+        leg.attempts, leg.endpoint, leg.upstream_ms = exchange.attempts, exchange.endpoint, exchange.upstream_ms
+    leg.cache = served.outcome
+    if served.passed is not None:
+        produced = served.passed.produced
+        return Fetched(produced.status, produced.pairs, _bytes(produced.body))
+    age = (b"age", b"%d" % served.entry.current_age_s(time()))
+    return Fetched(served.entry.status, [*served.entry.pairs, age], _bytes(served.body))
+
+
+def _bytes(body: Body | None) -> bytes:
+    assert isinstance(body, bytes)  # noqa: S101 - `ask` reads whole answers
+    return body
+
+
 async def _collected(answer: Answer, max_bytes: int, upstream: str) -> bytes:
     chunks, size = [], 0
     try:
@@ -150,11 +200,13 @@ async def fetch(
     headers: Mapping[str, str] | None = None,
     json: object = None,
     body: bytes | None = None,
+    cache: str | None = None,
 ) -> Fetched:
     """Ask an upstream from within a view: `await fetch("users:/users/{id}", params={"id": id}, timeout="300ms")`.
 
     Limits, retries, trace and log are those of every call; the client's Authorization and Accept-Language go along,
     and `headers` replace or add (lower or upper case). Values in `params` are percent-encoded. `json` is sent as JSON.
+    `cache` is `on` or a duration: answers to GET are stored, as those of a route with `CACHE` are.
     Gives what the upstream answered, whatever its status. Raises GatewayError where it did not answer, which becomes
     the view's 502 or 504 unless it is caught; ValueError for a target that cannot be.
     """
@@ -162,6 +214,7 @@ async def fetch(
     if exchange is None or exchange.request is None:
         raise RuntimeError("fetch() works inside a view, while its request is being answered")
     request: GatewayRequest = exchange.request
+    request.forwarded_by_fetch = True
     upstream, path = _target(target, params or {})
     pool: Pool | None = request.pools.get(upstream)
     if pool is None:
@@ -172,10 +225,14 @@ async def fetch(
         body = msgspec.json.encode(json)
         pairs = set_fields(pairs, [(b"content-type", b"application/json")])
     if headers:
-        pairs = set_fields(pairs, encoded_changes((forwardable(name), field_value(headers[name])) for name in headers))
+        pairs = set_fields(pairs, encoded_changes((settable(name), field_value(headers[name])) for name in headers))
     timeout_s = options.timeout_s if timeout is None else positive_duration(timeout)
     leg = Leg()
     try:
+        if cache is not None and method == "GET" and body is None:
+            return await ask_cached(
+                request, pool, leg, cache_rule(cache), pairs=pairs, target=path, options=options, timeout_s=timeout_s
+            )
         return await ask(
             request, pool, leg, method=method, target=path, pairs=pairs, options=options, timeout_s=timeout_s, body=body
         )
@@ -184,19 +241,16 @@ async def fetch(
         exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, leg.endpoint, leg.upstream_ms
 
 
+_parsed = lru_cache(maxsize=256)(parse_part)
+
+
 def _target(text: str, params: Mapping[str, str | int]) -> tuple[str, str]:
     """`users:/users/{id}` -> the upstream's name and the raw target. Raises ValueError."""
-    upstream, colon, target = text.partition(":")
-    if not is_upstream_name(upstream) or not colon or not target.startswith("/"):
-        raise ValueError(f"{text!r} is no target; one is written 'users:/users/1'")
-    for name, value in params.items():
-        filled = quote(str(value), safe="")
-        if filled in {"", ".", ".."}:
-            raise ValueError(f"the value of {{{name}}} is empty, '.' or '..'")
-        target = target.replace(f"{{{name}}}", filled)
-    path = target.partition("?")[0]
-    if not all("!" <= character <= "~" and character not in "#{}" for character in target):
-        raise ValueError(f"{text!r} holds what must be percent-encoded; give values by params=")
-    if has_dot_segment_or_nul(path):
-        raise ValueError(f"{text!r} has a '.' or '..' segment")
-    return upstream, target
+    target = _parsed(text)
+    for reference in target.references:
+        if reference.text[1:-1] not in params:
+            raise ValueError(f"{text!r} has no value for {reference.text}; give it by params=")
+    try:
+        return target.upstream, target.fill(lambda reference: str(params[reference.text[1:-1]]), {})
+    except Confined as error:
+        raise ValueError(f"the value of {error} cannot stand in {text!r}: it is empty, or a dot segment") from None

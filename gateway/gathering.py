@@ -6,7 +6,8 @@ Which parts there are and in which order they can run is decided in `merging`. T
 import asyncio
 import copy
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from time import perf_counter
@@ -18,18 +19,21 @@ import msgspec
 from gateway import merging, splice
 from gateway.config import Overrides, ProxyOptions, Upstream, effective
 from gateway.errors import GatewayError, Reason
-from gateway.fetching import Fetched, Leg, ask, own_pairs
-from gateway.headers import encoded_changes, set_fields
+from gateway.fetching import Fetched, Leg, ask, ask_cached, own_pairs
+from gateway.headers import Pairs, encoded_changes, set_fields
 from gateway.merging import Confined, Fan, Part, Reference
 from gateway.messages import GatewayRequest
 from gateway.pool import Pool
+
+# RFC 9110: without these a client cannot act on 401, 405, 429 or 503.
+_ADVICE = frozenset({b"www-authenticate", b"allow", b"retry-after"})
 
 
 class Outcome:
     """How one part ended. `text` is its JSON, or what stands for it; `reason` is None where it did not fail."""
 
     __slots__ = (
-        *("answers", "attempts", "cause", "detail", "endpoint", "items"),
+        *("advice", "answers", "attempts", "cache", "cause", "detail", "endpoint", "items"),
         *("item_failure", "ms", "part", "reason", "status", "text", "value", "whole"),
     )
 
@@ -47,7 +51,9 @@ class Outcome:
         self.ms = 0.0
         self.attempts = 0
         self.endpoint: str | None = None
+        self.cache: str | None = None
         self.answers: list[Fetched] = []
+        self.advice: Pairs = []  # what a status that is passed on comes with
 
     @property
     def is_good(self) -> bool:
@@ -68,8 +74,7 @@ class Outcome:
             said["ms"] = round(self.ms)
         return said
 
-    @property
-    def told(self) -> dict[str, Any]:
+    def told(self, *, timed: bool) -> dict[str, Any]:
         """What a stream says of it."""
         said: dict[str, Any] = {"part": self.part.name, "status": self.status}
         word = self.reason or self.item_failure
@@ -77,7 +82,7 @@ class Outcome:
             said["reason"] = word.word
         if self.items is not None:
             said |= {"n": self.items[0], "ok": self.items[1]}
-        return {**said, "ms": round(self.ms)}
+        return {**said, "ms": round(self.ms)} if timed else said
 
     @property
     def logged(self) -> dict[str, Any]:
@@ -90,6 +95,7 @@ class Outcome:
             "status": self.status,
             "reason": word.word if word is not None else None,
             "attempts": self.attempts,
+            "cache": self.cache,
             "ms": round(self.ms, 2),
         }
 
@@ -101,13 +107,14 @@ class Outcome:
     def problem(self, passes: frozenset[int]) -> GatewayError:
         """The failure of the whole, since the part is required; statuses in `passes` become the answer's own."""
         reason = self.reason or Reason.INTERNAL_ERROR
+        is_passed = self.status in passes
         return GatewayError(
             reason,
             f"The part {self.part.name} failed: {self.detail[:1].lower()}{self.detail[1:]}",
             upstream=self.part.target.upstream,
             cause=self.cause,
-            headers=[(b"retry-after", b"1")] if reason.status == 503 else (),
-            status=self.status if self.status in passes else None,
+            headers=self.advice if is_passed else [(b"retry-after", b"1")] if reason.status == 503 else (),
+            status=self.status if is_passed else None,
             members={"part": self.part.name, "part_status": self.status},
         )
 
@@ -121,6 +128,7 @@ class Step:
     upstream: Upstream
     options: ProxyOptions
     changes: Sequence[tuple[bytes, bytes | None]]
+    timeout_s: float  # of a call
     decode: Callable[[bytes], Any] | None = None
     default: Any = None
 
@@ -132,6 +140,11 @@ class Plan(Protocol):
     own: Overrides
     decoders: Mapping[str, Any]
     defaults: Mapping[str, Any]
+
+
+def whole_time_s(options: ProxyOptions) -> float:
+    """The time for an answer that is read whole."""
+    return min(options.timeout_s, options.total_timeout_s or options.timeout_s)
 
 
 def steps_for(view: Plan, pools: Mapping[str, Pool]) -> tuple[Step, ...]:
@@ -146,7 +159,8 @@ def steps_for(view: Plan, pools: Mapping[str, Pool]) -> tuple[Step, ...]:
         needs = merging.needs(part.target, names)
         changes, decoder = encoded_changes(options.headers), view.decoders.get(part.name)
         decode = None if decoder is None else decoder.decode
-        steps.append(Step(part, needs, upstream, options, changes, decode, view.defaults.get(part.name)))
+        timeout_s = whole_time_s(options)
+        steps.append(Step(part, needs, upstream, options, changes, timeout_s, decode, view.defaults.get(part.name)))
     return tuple(steps)
 
 
@@ -174,7 +188,7 @@ class Gathering:
         finally:
             self._end()
 
-    async def as_they_end(self) -> AsyncIterator[Outcome]:
+    async def as_they_end(self) -> AsyncGenerator[Outcome, None]:
         """As `run`, giving each outcome when it is there."""
         arrived: asyncio.Queue[Outcome | None] = asyncio.Queue()
         self._listen = arrived.put_nowait
@@ -224,6 +238,8 @@ class Gathering:
         exchange = self._request.exchange
         exchange.parts = [outcome.logged for outcome in self.in_order()]
         exchange.attempts = sum(outcome.attempts for outcome in self.outcomes.values())
+        if self.failed is not None:
+            exchange.upstream, exchange.endpoint = self.failed.part.target.upstream, self.failed.endpoint
 
     # -- one part -------------------------------------------------------------------------------------------------
 
@@ -258,7 +274,7 @@ class Gathering:
             of_part = any(one.name == error.reference.owner for one in self._fan.parts)
             reason = Reason.PART_VALUE if of_part else Reason.TEMPLATE_VALUE
             return GatewayError(reason, f"The value of {error.reference.text} cannot stand in its URL.")
-        if isinstance(error, (splice.NotJson, msgspec.DecodeError)):
+        if isinstance(error, (splice.NotJson, msgspec.DecodeError, RecursionError)):
             return GatewayError(Reason.PART_INVALID, f"Its answer is not the JSON that was expected: {error}.")
         return GatewayError(Reason.INTERNAL_ERROR, cause="".join(traceback.format_exception(error)).rstrip())
 
@@ -269,24 +285,33 @@ class Gathering:
             items = splice.items_of(self.outcomes[mapped.owner].whole, mapped.fields)
         except splice.NoValue:
             raise Confined(mapped) from None
-        targets = [self._item_target(part, item) for item in items]
-        distinct = dict.fromkeys(target for target in targets if target is not None)
-        most = self._fan.max_items
-        if len(distinct) > most:
-            raise GatewayError(Reason.PART_TOO_MANY, f"It maps over {len(distinct)} items; at most {most} may be.")
+        targets = await self._targets(part, items)
+        times = Counter(target for target in targets if target is not None)
         results: dict[str, bytes] = {}
-        queue = iter(distinct)
+        queue, size = iter(times), 0
 
         async def work() -> None:
+            nonlocal size
             for target in queue:
+                one = Outcome(part)
                 try:
-                    results[target] = await self._ask(step, target, ends_s, outcome)
+                    results[target] = await self._ask(step, target, ends_s, one)
                 except (GatewayError, splice.NotJson) as error:
+                    if outcome.item_failure is None:
+                        outcome.item_failure = self._failure(error, part).reason
+                        outcome.status, outcome.endpoint, outcome.advice = one.status, one.endpoint, one.advice
                     if not part.optional:
                         raise
-                    outcome.item_failure = outcome.item_failure or self._failure(error, part).reason
+                finally:
+                    outcome.attempts += one.attempts
+                    outcome.answers += one.answers
+                    if outcome.item_failure is None:
+                        outcome.endpoint = one.endpoint
+                size += len(results.get(target, b"")) * times[target]
+                if size > part.max_body_bytes:
+                    raise GatewayError(Reason.PART_TOO_LARGE, upstream=step.upstream.name)
 
-        workers = [asyncio.ensure_future(work()) for _ in range(min(self._fan.concurrency, len(distinct)))]
+        workers = [asyncio.ensure_future(work()) for _ in range(min(self._fan.concurrency, len(times)))]
         try:
             await asyncio.gather(*workers)
         finally:
@@ -298,6 +323,20 @@ class Gathering:
         outcome.status = None
         outcome.items = (len(found), sum(text is not None for text in found))
         outcome.whole = splice.joined(b"null" if text is None else text for text in found)
+
+    async def _targets(self, part: Part, items: Sequence[bytes]) -> list[str | None]:
+        """The target for each item. A service may send a list of millions: meanwhile others have their turn."""
+        found: list[str | None] = []
+        distinct: set[str | None] = {None}
+        for item in items:
+            if len(found) % 1000 == 999:
+                await asyncio.sleep(0)
+            found.append(self._item_target(part, item))
+            distinct.add(found[-1])
+            if len(distinct) > self._fan.max_items + 1:
+                detail = f"It maps over {self._fan.max_items + 1} items or more; at most {self._fan.max_items} may be."
+                raise GatewayError(Reason.PART_TOO_MANY, detail)
+        return found
 
     def _item_target(self, part: Part, item: bytes) -> str | None:
         """The target for one item; None where its value cannot stand there and the part can do without."""
@@ -324,30 +363,33 @@ class Gathering:
             raise GatewayError(Reason.RESPONSE_TIMEOUT, upstream=step.upstream.name)
         leg = Leg()
         try:
-            fetched = await ask(
-                self._request,
-                self._request.pools[step.upstream.name],
-                leg,
-                method=part.method,
-                target=target,
-                pairs=set_fields(self._pairs, step.changes) if step.changes else self._pairs,
-                options=step.options,
-                timeout_s=min(left_s, step.options.timeout_s),
-                max_body_bytes=part.max_body_bytes,
-            )
+            said: dict[str, Any] = {
+                "target": target,
+                "pairs": set_fields(self._pairs, step.changes) if step.changes else self._pairs,
+                "options": step.options,
+                "timeout_s": min(left_s, step.timeout_s),
+                "max_body_bytes": part.max_body_bytes,
+            }
+            pool = self._request.pools[step.upstream.name]
+            if part.cache is None or part.method != "GET":
+                fetched = await ask(self._request, pool, leg, method=part.method, **said)
+            else:
+                fetched = await ask_cached(self._request, pool, leg, part.cache, **said)
         finally:
+            outcome.cache = leg.cache
             outcome.attempts += leg.attempts or 0
             outcome.endpoint = leg.endpoint
         outcome.answers.append(fetched)
         outcome.status = fetched.status
         if not 200 <= fetched.status <= 299:
+            outcome.advice = [(name.lower(), value) for name, value in fetched.pairs if name.lower() in _ADVICE]
             raise GatewayError(Reason.PART_STATUS, f"It was answered with {fetched.status}.")
         if fetched.status == 204:
             return b"null"
         media = (fetched.field("content-type") or "").partition(";")[0].strip().lower()
         if media != merging.JSON and not media.endswith("+json"):
             raise splice.NotJson(f"Content-Type is {media or 'missing'}")
-        if (coding := fetched.field("content-encoding")) not in {None, "identity"}:
+        if (coding := (fetched.field("content-encoding") or "identity").lower()) != "identity":
             raise splice.NotJson(f"it is coded as {coding}, which was not asked for")
         return splice.checked(fetched.body)
 
@@ -370,7 +412,7 @@ class Gathering:
         if owner == "header":
             name = fields[0].encode("ascii")
             value = next((value for found, value in self._request.raw_headers if found == name), b"")
-            return value.decode("utf-8", "replace")
+            return value.decode("utf-8", "surrogateescape")
         try:
             return splice.scalar(self.outcomes[owner].whole, fields)
         except splice.NoValue:
@@ -380,6 +422,6 @@ class Gathering:
     def _query(self) -> dict[str, str]:
         """The client's query; of a name that comes twice the first value."""
         found: dict[str, str] = {}
-        for name, value in parse_qsl(self._request.query, keep_blank_values=True):
+        for name, value in parse_qsl(self._request.query, keep_blank_values=True, errors="surrogateescape"):
             found.setdefault(name, value)
         return found

@@ -23,6 +23,7 @@ from gateway import cors, door, ops, sever
 from gateway.config import Config, Settings
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm, Exchange, current
+from gateway.freshness import SAFE_METHODS
 from gateway.headers import Pairs, client_address, is_trusted, read_fields
 from gateway.messages import (
     GatewayRequest,
@@ -31,7 +32,7 @@ from gateway.messages import (
     Receive,
     Scope,
     Send,
-    cookie_pairs,
+    pairs_of,
     problem,
 )
 from gateway.patterns import Miss
@@ -59,6 +60,7 @@ class GatewayHandler(ASGIHandler):
         self._disclose_names = self.settings.disclose == "full"
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
         self.runtime = runtime or Runtime(config)
+        self.runtime.caches = routes.caches
         self.on_started: Callable[[Runtime], None] | None = None
         self.on_stopped: Callable[[], None] | None = None
 
@@ -93,7 +95,10 @@ class GatewayHandler(ASGIHandler):
     async def _answer(self, request: GatewayRequest) -> HttpResponseBase:
         """The view's answer, or the problem that a failure becomes. Raises what cannot be answered any more."""
         try:
-            return await self._choose(request)
+            response = await self._choose(request)
+            if request.method not in SAFE_METHODS and self.runtime.caches:
+                self._invalidate(request, response)
+            return response
         except asyncio.CancelledError as error:
             failure = _own_cancellation(request.exchange, error)
         except GatewayError as error:
@@ -108,10 +113,11 @@ class GatewayHandler(ASGIHandler):
         if path == "*":
             return _at_once(ops.options(request))
         if path.startswith(ops.PREFIX):
-            return _at_once(ops.answer(self.runtime, request))
+            return ops.answer(self.runtime, request)
         if len(self.runtime.in_flight) > self._max_in_flight:  # this one is among them
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
         request.pools = self.runtime.pools
+        request.cache = self.runtime.cache
         request.disclose_names = self._disclose_names
         if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
             answer = self._preflight(request, host, path)
@@ -164,6 +170,13 @@ class GatewayHandler(ASGIHandler):
             await request.read_body()
         return await view(request, *args, **kwargs)
 
+    def _invalidate(self, request: GatewayRequest, response: HttpResponseBase) -> None:
+        """What was stored of a URL goes when it is written to, whichever routes they were (RFC 9111, section 4.4)."""
+        if self.routes.caches_at(request.exchange.host or "", request.raw_path):
+            target = f"{request.raw_path}?{request.query}" if request.query else request.raw_path
+            scheme, host = request.scope["scheme"], request.host_field.lower()
+            self.runtime.cache.invalidate(scheme, host, target, response.status_code, pairs_of(response))
+
     # -- the answer leaves ----------------------------------------------------------------------------------------
 
     async def _deliver(self, request: GatewayRequest, response: HttpResponseBase, send: Send) -> None:
@@ -171,12 +184,12 @@ class GatewayHandler(ASGIHandler):
         exchange.status = response.status_code
         if not 200 <= response.status_code <= 999:  # Granian would end the whole worker over it
             raise ValueError(f"a view answered with status {response.status_code}")
+        pairs = pairs_of(response)
+        body: bytes | AsyncIterator[bytes]
         if isinstance(response, GatewayResponse):
-            pairs, body = response.pairs, response.body
-            if "cookies" in response.__dict__:
-                pairs = [*pairs, *cookie_pairs(response)]
+            body = response.body
         else:
-            pairs, body = _of_django(response)
+            body = pieces(response) if response.streaming else response.content  # type: ignore[attr-defined]
         start = {"type": "http.response.start", "status": response.status_code, "headers": self._finish(request, pairs)}
         await send(start)
         request.answer_began = True
@@ -372,12 +385,3 @@ def _of_view(error: BaseException) -> GatewayError:
     if isinstance(error, (BadRequest, SuspiciousOperation, RequestAborted)):
         return GatewayError(Reason.REQUEST_INVALID)
     return GatewayError(Reason.VIEW_ERROR, cause="".join(traceback.format_exception(error)).rstrip())
-
-
-def _of_django(response: HttpResponseBase) -> tuple[Pairs, bytes | AsyncIterator[bytes]]:
-    """Pairs and body of one of Django's own responses."""
-    pairs = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
-    pairs.extend(cookie_pairs(response))
-    if response.streaming:
-        return pairs, pieces(response)
-    return pairs, response.content  # type: ignore[attr-defined]

@@ -8,6 +8,7 @@ No message holds a credential: a problem's value is masked, and the text of a fi
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -27,6 +28,7 @@ from gateway.environment import Entry, ReadFile, Reading
 from gateway.merging import Fan, Part, PartTarget
 from gateway.options import Option, Refused
 from gateway.patterns import PatternError, clash
+from gateway.storing import Rule
 
 NO_TARGET = "no target; in a shell, quote the value: > is a redirection"
 NO_ROUTES_HELP = """\
@@ -58,6 +60,8 @@ def _option_of_call(key: str) -> tuple[Option, str]:
     if key != key.lower():
         raise Refused("options are lower case in Python", key)
     option, member = options.lookup("route", key.upper())
+    if option.name.startswith("CACHE"):
+        raise Refused("what stores answers is a view around this one: cached(proxy('orders'), '60s')")
     if option not in options.SHARED and not option.later:
         raise Refused("this is an option of a route in the environment, not of a call")
     return option, member
@@ -204,13 +208,14 @@ class _Draft:
     def _check_together(self, given: Mapping[str, Entry], values: Mapping[str, Any]) -> None:
         """Options that mean nothing without another one: whoever sets them believes that they work."""
         for name, entry in given.items():
-            for stem, partner in (("HEALTH_", "HEALTH"), ("QUEUE", "MAX_IN_FLIGHT")):
+            for stem, partner in (("HEALTH_", "HEALTH"), ("QUEUE", "MAX_IN_FLIGHT"), ("CACHE_", "CACHE")):
                 if name.startswith(stem) and partner not in given:
                     self.blame(entry, f"this means nothing without {entry.name.declaration}__{partner}; set that too")
             if name.startswith("RETRY_") and values.get("retries") == 0:
                 self.blame(entry, f"{entry.name.declaration}__RETRIES=0 switches retries off; drop one of the two")
 
     def _check_route(self, route: Route, given: Mapping[str, Entry]) -> None:
+        self._check_together(given, {})
         line, target, segments = given[""], route.target, route.pattern.segments
         if segments[:1] == ("-",) and (route.pattern.rest or len(segments) > 1):
             self.blame(line, "/-/ belongs to the gateway itself; no route can begin with it")
@@ -306,5 +311,11 @@ def _route(owner: str, variable: str, values: Mapping[str, Any], fan: Fan | None
         overrides=_overrides(values),
         raw_path=values.get("raw_path", False),
         cors=values.get("cors"),
+        cache=_cache_rule(values),
         variable=variable,
     )
+
+
+def _cache_rule(values: Mapping[str, Any]) -> Rule | None:
+    rule: Rule | None = values.get("cache")
+    return rule and replace(rule, max_body_bytes=values.get("cache_max_body_bytes", rule.max_body_bytes))

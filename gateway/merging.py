@@ -13,9 +13,11 @@ from urllib.parse import quote
 
 from gateway.headers import Pair
 from gateway.patterns import PatternError, has_dot_segment_or_nul, is_upstream_name
+from gateway.storing import Rule
 
 _NO_VALUES = frozenset({"", ".", ".."})
 RESERVED = frozenset({"query", "header"})
+LAST = "end"  # the id of a stream's last event
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _REFERENCE = re.compile(r"[A-Za-z0-9_$@-]+(?:\[\])?(?:\.[A-Za-z0-9_$@-]+(?:\[\])?)*")
 
@@ -61,23 +63,26 @@ class PartTarget:
     def fill(self, text_of: Callable[[Reference], str], raw: Mapping[str, str]) -> str:
         """The raw target; `text_of` gives a value as text, `raw` the path's own parameters as they came.
 
-        Values are percent-encoded for where they stand. Raises Confined for one that is empty, `.` or `..`.
+        Values are percent-encoded for where they stand; what is no UTF-8 (lone surrogates, PEP 383) stays what it was.
+        Raises Confined for one that is empty, `.` or `..`.
         """
         out = []
         for literal, reference, in_query in self.pieces:
             out.append(literal)
             if reference is None:
                 continue
-            if reference.owner in raw:
-                value = raw[reference.owner]
-                text = value if not in_query else quote(text_of(reference), safe="")
+            if reference.owner in raw and not in_query:
+                value = text = raw[reference.owner]
             else:
                 value = text_of(reference)
-                text = quote(value, safe="")
+                text = quote(value, safe="", errors="surrogateescape")
             if value in _NO_VALUES or (not in_query and ("\0" in value or has_dot_segment_or_nul("/" + value))):
                 raise Confined(reference)
             out.append(text)
-        return "".join(out)
+        target = "".join(out)
+        if has_dot_segment_or_nul(target.partition("?")[0]):  # what stands side by side may be what neither is
+            raise Confined(self.references[0])
+        return target
 
 
 def parse_part(text: str) -> PartTarget:
@@ -90,7 +95,7 @@ def parse_part(text: str) -> PartTarget:
     if any(character == "#" or not "!" <= character <= "~" for character in target):
         raise PatternError("a target holds no white space, no '#', and only ASCII")
     path, mark, query = target.partition("?")
-    if "*" in path:
+    if "**" in path:
         raise PatternError("a part's target has no '**': what it asks for is written out")
     if has_dot_segment_or_nul(_PLACEHOLDER.sub("x", path)):
         raise PatternError("a target holds no '.' or '..' segment and no '%00'")
@@ -143,6 +148,7 @@ class Part:
     method: str = "GET"
     headers: tuple[tuple[str, str | None], ...] = ()
     max_body_bytes: int = 10 * 2**20
+    cache: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,6 +177,8 @@ def problems(targets: Mapping[str, PartTarget], params: Sequence[str]) -> Iterat
         if name in RESERVED or name in params:
             what = "a parameter of the path" if name in params else "the client's request"
             yield name, f"a part cannot be called {name}: in a target {{{name}}} is {what}"
+        if name == LAST:
+            yield name, f"a part cannot be called {name}: so is the last event of a stream"
         for reference in target.references:
             if (fault := _fault_of(reference, targets, params)) is not None:
                 yield name, fault
@@ -312,12 +320,10 @@ def representation(accept: Iterable[bytes]) -> str:
 
     Streams must be asked for by name; of equals JSON wins. Where none is acceptable, JSON is sent all the same.
     """
-    liked = dict.fromkeys((JSON, NDJSON, EVENTS), 0.0)
-    for media, quality in _ranges(b",".join(accept).decode("latin-1")):
-        if media in liked:
-            liked[media] = max(liked[media], quality)
-        elif media in {"*/*", "application/*", "application/problem+json"}:
-            liked[JSON] = max(liked[JSON], quality)
+    ranges = dict(_ranges(b",".join(accept).decode("latin-1")))
+    # Of the ranges that hold for a type the most specific one counts.
+    json = next((ranges[media] for media in (JSON, "application/*", "*/*") if media in ranges), 0.0)
+    liked = {JSON: json, NDJSON: ranges.get(NDJSON, 0.0), EVENTS: ranges.get(EVENTS, 0.0)}
     return max(liked, key=lambda media: liked[media])
 
 
@@ -328,5 +334,5 @@ def _ranges(text: str) -> Iterator[tuple[str, float]]:
         for param in params:
             name, _, value = param.partition("=")
             if name.strip() == "q":
-                quality = float(value) if re.fullmatch(r"[01](?:\.[0-9]{0,3})?", value.strip()) else 0.0
+                quality = float(value) if re.fullmatch(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?", value.strip()) else 0.0
         yield media, quality

@@ -20,7 +20,7 @@ from django.utils.functional import cached_property
 from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Deadline, Exchange
-from gateway.headers import Pair, Pairs, RequestFields
+from gateway.headers import Pair, Pairs, RequestFields, read_fields
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -97,6 +97,7 @@ class GatewayRequest(HttpRequest):
         self.inbox = inbox
         self.fields = fields
         self.pools: Mapping[str, Any] = {}
+        self.cache: Any = None
         self.disclose_names = True
         self.raw_values: Mapping[str, str] | None = None
         self.raw_rest = ""
@@ -106,9 +107,24 @@ class GatewayRequest(HttpRequest):
         self.from_trusted_peer = False
         self.answer_began = False
         self.is_preflight = False
+        self.forwarded_by_fetch = False  # whether a view's calls took fields of the client along
         self.resolver_match = None
         self._read_started = False
         self._post_parse_error = False
+
+    def detached(self, pairs: Pairs, exchange: Exchange) -> "GatewayRequest":
+        """The same request without its client and its body, with other field lines and a notebook of its own."""
+        inbox = Inbox(_no_client, exchange, self.inbox.idle_timeout_s, expects_body=False)
+        other = GatewayRequest({**self.scope, "headers": pairs}, exchange, inbox, read_fields(pairs))
+        for name in _KEPT:
+            setattr(other, name, getattr(self, name))
+        exchange.request = other
+        return other
+
+    @property
+    def reads_fields(self) -> bool:
+        """Whether a view has asked for header fields in Django's way."""
+        return not self.__dict__.keys().isdisjoint({"META", "headers", "COOKIES"})
 
     @property
     def peer(self) -> str:
@@ -238,8 +254,18 @@ class GatewayRequest(HttpRequest):
         self._set_content_type_params(self.META)  # type: ignore[attr-defined]
         return self.__dict__["content_params"]  # type: ignore[no-any-return]
 
+    def _get_raw_host(self) -> str:
+        return self.host_field  # Django would build META for it
+
     def _get_scheme(self) -> str:
         return self.scope.get("scheme") or "http"
+
+
+_KEPT = ("pools", "cache", "disclose_names", "raw_values", "raw_rest", "route", "traceparent", "from_trusted_peer")
+
+
+async def _no_client() -> Mapping[str, Any]:
+    raise RuntimeError("a request without a client has nothing to receive")
 
 
 def _meta_fields(raw: Iterable[Pair]) -> dict[str, str]:
@@ -333,6 +359,14 @@ class GatewayResponse(HttpResponseBase):
     def __repr__(self) -> str:
         size = f"{len(self.body)} bytes" if isinstance(self.body, bytes) else "streaming"
         return f"<GatewayResponse {self.status_code} {size}>"
+
+
+def pairs_of(response: HttpResponseBase) -> Pairs:
+    """The field lines of any response, Django's own too."""
+    if isinstance(response, GatewayResponse):
+        return [*response.pairs, *cookie_pairs(response)] if "cookies" in response.__dict__ else response.pairs
+    pairs = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+    return [*pairs, *cookie_pairs(response)]
 
 
 def cookie_pairs(response: HttpResponseBase) -> Pairs:

@@ -1,8 +1,11 @@
 """The gateway's own endpoints under `/-/`."""
 
 from collections.abc import Callable
+from urllib.parse import parse_qs
 
+from gateway import admin
 from gateway.errors import GatewayError, Reason
+from gateway.memory import KINDS
 from gateway.messages import GatewayRequest, GatewayResponse, json_response
 from gateway.runtime import Runtime
 
@@ -23,7 +26,20 @@ def ready(runtime: Runtime) -> GatewayResponse:
     return json_response({"status": "ready"})
 
 
+async def purge(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
+    """DELETE: forget stored answers, by one of path, prefix, route, tag and all. Raises REQUEST_INVALID."""
+    asked = parse_qs(request.query, keep_blank_values=True)
+    kind, values = next(iter(asked.items()), ("", []))
+    if len(asked) != 1 or kind not in KINDS or len(values) != 1 or (kind != "all" and not values[0]):
+        raise GatewayError(Reason.REQUEST_INVALID, f"Say what: one of {', '.join(f'{word}=...' for word in KINDS)}.")
+    if kind in {"path", "prefix"} and not values[0].startswith(("/", "http://", "https://")):
+        raise GatewayError(Reason.REQUEST_INVALID, f"A {kind} begins with a slash.")
+    count = await runtime.cache.purge(kind, values[0])
+    return json_response({"purged": count, kind: values[0]})
+
+
 _ENDPOINTS: dict[str, Callable[[Runtime], GatewayResponse]] = {"/-/live": live, "/-/ready": ready}
+_CACHE = "/-/cache"
 
 
 def options(request: GatewayRequest) -> GatewayResponse:
@@ -32,12 +48,15 @@ def options(request: GatewayRequest) -> GatewayResponse:
     return GatewayResponse(204, [(b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")])
 
 
-def answer(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
-    """The answer to a request under `/-/`. Raises ROUTE_NOT_FOUND or METHOD_NOT_ALLOWED."""
-    endpoint = _ENDPOINTS.get(request.raw_path)
-    if endpoint is None:
+async def answer(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
+    """The answer to a request under `/-/`. Raises ROUTE_NOT_FOUND, METHOD_NOT_ALLOWED, ADMIN_REQUIRED or _DENIED."""
+    endpoint, allowed = _ENDPOINTS.get(request.raw_path), {"GET", "HEAD"}
+    if endpoint is None and request.raw_path != _CACHE:
         raise GatewayError(Reason.ROUTE_NOT_FOUND, "The gateway has no such endpoint of its own.")
     request.exchange.route = request.raw_path
-    if request.method not in {"GET", "HEAD"}:
-        raise GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", b"GET, HEAD")])
-    return endpoint(runtime)
+    if endpoint is None:
+        allowed = {"DELETE"}
+        admin.admit(request, runtime.config.settings.admin_token)
+    if request.method not in allowed:
+        raise GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", ", ".join(sorted(allowed)).encode())])
+    return await purge(runtime, request) if endpoint is None else endpoint(runtime)

@@ -17,6 +17,7 @@ from gateway.headers import HOP_BY_HOP
 from gateway.merging import parse_part
 from gateway.patterns import parse_line
 from gateway.retries import failure_of
+from gateway.storing import Rule
 
 
 class Refused(ValueError):
@@ -72,8 +73,9 @@ def _shaped(label: str, pattern: str, expected: str) -> Unit:
     return Unit(label, partial(units.matching, pattern=pattern, expected=expected))
 
 
-def _cache(text: str) -> object:
-    return text if text == "on" else units.positive_duration(text)
+def cache_rule(text: str) -> Rule:
+    """`on` or a duration -> the rule of a cached route, part or call. Raises ValueError."""
+    return Rule(None if text == "on" else units.positive_duration(text))
 
 
 # RFC 9112, section 6, and RFC 9110, section 7.6.1: framing and connections are the gateway's own business on each side.
@@ -83,11 +85,19 @@ _OWN = _UNSETTABLE | {"host", "via", "x-request-id", "traceparent", "tracestate"
 _OWN |= {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"}
 
 
-def forwardable(text: str) -> str:
-    """A field that may be set in a call of the gateway's own, or go on to it, in lower case. Raises ValueError."""
+def settable(text: str) -> str:
+    """A field that may be set in a call of the gateway's own, in lower case. Raises ValueError."""
     field = units.field_name(text)
     if field in _OWN:
         raise ValueError("a field that is the gateway's own business in these calls; it cannot be forwarded or set")
+    return field
+
+
+def forwardable(text: str) -> str:
+    """A field of the client's that may go on to such a call, in lower case. Raises ValueError."""
+    field = settable(text)
+    if field == "forwarded" or field.startswith("x-forwarded-"):
+        raise ValueError("what a client says of itself would pass for the gateway's word; it can be set, not forwarded")
     return field
 
 
@@ -106,7 +116,7 @@ BASES = Unit("list of base URLs", partial(units.items_of, parse=units.base_url),
 ORIGINS = Unit("list of origins", units.origins)
 ROUTE = Unit("route", parse_line)
 PART = Unit("target", parse_part)
-CACHE = Unit("on|duration", _cache)
+CACHE = Unit("on|duration", cache_rule)
 NAMES = _listed("list of names", units.name)
 FIELDS = _listed("list of header names", forwardable)
 METHOD = _shaped("method", r"[A-Z][A-Z-]*", "an upper-case method, such as GET")
@@ -149,13 +159,15 @@ OPTIONS: tuple[Option, ...] = (
            "How long new requests are still accepted after SIGTERM, while load balancers notice."),
     Option("gateway", "REUSE_PORT", ON, "off", "on",
            "Start although the port is in use, for rolling restarts."),
-    Option("gateway", "ADMIN_TOKEN", TOKEN, "", "", "What /-/status, /-/metrics and purges ask for.", later=True),
+    Option("gateway", "ADMIN_TOKEN", TOKEN, "", "",
+           "What purges over HTTP ask for; without one, only direct requests from this machine may make them."),
     Option("gateway", "CLIENT_IDLE", TIMEOUT, "30s", "1m",
            "How long a client may send or read nothing in the middle of a message."),
     Option("gateway", "MAX_IN_FLIGHT", POSITIVE, "", "2000",
            "Requests at a time, over all routes; more get 503 at once. Counts per worker."),
-    Option("gateway", "CACHE_MEMORY", SIZE, "64MiB", "256MiB", "The cache in memory, over all workers.", later=True),
-    Option("gateway", "CACHE_DISK", SIZE, "1GiB", "10GiB", "The cache in the database.", later=True),
+    Option("gateway", "CACHE_MEMORY", SIZE, "64MiB", "256MiB", "The cache in memory, over all workers; `0B` is none."),
+    Option("gateway", "CACHE_DISK", SIZE, "1GiB", "10GiB",
+           "The cache in the database, for all who share it; `0B` leaves it to memory, and opens no database."),
     Option("gateway", "STALL", TIMEOUT, "100ms", "50ms", "A blocked event loop is logged from here on.", later=True),
 
     Option("upstream", "", BASES, "", "http://users-1:8000,http://users-2:8000",
@@ -211,8 +223,8 @@ OPTIONS: tuple[Option, ...] = (
            "`raw` lets dot segments and `%00` through to the upstream, which are 400 elsewhere.", "raw_path"),
     Option("route", "CORS", ORIGINS, "", "https://app.example.com", "As GATEWAY_CORS, for this route alone."),
     Option("route", "CACHE", CACHE, "", "60s",
-           "`on`: as the upstream says; a duration: also where it says nothing.", later=True),
-    Option("route", "CACHE_MAX_BODY", SIZE, "2MiB", "10MiB", "Larger answers pass through unstored.", later=True),
+           "Stores answers. `on`: for as long as the upstream says; a duration: also where it says nothing."),
+    Option("route", "CACHE_MAX_BODY", SOME_SIZE, "2MiB", "10MiB", "Larger answers pass through unstored."),
     Option("route", "PART_*", PART, "", "orders:/orders?user={id}",
            "A part of a fan-out: `upstream:/path`, with values of the request and of other parts in braces.", "parts"),
     Option("route", "OPTIONAL", NAMES, "", "team,orders",
@@ -233,7 +245,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("part", "DEFAULT", Unit("JSON", units.json_text), "null", "[]", "What stands for the part if it fails."),
     Option("part", "METHOD", METHOD, "GET", "POST", "The method of the call."),
     Option("part", "HEADER_*", FIELD, "", "acme", "Sets a header of the call; a lone `-` deletes it.", "headers"),
-    Option("part", "CACHE", CACHE, "", "60s", "Caches this part.", later=True),
+    Option("part", "CACHE", CACHE, "", "60s", "Stores answers to this part's calls, as a route's `CACHE` does."),
     Option("part", "MAX_BODY", SOME_SIZE, "10MiB", "1MiB", "The largest answer of this part."),
     Option("part", "LEGACY", FUNCTION, "", "teams.load", "The synchronous function that makes this part.", later=True),
 

@@ -22,6 +22,7 @@ from django.http.response import FileResponse, HttpResponseBase
 from django.urls import Resolver404, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
+from gateway.cached import Cached, cached
 from gateway.config import Config, Route
 from gateway.errors import GatewayError, Reason
 from gateway.fanout import Fanout
@@ -32,7 +33,7 @@ from gateway.patterns import Match, Miss, Pattern, PatternError, Table, check_na
 from gateway.proxy import Proxy, proxy
 from gateway.typed import fanout, part
 
-__all__ = ["RouteError", "Routes", "fanout", "fetch", "from_environment", "part", "proxy", "route"]
+__all__ = ["RouteError", "Routes", "cached", "fanout", "fetch", "from_environment", "part", "proxy", "route"]
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 
@@ -72,14 +73,15 @@ def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> Ga
     if not callable(given):
         hint = f"; proxy({given!r}) forwards to an upstream" if isinstance(given, str) else ""
         raise RouteError(f"{origin}: route({pattern!r}): the view is {view!r}, which cannot be called{hint}")
-    if isinstance(view, Fanout):
+    inner = innermost(view)
+    if isinstance(inner, Fanout):
         rule = rule.or_get()
-        if problem := next(view.problems(rule.params), None):
+        if problem := next(inner.problems(rule.params), None):
             raise RouteError(f"{origin}: route({pattern!r}): {problem}")
     else:
         with contextlib.suppress(ValueError):  # what is written in C may not tell its signature
             try:
-                inspect.signature(view).bind(None, **dict.fromkeys(rule.params))
+                inspect.signature(inner).bind(None, **dict.fromkeys(rule.params))
             except TypeError as error:
                 raise RouteError(f"{origin}: route({pattern!r}): {_name_of(view)}() does not fit: {error}") from None
     return GatewayRoute(rule, as_async(view), name or _name_of(view), origin)
@@ -98,6 +100,8 @@ def _from_config(line: Route) -> GatewayRoute:
         view = Proxy(line.target, line.overrides)
     else:
         raise RouteError(f"{line.variable}: no target")
+    if line.cache is not None:
+        view = Cached(view, line.cache)
     return GatewayRoute(line.pattern, view, line.name, line.variable, line)
 
 
@@ -138,6 +142,13 @@ async def pieces(response: Any) -> AsyncIterator[bytes]:
         yield piece
 
 
+def innermost(view: Callable[..., Any]) -> Callable[..., Any]:
+    """The view that answers, out of those that only store what it says."""
+    while isinstance(view, Cached):
+        view = view.view
+    return view
+
+
 def _name_of(view: Callable[..., Any]) -> str:
     return str(getattr(view, "__name__", type(view).__name__))
 
@@ -152,6 +163,14 @@ class Routes:
         self._table = Table((line.rule, line) for line in self.lines)
         self._django = URLResolver(RegexPattern(r"^/"), self.others) if self.others else None
         self._views: dict[Callable[..., Any], View] = {}
+        plain = [line.callback for other in self.others for line, _ in _flat(other)]
+        self._caches_plain = any(_caches(view) for view in plain)
+        self.caches = self._caches_plain or any(_caches(line.view) for line in self.lines)
+
+    def caches_at(self, host: str, path: str) -> bool:
+        """Whether what a GET of this URL is answered with may be stored."""
+        match = self._table.find("GET", host, path)
+        return self._caches_plain if isinstance(match, Miss) else isinstance(match.route.view, Cached)
 
     @property
     def is_empty(self) -> bool:
@@ -246,11 +265,18 @@ def _check(lines: Sequence[GatewayRoute], others: Sequence[URLPattern | URLResol
         for line in lines
         if line.rule.segments[:1] == ("-",)
     )
-    plain = [line for other in others for line in _flat(other)]
+    given = {line: params for other in others for line, params in _flat(other)}
+    plain = list(given)
     proxies = [(line.origin, line.view) for line in lines] + [(str(line.pattern), line.callback) for line in plain]
     problems.extend(
+        f"{line.pattern}: {problem}"
+        for line in plain
+        if isinstance(view := innermost(line.callback), Fanout)
+        for problem in view.problems(given[line])
+    )
+    problems.extend(
         f"{origin}: there is no upstream {upstream}{_meant(upstream, config)}"
-        for origin, view in proxies
+        for origin, view in ((origin, innermost(view)) for origin, view in proxies)
         if isinstance(view, (Proxy, Fanout))
         for upstream in view.upstreams
         if upstream not in config.upstreams
@@ -276,25 +302,32 @@ def _meant(name: str, config: Config) -> str:
 
 def _name_problems(lines: Sequence[GatewayRoute]) -> Iterable[str]:
     for line in lines:
-        if isinstance(line.view, Proxy):
+        view = innermost(line.view)
+        if isinstance(view, Proxy):
             try:
-                check_names(line.rule, line.view.target)
+                check_names(line.rule, view.target)
             except PatternError as error:
                 yield f"{line.origin}: {error}"
 
 
-def _flat(line: URLPattern | URLResolver) -> Iterable[URLPattern]:
-    """The patterns of one of Django's lines, those of an include() one by one."""
+def _caches(view: Callable[..., Any]) -> bool:
+    inner = innermost(view)
+    return inner is not view or (isinstance(inner, Fanout) and any(part.cache for part in inner.fan.parts))
+
+
+def _flat(line: URLPattern | URLResolver, params: tuple[str, ...] = ()) -> Iterable[tuple[URLPattern, tuple[str, ...]]]:
+    """The patterns of one of Django's lines, those of an include() one by one, and the parameters that each gives."""
+    params = (*params, *line.pattern.regex.groupindex)
     if isinstance(line, URLPattern):
-        yield line
+        yield line, (*params, *line.default_args)
     else:
         for inner in line.url_patterns:
-            yield from _flat(inner)
+            yield from _flat(inner, (*params, *line.default_kwargs))
 
 
 def describe(line: URLPattern) -> str:
     """Where a line leads, as `gateway routes` and the start-up summary say it."""
-    view = line.callback
+    view = innermost(line.callback)
     if isinstance(view, Fanout):
         return ", ".join(part.name for part in view.fan.parts)
     return view.target.text if isinstance(view, Proxy) else f"{_name_of(inspect.unwrap(view))}()"

@@ -7,6 +7,7 @@ a request that ends quickly, as nearly all do, pays nothing for being watched.
 import asyncio
 import contextlib
 
+from gateway.cache import Cache
 from gateway.config import Config
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
@@ -24,6 +25,8 @@ class Runtime:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.pools: dict[str, Pool] = {}
+        self.cache = Cache(config.settings)
+        self.caches = False  # whether a route does
         self.in_flight: dict[Exchange, Inbox] = {}
         self.ready = False
         self.draining = False
@@ -34,6 +37,8 @@ class Runtime:
         self.pools = {name: Pool(upstream) for name, upstream in self.config.upstreams.items()}
         for pool in self.pools.values():
             pool.start()
+        if self.caches:
+            await self.cache.start()
         self._ticker = asyncio.create_task(self._tick(), name="portway-ticker")
         self.ready = True
 
@@ -43,6 +48,7 @@ class Runtime:
             self._ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticker
+        await self.cache.stop()
         for pool in self.pools.values():
             await pool.aclose()
 
@@ -53,12 +59,7 @@ class Runtime:
 
     def closed(self, exchange: Exchange) -> None:
         del self.in_flight[exchange]
-        if exchange.watch is not None:
-            exchange.watch.cancel()
-        if exchange.timer is not None:
-            exchange.timer.cancel()
-        for close in exchange.closers:
-            close()
+        exchange.let_go()
 
     async def _tick(self) -> None:
         while True:

@@ -4,6 +4,7 @@ msgspec's `Raw` is a value's own bytes, checked to be JSON. A text here is a who
 white space around it.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,6 +15,8 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 _ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+_ESCAPE = re.compile(rb"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
+_BLANK = b" \t\r\n"
 
 
 class NotJson(ValueError):
@@ -30,8 +33,24 @@ def checked(body: bytes) -> bytes:
         if not body.isascii():
             body.decode()
         return bytes(_whole.decode(body))
+    except UnicodeDecodeError as error:
+        raise NotJson(str(error)) from None
     except _ERRORS as error:
-        raise NotJson(str(error) or type(error).__name__) from None
+        # Half of a surrogate pair is within the grammar (RFC 8259, section 8.2), and what JavaScript writes of a text
+        # that was cut in two; msgspec refuses it. Looked for only here, so it costs nobody else anything.
+        mended = _ESCAPE.sub(lambda escape: escape[0] if escape[1] is None else rb"\u0000", body)
+        if mended == body:
+            raise NotJson(str(error) or type(error).__name__) from None
+        _decoded(_whole, mended, NotJson)
+        return body.strip(_BLANK)
+
+
+def _decoded(decoder: msgspec.json.Decoder[Any], text: bytes, otherwise: type[ValueError]) -> Any:
+    """What the decoder makes of a text; `otherwise` is raised where it refuses half of a surrogate pair."""
+    try:
+        return decoder.decode(text)
+    except _ERRORS as error:
+        raise otherwise(str(error) or type(error).__name__) from None
 
 
 def picked(text: bytes, names: Sequence[str]) -> bytes:
@@ -39,7 +58,7 @@ def picked(text: bytes, names: Sequence[str]) -> bytes:
     if text == b"null":
         return text
     if text[:1] == b"[":
-        return joined(picked(bytes(item), names) for item in _list.decode(text))
+        return joined(picked(bytes(item), names) for item in _decoded(_list, text, NotJson))
     members = members_of(text)
     return as_object((name, members[name]) for name in names if name in members)
 
@@ -48,7 +67,7 @@ def members_of(text: bytes) -> dict[str, bytes]:
     """An object's members, their texts as they are. Raises NotJson."""
     if text[:1] != b"{":
         raise NotJson("expected an object")
-    return {name: bytes(value) for name, value in _object.decode(text).items()}
+    return {name: bytes(value) for name, value in _decoded(_object, text, NotJson).items()}
 
 
 def items_of(text: bytes, fields: Iterable[str]) -> list[bytes]:
@@ -56,14 +75,14 @@ def items_of(text: bytes, fields: Iterable[str]) -> list[bytes]:
     found = _at(text, fields)
     if found[:1] != b"[":
         raise NoValue
-    return [bytes(item) for item in _list.decode(found)]
+    return [bytes(item) for item in _decoded(_list, found, NoValue)]
 
 
 def scalar(text: bytes, fields: Iterable[str]) -> str:
     """The scalar that the fields lead to, as it stands in a URL: a number exactly as it was sent. Raises NoValue."""
     found = _at(text, fields)
     if found[:1] == b'"':
-        return _text.decode(found)
+        return str(_decoded(_text, found, NoValue))
     if found[:1] in {b"{", b"["} or found == b"null":
         raise NoValue
     return found.decode("ascii")
@@ -73,7 +92,7 @@ def _at(text: bytes, fields: Iterable[str]) -> bytes:
     for field in fields:
         if text[:1] != b"{":
             raise NoValue
-        value = _object.decode(text).get(field)
+        value = _decoded(_object, text, NoValue).get(field)
         if value is None:
             raise NoValue
         text = bytes(value)

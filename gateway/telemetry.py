@@ -234,10 +234,15 @@ def _request_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
         f"{event['ms']:>8.1f} ms  {_plain(event['path'])}"
     )
     if event["upstream"]:
-        attempts = f" ({event['attempts']} attempts)" if (event["attempts"] or 0) > 1 else ""
+        several = (event["attempts"] or 0) > 1 and event["parts"] is None  # those of a fan-out are of all its parts
+        attempts = f" ({event['attempts']} attempts)" if several else ""
         line += paint(f"  -> {event['upstream']} {event['endpoint'] or ''}".rstrip() + attempts, "2")
     if event["reason"]:
         line += "  " + paint(event["reason"], "31" if status >= 500 else "33")
+    for part in event["parts"] or ():
+        if part["reason"]:
+            is_status = part["reason"] == Reason.PART_STATUS.word and part["status"]
+            line += "  " + paint(f"{part['part']}: {part['status'] if is_status else part['reason']}", "33")
     if event.get("cause"):
         line += "\n" + paint(event["cause"].rstrip(), "2")
     return line

@@ -5,13 +5,15 @@ async def home(user: Annotated[User, part("users:/users/{id}")],
                orders: Annotated[list[Order], part("orders:/orders?user={id}", default=[])]) -> Home: ...
 """
 
+import copy
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, get_args, get_origin, get_type_hints, overload
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, get_args, get_origin, get_type_hints, overload
 
 import msgspec
 from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
 
 from gateway import options, units
 from gateway.config import Overrides
@@ -20,9 +22,11 @@ from gateway.gathering import Gathering
 from gateway.loading import overrides
 from gateway.merging import Fan, Part, PartTarget, parse_part
 from gateway.messages import GatewayRequest, GatewayResponse
+from gateway.storing import Rule
 
 _UNSET: Final = object()
-Function = Callable[..., Awaitable[Any]]
+ParamsT = ParamSpec("ParamsT")
+ResultT = TypeVar("ResultT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,7 @@ class PartSpec:
     method: str
     headers: tuple[tuple[str, str | None], ...]
     max_body_bytes: int
+    cache: Rule | None
 
 
 def part(
@@ -47,29 +52,37 @@ def part(
     method: str = "GET",
     headers: Mapping[str, str] | None = None,
     max_body: str = "10MiB",
+    cache: str | None = None,
 ) -> PartSpec:
     """A part of a fan-out, as in the environment: `part("orders:/orders?user={id}", timeout="300ms", default=[])`.
 
-    With a default, or `optional` (then it is None), the rest goes down without it. Raises ValueError.
+    With a default, or `optional` (then it is None), the rest goes down without it. Raises ValueError;
+    TypeError for a default that cannot be copied, as each failure does.
     """
     return PartSpec(
         target=parse_part(target),
         timeout_s=None if timeout is None else units.positive_duration(timeout),
         optional=optional or default is not _UNSET,
-        default=None if default is _UNSET else default,
+        default=None if default is _UNSET else copy.deepcopy(default),
         method=str(_checked("part", "METHOD", method)),
-        headers=tuple((options.forwardable(name), units.field_value(value)) for name, value in (headers or {}).items()),
+        headers=tuple((options.settable(name), units.field_value(value)) for name, value in (headers or {}).items()),
         max_body_bytes=units.positive_size(max_body),
+        cache=None if cache is None else options.cache_rule(cache),
     )
 
 
-class TypedFanout(Fanout):
+class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
     """An async Django view around a function whose parameters are parts. `function` is what was decorated."""
 
     streams = False  # what the function leaves out is not for the client
+    function: Callable[ParamsT, Coroutine[Any, Any, ResultT]]
 
     def __init__(
-        self, function: Function, specs: Mapping[str, PartSpec], hints: Mapping[str, Any], **said: Any
+        self,
+        function: Callable[ParamsT, Coroutine[Any, Any, ResultT]],
+        specs: Mapping[str, PartSpec],
+        hints: Mapping[str, Any],
+        **said: Any,
     ) -> None:
         own: Overrides = said.pop("own")
         parts = tuple(_part_of(name, spec) for name, spec in specs.items())
@@ -91,14 +104,19 @@ class TypedFanout(Fanout):
     async def answer(self, request: GatewayRequest, gathering: Gathering) -> HttpResponseBase:
         values = {name: outcome.value for name, outcome in gathering.outcomes.items()}
         known = {"request": request, **{name: gathering.parameter(name) for name in self.others if name != "request"}}
-        result = await self.function(**values, **{name: known[name] for name in self.others})
-        if isinstance(result, HttpResponseBase):
-            for name, value in self.pairs(request, gathering):
-                own = name.startswith(b"gateway-") or (name == b"cache-control" and not gathering.is_complete)
-                if own or (name == b"vary" and not result.has_header("vary")):
-                    result[name.decode("ascii")] = value.decode("ascii")
-            return result
-        return GatewayResponse(200, self.pairs(request, gathering), msgspec.json.encode(result))
+        function: Callable[..., Coroutine[Any, Any, ResultT]] = self.function
+        result = await function(**values, **{name: known[name] for name in self.others})
+        if not isinstance(result, HttpResponseBase):
+            return GatewayResponse(200, self.pairs(request, gathering), msgspec.json.encode(result))
+        for key, value in self.pairs(request, gathering):
+            name, text = key.decode("ascii"), value.decode("ascii")
+            # Of these the function may have its own word: of caching not if a part is missing.
+            own = {"content-type", "cache-control"} if gathering.is_complete else {"content-type"}
+            if name == "vary":
+                patch_vary_headers(result, text.split(", "))
+            elif name not in own or not result.has_header(name):
+                result[name] = text
+        return result
 
 
 def _part_of(name: str, spec: PartSpec) -> Part:
@@ -110,11 +128,20 @@ def _part_of(name: str, spec: PartSpec) -> Part:
         method=spec.method,
         headers=spec.headers,
         max_body_bytes=spec.max_body_bytes,
+        cache=spec.cache,
     )
 
 
+class Decorator(Protocol):
+    """What `fanout(timeout=...)` gives."""
+
+    def __call__(
+        self, function: Callable[ParamsT, Coroutine[Any, Any, ResultT]], /
+    ) -> TypedFanout[ParamsT, ResultT]: ...
+
+
 @overload
-def fanout(function: Function, /) -> TypedFanout: ...
+def fanout(function: Callable[ParamsT, Coroutine[Any, Any, ResultT]], /) -> TypedFanout[ParamsT, ResultT]: ...
 @overload
 def fanout(
     *,
@@ -123,9 +150,9 @@ def fanout(
     max_items: int = 100,
     passes: Sequence[int] = (),
     forward_headers: Sequence[str] = (),
-) -> Callable[[Function], TypedFanout]: ...
+) -> Decorator: ...
 def fanout(
-    function: Function | None = None,
+    function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
     /,
     *,
     timeout: str = "30s",
@@ -133,14 +160,14 @@ def fanout(
     max_items: int = 100,
     passes: Sequence[int] = (),
     forward_headers: Sequence[str] = (),
-) -> TypedFanout | Callable[[Function], TypedFanout]:
+) -> TypedFanout[..., Any] | Decorator:
     """A view of a function whose parameters are parts, parameters of the path, or `request`.
 
     Options are those of `GATEWAY_ROUTE_*`. What the function returns becomes JSON; a Struct, a dataclass, a TypedDict
     do. Raises TypeError for a function that is not async or has no part, ValueError for options.
     """
 
-    def decorate(function: Function) -> TypedFanout:
+    def decorate(function: Callable[ParamsT, Coroutine[Any, Any, ResultT]], /) -> TypedFanout[ParamsT, ResultT]:
         if not inspect.iscoroutinefunction(function):
             raise TypeError(f"{function.__name__}() is synchronous: write `async def`; legacy() is for old code")
         hints = get_type_hints(function, include_extras=True)

@@ -1,0 +1,167 @@
+"""The view that answers from the cache what another view has answered before: `cached(proxy("orders"), "60s")`."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
+from time import time
+from typing import Any
+
+from asgiref.sync import markcoroutinefunction
+from django.http.response import HttpResponseBase
+
+from gateway import conditions, freshness, options, units
+from gateway.cache import Cache, Served, Words
+from gateway.exchange import Exchange
+from gateway.filling import Produced, Question
+from gateway.headers import Pairs
+from gateway.messages import GatewayRequest, GatewayResponse, pairs_of
+from gateway.storing import Entry, Rule
+
+View = Callable[..., Awaitable[HttpResponseBase]]
+
+# What makes a request need more than a look into memory.
+_SPECIAL = freshness.CONDITIONS | {b"cache-control", b"if-match", b"if-unmodified-since", b"pragma", b"range"}
+# Only the upstream can tell (RFC 9111, section 4.3.2).
+_FOR_UPSTREAM = frozenset({b"if-match", b"if-unmodified-since"})
+_PARTIAL = frozenset({b"range", b"if-range"})
+
+
+class Cached:
+    """An async Django view around another one."""
+
+    def __init__(self, view: View, rule: Rule) -> None:
+        self.view = self.__wrapped__ = view
+        self.rule = rule
+        self.__name__ = self.__qualname__ = getattr(view, "__name__", type(view).__name__)
+        markcoroutinefunction(self)
+
+    def __call__(self, request: GatewayRequest, **params: Any) -> Awaitable[HttpResponseBase]:
+        cache: Cache = request.cache
+        if request.method not in {"GET", "HEAD"}:
+            return self._pass(request, params, {"fwd": "method"})
+        if not request.inbox.complete:  # a body is no part of the key
+            return self._pass(request, params, {"fwd": "bypass", "detail": "request-body"})
+        key = key_of(request)
+        entries = cache.memory.get(key)
+        # The plain case of many, decided as `freshness` would.
+        if len(entries) == 1 and entries[0].fresh_until_s > time() and _is_plain(request, entries[0], self.rule):
+            return _stored(request, entries[0])
+        return self._answer(request, params, key)
+
+    async def _answer(self, request: GatewayRequest, params: dict[str, Any], key: str) -> HttpResponseBase:
+        cache: Cache = request.cache
+        names = {name for name, _ in request.raw_headers}
+        if not names.isdisjoint(_FOR_UPSTREAM):
+            return await self._pass(request, params, {"fwd": "bypass", "detail": "condition"})
+        produce = partial(self._produce, request, params)
+        question = Question(key, "GET", request.raw_headers, self.rule, produce, request.exchange)
+        if request.method == "HEAD" or not names.isdisjoint(_PARTIAL):
+            served, _, words = await cache.stored(question)
+            if served is None:
+                words["detail"] = "head" if request.method == "HEAD" else "range"
+                requested_s = time()
+                response = await self._pass(request, params, words)
+                if request.method == "HEAD":
+                    cache.after_head(question, response.status_code, pairs_of(response), requested_s)
+                return response
+        elif why := cache.why_unstored(question):
+            return await self._pass(request, params, {"fwd": "uri-miss", "detail": why.word})
+        else:
+            served = await cache.answer(question)
+        return _response(request, served)
+
+    async def _produce(
+        self, request: GatewayRequest, params: dict[str, Any], pairs: Pairs, exchange: Exchange
+    ) -> Produced:
+        detached = request.detached(pairs, exchange)
+        response = await self.view(detached, **params)
+        pairs = pairs_of(response)
+        body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
+        if detached.forwarded_by_fetch:
+            pairs = [*pairs, (b"vary", b"Authorization, Accept-Language")]
+        unnamed = detached.reads_fields and not any(name == b"vary" for name, _ in pairs)
+        return Produced(response.status_code, pairs, body, response, unnamed)
+
+    async def _pass(self, request: GatewayRequest, params: dict[str, Any], words: Words) -> HttpResponseBase:
+        request.exchange.cache = "bypass" if words["fwd"] in {"method", "bypass"} else "miss"
+        return _said(await self.view(request, **params), words)
+
+
+def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB") -> Cached:
+    """A view whose answers are stored: `cached(proxy("orders"), "60s")`.
+
+    `ttl` is `on`, which leaves it to what the answers say, or a duration that holds where they say nothing. A view of
+    your own must name in Vary what it reads of a request. Raises ValueError.
+    """
+    return Cached(view, replace(options.cache_rule(ttl), max_body_bytes=units.positive_size(max_body)))
+
+
+def key_of(request: GatewayRequest) -> str:
+    """What the answer to a request is stored by: route, scheme, host, raw path and query, all as the client has them.
+
+    What a trusted proxy says of how the client asked goes up, and may show in the answer: it is in the key.
+    """
+    scope, host = request.scope, request.host_field.lower()
+    query = scope["query_string"]
+    target = f"{request.raw_path}?{query.decode('latin-1')}" if query else request.raw_path
+    key = f"{request.exchange.route} {scope['scheme']}://{host}{target}"
+    if request.from_trusted_peer:
+        said = [name + b"=" + value for name, value in request.fields.x_forwarded if name != b"x-forwarded-for"]
+        if said:
+            key += " " + b";".join(said).decode("latin-1")
+    return key
+
+
+# -- answers ------------------------------------------------------------------------------------------------------
+
+
+def _is_plain(request: GatewayRequest, entry: Entry, rule: Rule) -> bool:
+    """Whether a fresh stored answer is the answer without another question."""
+    if entry.vary or entry.always_validate or (entry.source == "ttl" and entry.lifetime_s != rule.ttl_s):
+        return False
+    names = [name for name, _ in request.raw_headers]
+    return _SPECIAL.isdisjoint(names) and not (entry.anonymous and not freshness.CREDENTIALS.isdisjoint(names))
+
+
+async def _stored(request: GatewayRequest, entry: Entry) -> GatewayResponse:
+    """A fresh stored answer to a request that asks for nothing else."""
+    request.exchange.cache = "hit"
+    age_s = int(entry.current_age_s(time()))
+    said = b"portway; hit; ttl=%d" % (int(entry.lifetime_s) - age_s)
+    pairs = [*entry.pairs, (b"age", b"%d" % age_s), (b"cache-status", said)]
+    return GatewayResponse(entry.status, pairs, entry.body)
+
+
+def _response(request: GatewayRequest, served: Served) -> HttpResponseBase:
+    request.exchange.cache = served.outcome
+    entry = served.entry
+    if entry is None:
+        assert served.passed is not None  # noqa: S101 - one of the two there is
+        produced = served.passed.produced
+        return _said(
+            produced.response or GatewayResponse(produced.status, produced.pairs, produced.body or b""), served.words
+        )
+    status, pairs, body = conditions.applied(entry, served.pairs, request.method, request.raw_headers)
+    age_s = int(entry.current_age_s(time()))
+    if age_s or "hit" in served.words:
+        pairs = [pair for pair in pairs if pair[0] != b"age"]
+        pairs.append((b"age", b"%d" % age_s))
+    pairs.append((b"cache-status", freshness.status_field(served.words)))
+    if isinstance(served.body, bytes):
+        return GatewayResponse(status, pairs, body)
+    if status == 304:
+        if served.fill is not None:
+            served.fill.join(reads=False)  # it is stored all the same
+        return GatewayResponse(status, pairs, b"")
+    return GatewayResponse(status, pairs, served.body)
+
+
+def _said(response: HttpResponseBase, words: Words) -> HttpResponseBase:
+    """The answer with what this cache has to say, after what other caches said (RFC 9211, section 2)."""
+    value = freshness.status_field(words)
+    if isinstance(response, GatewayResponse):
+        response.pairs.append((b"cache-status", value))
+    else:
+        before = response.get("Cache-Status")
+        response["Cache-Status"] = f"{before}, {value.decode()}" if before else value.decode()
+    return response

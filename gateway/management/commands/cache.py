@@ -1,0 +1,224 @@
+"""`gateway cache`: what is stored, why a request would hit or miss, and how to forget."""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from time import time
+from typing import Any
+
+from django.core.management import BaseCommand, CommandError, CommandParser
+from django.db import DatabaseError
+
+from gateway import freshness, store, storing
+from gateway.cached import Cached
+from gateway.config import Config
+from gateway.headers import Pairs, parse_host
+from gateway.management import NOT_OURS, sound
+from gateway.memory import Key, Purge, origin_and_target
+from gateway.patterns import Miss
+from gateway.routing import Routes
+from gateway.startup import aligned
+from gateway.storing import Entry
+
+
+class Command(BaseCommand):
+    help = "Look into the cache and purge it, through the database that all workers share."
+    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's attribute
+    suppressed_base_arguments = NOT_OURS
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        verbs = parser.add_subparsers(dest="verb", required=True, metavar="ls|why|purge")
+        ls = verbs.add_parser("ls", help="list what is stored", description="List what is stored, by path.")
+        ls.add_argument("--route", default="", help="of this route only")
+        ls.add_argument("--host", default="", help="of this host only, as clients name it, with its port")
+        ls.add_argument("--prefix", default="", metavar="/PATH", help="whose path begins like this")
+        why = verbs.add_parser(
+            "why",
+            help="explain a hit or a miss",
+            description="Say by which key a request is looked up, what is stored under it, and which rules decide.",
+        )
+        why.add_argument("method", metavar="METHOD", help="GET, say")
+        why.add_argument(
+            "target", metavar="PATH-OR-URL", help="/users/1?page=2, or with its origin: http://host/users/1"
+        )
+        why.add_argument(
+            "-H", dest="headers", action="append", default=[], metavar="'NAME: VALUE'", help="a header of the request"
+        )
+        purge = verbs.add_parser(
+            "purge",
+            help="forget stored answers",
+            description="Forget stored answers: in the database now, in the memory of every worker within a second.",
+        )
+        what = purge.add_mutually_exclusive_group(required=True)
+        what.add_argument(
+            "path", nargs="?", metavar="PATH", help="every variant of this path; with ?query that one only"
+        )
+        what.add_argument("--prefix", metavar="/PATH", help="whose path begins like this")
+        what.add_argument("--route", help="of this route")
+        what.add_argument("--tag", help="whose Cache-Tag or Surrogate-Key names this")
+        what.add_argument("--all", action="store_true", help="everything")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        config, routes = sound(self)
+        if not config.settings.cache_disk_bytes:
+            self.stderr.write("gateway: GATEWAY_CACHE_DISK=0B: each worker has its cache in memory only")
+            sys.exit(1)
+        try:
+            if options["verb"] == "ls":
+                self._list(options)
+            elif options["verb"] == "why":
+                self._explain(config, routes, options)
+            else:
+                self._purge(options)
+        except DatabaseError as error:
+            self.stderr.write(f"gateway: the database of the cache cannot be used: {error}")
+            sys.exit(1)
+
+    # -- ls -------------------------------------------------------------------------------------------------------
+
+    def _list(self, options: dict[str, Any]) -> None:
+        now_s = time()
+        table = [["ROUTE", "URL", "STATUS", "SIZE", "AGE", "FRESH", "VARIES ON"]]
+        table += [
+            [key.route, _url(key), str(entry.status), str(size), f"{entry.current_age_s(now_s):.0f} s", fresh, said]
+            for key, entry, size in store.listing(options["route"], options["host"], options["prefix"])
+            for fresh, said in [(_fresh(entry, now_s), _variant(entry))]
+        ]
+        if len(table) == 1:
+            self.stdout.write("Nothing is stored.")
+            return
+        self.stdout.write(aligned(table, indent=""))
+
+    # -- why ------------------------------------------------------------------------------------------------------
+
+    def _explain(self, config: Config, routes: Routes, options: dict[str, Any]) -> None:
+        method, target = options["method"].upper(), options["target"]
+        try:
+            pairs = [_pair(text) for text in options["headers"]]
+        except ValueError as error:
+            raise CommandError(str(error)) from None
+        scheme, host, target = origin_and_target(target)
+        if not target.startswith("/"):
+            raise CommandError(f"a path begins with a slash: /{target}")
+        said = next((value.decode("latin-1") for name, value in pairs if name == b"host"), "")
+        asked = Key("", scheme or "http", host or said.lower(), target)
+        for line in _reasons(config, routes, method, asked, pairs):
+            self.stdout.write(line)
+
+    # -- purge ----------------------------------------------------------------------------------------------------
+
+    def _purge(self, options: dict[str, Any]) -> None:
+        kind = next(word for word in ("path", "prefix", "route", "tag", "all") if options[word])
+        value = "" if kind == "all" else options[kind]
+        if kind in {"path", "prefix"} and not value.startswith(("/", "http://", "https://")):
+            raise CommandError(f"a {kind} begins with a slash: /{value}")
+        count = store.purge_now(Purge(kind, value, time()))
+        self.stdout.write(f"Purged: {count} stored answer{'' if count == 1 else 's'}.")
+
+
+def _pair(text: str) -> tuple[bytes, bytes]:
+    name, colon, value = text.partition(":")
+    if not colon or not name.strip():
+        raise ValueError(f"-H {text!r}: write it as 'Name: value'")
+    return name.strip().lower().encode("latin-1", "replace"), value.strip().encode("utf-8")
+
+
+def _url(key: Key) -> str:
+    return f"{key.scheme}://{key.host}{key.target}" + (f" ({key.extra})" if key.extra else "")
+
+
+def _fresh(entry: Entry, now_s: float) -> str:
+    if entry.always_validate:
+        return "validated each time"
+    left_s = entry.fresh_until_s - now_s
+    return f"{left_s:.0f} s" if left_s > 0 else f"stale since {-left_s:.0f} s"
+
+
+def _variant(entry: Entry) -> str:
+    told = zip(entry.vary, entry.values, strict=True)
+    return ", ".join(
+        f"{name.decode()}: {'(absent)' if value is None else value.decode('latin-1')}" for name, value in told
+    )
+
+
+def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pairs) -> Iterator[str]:
+    """What decides about a request, in plain words, a line each."""
+    host = parse_host(asked.host.encode("latin-1")) or ""
+    match = routes.find(method, host, asked.path)
+    if isinstance(match, Miss):
+        yield f"No route matches {method} {asked.path}: the gateway answers by itself, and stores nothing."
+        return
+    line = match.route
+    name = line.name or ""
+    yield f"Route    {name} ({line.origin}): {line.rule.text}"
+    if not isinstance(line.view, Cached):
+        yield f"Cache    off: set GATEWAY_ROUTE_{name.upper()}__CACHE=on, or to a duration"
+        return
+    rule = line.view.rule
+    told = "as the upstream says" if rule.ttl_s is None else f"as the upstream says, else for {rule.ttl_s:g} s"
+    yield f"Cache    {told}; bodies of up to {rule.max_body_bytes} bytes"
+    if method not in {"GET", "HEAD"}:
+        yield f"Answer   from the upstream: {method} is never answered from the cache (fwd=method)"
+        if method not in freshness.SAFE_METHODS:
+            yield f"Then     what is stored of {asked.path} goes, if the upstream answers with 2xx or 3xx"
+        return
+    keys = [replace(asked, route=name)] if asked.host else store.keys_at(name, asked.target)
+    for key in keys or [Key(name, "http", "{}:{}".format(*config.settings.bind), asked.target)]:
+        yield f"Key      {key}"
+        yield from _verdict(key, pairs, rule)
+
+
+def _verdict(key: Key, pairs: Pairs, rule: storing.Rule) -> Iterator[str]:
+    now_s, wish = time(), freshness.wish_of(pairs)
+    entries = [freshness.under(rule, entry) for entry in store.variants(key)]
+    for stored in entries:
+        said = _variant(stored)
+        yield (
+            f"Stored   {stored.status}, {stored.current_age_s(now_s):.0f} s old, fresh for {stored.lifetime_s:g} s by "
+            f"{stored.source}: {_fresh(stored, now_s)}{'; for ' + said if said else ''}"
+        )
+        if stored.anonymous:
+            yield "         for requests without Cookie and Authorization: how long it is fresh is our guess"
+    if wish != freshness.NO_WISH:
+        yield f"Request  asks for {', '.join(_wishes(wish))}"
+    entry, is_varied = freshness.chosen(entries, pairs)
+    if entry is None:
+        others = "what is stored is for requests with other fields (fwd=vary-miss)"
+        yield f"Answer   from the upstream: {others if is_varied else 'nothing is stored (fwd=uri-miss)'}"
+        best = storing.Reply("GET", pairs, 200, [(b"cache-control", b"max-age=60")], now_s, now_s)
+        if (refused := storing.refusal(best, rule)) is not None:
+            yield f"Then     not even an answer with Cache-Control: max-age=60 is stored: {refused.value}"
+        return
+    use = freshness.use_of(entry, wish, now_s)
+    yield f"Answer   {_USES[use]}"
+    if use in {freshness.Use.STALE, freshness.Use.REQUEST}:
+        by = [name for name, value in (("ETag", entry.etag), ("Last-Modified", entry.last_modified)) if value]
+        yield (
+            f"         by its {' and '.join(by)}" if by else "         it has neither ETag nor Last-Modified: all of it"
+        )
+        if freshness.may_stand_in(entry, wish, now_s):
+            yield "         if the upstream fails, the stored one is sent (stale-if-error)"
+
+
+_USES = {
+    freshness.Use.FRESH: "from the cache: it is fresh (hit)",
+    freshness.Use.MAX_STALE: "from the cache: it is stale, and the request takes it so (max-stale)",
+    freshness.Use.WHILE_REVALIDATE: "from the cache: stale, and validated meanwhile (stale-while-revalidate)",
+    freshness.Use.STALE: "from the upstream: what is stored must be validated first (fwd=stale)",
+    freshness.Use.REQUEST: "from the upstream: what is stored is fresh, the request wants it validated (fwd=request)",
+}
+
+
+def _wishes(wish: freshness.Wish) -> Iterator[str]:
+    for name in (
+        "no_store",
+        "no_cache",
+        "only_if_cached",
+        "max_age_s",
+        "min_fresh_s",
+        "max_stale_s",
+        "stale_if_error_s",
+    ):
+        value, usual = getattr(wish, name), getattr(freshness.NO_WISH, name)
+        if value != usual:
+            yield name.removesuffix("_s").replace("_", "-") + ("" if value is True else f"={value:g}")

@@ -1,0 +1,317 @@
+"""What a shared cache may store, and for how long it is fresh, decided (RFC 9111, sections 3 and 4.2).
+
+Safe first: what could be one user's alone is not stored unless the upstream says that it may be. Sections named here
+are those of RFC 9111 unless another one is named. Times are seconds since the epoch.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+from gateway import fields
+from gateway.fields import Directives
+from gateway.headers import Pair
+
+# RFC 9110, section 15.1. 206 is not among ours: partial answers are not stored.
+HEURISTIC: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
+# What caching them asks for is done here (must-understand, section 5.2.2.3).
+_UNDERSTOOD: Final = HEURISTIC | {302, 303, 307, 400, 401, 403, 406, 409, 421, 451, 500, 502, 503, 504}
+_HEURISTIC_FRACTION, _HEURISTIC_MOST_S = 0.1, 24 * 3600.0
+# Of one hop or one request (section 3.1), and what the gateway writes anew each time.
+_UNSTORED_FIELDS: Final = frozenset(
+    {b"age", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization", b"x-request-id"}
+) | {b"proxy-status", b"server-timing", b"connection", b"keep-alive", b"transfer-encoding", b"trailer", b"upgrade"}
+_TAG_FIELDS: Final = (b"cache-tag", b"surrogate-key")
+# In these another case, or order, means the same (section 4.1).
+_CASELESS: Final = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
+_ORDERLESS: Final = frozenset({b"accept-encoding"})
+_VALIDATABLE_S: Final = 3600.0  # how long a stale answer with a validator is kept, at least
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a route says of caching: `ttl_s` holds where the upstream says nothing, None leaves it to the upstream."""
+
+    ttl_s: float | None = None
+    max_body_bytes: int = 2 * 2**20
+
+
+class Why(Enum):
+    """Why an answer is not stored; the value is the sentence of `gateway cache why`, `word` that of Cache-Status."""
+
+    METHOD = "the request is no GET"
+    REQUEST_NO_STORE = "the request says no-store"
+    RANGE = "the request asks for a range"
+    PARTIAL = "the answer is partial"
+    STATUS = "an answer with this status is stored only if it says how long it is fresh"
+    NO_STORE = "the answer says no-store"
+    PRIVATE = "the answer says private"
+    SET_COOKIE = "the answer sets a cookie"
+    AUTHORIZATION = "the request has Authorization, and the answer does not say public, s-maxage or must-revalidate"
+    COOKIE = "the request has a Cookie, and the answer does not say how long it is fresh"
+    VARY = "the answer varies on everything"
+    UNNAMED_VARY = "the view read header fields and names none in Vary"
+    NO_FRESHNESS = "the answer says neither how long it is fresh nor how to validate it"
+    STALE = "the answer is stale already and has nothing to validate it by"
+    STREAMS = "the view streams it in a way that cannot be shared"
+    TOO_LARGE = "the body is larger than CACHE_MAX_BODY"
+    PURGED = "it was purged or invalidated while it was under way"
+
+    @property
+    def word(self) -> str:
+        return self.name.lower().replace("_", "-")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer as it came, and the request that it answers. Field names are in lower case."""
+
+    method: str
+    request: Sequence[Pair]
+    status: int
+    pairs: Sequence[Pair]
+    requested_s: float
+    received_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A stored answer. `pairs` lack Age; `values` are what the request said in the fields of `vary`.
+
+    `source` is what its lifetime comes from. One that is `anonymous` may only answer requests without credentials:
+    its lifetime is our own guess, or it has none.
+    """
+
+    status: int
+    pairs: tuple[Pair, ...]
+    body: bytes
+    vary: tuple[bytes, ...]
+    values: tuple[bytes | None, ...]
+    requested_s: float
+    received_s: float
+    date_s: float
+    age_s: float  # at `received_s`
+    lifetime_s: float
+    source: str
+    anonymous: bool
+    always_validate: bool
+    never_stale: bool
+    stale_while_revalidate_s: int
+    stale_if_error_s: int
+    etag: bytes | None
+    last_modified: bytes | None
+
+    @property
+    def fresh_until_s(self) -> float:
+        return self.received_s + self.lifetime_s - self.age_s
+
+    @property
+    def useful_until_s(self) -> float:
+        """When it may be forgotten: nothing could be answered with it any more."""
+        stale_s = float(max(self.stale_while_revalidate_s, self.stale_if_error_s))
+        if self.can_be_validated:
+            stale_s = max(stale_s, _VALIDATABLE_S, self.lifetime_s)
+        return max(self.fresh_until_s, self.received_s) + stale_s
+
+    @property
+    def can_be_validated(self) -> bool:
+        return self.etag is not None or self.last_modified is not None
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """What a purge finds it by. Cache-Tag has commas and Surrogate-Key spaces; both are understood in both."""
+        text = b" ".join(value for name, value in self.pairs if name in _TAG_FIELDS).decode("latin-1")
+        return tuple(dict.fromkeys(text.replace(",", " ").split()))
+
+    def current_age_s(self, now_s: float) -> float:
+        """Section 4.2.3."""
+        return self.age_s + max(0.0, now_s - self.received_s)
+
+
+# -- whether ------------------------------------------------------------------------------------------------------
+
+
+def refusal(reply: Reply, rule: Rule) -> Why | None:
+    """Why an answer may not be stored (section 3), or None."""
+    status, pairs, names = reply.status, reply.pairs, {name for name, _ in reply.request}
+    if reply.method != "GET":
+        return Why.METHOD
+    if b"cache-control" in names and "no-store" in fields.directives(fields.all_of(reply.request, b"cache-control")):
+        return Why.REQUEST_NO_STORE
+    if b"range" in names:
+        return Why.RANGE
+    if status == 206:
+        return Why.PARTIAL
+    said, _ = said_of(pairs)
+    understood = status in _UNDERSTOOD
+    if status == 304 or not 200 <= status <= 599 or ("must-understand" in said and not understood):
+        return Why.STATUS
+    # Where it is understood, must-understand overrides no-store (section 5.2.2.3).
+    if "no-store" in said and not ("must-understand" in said and understood):
+        return Why.NO_STORE
+    if "private" in said and said["private"] is None:
+        return Why.PRIVATE
+    if fields.first_of(pairs, b"set-cookie") is not None and b"set-cookie" not in _excluded(said):
+        return Why.SET_COOKIE
+    if b"authorization" in names and not said.keys() & {"public", "s-maxage", "must-revalidate"}:  # section 3.5
+        return Why.AUTHORIZATION
+    if vary_names(pairs) is None:
+        return Why.VARY
+    return _unknown_lifetime(reply, rule, said, has_cookie=b"cookie" in names)
+
+
+def _unknown_lifetime(reply: Reply, rule: Rule, said: Directives, *, has_cookie: bool) -> Why | None:
+    """What only an answer that says how long it is fresh may be stored in spite of."""
+    seconds, source = lifetime(reply, rule)
+    is_told = source not in {"ttl", "heuristic", "none"}
+    if not is_told and (reply.status >= 500 or (reply.status not in HEURISTIC and "public" not in said)):
+        return Why.STATUS
+    if has_cookie and not (is_told and (seconds > 0 or "public" in said)):
+        return Why.COOKIE
+    if _validators(reply.pairs, reply.received_s) != (None, None):
+        return None
+    if source == "none":
+        return Why.NO_FRESHNESS
+    is_fresh = seconds > _initial_age_s(reply)
+    return (
+        None if is_fresh or _stale_s(said, "stale-while-revalidate") or _stale_s(said, "stale-if-error") else Why.STALE
+    )
+
+
+def said_of(pairs: Sequence[Pair]) -> tuple[Directives, bool]:
+    """The directives that hold for this cache, and whether they are Cache-Control's: CDN-Cache-Control stands instead
+    of it and of Expires, where it is valid (RFC 9213, section 2)."""
+    for_us = fields.all_of(pairs, b"cdn-cache-control")
+    targeted = fields.targeted(for_us) if for_us else None
+    if targeted is not None:
+        return targeted, False
+    return fields.directives(fields.all_of(pairs, b"cache-control")), True
+
+
+def _excluded(said: Directives) -> frozenset[bytes]:
+    """Fields that the answer forbids to store: `private="x"` (section 5.2.2.7), `no-cache="x"` (section 5.2.2.4)."""
+    named = ",".join(said.get(name) or "" for name in ("private", "no-cache"))
+    return frozenset(word.strip().lower().encode("latin-1") for word in named.split(",") if word.strip())
+
+
+# -- how long -----------------------------------------------------------------------------------------------------
+
+
+def lifetime(reply: Reply, rule: Rule) -> tuple[float, str]:
+    """Seconds of freshness, and what says so (section 4.2.1); `none` where nothing does.
+
+    What is there but no number makes the answer stale, as the section encourages.
+    """
+    said, is_firsthand = said_of(reply.pairs)
+    for name in ("s-maxage", "max-age"):
+        if name in said:
+            return float(fields.delta_seconds(said[name]) or 0), name
+    expires = fields.first_of(reply.pairs, b"expires")
+    if expires is not None and is_firsthand:
+        until_s = fields.http_date_s(expires, reply.received_s)
+        return (0.0 if until_s is None else max(0.0, until_s - _date_s(reply))), "expires"
+    if reply.status not in HEURISTIC and "public" not in said:
+        return 0.0, "none"
+    if "no-cache" in said and said["no-cache"] is None:
+        return 0.0, "no-cache"
+    if rule.ttl_s is not None:
+        return rule.ttl_s, "ttl"
+    modified_s = fields.http_date_s(fields.first_of(reply.pairs, b"last-modified"), reply.received_s)
+    if modified_s is None:
+        return 0.0, "none"
+    return min(max(0.0, (_date_s(reply) - modified_s) * _HEURISTIC_FRACTION), _HEURISTIC_MOST_S), "heuristic"
+
+
+def _date_s(reply: Reply) -> float:
+    date_s = fields.http_date_s(fields.first_of(reply.pairs, b"date"), reply.received_s)
+    return reply.received_s if date_s is None else date_s
+
+
+def _initial_age_s(reply: Reply) -> float:
+    """corrected_initial_age, the conservative one (section 4.2.3)."""
+    said = next(fields.members(fields.all_of(reply.pairs, b"age")), None)  # the first of several (section 5.1)
+    apparent_s = max(0.0, reply.received_s - _date_s(reply))
+    # HOWEVER Date says whole seconds: an answer made a moment ago would seem up to one second old by chance.
+    apparent_s = apparent_s if apparent_s >= 1 else 0.0
+    return max(apparent_s, (fields.delta_seconds(said) or 0) + max(0.0, reply.received_s - reply.requested_s))
+
+
+def _stale_s(said: Directives, name: str) -> int:
+    """RFC 5861. An extension may override `s-maxage` (section 5.2.3), not those that forbid stale answers outright."""
+    if said.keys() & {"must-revalidate", "proxy-revalidate", "no-cache"}:
+        return 0
+    return fields.delta_seconds(said.get(name)) or 0
+
+
+# -- as it is stored ----------------------------------------------------------------------------------------------
+
+
+def entry_of(reply: Reply, rule: Rule, body: bytes = b"") -> Entry:
+    """The answer as it is stored, if `refusal` has nothing against it. The body may come later."""
+    said, _ = said_of(reply.pairs)
+    names = vary_names(reply.pairs) or ()
+    seconds, source = lifetime(reply, rule)
+    etag, modified = _validators(reply.pairs, reply.received_s)
+    is_told = source not in {"ttl", "heuristic", "none"}
+    return Entry(
+        status=reply.status,
+        pairs=stored_pairs(reply),
+        body=body,
+        vary=names,
+        values=vary_values(names, reply.request),
+        requested_s=reply.requested_s,
+        received_s=reply.received_s,
+        date_s=_date_s(reply),
+        age_s=_initial_age_s(reply),
+        lifetime_s=seconds,
+        source=source,
+        anonymous=not (is_told and (seconds > 0 or "public" in said)),
+        always_validate="no-cache" in said and said["no-cache"] is None,
+        never_stale=not said.keys().isdisjoint({"must-revalidate", "proxy-revalidate", "s-maxage"}),
+        stale_while_revalidate_s=_stale_s(said, "stale-while-revalidate"),
+        stale_if_error_s=_stale_s(said, "stale-if-error"),
+        etag=etag,
+        last_modified=modified,
+    )
+
+
+def stored_pairs(reply: Reply) -> tuple[Pair, ...]:
+    """The fields that are stored (section 3.1), with a Date where there was none (RFC 9110, section 6.6.1)."""
+    drop = _UNSTORED_FIELDS | _excluded(said_of(reply.pairs)[0])
+    kept = [pair for pair in reply.pairs if pair[0] not in drop]
+    if fields.first_of(kept, b"date") is None:
+        kept.append((b"date", fields.http_date(int(reply.received_s))))
+    return tuple(kept)
+
+
+def _validators(pairs: Sequence[Pair], now_s: float) -> tuple[bytes | None, bytes | None]:
+    """ETag and Last-Modified, each None where there is none that is valid."""
+    etag, modified = fields.first_of(pairs, b"etag"), fields.first_of(pairs, b"last-modified")
+    return (
+        etag if etag is not None and fields.is_entity_tag(etag) else None,
+        modified if fields.http_date_s(modified, now_s) is not None else None,
+    )
+
+
+# -- Vary ---------------------------------------------------------------------------------------------------------
+
+
+def vary_names(pairs: Iterable[Pair]) -> tuple[bytes, ...] | None:
+    """The request fields that an answer depends on, in lower case and order; None for `*`, which is more than those."""
+    names = {member.lower().encode("latin-1") for member in fields.members(fields.all_of(pairs, b"vary"))}
+    return None if b"*" in names else tuple(sorted(names))
+
+
+def vary_values(names: Iterable[bytes], request: Sequence[Pair]) -> tuple[bytes | None, ...]:
+    """What a request says in these fields, so that what means the same is the same; None for one that is absent."""
+    return tuple(_normal(name, fields.all_of(request, name)) for name in names)
+
+
+def _normal(name: bytes, values: Sequence[bytes]) -> bytes | None:
+    if not values:
+        return None
+    if name not in _CASELESS:
+        return b", ".join(value.strip(b" \t") for value in values)
+    words = [b"".join(word.split()).lower() for word in b",".join(values).split(b",")]
+    return b",".join(sorted(filter(None, words)) if name in _ORDERLESS else filter(None, words))
