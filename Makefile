@@ -40,7 +40,7 @@ clean:  ## forget .venv and every cache
 	@rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-LOCK = $(BIN)/uv pip compile --quiet $(UPGRADE) --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+LOCK = $(BIN)/uv pip compile --quiet $(UPGRADE) --all-extras --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
          --annotation-style line --custom-compile-command 'make lock'
 
 # Twice two steps, so that only a changed lock downloads, and a changed pyproject.toml costs a second.

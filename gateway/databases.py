@@ -15,6 +15,12 @@ _SQLITE = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
     "transaction_mode": "IMMEDIATE",
 }
+# A server that is away is noticed soon: requests do not wait for it, but what is written behind them does.
+_POSTGRESQL_OPTIONS = {
+    "connect_timeout": "2",
+    "tcp_user_timeout": "10000",
+    "pool": {"min_size": 1, "max_size": 16, "timeout": 2.0},
+}
 
 
 def databases(url: str) -> dict[str, dict[str, Any]]:
@@ -31,6 +37,6 @@ def databases(url: str) -> dict[str, dict[str, Any]]:
             "PASSWORD": unquote(match["password"] or ""),
             "HOST": match["ipv6"] or match["host"],
             "PORT": match["port"] or "",
-            "OPTIONS": dict(parse_qsl(match["options"] or "")),
+            "OPTIONS": _POSTGRESQL_OPTIONS | dict(parse_qsl(match["options"] or "")),
         }
     }
