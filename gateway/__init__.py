@@ -50,6 +50,7 @@ middle: one kind of effect a file
     gathering   the parts of one request while they are asked for
     fanout      the view that merges several services
     typed       @fanout: the same with its parts in a function's signature
+    observed    a request that notes which header fields a view reads
     cached      the view that answers from the cache what another one has answered before
     sever       cutting a client's connection, the honest end of an answer that broke off
     handover    a gateway that stops beside another one on its port loses no connection

@@ -8,6 +8,7 @@ import contextlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import time
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import structlog
 from gateway import freshness
 from gateway.config import Settings
 from gateway.errors import GatewayError, Reason
-from gateway.filling import Fill, Passed, Question
+from gateway.filling import Fill, Passed, Question, Seat
 from gateway.freshness import CREDENTIALS, NO_WISH, Use, Wish
 from gateway.headers import Pair
 from gateway.memory import Key, Memory, Purge, Purges
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
+# What will be so for the next answer too, as far as anybody can tell.
+_LASTING = frozenset(Why) - {Why.REQUEST_NO_STORE, Why.RANGE, Why.METHOD, Why.PURGED}
 _RETRY_S = 1.0  # after a revalidation in the background failed
 
 
@@ -55,6 +58,7 @@ class Cache:
     def __init__(self, settings: Settings) -> None:
         self.memory = Memory(settings.cache_memory_bytes // settings.workers)
         self.in_use = False
+        self.has_parts = False  # whether parts or fetch() store answers
         self.store: Store | None = None
         self._disk_bytes = settings.cache_disk_bytes
         self._fills: dict[str, Fill] = {}
@@ -82,13 +86,15 @@ class Cache:
 
     # -- asking ---------------------------------------------------------------------------------------------------
 
-    async def stored(self, question: Question) -> tuple[Served | None, Entry | None, Words]:
+    async def stored(
+        self, question: Question, *, ask_database: bool = True
+    ) -> tuple[Served | None, Entry | None, Words]:
         """A stored answer that may be used as it is; else the one that would have to be validated, and why nothing
         else can be said, in words of Cache-Status. Raises NOT_CACHED where the request wants nothing else."""
         if not self.in_use and self._opening is None:  # something caches that nobody told of
             self._opening = asyncio.create_task(self.start())
         wish = freshness.wish_of(question.pairs)
-        entry, is_varied, was_skipped = await self._find(question)
+        entry, is_varied, was_skipped = await self._find(question, ask_database=ask_database)
         use = None if entry is None else freshness.use_of(entry, wish, time())
         if entry is not None and use in {Use.FRESH, Use.MAX_STALE, Use.WHILE_REVALIDATE}:
             if use is Use.WHILE_REVALIDATE:
@@ -99,11 +105,18 @@ class Cache:
         fwd = use.value if use is not None else "vary-miss" if is_varied else "uri-miss"
         return None, entry, {"fwd": fwd, "detail": "database-skipped" if was_skipped else None}
 
-    async def answer(self, question: Question) -> Served:
-        """What is stored if it may be used, else what the upstream says. Raises GatewayError, and what a view does."""
-        served, entry, words = await self.stored(question)
+    async def answer(self, question: Question) -> tuple[Served | None, Words]:
+        """What is stored if it may be used, else what the upstream says. Raises GatewayError, and what a view does.
+
+        None where the last answer was not stored, a moment ago: then nobody should wait for anybody else, and the words
+        are what is to be said of it.
+        """
+        why = self._why_unstored(question)
+        served, entry, words = await self.stored(question, ask_database=why is None)
         if served is not None:
-            return served
+            return served, served.words
+        if entry is None and why is not None:
+            return None, {**words, "detail": why.word}
         wish = freshness.wish_of(question.pairs)
         stands_in = False
         try:
@@ -117,16 +130,23 @@ class Cache:
                 stands_in = entry is not None and freshness.may_stand_in(entry, wish, time())
         if entry is None or not stands_in:
             assert served is not None  # noqa: S101 - it has been raised else
-            return served
+            return served, served.words
         if served is not None and served.fill is not None:
             served.fill.exchange.let_go()
-        return hit(entry, "stale-if-error")
+        served = hit(entry, "stale-if-error")
+        return served, served.words
 
-    async def _find(self, question: Question) -> tuple[Entry | None, bool, bool]:
+    async def _find(self, question: Question, *, ask_database: bool) -> tuple[Entry | None, bool, bool]:
         """The stored answer, whether only Vary kept one from being it, and whether the database was not asked."""
         entry, is_varied = freshness.chosen(self.memory.get(question.key), question.pairs)
         entry = entry and freshness.under(question.rule, entry)
-        if self.store is None or (entry is not None and freshness.use_of(entry, NO_WISH, time()) is Use.FRESH):
+        if (
+            self.store is None
+            or not ask_database
+            or (entry is not None and (entry.always_validate or entry.lifetime_s <= 0))
+        ):
+            return entry, is_varied, False  # nobody else can have a fresher one
+        if entry is not None and freshness.use_of(entry, NO_WISH, time()) is Use.FRESH:
             return entry, is_varied, False
         found = await self.store.find(question.key, question.pairs)
         if found is None:
@@ -150,12 +170,13 @@ class Cache:
                 fill = Fill(question, stale, self)
                 if may_share:
                     self._fills[name] = fill
-            leave = fill.join()
-            question.exchange.closers.append(leave)
+                    fill.when_over(partial(self._forget_fill, name, fill))
+            seat = fill.join()
+            question.exchange.closers.append(seat.leave)
             try:
                 outcome = await fill.begun()
             except asyncio.CancelledError:
-                leave()
+                seat.leave()
                 if not follows and isinstance(fill.outcome, Passed):
                     fill.exchange.let_go()
                 raise
@@ -166,27 +187,35 @@ class Cache:
                     raise
                 failed = True
                 continue
-            finally:
-                if self._fills.get(name) is fill and not fill.is_shared:
-                    del self._fills[name]
             if isinstance(outcome, Passed):
                 if not follows:
-                    self._remember_unstored(name, outcome.why)
+                    if stale is None and outcome.why in _LASTING and outcome.produced.status < 500:
+                        self.remember(fill, outcome.why)
                     question.exchange.take_over(fill.exchange)
                     words["detail"] = outcome.why.word
                     words["fwd-status"] = 304 if fill.was_validated else None
                     return Served(None, outcome.produced.pairs, b"", outcome, "miss", words, fill)
                 may_share = False
                 continue
-            if follows and outcome.values != vary_values(outcome.vary, question.pairs):
+            if follows and not self._may_follow(question, outcome):
                 may_share = False
                 continue
-            return self._of_fill(question, fill, outcome, words, follows=follows)
+            return self._of_fill(question, fill, seat, outcome, words, follows=follows)
+
+    def _may_follow(self, question: Question, entry: Entry) -> bool:
+        """Whether somebody else's answer may be this one's too (RFC 9111, section 4)."""
+        is_fresh = freshness.use_of(entry, NO_WISH, time()) is Use.FRESH
+        return is_fresh and entry.values == vary_values(entry.vary, question.pairs)
+
+    def _forget_fill(self, name: str, fill: Fill) -> None:
+        if self._fills.get(name) is fill:
+            del self._fills[name]
 
     def _of_fill(
         self,
         question: Question,
         fill: Fill,
+        seat: Seat,
         entry: Entry,
         words: Words,
         *,
@@ -198,10 +227,12 @@ class Cache:
             question.exchange.note(fill.exchange)
         if fill.was_validated:
             words["fwd-status"] = 304
-        elif not follows:
+        elif not follows and fill.is_kept:
             words["stored"] = True
+        elif not follows:
+            words["detail"] = Why.PURGED.word
         outcome = "collapsed" if follows else "revalidated" if fill.was_validated else "miss"
-        body = entry.body if entry.body or fill.is_over else fill.read()
+        body = entry.body if entry.body or fill.is_over else seat.read()
         pairs = entry.pairs if follows or fill.was_validated else fill.pairs
         return Served(entry, pairs, body, None, outcome, words, fill)
 
@@ -214,12 +245,14 @@ class Cache:
             return question.key
         return f"{question.key} {vary_values(sorted(names), question.pairs)} {has_credentials}"
 
-    def why_unstored(self, question: Question) -> Why | None:
+    def _why_unstored(self, question: Question) -> Why | None:
         """Why the last answer to such a request was not stored, if that was a moment ago: then nobody waits for it."""
         until_s, why = self._unstored.get(self._shared_name(question), (0.0, None))
         return why if until_s > time() else None
 
-    def _remember_unstored(self, name: str, why: Why) -> None:
+    def remember(self, fill: Fill, why: Why) -> None:
+        """The answers of such calls are not stored: for a while nobody waits for them."""
+        name = self._shared_name(fill.question)
         self._unstored[name] = time() + _UNSTORED_S, why
         self._unstored.move_to_end(name)
         while len(self._unstored) > _UNSTORED_KEYS:
@@ -236,7 +269,7 @@ class Cache:
     async def _revalidated(self, name: str, question: Question, entry: Entry) -> None:
         try:
             fill = Fill(question, entry if entry.can_be_validated else None, self)
-            leave = fill.join(reads=False)
+            seat = fill.join(reads=False)
             try:
                 outcome = await fill.begun()
                 if isinstance(outcome, Passed):
@@ -248,7 +281,7 @@ class Cache:
             except Exception as error:  # noqa: BLE001 - of a view, or of the upstream: nobody waits for it
                 failure = error.reason.word if isinstance(error, GatewayError) else repr(error)
             finally:
-                leave()
+                seat.leave()
             if failure is not None:
                 _log.warning("cache.revalidation_failed", target=question.exchange.path, cause=failure)
                 await asyncio.sleep(_RETRY_S)
@@ -257,14 +290,15 @@ class Cache:
 
     # -- keeping --------------------------------------------------------------------------------------------------
 
-    def keep(self, key: str, entry: Entry) -> None:
-        """Store an answer, unless it was purged while it was under way."""
+    def keep(self, key: str, entry: Entry) -> bool:
+        """Store an answer; False where it was purged while it was under way."""
         place = Key.of(key)
         if self._purges.cover(place, entry):
-            return
+            return False
         self.memory.put(key, entry)
         if self.store is not None:
             self.store.put(place, entry)
+        return True
 
     def drop(self, key: str, entry: Entry) -> None:
         """Forget an answer: the upstream has another word on it."""
@@ -300,13 +334,24 @@ class Cache:
     def invalidate(self, scheme: str, host: str, target: str, status: int, pairs: Sequence[Pair]) -> None:
         """What an unsafe method that succeeded makes invalid (RFC 9111, section 4.4)."""
         for one in freshness.invalidated(scheme, host, target, status, pairs):
-            purge = Purge("path", f"{scheme}://{host}{one}", time())
+            purge = Purge("uri", f"{scheme}://{host}{one}", time())
+            self._heard(purge)
+            if self.store is not None:
+                self.store.purge(purge)
+
+    def written(self, upstream: str, target: str, status: int) -> None:
+        """An unsafe method was sent to an upstream: what parts and fetch() stored of that URL goes."""
+        if self.has_parts and 200 <= status <= 399:
+            purge = Purge("uri", f"part://{upstream}{target}", time())
             self._heard(purge)
             if self.store is not None:
                 self.store.purge(purge)
 
     def _heard(self, purge: Purge) -> int:
         self._purges.add(purge)
+        for fill in self._fills.values():
+            if purge.covers_key(Key.of(fill.question.key)):
+                fill.is_shared = False  # who asks from now on must not get what was asked for before
         return self.memory.forget(purge)
 
 

@@ -14,8 +14,10 @@ from gateway.cache import Cache, Served, Words
 from gateway.exchange import Exchange
 from gateway.filling import Produced, Question
 from gateway.headers import Pairs
+from gateway.memory import quoted
 from gateway.messages import GatewayRequest, GatewayResponse, pairs_of
-from gateway.storing import Entry, Rule
+from gateway.observed import ObservedRequest
+from gateway.storing import Entry, Rule, vary_names
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 
@@ -64,22 +66,24 @@ class Cached:
                 if request.method == "HEAD":
                     cache.after_head(question, response.status_code, pairs_of(response), requested_s)
                 return response
-        elif why := cache.why_unstored(question):
-            return await self._pass(request, params, {"fwd": "uri-miss", "detail": why.word})
         else:
-            served = await cache.answer(question)
+            served, words = await cache.answer(question)
+            if served is None:
+                return await self._pass(request, params, words)
         return _response(request, served)
 
     async def _produce(
         self, request: GatewayRequest, params: dict[str, Any], pairs: Pairs, exchange: Exchange
     ) -> Produced:
-        detached = request.detached(pairs, exchange)
+        detached = request.detached(ObservedRequest, pairs, exchange)
         response = await self.view(detached, **params)
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
+        # A view of our own reads for what it forwards, and tells; its Vary is the upstreams'.
+        is_ours = hasattr(self.view, "upstreams") and not hasattr(self.view, "function")
+        unnamed = not is_ours and detached.unnamed(vary_names(pairs) or ())
         if detached.forwarded_by_fetch:
             pairs = [*pairs, (b"vary", b"Authorization, Accept-Language")]
-        unnamed = detached.reads_fields and not any(name == b"vary" for name, _ in pairs)
         return Produced(response.status_code, pairs, body, response, unnamed)
 
     async def _pass(self, request: GatewayRequest, params: dict[str, Any], words: Words) -> HttpResponseBase:
@@ -104,7 +108,7 @@ def key_of(request: GatewayRequest) -> str:
     scope, host = request.scope, request.host_field.lower()
     query = scope["query_string"]
     target = f"{request.raw_path}?{query.decode('latin-1')}" if query else request.raw_path
-    key = f"{request.exchange.route} {scope['scheme']}://{host}{target}"
+    key = f"{quoted(request.exchange.route or '')} {scope['scheme']}://{host}{target}"
     if request.from_trusted_peer:
         said = [name + b"=" + value for name, value in request.fields.x_forwarded if name != b"x-forwarded-for"]
         if said:

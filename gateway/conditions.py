@@ -12,6 +12,7 @@ ASKING: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-range", 
 _OF_A_BODY: Final = frozenset(
     {b"content-encoding", b"content-language", b"content-length", b"content-range", b"content-type"}
 )
+_OF_ITS_FRESHNESS: Final = frozenset({b"cache-control", b"cdn-cache-control", b"surrogate-control", b"expires"})
 
 
 def applied(entry: Entry, pairs: Sequence[Pair], method: str, request: Sequence[Pair]) -> tuple[int, Pairs, bytes]:
@@ -30,8 +31,10 @@ def applied(entry: Entry, pairs: Sequence[Pair], method: str, request: Sequence[
     try:
         found = fields.byte_range(wanted[0], size)
     except ValueError:
-        kept = [pair for pair in pairs if pair[0] not in _OF_A_BODY]
-        return 416, [*kept, (b"content-range", b"bytes */%d" % size), (b"content-length", b"0")], b""
+        # HOWEVER it is this request's failure: a cache on the way must not take it for the answer of this URL.
+        kept = [pair for pair in pairs if pair[0] not in _OF_A_BODY | _OF_ITS_FRESHNESS]
+        kept += [(b"cache-control", b"no-store"), (b"content-range", b"bytes */%d" % size), (b"content-length", b"0")]
+        return 416, kept, b""
     if found is None:
         return 200, [*pairs], entry.body
     first, last = found

@@ -50,7 +50,7 @@ class Fanout:
     def problems(self, params: Sequence[str]) -> Iterator[str]:
         """What keeps it from answering a route with these parameters."""
         targets = {part.name: part.target for part in self.fan.parts}
-        yield from (fault for _, fault in merging.problems(targets, params))
+        yield from (fault for _, fault in merging.problems(targets, params, merge=self.fan.merge))
 
     @property
     def upstreams(self) -> tuple[str, ...]:

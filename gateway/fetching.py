@@ -18,6 +18,7 @@ from gateway.config import Overrides, ProxyOptions, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Deadline, Exchange, current
 from gateway.filling import Produced, Question
+from gateway.freshness import CONDITIONS, SAFE_METHODS
 from gateway.headers import Pair, Pairs, encoded_changes, set_fields, strip_hop_by_hop
 from gateway.memory import Key, digest
 from gateway.merging import Confined, parse_part
@@ -134,37 +135,50 @@ async def ask(
             whole = await _collected(answer, max_body_bytes, pool.name)
     if len(whole) > max_body_bytes:
         raise GatewayError(Reason.PART_TOO_LARGE, upstream=pool.name)
+    if method not in SAFE_METHODS:
+        request.cache.written(pool.name, target, answer.status)
     return Fetched(answer.status, answer.pairs, whole)
 
 
 async def ask_cached(
-    request: GatewayRequest, pool: Pool, leg: Leg, rule: Rule, *, pairs: Pairs, target: str, **said: Any
+    request: GatewayRequest,
+    pool: Pool,
+    leg: Leg,
+    rule: Rule,
+    *,
+    pairs: Pairs,
+    configured: Sequence[tuple[bytes, bytes | None]],
+    target: str,
+    **said: Any,
 ) -> Fetched:
     """As `ask` with GET, but answered from the cache where a stored answer may be used (its Age says so).
 
-    What is stored is found by upstream, target and what the configuration sets in the call; the decisions are about
-    the fields that are sent beside those. Raises GatewayError.
+    What is stored is found by upstream, target and what is `configured` in the call, whoever it is for; the decisions
+    are about the other fields in `pairs`. Raises GatewayError.
     """
-    options: ProxyOptions = said["options"]
-    changes = encoded_changes(options.headers)
-    names = {name for name, _ in changes}
-    set_here = digest(repr(changes), request.host_field if options.preserve_host else "") if changes else ""
+    host = request.host_field.lower() if said["options"].preserve_host else ""
+    set_here = digest(repr(configured), host) if configured or host else ""
     key = Key(f"@{pool.name}", "part", pool.name, target, set_here)
+    names = {name for name, _ in configured}
 
     async def produce(changed: Pairs, exchange: Exchange) -> Produced:
-        whole = set_fields(changed, changes) if changes else changed
+        whole = [*pairs, *(pair for pair in changed if pair[0] in CONDITIONS)]
         fetched = await ask(request, pool, exchange, method="GET", pairs=whole, target=target, **said)
         return Produced(fetched.status, strip_hop_by_hop(fetched.pairs), fetched.body)
 
+    request.cache.has_parts = True
     exchange = request.exchange.child()
     sent = [pair for pair in pairs if pair[0] not in names]
     question = Question(str(key), "GET", sent, rule, produce, exchange)
     try:
         with Deadline(said["timeout_s"], partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)):
-            served = await request.cache.answer(question)
+            served, _ = await request.cache.answer(question)
+            if served is None:
+                return await ask(request, pool, leg, method="GET", pairs=pairs, target=target, **said)
     finally:
         exchange.let_go()
-        leg.attempts, leg.endpoint, leg.upstream_ms = exchange.attempts, exchange.endpoint, exchange.upstream_ms
+        if leg.attempts is None:
+            leg.attempts, leg.endpoint, leg.upstream_ms = exchange.attempts, exchange.endpoint, exchange.upstream_ms
     leg.cache = served.outcome
     if served.passed is not None:
         produced = served.passed.produced
@@ -220,18 +234,26 @@ async def fetch(
     if pool is None:
         raise ValueError(f"there is no upstream {upstream}; set GATEWAY_UPSTREAM_{upstream.upper()}")
     options = effective(pool.upstream.overrides, Overrides())
-    pairs = set_fields(own_pairs(request, ()), encoded_changes(options.headers))
+    configured = encoded_changes(options.headers)
+    own = encoded_changes((settable(name), field_value(value)) for name, value in (headers or {}).items())
+    pairs = set_fields(set_fields(own_pairs(request, ()), configured), own)
     if json is not None:
         body = msgspec.json.encode(json)
         pairs = set_fields(pairs, [(b"content-type", b"application/json")])
-    if headers:
-        pairs = set_fields(pairs, encoded_changes((settable(name), field_value(headers[name])) for name in headers))
     timeout_s = options.timeout_s if timeout is None else positive_duration(timeout)
     leg = Leg()
     try:
         if cache is not None and method == "GET" and body is None:
             return await ask_cached(
-                request, pool, leg, cache_rule(cache), pairs=pairs, target=path, options=options, timeout_s=timeout_s
+                request,
+                pool,
+                leg,
+                cache_rule(cache),
+                pairs=pairs,
+                configured=[change for change in configured if change[0] not in dict(own)],
+                target=path,
+                options=options,
+                timeout_s=timeout_s,
             )
         return await ask(
             request, pool, leg, method=method, target=path, pairs=pairs, options=options, timeout_s=timeout_s, body=body

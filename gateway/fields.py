@@ -15,6 +15,7 @@ from gateway.headers import OWS, Pair
 MAX_SECONDS: Final = 2**31
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_FIFTY_YEARS_S: Final = 50 * 365.2425 * 86400
 _CLOCK: Final = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)"
 _DATES: Final = (  # RFC 9110, section 5.6.7; without regard to case, as RFC 9111, section 4.2 asks of caches
     re.compile(rf"(?:{'|'.join(_DAYS)}), (?P<day>\d\d) (?P<month>[a-z]{{3}}) (?P<year>\d{{4}}) {_CLOCK} gmt"),
@@ -23,20 +24,24 @@ _DATES: Final = (  # RFC 9110, section 5.6.7; without regard to case, as RFC 911
     ),
     re.compile(rf"(?:{'|'.join(_DAYS)}) (?P<month>[a-z]{{3}}) (?P<day>[ \d]\d) {_CLOCK} (?P<year>\d{{4}})"),
 )
-_DELIMITER: Final = re.compile(r'[",]|\\.')
+_TCHAR: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_DELIMITER: Final = re.compile('[",]')
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
+_DIRECTIVE: Final = re.compile(rf"({_TCHAR})(?:=({_TCHAR}|{_QUOTED.pattern}))?", re.DOTALL)
+_WORDS: Final = re.compile(_TCHAR)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)")
 _ETAG: Final = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _RANGE: Final = re.compile(rb"bytes=[ \t]*(\d*)-(\d*)[ \t]*", re.IGNORECASE)
 # A member of a dictionary, and its value (RFC 9651, section 3.2): integer, string, token, boolean and what else.
 _SF_BARE: Final = (
-    r'(?P<integer>-?\d{1,15})(?![\d.])|-?\d{1,12}\.\d{1,3}|"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*"|'
-    r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*|:[A-Za-z0-9+/=]*:|\?(?P<boolean>[01])|@-?\d{1,15}"
+    r'(?P<integer>-?\d{1,15})(?![\d.])|-?\d{1,12}\.\d{1,3}|(?P<string>"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*+")|'
+    r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*|:[A-Za-z0-9+/=]*:|\?(?P<boolean>[01])|@-?\d{1,15}|"
+    r'%"(?:[\x20\x21\x23\x24\x26-\x7e]|%[0-9a-f]{2})*+"'
 )
 _SF_NAMELESS: Final = re.sub(r"\?P<\w+>", "?:", _SF_BARE)
 _SF_PARAMS: Final = rf"(?:; *[a-z*][a-z0-9_.*-]*(?:=(?:{_SF_NAMELESS}))?)*"
 _SF_INNER: Final = rf"\( *(?:(?:{_SF_NAMELESS}){_SF_PARAMS}(?: +|(?=\))))*\)"
-_SF_MEMBER: Final = re.compile(rf"(?P<key>[a-z*][a-z0-9_.*-]*)(?:=(?:{_SF_BARE}|{_SF_INNER}))?{_SF_PARAMS}")
-
+_SF_MEMBER: Final = re.compile(rf"(?P<key>[a-z*][a-z0-9_.*-]*)(?P<value>=(?:{_SF_BARE}|{_SF_INNER}))?{_SF_PARAMS}")
 _SF_COMMA: Final = re.compile(r"[ \t]*,[ \t]*|[ \t]*$")
 
 
@@ -62,19 +67,19 @@ def _split(text: str) -> Iterator[str]:
     if '"' not in text:
         yield from text.split(",")
         return
-    begin, quote = 0, -1
-    for match in _DELIMITER.finditer(text):
-        if match[0] == '"':
-            quote = match.start() if quote < 0 else -1
-        elif match[0] == "," and quote < 0:
+    begin = at = 0
+    while match := _DELIMITER.search(text, at):
+        if match[0] == ",":
             yield text[begin : match.start()]
-            begin = match.end()
-    if quote < 0:
-        yield text[begin:]
-        return
-    first, *others = text[quote:].split(",")
-    yield text[begin:quote] + first
-    yield from others
+            begin = at = match.end()
+        elif quoted := _QUOTED.match(text, match.start()):
+            at = quoted.end()
+        else:  # nor does any later one: each would have ended this one
+            first, *others = text[match.start() :].split(",")
+            yield text[begin : match.start()] + first
+            yield from others
+            return
+    yield text[begin:]
 
 
 def delta_seconds(text: str | None) -> int | None:
@@ -95,16 +100,16 @@ def http_date_s(value: bytes | None, now_s: float = 0) -> int | None:
     match = next((found for form in _DATES if (found := form.fullmatch(text)) is not None), None)
     if match is None or match["month"] not in _MONTHS:
         return None
-    year = int(match["year"])
-    if len(match["year"]) == 2:
-        this_year = datetime.fromtimestamp(now_s, UTC).year
-        year += this_year // 100 * 100
-        year -= 100 if year > this_year + 50 else 0
+    year, month = int(match["year"]), _MONTHS.index(match["month"]) + 1
     day, hour, minute, second = (int(match[name]) for name in ("day", "hour", "minute", "second"))
     if second > 60:
         return None
+    if len(match["year"]) == 2:
+        latest = datetime.fromtimestamp(now_s + _FIFTY_YEARS_S, UTC)
+        year += latest.year // 100 * 100
+        year -= 100 if (year, month, day, hour, minute, second) > latest.timetuple()[:6] else 0
     try:  # a leap second is the one before it
-        moment = datetime(year, _MONTHS.index(match["month"]) + 1, day, hour, minute, min(second, 59), tzinfo=UTC)
+        moment = datetime(year, month, day, hour, minute, min(second, 59), tzinfo=UTC)
     except ValueError:
         return None
     return int(moment.timestamp())
@@ -123,26 +128,38 @@ def http_date(seconds: int) -> bytes:
 Directives = Mapping[str, str | None]
 # Those whose argument lists fields: several of them are all meant.
 _LISTS: Final = frozenset({"no-cache", "private"})
+_FORBIDDING: Final = _LISTS | {"no-store"}
 
 
 def directives(values: Iterable[bytes]) -> dict[str, str | None]:
     """Cache-Control's directives by name in lower case, with their argument, unquoted (RFC 9111, section 5.2).
 
     Of one that comes twice the first counts, as section 4.2.1 has it; of `no-cache` and `private` the one without
-    fields, else the fields of all.
+    fields, else the fields of all. What is malformed forbids what a word in it would forbid; no number is one there.
     """
     found: dict[str, str | None] = {}
     for member in members(values):
-        name, equals, argument = member.partition("=")
-        name, text = name.strip(" \t").lower(), _unquoted(argument) if equals else None
-        if name in _LISTS:
-            text = text or None  # without a field it is the whole answer
-            if name in found:
-                text = None if text is None or found[name] is None else f"{found[name]},{text}"
-            found[name] = text
-        else:
+        match = _DIRECTIVE.fullmatch(member)
+        if match is None:  # `private; max-age=60`
+            words = set(_WORDS.findall(member.lower()))
+            found |= dict.fromkeys(words & _FORBIDDING)
+            found |= {"max-age": ""} if words & {"max-age", "s-maxage"} else {}
+            continue
+        name, text = match[1].lower(), match[2] and _unquoted(match[2])
+        if name not in _LISTS:
             found.setdefault(name, text)
+            continue
+        text = _field_names(text) if text else None
+        if name in found:
+            text = None if text is None or found[name] is None else f"{found[name]},{text}"
+        found[name] = text
     return found
+
+
+def _field_names(text: str) -> str | None:
+    """What `private` or `no-cache` is limited to; None, the whole answer, where that is not a list of names."""
+    names = [name for word in text.split(",") if (name := word.strip(" \t"))]
+    return ",".join(names) if names and all(map(_WORDS.fullmatch, names)) else None
 
 
 def _unquoted(text: str) -> str:
@@ -152,9 +169,10 @@ def _unquoted(text: str) -> str:
 
 
 def targeted(values: Iterable[bytes]) -> dict[str, str | None] | None:
-    """The directives of a targeted field such as CDN-Cache-Control, or None where it holds none that is valid.
+    """The directives of a targeted field such as CDN-Cache-Control, or None where it is empty or malformed.
 
-    It is a Dictionary of RFC 9651 (RFC 9213, section 2.1): seconds are integers there, and what is false is not said.
+    It is a Dictionary of RFC 9651 (RFC 9213, section 2.1): seconds are integers there, lists of fields strings, what is
+    false is not said, and of one that comes twice the last counts.
     """
     text = ",".join(value.decode("latin-1") for value in values).strip(" ")
     found: dict[str, str | None] = {}
@@ -163,18 +181,19 @@ def targeted(values: Iterable[bytes]) -> dict[str, str | None] | None:
         match = _SF_MEMBER.match(text, at)
         if match is None:
             return None
-        raw = match[0].partition(";")[0].partition("=")[2]
-        found.pop(match["key"], None)
-        if match["boolean"] != "0":
-            found[match["key"]] = None if match["boolean"] or not raw else match["integer"] or _unquoted(raw)
-            if match["key"] in {"max-age", "s-maxage"} and match["integer"] is None:
-                found[match["key"]] = ""  # no number
+        key, string = match["key"], match["string"]
+        if match["boolean"] == "0":
+            found.pop(key, None)
+        elif key in _LISTS:
+            found[key] = _field_names(_unquoted(string)) if string else None
+        else:
+            found[key] = (match["integer"] or "") if match["value"] and not match["boolean"] else None
         at = match.end()
         rest = _SF_COMMA.match(text, at)
         if rest is None or (rest.end() == len(text) and "," in rest[0]):
             return None
         at = rest.end()
-    return found or None
+    return found if text else None
 
 
 # -- validators ---------------------------------------------------------------------------------------------------
@@ -199,16 +218,17 @@ def opaque(tag: bytes) -> bytes:
 
 
 def byte_range(value: bytes, size: int) -> tuple[int, int] | None:
-    """First and last byte of a Range of one part (RFC 9110, section 14.1.2); None where it may be ignored.
+    """First and last byte of a Range of one part (RFC 9110, section 14.1.2); None where it may be ignored, as with
+    several parts, or of nothing at all (section 14.2).
 
     Raises ValueError for one that lies outside of `size` bytes.
     """
     match = _RANGE.fullmatch(value.strip(OWS))
-    if match is None or not (match[1] or match[2]) or max(len(match[1]), len(match[2])) > 18:
+    if not size or match is None or not (match[1] or match[2]) or max(len(match[1]), len(match[2])) > 18:
         return None
     if not match[1]:
         length = min(int(match[2]), size)
-        if length == 0:
+        if not length:
             raise ValueError("nothing of it")
         return size - length, size - 1
     first, last = int(match[1]), int(match[2]) if match[2] else size - 1

@@ -7,7 +7,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from time import time
 from typing import Protocol
 
@@ -48,11 +47,14 @@ class Question:
 class Keeper(Protocol):
     """Where answers are stored."""
 
-    def keep(self, key: str, entry: Entry) -> None:
-        """Store an answer."""
+    def keep(self, key: str, entry: Entry) -> bool:
+        """Store an answer; False where it was purged while it was under way."""
 
     def drop(self, key: str, entry: Entry) -> None:
         """Forget one."""
+
+    def remember(self, fill: "Fill", why: Why) -> None:
+        """The answers of such calls are not stored: nobody should wait for them."""
 
 
 @dataclass(slots=True)
@@ -73,36 +75,38 @@ class Fill:
         self.outcome: Entry | Passed | Exception | None = None
         self.is_shared = True  # whether others may still join it
         self.was_validated = False
+        self.is_kept = True  # as far as is known
         self.pairs: Pairs = []  # as they came: some of them are for who asked first only
         self._stale = stale
         self._keeper = keeper
-        self._users: set[object] = set()
-        self._unattended: set[object] = set()  # those who do not read
+        self._seats: set[Seat] = set()
+        self._leader: Seat | None = None
         self._chunks: deque[bytes] = deque()
         self._first = 0  # the number of the first chunk that is still here
         self._size = 0
-        self._places: dict[object, int] = {}
         self._waiting: list[asyncio.Future[None]] = []
         self._ended = False
         self._error: Exception | None = None
         self.exchange.task = self._task = asyncio.create_task(self._run(), name="portway-fill")
 
-    def join(self, *, reads: bool = True) -> Callable[[], None]:
-        """Take part; call what it returns when done with it. The last one that leaves ends the call."""
-        user = object()
-        self._users.add(user)
-        if not reads:
-            self._unattended.add(user)
-        return partial(self._leave, user)
+    def join(self, *, reads: bool = True) -> "Seat":
+        """Take part; leave the seat when done with it. The last one that leaves ends the call."""
+        seat = Seat(self, reads=reads)
+        self._leader = self._leader or seat
+        self._seats.add(seat)
+        return seat
 
-    def _leave(self, user: object) -> None:
-        if user not in self._users:
-            return
-        self._users.discard(user)
-        self._unattended.discard(user)
-        self._wake()
-        if not self._users:
-            self._task.cancel()
+    def left(self, seat: "Seat") -> None:
+        """Called by a seat."""
+        if seat in self._seats:
+            self._seats.discard(seat)
+            self._wake()
+            if not self._seats:
+                self._task.cancel()
+
+    def when_over(self, call: Callable[[], None]) -> None:
+        """Have something called at the end of it all."""
+        self._task.add_done_callback(lambda _: call())
 
     @property
     def is_over(self) -> bool:
@@ -142,7 +146,7 @@ class Fill:
                 self.outcome = self._error
             self._wake()
             self.exchange.request = self.exchange.task = None
-            if not isinstance(self.outcome, Passed):
+            if not isinstance(self.outcome, Passed) or self._leader not in self._seats:
                 self.exchange.let_go()
 
     async def _begin(self) -> Body:
@@ -155,7 +159,7 @@ class Fill:
                 entry, why = found
                 self.was_validated = True
                 if why is None:
-                    self._keeper.keep(question.key, entry)
+                    self.is_kept = self._keeper.keep(question.key, entry)
                     self.outcome = entry
                 else:
                     self._keeper.drop(question.key, stale)
@@ -168,9 +172,11 @@ class Fill:
         if why is None and produced.body is not None:
             entry = storing.entry_of(reply, question.rule)
             self.pairs = produced.pairs
+            if stale is not None and (stale.vary, stale.values) != (entry.vary, entry.values):
+                self._keeper.drop(question.key, stale)  # the new one does not take its place by itself
             if isinstance(produced.body, bytes):
                 entry = _with_body(entry, produced.body)
-                self._keeper.keep(question.key, entry)
+                self.is_kept = self._keeper.keep(question.key, entry)
             self.outcome = entry
             self._wake()
             return produced.body
@@ -221,38 +227,36 @@ class Fill:
 
         True once its readers have read enough; False where nobody reads it.
         """
-        self.is_shared = False
+        if self.is_shared:
+            self.is_shared = False
+            self._keeper.remember(self, Why.TOO_LARGE)
         while self._size > self.question.rule.max_body_bytes:
-            if self._users == self._unattended:
+            readers = [seat.number for seat in self._seats if seat.reads]
+            if not readers:
                 return False
-            read = min(self._places.values(), default=0)
-            while self._chunks and self._first < read:
+            while self._chunks and self._first < min(readers):
                 self._size -= len(self._chunks.popleft())
                 self._first += 1
             if self._size > self.question.rule.max_body_bytes:
                 await self._change()
         return True
 
-    async def read(self) -> AsyncIterator[bytes]:
-        """The body as it comes in, for one of those who share it. Raises what broke it off."""
-        place = object()
-        number = self._places[place] = self._first
-        try:
-            while True:
-                while number < self._first + len(self._chunks):
-                    chunk = self._chunks[number - self._first]
-                    yield chunk
-                    number += 1
-                    self._places[place] = number
-                    if not self.is_shared:
-                        self._wake()
-                if self._ended:
-                    if self._error is not None:
-                        raise self._error
-                    return
-                await self._change()
-        finally:
-            del self._places[place]
+    def chunk(self, number: int) -> bytes | None:
+        """That chunk of the body, if it is here already. Raises what broke the body off."""
+        if number < self._first + len(self._chunks):
+            return self._chunks[number - self._first]
+        if self._ended and self._error is not None:
+            raise self._error
+        return None
+
+    async def more(self) -> None:
+        """Returns when something has changed; at once where nothing will."""
+        if not self._ended:
+            await self._change()
+
+    def took(self) -> None:
+        """Called by a seat that has read on."""
+        if not self.is_shared:
             self._wake()
 
     async def _change(self) -> None:
@@ -265,6 +269,34 @@ class Fill:
         for one in waiting:
             if not one.done():
                 one.set_result(None)
+
+
+class Seat:
+    """One who takes part in a call. `number` is that of the chunk that it reads next."""
+
+    __slots__ = ("_fill", "number", "reads")
+
+    def __init__(self, fill: Fill, *, reads: bool) -> None:
+        self._fill = fill
+        self.number = 0
+        self.reads = reads
+
+    def leave(self) -> None:
+        self._fill.left(self)
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """The body as it comes in. Raises what broke it off."""
+        fill = self._fill
+        while True:
+            chunk = fill.chunk(self.number)
+            if chunk is not None:
+                yield chunk
+                self.number += 1
+                fill.took()
+            elif fill.is_over:
+                return
+            else:
+                await fill.more()
 
 
 def _length(pairs: Sequence[Pair]) -> int:

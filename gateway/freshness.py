@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from gateway import fields
+from gateway.fields import Directives
 from gateway.headers import Pair, Pairs
 from gateway.storing import Entry, Reply, Rule, Why, entry_of, refusal, vary_values
 
@@ -58,11 +59,16 @@ def wish_of(pairs: Iterable[Pair]) -> Wish:
         no_store="no-store" in said,
         no_cache="no-cache" in said,
         only_if_cached="only-if-cached" in said,
-        max_age_s=(fields.delta_seconds(said["max-age"]) or 0) if "max-age" in said else None,
-        min_fresh_s=fields.delta_seconds(said.get("min-fresh")) or 0,
+        max_age_s=_seconds_or(said, "max-age", 0) if "max-age" in said else None,
+        min_fresh_s=_seconds_or(said, "min-fresh", fields.MAX_SECONDS),
         max_stale_s=max_stale_s,
         stale_if_error_s=fields.delta_seconds(said.get("stale-if-error")) or 0,
     )
+
+
+def _seconds_or(said: Directives, name: str, strictest_s: int) -> int:
+    seconds = fields.delta_seconds(said[name]) if name in said else 0
+    return strictest_s if seconds is None else seconds
 
 
 # -- answering with it --------------------------------------------------------------------------------------------
@@ -109,17 +115,17 @@ def use_of(entry: Entry, wish: Wish, now_s: float) -> Use:
     """Whether a stored answer may be the answer now (sections 4, 4.2.4 and 5.2)."""
     if entry.always_validate:
         return Use.STALE
-    if wish.no_cache:
-        return Use.REQUEST
     ttl_s = entry.fresh_until_s - max(now_s, entry.received_s)
     if ttl_s > 0:
         too_old = wish.max_age_s is not None and entry.current_age_s(now_s) > wish.max_age_s
-        return Use.REQUEST if too_old or ttl_s < wish.min_fresh_s else Use.FRESH
+        return Use.REQUEST if wish.no_cache or too_old or ttl_s < wish.min_fresh_s else Use.FRESH
+    if wish.no_cache or wish.min_fresh_s:
+        return Use.STALE
     if wish.max_age_s is not None and entry.current_age_s(now_s) > wish.max_age_s + max(0.0, wish.max_stale_s):
         return Use.STALE
-    if not entry.never_stale and -ttl_s <= wish.max_stale_s:
-        return Use.MAX_STALE
-    if wish.max_age_s is None and not wish.min_fresh_s and -ttl_s < entry.stale_while_revalidate_s:
+    if wish.max_stale_s >= 0:  # no staler than that, whatever the upstream allows
+        return Use.MAX_STALE if not entry.never_stale and -ttl_s <= wish.max_stale_s else Use.STALE
+    if wish.max_age_s is None and -ttl_s < entry.stale_while_revalidate_s:
         return Use.WHILE_REVALIDATE
     return Use.STALE
 
@@ -160,16 +166,20 @@ def freshened(entry: Entry, reply: Reply, rule: Rule) -> tuple[Entry, Why | None
     """
     etag, modified = fields.first_of(reply.pairs, b"etag"), fields.first_of(reply.pairs, b"last-modified")
     if etag is not None:
-        if entry.etag is None or fields.opaque(etag) != fields.opaque(entry.etag):
+        is_weak = etag != fields.opaque(etag)
+        if etag != entry.etag and not (is_weak and entry.etag and fields.opaque(etag) == fields.opaque(entry.etag)):
             return None
-    elif modified is not None and entry.etag is None and entry.last_modified != modified:
+    elif modified not in {None, entry.last_modified}:
         return None
+    # HOWEVER one without any validator is about this answer: no other one's validators were sent.
     return _updated(entry, reply, rule)
 
 
 def after_head(entry: Entry, reply: Reply, rule: Rule) -> Entry | None:
     """The stored answer after a HEAD was answered with 200 (section 4.3.5); None where it must not be used any more."""
     said, stored = dict(reply.pairs), dict(entry.pairs)
+    if entry.status != reply.status:
+        return None
     if any(name in said and said[name] != stored.get(name) for name in (b"etag", b"last-modified", b"content-length")):
         return None
     updated, why = _updated(entry, replace(reply, method="GET"), rule)

@@ -374,7 +374,7 @@ class Gathering:
             if part.cache is None or part.method != "GET":
                 fetched = await ask(self._request, pool, leg, method=part.method, **said)
             else:
-                fetched = await ask_cached(self._request, pool, leg, part.cache, **said)
+                fetched = await ask_cached(self._request, pool, leg, part.cache, configured=step.changes, **said)
         finally:
             outcome.cache = leg.cache
             outcome.attempts += leg.attempts or 0

@@ -61,6 +61,7 @@ class GatewayHandler(ASGIHandler):
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
         self.runtime = runtime or Runtime(config)
         self.runtime.caches = routes.caches
+        self.runtime.cache.has_parts = routes.caches_parts
         self.on_started: Callable[[Runtime], None] | None = None
         self.on_stopped: Callable[[], None] | None = None
 

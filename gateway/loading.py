@@ -247,7 +247,7 @@ class _Draft:
         if not declared:
             return None
         targets: dict[str, PartTarget] = dict(values.get("parts", ()))
-        self._check_parts(declared, targets, values["line"][0].params)
+        self._check_parts(declared, targets, values)
         optional = set(values.get("optional", ()))
         for name in sorted(optional - declared.keys()):
             self.blame(given["OPTIONAL"], f"there is no part {name}", options.nearest(name, declared))
@@ -263,13 +263,14 @@ class _Draft:
         return Fan(parts=tuple(parts), **fan)
 
     def _check_parts(
-        self, declared: Mapping[str, Entry], targets: Mapping[str, PartTarget], params: Sequence[str]
+        self, declared: Mapping[str, Entry], targets: Mapping[str, PartTarget], values: Mapping[str, Any]
     ) -> None:
         for name, target in targets.items():
             self._check_upstream(declared[name], target.upstream)
         if targets.keys() != declared.keys():
             return  # what refers to a part that does not parse would be blamed for it
-        for name, fault in merging.problems(targets, params):
+        params, merge = values["line"][0].params, values.get("merge", "keyed")
+        for name, fault in merging.problems(targets, params, merge=merge):
             entry = declared[name]
             self.blame(entry, "the file's parts do not fit together" if entry.from_file else fault)
 

@@ -33,14 +33,20 @@ class Key:
         route, url, *extra = text.split(" ", 2)
         scheme, _, rest = url.partition("://")
         host, slash, target = rest.partition("/")
-        return cls(route, scheme, host, slash + target, *extra)
+        return cls(route.replace("%20", " "), scheme, host, slash + target, *extra)
 
     def __str__(self) -> str:
-        return f"{self.route} {self.scheme}://{self.host}{self.target}" + (f" {self.extra}" if self.extra else "")
+        extra = f" {self.extra}" if self.extra else ""
+        return f"{quoted(self.route)} {self.scheme}://{self.host}{self.target}{extra}"
 
     @property
     def path(self) -> str:
         return self.target.partition("?")[0]
+
+
+def quoted(route: str) -> str:
+    """A route's name as it stands in the text of a key: in Python it may hold a space."""
+    return route.replace(" ", "%20")
 
 
 def digest(*words: str) -> str:
@@ -59,7 +65,7 @@ KINDS: Final = ("path", "prefix", "route", "tag", "all")  # what a purge may nam
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """What must be forgotten of what was asked for until `at_s`. `kind` is `path`, `prefix`, `route`, `tag` or `all`.
+    """What must be forgotten of what was asked for until `at_s`. `kind` is one of KINDS, or `uri` for one URL exactly.
 
     A path with a query means that query only; with a scheme and host before it, as `http://example.com/users/1`, that
     origin only.
@@ -69,19 +75,29 @@ class Purge:
     value: str
     at_s: float
 
+    @property
+    def path(self) -> str | None:
+        """The one path that it is about, if it is."""
+        return origin_and_target(self.value)[2].partition("?")[0] if self.kind in {"path", "uri"} else None
+
     def covers(self, key: Key, entry: Entry) -> bool:
+        """Whether a stored answer must go."""
         if entry.requested_s > self.at_s:
             return False
-        if self.kind == "path":
+        return self.value in entry.tags if self.kind == "tag" else self.covers_key(key)
+
+    def covers_key(self, key: Key) -> bool:
+        """Whether what is asked for by this key may be covered, whenever that was: all may that has a tag."""
+        if self.path is not None:
             scheme, host, target = origin_and_target(self.value)
             if host and (scheme, host) != (key.scheme, key.host):
                 return False
-            return target == (key.target if "?" in target or host else key.path)
+            return target == (key.target if "?" in target or self.kind == "uri" else key.path)
         if self.kind == "prefix":
             return key.target.startswith(self.value)
         if self.kind == "route":
             return key.route == self.value
-        return self.kind == "all" or self.value in entry.tags
+        return self.kind in {"all", "tag"}
 
 
 def origin_and_target(value: str) -> tuple[str, str, str]:
@@ -110,25 +126,26 @@ class Purges:
     """The purges of late: an answer that was under way when one was made must not be stored after it."""
 
     def __init__(self) -> None:
-        self._of_paths: OrderedDict[tuple[str, str], Purge] = OrderedDict()  # by path, then what they say
-        self._by_path: dict[str, set[str]] = {}
+        self._of_paths: OrderedDict[tuple[str, str], Purge] = OrderedDict()  # the oldest first, as the others
+        self._by_path: dict[str, set[tuple[str, str]]] = {}
         self._others: OrderedDict[tuple[str, str], Purge] = OrderedDict()
 
     def add(self, purge: Purge) -> None:
-        if purge.kind == "path":
-            place = (origin_and_target(purge.value)[2].partition("?")[0], purge.value)
-            self._of_paths.pop(place, None)
-            self._of_paths[place] = purge
-            self._by_path.setdefault(place[0], set()).add(purge.value)
+        said = (purge.kind, purge.value)
+        if purge.path is not None:
+            self._of_paths.pop(said, None)
+            self._of_paths[said] = purge
+            self._by_path.setdefault(purge.path, set()).add(said)
         else:
-            self._others.pop((purge.kind, purge.value), None)
-            self._others[purge.kind, purge.value] = purge
+            self._others.pop(said, None)
+            self._others[said] = purge
         self._expire(purge.at_s - _PURGES_KEPT_S)
 
     def _expire(self, before_s: float) -> None:
         while self._of_paths and next(iter(self._of_paths.values())).at_s < before_s:
-            (path, value), _ = self._of_paths.popitem(last=False)
-            self._by_path[path].discard(value)
+            said, purge = self._of_paths.popitem(last=False)
+            path = purge.path or ""
+            self._by_path[path].discard(said)
             if not self._by_path[path]:
                 del self._by_path[path]
         while self._others and next(iter(self._others.values())).at_s < before_s:
@@ -136,8 +153,7 @@ class Purges:
 
     def cover(self, key: Key, entry: Entry) -> bool:
         """Whether one of them covers an answer."""
-        path = key.path
-        own = (self._of_paths[path, value] for value in self._by_path.get(path, ()))
+        own = (self._of_paths[said] for said in self._by_path.get(key.path, ()))
         return any(purge.covers(key, entry) for purge in (*own, *self._others.values()))
 
 
@@ -181,11 +197,7 @@ class Memory:
 
     def forget(self, purge: Purge) -> int:
         """Forget what a purge covers; how many that were."""
-        if purge.kind == "path":
-            path = origin_and_target(purge.value)[2].partition("?")[0]
-            keys = list(self._by_path.get(path, ()))
-        else:
-            keys = list(self._kept)
+        keys = list(self._kept if purge.path is None else self._by_path.get(purge.path, ()))
         count = 0
         for text in keys:
             key, entries = Key.of(text), self._kept[text]

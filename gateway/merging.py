@@ -171,7 +171,9 @@ def needs(target: PartTarget, parts: Iterable[str]) -> frozenset[str]:
     return frozenset(reference.owner for reference in target.references) & frozenset(parts)
 
 
-def problems(targets: Mapping[str, PartTarget], params: Sequence[str]) -> Iterator[tuple[str, str]]:
+def problems(
+    targets: Mapping[str, PartTarget], params: Sequence[str], *, merge: str = "keyed"
+) -> Iterator[tuple[str, str]]:
     """What is wrong with the parts of a route whose path has these parameters: (part, sentence)."""
     for name, target in targets.items():
         if name in RESERVED or name in params:
@@ -179,6 +181,8 @@ def problems(targets: Mapping[str, PartTarget], params: Sequence[str]) -> Iterat
             yield name, f"a part cannot be called {name}: in a target {{{name}}} is {what}"
         if name == LAST:
             yield name, f"a part cannot be called {name}: so is the last event of a stream"
+        if merge == "flat" and target.mapped is not None:
+            yield name, f"the part {name} is a list, which has no members to be merged flat"
         for reference in target.references:
             if (fault := _fault_of(reference, targets, params)) is not None:
                 yield name, fault

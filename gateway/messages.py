@@ -7,7 +7,7 @@ pairs, the raw path and a body that streams, and build Django's `META`, `GET`, `
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from http.cookies import SimpleCookie
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import orjson
@@ -80,6 +80,9 @@ def too_large(max_bytes: int) -> GatewayError:
     return GatewayError(Reason.CLIENT_BODY_TOO_LARGE, f"The request body is larger than {max_bytes} bytes.")
 
 
+RequestT = TypeVar("RequestT", bound="GatewayRequest")
+
+
 class GatewayRequest(HttpRequest):
     """A Django request that loses nothing.
 
@@ -112,19 +115,14 @@ class GatewayRequest(HttpRequest):
         self._read_started = False
         self._post_parse_error = False
 
-    def detached(self, pairs: Pairs, exchange: Exchange) -> "GatewayRequest":
+    def detached(self, kind: "type[RequestT]", pairs: Pairs, exchange: Exchange) -> "RequestT":
         """The same request without its client and its body, with other field lines and a notebook of its own."""
         inbox = Inbox(_no_client, exchange, self.inbox.idle_timeout_s, expects_body=False)
-        other = GatewayRequest({**self.scope, "headers": pairs}, exchange, inbox, read_fields(pairs))
+        other = kind({**self.scope, "headers": pairs}, exchange, inbox, read_fields(pairs))
         for name in _KEPT:
             setattr(other, name, getattr(self, name))
         exchange.request = other
         return other
-
-    @property
-    def reads_fields(self) -> bool:
-        """Whether a view has asked for header fields in Django's way."""
-        return not self.__dict__.keys().isdisjoint({"META", "headers", "COOKIES"})
 
     @property
     def peer(self) -> str:
@@ -149,7 +147,7 @@ class GatewayRequest(HttpRequest):
         """What `__BALANCE=hash:...` chooses by: the client's address, or the value of a field (empty without it)."""
         if field is None:
             return self.exchange.client.encode("ascii")
-        return next((value for name, value in self.raw_headers if name == field), b"")
+        return next((value for name, value in self.scope["headers"] if name == field), b"")
 
     # -- the body -------------------------------------------------------------------------------------------------
 
@@ -216,7 +214,7 @@ class GatewayRequest(HttpRequest):
             "wsgi.multithread": True,
             "wsgi.multiprocess": True,
         }
-        meta.update(_meta_fields(self.raw_headers))
+        meta.update(_meta_fields(self.scope["headers"]))
         return meta
 
     @cached_property
@@ -225,7 +223,7 @@ class GatewayRequest(HttpRequest):
 
     @cached_property
     def COOKIES(self) -> dict[str, str]:  # type: ignore[override]  # noqa: N802
-        cookies = [value.decode("latin-1") for name, value in self.raw_headers if name == b"cookie"]
+        cookies = [value.decode("latin-1") for name, value in self.scope["headers"] if name == b"cookie"]
         return parse_cookie("; ".join(cookies))
 
     @property

@@ -32,7 +32,8 @@ async def purge(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
     kind, values = next(iter(asked.items()), ("", []))
     if len(asked) != 1 or kind not in KINDS or len(values) != 1 or (kind != "all" and not values[0]):
         raise GatewayError(Reason.REQUEST_INVALID, f"Say what: one of {', '.join(f'{word}=...' for word in KINDS)}.")
-    if kind in {"path", "prefix"} and not values[0].startswith(("/", "http://", "https://")):
+    begins = ("/", "http://", "https://") if kind == "path" else "/"
+    if kind in {"path", "prefix"} and not values[0].startswith(begins):
         raise GatewayError(Reason.REQUEST_INVALID, f"A {kind} begins with a slash.")
     count = await runtime.cache.purge(kind, values[0])
     return json_response({"purged": count, kind: values[0]})

@@ -17,6 +17,7 @@ from gateway.calls import Answer
 from gateway.config import Base, Overrides, ProxyOptions, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
+from gateway.freshness import SAFE_METHODS
 from gateway.headers import Pairs, encoded_changes, forwarding_pairs, set_fields, strip_hop_by_hop
 from gateway.loading import overrides
 from gateway.messages import GatewayRequest, GatewayResponse, too_large
@@ -96,6 +97,8 @@ class Proxy:
             chunked=upload is not None and request.content_length is None,
         )
         answer, endpoint = await answer_to(outgoing, pool, exchange)
+        if request.method not in SAFE_METHODS:
+            request.cache.written(pool.name, path + query, answer.status)
         return self._response(request, plan, answer, endpoint.base)
 
     def _target(self, request: GatewayRequest, params: Mapping[str, str]) -> tuple[str, str]:

@@ -107,6 +107,9 @@ def _from_config(line: Route) -> GatewayRoute:
 
 def as_async(view: Callable[..., Any]) -> View:
     """The view itself, or a synchronous one moved off the loop: it must not stop every other request."""
+    if isinstance(view, Cached):
+        view.view = as_async(view.view)
+        return view
     if iscoroutinefunction(view) or iscoroutinefunction(getattr(view, "__call__", None)):  # noqa: B004 - the method
         return view
 
@@ -166,6 +169,7 @@ class Routes:
         plain = [line.callback for other in self.others for line, _ in _flat(other)]
         self._caches_plain = any(_caches(view) for view in plain)
         self.caches = self._caches_plain or any(_caches(line.view) for line in self.lines)
+        self.caches_parts = any(_caches_parts(view) for view in (*plain, *(line.view for line in self.lines)))
 
     def caches_at(self, host: str, path: str) -> bool:
         """Whether what a GET of this URL is answered with may be stored."""
@@ -311,8 +315,12 @@ def _name_problems(lines: Sequence[GatewayRoute]) -> Iterable[str]:
 
 
 def _caches(view: Callable[..., Any]) -> bool:
+    return isinstance(view, Cached) or _caches_parts(view)
+
+
+def _caches_parts(view: Callable[..., Any]) -> bool:
     inner = innermost(view)
-    return inner is not view or (isinstance(inner, Fanout) and any(part.cache for part in inner.fan.parts))
+    return isinstance(inner, Fanout) and any(part.cache for part in inner.fan.parts)
 
 
 def _flat(line: URLPattern | URLResolver, params: tuple[str, ...] = ()) -> Iterable[tuple[URLPattern, tuple[str, ...]]]:

@@ -55,10 +55,17 @@ def _decoded(decoder: msgspec.json.Decoder[Any], text: bytes, otherwise: type[Va
 
 def picked(text: bytes, names: Sequence[str]) -> bytes:
     """An object, or each object of a list, with these members only, in this order; null stays. Raises NotJson."""
+    try:
+        return _picked(text, names)
+    except RecursionError as error:
+        raise NotJson(str(error)) from None
+
+
+def _picked(text: bytes, names: Sequence[str]) -> bytes:
     if text == b"null":
         return text
     if text[:1] == b"[":
-        return joined(picked(bytes(item), names) for item in _decoded(_list, text, NotJson))
+        return joined(_picked(bytes(item), names) for item in _decoded(_list, text, NotJson))
     members = members_of(text)
     return as_object((name, members[name]) for name in names if name in members)
 

@@ -393,12 +393,12 @@ def _row(name: str, key: Key, entry: Entry) -> CachedResponse:
 def _covered(purge: Purge) -> Any:
     """The rows that a purge is about."""
     rows = CachedResponse.objects.filter(requested_s__lte=purge.at_s)
-    if purge.kind == "path":
+    if purge.path is not None:
         scheme, host, target = origin_and_target(purge.value)
-        rows = rows.filter(path_digest=digest(target.partition("?")[0]))
+        rows = rows.filter(path_digest=digest(purge.path))
         if host:
             rows = rows.filter(scheme=scheme, host=host)
-        return rows.filter(target=target) if "?" in target or host else rows
+        return rows.filter(target=target) if "?" in target or purge.kind == "uri" else rows
     if purge.kind == "prefix":
         return rows.filter(target__startswith=purge.value)
     if purge.kind == "route":

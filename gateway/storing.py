@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway import fields
 from gateway.fields import Directives
-from gateway.headers import Pair
+from gateway.headers import OWS, Pair, is_token
 
 # RFC 9110, section 15.1. 206 is not among ours: partial answers are not stored.
 HEURISTIC: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
@@ -22,9 +22,11 @@ _HEURISTIC_FRACTION, _HEURISTIC_MOST_S = 0.1, 24 * 3600.0
 _UNSTORED_FIELDS: Final = frozenset(
     {b"age", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization", b"x-request-id"}
 ) | {b"proxy-status", b"server-timing", b"connection", b"keep-alive", b"transfer-encoding", b"trailer", b"upgrade"}
+# What goes up in these is the gateway's word, another one for each client or request.
+_OWN_WORDS: Final = frozenset({b"forwarded", b"traceparent", b"x-forwarded-for", b"x-request-id"})
 _TAG_FIELDS: Final = (b"cache-tag", b"surrogate-key")
-# In these another case, or order, means the same (section 4.1).
-_CASELESS: Final = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
+# In these white space and case, or order, mean nothing (section 4.1).
+_NEGOTIATED: Final = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
 _ORDERLESS: Final = frozenset({b"accept-encoding"})
 _VALIDATABLE_S: Final = 3600.0  # how long a stale answer with a validator is kept, at least
 
@@ -50,7 +52,7 @@ class Why(Enum):
     SET_COOKIE = "the answer sets a cookie"
     AUTHORIZATION = "the request has Authorization, and the answer does not say public, s-maxage or must-revalidate"
     COOKIE = "the request has a Cookie, and the answer does not say how long it is fresh"
-    VARY = "the answer varies on everything"
+    VARY = "the answer varies with every client or request"
     UNNAMED_VARY = "the view read header fields and names none in Vary"
     NO_FRESHNESS = "the answer says neither how long it is fresh nor how to validate it"
     STALE = "the answer is stale already and has nothing to validate it by"
@@ -156,7 +158,8 @@ def refusal(reply: Reply, rule: Rule) -> Why | None:
         return Why.SET_COOKIE
     if b"authorization" in names and not said.keys() & {"public", "s-maxage", "must-revalidate"}:  # section 3.5
         return Why.AUTHORIZATION
-    if vary_names(pairs) is None:
+    varies_on = vary_names(pairs)
+    if varies_on is None or not _OWN_WORDS.isdisjoint(varies_on):
         return Why.VARY
     return _unknown_lifetime(reply, rule, said, has_cookie=b"cookie" in names)
 
@@ -169,11 +172,11 @@ def _unknown_lifetime(reply: Reply, rule: Rule, said: Directives, *, has_cookie:
         return Why.STATUS
     if has_cookie and not (is_told and (seconds > 0 or "public" in said)):
         return Why.COOKIE
-    if _validators(reply.pairs, reply.received_s) != (None, None):
+    if validators(reply.pairs, reply.received_s) != (None, None):
         return None
     if source == "none":
         return Why.NO_FRESHNESS
-    is_fresh = seconds > _initial_age_s(reply)
+    is_fresh = seconds > _initial_age_s(reply, source)
     return (
         None if is_fresh or _stale_s(said, "stale-while-revalidate") or _stale_s(said, "stale-if-error") else Why.STALE
     )
@@ -228,13 +231,17 @@ def _date_s(reply: Reply) -> float:
     return reply.received_s if date_s is None else date_s
 
 
-def _initial_age_s(reply: Reply) -> float:
-    """corrected_initial_age, the conservative one (section 4.2.3)."""
+def _initial_age_s(reply: Reply, source: str) -> float:
+    """corrected_initial_age, the conservative one (section 4.2.3); HOWEVER a lifetime of our own counts from when the
+    answer came, whatever the clock of the upstream says."""
     said = next(fields.members(fields.all_of(reply.pairs, b"age")), None)  # the first of several (section 5.1)
+    told_s = (fields.delta_seconds(said) or 0) + max(0.0, reply.received_s - reply.requested_s)
+    if source == "ttl":
+        return told_s
     apparent_s = max(0.0, reply.received_s - _date_s(reply))
     # HOWEVER Date says whole seconds: an answer made a moment ago would seem up to one second old by chance.
     apparent_s = apparent_s if apparent_s >= 1 else 0.0
-    return max(apparent_s, (fields.delta_seconds(said) or 0) + max(0.0, reply.received_s - reply.requested_s))
+    return max(apparent_s, told_s)
 
 
 def _stale_s(said: Directives, name: str) -> int:
@@ -252,7 +259,7 @@ def entry_of(reply: Reply, rule: Rule, body: bytes = b"") -> Entry:
     said, _ = said_of(reply.pairs)
     names = vary_names(reply.pairs) or ()
     seconds, source = lifetime(reply, rule)
-    etag, modified = _validators(reply.pairs, reply.received_s)
+    etag, modified = validators(reply.pairs, reply.received_s)
     is_told = source not in {"ttl", "heuristic", "none"}
     return Entry(
         status=reply.status,
@@ -263,7 +270,7 @@ def entry_of(reply: Reply, rule: Rule, body: bytes = b"") -> Entry:
         requested_s=reply.requested_s,
         received_s=reply.received_s,
         date_s=_date_s(reply),
-        age_s=_initial_age_s(reply),
+        age_s=_initial_age_s(reply, source),
         lifetime_s=seconds,
         source=source,
         anonymous=not (is_told and (seconds > 0 or "public" in said)),
@@ -285,7 +292,7 @@ def stored_pairs(reply: Reply) -> tuple[Pair, ...]:
     return tuple(kept)
 
 
-def _validators(pairs: Sequence[Pair], now_s: float) -> tuple[bytes | None, bytes | None]:
+def validators(pairs: Sequence[Pair], now_s: float) -> tuple[bytes | None, bytes | None]:
     """ETag and Last-Modified, each None where there is none that is valid."""
     etag, modified = fields.first_of(pairs, b"etag"), fields.first_of(pairs, b"last-modified")
     return (
@@ -298,9 +305,10 @@ def _validators(pairs: Sequence[Pair], now_s: float) -> tuple[bytes | None, byte
 
 
 def vary_names(pairs: Iterable[Pair]) -> tuple[bytes, ...] | None:
-    """The request fields that an answer depends on, in lower case and order; None for `*`, which is more than those."""
+    """The request fields that an answer depends on, in lower case and order; None for `*`, which is more than those,
+    and for what is no name."""
     names = {member.lower().encode("latin-1") for member in fields.members(fields.all_of(pairs, b"vary"))}
-    return None if b"*" in names else tuple(sorted(names))
+    return tuple(sorted(names)) if b"*" not in names and all(map(is_token, names)) else None
 
 
 def vary_values(names: Iterable[bytes], request: Sequence[Pair]) -> tuple[bytes | None, ...]:
@@ -311,7 +319,11 @@ def vary_values(names: Iterable[bytes], request: Sequence[Pair]) -> tuple[bytes 
 def _normal(name: bytes, values: Sequence[bytes]) -> bytes | None:
     if not values:
         return None
-    if name not in _CASELESS:
-        return b", ".join(value.strip(b" \t") for value in values)
-    words = [b"".join(word.split()).lower() for word in b",".join(values).split(b",")]
+    joined = b",".join(values)
+    if name not in _NEGOTIATED or b'"' in joined:
+        return b", ".join(value.strip(OWS) for value in values)
+    words = []
+    for word in joined.split(b","):
+        choice, *params = (part.strip(OWS) for part in word.split(b";"))
+        words.append(b";".join([choice.lower(), *params]))  # HOWEVER a parameter's case may count: a profile is a URL
     return b",".join(sorted(filter(None, words)) if name in _ORDERLESS else filter(None, words))

@@ -201,7 +201,7 @@ def request_logger() -> Callable[[Exchange], None]:
 def _level_of(exchange: Exchange) -> str:
     """A fault of the gateway's own Python is an error, one of it or an upstream a warning; clients err at info."""
     reason = Reason[str(exchange.reason).upper()]
-    if reason.side is Side.CLIENT:
+    if reason.side is Side.CLIENT or 400 <= (exchange.status or 0) <= 499:  # a status that a fan-out passes on
         return "info"
     return "error" if reason in {Reason.VIEW_ERROR, Reason.INTERNAL_ERROR} else "warning"
 

@@ -9,7 +9,7 @@ import copy
 import inspect
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, get_args, get_origin, get_type_hints, overload
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, get_origin, get_type_hints, overload
 
 import msgspec
 from django.http.response import HttpResponseBase
@@ -90,22 +90,32 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
         self.function = self.__wrapped__ = function
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
-        self.defaults = {name: spec.default for name, spec in specs.items()}
         self.decoders = {name: msgspec.json.Decoder(hints[name]) for name in specs}
-        self.others = [name for name in inspect.signature(function).parameters if name not in specs]
+        self.defaults = {name: _default_of(name, spec, hints[name]) for name, spec in specs.items()}
+        # Of the others one with a default is not asked for, unless the path has it.
+        signature = inspect.signature(function)
+        signature.bind(**dict.fromkeys(signature.parameters))
+        self.others = {
+            name: one.default is one.empty for name, one in signature.parameters.items() if name not in specs
+        }
+        self._no_texts = [name for name in self.others if name != "request" and not _may_be_text(hints.get(name))]
 
     def problems(self, params: Sequence[str]) -> Iterator[str]:
         """What keeps it from answering a route with these parameters."""
         yield from super().problems(params)
-        for name in self.others:
-            if name != "request" and name not in params:
+        for name, is_needed in self.others.items():
+            if is_needed and name != "request" and name not in params:
                 yield f"the parameter {name} of {self.__name__}() is neither a part nor in the path"
+        for name in self._no_texts:
+            if name in params:
+                yield f"the parameter {name} of {self.__name__}() is in the path, so it is a str"
 
     async def answer(self, request: GatewayRequest, gathering: Gathering) -> HttpResponseBase:
         values = {name: outcome.value for name, outcome in gathering.outcomes.items()}
-        known = {"request": request, **{name: gathering.parameter(name) for name in self.others if name != "request"}}
+        raw = request.raw_values or {}
+        known = {"request": request, **{name: gathering.parameter(name) for name in raw if name != "request"}}
         function: Callable[..., Coroutine[Any, Any, ResultT]] = self.function
-        result = await function(**values, **{name: known[name] for name in self.others})
+        result = await function(**values, **{name: known[name] for name in self.others if name in known})
         if not isinstance(result, HttpResponseBase):
             return GatewayResponse(200, self.pairs(request, gathering), msgspec.json.encode(result))
         for key, value in self.pairs(request, gathering):
@@ -117,6 +127,21 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
             elif name not in own or not result.has_header(name):
                 result[name] = text
         return result
+
+
+def _default_of(name: str, spec: PartSpec, hint: Any) -> Any:
+    """The default as the function will get it. Raises TypeError for one that it cannot mean."""
+    if not spec.optional:
+        return None
+    try:
+        return msgspec.convert(spec.default, hint)
+    except msgspec.ValidationError as error:
+        advice = "; without one it is None: write `... | None`" if spec.default is None else ""
+        raise TypeError(f"the default of the part {name} does not fit its type: {error}{advice}") from None
+
+
+def _may_be_text(hint: Any) -> bool:
+    return not isinstance(hint, type) or issubclass(str, hint)
 
 
 def _part_of(name: str, spec: PartSpec) -> Part:
@@ -181,7 +206,7 @@ def fanout(
         return TypedFanout(
             function,
             specs,
-            {name: get_args(hints[name])[0] for name in specs},
+            hints,
             own=overrides({"timeout": timeout}),
             concurrency=_checked("route", "CONCURRENCY", concurrency),
             max_items=_checked("route", "MAX_ITEMS", max_items),

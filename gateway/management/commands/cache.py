@@ -110,7 +110,8 @@ class Command(BaseCommand):
     def _purge(self, options: dict[str, Any]) -> None:
         kind = next(word for word in ("path", "prefix", "route", "tag", "all") if options[word])
         value = "" if kind == "all" else options[kind]
-        if kind in {"path", "prefix"} and not value.startswith(("/", "http://", "https://")):
+        begins = ("/", "http://", "https://") if kind == "path" else "/"
+        if kind in {"path", "prefix"} and not value.startswith(begins):
             raise CommandError(f"a {kind} begins with a slash: /{value}")
         count = store.purge_now(Purge(kind, value, time()))
         self.stdout.write(f"Purged: {count} stored answer{'' if count == 1 else 's'}.")

@@ -1,0 +1,100 @@
+"""A request that notes which header fields a view reads: an answer that is stored must name them in Vary."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.http.request import HttpHeaders
+from django.utils.functional import cached_property
+
+from gateway.headers import Pair
+from gateway.messages import GatewayRequest
+
+ALL = "*"
+
+
+class ObservedRequest(GatewayRequest):
+    """`fields_read` are names in lower case, with ALL for what was read without a name."""
+
+    @cached_property
+    def fields_read(self) -> set[str]:
+        return set()
+
+    @property
+    def raw_headers(self) -> list[Pair]:
+        self.fields_read.add(ALL)
+        return super().raw_headers
+
+    @cached_property
+    def META(self) -> dict[str, Any]:  # type: ignore[override]  # noqa: N802 - Django's name
+        meta = _Meta(super().META)
+        meta.fields_read = self.fields_read
+        return meta
+
+    @cached_property
+    def headers(self) -> Mapping[str, str]:  # type: ignore[override]
+        return _Headers(HttpHeaders(dict.copy(self.META)), self.fields_read)
+
+    @cached_property
+    def COOKIES(self) -> dict[str, str]:  # type: ignore[override]  # noqa: N802
+        self.fields_read.add("cookie")
+        return super().COOKIES
+
+    def unnamed(self, vary: tuple[bytes, ...]) -> bool:
+        """Whether something was read that is not in Vary. The host is in every key."""
+        named = {name.decode("latin-1") for name in vary}
+        if ALL in self.fields_read and not named:
+            return True
+        return bool(self.fields_read - named - {ALL, "host"})
+
+
+class _Meta(dict[str, Any]):
+    """META; what is read of it is noted."""
+
+    fields_read: set[str]
+
+    def __getitem__(self, key: str) -> Any:
+        self._note(key)
+        return super().__getitem__(key)
+
+    def __contains__(self, key: object) -> bool:
+        self._note(str(key))
+        return super().__contains__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self._note(key)
+        return super().get(key, default)
+
+    def items(self) -> Any:
+        self.fields_read.add(ALL)
+        return super().items()
+
+    def _note(self, key: str) -> None:
+        if key.startswith("HTTP_"):
+            self.fields_read.add(key[5:].replace("_", "-").lower())
+        elif key in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
+            self.fields_read.add(key.replace("_", "-").lower())
+        elif key.startswith("REMOTE_"):
+            self.fields_read.add("the address of the client")  # no field: it can be named by nothing
+
+
+class _Headers(Mapping[str, str]):
+    """Django's headers; what is read of them is noted."""
+
+    def __init__(self, headers: Mapping[str, str], fields_read: set[str]) -> None:
+        self._headers = headers
+        self._fields_read = fields_read
+
+    def __getitem__(self, name: str) -> str:
+        self._fields_read.add(name.replace("_", "-").lower())
+        return self._headers[name]
+
+    def __contains__(self, name: object) -> bool:
+        self._fields_read.add(str(name).lower())
+        return name in self._headers
+
+    def __iter__(self) -> Iterator[str]:
+        self._fields_read.add(ALL)
+        return iter(self._headers)
+
+    def __len__(self) -> int:
+        return len(self._headers)
