@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime
 from http import HTTPStatus
+from pathlib import Path
 
 from aiohttp import web
 
@@ -22,6 +23,7 @@ Table = dict[int, Row]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 LONGEST_DELAY = 60.0
+PAGE = Path(__file__).with_name("page.html")
 
 
 def table(*rows: Row) -> Table:
@@ -70,6 +72,7 @@ def orders() -> web.Application:
 def teams() -> web.Application:
     app = service(TEAMS, "teams")
     app.router.add_get("/clock", clock)
+    app.router.add_get("/page", page)
     return app
 
 
@@ -122,6 +125,11 @@ async def clock(request: web.Request) -> web.StreamResponse:
     while True:
         await answer.write(f"event: tick\ndata: {datetime.now(UTC).isoformat(timespec='milliseconds')}\n\n".encode())
         await asyncio.sleep(1)
+
+
+async def page(request: web.Request) -> web.StreamResponse:
+    """A page that shows a fan-out's parts as they come."""
+    return web.Response(text=PAGE.read_text(encoding="utf-8"), content_type="text/html")
 
 
 @web.middleware

@@ -23,6 +23,7 @@ from gateway.errors import Reason
 from gateway.loading import NO_ROUTES_HELP, NO_TARGET, load, overrides
 from gateway.options import OPTIONS, TABLE
 from gateway.retries import DEFAULT_RETRY_ON
+from gateway.storing import Rule
 
 USERS = {"GATEWAY_UPSTREAM_USERS": "http://users:8000"}
 TLS = {"GATEWAY_UPSTREAM_USERS": "https://users"}
@@ -88,6 +89,9 @@ def test_every_plain_setting_is_read() -> None:
             "GATEWAY_CLIENT_IDLE": "5s",
             "GATEWAY_REUSE_PORT": "on",
             "GATEWAY_MAX_IN_FLIGHT": "2000",
+            "GATEWAY_ADMIN_TOKEN": "hunter2",
+            "GATEWAY_CACHE_MEMORY": "1MiB",
+            "GATEWAY_CACHE_DISK": "0B",
         }
     ).settings
     assert dataclasses.astuple(settings) == (
@@ -106,6 +110,9 @@ def test_every_plain_setting_is_read() -> None:
         5.0,
         True,
         2000,
+        "hunter2",
+        2**20,
+        0,
     )
 
 
@@ -231,7 +238,9 @@ def test_options_in_python_are_the_words_of_the_environment() -> None:
         ({"timeuot": "5s"}, "timeuot: .*did you mean timeout"),
         ({"Timeout": "5s"}, "Timeout: options are lower case in Python; did you mean timeout"),
         ({"cors": "*"}, "cors: this is an option of a route in the environment"),
-        ({"cache": "60s"}, "cache: is not available yet"),
+        ({"cache": "60s"}, r"cache: what stores answers is a view around this one: cached\(proxy\('orders'\), '60s'\)"),
+        ({"cache_max_body": "1MiB"}, "cache_max_body: what stores answers is a view around this one"),
+        ({"legacy": "reports.build"}, "legacy: is not available yet"),
         ({"header_connection": "x"}, "header_connection: .*cannot be set"),
         ({"timeout": 5}, "timeout: expected a string, written as in the environment: timeout='5s'"),
         ({"timeout": "5", "max_body": "5"}, "max_body: a size needs.*; timeout: a duration needs"),
@@ -741,6 +750,48 @@ def test_nonsense_of_several_options_comes_all_at_once() -> None:
     assert {entry.variable for entry in found} == {f"GATEWAY_UPSTREAM_USERS__{name}" for name in said}
 
 
+# -- caching ------------------------------------------------------------------------------------------------------
+
+CACHED = {**USERS, "GATEWAY_ROUTE_A": "/a -> users"}
+
+
+def test_a_route_stores_nothing_unless_it_says_so() -> None:
+    assert config(CACHED).routes[0].cache is None
+
+
+@pytest.mark.parametrize(
+    ("said", "rule"),
+    [
+        ({"CACHE": "on"}, Rule(ttl_s=None, max_body_bytes=2 * 2**20)),
+        ({"CACHE": "60s"}, Rule(ttl_s=60.0, max_body_bytes=2 * 2**20)),
+        ({"CACHE": "500ms", "CACHE_MAX_BODY": "1KiB"}, Rule(ttl_s=0.5, max_body_bytes=1024)),
+    ],
+)
+def test_a_route_that_stores_has_a_rule(said: Mapping[str, str], rule: Rule) -> None:
+    environ = {f"GATEWAY_ROUTE_A__{name}": text for name, text in said.items()}
+    assert config({**CACHED, **environ}).routes[0].cache == rule
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("CACHE", "0s", "longer than zero"),
+        ("CACHE", "60", "a duration needs its unit"),
+        ("CACHE", "off", "duration"),
+        ("CACHE_MAX_BODY", "1MiB", "this means nothing without GATEWAY_ROUTE_A__CACHE; set that too"),
+    ],
+)
+def test_a_route_that_stores_in_a_way_that_cannot_be_is_refused(name: str, text: str, message: str) -> None:
+    found = problem({**CACHED, f"GATEWAY_ROUTE_A__{name}": text})
+    assert found.variable == f"GATEWAY_ROUTE_A__{name}"
+    assert message in found.message
+
+
+def test_no_body_at_all_is_no_limit_of_what_is_stored() -> None:
+    found = problem({**CACHED, "GATEWAY_ROUTE_A__CACHE": "on", "GATEWAY_ROUTE_A__CACHE_MAX_BODY": "0B"})
+    assert (found.variable, "a size above zero" in found.message) == ("GATEWAY_ROUTE_A__CACHE_MAX_BODY", True)
+
+
 # -- credentials --------------------------------------------------------------------------------------------------
 
 
@@ -748,6 +799,7 @@ def test_no_repr_of_the_config_shows_a_credential() -> None:
     found = config(
         {
             **TLS,
+            "GATEWAY_ADMIN_TOKEN": "hunter2",
             "GATEWAY_DATABASE_URL": "postgresql://portway:hunter2@db/x",
             "GATEWAY_UPSTREAM_USERS__HEADER_AUTHORIZATION": "Bearer hunter2",
             "GATEWAY_UPSTREAM_USERS__RESPONSE_HEADER_X": "hunter2",
@@ -768,7 +820,6 @@ def test_no_repr_of_the_config_shows_a_credential() -> None:
 @pytest.mark.parametrize(
     "variable",
     [
-        "GATEWAY_ADMIN_TOKEN",
         "GATEWAY_ADMIN_TOKN",
         "gateway_admin_token",
         "GATEWAY_SECRET",
@@ -785,6 +836,13 @@ def test_no_problem_shows_a_credential(variable: str) -> None:
     assert "hunter2" not in repr(found) + format_problems(found)
 
 
+@pytest.mark.parametrize("text", ["'hunter2'", "hunter2\x7f"])
+def test_no_problem_shows_the_admin_token(text: str) -> None:
+    found = problem({"GATEWAY_ADMIN_TOKEN": text})
+    assert (found.variable, found.value) == ("GATEWAY_ADMIN_TOKEN", "***")
+    assert "hunter2" not in repr(found)
+
+
 def test_a_database_password_is_masked() -> None:
     assert problem({"GATEWAY_DATABASE_URL": "postgres://u:hunter2@db/x"}).value == "postgres://***@db/x"
 
@@ -795,7 +853,7 @@ FAULTS = {
     "GATEWAY_BIND": "8000",
     "GATEWAY_BNID": "127.0.0.1:8000",
     "GATEWAY_LOG": "'json'",
-    "GATEWAY_ADMIN_TOKEN": "hunter2",
+    "GATEWAY_ADMIN_TOKEN": "'hunter2'",
     "GATEWAY_WORKERS_FILE": "/missing",
     "GATEWAY_UPSTREAM_USERS": "http://users:8000",
     "GATEWAY_UPSTREAM_USERS__TIMEOUT": "30",
@@ -829,7 +887,7 @@ def test_a_person_reads_variable_value_wish_and_nearest_name() -> None:
     assert format_problems(found) == (
         "3 problems in the environment:\n"
         "  GATEWAY_ADMIN_TOKEN = ***\n"
-        "      is not available yet\n"
+        "      the value is still in quotes; without them it is ***\n"
         "  GATEWAY_BIND = 8000\n"
         "      expected an address and a port, such as 127.0.0.1:8000, 0.0.0.0:8000 or [::]:8000\n"
         "  GATEWAY_BNID = 127.0.0.1:8000\n"
@@ -930,6 +988,8 @@ def test_a_fan_out_is_read_with_all_its_options() -> None:
         ({"PART_QUERY": "users:/x"}, "PART_QUERY", "a part cannot be called query", ""),
         ({"PART_HEADER": "users:/x"}, "PART_HEADER", "a part cannot be called header", ""),
         ({"PART_ID": "users:/x"}, "PART_ID", "a part cannot be called id", ""),
+        ({"PART_END": "users:/x"}, "PART_END", "a part cannot be called end", ""),
+        ({"MERGE": "flat", "PART_X": "users:/{user.ids[]}"}, "PART_X", "is a list, which has no members", ""),
         ({"PART_USER__DEFAULT": "{"}, "PART_USER__DEFAULT", "expected JSON", ""),
         ({"PART_USER__DEFAULT": "NaN"}, "PART_USER__DEFAULT", "expected JSON", ""),
         ({"PART_USER__DEFAULT": "none"}, "PART_USER__DEFAULT", "expected JSON", ""),
@@ -956,6 +1016,9 @@ def test_a_fan_out_is_read_with_all_its_options() -> None:
             "",
         ),
         ({"FORWARD_HEADERS": "traceparent"}, "FORWARD_HEADERS", "is the gateway's own business in these calls", ""),
+        ({"FORWARD_HEADERS": "Forwarded"}, "FORWARD_HEADERS", "what a client says of itself would pass", ""),
+        ({"FORWARD_HEADERS": "x-tenant,X-Forwarded-For"}, "FORWARD_HEADERS", "what a client says of itself", ""),
+        ({"FORWARD_HEADERS": "x-forwarded-user"}, "FORWARD_HEADERS", "what a client says of itself would pass", ""),
     ],
 )
 def test_a_fault_of_a_fan_out_names_its_variable(said: Mapping[str, str], variable: str, words: str, hint: str) -> None:
@@ -963,6 +1026,16 @@ def test_a_fault_of_a_fan_out_names_its_variable(said: Mapping[str, str], variab
     assert found.variable == f"GATEWAY_ROUTE_HOME__{variable}"
     assert words in found.message
     assert not hint or found.hint == hint
+
+
+def test_what_a_client_may_not_say_of_itself_can_be_said_of_it() -> None:
+    said = {"PART_USER__HEADER_X_FORWARDED_FOR": "10.0.0.1", "HEADER_FORWARDED": "for=unknown"}
+    (route,) = config({**HOME, **{f"GATEWAY_ROUTE_HOME__{name}": text for name, text in said.items()}}).routes
+    assert route.fan is not None
+    assert (route.fan.parts[0].headers, route.overrides.headers) == (
+        (("x-forwarded-for", "10.0.0.1"),),
+        (("forwarded", "for=unknown"),),
+    )
 
 
 @pytest.mark.parametrize("length", [2, 3])

@@ -124,7 +124,11 @@ def test_every_variable_named_can_be_set(page: Path) -> None:
 
 
 def option_of_call(word: str) -> options.Option:
-    """An option by its word alone, as pages write it: `__TIMEOUT`, `__HEADER_X_TENANT`."""
+    """An option by its word alone, as pages write it: `__TIMEOUT`, `__HEADER_X_TENANT`, `__PART_X__TIMEOUT`."""
+    part, _, of_part = word.partition("__")
+    if of_part:
+        options.lookup("route", part)
+        return options.lookup("part", of_part)[0]
     try:
         return options.lookup("route", word)[0]
     except options.Refused:
@@ -135,6 +139,12 @@ def option_of_call(word: str) -> options.Option:
 def test_every_option_named_after_its_underscores_can_be_set(page: Path) -> None:
     for word in re.findall(r"`__([A-Z][A-Z_]*[A-Z])", page.read_text(encoding="utf-8")):
         assert not option_of_call(word.removesuffix("_FILE")).later, f"__{word} is not available yet"
+
+
+@pytest.mark.parametrize("word", ["PART_X__COLOUR", "PART_X__MERGE", "PART_FILE__TIMEOUT", "PRT_X__TIMEOUT", "COLOUR"])
+def test_an_option_that_does_not_exist_is_found_out(word: str) -> None:
+    with pytest.raises(options.Refused):
+        option_of_call(word)
 
 
 @every_written_page

@@ -9,11 +9,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
 from gateway import loading
 from gateway.handler import GatewayHandler
-from gateway.messages import Message
 from gateway.routing import Routes, proxy, route
 from gateway.runtime import Runtime
+from tests.application import Lifespan, call
 from tests.live.harness import OK, Upstream, eventually
-from tests.test_hops import Gateway
 
 
 def application_before(upstream: Upstream) -> GatewayHandler:
@@ -21,35 +20,20 @@ def application_before(upstream: Upstream) -> GatewayHandler:
     return GatewayHandler(loaded, Routes([route("/b/**", proxy("b"))], loaded), hooks=[])
 
 
-class Lifespan:
-    """Granian's side of it, a phase at a time."""
-
-    def __init__(self, application: GatewayHandler) -> None:
-        self._incoming: asyncio.Queue[Message] = asyncio.Queue()
-        self._outgoing: asyncio.Queue[Message] = asyncio.Queue()
-        self.task = asyncio.create_task(application({"type": "lifespan"}, self._incoming.get, self._outgoing.put))
-
-    async def go(self, phase: str) -> Message:
-        self._incoming.put_nowait({"type": f"lifespan.{phase}"})
-        async with asyncio.timeout(10):
-            return await self._outgoing.get()
-
-
 async def test_a_worker_is_live_before_it_is_ready_and_closes_its_connections_at_the_end() -> None:
     with Upstream.answering(OK) as upstream:
         application = application_before(upstream)
-        gateway = Gateway(application, [])
-        assert (await gateway.ask("/-/live")).status == 200
-        starting = await gateway.ask("/-/ready")
+        assert (await call(application, "/-/live")).status == 200
+        starting = await call(application, "/-/ready")
         assert (starting.status, starting.body) == (503, b'{"status":"starting"}')
         lifespan = Lifespan(application)
         assert await lifespan.go("startup") == {"type": "lifespan.startup.complete"}
-        assert (await gateway.ask("/-/ready")).status == 200
-        assert (await gateway.ask("/b/1")).body == b"hello"
+        assert (await call(application, "/-/ready")).status == 200
+        assert (await call(application, "/b/1")).body == b"hello"
         assert upstream.connections_open == 1
         assert await lifespan.go("shutdown") == {"type": "lifespan.shutdown.complete"}
         await asyncio.to_thread(eventually, lambda: upstream.connections_open == 0)
-        assert (await gateway.ask("/-/ready")).status == 503
+        assert (await call(application, "/-/ready")).status == 503
         await lifespan.task
 
 

@@ -6,7 +6,6 @@ import os
 import threading
 from asyncio.base_events import BaseEventLoop
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 from gateway import loading
 from gateway.exchange import Exchange
 from gateway.handler import GatewayHandler
-from gateway.messages import GatewayRequest, Message, Scope
+from gateway.messages import GatewayRequest
 from gateway.routing import Routes, proxy, route
-
-Pairs = list[tuple[bytes, bytes]]
-
+from tests.application import Answered, call, lifespan
 
 # -- an upstream on a raw socket, and the application around it -------------------------------------------------------
 
@@ -55,44 +52,6 @@ async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
         writer.close()
 
 
-class Answered:
-    """What the application sent."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.pairs: Pairs = []
-        self.body = b""
-        self.is_complete = False
-
-    async def take(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            self.status, self.pairs = message["status"], message["headers"]
-        elif message["type"] == "http.response.body":
-            self.body += message.get("body", b"")
-            self.is_complete = not message.get("more_body", False)
-
-
-def scope_of(method: str, target: str, fields: Pairs) -> Scope:
-    """The scope that Granian gives for such a request."""
-    raw_path, _, query = target.partition("?")
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": method,
-        "scheme": "http",
-        "path": raw_path,
-        "raw_path": raw_path.encode(),
-        "query_string": query.encode(),
-        "root_path": "",
-        "headers": [(b"host", b"gateway.test"), *fields],
-        "client": ("127.0.0.1", 50000),
-        "server": ("127.0.0.1", 8000),
-        "extensions": {},
-        "state": {},
-    }
-
-
 class Gateway:
     """The application with its lifespan started, and the finished exchanges of its requests."""
 
@@ -101,14 +60,7 @@ class Gateway:
         self.finished = finished
 
     async def ask(self, target: str, method: str = "GET", body: bytes = b"") -> Answered:
-        """Send one request as Granian would and take the whole answer."""
-        fields = [(b"content-length", str(len(body)).encode())] if body else []
-        messages: asyncio.Queue[Message] = asyncio.Queue()
-        messages.put_nowait({"type": "http.request", "body": body, "more_body": False})
-        answered = Answered()
-        async with asyncio.timeout(10):
-            await self._application(scope_of(method, target, fields), messages.get, answered.take)
-        return answered
+        return await call(self._application, target, method, body)
 
 
 async def home(request: GatewayRequest) -> HttpResponse:
@@ -121,19 +73,6 @@ async def fails(request: GatewayRequest) -> HttpResponse:
 
 async def hops(request: GatewayRequest) -> HttpResponse:
     return HttpResponse(await asyncio.to_thread(lambda: "from a thread"))
-
-
-@asynccontextmanager
-async def lifespan(application: GatewayHandler) -> AsyncIterator[None]:
-    incoming: asyncio.Queue[Message] = asyncio.Queue()
-    outgoing: asyncio.Queue[Message] = asyncio.Queue()
-    task = asyncio.create_task(application({"type": "lifespan"}, incoming.get, outgoing.put))
-    for phase in ("startup", "shutdown"):
-        incoming.put_nowait({"type": f"lifespan.{phase}"})
-        assert (await outgoing.get())["type"] == f"lifespan.{phase}.complete"
-        if phase == "startup":
-            yield
-    await task
 
 
 @pytest.fixture

@@ -50,6 +50,7 @@ NOW_S = 1_700_000_000.0
         ("users:/{a}-{b}", "users", [Reference("{a}", "a"), Reference("{b}", "b")]),
         ("users:/u?{a}={b}", "users", [Reference("{a}", "a"), Reference("{b}", "b")]),
         ("users:/u/..x?up=../..", "users", []),
+        ("users:/u/*", "users", []),
     ],
 )
 def test_a_target_has_an_upstream_and_placeholders(text: str, upstream: str, references: Sequence[Reference]) -> None:
@@ -160,6 +161,29 @@ def test_no_parameter_of_the_path_climbs(raw: str) -> None:
         filled("users:/u/{id}", {"{id}": raw}, id=raw)
 
 
+@pytest.mark.parametrize(
+    ("target", "raw"),
+    [
+        ("users:/u/{a}{b}/x", {"a": "%2", "b": "e"}),
+        ("users:/u/{a}{b}/x", {"a": ".%2", "b": "E"}),
+        ("users:/u/.{a}{b}", {"a": "%", "b": "2e"}),
+        ("users:/u/{a}2e/x", {"a": "%"}),
+        ("users:/u/%2{a}/x", {"a": "e"}),
+        ("users:/u/{a}{b}", {"a": "%0", "b": "0"}),
+    ],
+)
+def test_no_two_pieces_make_what_neither_is(target: str, raw: dict[str, str]) -> None:
+    with pytest.raises(Confined):
+        filled(target, {}, **raw)
+
+
+def test_bytes_that_are_no_text_stay_what_they_are() -> None:
+    value = b"a\xff\xe9".decode("utf-8", "surrogateescape")
+    assert (
+        filled("users:/u/{header.x}?q={query.q}", {"{header.x}": value, "{query.q}": value}) == "/u/a%FF%E9?q=a%FF%E9"
+    )
+
+
 @given(st.text())
 @example("../../admin")
 @example("\udcff".encode("utf-8", "replace").decode())
@@ -215,6 +239,7 @@ def test_parts_that_fit_have_no_problem(targets: Mapping[str, str], params: Sequ
         ({"query": "/x"}, [], ["query"], "cannot be called query"),
         ({"header": "/x"}, [], ["header"], "cannot be called header"),
         ({"id": "/x"}, ["id"], ["id"], "cannot be called id"),
+        ({"end": "/x"}, [], ["end"], "cannot be called end: so is the last event of a stream"),
         ({"a": "/{query}"}, [], ["a"], "{query} needs one name"),
         ({"a": "/{header}"}, [], ["a"], "{header} needs one name"),
         ({"a": "/{query[].x}"}, [], ["a"], "{query[].x} needs one name"),
@@ -372,6 +397,11 @@ def test_vary_names_each_field_once_in_order() -> None:
         (["application/json;q=0.1", "application/x-ndjson"], NDJSON),
         (["application/x-ndjson;q=0"], JSON),
         (["application/x-ndjson;q=2"], JSON),
+        (["application/x-ndjson;q=1.5, application/json;q=0.1"], JSON),
+        (["application/json;q=0.1, */*, application/x-ndjson;q=0.5"], NDJSON),
+        (["application/*;q=0.2, */*, application/x-ndjson;q=0.5"], NDJSON),
+        (["application/json;q=0, text/event-stream;q=0.001"], EVENTS),
+        (["application/problem+json, application/x-ndjson"], NDJSON),
         (["application/x-ndjson;q=soon"], JSON),
         (["application/x-ndjson; q=0.8 ; x=y, */*; q=0.9"], JSON),
         (["application/x-ndjson;charset=utf-8"], NDJSON),

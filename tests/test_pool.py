@@ -22,9 +22,9 @@ from gateway.errors import GatewayError, Reason
 from gateway.handler import GatewayHandler
 from gateway.pool import Attempt, Pool
 from gateway.routing import Routes, proxy, route
+from tests.application import Answered, call, lifespan, scope_of
 from tests.live.harness import OK, eventually
 from tests.live.stage import Act, Actor, breaks_off, hangs_up, says, status
-from tests.test_hops import Answered, Gateway, lifespan, scope_of
 
 
 class Clock:
@@ -315,29 +315,31 @@ def test_whatever_happens_half_are_in_and_nothing_is_lost_count_of(count: int, s
 class Behind:
     """The application before two actors, and the pool's clock: the loop's, and what was added to it."""
 
-    def __init__(self, gateway: Gateway, pool: Pool, actors: Sequence[Actor], application: GatewayHandler) -> None:
-        self.gateway = gateway
-        self.actors = actors
-        self.pool = pool
+    def __init__(self, application: GatewayHandler, actors: Sequence[Actor]) -> None:
         self.application = application
+        self.actors = actors
+        self.pool = application.runtime.pools["b"]
         self._added_s = 0.0
         now = asyncio.get_running_loop().time
-        pool.now = lambda: now() + self._added_s
+        self.pool.now = lambda: now() + self._added_s
 
     def pass_time(self, seconds: float) -> None:
         self._added_s += seconds
+
+    async def ask(self, target: str, method: str = "GET", body: bytes = b"") -> Answered:
+        return await call(self.application, target, method, body)
 
     def begin(self, target: str) -> tuple["asyncio.Task[None]", Answered]:
         """A request whose client listens for as long as it takes."""
         answered = Answered()
         messages: asyncio.Queue[Any] = asyncio.Queue()
-        return asyncio.create_task(self.application(scope_of("GET", target, []), messages.get, answered.take)), answered
+        return asyncio.create_task(self.application(scope_of("GET", target), messages.get, answered.take)), answered
 
     async def eject(self, act: Act) -> None:
         """Until the first one is out; then it gets well."""
         self.actors[0].act = act
         for _ in range(12):
-            await self.gateway.ask("/b/x")
+            await self.ask("/b/x")
         assert [one.is_in for one in self.pool.endpoints] == [False, True]
         self.actors[0].act = says(OK)
         for actor in self.actors:
@@ -356,16 +358,16 @@ async def behind() -> AsyncIterator[Behind]:
         loaded = loading.load(environment, lambda name: "")
         application = GatewayHandler(loaded, Routes([route("/b/**", proxy("b"))], loaded), hooks=[])
         async with lifespan(application):
-            yield Behind(Gateway(application, []), application.runtime.pools["b"], [one, other], application)
+            yield Behind(application, [one, other])
 
 
 async def test_a_get_tries_an_ejected_endpoint_before_a_post_does(behind: Behind) -> None:
     await behind.eject(status(503))
     behind.pass_time(5.0)
     for _ in range(4):
-        assert (await behind.gateway.ask("/b/x", "POST", b"body")).status == 200
+        assert (await behind.ask("/b/x", "POST", b"body")).status == 200
     assert behind.actors[0].asked == []
-    assert (await behind.gateway.ask("/b/x")).body == b"hello"
+    assert (await behind.ask("/b/x")).body == b"hello"
     assert [one.is_in for one in behind.pool.endpoints] == [True, True]
 
 
@@ -387,7 +389,7 @@ async def test_a_trial_that_streams_and_breaks_off_is_one_failure_of_an_endpoint
     await behind.eject(status(503))
     behind.pass_time(5.0)
     behind.actors[0].act = breaks_off(b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + b"x" * 70_000)
-    await behind.gateway.ask("/b/x")
+    await behind.ask("/b/x")
     assert [(one.is_in, one.health.failures) for one in behind.pool.endpoints] == [(True, 1), (True, 0)]
 
 
@@ -396,8 +398,8 @@ async def test_a_trial_that_fails_is_out_for_longer(behind: Behind) -> None:
     behind.pass_time(5.0)
     behind.actors[0].act = hangs_up
     first_until_s = behind.pool.endpoints[0].health.until_s
-    assert (await behind.gateway.ask("/b/x")).status == 502
-    assert (await behind.gateway.ask("/b/x")).status == 200
+    assert (await behind.ask("/b/x")).status == 502
+    assert (await behind.ask("/b/x")).status == 200
     health = behind.pool.endpoints[0].health
     assert (health.standing, health.pause_s) == (Standing.OUT, 10.0)
     assert health.until_s > first_until_s + 8.0
@@ -410,7 +412,7 @@ async def test_connections_are_recycled_by_age(
     """Behind one address there may be many, which take turns at new connections."""
     monkeypatch.setattr("gateway.client._OLDEST_S", oldest_s)
     for _ in range(6):
-        await behind.gateway.ask("/b/x")
+        await behind.ask("/b/x")
     assert [actor.connections_made for actor in behind.actors] == [made, made]
 
 
@@ -420,12 +422,12 @@ async def test_a_connection_that_was_idle_for_too_long_is_not_used_though_nobody
 ) -> None:
     """`__KEEPALIVE` is 4 s."""
     for _ in range(2):
-        await behind.gateway.ask("/b/x")
+        await behind.ask("/b/x")
     for endpoint in behind.pool.endpoints:
         for connection in endpoint.idle:
             connection.idle_since -= idle_s
     for _ in range(2):
-        await behind.gateway.ask("/b/x")
+        await behind.ask("/b/x")
     assert [actor.connections_made for actor in behind.actors] == [made, made]
 
 

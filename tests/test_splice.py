@@ -1,5 +1,6 @@
 """JSON cut and joined byte for byte."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from typing import Any
@@ -70,6 +71,62 @@ def texts(draw: st.DrawFn, depth: int = 3) -> str:
 @pytest.mark.parametrize("text", ODD)
 def test_an_odd_spelling_arrives_as_it_is(text: str) -> None:
     assert checked(f" \r\n\t{text}\n ".encode()) == text.encode()
+
+
+HALVES = [
+    "\\ud800",
+    "\\uDfFf",
+    "a\\udc00b",
+    "\\\\\\ud83dx",
+    "\\ud83d\\ud83d",
+    "\\ude00\\ud83d",
+    "\\ud83d\\u0041",
+    "\\ud83dé",
+]
+
+
+@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("form", ['"{}"', ' ["x", "{}"] ', '{{"{}":1}}', '{{"a":{{"b":"{}"}}}}\r\n'])
+def test_half_a_surrogate_pair_arrives_as_it_is(form: str, half: str) -> None:
+    text = form.format(half)
+    assert json.loads(text) is not None
+    assert checked(text.encode()) == text.strip().encode()
+
+
+@pytest.mark.parametrize("half", HALVES[:3])
+@pytest.mark.parametrize(
+    "form", ["{}", '"{}', '["{}",]', '{{"a":"{}"', '"{}"\xff', '"{}" 1', '"\\x{}"', '"{}\n"', '"\\ud8{}"', '"\\u{}"']
+)
+def test_half_a_surrogate_pair_excuses_nothing_else(form: str, half: str) -> None:
+    with pytest.raises(NotJson):
+        checked(form.format(half).encode("latin-1"))
+
+
+@given(st.text(alphabet=st.sampled_from(list('\\"uUdD89abAB01 {}[]:,é'))))
+@example('"\\\\ud800"')
+@example('"\\\\\\ud800"')
+def test_what_passes_is_json_whatever_halves_it_holds(text: str) -> None:
+    try:
+        found = checked(text.encode())
+    except NotJson:
+        with pytest.raises(ValueError):  # noqa: PT011 - a JSONDecodeError
+            json.loads(text)
+    else:
+        assert found == text.strip().encode()
+        json.loads(text)
+
+
+@pytest.mark.parametrize("half", HALVES)
+def test_what_is_looked_into_holds_whole_pairs(half: str) -> None:
+    text = f'{{"a":{{"{half}":1}},"b":["{half}"],"c":"{half}"}}'.encode()
+    for fields in (["a", "x"], ["c"]):
+        with pytest.raises(NoValue):
+            scalar(text, fields)
+    with pytest.raises(NoValue):
+        items_of(text, ["b"])
+    for look in (lambda: picked(text, ["b"]), lambda: picked(joined([text]), ["b"]), lambda: members_of(text)):
+        with pytest.raises(NotJson):
+            look()
 
 
 @given(texts())
@@ -189,6 +246,15 @@ def test_null_has_nothing_to_pick() -> None:
 def test_nothing_can_be_picked_from_what_is_no_object(text: bytes) -> None:
     with pytest.raises(NotJson, match="expected an object"):
         picked(text, ["a"])
+
+
+def test_lists_of_lists_are_as_deep_as_python_goes() -> None:
+    assert picked(b"[[[null]]]", ["a"]) == b"[[[null]]]"
+    for depth in range(100, 500):
+        with contextlib.suppress(NotJson):
+            assert picked(b"[" * depth + b"]" * depth, ["a"]).startswith(b"[[")
+    with pytest.raises(NotJson, match="recursion"):
+        picked(b"[" * 500 + b"]" * 500, ["a"])
 
 
 def test_members_are_texts() -> None:

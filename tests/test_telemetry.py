@@ -174,6 +174,22 @@ def test_the_console_is_aligned_and_without_colours_where_there_is_no_terminal()
     ]
 
 
+def test_the_console_says_which_parts_failed_and_why() -> None:
+    parts: list[dict[str, Any]] = [
+        {"part": "user", "status": 200, "reason": None},
+        {"part": "orders", "status": None, "reason": "response_timeout"},
+        {"part": "team", "status": 404, "reason": "part_status"},
+        {"part": "items", "status": None, "reason": "part_status"},
+    ]
+    refused = finished(parts=parts[2:3], attempts=2, upstream="b", endpoint="127.0.0.1:9000", reason="part_status")
+    lines = written("console", finished(parts=parts), finished(parts=parts[:1]), refused)
+    assert [line.partition("/b/1")[2] for line in lines] == [
+        "  orders: response_timeout  team: 404  items: part_status",
+        "",
+        "  -> b 127.0.0.1:9000  part_status  team: 404",
+    ]
+
+
 def test_the_console_has_colours_on_a_terminal() -> None:
     (line,) = written("console", finished(status=502, reason="connection_refused"), to=Terminal())
     assert "\x1b[31m502\x1b[0m" in line

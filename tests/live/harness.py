@@ -54,15 +54,27 @@ def eventually(question: Callable[[], AnswerT], within_s: float = PATIENCE_S) ->
         time.sleep(0.01)
 
 
+def _ports() -> list[int]:
+    """In any order, from below the range that outgoing connections are given theirs from.
+
+    Of processes that test side by side, each has its own: until one is used, it looks free to the others.
+    """
+    worker, workers = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    ours = range(10_240 + int(worker.removeprefix("gw")), 32_768, int(workers))
+    return random.sample(ours, len(ours))
+
+
+PORTS = _ports()  # each is given once
+
+
 def free_port(host: str = "127.0.0.1") -> int:
-    """A port nobody has, from below the range that outgoing connections are given theirs from."""
+    """A port nobody has."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    for _ in range(100):
-        port = random.randrange(10_240, 32_768)
+    while True:
+        port = PORTS.pop()
         with socket.socket(family) as probe, contextlib.suppress(OSError):
             probe.bind((host, port))
             return port
-    raise AssertionError("no free port")
 
 
 # -- messages -----------------------------------------------------------------------------------------------------
@@ -637,10 +649,14 @@ def request_bytes(method: str, target: str, *fields: str, host: str = "gateway.t
 class Gateway:
     """`gateway serve` as a process of its own, on a free port, with these GATEWAY_* and no others.
 
-    As a context manager it starts, is ready inside, and is stopped at the end, which must be a clean exit.
+    As a context manager it starts, is ready inside, and is stopped at the end, which must be a clean exit. `within` are
+    the words of a command that executes the one after it, in surroundings of its own.
     """
 
-    def __init__(self, environment: Mapping[str, str], *, cwd: Path | str, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, environment: Mapping[str, str], *, cwd: Path | str, host: str = "127.0.0.1", within: Sequence[str] = ()
+    ) -> None:
+        self.argv = [*within, sys.executable, "-m", "gateway", "serve"]
         self.host = host
         self.port = free_port(host)
         self.authority = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
@@ -662,7 +678,7 @@ class Gateway:
         """Start the process and, unless told not to, wait until it is ready."""
         inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("GATEWAY_")}
         process = subprocess.Popen(
-            [sys.executable, "-m", "gateway", "serve"],
+            self.argv,
             cwd=self.cwd,
             env={**inherited, "PYTHONUNBUFFERED": "1", **self.environment},
             stdin=subprocess.DEVNULL,

@@ -3,39 +3,25 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import pytest
 
-from .harness import Answer, Gateway, Refuses, Request, Upstream, Wire, eventually, request_bytes
-from .stage import Act, message, says, silent, status
-
-
-def said(body: bytes | str, *fields: str) -> bytes:
-    """A good answer with this JSON."""
-    raw = body.encode() if isinstance(body, str) else body
-    return message("200 OK", raw, "Content-Type: application/json", *fields)
-
-
-class Parts(Upstream):
-    """Answers by the path: what the test scripted for it, or with the target that was asked for."""
-
-    def __init__(self) -> None:
-        self.acts: dict[str, Act] = {}
-        super().__init__()
-
-    def on_request(self, request: Request) -> None:
-        act = self.acts.get(request.target.partition("?")[0])
-        (act or says(said(json.dumps({"at": request.target}))))(request)
-
-    def script(self, **acts: Act | str | bytes) -> None:
-        """What the paths `/name` meet; a text is the JSON of a good answer."""
-        for name, act in acts.items():
-            self.acts["/" + name.replace("__", "/")] = says(said(act)) if isinstance(act, (str, bytes)) else act
-
-    def asked(self, under: str = "/") -> list[Request]:
-        return [request for request in self.requests if request.target.startswith(under)]
-
+from .harness import Gateway, Refuses, Request, eventually, request_bytes
+from .parts import (
+    EVENTS,
+    NDJSON,
+    Parts,
+    all_close,
+    begin,
+    events_of,
+    lines_of,
+    parts_of,
+    problem_of,
+    said,
+    timeless,
+    told_by,
+)
+from .stage import Act, breaks_off, message, says, silent, status
 
 ROUTES: dict[str, tuple[str, dict[str, str]]] = {
     "three": ("GET /three/{id}", {"PART_A": "u:/a/{id}", "PART_B": "u:/b?id={id}", "PART_C": "u:/c"}),
@@ -90,31 +76,42 @@ ROUTES: dict[str, tuple[str, dict[str, str]]] = {
         "/picked-from",
         {"PART_USER": "u:/user", "PART_USER__PICK": "name", "PART_TEAM": "u:/team/{user.team}"},
     ),
+    "pick_list": ("/pick-list", {"PART_ORDERS": "u:/orders", "PART_ORDERS__PICK": "id", "OPTIONAL": "orders"}),
+    "ids": ("/ids", {"PART_IDS": "u:/ids", "PART_ITEMS": "u:/item?id={ids[]}", "OPTIONAL": "items"}),
+    "side": ("/side/{x}/{y}", {"PART_A": "u:/a/{x}{y}/z", "OPTIONAL": "a"}),
+    "bytes": ("/bytes", {"PART_A": "u:/a/{header.x-tenant}?q={query.q}"}),
+    "whole": ("/whole", {"PART_A": "u:/a", "TOTAL_TIMEOUT": "100ms"}),
+    "set": (
+        "/set",
+        {
+            "PART_A": "u:/a",
+            "OPTIONAL": "a",
+            "RESPONSE_HEADER_CACHE_CONTROL": "max-age=60",
+            "RESPONSE_HEADER_X_OWN": "1",
+            "RESPONSE_HEADER_SERVER_TIMING": "-",
+        },
+    ),
+    "passing": (
+        "/passing",
+        {"PART_ORDERS": "u:/orders", "PART_ITEMS": "u:/item/{orders[].id}", "PASS": "401 404 429 503"},
+    ),
+    "many": (
+        "/many",
+        {"PART_ORDERS": "u:/orders", "PART_ITEMS": "u:/item/{orders[].id}", "PART_ITEMS__MAX_BODY": "100B"},
+    ),
+    "sent": ("GET,POST /sent", {"PART_A": "u:/a", "MAX_BODY": "10B"}),
     "again": ("/again", {"PART_A": "again:/a"}),
     "post": ("/post", {"PART_A": "u:/a", "PART_A__METHOD": "POST"}),
 }
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Parts]:
-    with Parts() as parts:
-        yield parts
-
-
-@pytest.fixture
-def u(server: Parts) -> Parts:
-    server.acts.clear()
-    server.forget()
-    return server
-
-
-@pytest.fixture(scope="module")
-def environment(server: Parts) -> Iterator[Mapping[str, str]]:
+def environment(services: Parts) -> Iterator[Mapping[str, str]]:
     dead = Refuses()
     yield {
-        "GATEWAY_UPSTREAM_U": server.url,
+        "GATEWAY_UPSTREAM_U": services.url,
         "GATEWAY_UPSTREAM_U__RETRIES": "0",
-        "GATEWAY_UPSTREAM_AGAIN": server.url,
+        "GATEWAY_UPSTREAM_AGAIN": services.url,
         "GATEWAY_UPSTREAM_DEAD": dead.url,
         "GATEWAY_UPSTREAM_DEAD__RETRIES": "0",
         **{f"GATEWAY_ROUTE_{name.upper()}": line for name, (line, _) in ROUTES.items()},
@@ -138,32 +135,6 @@ def discreet(environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFa
     folder = tmp_path_factory.mktemp("discreet")
     with Gateway({**environment, "GATEWAY_DISCLOSE": "minimal"}, cwd=folder) as running:
         yield running
-
-
-def begin(gateway: Gateway, target: str, *fields: str) -> Wire:
-    wire = gateway.connect()
-    wire.send(request_bytes("GET", target, *fields))
-    return wire
-
-
-def all_close(requests: list[Request]) -> None:
-    """Wait until the gateway has closed the connections of all of them."""
-    eventually(lambda: not any(request.connection.is_open for request in requests), 3)
-
-
-def parts_of(answer: Answer) -> str:
-    """Gateway-Parts without the times."""
-    value = answer.one("gateway-parts")
-    assert all(re.search(r";ms=\d+$", one) or one.endswith(";e=skipped") for one in value.split(", "))
-    return re.sub(r";ms=\d+", "", value)
-
-
-def problem_of(answer: Answer) -> dict[str, Any]:
-    assert answer.one("content-type") == "application/problem+json"
-    assert answer.one("cache-control") == "no-store"
-    problem: dict[str, Any] = answer.json()
-    assert problem["status"] == answer.status
-    return problem
 
 
 # -- one answer ---------------------------------------------------------------------------------------------------
@@ -229,6 +200,35 @@ def test_picked_members_are_what_is_left(gateway: Gateway, u: Parts) -> None:
     assert parts_of(gateway.get("/pick")) == "a;s=200;e=part_invalid, b;s=200"
 
 
+def test_members_are_picked_of_each_object_of_a_list(gateway: Gateway, u: Parts) -> None:
+    u.script(orders='[{"id":1,"x":2},null,{"x":3}]')
+    assert gateway.get("/pick-list").body == b'{"orders":[{"id":1},null,{}]}'
+    u.script(orders="[" * 900 + "]" * 900)  # deeper than Python goes
+    assert parts_of(gateway.get("/pick-list")) == "orders;s=200;e=part_invalid"
+
+
+def test_half_a_surrogate_pair_passes_as_it_is(gateway: Gateway, u: Parts) -> None:
+    half = '{ "\\udc00" : "cut \\ud83d", "x":"\\\\ud800"}'
+    u.script(a=half, b='"\\ud83d\\ude00"')
+    assert gateway.get("/strict").body == f'{{"a":{half},"b":"\\ud83d\\ude00"}}'.encode()
+    assert lines_of(gateway.get("/strict", f"Accept: {NDJSON}"))[-1]["complete"] is True
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "parts"),
+    [
+        ("/pick-list", "orders", "orders;s=200;e=part_invalid"),
+        ("/chain/1", "user__1", "boss;e=skipped, team;e=part_value, user;s=200"),
+        ("/ids", "ids", "ids;s=200, items;e=part_value"),
+    ],
+)
+def test_what_is_looked_into_holds_whole_pairs_only(
+    gateway: Gateway, u: Parts, target: str, name: str, parts: str
+) -> None:
+    u.script(**{name: '{"team":{"id":1},"name":"\\ud83d"}'})
+    assert parts_of(gateway.get(target)) == parts
+
+
 def test_another_part_may_read_what_is_not_picked(gateway: Gateway, u: Parts) -> None:
     u.script(user='{"name":"Ada","team":7}')
     answer = gateway.get("/picked-from")
@@ -271,10 +271,27 @@ def test_flat_refuses_what_does_not_fit(gateway: Gateway, u: Parts, other: str) 
     assert (answer.status, problem_of(answer)["reason"]) == (502, "parts_clash")
 
 
+@pytest.mark.parametrize("body", ['{"x":"\\ud83d"}', '{"\\udc00":1}'])
+def test_flat_looks_into_every_part(gateway: Gateway, u: Parts, body: str) -> None:
+    u.script(a=body, b='{"y":1}')
+    assert problem_of(gateway.get("/flat"))["reason"] == "parts_clash"
+
+
+def test_fields_of_the_answer_are_set_but_what_is_left_out_is_never_stored(gateway: Gateway, u: Parts) -> None:
+    answer = gateway.get("/set")
+    assert (answer.one("cache-control"), answer.one("x-own")) == ("max-age=60", "1")
+    assert not answer.has("server-timing")
+    for accept in ("*/*", NDJSON, EVENTS):
+        u.script(a=status(500))
+        answer = gateway.get("/set", f"Accept: {accept}")
+        assert (answer.one("cache-control"), answer.one("x-own")) == ("no-store", "1")
+
+
 # -- what may fail ------------------------------------------------------------------------------------------------
 
 BIG = json.dumps("x" * 200)
 GOOD = "Content-Type: application/json"
+CHUNKED = f"HTTP/1.1 200 OK\r\n{GOOD}\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n[1,2]\r\n".encode()
 FAILURES: dict[str, tuple[Act, str]] = {
     "not-found": (status(404), "s=404"),
     "error": (status(500), "s=500"),
@@ -293,6 +310,10 @@ FAILURES: dict[str, tuple[Act, str]] = {
         says(f"HTTP/1.1 200 OK\r\n{GOOD}\r\nTransfer-Encoding: chunked\r\n\r\nca\r\n{BIG}\r\n".encode()),
         "e=part_too_large",
     ),
+    "breaks-off": (breaks_off(message("200 OK", b"[1,2]", GOOD)[:-1]), "e=response_incomplete"),
+    "breaks-off-chunked": (breaks_off(CHUNKED), "e=response_incomplete"),
+    "broken-chunk": (breaks_off(CHUNKED + b"no size\r\n"), "e=response_invalid"),
+    "transfer-coded": (says(said("1", "Transfer-Encoding: gzip, chunked")), "e=response_invalid"),
     "reset": (lambda request: request.reset(), "e=connection_reset"),
     "no-http": (says(b"no HTTP at all\r\n\r\n"), "e=response_invalid"),
     "too-slow": (silent, "e=response_timeout"),
@@ -320,11 +341,27 @@ def test_json_has_several_media_types(gateway: Gateway, u: Parts, media: str) ->
     assert gateway.get("/opt").one("gateway-complete") == "?1"
 
 
+@pytest.mark.parametrize("coding", ["identity", "Identity", ""])
+def test_what_is_not_coded_may_say_so(gateway: Gateway, u: Parts, coding: str) -> None:
+    u.script(b=says(said("1", f"Content-Encoding: {coding}")))
+    assert gateway.get("/opt").one("gateway-complete") == "?1"
+
+
 def test_a_default_stands_for_what_failed(gateway: Gateway, u: Parts) -> None:
     u.script(a="1", b="2", c=status(503))
     answer = gateway.get("/opt")
     assert answer.body == b'{"a":1,"b":2,"c":[1.10]}'
     assert parts_of(answer) == "a;s=200, b;s=200, c;s=503"
+
+
+def test_a_part_that_is_too_late_is_broken_off_while_others_go_on(gateway: Gateway, u: Parts) -> None:
+    u.script(a=silent, b=silent)
+    with begin(gateway, "/opt") as wire:
+        a, b = u.wait_for_request("/a"), u.wait_for_request("/b")
+        all_close([b])
+        assert a.connection.is_open
+        a.send(said("1"))
+        assert wire.read_answer().json()["a"] == 1
 
 
 def test_nobody_there_is_a_failure_of_the_part(gateway: Gateway, u: Parts) -> None:
@@ -405,13 +442,56 @@ def test_a_required_part_fails_the_whole_by_its_name(
     assert not answer.has("gateway-parts")
     line = gateway.request_line(answer.one("x-request-id"))
     assert (line["status"], line["reason"]) == (code, reason)
+    assert (line["upstream"], line["endpoint"]) == ("u", u.authority)
 
 
-def test_nobody_there_fails_the_whole(gateway: Gateway, u: Parts) -> None:
-    answer = gateway.get("/dead-hard")
-    problem = problem_of(answer)
-    assert (answer.status, problem["reason"], problem["part"]) == (502, "connection_refused", "b")
+@pytest.mark.parametrize(("accept", "code"), [("*/*", 502), (NDJSON, 200)])
+def test_nobody_there_fails_the_whole(
+    gateway: Gateway, u: Parts, environment: Mapping[str, str], accept: str, code: int
+) -> None:
+    answer = gateway.get("/dead-hard", f"Accept: {accept}")
+    problem = lines_of(answer)[-1]["problem"] if accept == NDJSON else problem_of(answer)
+    assert (answer.status, problem["reason"], problem["part"]) == (code, "connection_refused", "b")
     assert problem["upstream"] == "dead"
+    line = gateway.request_line(answer.one("x-request-id"))
+    dead = environment["GATEWAY_UPSTREAM_DEAD"].removeprefix("http://")
+    assert (line["status"], line["reason"]) == (code, "connection_refused")
+    assert (line["upstream"], line["endpoint"]) == ("dead", dead)
+
+
+def test_what_was_never_asked_for_has_no_endpoint_in_the_log(gateway: Gateway, u: Parts) -> None:
+    u.script(user='{"id":""}')
+    line = gateway.request_line(gateway.get("/hard").one("x-request-id"))
+    assert (line["reason"], line["upstream"], line["endpoint"]) == ("part_value", "u", None)
+
+
+def test_the_whole_exchange_may_have_its_time(gateway: Gateway, u: Parts) -> None:
+    u.script(a=silent)
+    problem = problem_of(gateway.get("/whole"))
+    assert (problem["status"], problem["reason"], problem["part"]) == (504, "response_timeout", "a")
+
+
+@pytest.mark.parametrize(
+    ("code", "field", "value"),
+    [
+        (401, "www-authenticate", 'Bearer realm="u"'),
+        (429, "retry-after", "7"),
+        (503, "retry-after", "9"),
+        (404, "", ""),
+    ],
+)
+def test_a_status_that_is_passed_on_brings_what_it_cannot_do_without(
+    gateway: Gateway, u: Parts, code: int, field: str, value: str
+) -> None:
+    u.script(orders='[{"id":1},{"id":2}]', item__1=silent)
+    u.script(item__2=status(code, "Set-Cookie: a=1", *([f"{field.title()}: {value}"] if field else [])))
+    answer = gateway.get("/passing")
+    problem = problem_of(answer)
+    assert (answer.status, problem["part"], problem["part_status"]) == (code, "items", code)
+    assert answer.all(field) == ([value] if field else [])
+    assert not answer.has("set-cookie")
+    line = gateway.request_line(answer.one("x-request-id"))
+    assert (line["reason"], line["level"]) == ("part_status", "warning" if code == 503 else "info")
 
 
 def test_a_required_failure_cancels_the_others_at_once(gateway: Gateway, u: Parts) -> None:
@@ -547,6 +627,35 @@ def test_a_mapped_part_needs_a_list(gateway: Gateway, u: Parts, orders: str) -> 
     assert (answer.json()["items"], parts_of(answer)) == (None, "items;e=part_value, orders;s=200")
 
 
+def test_a_list_of_values_is_mapped_over(gateway: Gateway, u: Parts) -> None:
+    u.script(ids='["a b", 7, 1.10, true, "a b"]')
+    items = [{"at": f"/item?id={text}"} for text in ("a%20b", "7", "1.10", "true", "a%20b")]
+    assert gateway.get("/ids").json()["items"] == items
+    u.script(ids='["", null, {}, [1], "."]')
+    assert parts_of(gateway.get("/ids")) == "ids;s=200, items;n=5;ok=0;e=part_value"
+
+
+@pytest.mark.parametrize("orders", ['[{"id":1},{"id":2}]', '[{"id":1},{"id":1}]'])
+def test_the_items_of_a_mapped_part_are_too_large_together(gateway: Gateway, u: Parts, orders: str) -> None:
+    u.script(orders=orders, item__1=json.dumps("x" * 60), item__2=json.dumps("x" * 60))
+    problem = problem_of(gateway.get("/many"))
+    assert (problem["reason"], problem["part"]) == ("part_too_large", "items")
+    u.script(orders='[{"id":1}]')
+    assert gateway.get("/many").status == 200
+
+
+def test_a_list_of_very_many_items_is_mapped_while_others_are_served(gateway: Gateway, u: Parts) -> None:
+    u.script(orders="[" + ",".join(['{"id":1}'] * 100_000) + "]", item__1="1")
+    with begin(gateway, "/loose", "X-Request-ID: much") as wire:
+        assert wire.read_answer().json()["items"] is None  # it is no {"list": [...]}
+    u.script(orders='{"list":[' + ",".join(['{"id":1}'] * 100_000) + "]}")
+    with begin(gateway, "/loose") as wire:
+        u.wait_for_request("/orders", 2)
+        assert gateway.get("/strict").status == 200
+        assert len(wire.read_answer().json()["items"]) == 100_000
+    assert len(u.asked("/item/")) == 1
+
+
 # -- what goes up -------------------------------------------------------------------------------------------------
 
 
@@ -601,6 +710,38 @@ def test_templates_read_query_and_header(gateway: Gateway, u: Parts) -> None:
     assert "X-Tenant" in answer.one("vary").split(", ")
 
 
+def test_what_a_connection_names_goes_no_further(gateway: Gateway, u: Parts) -> None:
+    fields = ("Authorization: Bearer t", "X-Tenant: acme", "Accept-Language: de")
+    gateway.get("/headers", *fields, "Connection: x-tenant, Authorization")
+    b = u.wait_for_request("/b")
+    assert not {"x-tenant", "authorization"} & b.names
+    assert b.one("accept-language") == "de"
+
+
+@pytest.mark.parametrize(
+    ("query", "tenant", "target"),
+    [
+        ("%C3%A9", "é".encode(), "/a/%C3%A9?q=%C3%A9"),
+        ("%e9%ff", b"\xe9\xff", "/a/%E9%FF?q=%E9%FF"),
+        ("%zz", b"%e9", "/a/%25e9?q=%25zz"),
+        ("a%00b", b"a\tb", "/a/a%09b?q=a%00b"),
+        ("%2F..%2F", b"...", "/a/...?q=%2F..%2F"),
+        ("a;b", b"a=b&c?d#e", "/a/a%3Db%26c%3Fd%23e?q=a%3Bb"),
+    ],
+)
+def test_the_bytes_of_a_value_are_those_that_came(
+    gateway: Gateway, u: Parts, query: str, tenant: bytes, target: str
+) -> None:
+    field = f"X-Tenant: {tenant.decode('latin-1')}"
+    assert gateway.get(f"/bytes?q={query}", field).json()["a"] == {"at": target}
+
+
+@pytest.mark.parametrize("path", ["/side/%2/e", "/side/.%2/e", "/side/%2E%2/e", "/side/%/2e"])
+def test_values_side_by_side_do_not_climb(gateway: Gateway, u: Parts, path: str) -> None:
+    assert (parts_of(gateway.get(path)), u.requests) == ("a;e=template_value", [])
+    assert gateway.get("/side/a./.b").json() == {"a": {"at": "/a/a..b/z"}}
+
+
 @pytest.mark.parametrize(
     ("target", "tenant"), [("?q=1", "t"), ("?page=..&q=1", "t"), ("?page=1&q=", "t"), ("?page=1&q=1", "..")]
 )
@@ -641,7 +782,15 @@ def test_the_log_says_how_each_part_went(gateway: Gateway, u: Parts) -> None:
     a, b = line["parts"]
     assert a.pop("ms") > 0
     assert b.pop("ms") > 0
-    assert a == {"part": "a", "upstream": "u", "endpoint": u.authority, "status": 200, "reason": None, "attempts": 1}
+    assert a == {
+        "part": "a",
+        "upstream": "u",
+        "endpoint": u.authority,
+        "status": 200,
+        "reason": None,
+        "attempts": 1,
+        "cache": None,
+    }
     assert {**b, "endpoint": None} == {
         "part": "b",
         "upstream": "dead",
@@ -649,6 +798,7 @@ def test_the_log_says_how_each_part_went(gateway: Gateway, u: Parts) -> None:
         "status": None,
         "reason": "connection_refused",
         "attempts": 1,
+        "cache": None,
     }
     assert (line["route"], line["status"], line["reason"], line["attempts"]) == ("dead", 200, None, 2)
 
@@ -675,33 +825,12 @@ def test_a_discreet_gateway_names_no_part(discreet: Gateway, u: Parts) -> None:
     assert "part b" not in failed.body.decode()
     assert "dead" not in failed.body.decode() + str(failed.lines)
     assert discreet.request_line(failed.one("x-request-id"))["parts"]
+    u.script(a='{"x":1}', b='{"x":1}')
+    assert problem_of(discreet.get("/flat"))["detail"] == "The parts cannot be merged into one object"
+    assert problem_of(discreet.get("/template/1"))["detail"] == "A value cannot stand in the upstream's URL"
 
 
 # -- as they end --------------------------------------------------------------------------------------------------
-
-NDJSON, EVENTS = "application/x-ndjson", "text/event-stream"
-
-
-def lines_of(answer: Answer) -> list[Any]:
-    assert answer.body.endswith(b"\n")
-    return [json.loads(line) for line in answer.body.splitlines()]
-
-
-def events_of(answer: Answer) -> list[tuple[str, Any]]:
-    """(id, data) of each event."""
-    assert answer.body.endswith(b"\n\n")
-    found = []
-    for event in answer.body.decode().removesuffix("\n\n").split("\n\n"):
-        (first, second) = event.split("\n")
-        assert first.startswith("id: ")
-        assert second.startswith("data: ")
-        found.append((first.removeprefix("id: "), json.loads(second.removeprefix("data: "))))
-    return found
-
-
-def timeless(told: dict[str, Any]) -> dict[str, Any]:
-    assert told["ms"] >= 0
-    return {name: value for name, value in told.items() if name != "ms"}
 
 
 def test_lines_come_as_the_parts_end(gateway: Gateway, u: Parts) -> None:
@@ -756,7 +885,7 @@ def test_an_event_source_that_has_all_is_told_to_stop(gateway: Gateway, u: Parts
 def test_a_stream_tells_of_an_optional_failure(gateway: Gateway, u: Parts, media: str) -> None:
     u.script(a="1", b=status(404), c=FAILURES["bad-json"][0])
     answer = gateway.get("/opt", f"Accept: {media}")
-    told = lines_of(answer) if media == NDJSON else [data for _, data in events_of(answer)]
+    told = told_by(answer, media)
     parts = {one["part"]: timeless(one) for one in told[:-1]}
     assert parts["b"] == {"part": "b", "status": 404, "reason": "part_status", "data": None}
     assert parts["c"] == {"part": "c", "status": 200, "reason": "part_invalid", "data": [1.1]}
@@ -769,7 +898,7 @@ def test_a_stream_ends_with_the_problem_of_a_required_part(gateway: Gateway, u: 
     u.script(a=silent, b=status(500))
     answer = gateway.get("/strict", f"Accept: {media}", "X-Request-ID: required-failed")
     assert answer.status == 200
-    told = lines_of(answer) if media == NDJSON else [data for _, data in events_of(answer)]
+    told = told_by(answer, media)
     assert [one["part"] for one in told[:-1]] == ["b"]
     last = told[-1]
     assert last["complete"] is False
@@ -806,10 +935,17 @@ def test_head_of_a_stream_has_no_body(gateway: Gateway, u: Parts, media: str) ->
     assert gateway.get("/strict").status == 200
 
 
-def test_a_discreet_stream_names_its_parts_and_no_upstream(discreet: Gateway, u: Parts) -> None:
-    *parts, last = lines_of(discreet.get("/dead-hard", f"Accept: {NDJSON}"))
-    assert {one["part"] for one in parts} <= {"a", "b"}
-    assert not {"part", "part_status", "upstream"} & last["problem"].keys()
+@pytest.mark.parametrize("media", [NDJSON, EVENTS])
+@pytest.mark.parametrize("target", ["/dead-hard", "/opt"])
+def test_a_discreet_stream_names_its_parts_and_no_upstream(
+    discreet: Gateway, u: Parts, media: str, target: str
+) -> None:
+    u.script(b=status(404))
+    *parts, last = told_by(discreet.get(target, f"Accept: {media}"), media)
+    assert {one["part"] for one in parts} <= {"a", "b", "c"}
+    assert all(one.keys() <= {"part", "status", "reason", "data"} for one in [*parts, *last["parts"]])
+    assert not {"part", "part_status", "upstream"} & last.get("problem", {}).keys()
+    assert "dead" not in str(last)
 
 
 # -- clients that leave -------------------------------------------------------------------------------------------
@@ -831,7 +967,9 @@ def test_a_client_that_leaves_in_the_middle_of_the_stream_cancels_what_is_left(g
         answer = wire.read_head()
         wire.read_body(answer, 1)
     all_close(held)
-    assert gateway.request_line("left-2")["status"] in {200, 499}
+    line = gateway.request_line("left-2")
+    assert (line["status"], line["reason"]) == (499, "client_gone")
+    assert [part["part"] for part in line["parts"]] == ["a"]
 
 
 def test_a_client_that_leaves_cancels_a_mapped_part(gateway: Gateway, u: Parts) -> None:
@@ -841,3 +979,24 @@ def test_a_client_that_leaves_cancels_a_mapped_part(gateway: Gateway, u: Parts) 
     all_close(held)
     assert gateway.get("/strict").status == 200
     assert len(u.asked("/item/")) == 2
+
+
+@pytest.mark.parametrize("sent", [b"", b"hello"])
+def test_a_body_hides_no_client_that_leaves(gateway: Gateway, u: Parts, sent: bytes) -> None:
+    u.script(a=silent)
+    with gateway.connect() as wire:
+        wire.send(request_bytes("POST", "/sent", f"Content-Length: {len(sent)}", body=sent))
+        asked = u.wait_for_request("/a")
+    all_close([asked])
+    assert (asked.start, asked.body) == ("GET /a HTTP/1.1", b"")
+
+
+def test_a_body_is_taken_and_has_its_limit(gateway: Gateway, u: Parts) -> None:
+    chunked = request_bytes("POST", "/sent", "Transfer-Encoding: chunked", body=b"3\r\nabc\r\n0\r\n\r\n")
+    with gateway.connect() as wire:
+        for raw in (chunked, request_bytes("POST", "/sent", "Content-Length: 10", body=b"0123456789")):
+            wire.send(raw)
+            assert wire.read_answer().status == 200
+    u.forget()
+    answer = gateway.ask(request_bytes("POST", "/sent", "Content-Length: 11", body=b"01234567890"))
+    assert (answer.status, answer.json()["reason"], u.requests) == (413, "client_body_too_large", [])

@@ -1,31 +1,33 @@
-"""Fan-outs and calls in a team's own routes.py: typed parts, fetch(), and what many of them at once leave behind."""
+"""Fan-outs and calls in a team's own routes.py: typed parts, and fetch()."""
 
 import asyncio
-import gc
-import json
 import os
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import pytest
+from django.urls import include, path
 from typing_extensions import TypedDict
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
 from gateway import loading
+from gateway.exchange import Exchange
+from gateway.fanout import Fanout
 from gateway.handler import GatewayHandler
-from gateway.messages import Message, Scope
+from gateway.messages import Message
 from gateway.routing import RouteError, Routes, fanout, part, route
+from tests.application import lifespan, scope_of
 
-from .harness import Gateway, Refuses, Request, Upstream, eventually
-from .stage import Act, message, says, silent, status
+from .harness import Gateway, Refuses, Request, eventually
+from .parts import NDJSON, Parts, all_close, begin, parts_of, said
+from .stage import says, silent, status
 
 ROUTES = '''
 from __future__ import annotations
@@ -35,6 +37,7 @@ from typing import Annotated, Any, TypedDict
 
 import msgspec
 from django.http import JsonResponse
+from django.urls import include, path
 
 from gateway.errors import GatewayError
 from gateway.routing import fanout, fetch, from_environment, part, route
@@ -111,6 +114,33 @@ async def response(user: Annotated[Any, part("u:/user/1", optional=True)]) -> An
     return JsonResponse({"user": user}, status=203)
 
 
+@fanout
+async def filled(
+    user: Annotated[User, part("dead:/x", default={"name": "nobody", "team_id": 0})],
+    tags: Annotated[list[str], msgspec.Meta(max_length=2), part("u:/tags", default=["none"])],
+    page: str | None = None,
+    size: int = 5,
+) -> Any:
+    return [user.name, tags, page, size]
+
+
+@fanout
+async def own_word(user: Annotated[Any, part("u:/user/1?t={header.x-tenant}", optional=True)]) -> Any:
+    return JsonResponse({}, headers={"Vary": "Cookie, accept-language", "Cache-Control": "max-age=5"})
+
+
+@fanout
+async def waits(user: Annotated[Any, part("u:/user/1")], team: Annotated[Any, part("u:/team/1")]) -> Any:
+    return [user, team]
+
+
+@fanout
+async def listed(
+    number: str, user: Annotated[Any, part("u:/user/{number}")], tag: Annotated[Any, part("u:/tag?is={tag_name}")]
+) -> Any:
+    return {"number": number, "user": user["at"], "tag": tag["at"]}
+
+
 @fanout(passes=[404], forward_headers=["x-tenant"])
 async def passes(user: Annotated[Any, part("u:/user/1")]) -> Any:
     return user
@@ -165,6 +195,8 @@ async def wrong(request, kind):
             await fetch("u:/x/%2e%2E/y")
         elif kind == "value":
             await fetch("u:/x/{id}", params={"id": ".."})
+        elif kind == "climbs":
+            await fetch("u:/x/{id}", params={"id": "a/../b"})
         elif kind == "empty":
             await fetch("u:/x/{id}", params={"id": ""})
         elif kind == "unfilled":
@@ -189,52 +221,22 @@ urlpatterns = [
     route("/grows", grows), route("/response", response), route("/passes", passes),
     route("/fetched/{id}", fetched), route("/posted", posted), route("/raw", raw), route("/slow", slow),
     route("/caught", caught), route("/decoded", decoded), route("/retried", retried), route("/dead", dead),
-    route("/wrong/{kind}", wrong),
+    route("/filled", filled), route("/filled/{page}", filled, name="filled_page"),
+    route("/wrong/{kind}", wrong), route("/own-word", own_word), route("/waits", waits),
+    path("django/<slug:tag_name>/", include([path("<int:number>", listed, name="listed")])),
 ]
 '''
 
 
-def said(body: str, *fields: str) -> Act:
-    return says(message("200 OK", body.encode(), "Content-Type: application/json", *fields))
-
-
-class Scripted(Upstream):
-    """Answers by the path, as the test scripted it; else with the target."""
-
-    def __init__(self) -> None:
-        self.acts: dict[str, Act] = {}
-        super().__init__()
-
-    def on_request(self, request: Request) -> None:
-        act = self.acts.get(request.target.partition("?")[0])
-        (act or said(json.dumps({"at": request.target})))(request)
-
-    def script(self, acts: dict[str, Act | str]) -> None:
-        self.acts |= {path: said(act) if isinstance(act, str) else act for path, act in acts.items()}
-
-
 @pytest.fixture(scope="module")
-def server() -> Iterator[Scripted]:
-    with Scripted() as scripted:
-        yield scripted
-
-
-@pytest.fixture
-def u(server: Scripted) -> Scripted:
-    server.acts.clear()
-    server.forget()
-    return server
-
-
-@pytest.fixture(scope="module")
-def gateway(server: Scripted, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def gateway(services: Parts, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     folder, dead = tmp_path_factory.mktemp("typed"), Refuses()
     (folder / "routes.py").write_text(ROUTES, encoding="utf-8")
     environment = {
-        "GATEWAY_UPSTREAM_U": server.url,
+        "GATEWAY_UPSTREAM_U": services.url,
         "GATEWAY_UPSTREAM_U__RETRIES": "0",
         "GATEWAY_UPSTREAM_U__HEADER_X_ALL": "all",
-        "GATEWAY_UPSTREAM_RETRIED": server.url,
+        "GATEWAY_UPSTREAM_RETRIED": services.url,
         "GATEWAY_UPSTREAM_DEAD": dead.url,
         "GATEWAY_UPSTREAM_DEAD__RETRIES": "0",
     }
@@ -248,10 +250,8 @@ def gateway(server: Scripted, tmp_path_factory: pytest.TempPathFactory) -> Itera
 USER = '{"name":"Ada","team_id":7,"more":1}'
 
 
-def test_parts_arrive_as_their_types(gateway: Gateway, u: Scripted) -> None:
-    u.script(
-        {"/user/1": USER, "/orders": '[{"id":1,"price":1.5},{"id":2,"price":3}]', "/team/7": '{"id":7,"label":"é"}'}
-    )
+def test_parts_arrive_as_their_types(gateway: Gateway, u: Parts) -> None:
+    u.script(user__1=USER, orders='[{"id":1,"price":1.5},{"id":2,"price":3}]', team__7='{"id":7,"label":"é"}')
     answer = gateway.get("/home/1")
     assert answer.json() == {
         "hello": "1: Ada",
@@ -259,86 +259,147 @@ def test_parts_arrive_as_their_types(gateway: Gateway, u: Scripted) -> None:
         "team": {"id": 7, "label": "é"},
     }
     assert (answer.one("content-type"), answer.one("gateway-complete")) == ("application/json", "?1")
-    assert [one.partition(";ms")[0] for one in answer.one("gateway-parts").split(", ")] == [
-        "user;s=200",
-        "orders;s=200",
-        "team;s=200",
-    ]
+    assert parts_of(answer) == "user;s=200, orders;s=200, team;s=200"
     line = gateway.request_line(answer.one("x-request-id"))
     assert ([each["part"] for each in line["parts"]], line["route"]) == (["user", "orders", "team"], "home")
 
 
-def test_every_kind_of_type_is_decoded(gateway: Gateway, u: Scripted) -> None:
+def test_every_kind_of_type_is_decoded(gateway: Gateway, u: Parts) -> None:
     team = '{"id":1,"label":"x"}'
-    u.script({"/struct": USER, "/data": '{"id":3}', "/typed": team, "/many": '[{"id":1}]', "/free": '{"a":1}'})
-    u.script({"/bare": "[null,1.5]"})
+    u.script(struct=USER, data='{"id":3}', typed=team, many='[{"id":1}]', free='{"a":1}')
+    u.script(bare="[null,1.5]")
     kinds = {name: kind for name, (kind, _) in gateway.get("/kinds").json().items()}
     assert kinds == {"struct": "User", "data": "Order", "typed": "dict", "many": "list", "free": "dict", "bare": "list"}
 
 
-def test_a_failed_validation_fails_an_optional_part_alone(gateway: Gateway, u: Scripted) -> None:
-    u.script({"/user/1": USER, "/orders": '[{"id":1},{"id":"two"}]', "/team/7": '{"id":7}'})
+def test_a_failed_validation_fails_an_optional_part_alone(gateway: Gateway, u: Parts) -> None:
+    u.script(user__1=USER, orders='[{"id":1},{"id":"two"}]', team__7='{"id":7}')
     answer = gateway.get("/home/1")
     assert (answer.status, answer.json()) == (200, {"hello": "1: Ada", "orders": [], "team": None})
     assert (answer.one("gateway-complete"), answer.one("cache-control")) == ("?0", "no-store")
-    assert [one.partition(";ms")[0] for one in answer.one("gateway-parts").split(", ")] == [
-        "user;s=200",
-        "orders;s=200;e=part_invalid",
-        "team;s=200;e=part_invalid",
-    ]
+    assert parts_of(answer) == "user;s=200, orders;s=200;e=part_invalid, team;s=200;e=part_invalid"
 
 
-def test_a_failed_validation_of_a_required_part_names_the_field(gateway: Gateway, u: Scripted) -> None:
-    u.script({"/user/1": '{"name":"Ada","team_id":"x"}'})
+def test_a_failed_validation_of_a_required_part_names_the_field(gateway: Gateway, u: Parts) -> None:
+    u.script(user__1='{"name":"Ada","team_id":"x"}')
     problem = gateway.get("/home/1").json()
     assert (problem["status"], problem["reason"], problem["part"]) == (502, "part_invalid", "user")
     assert "$.team_id" in problem["detail"]
 
 
-def test_a_default_stands_for_a_slow_part(gateway: Gateway, u: Scripted) -> None:
-    u.script({"/user/1": USER, "/orders": silent, "/team/7": status(404)})
+def test_a_default_stands_for_a_slow_part(gateway: Gateway, u: Parts) -> None:
+    u.script(user__1=USER, orders=silent, team__7=status(404))
     answer = gateway.get("/home/1")
     assert answer.json() == {"hello": "1: Ada", "orders": [], "team": None}
     assert "orders;e=response_timeout" in answer.one("gateway-parts")
     assert "team;s=404" in answer.one("gateway-parts")
 
 
-def test_a_default_is_not_shared_between_requests(gateway: Gateway, u: Scripted) -> None:
+def test_a_default_is_of_the_type_and_the_rest_have_their_own(gateway: Gateway, u: Parts) -> None:
+    u.script(tags='["a","b"]')
+    assert gateway.get("/filled").json() == ["nobody", ["a", "b"], None, 5]
+    u.script(tags='["a","b","c"]')
+    answer = gateway.get("/filled/3")
+    assert (answer.json(), parts_of(answer)) == (
+        ["nobody", ["none"], "3", 5],
+        "user;e=connection_refused, tags;s=200;e=part_invalid",
+    )
+
+
+def test_a_default_is_not_shared_between_requests(gateway: Gateway, u: Parts) -> None:
     assert [gateway.get("/grows").json() for _ in range(2)] == [[1], [1]]
 
 
-def test_a_mapped_part_is_a_list_of_its_type(gateway: Gateway, u: Scripted) -> None:
-    u.script({"/orders": '[{"id":1},{"id":2},{"id":1}]'})
-    u.script({f"/item/{number}": f'{{"id":{number},"label":"l{number}"}}' for number in (1, 2)})
+def test_a_mapped_part_is_a_list_of_its_type(gateway: Gateway, u: Parts) -> None:
+    u.script(orders='[{"id":1},{"id":2},{"id":1}]')
+    u.script(**{f"item__{number}": f'{{"id":{number},"label":"l{number}"}}' for number in (1, 2)})
     answer = gateway.get("/mapped?q=x")
     assert answer.json() == {"labels": ["l1", "l2", "l1"], "query": "x", "count": 3}
     assert u.wait_for_request("/item/1").one("x-part") == "items"
     assert not u.wait_for_request("/orders").has("x-part")
 
 
-def test_a_typed_answer_is_never_a_stream(gateway: Gateway, u: Scripted) -> None:
-    u.script({"/user/1": "1"})
+def test_a_typed_answer_is_never_a_stream(gateway: Gateway, u: Parts) -> None:
+    u.script(user__1="1")
     answer = gateway.get("/passes", "Accept: text/event-stream")
     assert (answer.one("content-type"), answer.body) == ("application/json", b"1")
 
 
-def test_a_function_that_fails_is_a_view_that_fails(gateway: Gateway, u: Scripted) -> None:
+def test_what_never_streams_does_not_vary_by_accept(gateway: Gateway, u: Parts) -> None:
+    assert gateway.get("/kinds").has("vary") is False  # a problem
+    assert gateway.get("/passes").one("vary") == "Authorization, Accept-Language, X-Tenant"
+
+
+def test_it_stands_in_djangos_own_lines_too(gateway: Gateway, u: Parts) -> None:
+    answer = gateway.get("/django/a-b/7")
+    assert answer.json() == {"number": "7", "user": "/user/7", "tag": "/tag?is=a-b"}
+    assert parts_of(answer) == "user;s=200, tag;s=200"
+    assert gateway.request_line(answer.one("x-request-id"))["route"] == "listed"
+    assert gateway.get("/django/a-b/x").status == 404
+
+
+def test_a_client_that_leaves_cancels_every_typed_part(gateway: Gateway, u: Parts) -> None:
+    u.script(user__1=silent, team__1=silent)
+    with begin(gateway, "/waits", "X-Request-ID: left-typed"):
+        held = [u.wait_for_request(path) for path in ("/user/1", "/team/1")]
+    all_close(held)
+    assert gateway.request_line("left-typed")["reason"] == "client_gone"
+
+
+async def test_a_client_that_leaves_while_it_is_sent_to_is_told_of_in_the_log(services: Parts, u: Parts) -> None:
+    u.script(b=silent)
+    named = {"GATEWAY_ROUTE_X": "/x", "GATEWAY_ROUTE_X__PART_A": "u:/a", "GATEWAY_ROUTE_X__PART_B": "u:/b"}
+    loaded = loading.load({"GATEWAY_UPSTREAM_U": services.url, **named}, lambda _: "")
+    (line,) = loaded.routes
+    loaded = replace(loaded, routes=())
+    assert line.fan is not None
+    finished: list[Exchange] = []
+    view = Fanout(line.fan, line.overrides, line.name)
+    application = GatewayHandler(loaded, Routes([route("/x", view)], loaded), hooks=[finished.append])
+    messages: asyncio.Queue[Message] = asyncio.Queue()
+    messages.put_nowait({"type": "http.request", "body": b"", "more_body": False})
+
+    async def send(message: Message) -> None:
+        if message.get("body"):  # the first line, which the client does not take
+            messages.put_nowait({"type": "http.disconnect"})
+            await asyncio.Event().wait()
+
+    async with lifespan(application):
+        await application(scope_of("GET", "/x", [(b"accept", NDJSON.encode())]), messages.get, send)
+        (exchange,) = finished
+        assert (exchange.reason, [part["part"] for part in exchange.parts or ()]) == ("client_gone", ["a"])
+    held = u.wait_for_request("/b").connection
+    await asyncio.to_thread(eventually, lambda: not held.is_open)
+
+
+def test_a_function_that_fails_is_a_view_that_fails(gateway: Gateway, u: Parts) -> None:
     answer = gateway.get("/fails")
     assert (answer.status, answer.json()["reason"]) == (500, "view_error")
     assert b"secret" not in answer.body
 
 
-def test_a_function_may_return_a_response(gateway: Gateway, u: Scripted) -> None:
+def test_a_function_may_return_a_response(gateway: Gateway, u: Parts) -> None:
     answer = gateway.get("/response")
     assert (answer.status, answer.json(), answer.one("gateway-complete")) == (203, {"user": {"at": "/user/1"}}, "?1")
-    u.script({"/user/1": status(500)})
+    u.script(user__1=status(500))
     answer = gateway.get("/response")
     assert (answer.status, answer.json()) == (203, {"user": None})
     assert (answer.one("gateway-complete"), answer.one("cache-control")) == ("?0", "no-store")
 
 
-def test_options_are_those_of_the_environment(gateway: Gateway, u: Scripted) -> None:
-    u.script({"/user/1": status(404)})
+def test_a_response_has_its_own_word_where_nothing_is_left_out(gateway: Gateway, u: Parts) -> None:
+    u.script(user__1=says(said("1", "Cache-Control: private, max-age=60")))
+    assert gateway.get("/response").one("cache-control") == "private, max-age=60"
+    answer = gateway.get("/own-word", "X-Tenant: acme")
+    assert answer.one("cache-control") == "max-age=5"
+    assert answer.one("vary") == "Cookie, accept-language, Authorization, X-Tenant"
+    assert answer.one("content-type") == "application/json"
+    u.script(user__1=status(500))
+    assert gateway.get("/own-word", "X-Tenant: acme").one("cache-control") == "no-store"
+
+
+def test_options_are_those_of_the_environment(gateway: Gateway, u: Parts) -> None:
+    u.script(user__1=status(404))
     answer = gateway.get("/passes", "X-Tenant: acme")
     assert (answer.status, answer.json()["part"]) == (404, "user")
     assert u.wait_for_request("/user/1").one("x-tenant") == "acme"
@@ -399,6 +460,16 @@ from gateway.routing import fanout, part, route
         ("@fanout\nasync def home(a: Annotated[Any, part('u:a')]): ...", "begins with a slash"),
         ("@fanout\nasync def home(a: Annotated[Any, part('u:/a', timeout='3')]): ...", "unit"),
         ("@fanout(concurrency=0)\nasync def home(a: Annotated[Any, part('u:/a')]): ...", "concurrency=0"),
+        (
+            "@fanout\nasync def home(a: Annotated[int, part('u:/a', optional=True)]): ...",
+            "the default of the part a does not fit its type: Expected `int`, got `null`; without one it is None",
+        ),
+        (
+            "@fanout\nasync def home(a: Annotated[list[int], part('u:/a', default=[1, 'x'])]): ...",
+            "the default of the part a does not fit its type: Expected `int`, got `str` - at `$[1]`",
+        ),
+        ("@fanout\nasync def home(a: Annotated[Any, part('u:/a')], /): ...", "TypeError"),
+        ("@fanout\nasync def home(a: Annotated[Any, part('u:/a')], *more): ...", "TypeError"),
         ("@fanout(timeout='3')\nasync def home(a: Annotated[Any, part('u:/a')]): ...", "unit"),
     ],
 )
@@ -435,6 +506,13 @@ def async_part(signature: str) -> Any:
         ("/h/{id}", "ident, a: Annotated[Any, part('u:/a/{id}')]", "the parameter ident of home()"),
         ("/h", "a: Annotated[Any, part('u:/a/{id}')]", "{id} is neither a parameter of the path nor a part"),
         ("/h/{a}", "a: Annotated[Any, part('u:/a')]", "a part cannot be called a"),
+        ("/h", "end: Annotated[Any, part('u:/a')]", "a part cannot be called end"),
+        (
+            "/h/{id}",
+            "id: int, a: Annotated[Any, part('u:/a')]",
+            "the parameter id of home() is in the path, so it is a str",
+        ),
+        ("/h/{id}", "id: bool = True, *, a: Annotated[Any, part('u:/a')]", "so it is a str"),
         ("/h", "query: Annotated[Any, part('u:/a')]", "a part cannot be called query"),
         ("/h", "a: Annotated[Any, part('u:/{b.x}')], b: Annotated[Any, part('u:/{a.x}')]", "waits for itself"),
     ],
@@ -456,6 +534,8 @@ def test_parameters_that_do_not_fit_the_route_are_told_with_the_place(pattern: s
         ({"timeout": "0s"}, "longer than zero"),
         ({"forward_headers": ["host"]}, "the gateway's own business"),
         ({"forward_headers": ["x y"]}, "the name of a header field"),
+        ({"forward_headers": ["x-forwarded-for"]}, "what a client says of itself"),
+        ({"forward_headers": ["Forwarded"]}, "what a client says of itself"),
     ],
 )
 def test_options_are_refused_as_in_the_environment(options: dict[str, Any], words: str) -> None:
@@ -480,6 +560,31 @@ def test_what_a_part_cannot_be_is_refused(options: dict[str, Any], words: str) -
         part("u:/a", **options)
 
 
+def test_a_default_that_cannot_be_copied_is_refused_before_a_request_needs_it() -> None:
+    with pytest.raises(TypeError, match="generator"):
+        part("u:/a", default=(number for number in [1]))
+
+
+def test_what_a_client_may_not_say_of_itself_can_be_said_of_it() -> None:
+    assert part("u:/a", headers={"X-Forwarded-For": "10.0.0.1"}).headers == (("x-forwarded-for", "10.0.0.1"),)
+
+
+@pytest.mark.parametrize(
+    ("signature", "words"),
+    [
+        ("a: Annotated[Any, part('u:/a/{id}')]", "x/: {id} is neither a parameter of the path nor a part"),
+        ("a: Annotated[Any, part('u:/{b.x}')], b: Annotated[Any, part('u:/{a.x}')]", "x/: the part a waits for itself"),
+        ("who, a: Annotated[Any, part('u:/a')]", "x/: the parameter who of home() is neither a part nor in the path"),
+    ],
+)
+def test_djangos_own_lines_are_checked_too(signature: str, words: str) -> None:
+    loaded = loading.load({"GATEWAY_UPSTREAM_U": "http://127.0.0.1:1"}, lambda _: "")
+    with pytest.raises(RouteError) as caught:
+        Routes([path("v1/", include([path("x/", async_part(signature))]))], loaded)
+    assert words in str(caught.value)
+    Routes([path("<slug:id>/", include([path("x/", async_part("id, a: Annotated[Any, part('u:/{id}')]"))]))], loaded)
+
+
 def test_a_part_of_an_unknown_upstream_is_told() -> None:
     loaded = loading.load({"GATEWAY_UPSTREAM_USERS": "http://127.0.0.1:1"}, lambda _: "")
     with pytest.raises(RouteError, match=r"there is no upstream user; did you mean users\?"):
@@ -489,7 +594,7 @@ def test_a_part_of_an_unknown_upstream_is_told() -> None:
 # -- fetch() ------------------------------------------------------------------------------------------------------
 
 
-def test_fetch_goes_the_way_of_every_call(gateway: Gateway, u: Scripted) -> None:
+def test_fetch_goes_the_way_of_every_call(gateway: Gateway, u: Parts) -> None:
     answer = gateway.get(
         "/fetched/a%2Fb", "Authorization: Bearer t", "Accept-Language: de", "Cookie: a=1", "X-Request-ID: mine-7"
     )
@@ -506,8 +611,8 @@ def test_fetch_goes_the_way_of_every_call(gateway: Gateway, u: Scripted) -> None
     assert line["upstream_ms"] is not None
 
 
-def test_fetch_sends_json_and_bytes(gateway: Gateway, u: Scripted) -> None:
-    u.script({"/post": status(201), "/put": status(409)})
+def test_fetch_sends_json_and_bytes(gateway: Gateway, u: Parts) -> None:
+    u.script(post=status(201), put=status(409))
     assert gateway.get("/posted").json() == {"status": 201}
     assert gateway.get("/raw").json() == {"status": 409, "body": "just so"}
     post, put = u.requests
@@ -516,8 +621,8 @@ def test_fetch_sends_json_and_bytes(gateway: Gateway, u: Scripted) -> None:
     assert (put.body, put.one("content-type"), put.one("content-length")) == (b"raw", "text/plain", "3")
 
 
-def test_a_call_over_its_time_is_the_views_504(gateway: Gateway, u: Scripted) -> None:
-    u.script({"/slow": silent})
+def test_a_call_over_its_time_is_the_views_504(gateway: Gateway, u: Parts) -> None:
+    u.script(slow=silent)
     problem = gateway.get("/slow").json()
     assert (problem["status"], problem["reason"], problem["upstream"]) == (504, "response_timeout", "u")
     asked = u.wait_for_request("/slow")
@@ -525,26 +630,26 @@ def test_a_call_over_its_time_is_the_views_504(gateway: Gateway, u: Scripted) ->
     assert gateway.get("/caught").json() == {"reason": "response_timeout"}
 
 
-def test_a_call_that_finds_nobody_is_the_views_502(gateway: Gateway, u: Scripted) -> None:
+def test_a_call_that_finds_nobody_is_the_views_502(gateway: Gateway, u: Parts) -> None:
     problem = gateway.get("/dead").json()
     assert (problem["status"], problem["reason"], problem["upstream"]) == (502, "connection_refused", "dead")
 
 
-def test_an_answer_is_decoded_and_checked(gateway: Gateway, u: Scripted) -> None:
-    u.script({"/user/1": USER})
+def test_an_answer_is_decoded_and_checked(gateway: Gateway, u: Parts) -> None:
+    u.script(user__1=USER)
     assert gateway.get("/decoded").json() == {"name": "Ada"}
-    u.script({"/user/1": '{"name":1,"team_id":1}'})
+    u.script(user__1='{"name":1,"team_id":1}')
     problem = gateway.get("/decoded").json()
     assert (problem["status"], problem["reason"]) == (502, "part_invalid")
 
 
-def test_retries_of_a_call_are_counted(gateway: Gateway, u: Scripted) -> None:
-    acts = iter([status(503), said("1")])
+def test_retries_of_a_call_are_counted(gateway: Gateway, u: Parts) -> None:
+    acts = iter([status(503), says(said("1"))])
 
     def act(request: Request) -> None:
         next(acts)(request)
 
-    u.script({"/again": act})
+    u.script(again=act)
     answer = gateway.get("/retried")
     assert answer.json() == {"status": 200}
     assert gateway.request_line(answer.one("x-request-id"))["attempts"] == 2
@@ -558,134 +663,15 @@ def test_retries_of_a_call_are_counted(gateway: Gateway, u: Scripted) -> None:
         ("encoded", "'.' or '..' segment"),
         ("value", "the value of {id}"),
         ("empty", "the value of {id}"),
-        ("unfilled", "percent-encoded"),
-        ("space", "percent-encoded"),
+        ("climbs", "the value of {id}"),
+        ("unfilled", "no value for {id}"),
+        ("space", "no white space"),
         ("url", "there is no upstream http"),
         ("field", "header"),
         ("host", "the gateway's own business"),
         ("framing", "the gateway's own business"),
     ],
 )
-def test_what_cannot_be_asked_for_is_not(gateway: Gateway, u: Scripted, kind: str, words: str) -> None:
+def test_what_cannot_be_asked_for_is_not(gateway: Gateway, u: Parts, kind: str, words: str) -> None:
     assert words in gateway.get(f"/wrong/{kind}").json()["error"]
     assert u.requests == []
-
-
-# -- many at once -------------------------------------------------------------------------------------------------
-
-
-def scope_of(target: str) -> Scope:
-    """The scope that Granian gives for such a request."""
-    return {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "method": "GET",
-        "scheme": "http",
-        "path": target,
-        "raw_path": target.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "headers": [(b"host", b"gateway.test")],
-        "client": ("127.0.0.1", 50000),
-        "server": ("127.0.0.1", 8000),
-        "extensions": {},
-        "state": {},
-    }
-
-
-@asynccontextmanager
-async def lifespan(application: GatewayHandler) -> AsyncIterator[None]:
-    incoming: asyncio.Queue[Message] = asyncio.Queue()
-    outgoing: asyncio.Queue[Message] = asyncio.Queue()
-    task = asyncio.create_task(application({"type": "lifespan"}, incoming.get, outgoing.put))
-    for phase in ("startup", "shutdown"):
-        incoming.put_nowait({"type": f"lifespan.{phase}"})
-        assert (await outgoing.get())["type"] == f"lifespan.{phase}.complete"
-        if phase == "startup":
-            yield
-    await task
-
-
-async def answers(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """`/never` is not answered, all else is `1`."""
-    try:
-        while head := await reader.readuntil(b"\r\n\r\n"):
-            if b"/never" in head:
-                await reader.read()
-                return
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 1\r\n\r\n1")
-            await writer.drain()
-    except (asyncio.IncompleteReadError, ConnectionError):
-        pass
-    finally:
-        writer.close()
-
-
-@fanout(timeout="5s")
-async def soft(
-    a: Annotated[int, part("u:/a")],
-    b: Annotated[int | None, part("dead:/b", optional=True)],
-    c: Annotated[int | None, part("u:/never", optional=True, timeout="50ms")],
-) -> list[int | None]:
-    return [a, b, c]
-
-
-@fanout
-async def hard(
-    a: Annotated[int, part("u:/never")],
-    b: Annotated[int, part("dead:/b")],
-) -> list[int]:
-    return [a, b]
-
-
-def open_sockets() -> int:
-    gc.collect()
-    names = [name for name in Path("/proc/self/fd").iterdir() if name.is_symlink()]
-    count = 0
-    for name in names:
-        try:
-            count += str(name.readlink()).startswith("socket:")
-        except OSError:
-            continue
-    return count
-
-
-async def turns_until(question: Callable[[], bool]) -> None:
-    """Let the loop turn until the answer is yes."""
-    async with asyncio.timeout(5):
-        while not question():  # noqa: ASYNC110 - nobody tells when a task is gone
-            await asyncio.sleep(0)
-
-
-async def ask(application: GatewayHandler, target: str) -> tuple[int, bytes]:
-    messages: asyncio.Queue[Message] = asyncio.Queue()
-    messages.put_nowait({"type": "http.request", "body": b"", "more_body": False})
-    sent: list[Message] = []
-
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    async with asyncio.timeout(20):
-        await application(scope_of(target), messages.get, send)
-    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
-
-
-async def test_300_fan_outs_with_one_dead_upstream_leave_nothing_behind() -> None:
-    sockets, tasks = open_sockets(), len(asyncio.all_tasks())
-    dead = Refuses()
-    upstream = await asyncio.start_server(answers, "127.0.0.1", 0, backlog=1024)
-    port = upstream.sockets[0].getsockname()[1]
-    loaded = loading.load(
-        {"GATEWAY_UPSTREAM_U": f"http://127.0.0.1:{port}", "GATEWAY_UPSTREAM_DEAD": dead.url}, lambda _: ""
-    )
-    application = GatewayHandler(loaded, Routes([route("/soft", soft), route("/hard", hard)], loaded), hooks=[])
-    async with lifespan(application):
-        found = await asyncio.gather(*(ask(application, "/hard" if at % 3 == 0 else "/soft") for at in range(300)))
-        assert {status for status, _ in found[::3]} == {502}
-        assert {one for at, one in enumerate(found) if at % 3} == {(200, b"[1,null,null]")}
-        await turns_until(lambda: not any(task.get_name().startswith("portway-part") for task in asyncio.all_tasks()))
-    upstream.close()
-    await upstream.wait_closed()
-    dead.close()
-    await turns_until(lambda: len(asyncio.all_tasks()) <= tasks and open_sockets() <= sockets)

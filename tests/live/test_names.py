@@ -8,7 +8,6 @@ import contextlib
 import functools
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -50,33 +49,9 @@ class Hosts:
             file.write(text.encode().ljust(SIZE, b"\n"))
 
 
-class GatewayWithHosts(Gateway):
+def gateway_with(hosts: Hosts, environment: Mapping[str, str]) -> Gateway:
     """A gateway for which these are all the names there are."""
-
-    def __init__(self, environment: Mapping[str, str], hosts: Hosts) -> None:
-        super().__init__(environment, cwd=hosts.folder)
-
-    def start(self, *, wait: bool = True) -> None:
-        inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("GATEWAY_")}
-        process = subprocess.Popen(
-            [*UNSHARE, ENTER, str(self.cwd), sys.executable, "-m", "gateway", "serve"],
-            cwd=self.cwd,
-            env={**inherited, "PYTHONUNBUFFERED": "1", **self.environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self._process = process
-        self._threads = [
-            threading.Thread(target=self._listen, args=[process.stdout, self._hear], daemon=True),
-            threading.Thread(target=self._listen, args=[process.stderr, self.errors.append], daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
-        if wait:
-            self.wait_until_ready()
+    return Gateway(environment, cwd=hosts.folder, within=[*UNSHARE, ENTER, str(hosts.folder)])
 
 
 @functools.cache
@@ -177,7 +152,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
             environment |= {f"{variable}__{option}": text for option, text in options.items()}
             environment[f"GATEWAY_ROUTE_{name.upper()}"] = f"/{name}/** -> {name}"
         environment["GATEWAY_UPSTREAM_HALF"] += f",http://127.0.0.91:{service.port}"
-        with GatewayWithHosts(environment, hosts) as gateway:
+        with gateway_with(hosts, environment) as gateway:
             yield Names(gateway, hosts, service)
 
 
@@ -390,7 +365,7 @@ def stuck(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Names]:
             "GATEWAY_ROUTE_SLOW": "/slow/** -> slow",
             "GATEWAY_ROUTE_QUICK": "/quick/** -> quick",
         }
-        with GatewayWithHosts(environment, hosts) as gateway:
+        with gateway_with(hosts, environment) as gateway:
             yield Names(gateway, hosts, service)
 
 
