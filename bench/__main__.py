@@ -2,19 +2,17 @@
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 from bench.load import wrk_binary
 from bench.machine import describe, pick_cores
 from bench.measures import Effort
 from bench.report import markdown
-from bench.runner import Bench, Result, StartError, tell
+from bench.runner import Bench, Result, StartError, interruptible, tell
 from bench.scenarios import SCENARIOS
 from bench.targets import TARGETS, portway_argv
 
@@ -31,17 +29,7 @@ def main() -> int:
     if not hasattr(os, "sched_setaffinity"):
         print("bench: needs Linux (/proc and CPU pinning)", file=sys.stderr)
         return 1
-    for number in (signal.SIGINT, signal.SIGTERM):  # by hand: a shell's background job is born deaf to SIGINT
-        signal.signal(number, interrupt)
-    try:
-        results = run(options)
-    except KeyboardInterrupt:
-        tell("bench: interrupted; everything it started has ended")
-        return 130
-    except StartError as error:  # a target's is caught where it starts, so this is the upstream's
-        tell(f"bench: the upstream did not start: {error}")
-        return 1
-    return exit_code(results, requires_portway(options))
+    return interruptible(lambda: run(options))
 
 
 def parse_options() -> argparse.Namespace:
@@ -72,12 +60,16 @@ def some_of(known: Sequence[str]) -> Callable[[str], list[str]]:
     return split
 
 
-def interrupt(number: int, frame: FrameType | None) -> None:
-    """Either signal ends us by way of every `finally`."""
-    raise KeyboardInterrupt
+def run(options: argparse.Namespace) -> int:
+    try:
+        results = run_scenarios(options)
+    except StartError as error:  # a target's is caught where it starts, so this is the upstream's
+        tell(f"bench: the upstream did not start: {error}")
+        return 1
+    return exit_code(results, requires_portway(options))
 
 
-def run(options: argparse.Namespace) -> list[Result]:
+def run_scenarios(options: argparse.Namespace) -> list[Result]:
     cores = pick_cores()
     default = QUICK if options.quick else EFFORT
     effort = Effort(options.rounds or default.rounds, options.seconds or default.seconds, CONNECTIONS)

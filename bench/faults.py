@@ -18,27 +18,27 @@ back       | a trial request    | a trial request                       | two ch
 
 import argparse
 import os
-import signal
 import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import targets
-from bench.__main__ import interrupt, some_of
-from bench.machine import HOST, Cores, describe, free_port, pick_cores
+from bench.__main__ import some_of
+from bench.machine import Cores, describe, free_port, pick_cores
 from bench.report import aligned
-from bench.runner import StartError, first_answer, started, tell
+from bench.runner import StartError, first_answer, interruptible, started, tell
 from bench.scenarios import Row
-from bench.targets import HOME, Command, NotAvailableError, portway_argv
+from bench.targets import Command, Launch, NotAvailableError, haproxy_command, nginx_command
 from tests.live.chaos import Load, Outcome, percentile_ms
 from tests.live.faulty import FAULTS, FROM_OUTSIDE, Faulty
 
 RATE = 200
 CONNECTIONS = 16
+CONNECTIONS_AT_MOST = 2048  # of a target, both sides: more are opened while requests hang
 WARM_UP_S = 0.5
 ROLLS = "rolls"  # one server after the other is killed and started: the second one as soon as the first one is back
 ALL_FAULTS = ("refuses", *FROM_OUTSIDE, ROLLS, *(fault for fault in FAULTS if fault not in {"ok", "refuses"}))
@@ -48,125 +48,60 @@ POST_FAULTS = (
 )
 
 
-@dataclass(frozen=True)
-class Start:
-    """What a target is told: where to listen, where its servers are, where it may write."""
-
-    port: int
-    urls: Sequence[str]
-    folder: Path
-
-    @property
-    def authorities(self) -> list[str]:
-        return [url.removeprefix("http://") for url in self.urls]
-
-
 # -- the targets ----------------------------------------------------------------------------------------------------
 
 
-def portway(start: Start) -> Command:
-    argv = portway_argv()
-    if argv is None:
-        raise NotAvailableError("no gateway command")
-    env = {
-        "PYTHONPATH": str(HOME),
-        "GATEWAY_BIND": f"{HOST}:{start.port}",
-        "GATEWAY_UPSTREAM_B": ",".join(start.urls),
-        "GATEWAY_UPSTREAM_B__TIMEOUT": "2s",
-        "GATEWAY_ROUTE_B": "/** -> b",
-    }
-    return Command(argv, env)
+def portway(launch: Launch) -> Command:
+    command = targets.portway(launch)
+    return replace(command, env={**command.env, "GATEWAY_UPSTREAM_B__TIMEOUT": "2s"})
 
 
-def nginx(start: Start, aside: str = "max_fails=5 fail_timeout=5s") -> Command:
-    servers = "\n".join(f"server {authority} {aside};" for authority in start.authorities)
-    config = _written(
-        start.folder / "nginx.conf",
-        f"""
-        daemon off;
-        worker_processes 1;
-        pid {start.folder}/nginx.pid;
-        {targets._nginx_user()}
-        events {{ worker_connections 2048; }}
-        http {{
-            access_log {start.folder}/nginx-access.log combined;
-            client_body_temp_path {start.folder}/nginx-body;
-            proxy_temp_path {start.folder}/nginx-proxy;
-            fastcgi_temp_path {start.folder}/nginx-fastcgi;
-            uwsgi_temp_path {start.folder}/nginx-uwsgi;
-            scgi_temp_path {start.folder}/nginx-scgi;
-            keepalive_requests 100000000;
-            upstream b {{
-                {servers}
-                keepalive 64;
-            }}
-            server {{
-                listen {HOST}:{start.port};
-                location / {{
-                    proxy_pass http://b;
-                    proxy_http_version 1.1;
-                    proxy_set_header Connection "";
-                    proxy_connect_timeout 2s;
-                    proxy_send_timeout 2s;
-                    proxy_read_timeout 2s;
-                    proxy_next_upstream error timeout invalid_header http_502 http_503 http_504;
-                    proxy_next_upstream_tries 2;
-                }}
-            }}
-        }}
+def nginx(launch: Launch, aside: str = "max_fails=5 fail_timeout=5s") -> Command:
+    return nginx_command(
+        launch,
+        servers="\n".join(f"server {authority} {aside};" for authority in launch.authorities),
+        location="""
+            proxy_connect_timeout 2s;
+            proxy_send_timeout 2s;
+            proxy_read_timeout 2s;
+            proxy_next_upstream error timeout invalid_header http_502 http_503 http_504;
+            proxy_next_upstream_tries 2;
         """,
+        connections=CONNECTIONS_AT_MOST,
     )
-    return Command([targets._installed("nginx"), "-e", "stderr", "-p", str(start.folder), "-c", str(config)])
 
 
-def nginx_plain(start: Start) -> Command:
-    return nginx(start, aside="max_fails=0")
+def nginx_plain(launch: Launch) -> Command:
+    return nginx(launch, aside="max_fails=0")
 
 
 def haproxy(
-    start: Start, aside: str = "check inter 1s rise 2 fall 3 observe layer7 error-limit 5 on-error mark-down"
+    launch: Launch, aside: str = "check inter 1s rise 2 fall 3 observe layer7 error-limit 5 on-error mark-down"
 ) -> Command:
-    servers = "\n".join(f"server s{number} {name} {aside}" for number, name in enumerate(start.authorities))
-    config = _written(
-        start.folder / "haproxy.cfg",
-        f"""
-        global
-            nbthread 1
-            maxconn 2048
-            log stdout format raw local0
-        defaults
-            mode http
-            log global
-            option httplog
-            timeout connect 2s
-            timeout client 60s
+    servers = "\n".join(f"server s{number} {name} {aside}" for number, name in enumerate(launch.authorities))
+    return haproxy_command(
+        launch,
+        defaults="""
             timeout server 2s
             timeout check 1s
             retries 1
             option redispatch
             retry-on all-retryable-errors
-            default_backend b
-        frontend door
-            bind {HOST}:{start.port}
-        backend b
+        """,
+        backend=f"""
             balance roundrobin
             http-request disable-l7-retry if METH_POST
             {servers}
         """,
+        connections=CONNECTIONS_AT_MOST,
     )
-    return Command([targets._installed("haproxy"), "-db", "-f", str(config)])
 
 
-def haproxy_plain(start: Start) -> Command:
-    return haproxy(start, aside="")
+def haproxy_plain(launch: Launch) -> Command:
+    return haproxy(launch, aside="")
 
 
-def _written(path: Path, text: str) -> Path:
-    path.write_text("\n".join(line.strip() for line in text.strip().splitlines()) + "\n")
-    return path
-
-
-TARGETS: Mapping[str, Callable[[Start], Command]] = {
+TARGETS: Mapping[str, Callable[[Launch], Command]] = {
     "portway": portway,
     "nginx": nginx,
     "haproxy": haproxy,
@@ -247,7 +182,7 @@ class Bench:
     def _target(self, name: str) -> Iterator[int]:
         port = free_port()
         folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
-        command = TARGETS[name](Start(port, [server.url for server in self.servers], folder))
+        command = TARGETS[name](Launch(port, [server.url for server in self.servers], folder))
         with started(command.argv, command.env, self.cores.gateway, folder, name) as child:
             first_answer(child, port, Row(name, "/x", body=None))
             yield port
@@ -287,13 +222,7 @@ def row(run: Run) -> list[str]:
 
 def main() -> int:
     options = parse_options()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-    try:
-        return run_all(options)
-    except KeyboardInterrupt:
-        tell("bench: interrupted; everything it started has ended")
-        return 130
+    return interruptible(lambda: run_all(options))
 
 
 def parse_options() -> argparse.Namespace:

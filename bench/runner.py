@@ -1,11 +1,13 @@
 """Runs a scenario: starts its targets, interleaves the rounds (A B C, A B C, ...), gathers the samples."""
 
+import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 
 from bench.load import LoadError, probe
 from bench.machine import HOST, Cores, free_port
@@ -95,7 +97,7 @@ class Bench:
         port = free_port()
         folder = self.folder / f"{row.target}-{port}"
         folder.mkdir()
-        command = TARGETS[row.target](Launch(port, upstream_url, folder))
+        command = TARGETS[row.target](Launch(port, [upstream_url], folder))
         with started(command.argv, {**command.env, **row.env}, self.cores.gateway, folder, row.target) as child:
             first_answer_s = first_answer(child, port, row)
             yield Running(child, self.cores.gateway, port, row.path, first_answer_s, folder)
@@ -138,3 +140,18 @@ def first_answer(child: Child, port: int, row: Row) -> float:
 
 def tell(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
+
+
+def interruptible(run: Callable[[], int]) -> int:
+    """The exit code of `run`; 130 once SIGINT or SIGTERM has ended it, by way of every `finally`."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # by hand: a shell's background job is born deaf to SIGINT
+        signal.signal(number, _interrupt)
+    try:
+        return run()
+    except KeyboardInterrupt:
+        tell("bench: interrupted; everything it started has ended")
+        return 130
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -87,6 +87,19 @@ SCENARIOS = (
         bars=(Bar("portway /-/live", "cpu_s_per_10k", to="hello", at_most=2.5),),
     ),
     Scenario(
+        "cache-hit",
+        "1 KB that is stored, no upstream call",
+        UNDER_LOAD,
+        (
+            Row("hello"),
+            Row("nginx-cache"),
+            Row("varnish"),
+            Row("portway", env={"GATEWAY_ROUTE_B__CACHE": "600s"}),
+        ),
+        baseline="hello",
+        bars=(Bar("portway", "cpu_s_per_10k", to="hello", at_most=2.5),),
+    ),
+    Scenario(
         "fan-out-3",
         "three services of 20 ms each, one answer",
         UNDER_LOAD,

@@ -9,7 +9,6 @@ import itertools
 import json
 import os
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -19,13 +18,14 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.__main__ import interrupt, some_of
-from bench.faults import CONNECTIONS, Start, portway
+from bench.__main__ import some_of
+from bench.faults import CONNECTIONS, portway
 from bench.machine import describe, free_port, pick_cores
 from bench.processes import PROC, Child, family
 from bench.report import aligned
-from bench.runner import first_answer, started, tell
+from bench.runner import first_answer, interruptible, started, tell
 from bench.scenarios import Row
+from bench.targets import Launch
 from tests.live.chaos import MIX, Load, Outcome, percentile_ms
 from tests.live.faulty import FAULTS, FROM_OUTSIDE, Faulty
 
@@ -88,13 +88,7 @@ def soak(load: Load, servers: Sequence[Faulty], options: argparse.Namespace, unt
 
 def main() -> int:
     options = parse_options()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-    try:
-        return run(options)
-    except KeyboardInterrupt:
-        tell("bench: interrupted; everything it started has ended")
-        return 130
+    return interruptible(lambda: run(options))
 
 
 def parse_options() -> argparse.Namespace:
@@ -117,7 +111,7 @@ def run(options: argparse.Namespace) -> int:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="portway-soak-")))
         servers = [stack.enter_context(Faulty(name, folder)) for name in ("one", "two", "three")]
         port = free_port()
-        command = portway(Start(port, [server.url for server in servers], folder))
+        command = portway(Launch(port, [server.url for server in servers], folder))
         child = stack.enter_context(started(command.argv, command.env, cores.gateway, folder, "portway"))
         first_answer(child, port, Row("portway", "/x", body=None))
         worker = worker_of(child)

@@ -19,12 +19,15 @@ class NotAvailableError(Exception):
 
 @dataclass(frozen=True)
 class Launch:
-    """What a target is told: where to listen, where its upstream is, where it may write, and a row's own variables."""
+    """What a target is told: where to listen, where its upstream's servers are, where it may write."""
 
     port: int
-    upstream_url: str
+    urls: Sequence[str]
     folder: Path
-    env: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def authorities(self) -> list[str]:
+        return [url.removeprefix("http://") for url in self.urls]
 
 
 @dataclass(frozen=True)
@@ -50,15 +53,39 @@ def django(launch: Launch) -> Command:
 
 
 def nginx(launch: Launch) -> Command:
-    config = _write(
+    return nginx_command(launch, servers=f"server {launch.authorities[0]};")
+
+
+def nginx_cache(launch: Launch) -> Command:
+    """nginx with its cache on; its files on the disk are in the system's memory."""
+    return nginx_command(
         launch,
-        "nginx.conf",
+        servers=f"server {launch.authorities[0]};",
+        http=f"proxy_cache_path {launch.folder}/cache keys_zone=c:10m;",
+        location="proxy_cache c; proxy_cache_valid 200 10m;",
+    )
+
+
+def varnish(launch: Launch) -> Command:
+    """Varnish, storing in memory. It writes no log, where the others do."""
+    host, _, port = launch.authorities[0].partition(":")
+    vcl = _write(launch.folder / "varnish.vcl", f'vcl 4.1; backend b {{ .host = "{host}"; .port = "{port}"; }}')
+    flags = f"-F -j none -n {launch.folder} -a {HOST}:{launch.port} -f {vcl} -s malloc,64m -t 600 -p thread_pools=1"
+    return Command([_installed("varnishd"), *flags.split()])
+
+
+def nginx_command(
+    launch: Launch, *, servers: str, http: str = "", location: str = "", connections: int = 1024
+) -> Command:
+    """One worker, keep-alive both ways, an access log. `servers` stand in the upstream, the others in their blocks."""
+    config = _write(
+        launch.folder / "nginx.conf",
         f"""
         daemon off;
         worker_processes 1;
         pid {launch.folder}/nginx.pid;
         {_nginx_user()}
-        events {{ worker_connections 1024; }}
+        events {{ worker_connections {connections}; }}
         http {{
             access_log {launch.folder}/nginx-access.log combined;
             client_body_temp_path {launch.folder}/nginx-body;
@@ -68,8 +95,9 @@ def nginx(launch: Launch) -> Command:
             scgi_temp_path {launch.folder}/nginx-scgi;
             client_max_body_size 0;
             keepalive_requests 100000000;
+            {http}
             upstream b {{
-                server {launch.upstream_url.removeprefix("http://")};
+                {servers}
                 keepalive 64;
                 keepalive_requests 100000000;
             }}
@@ -79,6 +107,7 @@ def nginx(launch: Launch) -> Command:
                     proxy_pass http://b;
                     proxy_http_version 1.1;
                     proxy_set_header Connection "";
+                    {location}
                 }}
             }}
         }}
@@ -88,13 +117,24 @@ def nginx(launch: Launch) -> Command:
 
 
 def haproxy(launch: Launch) -> Command:
-    config = _write(
+    return haproxy_command(
         launch,
-        "haproxy.cfg",
+        defaults="""
+            timeout server 60s
+            http-reuse always
+        """,
+        backend=f"server one {launch.authorities[0]}",
+    )
+
+
+def haproxy_command(launch: Launch, *, defaults: str, backend: str, connections: int = 1024) -> Command:
+    """One thread, an access log. `defaults` and `backend` go into the sections of these names."""
+    config = _write(
+        launch.folder / "haproxy.cfg",
         f"""
         global
             nbthread 1
-            maxconn 1024
+            maxconn {connections}
             log stdout format raw local0
         defaults
             mode http
@@ -102,13 +142,12 @@ def haproxy(launch: Launch) -> Command:
             option httplog
             timeout connect 2s
             timeout client 60s
-            timeout server 60s
-            http-reuse always
+            {defaults}
             default_backend b
         frontend door
             bind {HOST}:{launch.port}
         backend b
-            server one {launch.upstream_url.removeprefix("http://")}
+            {backend}
         """,
     )
     return Command([_installed("haproxy"), "-db", "-f", str(config)])
@@ -133,7 +172,7 @@ def _portway_env(launch: Launch, home: Path) -> dict[str, str]:
     return {
         "PYTHONPATH": str(home),
         "GATEWAY_BIND": f"{HOST}:{launch.port}",
-        "GATEWAY_UPSTREAM_B": launch.upstream_url,
+        "GATEWAY_UPSTREAM_B": ",".join(launch.urls),
         "GATEWAY_ROUTE_B": "/** -> b",
     }
 
@@ -154,6 +193,8 @@ TARGETS: Mapping[str, Callable[[Launch], Command]] = {
     "gather": gather,
     "django": django,
     "nginx": nginx,
+    "nginx-cache": nginx_cache,
+    "varnish": varnish,
     "haproxy": haproxy,
     "before": before,
     "portway": portway,
@@ -164,7 +205,7 @@ def _granian(app: str, interface: str, launch: Launch) -> Command:
     """One worker, HTTP/1 only, uvloop, no access log: the same for everything that is not Portway."""
     flags = f"--interface {interface} --host {HOST} --port {launch.port} --http 1 --workers 1 --loop uvloop"
     argv = [sys.executable, "-m", "granian", app, *flags.split(), "--log-level", "warning", "--no-access-log"]
-    return Command(argv, {"PYTHONPATH": str(HOME), "BENCH_UPSTREAM": launch.upstream_url})
+    return Command(argv, {"PYTHONPATH": str(HOME), "BENCH_UPSTREAM": launch.urls[0]})
 
 
 def _installed(binary: str) -> str:
@@ -179,7 +220,7 @@ def _nginx_user() -> str:
     return f"user {pwd.getpwuid(0).pw_name};" if os.geteuid() == 0 else ""
 
 
-def _write(launch: Launch, name: str, text: str) -> Path:
-    path = launch.folder / name
+def _write(path: Path, text: str) -> Path:
+    """The file, without the indentation that the text has here."""
     path.write_text("\n".join(line.strip() for line in text.strip().splitlines()) + "\n")
     return path
