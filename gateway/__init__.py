@@ -42,6 +42,7 @@ middle: one kind of effect a file
     proxy       the view that forwards a request
     models      what the cache keeps in a database
     migrations  how its tables came to be
+    rows        the queries of the cache
     store       stored answers in Django's database, through the async ORM on threads of its own
     filling     one call upstream whose answer may be stored, and serve several requests
     cache       memory first, the database behind it, one call upstream for all who ask at once

@@ -151,15 +151,14 @@ class Cache:
         found = await self.store.find(question.key, question.pairs)
         if found is None:
             return entry, is_varied, True
-        for other in found:
+        for other in found.entries:
             if not self._purges.cover(Key.of(question.key), other):
                 self.memory.put(question.key, other)
-        entry, is_varied = freshness.chosen(self.memory.get(question.key) or found, question.pairs)
-        return entry and freshness.under(question.rule, entry), is_varied, False
+        entry, is_varied = freshness.chosen(self.memory.get(question.key) or found.entries, question.pairs)
+        return entry and freshness.under(question.rule, entry), is_varied or found.has_others, False
 
     async def _forward(self, question: Question, entry: Entry | None, wish: Wish, words: Words) -> Served:
         """Ask the upstream, or join who does. A follower whose leader failed tries once itself."""
-        stale = entry if entry is not None and entry.can_be_validated else None
         name = self._shared_name(question)
         may_share = wish == NO_WISH
         failed = False
@@ -167,7 +166,7 @@ class Cache:
             fill = self._fills.get(name) if may_share else None
             follows = fill is not None and fill.is_shared
             if fill is None or not follows:
-                fill = Fill(question, stale, self)
+                fill = Fill(question, entry, self)
                 if may_share:
                     self._fills[name] = fill
                     fill.when_over(partial(self._forget_fill, name, fill))
@@ -189,7 +188,7 @@ class Cache:
                 continue
             if isinstance(outcome, Passed):
                 if not follows:
-                    if stale is None and outcome.why in _LASTING and outcome.produced.status < 500:
+                    if entry is None and outcome.why in _LASTING and outcome.produced.status < 500:
                         self.remember(fill, outcome.why)
                     question.exchange.take_over(fill.exchange)
                     words["detail"] = outcome.why.word
@@ -241,9 +240,9 @@ class Cache:
         with credentials for those without."""
         names = {name for entry in self.memory.get(question.key) for name in entry.vary}
         has_credentials = any(name in CREDENTIALS for name, _ in question.pairs)
-        if not names and not has_credentials:
+        if not names and not has_credentials and not question.group:
             return question.key
-        return f"{question.key} {vary_values(sorted(names), question.pairs)} {has_credentials}"
+        return f"{question.key} {vary_values(sorted(names), question.pairs)} {has_credentials} {question.group}"
 
     def _why_unstored(self, question: Question) -> Why | None:
         """Why the last answer to such a request was not stored, if that was a moment ago: then nobody waits for it."""
@@ -268,7 +267,7 @@ class Cache:
 
     async def _revalidated(self, name: str, question: Question, entry: Entry) -> None:
         try:
-            fill = Fill(question, entry if entry.can_be_validated else None, self)
+            fill = Fill(question, entry, self)
             seat = fill.join(reads=False)
             try:
                 outcome = await fill.begun()
@@ -331,21 +330,17 @@ class Cache:
                     count = max(count, await asyncio.shield(self.store.purge(purge)))
         return count
 
-    def invalidate(self, scheme: str, host: str, target: str, status: int, pairs: Sequence[Pair]) -> None:
-        """What an unsafe method that succeeded makes invalid (RFC 9111, section 4.4)."""
-        for one in freshness.invalidated(scheme, host, target, status, pairs):
-            purge = Purge("uri", f"{scheme}://{host}{one}", time())
-            self._heard(purge)
-            if self.store is not None:
-                self.store.purge(purge)
+    def invalidate(self, url: str) -> None:
+        """Forget what is stored of this URL: it was written to."""
+        purge = Purge("uri", url, time())
+        self._heard(purge)
+        if self.store is not None:
+            self.store.purge(purge)
 
     def written(self, upstream: str, target: str, status: int) -> None:
         """An unsafe method was sent to an upstream: what parts and fetch() stored of that URL goes."""
         if self.has_parts and 200 <= status <= 399:
-            purge = Purge("uri", f"part://{upstream}{target}", time())
-            self._heard(purge)
-            if self.store is not None:
-                self.store.purge(purge)
+            self.invalidate(f"part://{upstream}{target}")
 
     def _heard(self, purge: Purge) -> int:
         self._purges.add(purge)

@@ -11,13 +11,14 @@ from django.http.response import HttpResponseBase
 
 from gateway import conditions, freshness, options, units
 from gateway.cache import Cache, Served, Words
+from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
 from gateway.filling import Produced, Question
 from gateway.headers import Pairs
 from gateway.memory import quoted
 from gateway.messages import GatewayRequest, GatewayResponse, pairs_of
 from gateway.observed import ObservedRequest
-from gateway.storing import Entry, Rule, vary_names
+from gateway.storing import Entry, Reply, Rule, entry_of, vary_names
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 
@@ -48,7 +49,17 @@ class Cached:
         # The plain case of many, decided as `freshness` would.
         if len(entries) == 1 and entries[0].fresh_until_s > time() and _is_plain(request, entries[0], self.rule):
             return _stored(request, entries[0])
-        return self._answer(request, params, key)
+        return self._told(request, self._answer(request, params, key))
+
+    async def _told(self, request: GatewayRequest, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
+        """The answer; a failure says that nothing stored could stand in for it."""
+        try:
+            return await answer
+        except GatewayError as error:
+            request.exchange.cache = "miss"
+            detail = "only-if-cached" if error.reason is Reason.NOT_CACHED else "failed"
+            error.headers = (*error.headers, (b"cache-status", freshness.status_field({"detail": detail})))
+            raise
 
     async def _answer(self, request: GatewayRequest, params: dict[str, Any], key: str) -> HttpResponseBase:
         cache: Cache = request.cache
@@ -141,10 +152,7 @@ def _response(request: GatewayRequest, served: Served) -> HttpResponseBase:
     entry = served.entry
     if entry is None:
         assert served.passed is not None  # noqa: S101 - one of the two there is
-        produced = served.passed.produced
-        return _said(
-            produced.response or GatewayResponse(produced.status, produced.pairs, produced.body or b""), served.words
-        )
+        return _said(_passed(request, served.passed.produced), served.words)
     status, pairs, body = conditions.applied(entry, served.pairs, request.method, request.raw_headers)
     age_s = int(entry.current_age_s(time()))
     if age_s or "hit" in served.words:
@@ -158,6 +166,18 @@ def _response(request: GatewayRequest, served: Served) -> HttpResponseBase:
             served.fill.join(reads=False)  # it is stored all the same
         return GatewayResponse(status, pairs, b"")
     return GatewayResponse(status, pairs, served.body)
+
+
+def _passed(request: GatewayRequest, produced: Produced) -> HttpResponseBase:
+    """An answer that is not stored. The conditions of the request did not go up: they are looked at here."""
+    body = produced.body
+    if produced.status == 200 and isinstance(body, bytes):
+        now_s = time()
+        reply = Reply("GET", request.raw_headers, 200, produced.pairs, now_s, now_s)
+        status, pairs, _ = conditions.applied(entry_of(reply, Rule(), body), produced.pairs, "GET", request.raw_headers)
+        if status == 304:
+            return GatewayResponse(status, pairs)
+    return produced.response or GatewayResponse(produced.status, produced.pairs, body or b"")
 
 
 def _said(response: HttpResponseBase, words: Words) -> HttpResponseBase:

@@ -169,7 +169,8 @@ async def ask_cached(
     request.cache.has_parts = True
     exchange = request.exchange.child()
     sent = [pair for pair in pairs if pair[0] not in names]
-    question = Question(str(key), "GET", sent, rule, produce, exchange)
+    # A call that may take longer does not wait for one that may not.
+    question = Question(str(key), "GET", sent, rule, produce, exchange, f"{said['timeout_s']:.1f}")
     try:
         with Deadline(said["timeout_s"], partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)):
             served, _ = await request.cache.answer(question)

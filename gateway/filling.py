@@ -42,6 +42,7 @@ class Question:
     rule: Rule
     produce: Callable[[Pairs, Exchange], Awaitable[Produced]]
     exchange: Exchange  # of the request that asks
+    group: str = ""  # only questions of one group wait for each other
 
 
 class Keeper(Protocol):
@@ -153,7 +154,7 @@ class Fill:
         """Ask, and find out what comes of it. The body, where there is one to take in."""
         question, stale = self.question, self._stale
         produced, reply = await self._ask(stale)
-        if reply.status == 304 and stale is not None:
+        if reply.status == 304 and stale is not None and stale.can_be_validated:
             found = freshness.freshened(stale, reply, question.rule)
             if found is not None:
                 entry, why = found

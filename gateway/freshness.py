@@ -13,7 +13,7 @@ from urllib.parse import urljoin, urlsplit
 from gateway import fields
 from gateway.fields import Directives
 from gateway.headers import Pair, Pairs
-from gateway.storing import Entry, Reply, Rule, Why, entry_of, refusal, vary_values
+from gateway.storing import Entry, Reply, Rule, Why, entry_of, refusal, validators, vary_values
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # What another user must not be given, unless the upstream says that it may be.
@@ -123,8 +123,10 @@ def use_of(entry: Entry, wish: Wish, now_s: float) -> Use:
         return Use.STALE
     if wish.max_age_s is not None and entry.current_age_s(now_s) > wish.max_age_s + max(0.0, wish.max_stale_s):
         return Use.STALE
-    if wish.max_stale_s >= 0:  # no staler than that, whatever the upstream allows
-        return Use.MAX_STALE if not entry.never_stale and -ttl_s <= wish.max_stale_s else Use.STALE
+    if wish.max_stale_s >= 0 and -ttl_s > wish.max_stale_s:  # whatever the upstream allows
+        return Use.STALE
+    if wish.max_stale_s >= 0 and not entry.never_stale:
+        return Use.MAX_STALE
     if wish.max_age_s is None and -ttl_s < entry.stale_while_revalidate_s:
         return Use.WHILE_REVALIDATE
     return Use.STALE
@@ -164,7 +166,7 @@ def freshened(entry: Entry, reply: Reply, rule: Rule) -> tuple[Entry, Why | None
 
     None where the 304 is about another representation than the stored one.
     """
-    etag, modified = fields.first_of(reply.pairs, b"etag"), fields.first_of(reply.pairs, b"last-modified")
+    etag, modified = validators(reply.pairs, reply.received_s)
     if etag is not None:
         is_weak = etag != fields.opaque(etag)
         if etag != entry.etag and not (is_weak and entry.etag and fields.opaque(etag) == fields.opaque(entry.etag)):

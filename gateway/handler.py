@@ -23,7 +23,7 @@ from gateway import cors, door, ops, sever
 from gateway.config import Config, Settings
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm, Exchange, current
-from gateway.freshness import SAFE_METHODS
+from gateway.freshness import SAFE_METHODS, invalidated
 from gateway.headers import Pairs, client_address, is_trusted, read_fields
 from gateway.messages import (
     GatewayRequest,
@@ -173,10 +173,11 @@ class GatewayHandler(ASGIHandler):
 
     def _invalidate(self, request: GatewayRequest, response: HttpResponseBase) -> None:
         """What was stored of a URL goes when it is written to, whichever routes they were (RFC 9111, section 4.4)."""
-        if self.routes.caches_at(request.exchange.host or "", request.raw_path):
-            target = f"{request.raw_path}?{request.query}" if request.query else request.raw_path
-            scheme, host = request.scope["scheme"], request.host_field.lower()
-            self.runtime.cache.invalidate(scheme, host, target, response.status_code, pairs_of(response))
+        target = f"{request.raw_path}?{request.query}" if request.query else request.raw_path
+        scheme, host = request.scope["scheme"], request.host_field.lower()
+        for one in invalidated(scheme, host, target, response.status_code, pairs_of(response)):
+            if self.routes.caches_at(request.exchange.host or "", one.partition("?")[0]):
+                self.runtime.cache.invalidate(f"{scheme}://{host}{one}")
 
     # -- the answer leaves ----------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from gateway.storing import Entry
 # One request field can have any number of values: of one URI this many variants are kept.
 MAX_VARIANTS: Final = 32
 _PURGES_KEPT_S: Final = 600.0  # an answer that was under way for longer than that is no worry
+_MAX_PURGES: Final = 20_000  # some 13 MB
 # What an entry costs beside its bytes, measured: its record, its pairs, and its place in the tables.
 _ENTRY_BYTES, _PAIR_BYTES = 900, 180
 
@@ -129,6 +130,7 @@ class Purges:
         self._of_paths: OrderedDict[tuple[str, str], Purge] = OrderedDict()  # the oldest first, as the others
         self._by_path: dict[str, set[tuple[str, str]]] = {}
         self._others: OrderedDict[tuple[str, str], Purge] = OrderedDict()
+        self._all_until_s = 0.0  # what was asked for until then counts as purged: there were too many to tell
 
     def add(self, purge: Purge) -> None:
         said = (purge.kind, purge.value)
@@ -143,16 +145,24 @@ class Purges:
 
     def _expire(self, before_s: float) -> None:
         while self._of_paths and next(iter(self._of_paths.values())).at_s < before_s:
-            said, purge = self._of_paths.popitem(last=False)
-            path = purge.path or ""
-            self._by_path[path].discard(said)
-            if not self._by_path[path]:
-                del self._by_path[path]
+            self._drop_oldest()
+        while len(self._of_paths) > _MAX_PURGES:
+            self._all_until_s = max(self._all_until_s, self._drop_oldest())
         while self._others and next(iter(self._others.values())).at_s < before_s:
             self._others.popitem(last=False)
 
+    def _drop_oldest(self) -> float:
+        said, purge = self._of_paths.popitem(last=False)
+        path = purge.path or ""
+        self._by_path[path].discard(said)
+        if not self._by_path[path]:
+            del self._by_path[path]
+        return purge.at_s
+
     def cover(self, key: Key, entry: Entry) -> bool:
         """Whether one of them covers an answer."""
+        if entry.requested_s <= self._all_until_s:
+            return True
         own = (self._of_paths[said] for said in self._by_path.get(key.path, ()))
         return any(purge.covers(key, entry) for purge in (*own, *self._others.values()))
 

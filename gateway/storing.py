@@ -56,7 +56,7 @@ class Why(Enum):
     UNNAMED_VARY = "the view read header fields and names none in Vary"
     NO_FRESHNESS = "the answer says neither how long it is fresh nor how to validate it"
     STALE = "the answer is stale already and has nothing to validate it by"
-    STREAMS = "the view streams it in a way that cannot be shared"
+    STREAMS = "it is a stream of events, or one that a view makes for itself"
     TOO_LARGE = "the body is larger than CACHE_MAX_BODY"
     PURGED = "it was purged or invalidated while it was under way"
 
@@ -168,6 +168,8 @@ def _unknown_lifetime(reply: Reply, rule: Rule, said: Directives, *, has_cookie:
     """What only an answer that says how long it is fresh may be stored in spite of."""
     seconds, source = lifetime(reply, rule)
     is_told = source not in {"ttl", "heuristic", "none"}
+    if not is_told and (fields.first_of(reply.pairs, b"content-type") or b"").startswith(b"text/event-stream"):
+        return Why.STREAMS
     if not is_told and (reply.status >= 500 or (reply.status not in HEURISTIC and "public" not in said)):
         return Why.STATUS
     if has_cookie and not (is_told and (seconds > 0 or "public" in said)):

@@ -103,6 +103,7 @@ def configure(kind: str, level: str, stream: Raw | None = None) -> None:
     root.handlers[:] = [Library()]
     # What libraries say at info is about themselves; our own events tell the same in our words.
     root.setLevel(max(_LEVELS[level], logging.WARNING))
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # each try to reach a database that is away
     logging.getLogger("django.request").setLevel(logging.ERROR)  # "Method Not Allowed": the request line says it
 
 

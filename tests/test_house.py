@@ -166,8 +166,8 @@ def test_threads_start_only_where_the_design_says(path: Path) -> None:
 
 
 @every_module
-def test_only_models_and_store_know_the_orm(path: Path) -> None:
-    if place(path) not in {"models", "migrations", "store"}:
+def test_only_models_and_rows_know_the_orm(path: Path) -> None:
+    if place(path) not in {"models", "migrations", "rows"}:
         assert not [name for name in imports_of(path) if ORM.match(name)]
 
 

@@ -1,7 +1,7 @@
 """`gateway cache`: what is stored, why a request would hit or miss, and how to forget."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from time import time
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 from django.core.management import BaseCommand, CommandError, CommandParser
 from django.db import DatabaseError
 
-from gateway import freshness, store, storing
+from gateway import freshness, rows, storing
 from gateway.cached import Cached
 from gateway.config import Config
 from gateway.headers import Pairs, parse_host
@@ -64,24 +64,26 @@ class Command(BaseCommand):
             self.stderr.write("gateway: GATEWAY_CACHE_DISK=0B: each worker has its cache in memory only")
             sys.exit(1)
         try:
+            is_there = rows.is_there()
             if options["verb"] == "ls":
-                self._list(options)
+                self._list(options, is_there=is_there)
             elif options["verb"] == "why":
-                self._explain(config, routes, options)
+                self._explain(config, routes, options, is_there=is_there)
             else:
-                self._purge(options)
+                self._purge(options, is_there=is_there)
         except DatabaseError as error:
             self.stderr.write(f"gateway: the database of the cache cannot be used: {error}")
             sys.exit(1)
 
     # -- ls -------------------------------------------------------------------------------------------------------
 
-    def _list(self, options: dict[str, Any]) -> None:
+    def _list(self, options: dict[str, Any], *, is_there: bool) -> None:
         now_s = time()
+        stored = rows.listing(options["route"], options["host"], options["prefix"]) if is_there else ()
         table = [["ROUTE", "URL", "STATUS", "SIZE", "AGE", "FRESH", "VARIES ON"]]
         table += [
             [key.route, _url(key), str(entry.status), str(size), f"{entry.current_age_s(now_s):.0f} s", fresh, said]
-            for key, entry, size in store.listing(options["route"], options["host"], options["prefix"])
+            for key, entry, size in stored
             for fresh, said in [(_fresh(entry, now_s), _variant(entry))]
         ]
         if len(table) == 1:
@@ -91,29 +93,29 @@ class Command(BaseCommand):
 
     # -- why ------------------------------------------------------------------------------------------------------
 
-    def _explain(self, config: Config, routes: Routes, options: dict[str, Any]) -> None:
+    def _explain(self, config: Config, routes: Routes, options: dict[str, Any], *, is_there: bool) -> None:
         method, target = options["method"].upper(), options["target"]
         try:
             pairs = [_pair(text) for text in options["headers"]]
         except ValueError as error:
             raise CommandError(str(error)) from None
-        scheme, host, target = origin_and_target(target)
-        if not target.startswith("/"):
+        if not target.startswith(("/", "http://", "https://")):
             raise CommandError(f"a path begins with a slash: /{target}")
+        scheme, host, target = origin_and_target(target)
         said = next((value.decode("latin-1") for name, value in pairs if name == b"host"), "")
         asked = Key("", scheme or "http", host or said.lower(), target)
-        for line in _reasons(config, routes, method, asked, pairs):
+        for line in _reasons(config, routes, method, asked, pairs, is_there=is_there):
             self.stdout.write(line)
 
     # -- purge ----------------------------------------------------------------------------------------------------
 
-    def _purge(self, options: dict[str, Any]) -> None:
+    def _purge(self, options: dict[str, Any], *, is_there: bool) -> None:
         kind = next(word for word in ("path", "prefix", "route", "tag", "all") if options[word])
         value = "" if kind == "all" else options[kind]
         begins = ("/", "http://", "https://") if kind == "path" else "/"
         if kind in {"path", "prefix"} and not value.startswith(begins):
             raise CommandError(f"a {kind} begins with a slash: /{value}")
-        count = store.purge_now(Purge(kind, value, time()))
+        count = rows.purge_now(Purge(kind, value, time())) if is_there else 0
         self.stdout.write(f"Purged: {count} stored answer{'' if count == 1 else 's'}.")
 
 
@@ -142,7 +144,7 @@ def _variant(entry: Entry) -> str:
     )
 
 
-def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pairs) -> Iterator[str]:
+def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pairs, *, is_there: bool) -> Iterator[str]:
     """What decides about a request, in plain words, a line each."""
     host = parse_host(asked.host.encode("latin-1")) or ""
     match = routes.find(method, host, asked.path)
@@ -152,6 +154,8 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
     line = match.route
     name = line.name or ""
     yield f"Route    {name} ({line.origin}): {line.rule.text}"
+    if method not in freshness.SAFE_METHODS and routes.caches_at(host, asked.path):
+        yield f"Then     what is stored of {asked.path} goes, if the upstream answers with 2xx or 3xx"
     if not isinstance(line.view, Cached):
         yield f"Cache    off: set GATEWAY_ROUTE_{name.upper()}__CACHE=on, or to a duration"
         return
@@ -160,18 +164,16 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
     yield f"Cache    {told}; bodies of up to {rule.max_body_bytes} bytes"
     if method not in {"GET", "HEAD"}:
         yield f"Answer   from the upstream: {method} is never answered from the cache (fwd=method)"
-        if method not in freshness.SAFE_METHODS:
-            yield f"Then     what is stored of {asked.path} goes, if the upstream answers with 2xx or 3xx"
         return
-    keys = [replace(asked, route=name)] if asked.host else store.keys_at(name, asked.target)
+    keys = [replace(asked, route=name)] if asked.host else rows.keys_at(name, asked.target) if is_there else []
     for key in keys or [Key(name, "http", "{}:{}".format(*config.settings.bind), asked.target)]:
         yield f"Key      {key}"
-        yield from _verdict(key, pairs, rule)
+        yield from _verdict(rows.variants_of(key) if is_there else [], pairs, rule)
 
 
-def _verdict(key: Key, pairs: Pairs, rule: storing.Rule) -> Iterator[str]:
+def _verdict(stored_here: Iterable[Entry], pairs: Pairs, rule: storing.Rule) -> Iterator[str]:
     now_s, wish = time(), freshness.wish_of(pairs)
-    entries = [freshness.under(rule, entry) for entry in store.variants(key)]
+    entries = [freshness.under(rule, entry) for entry in stored_here]
     for stored in entries:
         said = _variant(stored)
         yield (
