@@ -8,12 +8,13 @@ one of the client's query, `{header.x-tenant}` a field of its request, `{user.te
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
+from gateway import fields
+from gateway.fields import Directives
 from gateway.headers import Pair
 from gateway.patterns import PatternError, has_dot_segment_or_nul, is_upstream_name
-from gateway.storing import Rule
+from gateway.storing import Rule, vary_names
 
 _NO_VALUES = frozenset({"", ".", ".."})
 RESERVED = frozenset({"query", "header"})
@@ -240,8 +241,9 @@ def cache_control(answers: Sequence[Sequence[Pair]], now_s: float) -> bytes | No
     and 5.2.2). What lets shared caches store the answer to an authorised request (section 3.5) is said only if all of
     them do. None where nothing can be said: then nothing is.
     """
-    said = [_directives(pairs) for pairs in answers]
-    if any("no-store" in one for one in said) or any(_varies_on_everything(pairs) for pairs in answers):
+    answers = [[(name.lower(), value) for name, value in pairs] for pairs in answers]
+    said = [fields.directives(fields.all_of(pairs, b"cache-control")) for pairs in answers]
+    if any("no-store" in one for one in said) or any(vary_names(pairs) is None for pairs in answers):
         return b"no-store"
     words = ["private"] if any("private" in one for one in said) else []
     firm = [one for one in said if "must-revalidate" in one]
@@ -260,58 +262,31 @@ def cache_control(answers: Sequence[Sequence[Pair]], now_s: float) -> bytes | No
     return ", ".join(words).encode("ascii") or None
 
 
-def _varies_on_everything(pairs: Iterable[Pair]) -> bool:
-    return any(name.lower() == b"vary" and b"*" in value for name, value in pairs)
-
-
-def _directives(pairs: Iterable[Pair]) -> dict[str, str]:
-    """Cache-Control's directives in lower case; of a repeated one the first counts, quotes are taken off."""
-    found: dict[str, str] = {}
-    for name, value in pairs:
-        if name.lower() == b"cache-control":
-            # A comma within quotes belongs to a list of field names, of which only the directive's name matters here.
-            for part in re.sub(r'"[^"]*"', lambda quoted: quoted[0].replace(",", " "), value.decode("latin-1")).split(
-                ","
-            ):
-                word, _, argument = part.strip().partition("=")
-                found.setdefault(word.strip().lower(), argument.strip().strip('"'))
-    return found
-
-
-def _freshness_s(pairs: Iterable[Pair], said: Mapping[str, str], now_s: float) -> tuple[int | None, int | None]:
+def _freshness_s(pairs: Sequence[Pair], said: Directives, now_s: float) -> tuple[int | None, int | None]:
     """Seconds that an answer stays fresh, for any cache and for shared ones (None where it does not say)."""
-    fields = {name.lower(): value.decode("latin-1").strip() for name, value in pairs}
-    age_s = _seconds(fields.get(b"age", "")) or 0
-    fresh_s = _seconds(said.get("max-age", ""))
-    if fresh_s is None and "max-age" in said:
-        fresh_s = 0  # malformed: stale (RFC 9111, section 4.2.1)
-    if fresh_s is None and b"expires" in fields:
-        expires_s = _date_s(fields[b"expires"])
-        date_s = _date_s(fields.get(b"date", ""))
+    age_s = fields.delta_seconds(_text(fields.first_of(pairs, b"age"))) or 0
+    # What is no number is stale (RFC 9111, section 4.2.1).
+    fresh_s, shared_s = (
+        (fields.delta_seconds(said[word]) or 0) if word in said else None for word in ("max-age", "s-maxage")
+    )
+    expires = fields.first_of(pairs, b"expires")
+    if fresh_s is None and expires is not None:
+        expires_s = fields.http_date_s(expires, now_s)
+        date_s = fields.http_date_s(fields.first_of(pairs, b"date"), now_s)
         fresh_s = 0 if expires_s is None else max(0, int(expires_s - (now_s if date_s is None else date_s)))
-    shared_s = _seconds(said.get("s-maxage", ""))
-    if shared_s is None and "s-maxage" in said:
-        shared_s = 0
     return (
         None if fresh_s is None else max(0, fresh_s - age_s),
         None if shared_s is None else max(0, shared_s - age_s),
     )
 
 
-def _seconds(text: str) -> int | None:
-    return min(int(text), 2**31) if text.isascii() and text.isdigit() and len(text) < 20 else None
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("latin-1").strip()
 
 
-def _date_s(text: str) -> float | None:
-    try:
-        return parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError, IndexError):
-        return None
-
-
-def vary(fields: Iterable[str]) -> bytes:
+def vary(names: Iterable[str]) -> bytes:
     """Vary, for the request fields that the merged answer depends on; each once, in a steady order."""
-    return ", ".join(dict.fromkeys(fields)).encode("ascii")
+    return ", ".join(dict.fromkeys(names)).encode("ascii")
 
 
 # -- which representation -----------------------------------------------------------------------------------------
