@@ -7,6 +7,9 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
             "$$p" -c '$(FITS)' 2>/dev/null && command -v "$$p" && break; done)
 BIN    := .venv/bin
 
+# What is compiled is kept: a gateway starts in half the time, and the tests start hundreds.
+unexport PYTHONDONTWRITEBYTECODE
+
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' Makefile
 
@@ -17,7 +20,7 @@ run: install  ## the gateway on 127.0.0.1:8000; with no route set, demo services
 	@if env | grep -qE '^GATEWAY_(UPSTREAM|ROUTE|URLCONF)'; then exec $(BIN)/gateway serve; else exec $(BIN)/python -m demo; fi
 
 test: install  ## every test
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: install  ## format, lint, types
 	@$(BIN)/ruff format --check --quiet . || { echo 'to format: $(BIN)/ruff format .'; exit 1; }

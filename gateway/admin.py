@@ -8,7 +8,6 @@ import hmac
 from base64 import b64decode
 from binascii import Error
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from gateway.errors import GatewayError, Reason
 from gateway.freshness import SAFE_METHODS
@@ -64,4 +63,5 @@ def _is_same_origin(request: GatewayRequest) -> bool:
     if not origins:
         return True
     # A gateway behind TLS does not know its own scheme; the host decides.
-    return len(origins) == 1 and urlsplit(origins[0]).netloc.lower() == request.host_field.lower()
+    host = origins[0].lower().partition("://")[2]
+    return len(origins) == 1 and host == request.host_field.lower() != ""

@@ -151,10 +151,12 @@ class Cache:
         found = await self.store.find(question.key, question.pairs)
         if found is None:
             return entry, is_varied, True
-        for other in found.entries:
-            if not self._purges.cover(Key.of(question.key), other):
-                self.memory.put(question.key, other)
-        entry, is_varied = freshness.chosen(self.memory.get(question.key) or found.entries, question.pairs)
+        place = Key.of(question.key)
+        others = [other for other in found.entries if not self._purges.cover(place, other)]
+        for other in others:
+            self.memory.put(question.key, other)
+        # Beside what is in memory: it may have had no room there.
+        entry, is_varied = freshness.chosen([*self.memory.get(question.key), *others], question.pairs)
         return entry and freshness.under(question.rule, entry), is_varied or found.has_others, False
 
     async def _forward(self, question: Question, entry: Entry | None, wish: Wish, words: Words) -> Served:

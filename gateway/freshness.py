@@ -77,22 +77,29 @@ def _seconds_or(said: Directives, name: str, strictest_s: int) -> int:
 def chosen(entries: Iterable[Entry], request: Sequence[Pair]) -> tuple[Entry | None, bool]:
     """The stored answer for a request among those of its URI, and whether only Vary kept one from being it.
 
-    The most recent one that matches (sections 4 and 4.1). One without Vary stands back behind a later one with it:
-    the upstream has said since on what its answers depend.
+    The most recent one that matches (section 4), but one without Vary stands back behind those that have it (section
+    4.1): the upstream left it out of the answer to who asked for nothing particular. HOWEVER not behind one that was
+    stale already when it came: then it is the upstream's new word.
     """
-    best: Entry | None = None
-    varied_s, has_others = 0.0, False
+    entries = list(entries)
     has_credentials = any(name in CREDENTIALS for name, _ in request)
-    for entry in entries:
-        if entry.vary:
-            varied_s = max(varied_s, entry.date_s)
-        if (entry.anonymous and has_credentials) or entry.values != vary_values(entry.vary, request):
-            has_others = True
-        elif best is None or (entry.date_s, entry.received_s) >= (best.date_s, best.received_s):
-            best = entry
-    if best is not None and not best.vary and varied_s > best.date_s:
-        return None, True
-    return best, best is None and has_others
+    matching = [
+        entry
+        for entry in entries
+        if not (entry.anonymous and has_credentials) and entry.values == vary_values(entry.vary, request)
+    ]
+    varied = _latest(entry for entry in matching if entry.vary)
+    plain = _latest(entry for entry in matching if not entry.vary)
+    if plain is not None and any(entry.vary and entry.date_s > plain.date_s for entry in entries):
+        plain = None
+    if varied is not None and plain is not None and varied.fresh_until_s <= plain.received_s:
+        varied = None
+    best = varied or plain
+    return best, best is None and bool(entries)
+
+
+def _latest(entries: Iterable[Entry]) -> Entry | None:
+    return max(entries, key=lambda entry: (entry.date_s, entry.received_s), default=None)
 
 
 class Use(Enum):

@@ -91,6 +91,7 @@ class Store:
         self._purges: list[tuple[Purge, asyncio.Future[int]]] = []
         self._others_purges: list[Purge] = []
         self._has_work, self._is_written = asyncio.Event(), asyncio.Event()
+        self._reads_anew = False  # with a connection of its own, as the writer after a failure
         self._told: set[int] = set()  # the numbers of purges that need no hearing
         self._last_told = 0
         self._heard_s = 0.0
@@ -234,6 +235,9 @@ class Store:
         """Purges by others reach the memory of this worker, and what it has still to write."""
         while True:
             await asyncio.sleep(_POLL_S)
+            if self._reads_anew:  # SQLite opens for nobody to write what anybody in the process could only read
+                self._reads_anew = False
+                await _disconnect()
             try:
                 told = await rows.told_since(self._last_told - _OVERLAP)
             except Exception as error:  # noqa: BLE001 - whatever the database has, the worker listens on
@@ -273,6 +277,7 @@ class Store:
                 await self._write()
                 await self._sweep()
             except Exception as error:  # noqa: BLE001 - whatever the database has, there is more to write
+                self._reads_anew = True
                 await _disconnect()
                 self._writes.failed(str(error))
                 await asyncio.sleep(_PAUSE_S)

@@ -1,5 +1,9 @@
 """GATEWAY_DATABASE_URL as Django's DATABASES."""
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +14,12 @@ from gateway.options import OPTIONS
 
 SQLITE = "django.db.backends.sqlite3"
 POSTGRESQL = "django.db.backends.postgresql"
+# What a server that is away may cost, unless the URL says otherwise.
+WAITS = {
+    "connect_timeout": "2",
+    "tcp_user_timeout": "10000",
+    "pool": {"min_size": 1, "max_size": 16, "timeout": 2.0},
+}
 
 
 @pytest.mark.parametrize(
@@ -23,7 +33,16 @@ POSTGRESQL = "django.db.backends.postgresql"
     ],
 )
 def test_three_slashes_are_relative_and_four_absolute(url: str, name: str) -> None:
-    assert databases(url) == {"default": {"ENGINE": SQLITE, "NAME": name}}
+    found = databases(url)["default"]
+    assert (found["ENGINE"], found["NAME"]) == (SQLITE, name)
+
+
+def test_readers_of_sqlite_do_not_wait_for_who_writes(tmp_path: Path) -> None:
+    options = databases("sqlite:///x")["default"]["OPTIONS"]
+    assert options["transaction_mode"] == "IMMEDIATE"
+    with closing(sqlite3.connect(tmp_path / "x")) as connection:
+        connection.executescript(options["init_command"])
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_a_postgresql_url_says_everything() -> None:
@@ -35,7 +54,7 @@ def test_a_postgresql_url_says_everything() -> None:
             "PASSWORD": "s3cret",
             "HOST": "db",
             "PORT": "5433",
-            "OPTIONS": {},
+            "OPTIONS": WAITS,
         }
     }
 
@@ -54,7 +73,7 @@ def test_a_postgresql_url_says_everything() -> None:
         ("postgresql://u@DB/gate", {"HOST": "DB"}),
         (
             "postgresql://u@db/gate?sslmode=verify-full&connect_timeout=3",
-            {"NAME": "gate", "OPTIONS": {"sslmode": "verify-full", "connect_timeout": "3"}},
+            {"NAME": "gate", "OPTIONS": WAITS | {"sslmode": "verify-full", "connect_timeout": "3"}},
         ),
     ],
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import config, merging, options
+from gateway import config, merging, options, storing
 from gateway.options import OPTIONS, TABLE, Option, Refused, lookup
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
@@ -43,9 +43,10 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
     homes = {
         "gateway": attributes(config.Settings),
         "upstream": attributes(config.Upstream, config.Overrides),
-        "route": attributes(config.Route, config.Overrides, merging.Fan) | {"line", "optional"},
+        "route": attributes(config.Route, config.Overrides, merging.Fan) | {"line", "optional", "cache_max_body_bytes"},
         "part": attributes(merging.Part),
     }
+    assert "max_body_bytes" in attributes(storing.Rule)  # where CACHE_MAX_BODY goes, within `cache`
     for (family, name), option in TABLE.items():
         assert option.later or option.attribute in homes[family], f"{family} {name}"
 

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network, IPv6Network
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -25,15 +24,15 @@ CASES = [*own(), *restated.cases()]
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Outcome]]:
     """The outcomes of each gateway, by the name of the case: one as it comes, one that keeps the client's Host."""
-    names = ("portway", "portway-keeps-host")
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("portway", "portway-keeps-host")}
 
     def through(name: str) -> list[Outcome]:
-        with ALL[name](Path(tmp_path_factory.mktemp("gateway"))) as lane:
+        with ALL[name](folders[name]) as lane:
             return run(lane, CASES)
 
-    with ThreadPoolExecutor(len(names)) as pool:
+    with ThreadPoolExecutor(len(folders)) as pool:
         found: dict[str, list[Outcome]] = {}
-        for outcome in (outcome for one in pool.map(through, names) for outcome in one):
+        for outcome in (outcome for one in pool.map(through, folders) for outcome in one):
             found.setdefault(outcome.case.name, []).append(outcome)
     return found
 

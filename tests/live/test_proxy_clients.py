@@ -179,15 +179,16 @@ def test_a_crowd_that_leaves_leaves_nothing_behind(gateway: Gateway, slow: Slow)
 def test_a_client_that_leaves_at_any_moment_is_one_line_and_no_other(gateway: Gateway, puppet: Upstream) -> None:
     """Before, while and after the answer's head, its body and its end are on their way."""
     pieces = [CHUNKED_HEAD, b"5\r\n12345\r\n", b"5\r\n67890\r\n", b"0\r\n\r\n"]
+    requests = []
     for number in range(20):
-        puppet.forget()
         with gateway.connect() as wire:
             wire.send(request_bytes("GET", f"/puppet/moment/{number}", f"X-Request-ID: moment-{number}"))
-            request = puppet.wait_for_request(f"/puppet/moment/{number}")
+            requests.append(puppet.wait_for_request(f"/puppet/moment/{number}"))
             with contextlib.suppress(OSError):
                 for piece in pieces[: number % 5]:
-                    request.send(piece)
+                    requests[-1].send(piece)
             leave(wire, "reset" if number % 2 else "close")
+    for number, request in enumerate(requests):
         line = gateway.request_line(f"moment-{number}")
         assert (line["status"], line["reason"]) in {(200, None), (499, "client_gone")}
         if line["status"] == 499:

@@ -1,6 +1,7 @@
 """Upstreams that fail: before the answer each becomes its problem, after it began a transfer that looks broken."""
 
 import contextlib
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -31,6 +32,7 @@ from .harness import (
 )
 
 LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345"
+LONG = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n12345"  # too long to be held until it is whole
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n"
 MID_CHUNK = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n5\r\n12"
 ENDLESS = b"HTTP/1.1 200 OK\r\nContent-Type: text/x\r\n\r\n12345"
@@ -49,9 +51,10 @@ class ServesOnce(Answers):
 
 
 class ResetsAtOnce(Upstream):
-    """Resets the connection before it has read anything."""
+    """Resets the connection before it has read anything, and not before the gateway knows that it is connected."""
 
     def on_connect(self, connection: Connection) -> None:
+        connection.socket.recv(1, socket.MSG_PEEK)
         connection.reset()
 
 
@@ -305,7 +308,7 @@ def test_garbage_in_the_middle_of_the_body_is_a_broken_transfer(gateway: Gateway
 
 
 def test_a_reset_in_the_middle_of_a_stream_breaks_it(gateway: Gateway, ups: Ups) -> None:
-    for number, head in enumerate((LENGTH, CHUNKED, ENDLESS)):
+    for number, head in enumerate((LONG, CHUNKED, ENDLESS)):
         with gateway.connect() as wire:
             wire.send(request_bytes("GET", f"/puppet/reset/{number}"))
             request = ups.puppet.wait_for_request(f"/puppet/reset/{number}")
@@ -347,7 +350,7 @@ def test_an_answer_that_has_begun_outlives_the_timeout(gateway: Gateway, ups: Up
         assert (wire.read_body(answer), answer.broke_off) == (b"1234567890", False)
 
 
-@pytest.mark.parametrize("head", [LENGTH, CHUNKED, ENDLESS])
+@pytest.mark.parametrize("head", [LONG, CHUNKED, ENDLESS])
 def test_an_answer_that_pauses_longer_than_the_idle_timeout_breaks_off(gateway: Gateway, ups: Ups, head: bytes) -> None:
     ups.puppet.forget()
     with gateway.connect() as wire:

@@ -383,8 +383,10 @@ def test_after_its_pause_one_request_tries_an_ejected_endpoint_and_brings_it_bac
     ejected = scene.wait_for("upstream.ejected")
     bad.forget()
     bad.act = says(message("200 OK", b"a"))
+    over_s = began_s["returns"] + ejected["pause_s"]
+    at_once_s = max(time.monotonic(), over_s) + 1.5
     eventually(lambda: who(scene) == "a")
-    assert ejected["pause_s"] - 0.5 <= time.monotonic() - began_s["returns"] < ejected["pause_s"] + 1.5
+    assert over_s - 0.5 <= time.monotonic() < at_once_s
     returned = scene.wait_for("upstream.returned")
     assert (returned["level"], returned["endpoint"]) == ("info", bad.authority)
     assert len(bad.asked) == 1
@@ -398,7 +400,7 @@ def test_a_trial_that_hangs_keeps_its_client_for_about_a_second(stage: Stage) ->
     let_pass("hangs_on_trial", scene.wait_for("upstream.ejected")["pause_s"] + 0.1)
     asked_s = time.monotonic()
     answer = scene.ask()
-    assert 0.9 <= time.monotonic() - asked_s < 1.8
+    assert 0.9 <= time.monotonic() - asked_s < 3.0
     assert (answer.body, scene.line(answer)["attempts"]) == (b"b", 2)
     eventually(lambda: len(scene.events("upstream.ejected")) == 2)
 

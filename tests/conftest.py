@@ -1,0 +1,19 @@
+"""How the tests end: cleanly when they are told to, and with what the live ones measured and do not judge."""
+
+import signal
+
+import pytest
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # `timeout 60 pytest` ends like Ctrl-C: the fixtures stop their gateways, and none stays behind.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = terminalreporter.getreports("passed")
+    measured = [(name, value) for report in reports for name, value in report.user_properties]
+    if measured:
+        terminalreporter.section("measured")
+    for name, value in measured:
+        terminalreporter.line(f"{name}: {value}")

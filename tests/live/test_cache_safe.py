@@ -1,0 +1,361 @@
+"""Nothing that is one tenant's reaches another one, through whatever kind of view; and who may ask what is stored."""
+
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from .caching import Origin, Page, cached, fresh, is_hit, said
+from .harness import Answer, Gateway, Request, request_bytes
+from .stage import message
+
+ROUTES = '''
+import json
+from typing import Annotated, Any
+
+from django.http import HttpResponse, JsonResponse
+from django.urls import path
+from django.utils.cache import patch_vary_headers
+from gateway.routing import cached, fanout, fetch, from_environment, part, proxy, route
+
+
+def telling(*fields):
+    """A view that answers with these fields of the request, and names in Vary those that it is told to."""
+
+    def by(read, vary=()):
+        async def view(request):
+            response = JsonResponse({"tenant": read(request)})
+            patch_vary_headers(response, vary)
+            return response
+
+        return view
+
+    return by
+
+
+own = telling()
+
+
+def in_thread(request):
+    response = HttpResponse(json.dumps({"tenant": request.headers.get("X-Tenant")}))
+    response["Vary"] = "X-Tenant"
+    return response
+
+
+async def fetched(request):
+    tenant = request.headers.get("X-Tenant")
+    answer = await fetch("u:/echo", headers={"X-Tenant": tenant})
+    return HttpResponse(answer.body)
+
+
+async def fetched_and_named(request):
+    response = await fetched(request)
+    response["Vary"] = "X-Tenant"
+    return response
+
+
+async def fetched_from_cache(request):
+    answer = await fetch("u:/echo", headers={"X-Tenant": request.headers["X-Tenant"]}, cache="60s")
+    return HttpResponse(answer.body)
+
+
+async def fetched_as_oneself(request):
+    headers = {"Authorization": "Bearer " + request.headers["X-Tenant"]}
+    answer = await fetch("service:/echo", headers=headers, cache="60s")
+    return HttpResponse(answer.body)
+
+
+async def fetched_by_host(request):
+    return HttpResponse((await fetch("preserving:/echo", cache="60s")).body)
+
+
+@fanout(forward_headers=["x-tenant"])
+async def typed(request, who: Annotated[Any, part("u:/echo", cache="60s")]):
+    return who
+
+
+@fanout
+async def typed_alone(request, who: Annotated[Any, part("u:/public")]):
+    return {"tenant": request.headers.get("X-Tenant")}
+
+
+urlpatterns = [
+    *from_environment(),
+    route("/own/named", cached(own(lambda r: r.headers.get("X-Tenant"), ["X-Tenant"]), "60s")),
+    route("/own/unnamed", cached(own(lambda r: r.headers.get("X-Tenant")), "60s")),
+    route("/own/misnamed", cached(own(lambda r: r.headers.get("X-Tenant"), ["Accept"]), "60s")),
+    route("/own/meta", cached(own(lambda r: r.META.get("HTTP_X_TENANT")), "60s")),
+    route("/own/meta/all", cached(own(lambda r: dict(r.META).get("HTTP_X_TENANT")), "60s")),
+    route("/own/meta/values", cached(own(lambda r: [v for v in r.META.values() if v in TENANTS]), "60s")),
+    route("/own/meta/copy", cached(own(lambda r: r.META.copy().get("HTTP_X_TENANT")), "60s")),
+    route("/own/every", cached(own(lambda r: dict(r.headers.items()).get("X-Tenant")), "60s")),
+    route("/own/raw", cached(own(lambda r: dict(r.raw_headers)[b"x-tenant"].decode()), "60s")),
+    route("/own/scope", cached(own(lambda r: dict(r.scope["headers"])[b"x-tenant"].decode()), "60s")),
+    route("/own/cookie", cached(own(lambda r: r.COOKIES.get("tenant")), "60s")),
+    route("/own/address", cached(own(lambda r: r.META["REMOTE_ADDR"]), "60s")),
+    route("/own/address/vary", cached(own(lambda r: r.META["REMOTE_ADDR"], ["X-Tenant"]), "60s")),
+    route("/own/host", cached(own(lambda r: r.get_host()), "60s")),
+    route("/own/query", cached(own(lambda r: r.GET.get("tenant")), "60s")),
+    route("/own/thread", cached(in_thread, "60s")),
+    route("/own/fetch", cached(fetched, "60s")),
+    route("/own/fetch/named", cached(fetched_and_named, "60s")),
+    route("/fetch", fetched_from_cache),
+    route("/fetch/oneself", fetched_as_oneself),
+    route("/fetch/host", fetched_by_host),
+    route("/typed", typed),
+    route("/typed/cached", cached(typed, "60s")),
+    route("/typed/alone", cached(typed_alone, "60s")),
+    route("/python/proxied", cached(proxy("u"), "60s"), name="a name with spaces"),
+    path("django/", cached(own(lambda r: r.headers.get("X-Tenant"), ["X-Tenant"]), "60s")),
+]
+TENANTS = {"ada", "bob", "cyd"}
+'''
+FAN = {
+    "ROUTE_FAN": "GET /fan",
+    "ROUTE_FAN__CACHE": "60s",
+    "ROUTE_FAN__PART_WHO": "u:/echo/{header.x-tenant}",
+    "ROUTE_FORWARDING": "GET /fan/forwarding",
+    "ROUTE_FORWARDING__CACHE": "60s",
+    "ROUTE_FORWARDING__PART_WHO": "u:/echo",
+    "ROUTE_FORWARDING__FORWARD_HEADERS": "x-tenant",
+    "ROUTE_PARTED": "GET /fan/parted",
+    "ROUTE_PARTED__PART_WHO": "u:/echo",
+    "ROUTE_PARTED__PART_WHO__CACHE": "60s",
+    "ROUTE_PARTED__FORWARD_HEADERS": "x-tenant",
+    "ROUTE_HOSTED": "GET /fan/host",
+    "ROUTE_HOSTED__PART_WHO": "preserving:/echo",
+    "ROUTE_HOSTED__PART_WHO__CACHE": "60s",
+    "ROUTE_AUTHORISED": "GET /fan/authorised",
+    "ROUTE_AUTHORISED__CACHE": "60s",
+    "ROUTE_AUTHORISED__PART_WHO": "u:/auth",
+    "ROUTE_AUTHORISED__PART_WHO__CACHE": "60s",
+}
+TENANTS = ("ada", "bob", "cyd")
+
+
+class Echo(Origin):
+    """Answers with whom it takes the client for, and what it looked at for that."""
+
+    def on_request(self, request: Request) -> None:
+        path = request.target.partition("?")[0]
+        if path in self.acts:
+            super().on_request(request)
+            return
+        named = path.rpartition("/")[2]
+        tenant = named if named in TENANTS else ", ".join(request.all("x-tenant"))
+        told: dict[str, Any] = {"tenant": tenant or None, "host": request.one("host")}
+        told |= {"auth": request.all("authorization"), "cookie": request.all("cookie")}
+        told |= {"forwarded": [request.all(f"x-forwarded-{name}") for name in ("host", "proto")]}
+        vary = {"/public": [], "/auth": [], "/proxied/auth": [], "/proxied/cookie": []}.get(path, ["Vary: X-Tenant"])
+        request.send(message("200 OK", json.dumps(told).encode(), *vary, "Content-Type: application/json"))
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Echo]:
+    with Echo() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def gateway(origin: Echo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    folder = tmp_path_factory.mktemp("safe")
+    (folder / "routes.py").write_text(ROUTES, encoding="utf-8")
+    upstreams = {
+        "UPSTREAM_SERVICE": origin.url,
+        "UPSTREAM_SERVICE__HEADER_AUTHORIZATION": "Bearer the-service",
+        "UPSTREAM_PRESERVING": origin.url,
+        "UPSTREAM_PRESERVING__HOST": "preserve",
+        "ROUTE_PROXIED": "/proxied/** -> u",
+        "ROUTE_PROXIED__CACHE": "60s",
+        "TRUSTED_PROXIES": "127.0.0.9",
+        "DISCLOSE": "minimal",
+    }
+    with Gateway(cached(origin, **upstreams, **FAN), cwd=folder) as started:
+        yield started
+
+
+# -- tenants --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of view. `whom` says where its answer tells the tenant, `stored` whether one may be answered from the
+    cache."""
+
+    path: str
+    by: str = "X-Tenant: {}"
+    whom: str = "tenant"
+    told: str = "{}"
+    stored: bool = True
+    address: bool = False
+    host: bool = False
+    in_part: str | None = None
+
+
+KINDS = [
+    Kind("/proxied/x"),
+    Kind("/proxied/auth", by="Authorization: Bearer {}", whom="auth", told="Bearer {}", stored=False),
+    Kind("/proxied/cookie", by="Cookie: tenant={}", whom="cookie", told="tenant={}", stored=False),
+    Kind("/proxied/host", host=True, whom="", stored=True),
+    Kind("/fan", in_part="who"),
+    Kind("/fan/forwarding", in_part="who"),
+    Kind("/fan/parted", in_part="who", stored=False),
+    Kind("/fan/host", host=True, in_part="who", whom="host", told="{}.test", stored=False),
+    Kind("/fan/authorised", by="Authorization: Bearer {}", in_part="who", whom="auth", told="Bearer {}", stored=False),
+    Kind("/own/named"),
+    Kind("/own/unnamed", stored=False),
+    Kind("/own/misnamed", stored=False),
+    Kind("/own/meta", stored=False),
+    Kind("/own/meta/all", stored=False),
+    Kind("/own/meta/values", stored=False),
+    Kind("/own/meta/copy", stored=False),
+    Kind("/own/every", stored=False),
+    Kind("/own/raw", stored=False),
+    Kind("/own/scope", stored=False),
+    Kind("/own/cookie", by="Cookie: tenant={}", stored=False),
+    Kind("/own/address", address=True, stored=False),
+    Kind("/own/address/vary", address=True, stored=False),
+    Kind("/own/host", host=True, told="{}.test"),
+    Kind("/own/query?tenant={}"),
+    Kind("/own/thread"),
+    Kind("/own/fetch", stored=False),
+    Kind("/own/fetch/named"),
+    Kind("/fetch", stored=False),
+    Kind("/fetch/oneself", whom="auth", told="Bearer {}", stored=False),
+    Kind("/fetch/host", host=True, whom="host", told="{}.test", stored=False),
+    Kind("/typed", stored=False),
+    Kind("/typed/cached"),
+    Kind("/typed/alone", stored=False),
+    Kind("/python/proxied"),
+    Kind("/django/"),
+]
+ADDRESSES = {tenant: f"127.0.0.{number}" for number, tenant in enumerate(TENANTS, 2)}
+
+
+def ask_as(gateway: Gateway, kind: Kind, tenant: str) -> Answer:
+    fields = [] if kind.host or kind.address else [kind.by.format(tenant)]
+    raw = request_bytes("GET", kind.path.format(tenant), *fields, host=f"{tenant}.test" if kind.host else "all.test")
+    return gateway.ask(raw, source=ADDRESSES[tenant] if kind.address else None)
+
+
+def whom(kind: Kind, answer: Answer) -> Any:
+    told = answer.json()
+    found = (told[kind.in_part] if kind.in_part else told).get(kind.whom)
+    return found[0] if isinstance(found, list) and found else found
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.path)
+def test_tenants_who_ask_at_the_same_time_and_again_get_their_own(gateway: Gateway, kind: Kind) -> None:
+    order = [tenant for tenant in TENANTS for _ in range(2)] * 2
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda tenant: ask_as(gateway, kind, tenant), order))
+    for tenant, answer in zip(order, answers, strict=True):
+        assert answer.status == 200
+        if kind.whom:
+            assert whom(kind, answer) == (ADDRESSES[tenant] if kind.address else kind.told.format(tenant))
+    again = ask_as(gateway, kind, TENANTS[0])
+    assert (again.has("cache-status") and is_hit(again)) is kind.stored
+
+
+def test_who_shows_nothing_gets_nobody_s(gateway: Gateway) -> None:
+    for kind in KINDS:
+        if kind.host or kind.address or "{}" in kind.path or kind.path in {"/fetch", "/fetch/oneself", "/fan"}:
+            continue
+        answer = gateway.get(kind.path, f"X-Nothing: {kind.path}")
+        if answer.status == 200:
+            assert not any(tenant in answer.body.decode() for tenant in TENANTS), kind.path
+
+
+def test_parts_and_calls_of_a_view_are_answered_from_the_cache(gateway: Gateway, origin: Echo) -> None:
+    """Else that nothing is crossed would say little."""
+    for path, field in (("/fan/parted", "X-Tenant: dan"), ("/fetch", "X-Tenant: eve"), ("/typed", "X-Tenant: fay")):
+        gateway.get(path, field)
+        origin.forget()
+        assert gateway.get(path, field).status == 200
+        assert origin.requests == []
+
+
+def test_a_view_that_names_what_it_reads_is_stored_and_says_why_if_it_does_not(gateway: Gateway) -> None:
+    assert said(gateway.get("/own/unnamed", "X-Tenant: x")).endswith("; detail=unnamed-vary")
+
+
+def test_what_the_service_is_told_by_the_configuration_is_not_taken_for_the_client_s(
+    gateway: Gateway, origin: Echo
+) -> None:
+    answer = gateway.get("/fetch/oneself", "X-Tenant: gil")
+    assert answer.json()["auth"] == ["Bearer gil"]
+
+
+# -- behind a proxy that is trusted ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def page(gateway: Gateway, origin: Echo) -> Page:
+    return Page(gateway, origin, "/t")
+
+
+PROXY, STRANGER = "127.0.0.9", "127.0.0.8"
+
+
+def forwarded(answer: Answer) -> Any:
+    return answer.json()["forwarded"]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["X-Forwarded-Host: a.test"], ["X-Forwarded-Host: b.test"]),
+        (["X-Forwarded-Proto: https"], ["X-Forwarded-Proto: http"]),
+        (["X-Forwarded-Proto: https"], []),
+        (["X-Forwarded-Prefix: /v1"], ["X-Forwarded-Prefix: /v2"]),
+        (["X-Forwarded-Host: a;x-forwarded-proto=https"], ["X-Forwarded-Host: a", "X-Forwarded-Proto: https"]),
+        (["X-Forwarded-Host: a", "X-Forwarded-Host: b"], ["X-Forwarded-Host: a, b"]),
+    ],
+    ids=str,
+)
+def test_what_a_trusted_proxy_says_of_the_request_is_in_the_key(page: Page, one: list[str], other: list[str]) -> None:
+    first = page.get(*one, source=PROXY)
+    second = page.get(*other, source=PROXY)
+    assert not is_hit(second)
+    assert is_hit(page.get(*one, source=PROXY))
+    assert forwarded(page.get(*one, source=PROXY)) == forwarded(first)
+
+
+def test_what_a_stranger_says_of_it_is_not(page: Page) -> None:
+    page.get(source=STRANGER)
+    spoofed = page.get("X-Forwarded-Host: evil.test", "X-Forwarded-Proto: https", source=STRANGER)
+    assert is_hit(spoofed)
+    assert "evil" not in spoofed.body.decode()
+    assert all("evil.test" not in request.raw_head.decode() for request in page.asked)
+
+
+def test_clients_behind_a_trusted_proxy_share(page: Page) -> None:
+    page.get("X-Forwarded-For: 192.0.2.1", source=PROXY)
+    second = page.get("X-Forwarded-For: 192.0.2.2", source=PROXY)
+    assert is_hit(second)
+    assert page.line(second)["client"] == "192.0.2.2"
+
+
+# -- names that are not disclosed -----------------------------------------------------------------------------------
+
+
+def test_minimal_answers_tell_what_the_cache_did_and_no_names(gateway: Gateway) -> None:
+    for path in ("/proxied/minimal", "/fan/parted", "/fan", "/own/named"):
+        for _ in range(2):
+            answer = gateway.get(path, "X-Tenant: min")
+            told = "\n".join(answer.lines).lower()
+            assert not any(word in told for word in ("who", "route", "upstream", "gateway-parts", "server-timing"))
+    assert is_hit(gateway.get("/proxied/minimal", "X-Tenant: min"))
+
+
+def in_turn(gateway: Gateway, paths: Sequence[str]) -> list[Answer]:
+    return [gateway.get(path) for path in paths]
+
+
+def test_an_answer_for_all_is_for_all(page: Page) -> None:
+    page.answers(fresh("x"))
+    answers = [page.get(), page.get("Authorization: Bearer x"), page.get("Cookie: a=b")]
+    assert [is_hit(answer) for answer in answers] == [False, True, True]

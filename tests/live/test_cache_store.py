@@ -1,0 +1,569 @@
+"""What is stored outlives the process, is shared by all who use the database, and costs no answer if that fails."""
+
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .caching import Origin, Page, cached, fresh, is_hit, said, ttl_of, workers_of
+from .harness import Answer, Gateway, eventually, request_bytes
+from .postgres import BINARIES, Postgres, needs_postgres
+
+
+@pytest.fixture(scope="module")
+def origin() -> Iterator[Origin]:
+    with Origin() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Postgres]:
+    if BINARIES is None:
+        pytest.skip("there is no PostgreSQL server on this machine")
+    with Postgres() as started:
+        yield started
+
+
+def start_all(gateways: Sequence[Gateway], stack: ExitStack) -> None:
+    """At the same time."""
+    for gateway in gateways:
+        stack.callback(gateway.kill)
+        gateway.start(wait=False)
+    for gateway in gateways:
+        gateway.wait_until_ready()
+
+
+def stop_all(gateways: Sequence[Gateway]) -> None:
+    for gateway in gateways:
+        gateway.process.send_signal(signal.SIGTERM)
+    for gateway in gateways:
+        assert gateway.wait() == 0, gateway.errors
+
+
+def complaints(gateway: Gateway) -> list[dict[str, Any]]:
+    return [
+        line for line in list(gateway.log) if line["event"].startswith("cache.store_") or line["event"] == "library"
+    ]
+
+
+# -- shared by all ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a database that nobody has used yet."""
+    if request.param == "postgresql":
+        return str(request.getfixturevalue("server").url())
+    return f"sqlite:///{tmp_path_factory.mktemp('shared') / 'cache.sqlite3'}"
+
+
+@pytest.fixture(scope="module")
+def gateways(database: str, origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Gateway]]:
+    """Two, started at once on a database without tables; the first of them has two workers."""
+    with ExitStack() as stack:
+        more = {"DATABASE_URL": database, "ROUTE_TAGGED": "/tagged/** -> u", "ROUTE_TAGGED__CACHE": "on"}
+        started = [
+            Gateway(
+                cached(origin, WORKERS=str(2 if number == 0 else 1), **more), cwd=tmp_path_factory.mktemp("gateway")
+            )
+            for number in range(2)
+        ]
+        start_all(started, stack)
+        yield started
+        stop_all(started)
+
+
+def on_all(gateways: Sequence[Gateway], path: str, *fields: str) -> list[Answer]:
+    """What every worker answers; which one of several does is chance, so it is asked often."""
+    return [gateway.get(path, *fields) for gateway in gateways for _ in range(8 if gateway is gateways[0] else 1)]
+
+
+def fill_all(gateways: Sequence[Gateway], page: Page) -> None:
+    """Every worker has the page in its memory."""
+    page.get()
+    eventually(lambda: all(is_hit(answer) for answer in on_all(gateways, page.path)))
+
+
+def test_several_that_start_at_once_make_the_tables_and_say_nothing_of_it(gateways: list[Gateway]) -> None:
+    assert [complaints(gateway) for gateway in gateways] == [[], []]
+    assert [gateway.errors for gateway in gateways] == [[], []]
+    eventually(lambda: len(workers_of(gateways[0])) == 2)
+
+
+def test_what_one_has_stored_is_a_hit_for_all_others(gateways: list[Gateway], origin: Origin) -> None:
+    page = Page(gateways[1], origin)
+    page.answers(fresh("one", "X-Own: 1", "Age: 5"))
+    page.get()
+    for gateway in gateways:
+        answer = eventually(lambda gateway=gateway: hit_of(gateway, page.path))
+        assert (answer.body, answer.one("x-own")) == (b"one", "1")
+        assert int(answer.one("age")) >= 5
+        assert ttl_of(answer) == 60 - int(answer.one("age"))
+    assert len(page.asked) == 1 or len(page.asked) <= 3
+
+
+def hit_of(gateway: Gateway, path: str) -> Answer | None:
+    answer = gateway.get(path)
+    return answer if is_hit(answer) else None
+
+
+@pytest.mark.parametrize("how", ["http", "command", "write"])
+def test_a_purge_reaches_every_worker_within_a_second(gateways: list[Gateway], origin: Origin, how: str) -> None:
+    page = Page(gateways[1], origin)
+    page.answers(fresh("old"))
+    fill_all(gateways, page)
+    page.answers(fresh("new"))
+    if how == "http":
+        assert purge(gateways[1], path=page.path)["purged"] >= 1
+    elif how == "command":
+        assert command(gateways[1], "purge", page.path) == "Purged: 1 stored answer.\n"
+    else:
+        page.get(method="PUT")
+    eventually(lambda: all(answer.body == b"new" for answer in on_all(gateways, page.path)), 1)
+    assert page.wait_until_hit().body == b"new"
+
+
+def purge(gateway: Gateway, **what: str) -> Any:
+    ((kind, value),) = what.items()
+    answer = gateway.ask(request_bytes("DELETE", f"/-/cache?{kind}={value}", host="localhost"))
+    assert answer.status == 200, answer
+    return answer.json()
+
+
+def command(gateway: Gateway, *words: str) -> str:
+    """What `gateway cache ...` prints."""
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "cache", *words],
+        cwd=gateway.cwd,
+        env={**os.environ, **gateway.environment},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    ("what", "goes"),
+    [
+        ({"path": "{0}"}, {"plain", "query", "host", "variant"}),
+        ({"path": "{0}?page=2"}, {"query"}),
+        ({"path": "http://gateway.test{0}"}, {"plain", "query", "variant"}),
+        ({"path": "http://gateway.test{0}?page=2"}, {"query"}),
+        ({"prefix": "{0}"}, {"plain", "query", "host", "variant", "longer"}),
+        ({"tag": "Red"}, {"plain"}),
+        ({"tag": "red"}, set()),
+        ({"tag": "blue"}, {"query"}),
+        ({"route": "tagged"}, {"plain", "query", "host", "variant", "longer"}),
+        ({"route": "Tagged"}, set()),
+        ({"all": ""}, {"plain", "query", "host", "variant", "longer"}),
+        ({"prefix": "/TAGGED"}, set()),
+    ],
+    ids=str,
+)
+def test_a_purge_takes_what_it_names_and_no_more(
+    gateways: list[Gateway], origin: Origin, what: dict[str, str], goes: set[str]
+) -> None:
+    """From the database and from memory: the second of these gateways has but one worker."""
+    gateway = gateways[1]
+    page = Page(gateway, origin, "/tagged")
+    origin.answers(page.path, fresh("x", "Cache-Tag: Red,green"))
+    origin.answers(page.path + "?page=2", fresh("x", "Surrogate-Key: blue green"))
+    asked: dict[str, Callable[[], Answer]] = {
+        "plain": page.get,
+        "query": lambda: page.get(more="?page=2"),
+        "host": lambda: page.get(host="other.test"),
+        "variant": lambda: page.get(more="/v", host="gateway.test"),
+        "longer": lambda: page.get(more="/longer"),
+    }
+    asked["variant"] = lambda: page.get("X-Tenant: a")
+    for ask in asked.values():
+        ask()
+    del asked["variant"]
+    goes = goes - {"variant"}
+    if "tag" in what:
+        goes = goes | ({"host"} if what["tag"] == "Red" else set())
+    ((kind, value),) = what.items()
+    purge(gateway, **{kind: value.format(page.path)})
+    assert {name for name, ask in asked.items() if not is_hit(ask())} == goes
+
+
+def test_every_kind_of_url_and_field_is_stored(gateways: list[Gateway], origin: Origin) -> None:
+    """What a database could choke on: percent-encoded bytes that are no text, quotes, wildcards, long ones."""
+    for more in ("/%ff%FE", "/'\"%25_%", "/" + "x" * 4000, "?q=" + "y" * 8000, "/%F0%9F%98%80", "/a;b=c,d"):
+        page = Page(gateways[1], origin)
+        origin.answers(page.path + more.partition("?")[0], fresh("x", "Cache-Tag: \xe9t\xe9", 'ETag: "\xff"'))
+        assert page.get(more=more).status == 200
+        eventually(lambda page=page, more=more: is_hit(gateways[0].get(page.path + more)))
+    assert complaints(gateways[1]) == []
+
+
+@needs_postgres
+def test_a_purge_is_heard_although_a_later_one_was_committed_before_it(
+    server: Postgres, origin: Origin, tmp_path: Path
+) -> None:
+    url = server.url()
+    told = "INSERT INTO gateway_cachepurge (kind, value, at_s) VALUES ('path', %s, %s)"
+    with Gateway(cached(origin, DATABASE_URL=url), cwd=tmp_path) as gateway:
+        page = Page(gateway, origin)
+        fill_all([gateway], page)
+        with server.connect(url.rpartition("/")[2]) as one, server.connect(url.rpartition("/")[2]) as other:
+            one.execute("BEGIN")
+            one.execute(told, (page.path, time.time()))
+            later = Page(gateway, origin)
+            fill_all([gateway], later)
+            other.execute(told, (later.path, time.time()))
+            eventually(lambda: not is_hit(later.get()), 2)
+            assert is_hit(page.get())
+            one.execute("COMMIT")
+        eventually(lambda: not is_hit(page.get()), 2)
+
+
+# -- a life of its own --------------------------------------------------------------------------------------------
+
+
+def rows_of(folder: Path) -> list[tuple[str, int]]:
+    """Target and size of what is stored."""
+    with contextlib.closing(sqlite3.connect(folder / "portway.sqlite3", timeout=10)) as connection:
+        return connection.execute("SELECT target, size FROM gateway_cachedresponse").fetchall()
+
+
+def test_what_is_stored_outlives_a_stop_and_what_has_expired_goes(origin: Origin, tmp_path: Path) -> None:
+    with Gateway(cached(origin), cwd=tmp_path) as gateway:
+        page, short = Page(gateway, origin), Page(gateway, origin)
+        page.answers(fresh("one", "Vary: X-Tenant"))
+        short.answers(fresh("short", control="max-age=1"))
+        for tenant in "ab":
+            page.get(f"X-Tenant: {tenant}")
+        short.get()
+    assert len(rows_of(tmp_path)) == 3
+    with Gateway(cached(origin), cwd=tmp_path) as gateway:
+        for tenant in "ab":
+            answer = gateway.get(page.path, f"X-Tenant: {tenant}")
+            assert (is_hit(answer), answer.body) == (True, b"one")
+            assert int(answer.one("age")) >= 1
+        assert said(gateway.get(page.path, "X-Tenant: c")) == "portway; fwd=vary-miss; stored"
+        eventually(lambda: {target for target, _ in rows_of(tmp_path)} == {page.path})
+    assert len(page.asked) == 3
+
+
+def test_no_file_is_made_where_nothing_caches_or_only_memory(origin: Origin, tmp_path: Path) -> None:
+    plain, memory, lazily = (tmp_path / name for name in ("plain", "memory", "lazily"))
+    for folder in (plain, memory, lazily):
+        folder.mkdir()
+    (lazily / "routes.py").write_text(
+        "from django.http import HttpResponse\n"
+        "from gateway.routing import fetch, from_environment, route\n"
+        "async def view(request):\n"
+        "    return HttpResponse((await fetch('u:/x', cache='60s')).body)\n"
+        "urlpatterns = [*from_environment(), route('/own', view)]\n",
+        encoding="utf-8",
+    )
+    uncached = {"GATEWAY_UPSTREAM_U": origin.url, "GATEWAY_ROUTE_PLAIN": "/plain/** -> u"}
+    with ExitStack() as stack:
+        started = [
+            Gateway(uncached, cwd=plain),
+            Gateway(cached(origin, CACHE_DISK="0B"), cwd=memory),
+            Gateway(uncached, cwd=lazily),
+        ]
+        start_all(started, stack)
+        for gateway in started:
+            gateway.get("/plain/1")
+        page = Page(started[1], origin)
+        assert [is_hit(page.get()) for _ in range(2)] == [False, True]
+        before = {name: sorted(path.name for path in (tmp_path / name).iterdir()) for name in ("plain", "memory")}
+        assert before == {"plain": [], "memory": []}
+        assert not (lazily / "portway.sqlite3").exists()
+        assert started[2].get("/own").status == 200
+        eventually((lazily / "portway.sqlite3").exists)
+        stop_all(started)
+
+
+def test_the_size_on_disk_and_in_memory_is_bounded(origin: Origin, tmp_path: Path) -> None:
+    disk, memory = tmp_path / "disk", tmp_path / "memory"
+    for folder in (disk, memory):
+        folder.mkdir()
+    with ExitStack() as stack:
+        started = [
+            Gateway(cached(origin, CACHE_DISK="2MiB", CACHE_MEMORY="0B"), cwd=disk),
+            Gateway(cached(origin, CACHE_DISK="0B", CACHE_MEMORY="2MiB"), cwd=memory),
+        ]
+        start_all(started, stack)
+        body = os.urandom(100_000)
+        for gateway in started:
+            pages = [Page(gateway, origin) for _ in range(60)]
+            for page in pages:
+                page.answers(fresh(body))
+                page.get()
+                if gateway is started[0]:
+                    eventually(lambda: sum(size for _, size in rows_of(disk)) <= 2 * 2**20)
+            kept = [page for page in reversed(pages) if is_hit(page.get())]
+            assert 5 <= len(kept) <= 21
+        assert sum(path.stat().st_size for path in disk.iterdir()) < 12 * 2**20
+        stop_all(started)
+
+
+def test_a_kill_in_the_middle_of_writing_leaves_a_good_database_and_no_half_answer(
+    origin: Origin, tmp_path: Path
+) -> None:
+    def body_of(path: str) -> bytes:
+        return (path.encode() + b" ") * 3000
+
+    gateway = Gateway(cached(origin), cwd=tmp_path)
+    with ExitStack() as stack:
+        stack.callback(gateway.kill)
+        gateway.start()
+        pages = [Page(gateway, origin) for _ in range(80)]
+        for page in pages:
+            page.answers(fresh(body_of(page.path)))
+        with ThreadPoolExecutor(6) as pool:
+            asking = pool.map(ask_and_bear_it, pages)
+            eventually(lambda: (tmp_path / "portway.sqlite3").exists() and len(rows_of(tmp_path)) > 20)
+            os.killpg(gateway.process.pid, signal.SIGKILL)
+            list(asking)
+    with contextlib.closing(sqlite3.connect(tmp_path / "portway.sqlite3")) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    for page in pages:
+        page.answers(fresh("asked again"))
+    with Gateway(cached(origin), cwd=tmp_path) as again:
+        answers = [(page, again.get(page.path)) for page in pages]
+        hits = [(page, answer) for page, answer in answers if is_hit(answer)]
+        assert len(hits) > 20
+        assert all(answer.body == body_of(page.path) for page, answer in hits)
+        assert complaints(again) == []
+
+
+def ask_and_bear_it(page: Page) -> None:
+    with contextlib.suppress(OSError, AssertionError):  # the gateway is killed meanwhile
+        page.get()
+
+
+# -- SQLite that cannot be written ------------------------------------------------------------------------------------
+
+
+class Broken:
+    """A gateway whose database is broken in some way, and what clients got of it."""
+
+    def __init__(self, name: str, origin: Origin, folder: Path, url: str, within: Sequence[str]) -> None:
+        self.name = name
+        self.gateway = Gateway(cached(origin, DATABASE_URL=url), cwd=folder, within=within)
+        self.origin = origin
+        self.answers: list[Answer] = []
+        self.slowest_s = 0.0
+        self.path = folder
+        self.lock: sqlite3.Connection | None = None
+
+    def asks(self) -> None:
+        page = Page(self.gateway, self.origin)
+        for _ in range(2):
+            began = time.monotonic()
+            self.answers.append(page.get())
+            self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+
+
+def make_database(folder: Path) -> Path:
+    """As a gateway left it."""
+    path = folder / "cache.sqlite3"
+    done = subprocess.run(
+        [sys.executable, "-m", "gateway", "migrate", "gateway", "--verbosity=0"],
+        cwd=folder,
+        env={**os.environ, "GATEWAY_DATABASE_URL": f"sqlite:///{path}", "GATEWAY_UPSTREAM_U": "http://127.0.0.1:9"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return path
+
+
+AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"] if os.geteuid() == 0 else []
+MAY_MOUNT = os.geteuid() == 0 and shutil.which("mount") is not None
+
+
+@pytest.fixture(scope="module")
+def broken(origin: Origin) -> Iterator[dict[str, Broken]]:
+    """All of them at once, under the same load for as long as it takes to fail three times."""
+    base = Path(tempfile.mkdtemp(prefix="portway-broken-"))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, base, ignore_errors=True)
+        base.chmod(0o755)
+        template = make_database(base)
+        made = {
+            name: stack.enter_context(broken_in(name, origin, base / name, template))
+            for name in BREAKS
+            if can_break(name)
+        }
+        start_all([one.gateway for one in made.values()], stack)
+        if (lock := made["locked"].lock) is not None:
+            lock.execute("BEGIN EXCLUSIVE")
+        until_s = time.monotonic() + 2.5
+        while time.monotonic() < until_s:
+            for one in made.values():
+                one.asks()
+        yield made
+        stop_all([one.gateway for one in made.values()])
+
+
+BREAKS = ("missing folder", "no database", "read-only file", "read-only folder", "locked", "full")
+
+
+def can_break(name: str) -> bool:
+    return name != "full" or MAY_MOUNT
+
+
+@contextlib.contextmanager
+def broken_in(name: str, origin: Origin, folder: Path, template: Path) -> Iterator[Broken]:
+    folder.mkdir()
+    path = folder / "cache.sqlite3"
+    if name in {"read-only file", "read-only folder", "locked"}:
+        shutil.copy(template, path)
+    with ExitStack() as stack:
+        if name == "full":
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], check=True)
+            stack.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
+        if name == "missing folder":
+            path = folder / "missing" / "cache.sqlite3"
+        elif name == "no database":
+            path.write_bytes(b"this is no database\n" * 1000)
+        if AS_NOBODY:
+            for each in (folder, *folder.iterdir()):
+                os.chown(each, 65534, 65534)
+        if name == "read-only file":
+            path.chmod(0o444)
+        elif name == "read-only folder":
+            folder.chmod(0o555)
+        one = Broken(name, origin, folder, f"sqlite:///{path}", AS_NOBODY)
+        one.path = path
+        if name == "locked":
+            one.lock = stack.enter_context(contextlib.closing(sqlite3.connect(path, isolation_level=None)))
+        yield one
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_a_database_that_cannot_be_written_costs_no_answer_and_is_said_once(
+    broken: dict[str, Broken], name: str
+) -> None:
+    if not can_break(name):
+        pytest.skip("a file system of its own needs the rights of root")
+    one = broken[name]
+    assert len(one.answers) > 10
+    assert all(answer.status == 200 for answer in one.answers)
+    assert all(is_hit(answer) for answer in one.answers[1::2])
+    assert one.slowest_s < 2
+    told = [(line["event"], line["what"]) for line in complaints(one.gateway)]
+    assert len(told) == len(set(told)) <= 2
+    assert {event for event, _ in told} <= {"cache.store_failed"}
+    assert name == "locked" or told
+    assert one.gateway.errors == []
+
+
+@pytest.mark.parametrize("name", ["missing folder", "read-only file", "read-only folder", "locked", "full"])
+def test_it_heals_by_itself(broken: dict[str, Broken], name: str) -> None:
+    if not can_break(name):
+        pytest.skip("a file system of its own needs the rights of root")
+    one = broken[name]
+    if name == "missing folder":
+        one.path.parent.mkdir()
+        os.chown(one.path.parent, 65534, 65534) if AS_NOBODY else None
+    elif name == "locked":
+        one.lock.execute("ROLLBACK")
+    elif name == "full":
+        subprocess.run(["mount", "-o", "remount,size=64m", one.path.parent], check=True)
+    else:
+        one.path.parent.chmod(0o755)
+        for path in one.path.parent.iterdir():  # what SQLite makes beside the file has its rights
+            path.chmod(0o644)
+    page = Page(one.gateway, one.origin)
+    page.get()
+
+    def is_stored() -> bool:
+        with contextlib.closing(sqlite3.connect(f"file:{one.path}?mode=ro", uri=True)) as connection:
+            found = connection.execute("SELECT 1 FROM gateway_cachedresponse WHERE target = ?", [page.path]).fetchall()
+            return bool(found)
+
+    def heals() -> bool:
+        with contextlib.suppress(sqlite3.OperationalError):
+            return is_stored()
+        return False
+
+    eventually(heals)
+    works = [line for line in complaints(one.gateway) if line["event"] == "cache.store_works"]
+    assert name == "locked" or works
+
+
+# -- PostgreSQL that is away ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def away() -> Iterator[Postgres]:
+    """A server of its own, to be frozen and killed."""
+    if BINARIES is None:
+        pytest.skip("there is no PostgreSQL server on this machine")
+    with Postgres() as started:
+        yield started
+
+
+def test_a_database_server_that_freezes_or_dies_costs_no_answer(away: Postgres, origin: Origin, tmp_path: Path) -> None:
+    url = away.url()
+    with Gateway(cached(origin, DATABASE_URL=url), cwd=tmp_path) as gateway:
+        one = Broken("", origin, tmp_path, "", [])
+        one.gateway = gateway
+        kept = Page(gateway, origin)
+        fill_all([gateway], kept)
+        for breaks, mends in ((away.freeze, away.thaw), (away.kill, away.start)):
+            breaks()
+            until_s = time.monotonic() + 1.5
+            while time.monotonic() < until_s:
+                one.asks()
+                assert is_hit(kept.get())
+            mends()
+            page = Page(gateway, origin)
+            page.get()
+            eventually(lambda page=page: stored_in(away, url, page.path))
+        assert all(answer.status == 200 for answer in one.answers)
+        assert all(is_hit(answer) for answer in one.answers[1::2])
+        assert one.slowest_s < 2
+        told = [(line["event"], line.get("what")) for line in complaints(gateway)]
+        assert len(told) == len(set(told)) <= 4
+        away.freeze()
+        gateway.get(Page(gateway, origin).path)
+        began = time.monotonic()
+        gateway.stop()
+        assert time.monotonic() - began < 5
+
+
+def stored_in(server: Postgres, url: str, path: str) -> bool:
+    with server.connect(url.rpartition("/")[2]) as connection:
+        found = connection.execute("SELECT 1 FROM gateway_cachedresponse WHERE target = %s", [path]).fetchone()
+        return found is not None
+
+
+def test_a_gateway_starts_without_its_database_server(away: Postgres, origin: Origin, tmp_path: Path) -> None:
+    url = away.url()
+    away.kill()
+    with Gateway(cached(origin, DATABASE_URL=url), cwd=tmp_path) as gateway:
+        page = Page(gateway, origin)
+        assert [is_hit(page.get()) for _ in range(2)] == [False, True]
+        away.start()
+        eventually(lambda: stored_soon(away, url, gateway, origin), 15)
+
+
+def stored_soon(server: Postgres, url: str, gateway: Gateway, origin: Origin) -> bool:
+    page = Page(gateway, origin)
+    page.get()
+    with contextlib.suppress(Exception):
+        return stored_in(server, url, page.path)
+    return False

@@ -1,0 +1,382 @@
+"""Stored answers in memory, bounded in bytes, and what a purge names."""
+
+import string
+import tracemalloc
+from collections import OrderedDict
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway import memory
+from gateway.memory import MAX_VARIANTS, Key, Memory, Purge, Purges, size_of, variant
+from gateway.storing import Entry, vary_values
+from tests.stored import NOW_S, entry, pairs
+
+FRESH = "Cache-Control: max-age=60"
+KEY = "users http://a.example/users/1"
+
+
+def stored(size: int = 0, *lines: str, language: str = "", at_s: float = NOW_S) -> Entry:
+    """An answer of so many bytes; one for each language."""
+    vary, request = (["Vary: accept-language"], [f"Accept-Language: {language}"]) if language else ([], [])
+    return entry(FRESH, *vary, *lines, request=request, at_s=at_s, body=b"x" * size)
+
+
+# -- keys ---------------------------------------------------------------------------------------------------------
+
+WORDS = st.text(string.ascii_lowercase + string.digits + "-_.:", min_size=1, max_size=8)
+TARGETS = st.text(string.ascii_letters + string.digits + "/?&=%;:@.~", max_size=12).map("/".__add__)
+KEYS = st.builds(
+    Key,
+    route=st.text(string.ascii_letters + " @-", min_size=1, max_size=8),
+    scheme=st.sampled_from(["http", "https", "part"]),
+    host=WORDS,
+    target=TARGETS,
+    extra=st.text(string.printable.strip() + " ", max_size=8),
+)
+
+
+@given(KEYS)
+def test_a_key_is_found_again_in_its_text(key: Key) -> None:
+    assert Key.of(str(key)) == key
+
+
+@given(KEYS, KEYS)
+def test_different_keys_have_different_texts(one: Key, other: Key) -> None:
+    assert (str(one) == str(other)) is (one == other)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Key("orders", "http", "a.example", "/users/1"),
+        Key("users", "https", "a.example", "/users/1"),
+        Key("users", "http", "b.example", "/users/1"),
+        Key("users", "http", "a.example:80", "/users/1"),
+        Key("users", "http", "a.example", "/users/2"),
+        Key("users", "http", "a.example", "/Users/1"),
+        Key("users", "http", "a.example", "/users/1/"),
+        Key("users", "http", "a.example", "/users/1?"),
+        Key("users", "http", "a.example", "/users/1?a=1&b=2"),
+        Key("users", "http", "a.example", "/users/1?b=2&a=1"),
+        Key("users", "http", "a.example", "/users/%31"),
+        Key("users", "http", "a.example", "/users/1", "x-forwarded-proto=https"),
+    ],
+)
+def test_what_differs_in_anything_is_stored_apart(other: Key) -> None:
+    kept = Memory(2**20)
+    kept.put(KEY, stored())
+    assert kept.get(str(other)) == []
+
+
+def test_the_path_of_a_key_has_no_query() -> None:
+    assert Key.of("users http://a.example/users?x=/1").path == "/users"
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "b"]), st.sampled_from([None, "", "1", "=1", ","])),
+        max_size=3,
+        unique_by=lambda pair: pair[0],
+    )
+)
+def test_no_two_variants_have_one_name(said: list[tuple[str, str | None]]) -> None:
+    """Absent is not empty; and what stands in one field does not stand in the other."""
+    request = pairs(*(f"{name}: {value}" for name, value in said if value is not None))
+    names = [b"a", b"b"]
+    name = variant(KEY, names, vary_values(names, request))
+    for other in ([], ["A: "], ["B: 1"], ["A: 1", "B: 1"], ["A: ,"]):
+        values = vary_values(names, pairs(*other))
+        assert (variant(KEY, names, values) == name) is (values == vary_values(names, request))
+    assert variant(KEY, [b"a"], [b"1"]) != variant(KEY, [b"b"], [b"1"])
+    assert variant(KEY, [], []) != variant(KEY + "x", [], [])
+
+
+# -- what a purge names -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "key", "is_so"),
+    [
+        ("path", "/users/1", "u http://a/users/1", True),
+        ("path", "/users/1", "u http://a/users/1?x=1", True),
+        ("path", "/users/1", "o https://b/users/1", True),
+        ("path", "/users/1", "u http://a/users/1 extra", True),
+        ("path", "/users/1", "u http://a/users/10", False),
+        ("path", "/users/1", "u http://a/users/1/", False),
+        ("path", "/users/1", "u http://a/Users/1", False),
+        ("path", "/users/1?x=1", "u http://a/users/1?x=1", True),
+        ("path", "/users/1?x=1", "u http://a/users/1", False),
+        ("path", "/users/1?x=1", "u http://a/users/1?x=1&y=2", False),
+        ("path", "http://A/users/1", "u http://a/users/1", True),
+        ("path", "http://a/users/1", "u http://a/users/1?x=1", True),
+        ("path", "http://a/users/1", "u https://a/users/1", False),
+        ("path", "http://a/users/1", "u http://b/users/1", False),
+        ("path", "http://a/users/1", "u http://a:8000/users/1", False),
+        ("uri", "http://a/users/1", "u http://a/users/1", True),
+        ("uri", "http://a/users/1", "u http://a/users/1?x=1", False),
+        ("uri", "http://a/users/1?x=1", "u http://a/users/1?x=1", True),
+        ("uri", "http://a/users/1", "u http://b/users/1", False),
+        ("prefix", "/users", "u http://a/users/1?x=1", True),
+        ("prefix", "/users", "u http://a/users", True),
+        ("prefix", "/users/", "u http://a/users", False),
+        ("prefix", "/users", "u http://a/v1/users", False),
+        ("prefix", "/", "u http://a/x", True),
+        ("route", "u", "u http://a/x", True),
+        ("route", "u", "users http://a/x", False),
+        ("route", "my route", str(Key("my route", "http", "a", "/x")), True),
+        ("tag", "red", "u http://a/x", True),
+        ("tag", "Red", "u http://a/x", False),
+        ("tag", "re", "u http://a/x", False),
+        ("all", "", "u http://a/x", True),
+    ],
+)
+def test_what_a_purge_covers(kind: str, value: str, key: str, *, is_so: bool) -> None:
+    found = stored(0, "Cache-Tag: red, blue")
+    assert Purge(kind, value, NOW_S).covers(Key.of(key), found) is is_so
+    kept = Memory(2**20)
+    kept.put(key, found)
+    assert kept.forget(Purge(kind, value, NOW_S)) == is_so
+    assert kept.get(key) == ([] if is_so else [found])
+
+
+def test_a_purge_is_about_what_was_asked_for_until_then() -> None:
+    """An answer that was asked for before may be of before, whenever it came."""
+    purge = Purge("all", "", NOW_S)
+    slow = entry(FRESH, at_s=NOW_S + 5, took_s=10)
+    assert purge.covers(Key.of(KEY), slow)
+    assert not purge.covers(Key.of(KEY), stored(at_s=NOW_S + 0.001))
+
+
+def test_a_purge_removes_every_variant_and_tells_how_many() -> None:
+    kept = Memory(2**20)
+    for language in ("de", "en", "fr"):
+        kept.put(KEY, stored(language=language))
+    kept.put(KEY + "?x", stored())
+    assert kept.forget(Purge("path", "/users/1", NOW_S)) == 4
+    assert (len(kept), kept.size_bytes) == (0, 0)
+    assert kept.forget(Purge("path", "/users/1", NOW_S)) == 0
+
+
+def test_a_purge_by_tag_removes_only_the_variants_that_have_it() -> None:
+    kept = Memory(2**20)
+    kept.put(KEY, stored(0, "Cache-Tag: red", language="de"))
+    kept.put(KEY, stored(0, "Surrogate-Key: blue", language="en"))
+    assert kept.forget(Purge("tag", "red", NOW_S)) == 1
+    assert [found.tags for found in kept.get(KEY)] == [("blue",)]
+
+
+# -- purges of late -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "purge",
+    [
+        Purge("path", "/users/1", NOW_S),
+        Purge("uri", "http://a.example/users/1", NOW_S),
+        Purge("prefix", "/users", NOW_S),
+        Purge("route", "users", NOW_S),
+        Purge("tag", "red", NOW_S),
+        Purge("all", "", NOW_S),
+    ],
+    ids=lambda purge: purge.kind,
+)
+def test_what_was_under_way_at_a_purge_is_covered(purge: Purge) -> None:
+    purges, key = Purges(), Key.of(KEY)
+    assert not purges.cover(key, stored(0, "Cache-Tag: red"))
+    purges.add(purge)
+    assert purges.cover(key, stored(0, "Cache-Tag: red"))
+    assert purges.cover(key, entry(FRESH, "Cache-Tag: red", at_s=NOW_S + 30, took_s=31))
+    assert not purges.cover(key, stored(0, "Cache-Tag: red", at_s=NOW_S + 1))
+    assert not purges.cover(Key("o", "http", "b", "/o"), stored()) or purge.kind == "all"
+
+
+def test_the_later_of_two_purges_of_the_same_counts() -> None:
+    purges = Purges()
+    purges.add(Purge("path", "/users/1", NOW_S))
+    purges.add(Purge("path", "/users/1", NOW_S + 10))
+    assert purges.cover(Key.of(KEY), stored(at_s=NOW_S + 5))
+
+
+def test_a_path_and_its_queries_are_purged_apart() -> None:
+    purges = Purges()
+    purges.add(Purge("path", "/users/1?x=1", NOW_S))
+    assert not purges.cover(Key.of(KEY), stored())
+    purges.add(Purge("path", "/users/1", NOW_S - 10))
+    assert purges.cover(Key.of(KEY + "?x=1"), stored())
+    assert purges.cover(Key.of(KEY), stored(at_s=NOW_S - 20))
+    assert not purges.cover(Key.of(KEY), stored())
+
+
+@pytest.mark.parametrize("kind", ["path", "uri", "prefix"])
+def test_purges_are_forgotten_after_ten_minutes(kind: str) -> None:
+    purges = Purges()
+    value = "http://a.example/users/1" if kind == "uri" else "/users/1"
+    purges.add(Purge(kind, value, NOW_S))
+    purges.add(Purge(kind, value + "/x", NOW_S + 600))
+    assert purges.cover(Key.of(KEY), stored())
+    purges.add(Purge(kind, value + "/x", NOW_S + 601))
+    assert not purges.cover(Key.of(KEY), stored())
+
+
+def test_too_many_purges_to_remember_cover_all_that_was_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a client that writes a lot would fill the memory."""
+    monkeypatch.setattr(memory, "_MAX_PURGES", 10)
+    purges = Purges()
+    for second in range(30):
+        purges.add(Purge("uri", f"http://a.example/orders/{second}", NOW_S + second))
+    assert purges.cover(Key.of(KEY), stored(at_s=NOW_S + 19))
+    assert not purges.cover(Key.of(KEY), stored(at_s=NOW_S + 19.5))
+    last = Key("o", "http", "a.example", "/orders/25")
+    assert purges.cover(last, stored(at_s=NOW_S + 25))
+    assert not purges.cover(last, stored(at_s=NOW_S + 25.5))
+
+
+def test_the_memory_of_purges_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_MAX_PURGES", 1000)
+    tracemalloc.start()
+    try:
+        purges = Purges()
+        for number in range(4000):
+            purges.add(Purge("uri", f"http://a.example/orders/{number}", NOW_S + number / 10_000))
+        assert tracemalloc.get_traced_memory()[0] < 1000 * 800
+    finally:
+        tracemalloc.stop()
+
+
+# -- bounded ------------------------------------------------------------------------------------------------------
+
+
+def test_what_is_kept_is_found() -> None:
+    kept, found = Memory(2**20), stored(10)
+    kept.put(KEY, found)
+    assert kept.get(KEY) == [found]
+    assert kept.get("users http://a.example/users/2") == []
+    assert (len(kept), kept.size_bytes) == (1, size_of(KEY, found))
+
+
+def test_a_newer_answer_to_the_same_requests_takes_the_place_of_the_older() -> None:
+    kept = Memory(2**20)
+    kept.put(KEY, stored(10, language="de"))
+    kept.put(KEY, stored(10, language="en"))
+    kept.put(KEY, stored(30, language="de"))
+    assert sorted(len(found.body) for found in kept.get(KEY)) == [10, 30]
+
+
+def test_an_answer_that_is_dropped_is_gone_and_its_variants_are_not() -> None:
+    kept = Memory(2**20)
+    kept.put(KEY, stored(10, language="de"))
+    kept.put(KEY, stored(20, language="en"))
+    kept.drop(KEY, stored(99, language="de"))
+    kept.drop("users http://a.example/never", stored())
+    assert [len(found.body) for found in kept.get(KEY)] == [20]
+    kept.drop(KEY, stored(language="en"))
+    assert (len(kept), kept.size_bytes) == (0, 0)
+
+
+def test_what_was_used_least_lately_goes_first() -> None:
+    size = size_of("u http://a/0", stored(1000))
+    kept = Memory(size * 4)
+    for number in range(4):
+        kept.put(f"u http://a/{number}", stored(1000))
+    kept.get("u http://a/0")
+    kept.put("u http://a/4", stored(1000))
+    assert [number for number in range(5) if kept.get(f"u http://a/{number}")] == [0, 2, 3, 4]
+    kept.put("u http://a/0", stored(1000))
+    kept.put("u http://a/5", stored(1000))
+    assert [number for number in range(6) if kept.get(f"u http://a/{number}")] == [0, 3, 4, 5]
+
+
+def test_one_answer_does_not_sweep_the_others_out() -> None:
+    kept = Memory(100_000)
+    kept.put(KEY, stored(1000))
+    kept.put("u http://a/large", stored(30_000))
+    assert (len(kept), kept.get("u http://a/large")) == (1, [])
+
+
+def test_an_answer_that_has_grown_too_large_does_not_leave_the_old_one_behind() -> None:
+    kept = Memory(100_000)
+    kept.put(KEY, stored(1000))
+    kept.put(KEY, stored(30_000))
+    assert (kept.get(KEY), kept.size_bytes) == ([], 0)
+
+
+def test_without_memory_nothing_is_kept() -> None:
+    kept = Memory(0)
+    kept.put(KEY, stored())
+    assert (kept.get(KEY), len(kept), kept.size_bytes) == ([], 0, 0)
+
+
+def test_of_one_url_only_so_many_variants_are_kept() -> None:
+    """One field can have any number of values: nobody shall fill the memory with them."""
+    kept = Memory(2**20)
+    for number in range(3 * MAX_VARIANTS):
+        kept.put(KEY, stored(language=f"x-{number}"))
+    languages = [found.values[0] for found in kept.get(KEY)]
+    assert languages == [b"x-%d" % number for number in range(2 * MAX_VARIANTS, 3 * MAX_VARIANTS)]
+
+
+def test_what_an_answer_is_counted_with_is_no_less_than_it_takes() -> None:
+    kept = Memory(2**30)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(500):
+            lines = (f"X-{field}-{number}: value {number} {field}" for field in range(number % 12))
+            found = stored(200 + number, *lines, f'ETag: "{number}"', language=f"x-{number}")
+            kept.put(
+                f"users http://a.example/users/{number}?number={number}", replace(found, body=b"x" * (200 + number))
+            )
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert taken <= kept.size_bytes <= 2 * taken
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), st.integers(0, 5), st.sampled_from(["", "de", "en"]), st.integers(0, 3000)),
+        st.tuples(st.just("get"), st.integers(0, 5), st.just(""), st.just(0)),
+        st.tuples(st.just("drop"), st.integers(0, 5), st.sampled_from(["", "de"]), st.just(0)),
+        st.tuples(st.just("forget"), st.integers(0, 5), st.just(""), st.just(0)),
+    ),
+    max_size=40,
+)
+
+
+@given(STEPS, st.integers(0, 20_000))
+def test_it_never_holds_more_than_it_may_and_always_the_latest(
+    steps: list[tuple[str, int, str, int]], max_bytes: int
+) -> None:
+    kept = Memory(max_bytes)
+    model: OrderedDict[str, list[Entry]] = OrderedDict()  # the least lately used first
+    for what, number, language, size in steps:
+        key = f"u http://a/{number}"
+        before = model.get(key, [])
+        if what == "get":
+            assert kept.get(key) == before
+            if before:
+                model.move_to_end(key)
+        elif what == "put":
+            found = stored(size, language=language)
+            kept.put(key, found)
+            left = [other for other in before if other.values != found.values]
+            fits = size_of(key, found) <= max_bytes // 4
+            model[key] = [*left, found] if fits else left
+            if fits:
+                model.move_to_end(key)
+        elif what == "drop":
+            kept.drop(key, stored(language=language))
+            model[key] = [other for other in before if other.values != stored(language=language).values]
+        else:
+            assert kept.forget(Purge("path", f"/{number}", NOW_S)) == len(before)
+            model[key] = []
+        model = OrderedDict((key, entries) for key, entries in model.items() if entries)
+        while sum(size_of(key, each) for key, entries in model.items() for each in entries) > max_bytes:
+            model.popitem(last=False)
+        assert kept.size_bytes == sum(size_of(key, each) for key, entries in model.items() for each in entries)
+        assert kept.size_bytes <= max_bytes
+        assert len(kept) == sum(map(len, model.values()))
+    assert all(kept.get(key) == entries for key, entries in list(model.items()))
