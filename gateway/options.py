@@ -249,7 +249,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("part", "MAX_BODY", SOME_SIZE, "10MiB", "1MiB", "The largest answer of this part."),
     Option("part", "LEGACY", FUNCTION, "", "teams.load", "The synchronous function that makes this part."),
 
-    Option("legacy", "THREADS", POSITIVE, "4", "8", "Calls that run at a time; the pool's name is the function's. Per worker."),
+    Option("legacy", "THREADS", POSITIVE, "4", "8", "Calls that run at a time, per worker."),
     Option("legacy", "QUEUE", COUNT, "16", "0", "Calls that may wait for a thread; more get 503 at once."),
     Option("legacy", "TIMEOUT", TIMEOUT, "5s", "30s", "For one call, then 504."),
     Option("database", "", DATABASE, "", "postgresql://reports:secret@db:5432/reports",

@@ -32,13 +32,13 @@ OWNERS = {
     "granian": {"serve"},
     "multiprocessing": {"serve"},
     "subprocess": set[str](),
-    "threading": {"serve", "resolver"},  # the timer that ends the drain delay; a look-up
+    "threading": {"serve", "resolver", "bulkhead", "watchdog"},  # the drain's timer; a look-up; legacy calls; who watches
     "_thread": set[str](),
     "concurrent": {"store"},  # one thread that reads, one that writes
 }
 # Ways onto another thread that are no import, or not only one.
 THREAD_WORDS = {
-    "sync_to_async": {"routing", "store"},  # a synchronous Django view; what the async ORM leaves out
+    "sync_to_async": {"routing", "store", "bulkhead"},  # synchronous views; what the async ORM leaves out; legacy calls
     "to_thread": set[str](),
     "run_in_executor": set[str](),
     "set_default_executor": set[str](),
