@@ -102,7 +102,7 @@ class Watchdog:
             ms=round(seconds * 1000),
             is_over=is_over,
             request_id=request_id,
-            stack=shown(stack, _LIBRARIES),
+            frames=shown(stack, _LIBRARIES),
             # Nothing ran in the loop: another thread of this process held Python's lock, or the machine is overloaded.
             threads=[] if stack else self._other_threads(),
             held_back=self._allowance.told(),

@@ -92,6 +92,7 @@ def test_every_plain_setting_is_read() -> None:
             "GATEWAY_ADMIN_TOKEN": "hunter2",
             "GATEWAY_CACHE_MEMORY": "1MiB",
             "GATEWAY_CACHE_DISK": "0B",
+            "GATEWAY_STALL": "50ms",
         }
     ).settings
     assert dataclasses.astuple(settings) == (
@@ -113,6 +114,7 @@ def test_every_plain_setting_is_read() -> None:
         "hunter2",
         2**20,
         0,
+        0.05,
     )
 
 

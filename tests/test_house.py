@@ -32,7 +32,7 @@ OWNERS = {
     "granian": {"serve"},
     "multiprocessing": {"serve"},
     "subprocess": set[str](),
-    "threading": {"serve", "resolver", "bulkhead", "watchdog"},  # the drain's timer; a look-up; legacy calls; who watches
+    "threading": {"serve", "resolver", "bulkhead", "watchdog"},  # its timer; look-ups; legacy calls; watching
     "_thread": set[str](),
     "concurrent": {"store"},  # one thread that reads, one that writes
 }
