@@ -175,11 +175,8 @@ class Bulkhead:
         try:
             if call.future is not None and not call.future.cancelled():
                 result = function()
-        except Exception as caught:  # noqa: BLE001 - it is the caller's
-            error = caught
-        except BaseException as caught:  # noqa: BLE001 - sys.exit() in old code ends neither thread nor worker
-            error = RuntimeError(f"{call.name}() raised {caught!r}")
-            error.__cause__ = caught
+        except BaseException as caught:  # noqa: BLE001 - it is the caller's
+            error = _raisable(caught)
         if call.rest is not None:
             _tell(loop, _settle, call.future, result, error)
             result, error = None, _give_pieces(call, loop)
@@ -207,15 +204,24 @@ def _give_pieces(call: Call, loop: asyncio.AbstractEventLoop) -> Exception | Non
         while (asked := call.asks.get()) is not None:
             try:
                 piece, error = call.rest(), None
-            except Exception as caught:  # noqa: BLE001 - it is the caller's
-                piece, error = None, caught
+            except BaseException as caught:  # noqa: BLE001 - it is the caller's
+                piece, error = None, _raisable(caught)
             _tell(loop, _settle, asked, piece, error)
             if piece is None:
                 break
         call.at_end()
-    except Exception as caught:  # noqa: BLE001
-        return caught
+    except BaseException as caught:  # noqa: BLE001
+        return _raisable(caught)
     return None
+
+
+def _raisable(error: BaseException) -> Exception:
+    """What the loop may raise: sys.exit() in old code ends no worker, and a future knows no StopIteration."""
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    failure = RuntimeError(f"raised {error!r}")
+    failure.__cause__ = error
+    return failure
 
 
 def _settle(future: asyncio.Future[Any] | None, result: Any, error: Exception | None) -> None:
@@ -224,8 +230,6 @@ def _settle(future: asyncio.Future[Any] | None, result: Any, error: Exception | 
         return
     if error is None:
         future.set_result(result)
-    elif isinstance(error, StopIteration):  # a future cannot raise it
-        future.set_exception(RuntimeError(f"raised {error!r}"))
     else:
         future.set_exception(error)
 

@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -161,9 +162,7 @@ async def test_full_is_told_at_once_and_who_waits_is_served_in_order() -> None:
     with gate() as closed:
         first = asyncio.ensure_future(run(bulkhead, closed))
         await closed.wait_for(1)
-        waiting = [
-            asyncio.ensure_future(run(bulkhead, lambda number=number: order.append(number))) for number in (1, 2)
-        ]
+        waiting = [asyncio.ensure_future(run(bulkhead, partial(order.append, number))) for number in (1, 2)]
         await eventually(lambda: bulkhead.waiting == 2)
         began = asyncio.get_running_loop().time()
         with pytest.raises(GatewayError) as caught:

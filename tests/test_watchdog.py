@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,7 +20,7 @@ STALL_S = 0.1
 @asynccontextmanager
 async def watched(
     request_of: Callable[[asyncio.Task[object]], str | None] = lambda task: None,
-) -> AsyncIterator[tuple[Watchdog, list[dict[str, Any]]]]:
+) -> AsyncIterator[tuple[Watchdog, list[MutableMapping[str, Any]]]]:
     dog = Watchdog(STALL_S, request_of)
     with structlog.testing.capture_logs() as lines:
         dog.start()
