@@ -13,14 +13,16 @@ from pathlib import Path
 
 from .harness import eventually, free_port
 
+_NEEDED = ("initdb", "postgres", "pg_isready")
+
 
 def binaries() -> Path | None:
     """Where the newest server of this machine is installed; Debian keeps it off the path."""
+    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
     found = shutil.which("initdb")
     if found is not None:
-        return Path(found).parent
-    folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: int(folder.parent.name))
-    return folders[-1] if folders else None
+        folders.insert(0, Path(found).resolve().parent)
+    return next((folder for folder in reversed(folders) if all((folder / name).exists() for name in _NEEDED)), None)
 
 
 def why_not() -> str | None:

@@ -161,7 +161,7 @@ async def opens(request, gate):
 
 async def state(request):
     names = sorted(thread.name for thread in threading.enumerate() if thread.name.startswith("legacy-"))
-    return JsonResponse({"calls": old.calls, "threads": names})
+    return JsonResponse({"calls": old.calls, "threads": names, "waiting": one.bulkhead.waiting})
 
 
 async def blocks(request, ms):
@@ -179,6 +179,8 @@ async def typed_home(user: Annotated[dict, part(legacy(old.load_user))],
     return {"user": user["name"], "team": team and team["of"]}
 
 
+one = legacy(old.one_at_a_time, threads=1, queue=1, timeout="30s")
+
 urlpatterns = [
     *from_environment(),
     route("/reports/{year}", legacy(old.build_report)),
@@ -188,7 +190,7 @@ urlpatterns = [
     route("/sees/{id}", legacy(old.sees)),
     route("/gives/{kind}", legacy(old.gives)),
     route("/fails/{kind}", legacy(old.fails)),
-    route("/one/{gate}", legacy(old.one_at_a_time, threads=1, queue=1, timeout="30s")),
+    route("/one/{gate}", one),
     route("/stuck/{gate}", legacy(old.gets_stuck, threads=2, queue=4, timeout="300ms")),
     route("/other/{gate}", legacy(old.other, name="aside")),
     route("/tuned", legacy(old.tuned, threads=1)),
@@ -252,6 +254,10 @@ def begin(gateway: Gateway, target: str) -> Wire:
 
 def opened(gateway: Gateway, gate: str) -> None:
     assert gateway.get(f"/open/{gate}").status == 200
+
+
+def waiting(gateway: Gateway) -> int:
+    return int(gateway.get("/state").json()["waiting"])
 
 
 def calls_of(gateway: Gateway, gate: str) -> int:
@@ -365,6 +371,7 @@ def test_a_response_of_django_arrives(gateway: Gateway) -> None:
 
 def test_a_streaming_answer_is_iterated_in_one_thread_of_the_pool(gateway: Gateway) -> None:
     answer = gateway.get("/gives/pieces", "X-Request-ID: streams")
+    assert len(answer.body.split()) == 3
     (thread,) = set(answer.body.decode().split())
     assert thread.startswith("legacy-gives-")
     line = gateway.wait_for_log(lambda line: line.get("message") == "in the middle")
@@ -408,46 +415,20 @@ def test_what_it_raises_has_its_word_and_its_text_stays_inside(
 def test_full_is_503_at_once_and_a_client_that_leaves_the_queue_frees_its_place(gateway: Gateway) -> None:
     with begin(gateway, "/one/first") as running:
         eventually(lambda: calls_of(gateway, "first") == 1)
-        waiting = begin(gateway, "/one/never")
-        refused = eventually(lambda: is_full(gateway, "/one/never"))
-        assert refused is not None
-        assert refused.one("retry-after") == "1"
-        assert line_of(gateway, refused)["ms"] < 100
-        waiting.close()
-        # Its place is free as soon as the gateway knows: then the next one waits instead of being refused.
-        second = eventually(lambda: waits(gateway, "/one/second"))
-        assert second is not None
-        with second:
+        with begin(gateway, "/one/never"):
+            eventually(lambda: waiting(gateway) == 1)
+            refused = gateway.get("/one/never")
+            assert (refused.status, refused.json()["reason"]) == (503, "legacy_full")
+            assert refused.one("retry-after") == "1"
+            assert line_of(gateway, refused)["ms"] < 100
+        eventually(lambda: waiting(gateway) == 0)
+        with begin(gateway, "/one/second") as second:
+            eventually(lambda: waiting(gateway) == 1)
             opened(gateway, "second")
             opened(gateway, "first")
             assert running.read_answer().json() == "first"
             assert second.read_answer().json() == "second"
     assert calls_of(gateway, "never") == 0
-
-
-def is_full(gateway: Gateway, target: str) -> Answer | None:
-    """The refusal, if there is one within a moment; else the request is given up again."""
-    with begin(gateway, target) as wire:
-        wire.socket.settimeout(0.3)
-        try:
-            answer = wire.read_answer()
-        except TimeoutError:
-            return None
-        assert (answer.status, answer.json()["reason"]) == (503, "legacy_full")
-        return answer
-
-
-def waits(gateway: Gateway, target: str) -> Wire | None:
-    """The connection of a request that was not refused."""
-    wire = begin(gateway, target)
-    wire.socket.settimeout(0.3)
-    try:
-        wire.receive()
-    except TimeoutError:
-        wire.socket.settimeout(10)
-        return wire
-    wire.close()
-    return None
 
 
 def test_a_call_over_its_time_is_504_on_time_and_all_threads_stuck_is_503_at_once(

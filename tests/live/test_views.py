@@ -268,7 +268,7 @@ urlpatterns = [
 """
 
 # What the start warns of, beside the line of each.
-SYNCHRONOUS = ["plain()", "plain_fails()", "blocks()"]
+SYNCHRONOUS = ["plain()", "blocks()", "plain_fails()"]
 FORM = "Content-Type: application/x-www-form-urlencoded"
 
 
