@@ -21,7 +21,6 @@ from asgiref.sync import sync_to_async
 from gateway.config import LegacyOptions
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Deadline
-from gateway.places import Full, Places
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 # A pool that stays stuck is told of so often.
@@ -45,7 +44,7 @@ class Call:
         self.at_end: Callable[[], Any] | None = None
         self.asks: SimpleQueue[asyncio.Future[Any] | None] = SimpleQueue()
         self.future: asyncio.Future[Any] | None = None
-        self.began_s = 0.0
+        self.began_s: float | None = None  # None while it waits for a thread
         self.since_s: float | None = None  # since when the thread works for the loop; None while it waits for it
         self.is_late = False
 
@@ -64,10 +63,9 @@ class Bulkhead:
     def __init__(self, name: str, options: LegacyOptions, now: Callable[[], float] = time.monotonic) -> None:
         self.name = name
         self.options = options
-        self.running: dict[Call, None] = {}  # in the order in which they began
         self.full = self.late = 0  # how often so far
         self._now = now
-        self._places = Places(options.threads, options.queue)
+        self._calls: dict[Call, None] = {}  # those that have a thread or wait for one, in their order
         self._threads: list[threading.Thread] = []
         self._jobs: SimpleQueue[tuple[Call, asyncio.AbstractEventLoop, Callable[[], Any]]] = SimpleQueue()
         self._next: Call | None = None
@@ -76,20 +74,24 @@ class Bulkhead:
         self._in_thread = sync_to_async(_carry_out, thread_sensitive=False, executor=executor)
 
     @property
+    def running(self) -> list[Call]:
+        return [call for call in self._calls if call.began_s is not None]
+
+    @property
     def waiting(self) -> int:
-        return self._places.waiting
+        return len(self._calls) - len(self.running)
 
     def is_stuck(self) -> bool:
         """Whether every thread runs a call whose time is over."""
-        since_s = self._now() - self.options.timeout_s
-        return len(self.running) >= self.options.threads and all(
-            call.is_late or (call.since_s is not None and call.since_s <= since_s) for call in self.running
+        since_s, running = self._now() - self.options.timeout_s, self.running
+        return len(running) >= self.options.threads and all(
+            call.is_late or (call.since_s is not None and call.since_s <= since_s) for call in running
         )
 
     def told(self) -> list[str]:
         """Who runs, for how long, for which request: `build_report 12.3 s (4bf92f35...)`."""
         now = self._now()
-        return [f"{call.name} {now - call.began_s:.1f} s ({call.request_id})" for call in self.running]
+        return [f"{call.name} {now - (call.began_s or now):.1f} s ({call.request_id})" for call in self.running]
 
     async def run(self, call: Call, timeout_s: float) -> Any:
         """Carry the call out in a thread; what its work gives.
@@ -97,25 +99,21 @@ class Bulkhead:
         Raises GatewayError LEGACY_FULL, LEGACY_STUCK, LEGACY_TIMEOUT, and what the work raises. Cancelled while it
         waits, it gives its place in the queue back; while it runs, the thread goes on.
         """
-        began_s = self._now()
-        if self._places.free == 0 and self.is_stuck():
-            raise self._stuck()
-        try:
-            await self._places.take(timeout_s)
-        except (Full, TimeoutError):
+        if len(self._calls) >= self.options.threads:
             if self.is_stuck():
-                raise self._stuck() from None
-            self.full += 1
-            raise GatewayError(Reason.LEGACY_FULL, headers=[(b"retry-after", b"1")]) from None
-        self.running[call] = None
-        call.began_s = call.since_s = self._now()
+                raise self._stuck()
+            if len(self._calls) >= self.options.threads + self.options.queue:
+                raise self._full()
+        self._calls[call] = None
         self._next = call
         try:
-            with Deadline(timeout_s - (call.began_s - began_s), partial(self._too_late, call)):
+            with Deadline(timeout_s, partial(self._too_late, call)):
                 return await self._in_thread(call)
         finally:
-            if call.future is None:  # no thread could be started
-                self._let_go(call)
+            # A thread notes that it begins and then looks whether the call is still wanted; here it is the other way
+            # round, so that one of the two sees the other.
+            if call.began_s is None:
+                self._calls.pop(call, None)
 
     async def pieces(self, call: Call) -> AsyncIterator[Any]:
         """What the rest of a call gives. Raises GatewayError LEGACY_TIMEOUT where one piece takes too long."""
@@ -135,9 +133,15 @@ class Bulkhead:
 
     def _too_late(self, call: Call) -> GatewayError:
         """Give the call up; the failure that this is."""
+        if call.began_s is None:
+            return self._stuck() if self.is_stuck() else self._full()
         self.late += 1
         call.is_late = True
         return GatewayError(Reason.LEGACY_TIMEOUT, cause=f"{call.name} runs on in a thread of the pool {self.name}")
+
+    def _full(self) -> GatewayError:
+        self.full += 1
+        return GatewayError(Reason.LEGACY_FULL, headers=[(b"retry-after", b"1")])
 
     def _stuck(self) -> GatewayError:
         told = self.told()
@@ -154,7 +158,7 @@ class Bulkhead:
         """`sync_to_async` comes here with the call that `run` has put aside. Raises RuntimeError without threads."""
         call, loop = self._next, asyncio.get_running_loop()
         assert call is not None  # noqa: S101 - nobody else submits
-        if len(self._threads) < len(self.running):  # as many as are needed at a time, at most `threads`
+        if len(self._threads) < min(len(self._calls), self.options.threads):  # as many as are needed at a time
             thread = threading.Thread(target=self._serve, name=f"legacy-{self.name}-{len(self._threads)}", daemon=True)
             try:
                 thread.start()
@@ -172,6 +176,7 @@ class Bulkhead:
 
     def _serve_one(self, call: Call, loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> None:
         result, error = None, None
+        call.began_s = call.since_s = self._now()
         try:
             if call.future is not None and not call.future.cancelled():
                 result = function()
@@ -183,18 +188,13 @@ class Bulkhead:
         _tell(loop, self._ended, call, result, error)
 
     def _ended(self, call: Call, result: Any, error: Exception | None) -> None:
-        unheard = call.future is not None and call.future.cancelled()
-        if unheard and (call.is_late or error is not None):
-            seconds, failure = round(self._now() - call.began_s, 3), repr(error) if error is not None else None
+        self._calls.pop(call, None)
+        if call.future is not None and call.future.cancelled() and (call.is_late or error is not None):
+            seconds, failure = round(self._now() - (call.began_s or 0.0), 3), repr(error) if error is not None else None
             _log.warning(
                 "legacy.late", pool=self.name, function=call.name, s=seconds, request_id=call.request_id, error=failure
             )
         _settle(call.future, result, error)
-        self._let_go(call)
-
-    def _let_go(self, call: Call) -> None:
-        del self.running[call]
-        self._places.give()
 
 
 def _give_pieces(call: Call, loop: asyncio.AbstractEventLoop) -> Exception | None:

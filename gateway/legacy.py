@@ -98,7 +98,6 @@ class Legacy:
     # -- in the thread --------------------------------------------------------------------------------------------
 
     def _work(self, values: Mapping[str, Any], call: Call) -> HttpResponseBase:
-        close_old_connections()
         try:
             result = self.function(**values)
             if not isinstance(result, HttpResponseBase):
