@@ -3,7 +3,6 @@
 import asyncio
 import contextvars
 import random
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
@@ -205,26 +204,6 @@ async def test_a_client_that_leaves_the_queue_frees_its_place() -> None:
     assert (await first, await stays) == ("through", "stayed")
     assert closed.runs == 1, "the one that left was never called"
     assert is_at_rest(bulkhead)
-
-
-async def test_a_call_that_is_cancelled_before_a_thread_took_it_is_not_made() -> None:
-    bulkhead = pool(threads=1)
-    called: list[int] = []
-    await run(bulkhead, lambda: None)
-    switch_s = sys.getswitchinterval()
-    sys.setswitchinterval(5)  # the thread gets no turn before the loop waits
-    try:
-        leaves = asyncio.ensure_future(run(bulkhead, lambda: called.append(1)))
-        await asyncio.sleep(0)
-        assert (len(bulkhead.running), bulkhead.waiting) == (0, 1)
-        leaves.cancel()
-        await asyncio.wait([leaves])
-        assert bulkhead.waiting == 0
-    finally:
-        sys.setswitchinterval(switch_s)
-    await eventually(lambda: is_at_rest(bulkhead))
-    assert await run(bulkhead, lambda: "well") == "well"
-    assert called == []
 
 
 # -- over time ----------------------------------------------------------------------------------------------------
