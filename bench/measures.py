@@ -218,7 +218,28 @@ class Start(Measure):
         return Sample(figures)
 
 
+class Idle(Measure):
+    """A target that nobody asks: the CPU time that it takes all the same."""
+
+    fresh_process = False
+    columns = (Column("cpu_ms_per_s", "CPU ms / s", 2), Column("worker_rss_mib", "idle worker RSS MiB", 1))
+
+    def warm_up(self, running: Running, effort: Effort) -> None:
+        time.sleep(IDLE_S)
+
+    def sample(self, running: Running, effort: Effort) -> Sample:
+        before_s = cpu_s(running.child.pid)
+        time.sleep(effort.seconds * 4)
+        spent_s = cpu_s(running.child.pid) - before_s
+        figures = {
+            "cpu_ms_per_s": 1000 * spent_s / (effort.seconds * 4),
+            "worker_rss_mib": memory(running.child.pid).rss_biggest_mib,
+        }
+        return Sample(figures)
+
+
 UNDER_LOAD = UnderLoad()
+IDLE = Idle()
 BESIDE_STUCK = BesideStuck()
 DOWNLOAD = Transfer(download)
 UPLOAD = Transfer(upload)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bench.measures import BESIDE_STUCK, DOWNLOAD, START, UNDER_LOAD, UPLOAD, Measure
+from bench.measures import BESIDE_STUCK, DOWNLOAD, IDLE, START, UNDER_LOAD, UPLOAD, Measure
 from bench.upstream import one_kilobyte
 
 
@@ -63,6 +63,7 @@ def merged(count: int) -> bytes:
 
 LEGACY = {"GATEWAY_URLCONF": "bench.apps.legacy"}
 LEGACY_BODY = b'{"report":7,"state":"done"}'
+NO_WATCHDOG = {"GATEWAY_STALL": "1h"}
 NO_BODY_LIMIT = {"GATEWAY_UPSTREAM_B__MAX_BODY": "0B"}
 
 SCENARIOS = (
@@ -150,6 +151,26 @@ SCENARIOS = (
         ),
         baseline="portway proxied",
         bars=(Bar("portway, beside stuck threads", "p99_ms", to="portway proxied", at_most=1.1),),
+    ),
+    Scenario(
+        "watchdog",
+        "the least answer of the gateway's own, with the watchdog and with one that looks every quarter of an hour",
+        UNDER_LOAD,
+        (
+            Row("portway", "/-/live", "without watchdog", NO_WATCHDOG, None),
+            Row("portway", "/-/live", "with watchdog", body=None),
+        ),
+        baseline="without watchdog",
+        bars=(Bar("with watchdog", "cpu_s_per_10k", to="without watchdog", at_most=1.03),),
+    ),
+    Scenario(
+        "idle",
+        "a gateway that nobody asks",
+        IDLE,
+        (
+            Row("portway", "/-/live", "without watchdog", NO_WATCHDOG, None),
+            Row("portway", "/-/live", "with watchdog", body=None),
+        ),
     ),
     Scenario(
         "routes",

@@ -1,16 +1,16 @@
 """Who blocks the event loop is caught in the act.
 
-A timer in the loop notes that it is alive. A thread sleeps until the note would be GATEWAY_STALL overdue, which it is
-only if something holds the loop; then it looks again and again at what the loop's thread executes, until it goes on. On
-the healthy path that is a few wake-ups a second, whatever the load.
+A thread looks, more than twice in GATEWAY_STALL, whether the loop's thread executes anything. If it does, the thread
+asks the loop for a sign of life; if none has come at the next look, it notes again and again what is executed, until
+the loop goes on. A loop that waits is left asleep: all that it costs then is the thread's own few wake-ups a second.
 """
 
 import asyncio
+import contextlib
 import sys
 import sysconfig
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,10 @@ _DEEPEST = 60
 _LOOK_S, _LOOK_SELDOM_S = 0.005, 0.25
 # A loop that is blocked for this long is told of before it goes on, since it may never.
 _TELL_S = 5.0
+# A loop that seems to wait is asked after so many looks all the same: what blocks it may be no Python.
+_LOOKS = 10
+
+Samples = list[tuple[Stack, float]]
 
 
 class Watchdog:
@@ -32,70 +36,73 @@ class Watchdog:
     def __init__(self, stall_s: float, request_of: Callable[[asyncio.Task[object]], str | None]) -> None:
         self.stalls = Histogram()
         self._stall_s = stall_s
-        self._every_s = stall_s / 4
-        self._beats = 0
-        self._stalls: deque[float] = deque()  # those that are over, and not told yet
         self._request_of = request_of
         self._allowance = Allowance()
-        self._stopped = threading.Event()
+        self._base: FrameType | None = None
+        self._alive_s = 0.0
+        self._is_stopped = False
 
     def start(self) -> None:
         """Watch the running loop, from the thread that it runs in."""
         self._loop = asyncio.get_running_loop()
         self._watched = threading.get_ident()
-        self._base: FrameType | None = None
-        self._due_s = time.monotonic()
-        self._beat()
+        self._loop.call_soon(self._note_base)
         threading.Thread(target=self._watch, name="portway-watchdog", daemon=True).start()
 
     def stop(self) -> None:
-        self._stopped.set()
-        self._timer.cancel()
+        self._is_stopped = True
         self._base = None
 
     # -- in the loop ----------------------------------------------------------------------------------------------
 
-    def _beat(self) -> None:
-        now_s = time.monotonic()
-        late_s = now_s - self._due_s
-        if late_s >= self._stall_s:
-            self._stalls.append(late_s)
-        self._due_s = now_s + self._every_s
-        self._timer = self._loop.call_later(self._every_s, self._beat)
-        if self._base is None and self._beats:
-            self._base = sys._getframe().f_back  # who runs the loop: what it stands on is nobody's business
-        self._beats += 1
+    def _note_base(self) -> None:
+        self._base = sys._getframe().f_back  # who runs the loop: what it stands on is nobody's business
+
+    def _is_alive(self) -> None:
+        self._alive_s = time.monotonic()
 
     # -- in the thread --------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        while not self._stopped.wait(max(0.001, self._due_s + self._stall_s - time.monotonic())):
-            samples, request_id = self._look() if time.monotonic() >= self._due_s + self._stall_s else ([], None)
-            # HOWEVER who holds Python's lock stops this thread too: then the loop alone knows, once it goes on.
-            while self._stalls and not self._stopped.is_set():
-                seconds = self._stalls.popleft()
-                self.stalls.observe(seconds)
-                if self._allowance.is_granted(time.monotonic()):
-                    self._tell(seconds, samples, request_id)
+        every_s, looks, asked_s = self._stall_s * 0.4, 0, None
+        while not self._is_stopped:
+            slept_s = time.monotonic()
+            time.sleep(every_s)
+            now_s = time.monotonic()
+            if asked_s is not None:
+                samples, request_id = self._follow(asked_s)
+                self._note(self._alive_s - asked_s, samples, request_id)
+                asked_s = None
+            else:  # who holds Python's lock, or the processor, stops this thread too
+                self._note(now_s - slept_s - every_s, [], None)
+            looks += 1
+            if looks >= _LOOKS or sys._current_frames().get(self._watched) is not self._base:
+                looks, asked_s = 0, time.monotonic()
+                with contextlib.suppress(RuntimeError):  # the loop has ended
+                    self._loop.call_soon_threadsafe(self._is_alive)
 
-    def _look(self) -> tuple[list[tuple[Stack, float]], str | None]:
-        """What the loop's thread executes until it beats again, and for which request."""
-        samples: list[tuple[Stack, float]] = []
-        request_id, is_told, look_s, due_s, beats = None, False, _LOOK_S, self._due_s, self._beats
-        while self._beats == beats and not self._stopped.is_set():
+    def _follow(self, asked_s: float) -> tuple[Samples, str | None]:
+        """What the loop's thread executes until it gives its sign of life, and for which request."""
+        samples: Samples = []
+        request_id, is_told, look_s = None, False, _LOOK_S
+        while self._alive_s < asked_s and not self._is_stopped:
             samples.append((self._stack_of(sys._current_frames().get(self._watched)), look_s))
             request_id = request_id or self._request_id()
-            late_s = time.monotonic() - due_s
+            late_s = time.monotonic() - asked_s
             if not is_told and late_s >= _TELL_S:
                 is_told = True
                 self._tell(late_s, samples, request_id, is_over=False)
-            self._stopped.wait(look_s)
+            time.sleep(look_s)
             look_s = min(_LOOK_SELDOM_S, look_s * 1.1)
         return samples, request_id
 
-    def _tell(
-        self, seconds: float, samples: list[tuple[Stack, float]], request_id: str | None, *, is_over: bool = True
-    ) -> None:
+    def _note(self, late_s: float, samples: Samples, request_id: str | None) -> None:
+        if late_s >= self._stall_s and not self._is_stopped:
+            self.stalls.observe(late_s)
+            if self._allowance.is_granted(time.monotonic()):
+                self._tell(late_s, samples, request_id)
+
+    def _tell(self, seconds: float, samples: Samples, request_id: str | None, *, is_over: bool = True) -> None:
         stack = longest(samples)
         log.warning(
             "loop.stalled",
