@@ -228,7 +228,9 @@ def assign_pools(
             pools[name] = Bulkhead(name, replace(view.options, **said.get(name, {})))
         view.bulkhead = pools.get(name, view.bulkhead)
     for name in said.keys() - pools.keys():
-        near = options.nearest(name, pools)
-        hint = f"; did you mean GATEWAY_LEGACY_{near.upper()}__...?" if near else ""
-        problems.append(f"GATEWAY_LEGACY_{name.upper()}__...: there is no legacy pool {name}{hint}")
+        near = options.nearest(name, pools).upper()
+        for option in options.LEGACY:
+            if option.attribute in said[name]:
+                hint = f"; did you mean GATEWAY_LEGACY_{near}__{option.name}?" if near else ""
+                problems.append(f"GATEWAY_LEGACY_{name.upper()}__{option.name}: there is no legacy pool {name}{hint}")
     return pools, sorted(problems)

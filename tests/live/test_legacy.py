@@ -578,8 +578,8 @@ urlpatterns = [*from_environment(), {lines}]
             'route("/r/{year}", legacy(old.build_report))',
             {"GATEWAY_LEGACY_BILD_REPORT__THREADS": "8"},
             (
-                "GATEWAY_LEGACY_BILD_REPORT__...: there is no legacy pool bild_report; did you mean "
-                "GATEWAY_LEGACY_BUILD_REPORT__...?"
+                "GATEWAY_LEGACY_BILD_REPORT__THREADS: there is no legacy pool bild_report; did you mean "
+                "GATEWAY_LEGACY_BUILD_REPORT__THREADS?"
             ),
         ),
         (
