@@ -16,9 +16,9 @@ from gateway import merging, splice
 from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fetching import FORWARDED
-from gateway.gathering import Gathering, Step, steps_for, whole_time_s, with_functions
+from gateway.gathering import Gathering, Step, steps_for, whole_time_s
 from gateway.headers import Pairs, encoded_changes, set_fields
-from gateway.legacy import Legacy
+from gateway.legacy import Legacy, with_functions
 from gateway.merging import Fan
 from gateway.messages import GatewayRequest, GatewayResponse, problem_members
 

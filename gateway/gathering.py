@@ -22,8 +22,8 @@ from gateway.errors import GatewayError, Reason
 from gateway.fetching import Fetched, Leg, ask, ask_cached, own_pairs
 from gateway.headers import Pairs, encoded_changes, set_fields
 from gateway.legacy import Legacy, NoSuchValue
-from gateway.merging import Confined, Fan, Part, Reference, function_target
-from gateway.messages import GatewayRequest, GatewayResponse, error_of_view
+from gateway.merging import Confined, Fan, Part, Reference
+from gateway.messages import GatewayRequest
 from gateway.pool import Pool
 
 # RFC 9110: without these a client cannot act on 401, 405, 429 or 503.
@@ -165,18 +165,6 @@ def steps_for(view: Plan, pools: Mapping[str, Pool]) -> tuple[Step, ...]:
         function, default = view.functions.get(part.name), view.defaults.get(part.name)
         steps.append(Step(part, needs, upstream, function, options, changes, whole_time_s(options), decode, default))
     return tuple(steps)
-
-
-def with_functions(fan: Fan, functions: Mapping[str, Legacy]) -> Fan:
-    """The parts of a route once it is known what the functions among them ask for, by the names of their parameters."""
-    names = [part.name for part in fan.parts]
-
-    def asking(part: Part) -> Part:
-        if part.name not in functions:
-            return part
-        return replace(part, target=function_target(part.target.text, functions[part.name].asks_for(names)))
-
-    return replace(fan, parts=tuple(asking(part) for part in fan.parts))
 
 
 class Gathering:
@@ -379,7 +367,7 @@ class Gathering:
         if left_s <= 0:
             raise GatewayError(Reason.RESPONSE_TIMEOUT, upstream=step.part.target.upstream or None)
         if step.function is not None:
-            fetched = await self._call(step.function, step.part, left_s)
+            fetched = await self._call(step.part, step.function, left_s)
         else:
             fetched = await self._fetch(step, target, left_s, outcome)
         outcome.answers.append(fetched)
@@ -398,14 +386,10 @@ class Gathering:
 
     async def _fetch(self, step: Step, target: str, left_s: float, outcome: Outcome) -> Fetched:
         part, leg = step.part, Leg()
+        pairs = set_fields(self._pairs, step.changes) if step.changes else self._pairs
         try:
-            said: dict[str, Any] = {
-                "target": target,
-                "pairs": set_fields(self._pairs, step.changes) if step.changes else self._pairs,
-                "options": step.options,
-                "timeout_s": min(left_s, step.timeout_s),
-                "max_body_bytes": part.max_body_bytes,
-            }
+            said: dict[str, Any] = {"target": target, "pairs": pairs, "options": step.options}
+            said |= {"timeout_s": min(left_s, step.timeout_s), "max_body_bytes": part.max_body_bytes}
             pool = self._request.pools[part.target.upstream]
             if part.cache is None or part.method != "GET":
                 return await ask(self._request, pool, leg, method=part.method, **said)
@@ -415,30 +399,19 @@ class Gathering:
             outcome.attempts += leg.attempts or 0
             outcome.endpoint = leg.endpoint
 
-    async def _call(self, function: Legacy, part: Part, left_s: float) -> Fetched:
-        """What a function answers, as if a service did; of what it raises, Http404 and its like are statuses."""
+    async def _call(self, part: Part, function: Legacy, left_s: float) -> Fetched:
+        """What a function says, as if a service did."""
         given: dict[str, Any] = {name: self.parameter(name) for name in self._raw if name in function.parameters}
         others = [one.owner for one in part.target.references if one.owner not in given]
         given |= {name: msgspec.json.decode(self.outcomes[name].whole) for name in others}
         try:
-            answer = await function.answer(
-                self._request, function.bound(given), min(left_s, function.bulkhead.options.timeout_s)
-            )
+            status, pairs, body = await function.as_service(self._request, given, left_s)
         except NoSuchValue as error:
             reason = Reason.PART_VALUE if error.name in others else Reason.TEMPLATE_VALUE
             raise GatewayError(reason, f"The value of {{{error.name}}} is not of the type that it should be.") from None
-        except GatewayError:
-            raise
-        except Exception as error:
-            failure = error_of_view(error)
-            if failure.status >= 500:
-                raise failure from error
-            return Fetched(failure.status, (), b"")
-        if not isinstance(answer, GatewayResponse) or not isinstance(answer.body, bytes):
-            raise splice.NotJson("it streams")
-        if len(answer.body) > part.max_body_bytes:
+        if len(body) > part.max_body_bytes:
             raise GatewayError(Reason.PART_TOO_LARGE)
-        return Fetched(answer.status_code, answer.pairs, answer.body)
+        return Fetched(status, pairs, body)
 
     def parameter(self, name: str) -> str:
         """A parameter of the path, decoded."""

@@ -4,7 +4,7 @@ Around the call, in the same thread: Django's connections, the answer's bytes, a
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
@@ -20,7 +20,11 @@ from gateway import options, units
 from gateway.bulkhead import Bulkhead, Call
 from gateway.config import LegacyOptions
 from gateway.errors import GatewayError, Reason
-from gateway.messages import DEFAULT_MAX_BODY_BYTES, GatewayRequest, GatewayResponse, pairs_of
+from gateway.headers import Pair
+from gateway.merging import Fan, Part, function_target
+from gateway.messages import DEFAULT_MAX_BODY_BYTES, GatewayRequest, GatewayResponse, error_of_view, pairs_of
+
+Answered = tuple[int, Sequence[Pair], bytes]
 
 _JSON = (b"content-type", b"application/json")
 
@@ -94,6 +98,25 @@ class Legacy:
         call = Call(self.__name__, request.exchange.request_id, partial(self._work, values))
         request.exchange.closers.append(call.close)
         return await self.bulkhead.run(call, timeout_s)  # type: ignore[no-any-return]
+
+    async def as_service(self, request: GatewayRequest, params: Mapping[str, Any], timeout_s: float) -> Answered:
+        """Status, field lines and body of what the function answers. What it raises like Http404 is a status too.
+
+        Raises GatewayError: PART_INVALID for an answer that streams, and as `Bulkhead.run`; NoSuchValue.
+        """
+        values = self.bound(params)
+        try:
+            answer = await self.answer(request, values, min(timeout_s, self.bulkhead.options.timeout_s))
+        except GatewayError:
+            raise
+        except Exception as error:
+            failure = error_of_view(error)
+            if failure.status >= 500:
+                raise failure from error
+            return failure.status, (), b""
+        if not isinstance(answer, GatewayResponse) or not isinstance(answer.body, bytes):
+            raise GatewayError(Reason.PART_INVALID, "It streams.")
+        return answer.status_code, answer.pairs, answer.body
 
     # -- in the thread --------------------------------------------------------------------------------------------
 
@@ -172,6 +195,18 @@ def _is_known(kind: Any) -> bool:
         return not isinstance(msgspec.inspect.type_info(kind), msgspec.inspect.CustomType)
     except TypeError:
         return False
+
+
+def with_functions(fan: Fan, functions: Mapping[str, Legacy]) -> Fan:
+    """The parts of a route once it is known what the functions among them ask for, by the names of their parameters."""
+    names = [part.name for part in fan.parts]
+
+    def asking(part: Part) -> Part:
+        if part.name not in functions:
+            return part
+        return replace(part, target=function_target(part.target.text, functions[part.name].asks_for(names)))
+
+    return replace(fan, parts=tuple(asking(part) for part in fan.parts))
 
 
 # -- routes and pools ---------------------------------------------------------------------------------------------

@@ -270,7 +270,7 @@ class _Draft:
             if not parts and entry.name.option in {*options.FAN, _OPTIONAL}:
                 self.blame(entry, f"this means nothing without parts; set {entry.name.declaration}__PART_<NAME>")
             of_function = parts[entry.name.part].name.option is _FUNCTION if entry.name.part in parts else False
-            if of_function and entry.name.option.name in {"METHOD", "HEADER_*"}:
+            if of_function and entry.name.option.name in {"METHOD", "HEADER_*", "CACHE"}:
                 self.blame(entry, "this means nothing for a function")
         return dict(sorted(parts.items()))
 

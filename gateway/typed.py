@@ -63,8 +63,8 @@ def part(
     `part(legacy(load_team))` calls a synchronous function with what its parameters name: the path's parameters, other
     parts. With a default, or `optional` (then it is None), the rest goes down without it. Raises ValueError.
     """
-    if isinstance(target, Legacy) and (method != "GET" or headers):
-        raise ValueError("method and headers mean nothing for a function")
+    if isinstance(target, Legacy) and (method != "GET" or headers or cache):
+        raise ValueError("method, headers and cache mean nothing for a function")
     return PartSpec(
         target=function_target(target.__name__) if isinstance(target, Legacy) else parse_part(target),
         function=target if isinstance(target, Legacy) else None,

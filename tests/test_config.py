@@ -242,7 +242,7 @@ def test_options_in_python_are_the_words_of_the_environment() -> None:
         ({"cors": "*"}, "cors: this is an option of a route in the environment"),
         ({"cache": "60s"}, r"cache: what stores answers is a view around this one: cached\(proxy\('orders'\), '60s'\)"),
         ({"cache_max_body": "1MiB"}, "cache_max_body: what stores answers is a view around this one"),
-        ({"legacy": "reports.build"}, "legacy: is not available yet"),
+        ({"legacy": "reports.build"}, "legacy: this is an option of a route in the environment"),
         ({"header_connection": "x"}, "header_connection: .*cannot be set"),
         ({"timeout": 5}, "timeout: expected a string, written as in the environment: timeout='5s'"),
         ({"timeout": "5", "max_body": "5"}, "max_body: a size needs.*; timeout: a duration needs"),

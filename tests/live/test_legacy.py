@@ -109,6 +109,11 @@ def other(gate):
     return wait(gate)
 
 
+def counted(gate):
+    wait(gate)
+    return calls[gate]
+
+
 def tuned():
     return here()
 
@@ -151,7 +156,7 @@ from django.http import HttpResponse, JsonResponse
 from django.urls import path
 
 import old
-from gateway.routing import fanout, from_environment, legacy, part, route
+from gateway.routing import cached, fanout, from_environment, legacy, part, route
 
 
 async def opens(request, gate):
@@ -175,7 +180,7 @@ def plain(request):
 
 @fanout
 async def typed_home(user: Annotated[dict, part(legacy(old.load_user))],
-                     team: Annotated[dict, part(legacy(old.load_team), optional=True)]):
+                     team: Annotated[dict | None, part(legacy(old.load_team), optional=True)]):
     return {"user": user["name"], "team": team and team["of"]}
 
 
@@ -196,6 +201,7 @@ urlpatterns = [
     route("/tuned", legacy(old.tuned, threads=1)),
     route("/inside", legacy(old.asks_upstream)),
     route("GET /typed-home/{id}", typed_home),
+    route("/cached/{gate}", cached(legacy(old.counted, threads=4), "60s")),
     path("django/<int:year>/", legacy(old.build_report)),
     route("/open/{gate}", opens), route("/state", state), route("/blocks/{ms}", blocks), route("/plain", plain),
 ]
@@ -206,6 +212,10 @@ ENVIRONMENT = {
     "GATEWAY_ROUTE_ENV": "/env/{id}",
     "GATEWAY_ROUTE_ENV__LEGACY": "old.sees",
     "GATEWAY_ROUTE_ENV__MAX_BODY": "10B",
+    "GATEWAY_ROUTE_ENV_CACHED": "/env-cached/{id}",
+    "GATEWAY_ROUTE_ENV_CACHED__LEGACY": "old.sees",
+    "GATEWAY_ROUTE_ENV_CACHED__CACHE": "60s",
+    "GATEWAY_CACHE_DISK": "0B",
     "GATEWAY_ROUTE_HOME": "/home/{id}",
     "GATEWAY_ROUTE_HOME__PART_USER__LEGACY": "old.load_user",
     "GATEWAY_ROUTE_HOME__PART_TEAM__LEGACY": "old.load_team",
@@ -533,6 +543,18 @@ def test_a_part_may_be_a_response_but_not_a_stream_and_has_its_own_time(gateway:
 
 def test_a_typed_fan_out_takes_functions_too(gateway: Gateway) -> None:
     assert gateway.get("/typed-home/5").json() == {"user": "Ada", "team": "Ada"}
+
+
+def test_under_the_cache_it_is_called_once_for_all_who_ask(gateway: Gateway) -> None:
+    with begin(gateway, "/cached/c") as first, begin(gateway, "/cached/c") as second:
+        eventually(lambda: calls_of(gateway, "c") == 1)
+        opened(gateway, "c")
+        assert [wire.read_answer().json() for wire in (first, second)] == [1, 1]
+    third = gateway.get("/cached/c")
+    assert (third.json(), third.one("cache-status").partition(";")[0], calls_of(gateway, "c")) == (1, "portway", 1)
+    assert "hit" in third.one("cache-status")
+    gateway.get("/env-cached/7", "User-Agent: me")
+    assert "hit" not in gateway.get("/env-cached/7", "User-Agent: you").one("cache-status"), "it read the User-Agent"
 
 
 # -- the loop -----------------------------------------------------------------------------------------------------
