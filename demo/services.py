@@ -18,6 +18,8 @@ from pathlib import Path
 
 from aiohttp import web
 
+from demo import soap
+
 Row = dict[str, object]
 Table = dict[int, Row]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -65,6 +67,7 @@ def users() -> web.Application:
 def orders() -> web.Application:
     app = service(ORDERS, "orders")
     app.router.add_post("/orders", place_order)
+    app.router.add_post("/soap/stock", soap.stock)
     add_reads(app, PRODUCTS, "products")
     return app
 

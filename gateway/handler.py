@@ -9,14 +9,11 @@ GatewayError, the answer leaves, the finished Exchange goes to the hooks. Nothin
 
 import asyncio
 import sys
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from time import perf_counter
 
-from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted, SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler
-from django.http import Http404
 from django.http.response import HttpResponseBase
 
 from gateway import cors, door, ops, sever
@@ -32,6 +29,7 @@ from gateway.messages import (
     Receive,
     Scope,
     Send,
+    error_of_view,
     pairs_of,
     problem,
 )
@@ -59,7 +57,7 @@ class GatewayHandler(ASGIHandler):
         self.hooks = tuple(hooks)
         self._disclose_names = self.settings.disclose == "full"
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
-        self.runtime = runtime or Runtime(config)
+        self.runtime = runtime or Runtime(config, routes.bulkheads)
         self.runtime.caches = routes.caches
         self.runtime.cache.has_parts = routes.caches_parts
         self.on_started: Callable[[Runtime], None] | None = None
@@ -105,7 +103,7 @@ class GatewayHandler(ASGIHandler):
         except GatewayError as error:
             failure = request.exchange.interruption or error
         except Exception as error:  # noqa: BLE001 - a view may raise anything
-            failure = _of_view(error)
+            failure = error_of_view(error)
         return self._problem(request, failure)
 
     def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
@@ -229,7 +227,7 @@ class GatewayHandler(ASGIHandler):
                 raise error
             exchange.task.uncancel()
         elif failure is None:
-            failure = error if isinstance(error, GatewayError) else _of_view(error)
+            failure = error if isinstance(error, GatewayError) else error_of_view(error)
             exchange.interruption = failure  # what comes now comes too late
         if not request.answer_began and failure.reason not in _CLIENT_LEFT:
             await self._deliver(request, self._problem(request, failure), send)
@@ -314,7 +312,7 @@ def _own_cancellation(exchange: Exchange, error: asyncio.CancelledError) -> Gate
     if failure is None:
         if task.cancelling():
             raise error
-        return _of_view(error)
+        return error_of_view(error)
     task.uncancel()
     return failure
 
@@ -376,14 +374,3 @@ def _identify(request: GatewayRequest) -> None:
         exchange.request_id = said.decode("ascii")
     else:
         exchange.request_id = exchange.trace_id if trace_id is None else new_trace_id()
-
-
-def _of_view(error: BaseException) -> GatewayError:
-    """What a view raised. Django's own exceptions keep their meaning; anything else is a fault, for the log only."""
-    if isinstance(error, Http404):
-        return GatewayError(Reason.VIEW_NOT_FOUND)
-    if isinstance(error, PermissionDenied):
-        return GatewayError(Reason.REQUEST_DENIED)
-    if isinstance(error, (BadRequest, SuspiciousOperation, RequestAborted)):
-        return GatewayError(Reason.REQUEST_INVALID)
-    return GatewayError(Reason.VIEW_ERROR, cause="".join(traceback.format_exception(error)).rstrip())

@@ -36,7 +36,8 @@ def examine(config: Config) -> Findings:
             problems.append(NO_ROUTES)
     found = checks.run_checks() if routes is not None else []
     problems.extend(str(message) for message in found if message.level >= checks.ERROR)
-    warnings = [*config.warnings, *(str(message) for message in found if message.level == checks.WARNING)]
+    warnings = [*config.warnings, *(routes.warnings if routes is not None else ())]
+    warnings += [*(str(message) for message in found if message.level == checks.WARNING)]
     return Findings(routes, tuple(problems), tuple(warnings))
 
 

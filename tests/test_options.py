@@ -44,7 +44,9 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
         "gateway": attributes(config.Settings),
         "upstream": attributes(config.Upstream, config.Overrides),
         "route": attributes(config.Route, config.Overrides, merging.Fan) | {"line", "optional"},
-        "part": attributes(merging.Part),
+        "part": attributes(merging.Part) | {"legacy"},
+        "legacy": attributes(config.LegacyOptions),
+        "database": {"url"},
     }
     for (family, name), option in TABLE.items():
         assert option.later or option.attribute in homes[family], f"{family} {name}"

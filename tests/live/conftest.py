@@ -1,4 +1,4 @@
-"""The upstreams that several files meet."""
+"""What several files meet: upstreams, a PostgreSQL."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import pytest
 
 from .harness import Answers, Slow, Upstream
 from .parts import Parts
+from .postgres import postgres, why_not
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +40,12 @@ def u(services: Parts) -> Parts:
     """The same, as new."""
     services.clear()
     return services
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """An empty PostgreSQL database; skips, and says why, where there can be none."""
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
+    with postgres() as url:
+        yield url
