@@ -254,7 +254,7 @@ class Gathering:
             if part.timeout_s is not None:
                 ends_s = min(ends_s, self._loop.time() + part.timeout_s)
             if part.target.mapped is None:
-                target = part.target.fill(self._text_of, self._raw)
+                target = part.target.fill(self.text_of, self.raw)
                 outcome.whole = await self._ask(step, target, ends_s, outcome)
             else:
                 await self._map(step, part.target.mapped, ends_s, outcome)
@@ -343,14 +343,14 @@ class Gathering:
 
         def text_of(reference: Reference) -> str:
             if reference.item_fields is None:
-                return self._text_of(reference)
+                return self.text_of(reference)
             try:
                 return splice.scalar(item, reference.item_fields)
             except splice.NoValue:
                 raise Confined(reference) from None
 
         try:
-            return part.target.fill(text_of, self._raw)
+            return part.target.fill(text_of, self.raw)
         except Confined:
             if part.optional:
                 return None
@@ -395,17 +395,17 @@ class Gathering:
 
     def parameter(self, name: str) -> str:
         """A parameter of the path, decoded."""
-        return unquote(self._raw[name], errors="replace")
+        return unquote(self.raw[name], errors="replace")
 
     # -- values ---------------------------------------------------------------------------------------------------
 
     @property
-    def _raw(self) -> Mapping[str, str]:
+    def raw(self) -> Mapping[str, str]:
         return self._request.raw_values or {}
 
-    def _text_of(self, reference: Reference) -> str:
+    def text_of(self, reference: Reference) -> str:
         owner, fields = reference.owner, reference.fields
-        if owner in self._raw:
+        if owner in self.raw:
             return self.parameter(owner)
         if owner == "query":
             return self._query.get(fields[0], "")

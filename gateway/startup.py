@@ -2,13 +2,17 @@
 
 import ssl
 from dataclasses import dataclass
+from typing import Any
 
 from django.core import checks
 from django.urls import URLPattern
 
+from gateway import origins
 from gateway.config import Config, Upstream
+from gateway.fanout import Fanout
 from gateway.loading import NO_ROUTES_HELP
-from gateway.routing import RouteError, Routes, describe, load_routes
+from gateway.proxy import Proxy
+from gateway.routing import GatewayRoute, RouteError, Routes, describe, load_routes
 from gateway.tls import tls_context
 
 NO_ROUTES = f"there is no route yet; for a start:\n{NO_ROUTES_HELP.rstrip()}"
@@ -52,16 +56,33 @@ def _tls_problems(upstream: Upstream) -> list[str]:
     return []
 
 
-def rows(routes: Routes) -> list[dict[str, str]]:
-    """The effective routing table, a row a line, as it is shown: pattern, target, name, origin."""
-    table = [
-        {"pattern": line.rule.text, "target": describe(line), "name": line.name or "", "origin": line.origin}
+def rows(routes: Routes) -> list[dict[str, Any]]:
+    """The effective routing table, a row a line: pattern, target, name, origin as written, and the options set."""
+    table: list[dict[str, Any]] = [
+        {
+            "pattern": line.rule.text,
+            "target": describe(line),
+            "name": line.name or "",
+            "origin": line.origin,
+            "options": _options_of(line),
+        }
         for line in routes.lines
     ]
     for other in routes.others:
         target, name = (describe(other), other.name or "") if isinstance(other, URLPattern) else ("included", "")
-        table.append({"pattern": str(other.pattern), "target": target, "name": name, "origin": "urlpatterns"})
+        row = {"pattern": str(other.pattern), "target": target, "name": name, "origin": "urlpatterns", "options": {}}
+        table.append(row)
     return table
+
+
+def _options_of(line: GatewayRoute) -> dict[str, str]:
+    view = line.callback
+    said = origins.said_by(view.own) if isinstance(view, (Proxy, Fanout)) else {}
+    if isinstance(view, Fanout):
+        said |= origins.said_by_fan(view.fan)
+    if line.raw_path:
+        said["path"] = "raw"
+    return said if line.cors is None else {**said, "cors": ",".join(line.cors)}
 
 
 def aligned(table: list[list[str]], indent: str = "  ") -> str:
