@@ -28,6 +28,7 @@ Portway, an API gateway. Configured by environment variables; see docs/configura
   gateway config                  what holds, and where it came from; secrets masked
   gateway routes [--json]         the effective routing table
   gateway explain METHOD URL      what would happen to a request, and why; sends nothing
+  gateway cache ls|why|purge      look into the cache, and purge it
   gateway version                 the version
 
 The smallest configuration is an upstream and a route:

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from gateway import cors, door, ops, options, origins, verdicts
+from gateway import cors, door, freshness, ops, options, origins, verdicts
+from gateway.cached import Cached
 from gateway.config import Config, Overrides, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fanout import Fanout
@@ -19,7 +20,8 @@ from gateway.messages import GatewayRequest, Message, Scope
 from gateway.patterns import Miss
 from gateway.proxy import Plan, Proxy, plan_for, upward_pairs
 from gateway.retries import DEFAULT_RETRY_ON, MAX_KEPT_BYTES, is_repeatable
-from gateway.routing import GatewayRoute, Routes, decoded, describe, raw_values
+from gateway.routing import GatewayRoute, Routes, decoded, describe, innermost, raw_values
+from gateway.storing import Rule
 from gateway.units import authority_of, format_duration, format_size
 
 _URL = re.compile(r"(?:https?://([^/?#]*))?(/[^?#]*)?(?:\?([^#]*))?(?:#.*)?", re.DOTALL)
@@ -121,14 +123,14 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
         door.check_path(path)
     request.route, request.raw_rest, request.raw_values = line, match.rest, raw_values(match)
     decoded(raw_values(match))
-    view: Any = line.callback
+    view = innermost(line.view)
     if isinstance(view, Proxy):
         yield from _proxied(handler.config, request, line, view)
     elif isinstance(view, Fanout):
         yield from _fanned_out(handler.config, request, line, view)
     else:
         yield Section("Your own view answers", [[describe(line), line.origin, "what it asks for is known to it alone"]])
-    yield Section("Cache", [[cache_rule(view)]])
+    yield Section("Cache", _cache(line, request))
 
 
 # -- routes -----------------------------------------------------------------------------------------------------------
@@ -180,6 +182,8 @@ def _proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: 
     path, query = view.target_of(request, {})
     yield Section("Upstream", _urls(upstream, path + query))
     pairs = upward_pairs(request, plan, view.stripped_prefix(request))
+    if isinstance(line.view, Cached) and request.method == "GET":
+        pairs = [pair for pair in pairs if pair[0] not in freshness.CONDITIONS]  # the whole is stored
     host = request.host_field if plan.options.preserve_host else upstream.bases[0].authority
     pairs = [(b"host", host.encode()), *pairs]
     yield Section("Headers that go up", _changes(request, pairs, _places_of_fields(view.own, line, upstream)))
@@ -232,7 +236,7 @@ def _why_removed(name: bytes, named: Collection[bytes]) -> str:
         return "is named by Connection"
     if name.startswith(b"x-forwarded-") or name == b"forwarded":
         return "is believed of GATEWAY_TRUSTED_PROXIES only"
-    return ""
+    return "is answered here: the whole is asked for, and stored" if name in freshness.CONDITIONS else ""
 
 
 def _by_name(pairs: Iterable[Pair]) -> dict[str, list[str]]:
@@ -305,9 +309,22 @@ def _cors(config: Config, line: GatewayRoute) -> list[list[str]]:
     return [["set", "access-control-*", f"for {', '.join(allowed)}"]] if allowed else []
 
 
-def cache_rule(view: Any) -> str:
-    """What would be stored of the view's answer, and be answered from the store."""
-    return "nothing is stored: this version has no cache"
+def _cache(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
+    """What is stored, and for how long; what there is in the store is for `gateway cache why` to tell."""
+    view, rows = line.view, []
+    inner = innermost(view)
+    if isinstance(inner, Fanout):
+        rows = [[f"part {part.name}", *_stored(part.cache)] for part in inner.fan.parts if part.cache is not None]
+    if not isinstance(view, Cached):
+        return rows or [["answers are not stored"]]
+    if request.method in {"GET", "HEAD"}:
+        return [["the answer", *_stored(view.rule)], *rows, ["now", "`gateway cache why` tells what is stored of this"]]
+    return [[request.method, "goes up; what is stored of this path goes, if the answer is 2xx or 3xx"]]
+
+
+def _stored(rule: Rule) -> list[str]:
+    lasts = "" if rule.ttl_s is None else f", else {format_duration(rule.ttl_s)}"
+    return [f"stored for as long as it says{lasts}", f"up to {format_size(rule.max_body_bytes)}"]
 
 
 # -- a fan-out --------------------------------------------------------------------------------------------------------
@@ -350,7 +367,7 @@ def _parts(gathering: Gathering, steps: Sequence[Step], deadline_s: float) -> li
             url = f"{part.method} {base.origin}{base.prefix}{_filled(gathering, step)}"
             after = f"after {', '.join(sorted(step.needs))}" if step.needs else ""
             fails = f"optional: {part.default.decode()}" if part.optional else "required"
-            limit = min(part.timeout_s or deadline_s, step.options.timeout_s)
+            limit = min(part.timeout_s or deadline_s, step.timeout_s)
             each = ", a call for each item" if part.target.mapped else ""
             rows.append([str(turn), part.name, url + each, format_duration(limit), fails, after])
         begun |= dict.fromkeys((step.part.name for step in ready), turn)

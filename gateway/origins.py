@@ -9,6 +9,7 @@ from gateway.config import Overrides
 from gateway.environment import Entry
 from gateway.merging import Fan, Part
 from gateway.options import Option
+from gateway.storing import Rule
 
 UNSET = "-"
 
@@ -34,6 +35,7 @@ def effective(entries: Sequence[Entry]) -> list[list[Row]]:
 
 _ORDER = {family: number for number, family in enumerate(("gateway", "upstream", "route", "legacy", "database"))}
 _PARTS = options.TABLE["route", "PART_*"]
+_CACHE, _CACHE_MAX_BODY = options.TABLE["route", "CACHE"], options.TABLE["route", "CACHE_MAX_BODY"]
 
 
 def _group(family: str, owner: str, entries: Sequence[Entry]) -> list[Row]:
@@ -43,6 +45,7 @@ def _group(family: str, owner: str, entries: Sequence[Entry]) -> list[Row]:
     known = [option for (of, word), option in options.TABLE.items() if of == family and word]
     if family == "route":
         known = list(options.FAN) if parts else []
+        known += [_CACHE_MAX_BODY] if any(entry.name.option is _CACHE for entry in own) else []
     rows = list(_rows(prefix, own, known))
     for part in parts:
         said = [entry for entry in entries if entry.name.part == part.name.member.lower()]
@@ -75,6 +78,8 @@ def text_of(option: Option, value: Any) -> str:
         return next(word for word in option.unit.label.split("|") if option.unit.parse(word) == value)
     if isinstance(value, (tuple, frozenset)):
         return ",".join(sorted(map(str, value)) if isinstance(value, frozenset) else map(str, value))
+    if isinstance(value, Rule):
+        return "on" if value.ttl_s is None else units.format_duration(value.ttl_s)
     if isinstance(value, float):
         return units.format_duration(value)
     if option.unit.suffix == "_bytes":
@@ -92,6 +97,14 @@ def said_by(own: Overrides) -> dict[str, str]:
             said |= {stem + name.replace("-", "_"): UNSET if text is None else "***" for name, text in value}
         elif value is not None:
             said[option.name.lower()] = text_of(option, value)
+    return said
+
+
+def said_by_cache(rule: Rule) -> dict[str, str]:
+    """What a route says of storing answers, as `said_by` has it."""
+    said = {"cache": text_of(_CACHE, rule)}
+    if rule.max_body_bytes != Rule().max_body_bytes:
+        said["cache_max_body"] = text_of(_CACHE_MAX_BODY, rule.max_body_bytes)
     return said
 
 

@@ -8,11 +8,12 @@ from django.core import checks
 from django.urls import URLPattern
 
 from gateway import origins
+from gateway.cached import Cached
 from gateway.config import Config, Upstream
 from gateway.fanout import Fanout
 from gateway.loading import NO_ROUTES_HELP
 from gateway.proxy import Proxy
-from gateway.routing import GatewayRoute, RouteError, Routes, describe, load_routes
+from gateway.routing import GatewayRoute, RouteError, Routes, describe, innermost, load_routes
 from gateway.tls import tls_context
 
 NO_ROUTES = f"there is no route yet; for a start:\n{NO_ROUTES_HELP.rstrip()}"
@@ -76,10 +77,12 @@ def rows(routes: Routes) -> list[dict[str, Any]]:
 
 
 def _options_of(line: GatewayRoute) -> dict[str, str]:
-    view = line.callback
+    view = innermost(line.view)
     said = origins.said_by(view.own) if isinstance(view, (Proxy, Fanout)) else {}
     if isinstance(view, Fanout):
         said |= origins.said_by_fan(view.fan)
+    if isinstance(line.view, Cached):
+        said |= origins.said_by_cache(line.view.rule)
     if line.raw_path:
         said["path"] = "raw"
     return said if line.cors is None else {**said, "cors": ",".join(line.cors)}

@@ -14,7 +14,7 @@ from gateway import loading
 from gateway.explaining import explain, scope_of
 from gateway.fanout import Fanout
 from gateway.messages import GatewayRequest
-from gateway.routing import GatewayRoute, Routes, fanout, part, proxy, route
+from gateway.routing import GatewayRoute, Routes, cached, fanout, part, proxy, route
 
 CONFIG = loading.load(
     {
@@ -32,6 +32,7 @@ CONFIG = loading.load(
         "GATEWAY_ROUTE_HOME__PART_ITEMS": "orders:/items/{orders[].item}?of={user.name}",
         "GATEWAY_ROUTE_HOME__PART_ITEMS__TIMEOUT": "300ms",
         "GATEWAY_ROUTE_HOME__PART_ITEMS__DEFAULT": "[]",
+        "GATEWAY_ROUTE_HOME__PART_USER__CACHE": "60s",
         "GATEWAY_ROUTE_HOME__TIMEOUT": "800ms",
     },
     lambda name: "",
@@ -56,6 +57,7 @@ ROUTES = Routes(
         route("/users/**", proxy("users"), name="all"),
         route("POST /orders", proxy("orders"), name="order"),
         route("/hello/{name}", hello),
+        route("/kept/**", cached(proxy("orders"), max_body="64KiB")),
         route("/typed/{id}", typed),
         path("reports/<int:year>/", hello, {"name": "x"}, name="reports"),
     ],
@@ -127,6 +129,24 @@ async def test_a_fan_out_tells_its_parts_in_the_order_in_which_they_can_begin() 
     assert said["Options"] == [["TIMEOUT", "800ms", "the whole; GATEWAY_ROUTE_HOME__TIMEOUT"]]
 
 
+async def test_what_is_stored() -> None:
+    assert (await explained("GET", "/users/1"))["Cache"] == [["answers are not stored"]]
+    home = await explained("GET", "/home/7?page=2", "X-Tenant: a")
+    assert home["Cache"] == [["part user", "stored for as long as it says, else 60s", "up to 2MiB"]]
+    kept = (await explained("GET", "/kept/1"))["Cache"]
+    assert kept[0] == ["the answer", "stored for as long as it says", "up to 64KiB"]
+    assert (await explained("POST", "/kept/1"))["Cache"][0][0] == "POST"
+
+
+async def test_the_cache_answers_conditions_itself() -> None:
+    condition = ("if-none-match", '"a"')
+    stored = await explained("GET", "/kept/1", 'If-None-Match: "a"')
+    why = "is answered here: the whole is asked for, and stored"
+    assert ["removed", *condition, why] in stored["Headers that go up"]
+    proxied = await explained("GET", "/users/1", 'If-None-Match: "a"')
+    assert ["kept", *condition] in proxied["Headers that go up"]
+
+
 async def test_a_value_that_cannot_stand_in_a_part_is_refused_as_it_would_be() -> None:
     said = await explained("GET", "/home/7")  # no page, no tenant
     assert refused(said) == ["400", "template_value"]
@@ -153,7 +173,7 @@ async def test_no_route_tells_the_nearest() -> None:
     assert refused(said) == ["404", "route_not_found"]
     nearest, *_, more = said["No route() line or GATEWAY_ROUTE_* matches; the nearest"]
     assert (nearest[0], nearest[-1]) == ("hello", "the path goes on after segment 2")
-    assert more == ["and 1 more"]
+    assert more == ["and 2 more"]
 
 
 async def test_another_method_tells_which() -> None:

@@ -1,5 +1,7 @@
 """What is in force, as text: masked, with its origin; and values that become the text they were parsed from."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,8 @@ from hypothesis import strategies as st
 from gateway import environment, options
 from gateway.config import Overrides
 from gateway.loading import load, overrides
-from gateway.origins import Row, effective, said_by, said_by_fan, text_of
+from gateway.options import cache_rule
+from gateway.origins import Row, effective, said_by, said_by_cache, said_by_fan, text_of
 
 FILES = {"/run/token": "Bearer topsecret\n", "/run/users": "http://users-1:8000\n"}
 SET = {
@@ -23,6 +26,7 @@ SET = {
     "GATEWAY_ROUTE_HOME__PART_USER__HEADER_X_TENANT": "topsecret",
     "GATEWAY_ROUTE_HOME__OPTIONAL": "user",
     "GATEWAY_ROUTE_HOME__PASS": "410,404",
+    "GATEWAY_ROUTE_HOME__CACHE": "on",
 }
 
 
@@ -40,6 +44,7 @@ def test_each_row_tells_its_value_and_where_it_came_from() -> None:
     assert rows["GATEWAY_UPSTREAM_USERS__TIMEOUT"] == ("2s", "variable")
     assert rows["GATEWAY_UPSTREAM_USERS__RETRIES"] == ("1", "default")
     assert rows["GATEWAY_UPSTREAM_USERS__HEADER_AUTHORIZATION"] == ("***", "file /run/token")
+    assert rows["GATEWAY_ROUTE_HOME__CACHE_MAX_BODY"] == ("2MiB", "default")
     assert rows["GATEWAY_ROUTE_HOME__CONCURRENCY"] == ("8", "default")
     assert rows["GATEWAY_ROUTE_HOME__PART_USER__METHOD"] == ("GET", "default")
     assert rows["GATEWAY_ROUTE_HOME__PART_USER__PICK"] == ("id,name", "variable")
@@ -81,6 +86,13 @@ def test_options_become_text_that_means_the_same(said: dict[str, str]) -> None:
 def test_header_values_are_masked_and_deletions_shown() -> None:
     own = Overrides(headers=(("x-tenant", "topsecret"), ("cookie", None)), response_headers=(("server", None),))
     assert said_by(own) == {"header_x_tenant": "***", "header_cookie": "-", "response_header_server": "-"}
+
+
+@pytest.mark.parametrize("text", ["on", "60s"])
+def test_a_rule_of_the_cache_is_told_as_it_was_written(text: str) -> None:
+    rule = cache_rule(text)
+    assert said_by_cache(rule) == {"cache": text}
+    assert said_by_cache(replace(rule, max_body_bytes=2**16)) == {"cache": text, "cache_max_body": "64KiB"}
 
 
 def test_a_fan_out_tells_its_parts_and_what_is_not_the_default() -> None:

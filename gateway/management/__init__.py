@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from django.conf import settings
-from django.core.management import BaseCommand, CommandParser
+from django.core.management import BaseCommand, CommandError, CommandParser
 
 from gateway.__main__ import read_env_files
 from gateway.config import Config
@@ -51,6 +51,13 @@ class Ours(BaseCommand):
         parser.set_defaults(settings=None, pythonpath=None, traceback=False, verbosity=1, skip_checks=True)
         parser.set_defaults(no_color=plain, force_color=False)
         return parser
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().execute(*args, **options)
+        except CommandError as error:
+            self.stderr.write(f"gateway: {error}")
+            sys.exit(error.returncode)
 
     def sound(self, env_files: list[str]) -> tuple[Config, Routes]:
         """The configuration and the routes, if they can be served; else all problems on stderr, and exit code 2."""

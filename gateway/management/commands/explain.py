@@ -1,10 +1,9 @@
 """`gateway explain`."""
 
 import asyncio
-import sys
 from typing import Any
 
-from django.core.management import CommandParser
+from django.core.management import CommandError, CommandParser
 
 from gateway.management import Ours
 from gateway.startup import aligned
@@ -41,8 +40,7 @@ examples:
         try:
             scope = explaining.scope_of(options["method"], options["target"], options["header"], config.settings.bind)
         except ValueError as error:
-            self.stderr.write(f"gateway: {error}")
-            sys.exit(1)
+            raise CommandError(str(error)) from None
         sections = asyncio.run(explaining.explain(config, routes, scope))
         for number, section in enumerate(sections):
             self.stdout.write(("\n" if number else "") + self.style.MIGRATE_LABEL(section.title))
