@@ -69,9 +69,9 @@ async def explain(config: Config, routes: Routes, scope: Scope) -> list[Section]
     """Everything that is decided before a byte would leave. Runs in a loop, because requests live in one."""
     handler = GatewayHandler(config, routes, ())
     request = open_request(scope, _nothing_comes, config.settings.client_idle_s)
-    sections: list[Section] = []
+    target = request.raw_path + ("?" + request.query if request.query else "")
+    sections = [Section("Request", [[request.method, target, f"Host: {request.host_field}"]])]
     try:
-        sections.extend(_request(request))
         for section in _course(handler, request):
             sections.append(section)  # noqa: PERF402 - those before a failure are kept
     except GatewayError as error:
@@ -81,11 +81,6 @@ async def explain(config: Config, routes: Routes, scope: Scope) -> list[Section]
 
 async def _nothing_comes() -> Message:
     raise RuntimeError("nothing is read to explain a request")
-
-
-def _request(request: GatewayRequest) -> Iterator[Section]:
-    target = request.raw_path + ("?" + request.query if request.query else "")
-    yield Section("Request", [[request.method, target, f"Host: {request.host_field}"]])
 
 
 def _refused(error: GatewayError) -> Section:
@@ -115,14 +110,13 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
         yield from _no_route(routes, request, match, host)
         return
     line = match.route
-    yield Section(
-        "Route", [[*_named(line)], *([f"{{{n}}}", v] for n, v in zip(line.rule.params, match.values, strict=True))]
-    )
+    values = raw_values(match)
+    yield Section("Route", [_named(line), *([f"{{{name}}}", value] for name, value in values.items())])
     yield Section("Also match, and lose", list(_losers(routes, line, request.method, host, path)))
     if not line.raw_path:
         door.check_path(path)
-    request.route, request.raw_rest, request.raw_values = line, match.rest, raw_values(match)
-    decoded(raw_values(match))
+    request.route, request.raw_rest, request.raw_values = line, match.rest, values
+    decoded(values)  # refuses what is not UTF-8
     view = innermost(line.view)
     if isinstance(view, Proxy):
         yield from _proxied(handler.config, request, line, view)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.core import checks
+from django.core.checks.registry import registry
 from django.urls import URLPattern
 
 from gateway import origins
@@ -39,10 +40,15 @@ def examine(config: Config) -> Findings:
     else:
         if routes.is_empty:
             problems.append(NO_ROUTES)
-    found = checks.run_checks() if routes is not None else []
+    found = checks.run_checks(tags=_checks()) if routes is not None else []
     problems.extend(str(message) for message in found if message.level >= checks.ERROR)
     warnings = [*config.warnings, *(str(message) for message in found if message.level == checks.WARNING)]
     return Findings(routes, tuple(problems), tuple(warnings))
+
+
+def _checks() -> list[str]:
+    """All but those of Django's commands, which import all that migrates: a fifth of the time of `gateway check`."""
+    return [tag for tag in registry.tags_available() if tag != "commands"]
 
 
 def _tls_problems(upstream: Upstream) -> list[str]:
