@@ -20,7 +20,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, NoReturn
@@ -208,7 +208,7 @@ def whole(port: int, path: str) -> tuple[int, str, str]:
         connection.request("GET", path, headers={"Host": "gateway.test"})  # it is in the cache's key, the port with it
         answer = connection.getresponse()
         return answer.status, answer.read().decode(), answer.getheader("Cache-Status", "")
-    except OSError as error:
+    except (OSError, HTTPException) as error:
         return 0, str(error), ""
     finally:
         connection.close()
