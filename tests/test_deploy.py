@@ -192,6 +192,12 @@ def test_the_pod_names_what_there_is() -> None:
     assert [security["runAsUser"], security["runAsGroup"]] == [int(user[1]), int(user[2])]
 
 
+def test_the_place_for_state_holds_the_cache() -> None:
+    (volume,) = POD["volumes"]
+    settings = loading.load(ENVIRONMENTS["kubernetes.yaml"], lambda path: "").settings
+    assert units.size(volume["emptyDir"]["sizeLimit"].replace("Gi", "GiB")) > settings.cache_disk_bytes
+
+
 def test_a_roll_takes_nothing_away() -> None:
     spec = MANIFEST["Deployment"]["spec"]
     assert spec["replicas"] > MANIFEST["PodDisruptionBudget"]["spec"]["maxUnavailable"]
