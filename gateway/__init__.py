@@ -11,6 +11,7 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     cors        cross-origin requests
     redirects   Location fields said as the client must see them
     patterns    the route grammar, its matching table, and the templates of targets
+    verdicts    why a route does not get a request, in words
     fields      field values that decide about caching: dates, directives, entity tags, ranges
     storing     what may be stored, and for how long it is fresh
     freshness   whether a stored answer answers a request, how it is validated, what must be forgotten
@@ -23,8 +24,10 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     stalls      a blocked event loop: whose line it was, whether it is told
     options     the one table of every variable: name, unit, default, example, sentence
     environment a variable's name and text: families, _FILE twins, service links, masks, the nearest name
+    envfile     a file of variables, read as docker reads it
     config      what the environment says, as frozen records
     loading     the environment becomes one Config, or every problem at once
+    origins     what is in force, as text, and where it came from
     databases   GATEWAY_DATABASE_URL as Django's DATABASES
     door        what is ambiguous is refused before any route sees it
 middle: one kind of effect a file
@@ -67,9 +70,10 @@ roof: the edge
     ops         the endpoints under /-/
     handler     the ASGI door: Django's ASGIHandler, lean
     startup     what must hold before a worker starts
+    explaining  what the gateway would do with a request, and why
     serve       granian, workers, signals, draining
     __main__    the `gateway` command
-    management  what it runs: check, routes, serve, as Django's management commands
+    management  what it runs: cache, check, config, explain, routes, serve, as Django's management commands
 """
 
 __version__ = "0.1.0"

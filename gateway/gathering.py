@@ -259,7 +259,7 @@ class Gathering:
             if step.function is not None:
                 outcome.whole = await self._ask(step, "", ends_s, outcome)
             elif part.target.mapped is None:
-                target = part.target.fill(self._text_of, self._raw)
+                target = part.target.fill(self.text_of, self.raw)
                 outcome.whole = await self._ask(step, target, ends_s, outcome)
             else:
                 await self._map(step, part.target.mapped, ends_s, outcome)
@@ -348,14 +348,14 @@ class Gathering:
 
         def text_of(reference: Reference) -> str:
             if reference.item_fields is None:
-                return self._text_of(reference)
+                return self.text_of(reference)
             try:
                 return splice.scalar(item, reference.item_fields)
             except splice.NoValue:
                 raise Confined(reference) from None
 
         try:
-            return part.target.fill(text_of, self._raw)
+            return part.target.fill(text_of, self.raw)
         except Confined:
             if part.optional:
                 return None
@@ -401,7 +401,7 @@ class Gathering:
 
     async def _call(self, part: Part, function: Legacy, left_s: float) -> Fetched:
         """What a function says, as if a service did."""
-        given: dict[str, Any] = {name: self.parameter(name) for name in self._raw if name in function.parameters}
+        given: dict[str, Any] = {name: self.parameter(name) for name in self.raw if name in function.parameters}
         others = [one.owner for one in part.target.references if one.owner not in given]
         given |= {name: msgspec.json.decode(self.outcomes[name].whole) for name in others}
         try:
@@ -415,17 +415,17 @@ class Gathering:
 
     def parameter(self, name: str) -> str:
         """A parameter of the path, decoded."""
-        return unquote(self._raw[name], errors="replace")
+        return unquote(self.raw[name], errors="replace")
 
     # -- values ---------------------------------------------------------------------------------------------------
 
     @property
-    def _raw(self) -> Mapping[str, str]:
+    def raw(self) -> Mapping[str, str]:
         return self._request.raw_values or {}
 
-    def _text_of(self, reference: Reference) -> str:
+    def text_of(self, reference: Reference) -> str:
         owner, fields = reference.owner, reference.fields
-        if owner in self._raw:
+        if owner in self.raw:
             return self.parameter(owner)
         if owner == "query":
             return self._query.get(fields[0], "")

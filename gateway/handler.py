@@ -75,7 +75,7 @@ class GatewayHandler(ASGIHandler):
     # -- one request ----------------------------------------------------------------------------------------------
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = _open(scope, receive, self.settings.client_idle_s)
+        request = open_request(scope, receive, self.settings.client_idle_s)
         exchange = request.exchange
         current.set(exchange)
         self.runtime.opened(exchange, request.inbox)
@@ -108,7 +108,7 @@ class GatewayHandler(ASGIHandler):
 
     def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
         """Who answers, its call begun. No coroutine of its own: every request passes here. Raises GatewayError."""
-        path, host = self._enter(request)
+        path, host = self.enter(request)
         if path == "*":
             return _at_once(ops.options(request))
         if path.startswith(ops.PREFIX):
@@ -119,7 +119,7 @@ class GatewayHandler(ASGIHandler):
         request.cache = self.runtime.cache
         request.disclose_names = self._disclose_names
         if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
-            answer = self._preflight(request, host, path)
+            answer = self.preflight(request, host, path)
             if answer is not None:
                 return _at_once(answer)
         match = self.routes.find(request.method, host, path)
@@ -138,7 +138,7 @@ class GatewayHandler(ASGIHandler):
         request.raw_values = values = raw_values(match)
         return line.view(request, **decoded(values))
 
-    def _enter(self, request: GatewayRequest) -> tuple[str, str]:
+    def enter(self, request: GatewayRequest) -> tuple[str, str]:
         """The raw path and the host, once the door has let the request in. Raises GatewayError."""
         exchange, scope, fields = request.exchange, request.scope, request.fields
         door.check_method(request.method)
@@ -247,7 +247,7 @@ class GatewayHandler(ASGIHandler):
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket handshake gets an honest 501 instead of a hang-up."""
-        request = _open({**scope, "method": "GET"}, receive, self.settings.client_idle_s)
+        request = open_request({**scope, "method": "GET"}, receive, self.settings.client_idle_s)
         exchange = request.exchange
         response = self._problem(request, GatewayError(Reason.WEBSOCKET_UNSUPPORTED))
         exchange.status = response.status_code
@@ -264,7 +264,7 @@ class GatewayHandler(ASGIHandler):
         line: GatewayRoute | None = request.route
         return self.settings.cors if line is None or line.cors is None else line.cors
 
-    def _preflight(self, request: GatewayRequest, host: str, path: str) -> GatewayResponse | None:
+    def preflight(self, request: GatewayRequest, host: str, path: str) -> GatewayResponse | None:
         """The answer to a preflight for a route that has origins; None where the question is the upstream's."""
         asked = cors.field(request.raw_headers, b"access-control-request-method") or ""
         match = self.routes.find(asked, host, path)
@@ -348,7 +348,7 @@ _NOTHING: dict[str, str] = {}
 _CLIENT_LEFT = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_BODY_BROKEN})
 
 
-def _open(scope: Scope, receive: Receive, client_idle_s: float) -> GatewayRequest:
+def open_request(scope: Scope, receive: Receive, client_idle_s: float) -> GatewayRequest:
     """A request with its notebook, from what ASGI shows."""
     fields = read_fields(scope["headers"])
     own = fields.own
