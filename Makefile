@@ -33,7 +33,8 @@ bench: install  ## the benchmark, one markdown table
 image:  ## the container image, by podman or docker
 	@deploy/image.sh
 
-image-test: image  ## the image, proven by running it (today: built)
+image-test:  ## the container image, built and proven by running it
+	@$(PYTHON) deploy/image_test.py
 
 lock: install  ## remake the lock files from pyproject.toml; make lock UPGRADE=--upgrade takes what is newest
 	@$(LOCK) --group build pyproject.toml --output-file requirements.lock

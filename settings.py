@@ -18,7 +18,7 @@ ROOT_URLCONF = GATEWAY.settings.urlconf
 INSTALLED_APPS = ["gateway"]
 # A synchronous-capable middleware costs more than all the rest of a request; features here are wrappers of views.
 MIDDLEWARE: list[str] = []
-DATABASES = databases(GATEWAY.settings.database_url)
+DATABASES = databases(GATEWAY.settings.database_url, GATEWAY.databases)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATA_UPLOAD_MAX_MEMORY_SIZE = None  # `__MAX_BODY` bounds a body before Django sees it
 USE_I18N = False

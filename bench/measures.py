@@ -1,12 +1,13 @@
 """What one round yields. A measure names its columns and takes a sample from a running target."""
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bench.load import MB, download, run_wrk, upload
+from bench.load import MB, download, probe, run_wrk, upload
 from bench.processes import Child, core_used_s, cpu_s, memory, reset_peak
 
 GIB = 1024**3
@@ -86,7 +87,7 @@ class UnderLoad(Measure):
     """wrk for a few seconds: requests/s, times to answer, and the CPU time that they cost the whole process tree."""
 
     fresh_process = False
-    columns = (
+    columns: tuple[Column, ...] = (
         Column("requests_per_s", "requests/s"),
         Column("p50_ms", "p50 ms", 2),
         Column("p99_ms", "p99 ms", 2),
@@ -119,6 +120,40 @@ class UnderLoad(Measure):
 
     def _url(self, running: Running) -> str:
         return f"http://127.0.0.1:{running.port}{running.path}"
+
+
+class BesideStuck(UnderLoad):
+    """As under load, while the stuck route of `bench.apps.legacy` is asked all along, if the path says so."""
+
+    columns: tuple[Column, ...] = (
+        *UnderLoad.columns[:2],
+        Column("p99_ms", "p99 ratio", 2, show="ratio"),
+        *UnderLoad.columns[2:],
+    )
+
+    def warm_up(self, running: Running, effort: Effort) -> None:
+        super().warm_up(running, effort)
+        if "stuck" in running.path:
+            threads = [threading.Thread(target=probe, args=[running.port, "/stuck", None]) for _ in range(20)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+
+    def sample(self, running: Running, effort: Effort) -> Sample:
+        over = threading.Event()
+
+        def ask() -> None:
+            while "stuck" in running.path and not over.wait(1 / 50):
+                probe(running.port, "/stuck", None)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        try:
+            return super().sample(running, effort)
+        finally:
+            over.set()
+            asking.join()
 
 
 class Transfer(Measure):
@@ -183,7 +218,29 @@ class Start(Measure):
         return Sample(figures)
 
 
+class Idle(Measure):
+    """A target that nobody asks: the CPU time that it takes all the same."""
+
+    fresh_process = False
+    columns = (Column("cpu_ms_per_s", "CPU ms / s", 2), Column("worker_rss_mib", "idle worker RSS MiB", 1))
+
+    def warm_up(self, running: Running, effort: Effort) -> None:
+        time.sleep(IDLE_S)
+
+    def sample(self, running: Running, effort: Effort) -> Sample:
+        before_s = cpu_s(running.child.pid)
+        time.sleep(effort.seconds * 4)
+        spent_s = cpu_s(running.child.pid) - before_s
+        figures = {
+            "cpu_ms_per_s": 1000 * spent_s / (effort.seconds * 4),
+            "worker_rss_mib": memory(running.child.pid).rss_biggest_mib,
+        }
+        return Sample(figures)
+
+
 UNDER_LOAD = UnderLoad()
+IDLE = Idle()
+BESIDE_STUCK = BesideStuck()
 DOWNLOAD = Transfer(download)
 UPLOAD = Transfer(upload)
 START = Start()

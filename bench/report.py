@@ -86,11 +86,15 @@ def verdict(bar: Bar, result: Result) -> str:
         return f"- bar: {bar.row}, {name}: not judged, {bar.to} was not measured"
     met = (bar.at_most is None or measured <= bar.at_most) and (bar.at_least is None or measured >= bar.at_least)
     wish = f"at most {bar.at_most:g}" if bar.at_most is not None else f"at least {bar.at_least:g}"
-    unit = f" x {bar.to}" if bar.to else ""
+    unit = (f" above {bar.to}" if bar.above else f" x {bar.to}") if bar.to else ""
     return f"- bar: {bar.row}, {name}, {wish}{unit}: {measured:.2f}, {'met' if met else 'MISSED'}"
 
 
 def measured_for(bar: Bar, result: Result) -> float | None:
+    if bar.above:
+        pairs = zip(result.samples[bar.row], result.samples.get(bar.to, ()), strict=False)
+        more = [sample.figures[bar.figure] - base.figures[bar.figure] for sample, base in pairs]
+        return median(more) if more else None
     if bar.to:
         return ratio(bar.figure, bar.row, bar.to, result)
     if bar.worst:

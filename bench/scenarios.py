@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bench.measures import DOWNLOAD, START, UNDER_LOAD, UPLOAD, Measure
+from bench.measures import BESIDE_STUCK, DOWNLOAD, IDLE, START, UNDER_LOAD, UPLOAD, Measure
 from bench.upstream import one_kilobyte
 
 
@@ -24,7 +24,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Bar:
-    """What a row's figure must be: its median, or its worst round, or its ratio to the row `to`."""
+    """What a row's figure must be: its median, its worst round, its ratio to the row `to`, or how far `above` that."""
 
     row: str
     figure: str
@@ -32,6 +32,7 @@ class Bar:
     at_least: float | None = None
     to: str = ""
     worst: bool = False
+    above: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,9 @@ def merged(count: int) -> bytes:
     return b"{%b}" % b",".join(b'"p%02d":%b' % (n, one_kilobyte()) for n in range(1, count + 1))
 
 
+LEGACY = {"GATEWAY_URLCONF": "bench.apps.legacy"}
+LEGACY_BODY = b'{"report":7,"state":"done"}'
+NO_WATCHDOG = {"GATEWAY_STALL": "1h"}
 NO_BODY_LIMIT = {"GATEWAY_UPSTREAM_B__MAX_BODY": "0B"}
 
 SCENARIOS = (
@@ -125,6 +129,48 @@ SCENARIOS = (
         ),
         baseline="gather",
         bars=(Bar("portway", "cpu_s_per_10k", to="gather", at_most=1.4),),
+    ),
+    Scenario(
+        "legacy",
+        "an answer from a thread, beside the same one from an async view: 0.6 is 60 us of CPU a call",
+        UNDER_LOAD,
+        (
+            Row("portway", "/own", "portway, async view", LEGACY, LEGACY_BODY),
+            Row("portway", "/legacy", "portway, legacy", LEGACY, LEGACY_BODY),
+        ),
+        baseline="portway, async view",
+        bars=(Bar("portway, legacy", "cpu_s_per_10k", to="portway, async view", at_most=0.6, above=True),),
+    ),
+    Scenario(
+        "legacy-stuck",
+        "a GET of 1 KB through the gateway while all threads of a legacy route are stuck and asked 50 times a second",
+        BESIDE_STUCK,
+        (
+            Row("portway", "/1k", "portway proxied", LEGACY),
+            Row("portway", "/1k?beside=stuck", "portway, beside stuck threads", LEGACY),
+        ),
+        baseline="portway proxied",
+        bars=(Bar("portway, beside stuck threads", "p99_ms", to="portway proxied", at_most=1.1),),
+    ),
+    Scenario(
+        "watchdog",
+        "the least answer of the gateway's own, with the watchdog and with one that looks every quarter of an hour",
+        UNDER_LOAD,
+        (
+            Row("portway", "/-/live", "without watchdog", NO_WATCHDOG, None),
+            Row("portway", "/-/live", "with watchdog", body=None),
+        ),
+        baseline="without watchdog",
+        bars=(Bar("with watchdog", "cpu_s_per_10k", to="without watchdog", at_most=1.03),),
+    ),
+    Scenario(
+        "idle",
+        "a gateway that nobody asks",
+        IDLE,
+        (
+            Row("portway", "/-/live", "without watchdog", NO_WATCHDOG, None),
+            Row("portway", "/-/live", "with watchdog", body=None),
+        ),
     ),
     Scenario(
         "routes",

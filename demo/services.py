@@ -1,6 +1,7 @@
 """Three small services with one story: users belong to teams and order products.
 
-`python -m demo.services 9003 9004 9005` starts users, orders (with products) and teams, for the recipes in docs/.
+`python -m demo.services 9003 9004 9005` starts users, orders (with products) and teams, for the recipes in docs/;
+`python -m demo.services users=0.0.0.0:8000` one of them, for compose.yaml.
 
 Every answer can be played with from outside: `?delay=300ms` (also 0.3s, or 0.3) keeps it waiting, `?status=503`
 replaces it. Any other word of the query filters a list by the field of that name: `/orders?user=2`.
@@ -17,6 +18,8 @@ from http import HTTPStatus
 from pathlib import Path
 
 from aiohttp import web
+
+from demo import soap
 
 Row = dict[str, object]
 Table = dict[int, Row]
@@ -65,6 +68,7 @@ def users() -> web.Application:
 def orders() -> web.Application:
     app = service(ORDERS, "orders")
     app.router.add_post("/orders", place_order)
+    app.router.add_post("/soap/stock", soap.stock)
     add_reads(app, PRODUCTS, "products")
     return app
 
@@ -162,9 +166,9 @@ def problem(status: int, detail: str, allow: str | None = None) -> web.Response:
     return web.json_response({"error": detail}, status=status, headers={"Allow": allow} if allow else None)
 
 
-async def start(app: web.Application, stack: AsyncExitStack, port: int = 0) -> str:
+async def start(app: web.Application, stack: AsyncExitStack, port: int = 0, host: str = "127.0.0.1") -> str:
     """Serve on a port of loopback, a free one if none is named; the URL."""
-    listener = socket.create_server(("127.0.0.1", port))
+    listener = socket.create_server((host, port))
     runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
@@ -172,19 +176,25 @@ async def start(app: web.Application, stack: AsyncExitStack, port: int = 0) -> s
     return "http://127.0.0.1:{1}".format(*listener.getsockname())
 
 
-async def main(ports: list[str]) -> int:
-    if len(ports) != 3 or not all(port.isdecimal() for port in ports):
-        print("usage: python -m demo.services USERS_PORT ORDERS_PORT TEAMS_PORT", file=sys.stderr)
+APPS = {"users": users, "orders": orders, "teams": teams}
+USAGE = "usage: python -m demo.services USERS_PORT ORDERS_PORT TEAMS_PORT, or NAME=HOST:PORT ..."
+
+
+async def main(arguments: list[str]) -> int:
+    if len(arguments) == 3 and all(port.isdecimal() for port in arguments):
+        arguments = [f"{name}=127.0.0.1:{port}" for name, port in zip(APPS, arguments, strict=True)]
+    wanted = [re.fullmatch(rf"({'|'.join(APPS)})=([^:]+):(\d+)", argument) for argument in arguments]
+    places = [match.groups() for match in wanted if match is not None]
+    if not wanted or None in wanted:
+        print(USAGE, file=sys.stderr)
         return 2
     async with AsyncExitStack() as stack:
-        apps = {"users": users(), "orders": orders(), "teams": teams()}
         try:
-            urls = [await start(app, stack, int(port)) for app, port in zip(apps.values(), ports, strict=True)]
+            urls = [(name, await start(APPS[name](), stack, int(port), host)) for name, host, port in places]
         except (OSError, OverflowError) as error:
             print(f"services: {error}", file=sys.stderr)
             return 1
-        told = ", ".join(f"{name} on {url}" for name, url in zip(apps, urls, strict=True))
-        print(f"{told}; Ctrl-C ends them.", flush=True)
+        print(f"{', '.join(f'{name} on {url}' for name, url in urls)}; Ctrl-C ends them.", flush=True)
         await asyncio.Event().wait()
     return 0
 

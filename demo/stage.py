@@ -13,6 +13,7 @@ import socket
 import sys
 from contextlib import AsyncExitStack, suppress
 from ipaddress import ip_address
+from tempfile import TemporaryDirectory
 
 import aiohttp
 
@@ -36,6 +37,10 @@ ROUTES = {
     "GATEWAY_ROUTE_CLOCK": "GET /clock -> teams:/clock",
     "GATEWAY_ROUTE_PAGE": "GET /page -> teams:/page",
     "GATEWAY_ROUTE_NOWHERE": "/nowhere -> nowhere",
+    "GATEWAY_ROUTE_REPORT": "GET /reports/{year}",
+    "GATEWAY_ROUTE_REPORT__LEGACY": "demo.legacy.report",
+    "GATEWAY_ROUTE_STOCK": "GET /stock/{product}",
+    "GATEWAY_ROUTE_STOCK__LEGACY": "demo.legacy.stock",
     "GATEWAY_ROUTE_HOME": "GET /home/{id}",
     "GATEWAY_ROUTE_HOME__PART_USER": "users:/users/{id}",
     "GATEWAY_ROUTE_HOME__PART_ORDERS": "orders:/orders?user={id}",
@@ -50,6 +55,8 @@ TRY = {
     "/users/3/orders": "from a template: the service sees /orders?user=3",
     "/home/3": "three services, one answer; the slow one is left out (curl -i says so)",
     "/page": "the same as its parts come; open this one in a browser",
+    "/reports/2026": "an old report: synchronous Python and Django's ORM, in threads of its own",
+    "/stock/503": "an old SOAP call, by urllib",
     "/users/99": "the service's own 404 comes through",
     "/users?delay=300ms": "a slow answer",
     "/orders?delay=5s": "too slow for this route's TIMEOUT=2s: 504",
@@ -76,7 +83,8 @@ async def main() -> int:
             "teams": await services.start(services.teams(), stack),
             "nowhere": dead_end(stack),
         }
-        return await front(upstreams, bind, url_of(host, port))
+        folder = stack.enter_context(TemporaryDirectory(prefix="portway-demo-"))
+        return await front(upstreams, f"sqlite:///{folder}/reports.sqlite3", bind, url_of(host, port))
 
 
 def dead_end(stack: AsyncExitStack) -> str:
@@ -86,9 +94,10 @@ def dead_end(stack: AsyncExitStack) -> str:
     return "http://127.0.0.1:{1}".format(*taken.getsockname())
 
 
-async def front(upstreams: dict[str, str], bind: str, url: str) -> int:
+async def front(upstreams: dict[str, str], reports: str, bind: str, url: str) -> int:
     """Run the gateway until it ends; its exit code, 0 if we were asked to stop it."""
     environment = {"GATEWAY_LOG": "console", "GATEWAY_DRAIN": "1s"} | os.environ | ROUTES | {"GATEWAY_BIND": bind}
+    environment["GATEWAY_DATABASE_REPORTS"] = reports
     environment |= {f"GATEWAY_UPSTREAM_{name.upper()}": base for name, base in upstreams.items()}
     command = [sys.executable, "-m", "gateway", "serve"]
     gateway = await asyncio.create_subprocess_exec(

@@ -14,7 +14,9 @@ secrets=$(mktemp -d)
 trap 'rm -rf "$secrets"' EXIT
 "${PYTHON:-python3}" deploy/pip_secrets.py "$secrets"
 
-args=(--file Containerfile --tag "$IMAGE:$VERSION" --tag "$IMAGE:latest")
+args=(--file Containerfile --tag "$IMAGE:$VERSION" --tag "$IMAGE:latest" --label "org.opencontainers.image.version=$VERSION")
+revision=$(git describe --always --dirty --abbrev=40 --match '' 2>/dev/null || true)
+[[ $revision ]] && args+=(--label "org.opencontainers.image.revision=$revision")
 args+=(--network host)  # the build reaches the index just as this machine does: a proxy on loopback, its name servers
 [[ ${BASE_IMAGE:-} ]] && args+=(--build-arg "BASE_IMAGE=$BASE_IMAGE")
 for secret in pip_conf ca; do [[ -e $secrets/$secret ]] && args+=(--secret "id=$secret,src=$secrets/$secret"); done

@@ -11,6 +11,7 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     cors        cross-origin requests
     redirects   Location fields said as the client must see them
     patterns    the route grammar, its matching table, and the templates of targets
+    verdicts    why a route does not get a request, in words
     fields      field values that decide about caching: dates, directives, entity tags, ranges
     storing     what may be stored, and for how long it is fresh
     freshness   whether a stored answer answers a request, how it is validated, what must be forgotten
@@ -20,10 +21,13 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     retries     whether a request may be sent again, and within which budget
     ejection    whether an endpoint may be asked: ejected by requests, taken out by probes
     balancing   which endpoint answers next
+    stalls      a blocked event loop: whose line it was, whether it is told
     options     the one table of every variable: name, unit, default, example, sentence
     environment a variable's name and text: families, _FILE twins, service links, masks, the nearest name
+    envfile     a file of variables, read as docker reads it
     config      what the environment says, as frozen records
     loading     the environment becomes one Config, or every problem at once
+    origins     what is in force, as text, and where it came from
     databases   GATEWAY_DATABASE_URL as Django's DATABASES
     door        what is ambiguous is refused before any route sees it
 middle: one kind of effect a file
@@ -36,6 +40,7 @@ middle: one kind of effect a file
     places      so many at a time, and a bounded queue before them
     resolver    the addresses of a name
     probes      one active probe
+    bulkhead    threads for synchronous calls, so many, with a queue
     pool        an upstream's endpoints, their health and connections
     uploads     a request's body on its way up
     attempts    the attempt loop
@@ -46,6 +51,7 @@ middle: one kind of effect a file
     store       stored answers in Django's database, through the async ORM on threads of its own
     filling     one call upstream whose answer may be stored, and serve several requests
     cache       memory first, the database behind it, one call upstream for all who ask at once
+    legacy      the view that calls old synchronous code
     splice      JSON cut and joined byte for byte
     fetching    fetch(), and every call that the gateway makes by itself
     gathering   the parts of one request while they are asked for
@@ -58,14 +64,16 @@ middle: one kind of effect a file
 roof: the edge
     routing     route(), from_environment(): patterns and views become Django's urlpatterns
     telemetry   the log line; later the metrics
+    watchdog    who blocks the event loop is caught in the act
     runtime     what lives while a worker runs: pools, the requests in flight, draining
     admin       who may ask the endpoints that are not open
     ops         the endpoints under /-/
     handler     the ASGI door: Django's ASGIHandler, lean
     startup     what must hold before a worker starts
+    explaining  what the gateway would do with a request, and why
     serve       granian, workers, signals, draining
     __main__    the `gateway` command
-    management  what it runs: check, routes, serve, as Django's management commands
+    management  what it runs: cache, check, config, explain, routes, serve, as Django's management commands
 """
 
 __version__ = "0.1.0"

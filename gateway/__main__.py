@@ -6,23 +6,30 @@ directory. The working directory then goes first on the path, so that the routes
 Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 """
 
+import argparse
 import importlib.util
 import os
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
 from gateway import __version__
+from gateway.envfile import EnvFile, located
 
 HOME = Path(__file__).resolve().parent.parent
 
 HELP = """\
 Portway, an API gateway. Configured by environment variables; see docs/configuration.md.
 
-  gateway serve               start the gateway
-  gateway check               validate the environment and the routes, all problems at once
-  gateway routes [--json]     the effective routing table
-  gateway version             the version
+  gateway serve                   start the gateway
+  gateway check                   validate the environment and the routes, all problems at once
+  gateway config                  what holds, and where it came from; secrets masked
+  gateway routes [--json]         the effective routing table
+  gateway explain METHOD URL      what would happen to a request, and why; sends nothing
+  gateway cache ls|why|purge      look into the cache, and purge it
+  gateway version                 the version
 
 The smallest configuration is an upstream and a route:
   GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001' GATEWAY_ROUTE_USERS='/users/** -> users' gateway serve
@@ -43,9 +50,36 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(f"{__version__}\n")
         return 0
     asks_for_help = arguments[0] == "help" or not {"--help", "-h"}.isdisjoint(arguments)
-    if not asks_for_help and not _settings():
+    if not asks_for_help and not _settings(_env_files_of(arguments)):
         return 2
     return _run(arguments)
+
+
+def read_text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+def read_env_files(paths: Iterable[str]) -> EnvFile:
+    """What these files say together; one that cannot be read is a problem among the others."""
+    found = EnvFile()
+    for path in paths:
+        try:
+            found.read(read_text(path), path, os.environ)
+        except OSError as error:
+            found.problems.append(f"{path}: {error.strerror}")
+        except UnicodeError:
+            found.problems.append(f"{path}: this is not UTF-8 text")
+    return found
+
+
+def _env_files_of(arguments: list[str]) -> list[str]:
+    """The values of --env-file: they must be known before the settings are."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--env-file", action="append", default=[])
+    with suppress(argparse.ArgumentError):  # the command's own parser says it better
+        paths: list[str] = parser.parse_known_args(arguments)[0].env_file
+        return paths
+    return []
 
 
 def _open_standard_streams() -> None:
@@ -59,17 +93,31 @@ def _open_standard_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
-def _settings() -> bool:
-    """Load home's settings, which read the environment; False, with all problems on stderr, if it cannot be used."""
+def _settings(env_files: list[str]) -> bool:
+    """Load home's settings, which read the environment; False, with all problems on stderr, if it cannot be used.
+
+    Variables of files stand instead of the environment's own.
+    """
     from gateway.config import ConfigError, format_problems
 
     os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+    found = read_env_files(env_files)
+    if env_files:
+        _forget_variables()
+        os.environ.update(found.values)
+    problems = [f"gateway: {problem}" for problem in found.problems]
     try:
         own_module("settings")
     except ConfigError as error:
-        sys.stderr.write(format_problems(error.problems).rstrip() + "\n")
-        return False
-    return True
+        problems.append(located(format_problems(error.problems).rstrip(), found.places))
+    if problems:
+        sys.stderr.write("\n".join(problems) + "\n")
+    return not problems
+
+
+def _forget_variables() -> None:
+    for name in [name for name in os.environ if name.upper().startswith("GATEWAY_")]:
+        del os.environ[name]
 
 
 def own_module(name: str) -> ModuleType:
@@ -96,8 +144,7 @@ def _run(arguments: list[str]) -> int:
 
     if "settings" not in sys.modules:  # --help alone: Django needs some settings to find the commands
         os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
-        for name in [name for name in os.environ if name.upper().startswith("GATEWAY_")]:
-            del os.environ[name]
+        _forget_variables()
         own_module("settings")
     here = str(Path.cwd())
     sys.path[:] = [here, *(entry for entry in sys.path if entry not in {"", here})]

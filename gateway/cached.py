@@ -91,7 +91,9 @@ class Cached:
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
         # A view of our own reads for what it forwards, and tells; its Vary is the upstreams'.
+        functions = getattr(self.view, "functions", {}).values()
         is_ours = hasattr(self.view, "upstreams") and not hasattr(self.view, "function")
+        is_ours = is_ours and not any(one.takes_request for one in functions)
         unnamed = not is_ours and detached.unnamed(vary_names(pairs) or ())
         if detached.forwarded_by_fetch:
             pairs = [*pairs, (b"vary", b"Authorization, Accept-Language")]

@@ -104,6 +104,7 @@ class Settings:
     admin_token: str | None = field(default=None, repr=False)
     cache_memory_bytes: int
     cache_disk_bytes: int
+    stall_s: float
 
 
 def defaults_of(table: Iterable[Option]) -> dict[str, Any]:
@@ -148,6 +149,7 @@ class Route:
     pattern: Pattern
     target: Target | None
     fan: Fan | None = None
+    legacy: str | None = None  # the dotted path of the function that answers
     overrides: Overrides = Overrides()
     raw_path: bool = False
     cors: tuple[str, ...] | None = None
@@ -155,14 +157,29 @@ class Route:
     variable: str = ""
 
 
+_OF_LEGACY = defaults_of(options.LEGACY)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegacyOptions:
+    """How many threads a pool of legacy functions has, how many calls may wait for one, how long one may take."""
+
+    threads: int = _OF_LEGACY["threads"]
+    queue: int = _OF_LEGACY["queue"]
+    timeout_s: float = _OF_LEGACY["timeout_s"]
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All that the environment says; upstreams by name, routes in the order of their variables."""
+    """All that the environment says; upstreams, legacy pools and further databases by name, routes in the order of
+    their variables. Of a pool it says some options, by their attributes; the others are Python's."""
 
     settings: Settings
     upstreams: Mapping[str, Upstream]
     routes: tuple[Route, ...]
     warnings: tuple[str, ...] = ()
+    legacy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    databases: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -1,6 +1,7 @@
-"""GATEWAY_DATABASE_URL as Django's DATABASES. No database is opened by being named here."""
+"""GATEWAY_DATABASE_URL and GATEWAY_DATABASE_* as Django's DATABASES. No database is opened by being named here."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
@@ -10,6 +11,7 @@ _POSTGRESQL = re.compile(
     r"(?:\[(?P<ipv6>[^\]]*)\]|(?P<host>[^:/?#@]*))(?::(?P<port>[0-9]*))?/(?P<name>[^?#]*)(?:\?(?P<options>.*))?"
 )
 
+_SQLITE_ENGINE = "django.db.backends.sqlite3"
 # Readers do not wait for a writer, and who will write says so at once, instead of failing in the middle.
 _SQLITE = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
@@ -19,24 +21,32 @@ _SQLITE = {
 _POSTGRESQL_OPTIONS = {
     "connect_timeout": "2",
     "tcp_user_timeout": "10000",
-    "pool": {"min_size": 1, "max_size": 16, "timeout": 2.0, "reconnect_timeout": 2.0},
 }
+_POOLED = {"pool": {"min_size": 1, "max_size": 16, "timeout": 2.0, "reconnect_timeout": 2.0}}
 
 
-def databases(url: str) -> dict[str, dict[str, Any]]:
-    """`sqlite:///relative`, `sqlite:////absolute` or `postgresql://user:password@host:port/name?sslmode=require`."""
+def databases(url: str, further: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
+    """The default database, and further ones by their names.
+
+    `sqlite:///relative`, `sqlite:////absolute` or `postgresql://user:password@host:port/name?sslmode=require`. Only the
+    default one is the gateway's own: a further one is taken as it is.
+    """
+    found = {name: _database(said) for name, said in {"default": url, **(further or {})}.items()}
+    own = found["default"]
+    own["OPTIONS"] = (_SQLITE if own["ENGINE"] == _SQLITE_ENGINE else _POOLED) | own["OPTIONS"]
+    return found
+
+
+def _database(url: str) -> dict[str, Any]:
     match = _POSTGRESQL.fullmatch(url)
     if match is None:
-        name = unquote(url.removeprefix("sqlite:///"))
-        return {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": name, "OPTIONS": _SQLITE}}
+        return {"ENGINE": _SQLITE_ENGINE, "NAME": unquote(url.removeprefix("sqlite:///")), "OPTIONS": {}}
     return {
-        "default": {
-            "ENGINE": "django.db.backends.postgresql",
-            "NAME": unquote(match["name"]),
-            "USER": unquote(match["user"] or ""),
-            "PASSWORD": unquote(match["password"] or ""),
-            "HOST": match["ipv6"] or match["host"],
-            "PORT": match["port"] or "",
-            "OPTIONS": _POSTGRESQL_OPTIONS | dict(parse_qsl(match["options"] or "")),
-        }
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": unquote(match["name"]),
+        "USER": unquote(match["user"] or ""),
+        "PASSWORD": unquote(match["password"] or ""),
+        "HOST": match["ipv6"] or match["host"],
+        "PORT": match["port"] or "",
+        "OPTIONS": _POSTGRESQL_OPTIONS | dict(parse_qsl(match["options"] or "")),
     }

@@ -40,7 +40,7 @@ class Reason(Enum):
     ROUTE_NOT_FOUND = (404, Side.CLIENT, "destination_not_found", "No route matches this path",
         "`gateway routes` lists what there is.")
     VIEW_NOT_FOUND = (404, Side.CLIENT, "http_request_error", "There is nothing here",
-        "A view raised Http404.")
+        "A view raised Http404, or a path parameter is not of the type that a legacy function gives it.")
     METHOD_NOT_ALLOWED = (405, Side.CLIENT, "http_request_error", "The path has a route, but not for this method",
         "The Allow field lists the methods.")
     CLIENT_BODY_TIMEOUT = (408, Side.CLIENT, "http_request_error", "The request body stopped arriving",
@@ -78,6 +78,13 @@ class Reason(Enum):
         "Connect to the service directly.")
     OVERLOADED = (503, Side.GATEWAY, "proxy_internal_response", "The gateway is full",
         "More than `GATEWAY_MAX_IN_FLIGHT` requests were open at once.")
+    # A legacy function in its threads
+    LEGACY_FULL = (503, Side.GATEWAY, "proxy_internal_response", "The legacy function has all the calls it may have",
+        "All `THREADS` of its pool were busy and `QUEUE` calls waited, or this one waited for all of its `TIMEOUT`.")
+    LEGACY_STUCK = (503, Side.GATEWAY, "proxy_internal_response", "All threads of the legacy function are stuck",
+        "Each runs a call whose time is over; `legacy.stuck` in the log tells which. A thread cannot be killed.")
+    LEGACY_TIMEOUT = (504, Side.GATEWAY, "http_response_timeout", "The legacy function did not answer in time",
+        "`TIMEOUT` of its pool sets the limit. The thread goes on until the function returns.")
     # On the way to the upstream
     UPSTREAM_FULL = (503, Side.UPSTREAM, "connection_limit_reached", "The upstream has all the requests it may have",
         "`__MAX_IN_FLIGHT` were open and `__QUEUE` waited: is it slow, or the limit low?")

@@ -18,6 +18,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.fetching import FORWARDED
 from gateway.gathering import Gathering, Step, steps_for, whole_time_s
 from gateway.headers import Pairs, encoded_changes, set_fields
+from gateway.legacy import Legacy, with_functions
 from gateway.merging import Fan
 from gateway.messages import GatewayRequest, GatewayResponse, problem_members
 
@@ -29,8 +30,9 @@ class Fanout:
     decoders: Mapping[str, Any] = {}
     defaults: Mapping[str, Any] = {}
 
-    def __init__(self, fan: Fan, own: Overrides, name: str) -> None:
-        self.fan = fan
+    def __init__(self, fan: Fan, own: Overrides, name: str, functions: Mapping[str, Legacy] | None = None) -> None:
+        self.functions = functions or {}
+        self.fan = fan = with_functions(fan, self.functions)
         self.own = own
         self.__name__ = self.__qualname__ = name  # Django's resolver asks for both
         options = effective(Overrides(), own)
@@ -54,12 +56,15 @@ class Fanout:
 
     @property
     def upstreams(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(part.target.upstream for part in self.fan.parts))
+        return tuple(dict.fromkeys(part.target.upstream for part in self.fan.parts if not part.target.is_function))
 
     async def __call__(self, request: GatewayRequest, **params: str) -> HttpResponseBase:
         steps = self._steps
-        if not steps or any(step.upstream is not request.pools[step.upstream.name].upstream for step in steps):
-            steps = self._steps = steps_for(self, request.pools)
+        pools = request.pools
+        if not steps or any(
+            one.upstream is not None and one.upstream is not pools[one.upstream.name].upstream for one in steps
+        ):
+            steps = self._steps = steps_for(self, pools)
         if request.raw_values is None:  # one of Django's own path() lines
             request.raw_values = {name: quote(str(value), safe="") for name, value in params.items()}
         if not request.inbox.complete:  # what is left of a request would hide that its client leaves

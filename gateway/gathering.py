@@ -21,6 +21,7 @@ from gateway.config import Overrides, ProxyOptions, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fetching import Fetched, Leg, ask, ask_cached, own_pairs
 from gateway.headers import Pairs, encoded_changes, set_fields
+from gateway.legacy import Legacy, NoSuchValue
 from gateway.merging import Confined, Fan, Part, Reference
 from gateway.messages import GatewayRequest
 from gateway.pool import Pool
@@ -90,7 +91,7 @@ class Outcome:
         word = self.reason or self.item_failure
         return {
             "part": self.part.name,
-            "upstream": self.part.target.upstream,
+            "upstream": self.part.target.upstream or None,
             "endpoint": self.endpoint,
             "status": self.status,
             "reason": word.word if word is not None else None,
@@ -111,7 +112,7 @@ class Outcome:
         return GatewayError(
             reason,
             f"The part {self.part.name} failed: {self.detail[:1].lower()}{self.detail[1:]}",
-            upstream=self.part.target.upstream,
+            upstream=self.part.target.upstream or None,
             cause=self.cause,
             headers=self.advice if is_passed else [(b"retry-after", b"1")] if reason.status == 503 else (),
             status=self.status if is_passed else None,
@@ -121,11 +122,12 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a part needs of the configuration, worked out once."""
+    """What a part needs of the configuration, worked out once: its upstream, or the function that makes it."""
 
     part: Part
     needs: frozenset[str]
-    upstream: Upstream
+    upstream: Upstream | None
+    function: Legacy | None
     options: ProxyOptions
     changes: Sequence[tuple[bytes, bytes | None]]
     timeout_s: float  # of a call
@@ -140,6 +142,7 @@ class Plan(Protocol):
     own: Overrides
     decoders: Mapping[str, Any]
     defaults: Mapping[str, Any]
+    functions: Mapping[str, Legacy]
 
 
 def whole_time_s(options: ProxyOptions) -> float:
@@ -153,14 +156,14 @@ def steps_for(view: Plan, pools: Mapping[str, Pool]) -> tuple[Step, ...]:
     names = [part.name for part in view.fan.parts]
     steps = []
     for part in view.fan.parts:
-        upstream = pools[part.target.upstream].upstream
+        upstream = None if part.target.is_function else pools[part.target.upstream].upstream
         said = replace(own, timeout_s=None, headers=(*own.headers, *part.headers))
-        options = effective(upstream.overrides, said)
+        options = effective(Overrides() if upstream is None else upstream.overrides, said)
         needs = merging.needs(part.target, names)
         changes, decoder = encoded_changes(options.headers), view.decoders.get(part.name)
         decode = None if decoder is None else decoder.decode
-        timeout_s = whole_time_s(options)
-        steps.append(Step(part, needs, upstream, options, changes, timeout_s, decode, view.defaults.get(part.name)))
+        function, default = view.functions.get(part.name), view.defaults.get(part.name)
+        steps.append(Step(part, needs, upstream, function, options, changes, whole_time_s(options), decode, default))
     return tuple(steps)
 
 
@@ -253,8 +256,10 @@ class Gathering:
             ends_s = self._ends_s
             if part.timeout_s is not None:
                 ends_s = min(ends_s, self._loop.time() + part.timeout_s)
-            if part.target.mapped is None:
-                target = part.target.fill(self._text_of, self._raw)
+            if step.function is not None:
+                outcome.whole = await self._ask(step, "", ends_s, outcome)
+            elif part.target.mapped is None:
+                target = part.target.fill(self.text_of, self.raw)
                 outcome.whole = await self._ask(step, target, ends_s, outcome)
             else:
                 await self._map(step, part.target.mapped, ends_s, outcome)
@@ -309,7 +314,7 @@ class Gathering:
                         outcome.endpoint = one.endpoint
                 size += len(results.get(target, b"")) * times[target]
                 if size > part.max_body_bytes:
-                    raise GatewayError(Reason.PART_TOO_LARGE, upstream=step.upstream.name)
+                    raise GatewayError(Reason.PART_TOO_LARGE, upstream=part.target.upstream)
 
         workers = [asyncio.ensure_future(work()) for _ in range(min(self._fan.concurrency, len(times)))]
         try:
@@ -343,14 +348,14 @@ class Gathering:
 
         def text_of(reference: Reference) -> str:
             if reference.item_fields is None:
-                return self._text_of(reference)
+                return self.text_of(reference)
             try:
                 return splice.scalar(item, reference.item_fields)
             except splice.NoValue:
                 raise Confined(reference) from None
 
         try:
-            return part.target.fill(text_of, self._raw)
+            return part.target.fill(text_of, self.raw)
         except Confined:
             if part.optional:
                 return None
@@ -358,27 +363,13 @@ class Gathering:
 
     async def _ask(self, step: Step, target: str, ends_s: float, outcome: Outcome) -> bytes:
         """The JSON of one call's answer. Raises GatewayError, NotJson."""
-        part, left_s = step.part, ends_s - self._loop.time()
+        left_s = ends_s - self._loop.time()
         if left_s <= 0:
-            raise GatewayError(Reason.RESPONSE_TIMEOUT, upstream=step.upstream.name)
-        leg = Leg()
-        try:
-            said: dict[str, Any] = {
-                "target": target,
-                "pairs": set_fields(self._pairs, step.changes) if step.changes else self._pairs,
-                "options": step.options,
-                "timeout_s": min(left_s, step.timeout_s),
-                "max_body_bytes": part.max_body_bytes,
-            }
-            pool = self._request.pools[step.upstream.name]
-            if part.cache is None or part.method != "GET":
-                fetched = await ask(self._request, pool, leg, method=part.method, **said)
-            else:
-                fetched = await ask_cached(self._request, pool, leg, part.cache, configured=step.changes, **said)
-        finally:
-            outcome.cache = leg.cache
-            outcome.attempts += leg.attempts or 0
-            outcome.endpoint = leg.endpoint
+            raise GatewayError(Reason.RESPONSE_TIMEOUT, upstream=step.part.target.upstream or None)
+        if step.function is not None:
+            fetched = await self._call(step.part, step.function, left_s)
+        else:
+            fetched = await self._fetch(step, target, left_s, outcome)
         outcome.answers.append(fetched)
         outcome.status = fetched.status
         if not 200 <= fetched.status <= 299:
@@ -393,19 +384,48 @@ class Gathering:
             raise splice.NotJson(f"it is coded as {coding}, which was not asked for")
         return splice.checked(fetched.body)
 
+    async def _fetch(self, step: Step, target: str, left_s: float, outcome: Outcome) -> Fetched:
+        part, leg = step.part, Leg()
+        pairs = set_fields(self._pairs, step.changes) if step.changes else self._pairs
+        try:
+            said: dict[str, Any] = {"target": target, "pairs": pairs, "options": step.options}
+            said |= {"timeout_s": min(left_s, step.timeout_s), "max_body_bytes": part.max_body_bytes}
+            pool = self._request.pools[part.target.upstream]
+            if part.cache is None or part.method != "GET":
+                return await ask(self._request, pool, leg, method=part.method, **said)
+            return await ask_cached(self._request, pool, leg, part.cache, configured=step.changes, **said)
+        finally:
+            outcome.cache = leg.cache
+            outcome.attempts += leg.attempts or 0
+            outcome.endpoint = leg.endpoint
+
+    async def _call(self, part: Part, function: Legacy, left_s: float) -> Fetched:
+        """What a function says, as if a service did."""
+        given: dict[str, Any] = {name: self.parameter(name) for name in self.raw if name in function.parameters}
+        others = [one.owner for one in part.target.references if one.owner not in given]
+        given |= {name: msgspec.json.decode(self.outcomes[name].whole) for name in others}
+        try:
+            status, pairs, body = await function.as_service(self._request, given, left_s)
+        except NoSuchValue as error:
+            reason = Reason.PART_VALUE if error.name in others else Reason.TEMPLATE_VALUE
+            raise GatewayError(reason, f"The value of {{{error.name}}} is not of the type that it should be.") from None
+        if len(body) > part.max_body_bytes:
+            raise GatewayError(Reason.PART_TOO_LARGE)
+        return Fetched(status, pairs, body)
+
     def parameter(self, name: str) -> str:
         """A parameter of the path, decoded."""
-        return unquote(self._raw[name], errors="replace")
+        return unquote(self.raw[name], errors="replace")
 
     # -- values ---------------------------------------------------------------------------------------------------
 
     @property
-    def _raw(self) -> Mapping[str, str]:
+    def raw(self) -> Mapping[str, str]:
         return self._request.raw_values or {}
 
-    def _text_of(self, reference: Reference) -> str:
+    def text_of(self, reference: Reference) -> str:
         owner, fields = reference.owner, reference.fields
-        if owner in self._raw:
+        if owner in self.raw:
             return self.parameter(owner)
         if owner == "query":
             return self._query.get(fields[0], "")

@@ -9,14 +9,11 @@ GatewayError, the answer leaves, the finished Exchange goes to the hooks. Nothin
 
 import asyncio
 import sys
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from time import perf_counter
 
-from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted, SuspiciousOperation
 from django.core.handlers.asgi import ASGIHandler
-from django.http import Http404
 from django.http.response import HttpResponseBase
 
 from gateway import cors, door, ops, sever
@@ -32,6 +29,7 @@ from gateway.messages import (
     Receive,
     Scope,
     Send,
+    error_of_view,
     pairs_of,
     problem,
 )
@@ -59,7 +57,7 @@ class GatewayHandler(ASGIHandler):
         self.hooks = tuple(hooks)
         self._disclose_names = self.settings.disclose == "full"
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
-        self.runtime = runtime or Runtime(config)
+        self.runtime = runtime or Runtime(config, routes.bulkheads)
         self.runtime.caches = routes.caches
         self.runtime.cache.has_parts = routes.caches_parts
         self.on_started: Callable[[Runtime], None] | None = None
@@ -77,7 +75,7 @@ class GatewayHandler(ASGIHandler):
     # -- one request ----------------------------------------------------------------------------------------------
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = _open(scope, receive, self.settings.client_idle_s)
+        request = open_request(scope, receive, self.settings.client_idle_s)
         exchange = request.exchange
         current.set(exchange)
         self.runtime.opened(exchange, request.inbox)
@@ -105,12 +103,12 @@ class GatewayHandler(ASGIHandler):
         except GatewayError as error:
             failure = request.exchange.interruption or error
         except Exception as error:  # noqa: BLE001 - a view may raise anything
-            failure = _of_view(error)
+            failure = error_of_view(error)
         return self._problem(request, failure)
 
     def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
         """Who answers, its call begun. No coroutine of its own: every request passes here. Raises GatewayError."""
-        path, host = self._enter(request)
+        path, host = self.enter(request)
         if path == "*":
             return _at_once(ops.options(request))
         if path.startswith(ops.PREFIX):
@@ -121,7 +119,7 @@ class GatewayHandler(ASGIHandler):
         request.cache = self.runtime.cache
         request.disclose_names = self._disclose_names
         if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
-            answer = self._preflight(request, host, path)
+            answer = self.preflight(request, host, path)
             if answer is not None:
                 return _at_once(answer)
         match = self.routes.find(request.method, host, path)
@@ -140,7 +138,7 @@ class GatewayHandler(ASGIHandler):
         request.raw_values = values = raw_values(match)
         return line.view(request, **decoded(values))
 
-    def _enter(self, request: GatewayRequest) -> tuple[str, str]:
+    def enter(self, request: GatewayRequest) -> tuple[str, str]:
         """The raw path and the host, once the door has let the request in. Raises GatewayError."""
         exchange, scope, fields = request.exchange, request.scope, request.fields
         door.check_method(request.method)
@@ -229,7 +227,7 @@ class GatewayHandler(ASGIHandler):
                 raise error
             exchange.task.uncancel()
         elif failure is None:
-            failure = error if isinstance(error, GatewayError) else _of_view(error)
+            failure = error if isinstance(error, GatewayError) else error_of_view(error)
             exchange.interruption = failure  # what comes now comes too late
         if not request.answer_began and failure.reason not in _CLIENT_LEFT:
             await self._deliver(request, self._problem(request, failure), send)
@@ -249,7 +247,7 @@ class GatewayHandler(ASGIHandler):
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket handshake gets an honest 501 instead of a hang-up."""
-        request = _open({**scope, "method": "GET"}, receive, self.settings.client_idle_s)
+        request = open_request({**scope, "method": "GET"}, receive, self.settings.client_idle_s)
         exchange = request.exchange
         response = self._problem(request, GatewayError(Reason.WEBSOCKET_UNSUPPORTED))
         exchange.status = response.status_code
@@ -266,7 +264,7 @@ class GatewayHandler(ASGIHandler):
         line: GatewayRoute | None = request.route
         return self.settings.cors if line is None or line.cors is None else line.cors
 
-    def _preflight(self, request: GatewayRequest, host: str, path: str) -> GatewayResponse | None:
+    def preflight(self, request: GatewayRequest, host: str, path: str) -> GatewayResponse | None:
         """The answer to a preflight for a route that has origins; None where the question is the upstream's."""
         asked = cors.field(request.raw_headers, b"access-control-request-method") or ""
         match = self.routes.find(asked, host, path)
@@ -314,7 +312,7 @@ def _own_cancellation(exchange: Exchange, error: asyncio.CancelledError) -> Gate
     if failure is None:
         if task.cancelling():
             raise error
-        return _of_view(error)
+        return error_of_view(error)
     task.uncancel()
     return failure
 
@@ -350,7 +348,7 @@ _NOTHING: dict[str, str] = {}
 _CLIENT_LEFT = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_BODY_BROKEN})
 
 
-def _open(scope: Scope, receive: Receive, client_idle_s: float) -> GatewayRequest:
+def open_request(scope: Scope, receive: Receive, client_idle_s: float) -> GatewayRequest:
     """A request with its notebook, from what ASGI shows."""
     fields = read_fields(scope["headers"])
     own = fields.own
@@ -376,14 +374,3 @@ def _identify(request: GatewayRequest) -> None:
         exchange.request_id = said.decode("ascii")
     else:
         exchange.request_id = exchange.trace_id if trace_id is None else new_trace_id()
-
-
-def _of_view(error: BaseException) -> GatewayError:
-    """What a view raised. Django's own exceptions keep their meaning; anything else is a fault, for the log only."""
-    if isinstance(error, Http404):
-        return GatewayError(Reason.VIEW_NOT_FOUND)
-    if isinstance(error, PermissionDenied):
-        return GatewayError(Reason.REQUEST_DENIED)
-    if isinstance(error, (BadRequest, SuspiciousOperation, RequestAborted)):
-        return GatewayError(Reason.REQUEST_INVALID)
-    return GatewayError(Reason.VIEW_ERROR, cause="".join(traceback.format_exception(error)).rstrip())

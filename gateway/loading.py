@@ -25,7 +25,7 @@ from gateway.config import (
     defaults_of,
 )
 from gateway.environment import Entry, ReadFile, Reading
-from gateway.merging import Fan, Part, PartTarget
+from gateway.merging import Fan, Part, PartTarget, function_target
 from gateway.options import Option, Refused
 from gateway.patterns import PatternError, clash
 from gateway.storing import Rule
@@ -128,7 +128,8 @@ def load(environ: Mapping[str, str], read_file: ReadFile) -> Config:
     upstreams = {upstream.name: upstream for upstream in draft.upstreams}
     routes = tuple(route for _, route in draft.routes)
     warnings = [*reading.warnings, *_doubtful_hosts(routes)]
-    return Config(settings, MappingProxyType(upstreams), routes, tuple(warnings))
+    pools, databases = MappingProxyType(draft.pools), MappingProxyType(draft.databases)
+    return Config(settings, MappingProxyType(upstreams), routes, tuple(warnings), pools, databases)
 
 
 def _doubtful_hosts(routes: Iterable[Route]) -> Iterator[str]:
@@ -149,6 +150,8 @@ class _Draft:
         ]
         self.upstreams: list[Upstream] = []
         self.routes: list[tuple[Entry, Route]] = []
+        self.pools: dict[str, dict[str, Any]] = {}
+        self.databases: dict[str, str] = {}
 
     def blame(self, entry: Entry, message: str, hint: str = "") -> None:
         self.problems.append(Problem(entry.variable, entry.shown, message, hint))
@@ -188,6 +191,15 @@ class _Draft:
             route = _route(owner, given[""].variable, values, fan)
             self._check_route(route, given)
             self.routes.append((given[""], route))
+        elif family == "legacy":
+            self.pools[owner.lower()] = values
+        elif "url" in values:
+            self._add_database(owner, given[""], values["url"])
+
+    def _add_database(self, owner: str, entry: Entry, url: str) -> None:
+        if owner == "DEFAULT":
+            self.blame(entry, "the default database is set by GATEWAY_DATABASE_URL")
+        self.databases[owner.lower()] = url
 
     def _blame_undeclared(self, family: str, owner: str, entries: Iterable[Entry]) -> None:
         near = options.nearest(owner, sorted(self.declared[family]))
@@ -219,12 +231,22 @@ class _Draft:
         line, target, segments = given[""], route.target, route.pattern.segments
         if segments[:1] == ("-",) and (route.pattern.rest or len(segments) > 1):
             self.blame(line, "/-/ belongs to the gateway itself; no route can begin with it")
-        if target is None and not given.keys() & {"PART_*", "LEGACY"}:
+        if target is None and route.fan is None and "LEGACY" not in given:
             self.blame(line, NO_TARGET)
         if target is not None:
             self._check_upstream(line, target.upstream)
-        if target is not None and "PART_*" in given:
+        if target is not None and route.fan is not None:
             self.blame(line, "a route has a target or parts, not both")
+        if "LEGACY" in given:
+            self._check_legacy(route, given)
+
+    def _check_legacy(self, route: Route, given: Mapping[str, Entry]) -> None:
+        if route.target is not None or route.fan is not None:
+            self.blame(given["LEGACY"], "a route has a function or a target or parts, one of them")
+        for name, entry in given.items():
+            if entry.name.option in options.SHARED and name != "MAX_BODY":
+                hint = f"GATEWAY_LEGACY_{(route.legacy or 'x').rpartition('.')[2].strip('_').upper()}__TIMEOUT"
+                self.blame(entry, "this means nothing for a legacy function", hint if name == "TIMEOUT" else "")
 
     def _check_upstream(self, entry: Entry, upstream: str) -> None:
         if upstream.upper() in self.declared["upstream"]:
@@ -234,26 +256,42 @@ class _Draft:
         name, known = ("of that name", "<NAME>") if entry.from_file else (upstream, upstream.upper())
         self.blame(entry, f"there is no upstream {name}; set GATEWAY_UPSTREAM_{known} to its base URL", near)
 
+    def _declared(self, entries: Sequence[Entry]) -> dict[str, Entry]:
+        """What declares each part of a route: its target, or its function; in the order of their names."""
+        parts = {entry.name.member.lower(): entry for entry in entries if entry.name.option.name == "PART_*"}
+        for entry in entries:
+            if entry.name.option is _FUNCTION:
+                if entry.name.part in parts:
+                    self.blame(entry, "a part has a function or a target, not both")
+                parts[entry.name.part] = entry
+        for entry in entries:
+            if entry.name.part and entry.name.part not in parts and not entry.name.option.later:
+                self.blame(entry, f"an option of the part {entry.name.part}, which is not set")
+            if not parts and entry.name.option in {*options.FAN, _OPTIONAL}:
+                self.blame(entry, f"this means nothing without parts; set {entry.name.declaration}__PART_<NAME>")
+            of_function = parts[entry.name.part].name.option is _FUNCTION if entry.name.part in parts else False
+            if of_function and entry.name.option.name in {"METHOD", "HEADER_*", "CACHE"}:
+                self.blame(entry, "this means nothing for a function")
+        return dict(sorted(parts.items()))
+
     def _fan(self, entries: Sequence[Entry], given: Mapping[str, Entry], values: Mapping[str, Any]) -> Fan | None:
         """The parts of a route, or None where it has none."""
-        declared = {entry.name.member.lower(): entry for entry in entries if entry.name.option.name == "PART_*"}
-        for entry in entries:
-            if entry.name.part and entry.name.part not in declared and not entry.name.option.later:
-                self.blame(entry, f"an option of the part {entry.name.part}, which is not set")
-            if not declared and entry.name.option in {*options.FAN, _OPTIONAL}:
-                self.blame(entry, f"this means nothing without parts; set {entry.name.declaration}__PART_<NAME>")
-        undeclared = [entry for entry in entries if entry.name.part and entry.name.part not in declared]
-        self.values(undeclared)
+        declared = self._declared(entries)
+        said_of: dict[str, dict[str, Any]] = {name: {} for name in declared}
+        for name in dict.fromkeys(entry.name.part for entry in entries if entry.name.part):
+            said_of[name] = self.values([entry for entry in entries if entry.name.part == name])
         if not declared:
             return None
         targets: dict[str, PartTarget] = dict(values.get("parts", ()))
+        functions = {name: said["legacy"] for name, said in said_of.items() if "legacy" in said}
+        targets = dict(sorted({**targets, **{name: function_target(path) for name, path in functions.items()}}.items()))
         self._check_parts(declared, targets, values)
         optional = set(values.get("optional", ()))
         for name in sorted(optional - declared.keys()):
             self.blame(given["OPTIONAL"], f"there is no part {name}", options.nearest(name, declared))
         parts = []
         for name, target in targets.items():
-            said = self.values([entry for entry in entries if entry.name.part == name])
+            said = said_of[name]
             is_optional = name in optional or "default" in said
             own = {
                 option.attribute: said[option.attribute] for option in options.PART_OPTIONS if option.attribute in said
@@ -266,7 +304,8 @@ class _Draft:
         self, declared: Mapping[str, Entry], targets: Mapping[str, PartTarget], values: Mapping[str, Any]
     ) -> None:
         for name, target in targets.items():
-            self._check_upstream(declared[name], target.upstream)
+            if not target.is_function:
+                self._check_upstream(declared[name], target.upstream)
         if targets.keys() != declared.keys():
             return  # what refers to a part that does not parse would be blamed for it
         params, merge = values["line"][0].params, values.get("merge", "keyed")
@@ -280,7 +319,7 @@ class _Draft:
             self.blame(self.routes[second][0], f"the same route as {other}: no request could tell them apart")
 
 
-_OPTIONAL = options.TABLE["route", "OPTIONAL"]
+_OPTIONAL, _FUNCTION = options.TABLE["route", "OPTIONAL"], options.TABLE["part", "LEGACY"]
 
 
 def _about_pattern(entry: Entry, error: PatternError) -> str:
@@ -309,6 +348,7 @@ def _route(owner: str, variable: str, values: Mapping[str, Any], fan: Fan | None
         pattern=pattern,
         target=target,
         fan=fan,
+        legacy=values.get("legacy"),
         overrides=_overrides(values),
         raw_path=values.get("raw_path", False),
         cors=values.get("cors"),

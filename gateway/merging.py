@@ -46,11 +46,19 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class PartTarget:
-    """Where a part is asked for: an upstream's name, and literals and placeholders in turn (True: in the query)."""
+    """Where a part is asked for: an upstream's name, and literals and placeholders in turn (True: in the query).
+
+    No upstream stands where a function of the gateway's own Python makes the part: `text` is its dotted path, and its
+    parameters are the placeholders.
+    """
 
     text: str
     upstream: str
     pieces: tuple[tuple[str, Reference | None, bool], ...]
+
+    @property
+    def is_function(self) -> bool:
+        return not self.upstream
 
     @property
     def references(self) -> tuple[Reference, ...]:
@@ -84,6 +92,11 @@ class PartTarget:
         if has_dot_segment_or_nul(target.partition("?")[0]):  # what stands side by side may be what neither is
             raise Confined(self.references[0])
         return target
+
+
+def function_target(path: str, parameters: Iterable[str] = ()) -> PartTarget:
+    """A function that makes a part, and the path parameters and parts that it asks for by its own parameters."""
+    return PartTarget(path, "", tuple(("", Reference(f"{{{name}}}", name), False) for name in parameters))
 
 
 def parse_part(text: str) -> PartTarget:

@@ -4,6 +4,7 @@ Django's own classes join repeated fields, decode the path and spool the body be
 pairs, the raw path and a body that streams, and build Django's `META`, `GET`, `COOKIES`, `POST` only when asked.
 """
 
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from http.cookies import SimpleCookie
 from io import BytesIO
@@ -11,7 +12,8 @@ from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import orjson
-from django.http import HttpRequest, QueryDict
+from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted, SuspiciousOperation
+from django.http import Http404, HttpRequest, QueryDict
 from django.http.cookie import parse_cookie
 from django.http.request import RawPostDataException
 from django.http.response import HttpResponseBase
@@ -370,6 +372,17 @@ def pairs_of(response: HttpResponseBase) -> Pairs:
 def cookie_pairs(response: HttpResponseBase) -> Pairs:
     """The Set-Cookie lines that a view asked for with `set_cookie`."""
     return [(b"set-cookie", morsel.OutputString().encode("latin-1")) for morsel in response.cookies.values()]
+
+
+def error_of_view(error: BaseException) -> GatewayError:
+    """What a view raised. Django's own exceptions keep their meaning; anything else is a fault, for the log only."""
+    if isinstance(error, Http404):
+        return GatewayError(Reason.VIEW_NOT_FOUND)
+    if isinstance(error, PermissionDenied):
+        return GatewayError(Reason.REQUEST_DENIED)
+    if isinstance(error, (BadRequest, SuspiciousOperation, RequestAborted)):
+        return GatewayError(Reason.REQUEST_INVALID)
+    return GatewayError(Reason.VIEW_ERROR, cause="".join(traceback.format_exception(error)).rstrip())
 
 
 _JSON = (b"content-type", b"application/json")

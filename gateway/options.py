@@ -120,7 +120,7 @@ CACHE = Unit("on|duration", cache_rule)
 NAMES = _listed("list of names", units.name)
 FIELDS = _listed("list of header names", forwardable)
 METHOD = _shaped("method", r"[A-Z][A-Z-]*", "an upper-case method, such as GET")
-FUNCTION = Unit("dotted path", units.dotted)
+FUNCTION = Unit("dotted path", units.function_path)
 ON = _either("on|off", "on")
 BALANCE = Unit("word", units.balance)
 PROBE = _shaped("path", r"/[!-\"$-~]*", "a path that begins with a slash, such as /healthz, percent-encoded")
@@ -168,7 +168,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("gateway", "CACHE_MEMORY", SIZE, "64MiB", "256MiB", "The cache in memory, over all workers; `0B` is none."),
     Option("gateway", "CACHE_DISK", SIZE, "1GiB", "10GiB",
            "The cache in the database, for all who share it; `0B` leaves it to memory, and opens no database."),
-    Option("gateway", "STALL", TIMEOUT, "100ms", "50ms", "A blocked event loop is logged from here on.", later=True),
+    Option("gateway", "STALL", TIMEOUT, "100ms", "50ms", "A blocked event loop is logged from here on."),
 
     Option("upstream", "", BASES, "", "http://users-1:8000,http://users-2:8000",
            "Where the service is: one or more base URLs; a path in one is a prefix.", "bases"),
@@ -237,7 +237,7 @@ OPTIONS: tuple[Option, ...] = (
            "Statuses of a required part that become the answer's own, instead of 502.", "passes"),
     Option("route", "FORWARD_HEADERS", FIELDS, "", "x-tenant,cookie",
            "Headers of the client that go to parts, beside Authorization and Accept-Language.", "forward"),
-    Option("route", "LEGACY", FUNCTION, "", "reports.build", "The synchronous function that answers.", later=True),
+    Option("route", "LEGACY", FUNCTION, "", "reports.build", "The synchronous function that answers."),
 
     Option("part", "TIMEOUT", TIMEOUT, "", "300ms", "For this part, within the route's."),
     Option("part", "PICK", FIELD_NAMES, "", "id,name",
@@ -247,25 +247,28 @@ OPTIONS: tuple[Option, ...] = (
     Option("part", "HEADER_*", FIELD, "", "acme", "Sets a header of the call; a lone `-` deletes it.", "headers"),
     Option("part", "CACHE", CACHE, "", "60s", "Stores answers to this part's calls, as a route's `CACHE` does."),
     Option("part", "MAX_BODY", SOME_SIZE, "10MiB", "1MiB", "The largest answer of this part."),
-    Option("part", "LEGACY", FUNCTION, "", "teams.load", "The synchronous function that makes this part.", later=True),
+    Option("part", "LEGACY", FUNCTION, "", "teams.load", "The synchronous function that makes this part."),
 
-    Option("legacy", "THREADS", POSITIVE, "4", "8", "Calls of the pool that run at a time.", later=True),
-    Option("legacy", "QUEUE", COUNT, "16", "0", "Calls that may wait for a thread.", later=True),
-    Option("legacy", "TIMEOUT", TIMEOUT, "5s", "30s", "For one call, then 504.", later=True),
+    Option("legacy", "THREADS", POSITIVE, "4", "8", "Calls that run at a time, per worker."),
+    Option("legacy", "QUEUE", COUNT, "16", "0", "Calls that may wait for a thread; more get 503 at once."),
+    Option("legacy", "TIMEOUT", TIMEOUT, "5s", "30s", "For one call, then 504."),
     Option("database", "", DATABASE, "", "postgresql://reports:secret@db:5432/reports",
-           "A further Django database, by its name in lower case.", "url", later=True),
+           "A further Django database, by its name in lower case.", "url"),
 )
 # fmt: on
 
 TABLE = {(family, option.name): option for option in OPTIONS for family in option.families.split()}
 PLAIN = tuple(option for option in OPTIONS if option.families == "gateway" and not option.later)
 SHARED = tuple(option for option in OPTIONS if option.families == "upstream route")
-PART_OPTIONS = tuple(option for option in OPTIONS if option.families == "part" and not option.later)
+PART_OPTIONS = tuple(
+    option for option in OPTIONS if option.families == "part" and option.name != "LEGACY" and not option.later
+)
 FAN = tuple(
     option
     for option in OPTIONS
     if option.name in {"MERGE", "CONCURRENCY", "MAX_ITEMS", "PASS", "FORWARD_HEADERS"} and not option.later
 )
+LEGACY = tuple(option for option in OPTIONS if option.families == "legacy")
 UPSTREAM = tuple(option for option in OPTIONS if option.families == "upstream" and option.name)
 
 # What the environment may call something. The end `_FILE` marks the twin that reads a file, so no name has it.

@@ -78,7 +78,7 @@ class Proxy:
             plan = self._plan = plan_for(pool.upstream, self.own)
         options, exchange = plan.options, request.exchange
         exchange.upstream = pool.name
-        path, query = self._target(request, params)
+        path, query = self.target_of(request, params)
         pairs = upward_pairs(request, plan, self.stripped_prefix(request))
         upload = _open_upload(request, options, pool.name)
         if options.total_timeout_s is not None:
@@ -101,7 +101,7 @@ class Proxy:
             request.cache.written(pool.name, path + query, answer.status)
         return self._response(request, plan, answer, endpoint.base)
 
-    def _target(self, request: GatewayRequest, params: Mapping[str, str]) -> tuple[str, str]:
+    def target_of(self, request: GatewayRequest, params: Mapping[str, str]) -> tuple[str, str]:
         """The raw path below the upstream's base, and the query with its question mark (or nothing)."""
         template = self.target.template
         query = request.query

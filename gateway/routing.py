@@ -10,7 +10,7 @@ import importlib
 import inspect
 import sys
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
@@ -23,17 +23,18 @@ from django.urls import Resolver404, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
 from gateway.cached import Cached, cached
-from gateway.config import Config, Route
+from gateway.config import Config, Overrides, Route, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fanout import Fanout
 from gateway.fetching import fetch
+from gateway.legacy import Legacy, assign_pools, legacy
 from gateway.messages import GatewayRequest
 from gateway.options import nearest
 from gateway.patterns import Match, Miss, Pattern, PatternError, Table, check_names, clash, parse_pattern
 from gateway.proxy import Proxy, proxy
 from gateway.typed import fanout, part
 
-__all__ = ["RouteError", "Routes", "cached", "fanout", "fetch", "from_environment", "part", "proxy", "route"]
+__all__ = ["RouteError", "Routes", "cached", "fanout", "fetch", "from_environment", "legacy", "part", "proxy", "route"]
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 
@@ -79,12 +80,17 @@ def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> Ga
         if problem := next(inner.problems(rule.params), None):
             raise RouteError(f"{origin}: route({pattern!r}): {problem}")
     else:
-        with contextlib.suppress(ValueError):  # what is written in C may not tell its signature
-            try:
-                inspect.signature(inner).bind(None, **dict.fromkeys(rule.params))
-            except TypeError as error:
-                raise RouteError(f"{origin}: route({pattern!r}): {_name_of(view)}() does not fit: {error}") from None
+        _check_fit(inner, rule, f"{origin}: route({pattern!r})", f"{_name_of(view)}()")
     return GatewayRoute(rule, as_async(view), name or _name_of(view), origin)
+
+
+def _check_fit(view: Callable[..., Any], rule: Pattern, place: str, name: str) -> None:
+    """Raises RouteError unless the view takes the pattern's parameters."""
+    with contextlib.suppress(ValueError):  # what is written in C may not tell its signature
+        try:
+            inspect.signature(view).bind(None, **dict.fromkeys(rule.params))
+        except TypeError as error:
+            raise RouteError(f"{place}: {name} does not fit: {error}") from None
 
 
 def from_environment() -> list[GatewayRoute]:
@@ -95,9 +101,22 @@ def from_environment() -> list[GatewayRoute]:
 
 def _from_config(line: Route) -> GatewayRoute:
     if line.fan is not None:
-        view: View = Fanout(line.fan, line.overrides, line.name)
+        variable = f"{line.variable}__PART_"
+        functions = {
+            part.name: _legacy_from(part.target.text, variable + part.name.upper())
+            for part in line.fan.parts
+            if part.target.is_function
+        }
+        fan = Fanout(line.fan, line.overrides, line.name, functions)
+        if functions and (problem := next(fan.problems(line.pattern.params), None)):
+            raise RouteError(f"{line.variable}: {problem}")
+        view: View = fan
     elif line.target is not None:
         view = Proxy(line.target, line.overrides)
+    elif line.legacy is not None:
+        view = function = _legacy_from(line.legacy, line.variable)
+        function.max_body_bytes = effective(Overrides(), line.overrides).max_body_bytes or sys.maxsize
+        _check_fit(function, line.pattern, line.variable, line.legacy)
     else:
         raise RouteError(f"{line.variable}: no target")
     if line.cache is not None:
@@ -105,12 +124,25 @@ def _from_config(line: Route) -> GatewayRoute:
     return GatewayRoute(line.pattern, view, line.name, line.variable, line)
 
 
+def _legacy_from(path: str, variable: str) -> Legacy:
+    """The view of a function named by its dotted path. Raises RouteError."""
+    module, _, name = path.rpartition(".")
+    try:
+        return legacy(getattr(importlib.import_module(module), name))
+    except (Exception, SystemExit) as error:
+        raise RouteError(f"{variable}__LEGACY={path}: {_place(error, module)}") from error
+
+
+def is_async(view: Callable[..., Any]) -> bool:
+    return iscoroutinefunction(view) or iscoroutinefunction(getattr(view, "__call__", None))  # noqa: B004 - the method
+
+
 def as_async(view: Callable[..., Any]) -> View:
     """The view itself, or a synchronous one moved off the loop: it must not stop every other request."""
     if isinstance(view, Cached):
         view.view = as_async(view.view)
         return view
-    if iscoroutinefunction(view) or iscoroutinefunction(getattr(view, "__call__", None)):  # noqa: B004 - the method
+    if is_async(view):
         return view
 
     def with_fresh_connections(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
@@ -128,6 +160,7 @@ def as_async(view: Callable[..., Any]) -> View:
         return await in_thread(request, *args, **params)
 
     call.__name__ = _name_of(view)
+    call.synchronous = view  # type: ignore[attr-defined]
     return call
 
 
@@ -162,7 +195,9 @@ class Routes:
     def __init__(self, urlpatterns: Sequence[URLPattern | URLResolver], config: Config) -> None:
         self.lines = [line for line in urlpatterns if isinstance(line, GatewayRoute)]
         self.others = [line for line in urlpatterns if not isinstance(line, GatewayRoute)]
-        _check(self.lines, self.others, config)
+        self.warnings = tuple(_synchronous(self.lines, self.others))
+        self.bulkheads, faults = assign_pools(_legacies(self.lines, self.others), config.legacy)
+        _check(self.lines, self.others, config, faults)
         self._table = Table((line.rule, line) for line in self.lines)
         self._django = URLResolver(RegexPattern(r"^/"), self.others) if self.others else None
         self._views: dict[Callable[..., Any], View] = {}
@@ -258,8 +293,47 @@ def _file(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def _check(lines: Sequence[GatewayRoute], others: Sequence[URLPattern | URLResolver], config: Config) -> None:
-    """Raises RouteError for lines that cannot all be served."""
+def _views(
+    lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
+) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Every view without what is wrapped around it, with where it was written."""
+    yield from ((line.origin, innermost(line.view)) for line in lines)
+    yield from ((str(line.pattern), innermost(line.callback)) for other in others for line, _ in _flat(other))
+
+
+def _legacies(
+    lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
+) -> Iterator[tuple[str, Legacy]]:
+    """Every legacy function, as a view or as a part, with where it was written."""
+    for origin, view in _views(lines, others):
+        if isinstance(view, Legacy):
+            yield origin, view
+        elif isinstance(view, Fanout):
+            yield from ((origin, function) for function in view.functions.values())
+
+
+def _synchronous(lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[str]:
+    """A word for each synchronous function that stands where an async view belongs."""
+    found: dict[Callable[..., Any], str] = {}
+    for origin, view in _views(lines, others):
+        function = getattr(view, "synchronous", None) or (None if is_async(view) else view)
+        if function is not None:
+            found.setdefault(function, origin)
+    for function, origin in found.items():
+        name = _name_of(function)
+        yield (
+            f"{origin}: {name}() is synchronous: it runs in threads that all such views share, without a time limit; "
+            f"legacy({name}) gives it some of its own"
+        )
+
+
+def _check(
+    lines: Sequence[GatewayRoute],
+    others: Sequence[URLPattern | URLResolver],
+    config: Config,
+    faults: Iterable[str],
+) -> None:
+    """Raises RouteError for lines that cannot all be served; `faults` are those of their pools."""
     problems = [
         f"{lines[first].rule.text!r} stands twice: {lines[first].origin} and {lines[second].origin}"
         for first, second in clash([line.rule for line in lines])
@@ -271,7 +345,6 @@ def _check(lines: Sequence[GatewayRoute], others: Sequence[URLPattern | URLResol
     )
     given = {line: params for other in others for line, params in _flat(other)}
     plain = list(given)
-    proxies = [(line.origin, line.view) for line in lines] + [(str(line.pattern), line.callback) for line in plain]
     problems.extend(
         f"{line.pattern}: {problem}"
         for line in plain
@@ -280,11 +353,12 @@ def _check(lines: Sequence[GatewayRoute], others: Sequence[URLPattern | URLResol
     )
     problems.extend(
         f"{origin}: there is no upstream {upstream}{_meant(upstream, config)}"
-        for origin, view in ((origin, innermost(view)) for origin, view in proxies)
+        for origin, view in _views(lines, others)
         if isinstance(view, (Proxy, Fanout))
         for upstream in view.upstreams
         if upstream not in config.upstreams
     )
+    problems.extend(faults)
     problems.extend(_name_problems(lines))
     if config.routes and not any(line.origin == config.routes[0].variable for line in lines):
         problems.append(

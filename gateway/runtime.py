@@ -6,30 +6,38 @@ a request that ends quickly, as nearly all do, pays nothing for being watched.
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 
+from gateway.bulkhead import Bulkhead
 from gateway.cache import Cache
 from gateway.config import Config
 from gateway.errors import GatewayError, Reason
-from gateway.exchange import Exchange
+from gateway.exchange import Exchange, current
 from gateway.messages import Inbox
 from gateway.pool import Pool
+from gateway.telemetry import log
+from gateway.watchdog import Watchdog
 
 # A client that left is noticed after at most two ticks: the wait for `receive` starts with the first that finds the
 # request still open.
 TICK_S = 0.2
+_LOOK_S = 0.02
 
 
 class Runtime:
     """One worker's state. `start` it inside the loop that serves; `stop` it there."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, bulkheads: Mapping[str, Bulkhead] | None = None) -> None:
         self.config = config
+        self.bulkheads = bulkheads or {}
+        self.watchdog = Watchdog(config.settings.stall_s, self._request_of)
         self.pools: dict[str, Pool] = {}
         self.cache = Cache(config.settings)
         self.caches = False  # whether a route does
         self.in_flight: dict[Exchange, Inbox] = {}
         self.ready = False
         self.draining = False
+        self._cut = False
         self._ticker: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -40,10 +48,13 @@ class Runtime:
         if self.caches:
             await self.cache.start()
         self._ticker = asyncio.create_task(self._tick(), name="portway-ticker")
+        self.watchdog.start()
         self.ready = True
 
     async def stop(self) -> None:
         self.ready = False
+        await self._legacy_ended()
+        self.watchdog.stop()
         if self._ticker is not None:
             self._ticker.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -80,7 +91,34 @@ class Runtime:
         open_now = list(self.in_flight)
         for exchange in open_now:
             exchange.interrupt(GatewayError(Reason.DRAIN_CUT, headers=[(b"retry-after", b"1")]))
+        self._abandon()
         return len(open_now)
+
+    async def _legacy_ended(self) -> None:
+        """Wait for the calls in threads, those that nobody waits for any more too, as long as a drain lasts."""
+        loop = asyncio.get_running_loop()
+        give_up_s = loop.time() + self.config.settings.drain_s
+        while not self._cut and any(pool.running for pool in self.bulkheads.values()):
+            if loop.time() >= give_up_s:
+                self._abandon()
+            await asyncio.sleep(_LOOK_S)
+
+    def _abandon(self) -> None:
+        """Say which calls the end of the process breaks off. A thread cannot be killed, and does not hold the exit."""
+        self._cut = True
+        calls = {pool.name: pool.told() for pool in self.bulkheads.values() if pool.running}
+        if calls:
+            log.warning("legacy.abandoned", count=sum(map(len, calls.values())), calls=calls)
+
+    # -- who runs -------------------------------------------------------------------------------------------------
+
+    def _request_of(self, task: asyncio.Task[object]) -> str | None:
+        """The id of the request that a task serves. The watchdog asks, from its thread."""
+        if hasattr(task, "get_context"):  # from Python 3.12 on, also for a task that a view started
+            exchange = task.get_context().get(current)
+        else:
+            exchange = next((one for one in list(self.in_flight) if one.task is task), None)
+        return None if exchange is None else exchange.request_id
 
 
 async def _watch(exchange: Exchange, inbox: Inbox) -> None:

@@ -9,6 +9,7 @@ import errno
 import io
 import json
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable, MutableMapping
@@ -91,7 +92,7 @@ def _take_nothing() -> int:
 def configure(kind: str, level: str, stream: Raw | None = None) -> None:
     """Set logging up for this process: `kind` is json or console, `level` a word of GATEWAY_LOG_LEVEL."""
     stream = stream or io.FileIO(1, "wb", closefd=False)
-    render = _render_json if kind == "json" else _console(stream.isatty())
+    render = _render_json if kind == "json" else _console(stream.isatty() and not os.environ.get("NO_COLOR"))
     structlog.configure(
         processors=[_complete, render],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),

@@ -19,8 +19,9 @@ from gateway import options, units
 from gateway.config import Overrides
 from gateway.fanout import Fanout
 from gateway.gathering import Gathering
+from gateway.legacy import Legacy
 from gateway.loading import overrides
-from gateway.merging import Fan, Part, PartTarget, parse_part
+from gateway.merging import Fan, Part, PartTarget, function_target, parse_part
 from gateway.messages import GatewayRequest, GatewayResponse
 from gateway.storing import Rule
 
@@ -34,6 +35,7 @@ class PartSpec:
     """What `part()` says: where a part comes from, and what holds for it."""
 
     target: PartTarget
+    function: Legacy | None
     timeout_s: float | None
     optional: bool
     default: Any
@@ -44,7 +46,7 @@ class PartSpec:
 
 
 def part(
-    target: str,
+    target: str | Legacy,
     *,
     timeout: str | None = None,
     optional: bool = False,
@@ -58,9 +60,14 @@ def part(
 
     With a default, or `optional` (then it is None), the rest goes down without it. Raises ValueError;
     TypeError for a default that cannot be copied, as each failure does.
+    `part(legacy(load_team))` calls a synchronous function with what its parameters name: the path's parameters, other
+    parts. With a default, or `optional` (then it is None), the rest goes down without it. Raises ValueError.
     """
+    if isinstance(target, Legacy) and (method != "GET" or headers or cache):
+        raise ValueError("method, headers and cache mean nothing for a function")
     return PartSpec(
-        target=parse_part(target),
+        target=function_target(target.__name__) if isinstance(target, Legacy) else parse_part(target),
+        function=target if isinstance(target, Legacy) else None,
         timeout_s=None if timeout is None else units.positive_duration(timeout),
         optional=optional or default is not _UNSET,
         default=None if default is _UNSET else copy.deepcopy(default),
@@ -86,7 +93,8 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
     ) -> None:
         own: Overrides = said.pop("own")
         parts = tuple(_part_of(name, spec) for name, spec in specs.items())
-        super().__init__(Fan(parts=parts, **said), own, function.__name__)
+        functions = {name: spec.function for name, spec in specs.items() if spec.function is not None}
+        super().__init__(Fan(parts=parts, **said), own, function.__name__, functions)
         self.function = self.__wrapped__ = function
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__

@@ -190,6 +190,13 @@ def dotted(text: str) -> str:
     return text
 
 
+def function_path(text: str) -> str:
+    """A Python function's path, such as `reports.build`."""
+    if "." not in text or not all(part.isidentifier() for part in text.split(".")):
+        raise ValueError("expected the dotted path of a Python function, such as reports.build")
+    return text
+
+
 def balance(text: str) -> tuple[str, str]:
     """`p2c`, `round_robin`, `hash:client`, `hash:header:NAME` -> (method, lower-case field name or '')."""
     method, colon, key = text.partition(":")

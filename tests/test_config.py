@@ -92,6 +92,7 @@ def test_every_plain_setting_is_read() -> None:
             "GATEWAY_ADMIN_TOKEN": "hunter2",
             "GATEWAY_CACHE_MEMORY": "1MiB",
             "GATEWAY_CACHE_DISK": "0B",
+            "GATEWAY_STALL": "50ms",
         }
     ).settings
     assert dataclasses.astuple(settings) == (
@@ -113,6 +114,7 @@ def test_every_plain_setting_is_read() -> None:
         "hunter2",
         2**20,
         0,
+        0.05,
     )
 
 
@@ -240,7 +242,7 @@ def test_options_in_python_are_the_words_of_the_environment() -> None:
         ({"cors": "*"}, "cors: this is an option of a route in the environment"),
         ({"cache": "60s"}, r"cache: what stores answers is a view around this one: cached\(proxy\('orders'\), '60s'\)"),
         ({"cache_max_body": "1MiB"}, "cache_max_body: what stores answers is a view around this one"),
-        ({"legacy": "reports.build"}, "legacy: is not available yet"),
+        ({"legacy": "reports.build"}, "legacy: this is an option of a route in the environment"),
         ({"header_connection": "x"}, "header_connection: .*cannot be set"),
         ({"timeout": 5}, "timeout: expected a string, written as in the environment: timeout='5s'"),
         ({"timeout": "5", "max_body": "5"}, "max_body: a size needs.*; timeout: a duration needs"),
@@ -1084,3 +1086,98 @@ def test_all_faults_of_a_fan_out_come_together() -> None:
         "PART_USER__DEFAULT",
         "PART_TEA",
     }
+
+
+# -- legacy functions and further databases -----------------------------------------------------------------------
+
+REPORT = {"GATEWAY_ROUTE_REPORT": "/reports/{year}", "GATEWAY_ROUTE_REPORT__LEGACY": "reports.build"}
+
+
+def test_a_route_may_lead_to_a_function() -> None:
+    (route,) = config({**REPORT, "GATEWAY_ROUTE_REPORT__MAX_BODY": "1KiB"}).routes
+    assert (route.legacy, route.target, route.fan) == ("reports.build", None, None)
+    assert (route.pattern.text, route.overrides.max_body_bytes) == ("/reports/{year}", 1024)
+
+
+def test_a_part_may_be_made_by_a_function() -> None:
+    fan = {**USERS, "GATEWAY_ROUTE_HOME": "/home/{id}", "GATEWAY_ROUTE_HOME__PART_USER": "users:/u/{team.lead}"}
+    fan |= {"GATEWAY_ROUTE_HOME__PART_TEAM__LEGACY": "teams.load", "GATEWAY_ROUTE_HOME__PART_TEAM__TIMEOUT": "300ms"}
+    (route,) = config(fan).routes
+    assert route.fan is not None
+    team, user = route.fan.parts
+    assert (team.name, team.target.text, team.target.is_function, team.timeout_s) == ("team", "teams.load", True, 0.3)
+    assert (user.name, user.target.is_function) == ("user", False)
+
+
+def test_what_is_said_of_a_pool_is_kept_for_python() -> None:
+    found = config(
+        {
+            "GATEWAY_LEGACY_BUILD_REPORT__THREADS": "8",
+            "GATEWAY_LEGACY_BUILD_REPORT__TIMEOUT": "30s",
+            "GATEWAY_LEGACY_SOAP__QUEUE": "0",
+        }
+    )
+    assert found.legacy == {"build_report": {"threads": 8, "timeout_s": 30.0}, "soap": {"queue": 0}}
+
+
+def test_further_databases_have_names_and_are_not_shown() -> None:
+    found = config({"GATEWAY_DATABASE_REPORTS": "postgresql://u:hunter2@db/reports"})
+    assert found.databases == {"reports": "postgresql://u:hunter2@db/reports"}
+    assert "hunter2" not in repr(found)
+
+
+@pytest.mark.parametrize(
+    ("environ", "variable", "message", "hint"),
+    [
+        ({**REPORT, **USERS, "GATEWAY_ROUTE_REPORT": "/r -> users"}, "REPORT__LEGACY", "a function or a target", ""),
+        ({**REPORT, **USERS, "GATEWAY_ROUTE_REPORT__PART_A": "users:/x"}, "REPORT__LEGACY", "one of them", ""),
+        ({**REPORT, "GATEWAY_ROUTE_REPORT__LEGACY": "build"}, "REPORT__LEGACY", "path of a Python function", ""),
+        ({**REPORT, "GATEWAY_ROUTE_REPORT__LEGACY": "a-b.c"}, "REPORT__LEGACY", "path of a Python function", ""),
+        (
+            {**REPORT, "GATEWAY_ROUTE_REPORT__TIMEOUT": "5s"},
+            *("REPORT__TIMEOUT", "means nothing for a legacy function", "GATEWAY_LEGACY_BUILD__TIMEOUT"),
+        ),
+        ({**REPORT, "GATEWAY_ROUTE_REPORT__HOST": "preserve"}, "REPORT__HOST", "means nothing for a legacy", ""),
+        ({**REPORT, "GATEWAY_ROUTE_REPORT__OPTIONAL": "a"}, "REPORT__OPTIONAL", "means nothing without parts", ""),
+        (
+            {**HOME, "GATEWAY_ROUTE_HOME__PART_USER__LEGACY": "users.load"},
+            *("HOME__PART_USER__LEGACY", "a part has a function or a target, not both", ""),
+        ),
+        (
+            {
+                **HOME,
+                "GATEWAY_ROUTE_HOME__PART_T__LEGACY": "t.load",
+                "GATEWAY_ROUTE_HOME__PART_T__METHOD": "POST",
+            },
+            *("HOME__PART_T__METHOD", "this means nothing for a function", ""),
+        ),
+        ({**HOME, "GATEWAY_ROUTE_HOME__PART_T__LEGACY": "load"}, "HOME__PART_T__LEGACY", "path of a Python", ""),
+        ({**HOME, "GATEWAY_ROUTE_HOME__PART_ID__LEGACY": "t.load"}, "HOME__PART_ID__LEGACY", "cannot be called id", ""),
+    ],
+)
+def test_a_function_that_cannot_be_is_blamed_with_its_name(
+    environ: Mapping[str, str], variable: str, message: str, hint: str
+) -> None:
+    found = problem(environ)
+    assert found.variable == f"GATEWAY_ROUTE_{variable}"
+    assert message in found.message
+    assert found.hint == hint
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "message"),
+    [
+        ("GATEWAY_LEGACY_A__THREADS", "0", "whole number from 1"),
+        ("GATEWAY_LEGACY_A__QUEUE", "-1", "whole number from 0"),
+        ("GATEWAY_LEGACY_A__TIMEOUT", "5", "a duration needs its unit"),
+        ("GATEWAY_LEGACY_A__TIMEOUT", "0s", "longer than zero"),
+        ("GATEWAY_DATABASE_A", "mysql://db/a", "expected sqlite:///"),
+        ("GATEWAY_DATABASE_DEFAULT", "sqlite:///a", "set by GATEWAY_DATABASE_URL"),
+        ("GATEWAY_STALL", "0s", "longer than zero"),
+        ("GATEWAY_STALL", "100", "a duration needs its unit"),
+    ],
+)
+def test_nonsense_of_a_pool_or_a_database_is_a_start_error(variable: str, text: str, message: str) -> None:
+    found = problem({variable: text})
+    assert found.variable == variable
+    assert message in found.message

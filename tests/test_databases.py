@@ -1,4 +1,4 @@
-"""GATEWAY_DATABASE_URL as Django's DATABASES."""
+"""GATEWAY_DATABASE_URL and GATEWAY_DATABASE_* as Django's DATABASES."""
 
 import sqlite3
 from contextlib import closing
@@ -82,6 +82,15 @@ def test_a_postgresql_url_means(url: str, expected: dict[str, object]) -> None:
     found = databases(url)["default"]
     assert found["ENGINE"] == POSTGRESQL
     assert {key: found[key] for key in expected} == expected
+
+
+def test_further_databases_stand_beside_the_default_one() -> None:
+    found = databases("sqlite:///a.sqlite3", {"reports": "postgresql://u@db/reports", "old": "sqlite:////b.sqlite3"})
+    assert {name: (one["ENGINE"], one["NAME"]) for name, one in found.items()} == {
+        "default": (SQLITE, "a.sqlite3"),
+        "reports": (POSTGRESQL, "reports"),
+        "old": (SQLITE, "/b.sqlite3"),
+    }
 
 
 @given(st.text(), st.text())

@@ -44,7 +44,9 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
         "gateway": attributes(config.Settings),
         "upstream": attributes(config.Upstream, config.Overrides),
         "route": attributes(config.Route, config.Overrides, merging.Fan) | {"line", "optional", "cache_max_body_bytes"},
-        "part": attributes(merging.Part),
+        "part": attributes(merging.Part) | {"legacy"},
+        "legacy": attributes(config.LegacyOptions),
+        "database": {"url"},
     }
     assert "max_body_bytes" in attributes(storing.Rule)  # where CACHE_MAX_BODY goes, within `cache`
     for (family, name), option in TABLE.items():

@@ -190,10 +190,17 @@ def test_the_console_says_which_parts_failed_and_why() -> None:
     ]
 
 
-def test_the_console_has_colours_on_a_terminal() -> None:
+def test_the_console_has_colours_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
     (line,) = written("console", finished(status=502, reason="connection_refused"), to=Terminal())
     assert "\x1b[31m502\x1b[0m" in line
     assert re.sub(r"\x1b\[\d+m", "", line).endswith("GET     502     12.5 ms  /b/1  connection_refused")
+
+
+def test_nor_on_a_terminal_that_wants_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    (line,) = written("console", finished(status=502), to=Terminal())
+    assert "\x1b" not in line
 
 
 def test_other_events_on_the_console_are_one_line_each() -> None:

@@ -1,35 +1,72 @@
 """The management commands of Portway."""
 
+import argparse
+import os
 import sys
+from pathlib import Path
+from typing import Any, NoReturn
 
 from django.conf import settings
-from django.core.management import BaseCommand
+from django.core.management import BaseCommand, CommandError, CommandParser
 
+from gateway.__main__ import read_env_files
 from gateway.config import Config
+from gateway.envfile import located
 from gateway.routing import Routes
 from gateway.startup import examine
 
-# Options that every Django command takes and that say nothing to who runs a gateway: kept out of its --help.
-NOT_OURS: set[str] = {
-    "--version",
-    "--verbosity",
-    "--settings",
-    "--pythonpath",
-    "--traceback",
-    "--no-color",
-    "--force-color",
-    "--skip-checks",
-}
+
+class _Parser(CommandParser):
+    def error(self, message: str) -> NoReturn:
+        """A command that is written wrong ends with 1: 2 is for the configuration."""
+        self.exit(1, f"{self.format_usage()}gateway: {message}\n")
 
 
-def sound(command: BaseCommand) -> tuple[Config, Routes]:
-    """The configuration and the routes, if they can be served; else all problems on stderr, and exit code 2."""
-    config: Config = settings.GATEWAY
-    found = examine(config)
-    for warning in found.warnings:
-        command.stderr.write(f"gateway: warning: {warning}")
-    for problem in found.problems:
-        command.stderr.write(f"gateway: {problem}")
-    if found.problems or found.routes is None:
-        sys.exit(2)
-    return config, found.routes
+class Ours(BaseCommand):
+    """A command of Portway's own: without Django's options, which say nothing to who runs a gateway."""
+
+    epilog = ""
+    reads_env_file = True
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        parser = _Parser(
+            prog=f"{Path(prog_name).name} {subcommand}",
+            description=self.help,
+            epilog=self.epilog or None,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        self.add_arguments(parser)
+        if self.reads_env_file:
+            parser.add_argument(
+                "--env-file",
+                action="append",
+                default=[],
+                metavar="FILE",
+                help="read the GATEWAY_* variables from FILE instead of the environment, as `docker run --env-file` "
+                "does: KEY=VALUE lines, # comments, quotes are part of the value; may be given more than once",
+            )
+        # What BaseCommand asks of its own options.
+        plain = os.environ.get("NO_COLOR", "") != ""  # no-color.org
+        parser.set_defaults(settings=None, pythonpath=None, traceback=False, verbosity=1, skip_checks=True)
+        parser.set_defaults(no_color=plain, force_color=False)
+        return parser
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        try:
+            return super().execute(*args, **options)
+        except CommandError as error:
+            self.stderr.write(f"gateway: {error}")
+            sys.exit(error.returncode)
+
+    def sound(self, env_files: list[str]) -> tuple[Config, Routes]:
+        """The configuration and the routes, if they can be served; else all problems on stderr, and exit code 2."""
+        config: Config = settings.GATEWAY
+        found, read = examine(config), read_env_files(env_files)
+        for warning in (*read.warnings, *found.warnings):
+            self.stderr.write(f"gateway: warning: {located(warning, read.places)}")
+        for problem in found.problems:
+            self.stderr.write(f"gateway: {located(problem, read.places)}")
+        if found.problems or found.routes is None:
+            sys.exit(2)
+        return config, found.routes

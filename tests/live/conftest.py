@@ -1,4 +1,4 @@
-"""The upstreams that several files meet."""
+"""What several files meet: upstreams, a PostgreSQL."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,7 @@ import pytest
 
 from .harness import Answers, Slow, Upstream
 from .parts import Parts
+from .postgres import BINARIES, Postgres
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +40,12 @@ def u(services: Parts) -> Parts:
     """The same, as new."""
     services.clear()
     return services
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """An empty PostgreSQL database; skips, and says why, where there can be none."""
+    if BINARIES is None:
+        pytest.skip("there is no PostgreSQL server on this machine")
+    with Postgres() as server:
+        yield server.url()

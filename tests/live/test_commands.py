@@ -105,7 +105,7 @@ def test_all_problems_of_the_environment_come_at_once(tmp_path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("command", ["check", "serve", "routes"])
+@pytest.mark.parametrize("command", ["check", "serve", "routes", "config"])
 def test_no_command_gets_past_a_faulty_environment(tmp_path: Path, command: str) -> None:
     ran = run(tmp_path, command, **USERS, GATEWAY_LOG="yaml")
     assert (ran.code, ran.output) == (2, "")
@@ -308,14 +308,17 @@ async def home(request, id):
 urlpatterns = [
     *from_environment(),
     route("GET /home/{id}", home),
-    route("/orders/**", proxy("users:/v2/**"), name="orders"),
+    route("/orders/**", proxy("users:/v2/**", max_body="64KiB", header_x_tenant="acme"), name="orders"),
     path("reports/<int:year>/", home),
 ]
 """
 
 
+OF_USERS = {"GATEWAY_ROUTE_USERS__TIMEOUT": "500ms", "GATEWAY_ROUTE_USERS__PATH": "raw"}
+
+
 def test_the_table_tells_where_each_route_leads_and_came_from(tmp_path: Path) -> None:
-    write_routes(tmp_path, TEAM)
+    write_routes(tmp_path, TEAM.replace(', max_body="64KiB", header_x_tenant="acme"', ""))
     ran = run(tmp_path, "routes", **USERS)
     assert (ran.code, ran.errors) == (0, "")
     assert ran.output.splitlines()[:4] == [
@@ -329,13 +332,28 @@ def test_the_table_tells_where_each_route_leads_and_came_from(tmp_path: Path) ->
 
 def test_the_table_as_json(tmp_path: Path) -> None:
     write_routes(tmp_path, TEAM)
-    ran = run(tmp_path, "routes", "--json", **USERS)
+    ran = run(tmp_path, "routes", "--json", **USERS, **OF_USERS)
     assert (ran.code, ran.errors) == (0, "")
-    assert json.loads(ran.output)[:3] == [
-        {"pattern": "/users/**", "target": "users", "name": "users", "origin": "GATEWAY_ROUTE_USERS"},
-        {"pattern": "GET /home/{id}", "target": "home()", "name": "home", "origin": "routes.py:11"},
-        {"pattern": "/orders/**", "target": "users:/v2/**", "name": "orders", "origin": "routes.py:12"},
-    ]
+    users, home, orders, reports = json.loads(ran.output)
+    assert home == {
+        "pattern": "GET /home/{id}",
+        "target": "home()",
+        "name": "home",
+        "origin": "routes.py:11",
+        "options": {},
+    }
+    assert (users["origin"], users["options"]) == ("GATEWAY_ROUTE_USERS", {"timeout": "500ms", "path": "raw"})
+    assert (orders["origin"], orders["options"]) == ("routes.py:12", {"max_body": "64KiB", "header_x_tenant": "***"})
+    assert (reports["pattern"], reports["origin"]) == ("reports/<int:year>/", "urlpatterns")
+
+
+def test_options_are_a_column_where_there_are_any(tmp_path: Path) -> None:
+    write_routes(tmp_path, TEAM)
+    head, users, home, orders, _ = run(tmp_path, "routes", **USERS, **OF_USERS).output.splitlines()
+    assert head.split() == ["PATTERN", "TARGET", "NAME", "FROM", "OPTIONS"]
+    assert users.split()[4:] == ["timeout=500ms", "path=raw"]
+    assert home.split()[-1] == "routes.py:11"
+    assert orders.split()[4:] == ["max_body=64KiB", "header_x_tenant=***"]
 
 
 def test_the_table_can_be_cut_short_by_a_reader(tmp_path: Path) -> None:
@@ -347,6 +365,85 @@ def test_the_table_can_be_cut_short_by_a_reader(tmp_path: Path) -> None:
     )
     assert done.stdout.split() == ["PATTERN", "TARGET", "NAME", "FROM"]
     assert done.stderr == ""
+
+
+# -- a file of variables ----------------------------------------------------------------------------------------------
+
+
+def test_a_file_stands_instead_of_the_environment(tmp_path: Path) -> None:
+    lines = "\n".join(f"{name}={value}" for name, value in USERS.items())
+    (tmp_path / "prod.env").write_text(f"# production\n{lines}\n", encoding="utf-8")
+    ran = run(tmp_path, "check", "--env-file", "prod.env", GATEWAY_WORKERS="many", gateway_x="1")
+    assert ran == Ran(0, "The configuration is good: upstreams 1, routes 1.\n", "")
+
+
+def test_problems_and_warnings_of_a_file_name_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "prod.env").write_text(
+        "GATEWAY_UPSTREAM_USERS=http://127.0.0.1:9001\n"
+        "GATEWAY_ROUTE_USERS='/users/** -> users'\n"
+        "export GATEWAY_LOG=console\n"
+        "GATEWAY_WORKERS=many\n",
+        encoding="utf-8",
+    )
+    ran = run(tmp_path, "check", "--env-file=prod.env", "--env-file", "gone.env")
+    assert (ran.code, ran.output) == (2, "")
+    assert ran.errors == (
+        "gateway: prod.env:3: expected KEY=VALUE, without spaces around the = and without `export`\n"
+        "gateway: gone.env: No such file or directory\n"
+        "2 problems in the environment:\n"
+        "  GATEWAY_ROUTE_USERS (prod.env:2) = '/users/** -> users'\n"
+        "      the value is still in quotes; without them it is /users/** -> users\n"
+        "  GATEWAY_WORKERS (prod.env:4) = many\n"
+        "      expected a whole number from 1 to 256\n"
+    )
+
+
+def test_what_is_found_behind_the_environment_names_lines_too(tmp_path: Path) -> None:
+    write_routes(tmp_path, f"{HEAD}urlpatterns = [*from_environment(), route('/users/**', proxy('users'))]\n")
+    lines = [f"{name}={value}" for name, value in USERS.items()]
+    text = "\n".join([*lines, "GATEWAY_CORS=", "GATEWAY_LOG=json", "GATEWAY_LOG=console"])
+    (tmp_path / "prod.env").write_text(text, encoding="utf-8")
+    ran = run(tmp_path, "check", "--env-file", "prod.env")
+    assert (ran.code, ran.lines) == (
+        2,
+        [
+            "gateway: warning: prod.env:5: GATEWAY_LOG (prod.env:5) again: what prod.env:4 says is without effect",
+            "gateway: warning: GATEWAY_CORS (prod.env:3) is empty, which counts as not set",
+            "gateway: '/users/**' stands twice: GATEWAY_ROUTE_USERS (prod.env:2) and routes.py:3",
+        ],
+    )
+
+
+# -- config -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_configuration_in_force_with_its_origins(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("Bearer topsecret\n", encoding="ascii")
+    token = {"GATEWAY_UPSTREAM_USERS__HEADER_AUTHORIZATION_FILE": "./token"}
+    ran = run(tmp_path, "config", **USERS, **token, GATEWAY_DATABASE_URL="postgresql://me:topsecret@db/portway")
+    assert (ran.code, ran.errors) == (0, "")
+    rows = [line.split() for line in ran.output.splitlines()]
+    assert rows[:2] == [["VARIABLE", "VALUE", "FROM"], ["GATEWAY_BIND", "127.0.0.1:8000", "default"]]
+    assert ["GATEWAY_DATABASE_URL", "postgresql://***@db/portway", "variable"] in rows
+    assert ["GATEWAY_UPSTREAM_USERS__HEADER_AUTHORIZATION", "***", "file", "./token"] in rows
+    assert rows[-2:] == [[], ["GATEWAY_ROUTE_USERS", "/users/**", "->", "users", "variable"]]
+    assert "topsecret" not in ran.output
+
+
+# -- colours ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_colours_are_for_terminals_that_want_them(tmp_path: Path, no_color: str, coloured: bool) -> None:
+    terminal, end = os.openpty()
+    environment = environment_of({**USERS, "NO_COLOR": no_color, "TERM": "xterm"})
+    with subprocess.Popen([COMMAND, "check"], cwd=tmp_path, env=environment, stdout=end, stderr=end) as process:
+        assert process.wait(20) == 0
+    printed = os.read(terminal, 4096)
+    os.close(terminal)
+    os.close(end)
+    assert b"The configuration is good" in printed
+    assert (b"\x1b[" in printed) == coloured
 
 
 # -- a folder of one's own --------------------------------------------------------------------------------------------
@@ -431,11 +528,21 @@ def test_without_routes_of_its_own_a_folder_gets_those_of_home(tmp_path: Path) -
 def test_help_names_the_commands(tmp_path: Path, arguments: list[str]) -> None:
     ran = run(tmp_path, *arguments)
     assert (ran.code, ran.errors) == (0, "")
-    for word in ("gateway serve", "gateway check", "gateway routes", "docs/configuration.md", "Exit codes"):
+    for word in (
+        "gateway serve",
+        "gateway check",
+        "gateway routes",
+        "gateway explain",
+        "docs/configuration.md",
+        "Exit codes",
+    ):
         assert word in ran.output
 
 
-@pytest.mark.parametrize("arguments", [["serve", "--help"], ["check", "-h"], ["help", "routes"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["serve", "--help"], ["check", "-h"], ["help", "routes"], ["config", "--help"], ["explain", "--help"]],
+)
 def test_help_works_with_a_faulty_environment(tmp_path: Path, arguments: list[str]) -> None:
     ran = run(tmp_path, *arguments, GATEWAY_WORKERS="many")
     assert (ran.code, ran.errors) == (0, "")
@@ -443,6 +550,15 @@ def test_help_works_with_a_faulty_environment(tmp_path: Path, arguments: list[st
     assert ran.output.startswith(f"usage: gateway {command} [-h]")
     # Django's own options say nothing here.
     assert not any(word in ran.output for word in ("--settings", "--pythonpath", "--traceback", "--no-color"))
+    assert "\nexample" in ran.output
+
+
+@pytest.mark.parametrize("arguments", [["check", "--jsno"], ["explain", "GET"], ["routes", "--env-file"]])
+def test_a_command_that_is_written_wrong_is_1_with_its_usage(tmp_path: Path, arguments: list[str]) -> None:
+    ran = run(tmp_path, *arguments, **USERS)
+    assert (ran.code, ran.output) == (1, "")
+    assert ran.lines[0].startswith(f"usage: gateway {arguments[0]} [-h]")
+    assert ran.lines[-1].startswith("gateway: ")
 
 
 def test_the_version(tmp_path: Path) -> None:

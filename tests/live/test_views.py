@@ -267,6 +267,8 @@ urlpatterns = [
 ]
 """
 
+# What the start warns of, beside the line of each.
+SYNCHRONOUS = ["plain()", "blocks()", "plain_fails()"]
 FORM = "Content-Type: application/x-www-form-urlencoded"
 
 
@@ -284,7 +286,9 @@ def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
     environment = {"GATEWAY_UPSTREAM_B": upstream.url, "GATEWAY_ROUTE_B": "/b/** -> b"}
     with Gateway(environment, cwd=folder) as running:
         yield running
-    assert running.errors == []
+    plain = [line.partition(": warning: ")[2] for line in running.errors]
+    assert all("is synchronous" in line and "legacy(" in line for line in plain), running.errors
+    assert [line.split(" ")[1] for line in plain] == SYNCHRONOUS
     assert [line for line in running.log if line["event"] == "library" and line["logger"] != "team.views"] == []
 
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 from time import time
 from typing import Any
 
-from django.core.management import BaseCommand, CommandError, CommandParser
+from django.core.management import CommandError, CommandParser
 from django.db import DatabaseError
 
 from gateway import freshness, rows, storing
 from gateway.cached import Cached
 from gateway.config import Config
 from gateway.headers import Pairs, parse_host
-from gateway.management import NOT_OURS, sound
+from gateway.management import Ours
 from gateway.memory import Key, Purge, origin_and_target
 from gateway.patterns import Miss
 from gateway.routing import Routes
@@ -21,10 +21,13 @@ from gateway.startup import aligned
 from gateway.storing import Entry
 
 
-class Command(BaseCommand):
+class Command(Ours):
     help = "Look into the cache and purge it, through the database that all workers share."
-    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's attribute
-    suppressed_base_arguments = NOT_OURS
+    epilog = """\
+examples:
+  gateway cache ls --prefix /users
+  gateway cache why GET http://127.0.0.1:8000/users/3 -H 'Cookie: a=b'
+  gateway cache purge /users/3"""
 
     def add_arguments(self, parser: CommandParser) -> None:
         verbs = parser.add_subparsers(dest="verb", required=True, metavar="ls|why|purge")
@@ -59,7 +62,7 @@ class Command(BaseCommand):
         what.add_argument("--all", action="store_true", help="everything")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        config, routes = sound(self)
+        config, routes = self.sound(options["env_file"])
         if not config.settings.cache_disk_bytes:
             self.stderr.write("gateway: GATEWAY_CACHE_DISK=0B: each worker has its cache in memory only")
             sys.exit(1)

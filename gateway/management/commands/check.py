@@ -2,17 +2,20 @@
 
 from typing import Any
 
-from django.core.management import BaseCommand
-
-from gateway.management import NOT_OURS, sound
+from gateway.management import Ours
 
 
-class Command(BaseCommand):
-    help = "Validate the environment and the routes module, and run Django's own checks; exit 0 or 2."
-    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's attribute; `sound` runs them
-    suppressed_base_arguments = NOT_OURS
+class Command(Ours):
+    help = """\
+Validate what `gateway serve` would start with: the environment, the certificates and the routes module. Prints every
+problem at once and opens no port, no upstream and no database. Exit code 0 if all is good, 2 if not."""
+    epilog = """\
+examples:
+  gateway check
+  gateway check --env-file production.env"""
 
     def handle(self, *args: Any, **options: Any) -> None:
-        config, routes = sound(self)
+        config, routes = self.sound(options["env_file"])
         upstreams, lines = len(config.upstreams), len(routes.lines) + len(routes.others)
-        self.stdout.write(f"The configuration is good: upstreams {upstreams}, routes {lines}.")
+        said = f"The configuration is good: upstreams {upstreams}, routes {lines}."
+        self.stdout.write(self.style.SUCCESS(said))

@@ -5,17 +5,21 @@ import sys
 from typing import Any
 
 from django.conf import settings
-from django.core.management import BaseCommand, CommandParser
+from django.core.management import CommandParser
 
-from gateway.management import NOT_OURS
+from gateway.management import Ours
 from gateway.routing import RouteError, load_routes
 from gateway.startup import NO_ROUTES, aligned, rows
 
 
-class Command(BaseCommand):
-    help = "The effective routing table: each pattern as written, where it leads, and where it came from."
-    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's attribute
-    suppressed_base_arguments = NOT_OURS
+class Command(Ours):
+    help = """\
+Print the effective routing table: each pattern as written, where it leads, the name that stands in the log, where it
+was written, and the options set for it. Order says nothing: the most specific route gets a request."""
+    epilog = """\
+examples:
+  gateway routes
+  gateway routes --json | jq -r '.[] | select(.options.timeout) | .name'"""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print a JSON list instead of a table")
@@ -31,5 +35,12 @@ class Command(BaseCommand):
         if options["json"]:
             self.stdout.write(json.dumps(table, indent=2))
             return
-        head = [["PATTERN", "TARGET", "NAME", "FROM"]]
-        self.stdout.write(aligned(head + [list(row.values()) for row in table], indent=""))
+        lines = [["PATTERN", "TARGET", "NAME", "FROM", "OPTIONS"]]
+        for row in table:
+            said = " ".join(f"{name}={value}" for name, value in row.pop("options").items())
+            lines.append([*row.values(), said])
+        if not any(line[-1] for line in lines[1:]):
+            lines = [line[:-1] for line in lines]
+        head, *rest = aligned(lines, indent="").splitlines()
+        self.stdout.write(self.style.MIGRATE_LABEL(head))
+        self.stdout.write("\n".join(rest))

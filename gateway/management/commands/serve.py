@@ -3,21 +3,23 @@
 import sys
 from typing import Any
 
-from django.core.management import BaseCommand
-
 from gateway import telemetry
 from gateway.__main__ import own_module
-from gateway.management import NOT_OURS, sound
+from gateway.management import Ours
 from gateway.serve import AddressInUse, serve
 
 
-class Command(BaseCommand):
-    help = "Start the gateway. All its settings come from the environment; `gateway check` tells if they are good."
-    requires_system_checks: list[str] = []  # noqa: RUF012 - Django's attribute; `sound` runs them
-    suppressed_base_arguments = NOT_OURS
+class Command(Ours):
+    help = """\
+Start the gateway. All its settings come from the environment (docs/configuration.md); `gateway check` tells whether
+they are good, `gateway config` which hold. SIGTERM or Ctrl-C lets requests in flight end, a second one does not."""
+    epilog = """\
+example:
+  GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001' GATEWAY_ROUTE_USERS='/users/** -> users' gateway serve"""
+    reads_env_file = False
 
     def handle(self, *args: Any, **options: Any) -> None:
-        config, routes = sound(self)
+        config, routes = self.sound([])
         telemetry.configure(config.settings.log, config.settings.log_level)
         try:
             sys.exit(serve(config, routes, lambda: own_module("asgi").application))
