@@ -63,13 +63,17 @@ middle: one kind of effect a file
     handover    a gateway that stops beside another one on its port loses no connection
 roof: the edge
     routing     route(), from_environment(): patterns and views become Django's urlpatterns
-    telemetry   the log line; later the metrics
+    tally       what happened so far in one worker, counted
+    board       where workers see each other's counts
+    telemetry   the log line
     watchdog    who blocks the event loop is caught in the act
     runtime     what lives while a worker runs: pools, the requests in flight, draining
+    startup     what must hold before a worker starts
+    metrics     /-/metrics, as Prometheus reads it
+    status      /-/status: what all workers show of themselves
     admin       who may ask the endpoints that are not open
     ops         the endpoints under /-/
     handler     the ASGI door: Django's ASGIHandler, lean
-    startup     what must hold before a worker starts
     explaining  what the gateway would do with a request, and why
     serve       granian, workers, signals, draining
     __main__    the `gateway` command

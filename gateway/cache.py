@@ -84,6 +84,16 @@ class Cache:
         if self.store is not None:
             await self.store.aclose()
 
+    def state(self) -> dict[str, int | str]:
+        """What it holds, and whether its database works."""
+        return {
+            "memory_bytes": self.memory.size_bytes,
+            "memory_max_bytes": self.memory.max_bytes,
+            "memory_entries": len(self.memory),
+            "database_bytes": 0 if self.store is None else self.store.size_bytes,
+            "database": "not in use" if self.store is None else self.store.state,
+        }
+
     # -- asking ---------------------------------------------------------------------------------------------------
 
     async def stored(

@@ -16,7 +16,7 @@ from time import perf_counter
 from django.core.handlers.asgi import ASGIHandler
 from django.http.response import HttpResponseBase
 
-from gateway import cors, door, ops, sever
+from gateway import cors, door, ops, sever, status
 from gateway.config import Config, Settings
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm, Exchange, current
@@ -54,10 +54,11 @@ class GatewayHandler(ASGIHandler):
         self.config = config
         self.settings: Settings = config.settings
         self.routes = routes
-        self.hooks = tuple(hooks)
         self._disclose_names = self.settings.disclose == "full"
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
         self.runtime = runtime or Runtime(config, routes.bulkheads)
+        self.hooks = (*hooks, self.runtime.tally.note)
+        self.runtime.every_second = partial(status.publish, self.runtime)
         self.runtime.caches = routes.caches
         self.runtime.cache.has_parts = routes.caches_parts
         self.on_started: Callable[[Runtime], None] | None = None
@@ -112,7 +113,7 @@ class GatewayHandler(ASGIHandler):
         if path == "*":
             return _at_once(ops.options(request))
         if path.startswith(ops.PREFIX):
-            return ops.answer(self.runtime, request)
+            return ops.answer(self.runtime, self.routes, request)
         if len(self.runtime.in_flight) > self._max_in_flight:  # this one is among them
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
         request.pools = self.runtime.pools

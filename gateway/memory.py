@@ -173,11 +173,12 @@ class Memory:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.size_bytes = 0
+        self._count = 0
         self._kept: OrderedDict[str, list[Entry]] = OrderedDict()
         self._by_path: dict[str, set[str]] = {}
 
     def __len__(self) -> int:
-        return sum(len(entries) for entries in self._kept.values())
+        return self._count
 
     def get(self, key: str) -> list[Entry]:
         """Every variant of a key. They are used by asking for them."""
@@ -219,6 +220,7 @@ class Memory:
 
     def _set(self, key: str, entries: list[Entry]) -> None:
         before = self._kept.get(key, ())
+        self._count += len(entries) - len(before)
         self.size_bytes += sum(size_of(key, entry) for entry in entries)
         self.size_bytes -= sum(size_of(key, entry) for entry in before)
         path = Key.of(key).path

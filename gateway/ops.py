@@ -1,13 +1,20 @@
 """The gateway's own endpoints under `/-/`."""
 
+import re
+from base64 import b64encode
 from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
 from urllib.parse import parse_qs
 
-from gateway import admin
+from gateway import admin, status
 from gateway.errors import GatewayError, Reason
 from gateway.memory import KINDS
 from gateway.messages import GatewayRequest, GatewayResponse, json_response
+from gateway.metrics import exposition
+from gateway.routing import Routes
 from gateway.runtime import Runtime
+from gateway.startup import rows
 
 PREFIX = "/-/"
 
@@ -39,8 +46,45 @@ async def purge(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
     return json_response({"purged": count, kind: values[0]})
 
 
-_ENDPOINTS: dict[str, Callable[[Runtime], GatewayResponse]] = {"/-/live": live, "/-/ready": ready}
-_CACHE = "/-/cache"
+def metrics(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
+    """What all workers have counted, as Prometheus reads it."""
+    accept = next((value.decode("latin-1") for name, value in request.raw_headers if name == b"accept"), "")
+    content_type, text = exposition(status.of_all(runtime), accept)
+    return GatewayResponse(200, [(b"content-type", content_type.encode("ascii")), _NO_STORE], text)
+
+
+def state(runtime: Runtime, routes: Routes, request: GatewayRequest) -> GatewayResponse:
+    """What the gateway is doing, as JSON; where event streams are accepted, every second."""
+    told = status.Told(runtime, rows(routes))
+    if any(name == b"accept" and b"text/event-stream" in value for name, value in request.raw_headers):
+        return GatewayResponse(200, [(b"content-type", b"text/event-stream"), _NO_STORE], told.events())
+    return json_response(told.now())
+
+
+def page() -> GatewayResponse:
+    """The status page."""
+    return GatewayResponse(200, [(b"content-type", b"text/html; charset=utf-8"), _NO_STORE, *_PAGE_POLICY], _PAGE)
+
+
+def _hashes(tag: str) -> str:
+    """What the page may run and look like: its own script and style, and nothing that anybody slips in."""
+    inline = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), _PAGE, re.DOTALL)
+    return " ".join(f"'sha256-{b64encode(sha256(text).digest()).decode()}'" for text in inline)
+
+
+_NO_STORE = (b"cache-control", b"no-store")
+_PAGE = (Path(__file__).parent / "page.html").read_bytes()
+_PAGE_POLICY = [
+    (
+        b"content-security-policy",
+        f"default-src 'none'; connect-src 'self'; img-src data:; script-src {_hashes('script')}; "
+        f"style-src {_hashes('style')}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'".encode(),
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+_OPEN: dict[str, Callable[[Runtime], GatewayResponse]] = {"/-/live": live, "/-/ready": ready}
+_CLOSED = frozenset({"/-/", "/-/metrics", "/-/status", "/-/cache"})
 
 
 def options(request: GatewayRequest) -> GatewayResponse:
@@ -49,15 +93,22 @@ def options(request: GatewayRequest) -> GatewayResponse:
     return GatewayResponse(204, [(b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")])
 
 
-async def answer(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
+async def answer(runtime: Runtime, routes: Routes, request: GatewayRequest) -> GatewayResponse:
     """The answer to a request under `/-/`. Raises ROUTE_NOT_FOUND, METHOD_NOT_ALLOWED, ADMIN_REQUIRED or _DENIED."""
-    endpoint, allowed = _ENDPOINTS.get(request.raw_path), {"GET", "HEAD"}
-    if endpoint is None and request.raw_path != _CACHE:
+    path = request.raw_path
+    is_open = _OPEN.get(path)
+    if is_open is None and path not in _CLOSED:
         raise GatewayError(Reason.ROUTE_NOT_FOUND, "The gateway has no such endpoint of its own.")
-    request.exchange.route = request.raw_path
-    if endpoint is None:
-        allowed = {"DELETE"}
+    request.exchange.route = path
+    if is_open is None:
         admin.admit(request, runtime.config.settings.admin_token)
+    allowed = {"DELETE"} if path == "/-/cache" else {"GET", "HEAD"}
     if request.method not in allowed:
         raise GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", ", ".join(sorted(allowed)).encode())])
-    return await purge(runtime, request) if endpoint is None else endpoint(runtime)
+    if is_open is not None:
+        return is_open(runtime)
+    if path == "/-/cache":
+        return await purge(runtime, request)
+    if path == "/-/metrics":
+        return metrics(runtime, request)
+    return page() if path == "/-/" else state(runtime, routes, request)

@@ -119,6 +119,7 @@ class Pool:
         self.client = Client(tls, upstream.keepalive_s)
         self._balance: Balancer[Endpoint] = BALANCERS[upstream.balance[0]]
         self._turn = 0
+        self.ejections = 0  # so far
         self._tasks: dict[object, asyncio.Task[None]] = {}
         # Worked out when something changes: who may be asked, and when a trial is due.
         self.candidates: tuple[Endpoint, ...] = ()
@@ -237,6 +238,7 @@ class Pool:
             self.client.close_idle(endpoint)
             because = failure.word if isinstance(failure, Reason) else failure
             pause_s = round(endpoint.health.until_s - self.now(), 1)
+            self.ejections += 1
             self._say("warning", "upstream.ejected", endpoint, failure=because, pause_s=pause_s)
         else:
             self._say("info", "upstream.returned", endpoint)

@@ -6,8 +6,10 @@ a request that ends quickly, as nearly all do, pays nothing for being watched.
 
 import asyncio
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from time import time
 
+from gateway.board import Board
 from gateway.bulkhead import Bulkhead
 from gateway.cache import Cache
 from gateway.config import Config
@@ -15,12 +17,14 @@ from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange, current
 from gateway.messages import Inbox
 from gateway.pool import Pool
+from gateway.tally import Tally
 from gateway.telemetry import log
 from gateway.watchdog import Watchdog
 
 # A client that left is noticed after at most two ticks: the wait for `receive` starts with the first that finds the
 # request still open.
 TICK_S = 0.2
+_TICKS_A_SECOND = 5
 _LOOK_S = 0.02
 
 
@@ -32,6 +36,10 @@ class Runtime:
         self.bulkheads = bulkheads or {}
         self.watchdog = Watchdog(config.settings.stall_s, self._request_of)
         self.pools: dict[str, Pool] = {}
+        self.tally = Tally()
+        self.board: Board | None = None  # where there are other workers
+        self.every_second: Callable[[], None] | None = None
+        self.started_s = time()
         self.cache = Cache(config.settings)
         self.caches = False  # whether a route does
         self.in_flight: dict[Exchange, Inbox] = {}
@@ -73,8 +81,12 @@ class Runtime:
         exchange.let_go()
 
     async def _tick(self) -> None:
+        ticks = 0
         while True:
             await asyncio.sleep(TICK_S)
+            ticks += 1
+            if self.every_second is not None and ticks % _TICKS_A_SECOND == 0:
+                self.every_second()
             for exchange, inbox in self.in_flight.items():
                 # While a body is being read, its reader is who hears of a client that leaves.
                 if exchange.watch is None and inbox.complete:

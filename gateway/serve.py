@@ -29,6 +29,7 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from gateway import __version__, telemetry
+from gateway.board import Board
 from gateway.config import Config, Settings
 from gateway.handover import SharedPort
 from gateway.routing import Routes
@@ -118,6 +119,8 @@ class Control:
     def attach(self, runtime: Runtime) -> None:
         """Hear of draining and of the end. Called in the worker's loop before it serves."""
         loop = asyncio.get_running_loop()
+        if runtime.board is not None:
+            runtime.board.join()
         # Ctrl-C, and systemd, signal every process of a group: what follows from it is the parent's to decide, so a
         # SIGTERM counts only once the parent stops. The loop keeps Granian's handler of SIGINT, by which `stop` asks
         # Granian to close its listener and finish.
@@ -189,11 +192,13 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
     if not settings.reuse_port:
         try_bind(*settings.bind)
     control = Control(settings)
+    board = Board(settings.workers) if settings.workers > 1 else None
     server = _granian(settings)
     announce(config, routes)
 
     def load() -> Any:
         application = load_application()
+        application.runtime.board = board
         application.on_started = control.attach
         application.on_stopped = partial(_leave_within, _LEAVE_S)
         return application

@@ -48,7 +48,7 @@ class _Health:
         self._what = what
         self._paused_until_s = 0.0
         self._said_s = -_COMPLAIN_S
-        self._is_failing = self._was_said = False
+        self.is_failing = self._was_said = False
 
     @property
     def is_paused(self) -> bool:
@@ -57,15 +57,15 @@ class _Health:
     def failed(self, cause: str) -> None:
         now_s = time.monotonic()
         self._paused_until_s = now_s + _PAUSE_S
-        self._is_failing = True
+        self.is_failing = True
         if now_s - self._said_s >= _COMPLAIN_S:
             self._said_s = now_s
             self._was_said = True
             _log.warning("cache.store_failed", what=self._what, cause=cause.strip())
 
     def worked(self) -> None:
-        if self._is_failing:
-            self._is_failing = False
+        if self.is_failing:
+            self.is_failing = False
             if self._was_said:
                 self._was_said = False
                 _log.info("cache.store_works", what=self._what)
@@ -91,13 +91,24 @@ class Store:
         self._purges: list[tuple[Purge, asyncio.Future[int]]] = []
         self._others_purges: list[Purge] = []
         self._has_work, self._is_written = asyncio.Event(), asyncio.Event()
-        self._reads_anew = False  # with a connection of its own, as the writer after a failure
         self._told: set[int] = set()  # the numbers of purges that need no hearing
         self._last_told = 0
         self._heard_s = 0.0
         self._swept_s = 0.0
         self._size = 0
         self._has_grown = True  # since the last look at it all
+
+    @property
+    def size_bytes(self) -> int:
+        """What is stored, as far as this worker knows."""
+        return self._size
+
+    @property
+    def state(self) -> str:
+        """In a word, whether the database works."""
+        if not self.is_open:
+            return "not reached"
+        return "failing" if self._reads.is_failing or self._writes.is_failing else "works"
 
     async def open(self) -> None:
         """Make the tables where they are missing, and begin. Waits for the database, but not for long."""
@@ -235,9 +246,6 @@ class Store:
         """Purges by others reach the memory of this worker, and what it has still to write."""
         while True:
             await asyncio.sleep(_POLL_S)
-            if self._reads_anew:  # SQLite opens for nobody to write what anybody in the process could only read
-                self._reads_anew = False
-                await _disconnect()
             try:
                 told = await rows.told_since(self._last_told - _OVERLAP)
             except Exception as error:  # noqa: BLE001 - whatever the database has, the worker listens on
@@ -277,7 +285,6 @@ class Store:
                 await self._write()
                 await self._sweep()
             except Exception as error:  # noqa: BLE001 - whatever the database has, there is more to write
-                self._reads_anew = True
                 await _disconnect()
                 self._writes.failed(str(error))
                 await asyncio.sleep(_PAUSE_S)
@@ -357,5 +364,9 @@ def _migrate() -> None:
 
 async def _disconnect() -> None:
     """The next query makes a new connection."""
+    await sync_to_async(_close)()
+
+
+def _close() -> None:
     with contextlib.suppress(Exception):
-        await sync_to_async(connection.close)()
+        connection.close()  # which connection that is depends on the thread that asks
