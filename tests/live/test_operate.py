@@ -1,0 +1,211 @@
+"""/-/metrics, /-/status and the page at /-/: of all workers, for who may ask, while things happen."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from gateway.errors import Reason
+
+from .browser import CHROMIUM, DRIVER, Browser
+from .harness import Answer, Answers, Gateway, Refuses, eventually, request_bytes
+
+TOKEN = "s3cret-of-the-admin"
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None, reason="no browser here: apt-get install chromium chromium-driver"
+)
+
+
+@pytest.fixture(scope="module")
+def gateway(up: Answers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with contextlib.closing(Refuses()) as dead:
+        environment = {
+            "GATEWAY_WORKERS": "2",
+            "GATEWAY_UPSTREAM_UP": up.url,
+            "GATEWAY_UPSTREAM_DEAD": dead.url,
+            "GATEWAY_UPSTREAM_UP__HEADER_X_KEY": "key-of-the-upstream",
+            "GATEWAY_ROUTE_UP": "/up/** -> up",
+            "GATEWAY_ROUTE_KEPT": "/kept/** -> up",
+            "GATEWAY_ROUTE_KEPT__CACHE": "60s",
+            "GATEWAY_ROUTE_DEAD": "/dead/** -> dead",
+            "GATEWAY_ROUTE_FAN": "GET /fan/{id}",
+            "GATEWAY_ROUTE_FAN__PART_ONE": "up:/{id}",
+            "GATEWAY_ROUTE_FAN__PART_TWO": "dead:/{id}",
+            "GATEWAY_ROUTE_FAN__OPTIONAL": "one two",
+        }
+        with Gateway(environment, cwd=tmp_path_factory.mktemp("operate")) as running:
+            yield running
+
+
+def own(gateway: Gateway, path: str, *fields: str) -> Answer:
+    """As this machine itself asks."""
+    return gateway.ask(request_bytes("GET", path, *fields, host="localhost"))
+
+
+def samples(gateway: Gateway) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+    """Every sample by name and labels, in any order."""
+    found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+    for family in text_string_to_metric_families(own(gateway, "/-/metrics").body.decode()):
+        for sample in family.samples:
+            found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+    return found
+
+
+def total(gateway: Gateway, name: str, **labels: str) -> float:
+    wanted = set(labels.items())
+    return sum(value for told, value in samples(gateway).get(name, {}).items() if wanted <= set(told))
+
+
+def test_what_either_worker_counted_is_counted_once(gateway: Gateway) -> None:
+    before = total(gateway, "portway_requests_total", route="up")
+    for _ in range(20):  # each on a connection of its own: both workers get some
+        assert gateway.get("/up/x").status == 200
+    eventually(lambda: total(gateway, "portway_requests_total", route="up") == before + 20)
+    assert total(gateway, "portway_workers") == 2
+    assert total(gateway, "portway_request_duration_seconds_count", route="up", method="GET") == before + 20
+    assert total(gateway, "portway_upstream_attempts_total", upstream="up") >= 20
+    assert total(gateway, "portway_response_body_bytes_total", route="up") > 0
+
+
+def test_metrics_name_failures_by_the_words_of_the_log(gateway: Gateway) -> None:
+    assert gateway.get("/dead/x").status == 502
+    eventually(
+        lambda: total(gateway, "portway_requests_total", route="dead", reason="connection_refused", status="5xx")
+    )
+    words = {dict(told)["reason"] for told in samples(gateway)["portway_requests_total"]}
+    assert words <= {"", *(reason.word for reason in Reason)}
+
+
+def test_an_unknown_path_and_a_strange_method_are_one_label(gateway: Gateway) -> None:
+    before = total(gateway, "portway_requests_total", route="none")
+    for number in range(5):
+        assert gateway.get(f"/nothing/here/{number}").status == 404
+    with gateway.connect() as wire:
+        wire.send(request_bytes("BREW", "/nothing"))
+        assert wire.read_answer().status == 404
+    eventually(lambda: total(gateway, "portway_requests_total", route="none") == before + 6)
+    assert total(gateway, "portway_requests_total", method="other") >= 1
+    assert not [told for told in samples(gateway)["portway_requests_total"] if "/nothing" in str(told)]
+
+
+def test_the_cache_and_the_parts_are_counted(gateway: Gateway) -> None:
+    for _ in range(3):
+        assert gateway.get("/kept/1").status == 200
+    assert gateway.get("/fan/1").status == 200
+    eventually(lambda: total(gateway, "portway_cache_requests_total", route="kept", outcome="hit") >= 1)
+    eventually(lambda: total(gateway, "portway_part_duration_seconds_count", route="fan", part="two") >= 1)
+    assert total(gateway, "portway_part_duration_seconds_count", reason="connection_refused") >= 1
+    eventually(lambda: total(gateway, "portway_cache_memory_bytes") > 0)
+
+
+def test_metrics_come_in_the_format_that_is_asked_for(gateway: Gateway) -> None:
+    assert own(gateway, "/-/metrics").one("content-type").startswith("text/plain; version=")
+    openly = own(gateway, "/-/metrics", "Accept: application/openmetrics-text; version=1.0.0")
+    assert openly.one("content-type").startswith("application/openmetrics-text")
+    assert openly.body.endswith(b"# EOF\n")
+
+
+def test_status_tells_of_all_workers_and_no_secret(gateway: Gateway) -> None:
+    assert gateway.get("/dead/x").status == 502
+
+    def told() -> dict[str, Any]:
+        answer = own(gateway, "/-/status")
+        assert b"key-of-the-upstream" not in answer.body
+        status = answer.json()
+        return status if len(status["workers"]) == 2 and status["recent"] else {}
+
+    status = eventually(told)
+    assert {route["name"]: route["pattern"] for route in status["routes"]}["kept"] == "/kept/**"
+    upstreams = {one["name"]: one for one in status["upstreams"]}
+    assert [end["workers"] for end in upstreams["up"]["endpoints"]] == [2]
+    failure = status["recent"][0]
+    assert (failure["reason"], failure["whose"], failure["upstream"]) == ("connection_refused", "upstream", "dead")
+    config = {row["variable"]: row["value"] for row in status["config"]}
+    assert config["GATEWAY_UPSTREAM_UP__HEADER_X_KEY"] == "***"
+
+
+def test_a_worker_that_dies_takes_nothing_it_counted_with_it(gateway: Gateway) -> None:
+    def two() -> list[int]:
+        pids = [worker["pid"] for worker in own(gateway, "/-/status").json()["workers"]]
+        return pids if len(pids) == 2 else []
+
+    pids = eventually(two)
+    before = total(gateway, "portway_requests_total", route="up")
+    os.kill(pids[0], signal.SIGKILL)
+    eventually(lambda: set(two()) - set(pids), 20)
+    eventually(lambda: total(gateway, "portway_workers") == 2)
+    assert total(gateway, "portway_requests_total", route="up") == before
+
+
+def test_status_streams_and_lets_the_gateway_stop(up: Answers, tmp_path: Path) -> None:
+    environment = {"GATEWAY_UPSTREAM_U": up.url, "GATEWAY_ROUTE_U": "/u/** -> u", "GATEWAY_DRAIN": "8s"}
+    with Gateway(environment, cwd=tmp_path) as gateway, gateway.connect() as wire:
+        wire.send(request_bytes("GET", "/-/status", "Accept: text/event-stream", host="localhost"))
+        answer = wire.read_head()
+        assert answer.one("content-type") == "text/event-stream"
+        event = wire.read_until(b"\n\n")
+        assert json.loads(re.findall(rb"data: (\{.*\})", event)[0])["workers"][0]["in_flight"] == 1
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.process.wait(5) == 0  # long before GATEWAY_DRAIN
+
+
+@pytest.mark.parametrize("path", ["/-/", "/-/metrics", "/-/status"])
+def test_they_ask_for_the_token_where_there_is_one(up: Answers, path: str, guarded: Gateway) -> None:
+    refused = guarded.get(path)
+    assert (refused.status, refused.json()["reason"]) == (401, "admin_required")
+    assert {value.partition(" ")[0] for value in refused.all("www-authenticate")} == {"Basic", "Bearer"}
+    assert guarded.get(path, f"Authorization: Bearer {TOKEN}").status == 200
+    assert guarded.get("/-/live").status == 200
+
+
+@pytest.fixture(scope="module")
+def guarded(up: Answers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    environment = {
+        "GATEWAY_UPSTREAM_U": up.url,
+        "GATEWAY_ROUTE_U": "/u/** -> u",
+        "GATEWAY_ADMIN_TOKEN": TOKEN,
+    }
+    with Gateway(environment, cwd=tmp_path_factory.mktemp("guarded")) as running:
+        yield running
+
+
+def test_without_a_token_only_this_machine_asks_and_nobody_through_a_proxy(gateway: Gateway) -> None:
+    assert own(gateway, "/-/status", "X-Forwarded-For: 203.0.113.9").status == 403
+    assert gateway.get("/-/status").status == 403
+
+
+@needs_browser
+def test_the_page_shows_an_endpoint_going_down_within_two_seconds(
+    up: Answers, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    with Answers() as mortal, Browser(tmp_path_factory.mktemp("browser")) as browser:
+        environment = {
+            "GATEWAY_UPSTREAM_PAIR": f"{up.url},{mortal.url}",
+            "GATEWAY_UPSTREAM_PAIR__HEALTH": "/",
+            "GATEWAY_UPSTREAM_PAIR__HEALTH_INTERVAL": "200ms",
+            "GATEWAY_UPSTREAM_PAIR__HEALTH_FALL": "2",
+            "GATEWAY_ROUTE_PAIR": "/pair/** -> pair",
+        }
+        with Gateway(environment, cwd=tmp_path) as gateway:
+            browser.open(f"http://{gateway.authority}/-/")
+
+            def states() -> dict[str, str]:
+                script = "return Array.from(document.getElementById('upstreams').rows, r => r.innerText.split('\\t'))"
+                return {row[1]: row[2] for row in browser.run(script)[1:] if len(row) > 2}
+
+            eventually(lambda: states() == {up.url: "in", mortal.url: "in"})
+            assert browser.run("return document.getElementById('state').innerText") == "live"
+            mortal.close()
+            down = gateway.wait_for_log(lambda line: line["event"] == "upstream.down")
+            assert down["endpoint"] in mortal.url
+            eventually(lambda: states() == {up.url: "in", mortal.url: "down, say the probes"}, 2)
+            gateway.get("/pair/<img src=x>".replace("<", "%3C").replace(">", "%3E").replace(" ", "%20"))
+            assert browser.console() == []
+            browser.run("window.stop()")
