@@ -125,16 +125,18 @@ def test_status_tells_of_all_workers_and_no_secret(gateway: Gateway) -> None:
     assert {route["name"]: route["pattern"] for route in status["routes"]}["kept"] == "/kept/**"
     upstreams = {one["name"]: one for one in status["upstreams"]}
     assert [end["workers"] for end in upstreams["up"]["endpoints"]] == [2]
-    failure = status["recent"][0]
-    assert (failure["reason"], failure["whose"], failure["upstream"]) == ("connection_refused", "upstream", "dead")
+    failures = {(one["reason"], one["whose"], one["upstream"]) for one in status["recent"]}
+    assert ("connection_refused", "upstream", "dead") in failures
     config = {row["variable"]: row["value"] for row in status["config"]}
     assert config["GATEWAY_UPSTREAM_UP__HEADER_X_KEY"] == "***"
 
 
 def test_a_worker_that_dies_takes_nothing_it_counted_with_it(gateway: Gateway) -> None:
     def two() -> list[int]:
-        pids = [worker["pid"] for worker in own(gateway, "/-/status").json()["workers"]]
-        return pids if len(pids) == 2 else []
+        with contextlib.suppress(AssertionError, OSError):  # the connection was the dying worker's
+            pids = [worker["pid"] for worker in own(gateway, "/-/status").json()["workers"]]
+            return pids if len(pids) == 2 else []
+        return []
 
     pids = eventually(two)
     before = total(gateway, "portway_requests_total", route="up")
