@@ -288,6 +288,7 @@ class GatewayHandler(ASGIHandler):
                     await self.runtime.start()
                     if self.on_started is not None:
                         self.on_started(self.runtime)
+                    status.publish(self.runtime)
                 except Exception as error:  # noqa: BLE001 - told to the server, which stops the worker
                     log.error("start.failed", exc_info=error)
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
