@@ -160,7 +160,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("gateway", "REUSE_PORT", ON, "off", "on",
            "Start although the port is in use, for rolling restarts."),
     Option("gateway", "ADMIN_TOKEN", TOKEN, "", "",
-           "What purges over HTTP ask for; without one, only direct requests from this machine may make them."),
+           "What the status page, metrics and purges over HTTP ask for; unset, they answer this machine only."),
     Option("gateway", "CLIENT_IDLE", TIMEOUT, "30s", "1m",
            "How long a client may send or read nothing in the middle of a message."),
     Option("gateway", "MAX_IN_FLIGHT", POSITIVE, "", "2000",
