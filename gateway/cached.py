@@ -5,6 +5,7 @@ from dataclasses import replace
 from functools import partial
 from time import time
 from typing import Any
+from urllib.parse import quote
 
 from asgiref.sync import markcoroutinefunction
 from django.http.response import HttpResponseBase
@@ -27,6 +28,7 @@ _SPECIAL = freshness.CONDITIONS | {b"cache-control", b"if-match", b"if-unmodifie
 # Only the upstream can tell (RFC 9111, section 4.3.2).
 _FOR_UPSTREAM = frozenset({b"if-match", b"if-unmodified-since"})
 _PARTIAL = frozenset({b"range", b"if-range"})
+_PLAIN = "=,:/[] "  # as it is in a key
 
 
 class Cached:
@@ -58,7 +60,8 @@ class Cached:
         except GatewayError as error:
             request.exchange.cache = "miss"
             detail = "only-if-cached" if error.reason is Reason.NOT_CACHED else "failed"
-            error.headers = (*error.headers, (b"cache-status", freshness.status_field({"detail": detail})))
+            if not any(name == b"cache-status" for name, _ in error.headers):  # others may share this very failure
+                error.headers = (*error.headers, (b"cache-status", freshness.status_field({"detail": detail})))
             raise
 
     async def _answer(self, request: GatewayRequest, params: dict[str, Any], key: str) -> HttpResponseBase:
@@ -125,7 +128,7 @@ def key_of(request: GatewayRequest) -> str:
     if request.from_trusted_peer:
         said = [name + b"=" + value for name, value in request.fields.x_forwarded if name != b"x-forwarded-for"]
         if said:
-            key += " " + b";".join(said).decode("latin-1")
+            key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in said)  # no `;` within one
     return key
 
 

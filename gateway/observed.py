@@ -1,6 +1,6 @@
 """A request that notes which header fields a view reads: an answer that is stored must name them in Vary."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any
 
 from django.http.request import HttpHeaders
@@ -25,14 +25,12 @@ class ObservedRequest(GatewayRequest):
         return super().raw_headers
 
     @cached_property
-    def META(self) -> dict[str, Any]:  # type: ignore[override]  # noqa: N802 - Django's name
-        meta = _Meta(super().META)
-        meta.fields_read = self.fields_read
-        return meta
+    def META(self) -> MutableMapping[str, Any]:  # type: ignore[override]  # noqa: N802 - Django's name
+        return _Meta(super().META, self.fields_read)
 
     @cached_property
     def headers(self) -> Mapping[str, str]:  # type: ignore[override]
-        return _Headers(HttpHeaders(dict.copy(self.META)), self.fields_read)
+        return _Headers(HttpHeaders(super().META), self.fields_read)
 
     @cached_property
     def COOKIES(self) -> dict[str, str]:  # type: ignore[override]  # noqa: N802
@@ -47,34 +45,37 @@ class ObservedRequest(GatewayRequest):
         return bool(self.fields_read - named - {ALL, "host"})
 
 
-class _Meta(dict[str, Any]):
-    """META; what is read of it is noted."""
+class _Meta(MutableMapping[str, Any]):
+    """META; what is read of it is noted. HOWEVER no dict: one is copied without being asked."""
 
-    fields_read: set[str]
+    def __init__(self, meta: dict[str, Any], fields_read: set[str]) -> None:
+        self._meta = meta
+        self._fields_read = fields_read
 
     def __getitem__(self, key: str) -> Any:
-        self._note(key)
-        return super().__getitem__(key)
-
-    def __contains__(self, key: object) -> bool:
-        self._note(str(key))
-        return super().__contains__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        self._note(key)
-        return super().get(key, default)
-
-    def items(self) -> Any:
-        self.fields_read.add(ALL)
-        return super().items()
-
-    def _note(self, key: str) -> None:
         if key.startswith("HTTP_"):
-            self.fields_read.add(key[5:].replace("_", "-").lower())
+            self._fields_read.add(key[5:].replace("_", "-").lower())
         elif key in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
-            self.fields_read.add(key.replace("_", "-").lower())
+            self._fields_read.add(key.replace("_", "-").lower())
         elif key.startswith("REMOTE_"):
-            self.fields_read.add("the address of the client")  # no field: it can be named by nothing
+            self._fields_read.add("the address of the client")  # no field: it can be named by nothing
+        return self._meta[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._meta[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._meta[key]
+
+    def __iter__(self) -> Iterator[str]:
+        self._fields_read.add(ALL)
+        return iter(self._meta)
+
+    def __len__(self) -> int:
+        return len(self._meta)
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self)
 
 
 class _Headers(Mapping[str, str]):

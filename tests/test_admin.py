@@ -236,7 +236,14 @@ async def test_the_cache_takes_delete_alone_and_says_so_only_to_who_may_ask(meth
     assert (await ask(method=method, peer="192.0.2.7")).status == 403
 
 
-@pytest.mark.parametrize("target", ["/-/", "/-/cache/", "/-/Cache", "/-/live/x", "/-/nothing"])
+@pytest.mark.parametrize("target", ["/-/", "/-/cache", "/-/metrics", "/-/status"])
+async def test_all_others_ask_who_comes_also_for_reading(target: str) -> None:
+    assert (await ask(method="GET", target=target, peer="192.0.2.7")).status == 403
+    assert (await ask(method="GET", target=target, host="gateway.example")).status == 403
+    assert (await ask(method="GET", target=target, token=TOKEN)).status == 401
+
+
+@pytest.mark.parametrize("target", ["/-/cache/", "/-/Cache", "/-/live/x", "/-/nothing"])
 async def test_there_is_nothing_else(target: str) -> None:
     assert (await ask(target=target)).status == 404
 

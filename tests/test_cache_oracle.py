@@ -183,7 +183,7 @@ def test_what_is_used(clock: SimpleNamespace, lines: list[str], later_s: int, as
 OLDER = {
     "Age: 20": "hishel counts from Date alone (section 4.2.3 has both)",
     f"Last-Modified: {date(-1000)}": "hishel guesses from now, up to a week; we from Date, up to a day",
-    f"Date: {date(10)}": "hishel's age stands still until then; resident_time counts from the beginning (section 4.2.3)",
+    f"Date: {date(10)}": "hishel's age stands still until then; resident_time counts on (section 4.2.3)",
     "max-age=x": "hishel goes on to Expires, or guesses",
     "Authorization: a": "a guess of ours is not for who has credentials",
     "Cache-Control: max-age=5, min-fresh=3": "hishel honours of a request no-cache alone",
@@ -269,7 +269,7 @@ def test_what_a_stored_answer_is_validated_with(lines: list[str]) -> None:
 @pytest.mark.parametrize("lines", STORED)
 def test_which_stored_answer_a_304_is_about(lines: list[str], said: list[str]) -> None:
     stored, answer = entry("Cache-Control: max-age=0", *lines), reply(*said, status=304)
-    state = revalidation(stored).next(hishel.Response(304, headers([*answer.pairs])))
+    state: hishel.AnyState = revalidation(stored).next(hishel.Response(304, headers([*answer.pairs])))
     while isinstance(state, hishel.InvalidateEntries):
         state = state.next()
     agree = isinstance(state, hishel.NeedToBeUpdated) is (freshened(stored, answer, AS_IT_SAYS) is not None)

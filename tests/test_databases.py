@@ -18,7 +18,7 @@ POSTGRESQL = "django.db.backends.postgresql"
 WAITS = {
     "connect_timeout": "2",
     "tcp_user_timeout": "10000",
-    "pool": {"min_size": 1, "max_size": 16, "timeout": 2.0},
+    "pool": {"min_size": 1, "max_size": 16, "timeout": 2.0, "reconnect_timeout": 2.0},
 }
 
 

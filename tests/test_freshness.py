@@ -572,7 +572,7 @@ def test_what_no_request_asks_for_is_not_sent_stale_without_the_upstreams_word(s
 
 @given(ENTRIES, WISHES, LATER)
 def test_what_forbids_stale_answers_is_never_overruled_by_a_request(stored: Entry, asked: Wish, later_s: float) -> None:
-    said = {name for name, value in stored.pairs if name == b"cache-control" for name in value.decode().split(", ")}
+    said = {word for name, value in stored.pairs if name == b"cache-control" for word in value.decode().split(", ")}
     is_stale = stored.current_age_s(NOW_S + later_s) >= stored.lifetime_s
     if said & {"must-revalidate", "proxy-revalidate"} and is_stale:
         assert use_of(stored, asked, NOW_S + later_s) is Use.STALE

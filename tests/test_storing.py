@@ -591,7 +591,9 @@ ANY = lines_of(*ALLOWING, *OTHERS, *FORBIDDING, "must-understand")
 TARGETED = st.lists(st.sampled_from([*ALLOWING, *OTHERS[:4], "must-understand", "none"]), max_size=3).map(
     lambda words: f"CDN-Cache-Control: {', '.join(words)}"
 )
-REQUESTS = st.one_of(st.just([]), st.lists(st.sampled_from(["Accept: a/b", "X: y", "Cookie: a=b"]), max_size=2))
+REQUESTS: st.SearchStrategy[list[str]] = st.one_of(
+    st.just([]), st.lists(st.sampled_from(["Accept: a/b", "X: y", "Cookie: a=b"]), max_size=2)
+)
 STATUSES = st.sampled_from([200, 200, 200, 201, 204, 301, 302, 404, 418, 500, 503])
 RULES = st.sampled_from([AS_IT_SAYS, MINUTE])
 

@@ -10,8 +10,6 @@ import itertools
 import re
 import threading
 from collections import deque
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from .harness import Answer, Gateway, Request, Upstream, Wire, eventually, request_bytes
@@ -71,10 +69,10 @@ class Origin(Upstream):
 class Page:
     """A path that no other test asks for: what the upstream answers there, and what clients get."""
 
-    def __init__(self, gateway: Gateway, origin: Origin, under: str = "/c") -> None:
+    def __init__(self, gateway: Gateway, origin: Origin, under: str = "/c", *, at: str = "") -> None:
         self.gateway = gateway
         self.origin = origin
-        self.path = f"{under}/{next(_NUMBERS)}"
+        self.path = at or f"{under}/{next(_NUMBERS)}"
 
     def answers(self, *acts: Act) -> None:
         self.origin.answers(self.path, *acts)
@@ -129,14 +127,6 @@ def cached(origin: Upstream, **more: str) -> dict[str, str]:
     }
 
 
-def in_one_answer(question: Callable[[], Answer], answers: int = 5) -> list[Answer]:
-    return [question() for _ in range(answers)]
-
-
 def workers_of(gateway: Gateway) -> list[int]:
     """The processes that serve, by what the log says of them."""
     return [line["pid"] for line in list(gateway.log) if line["event"] == "worker.ready"]
-
-
-def files_in(folder: Path) -> set[str]:
-    return {path.name for path in folder.iterdir()}

@@ -1,7 +1,7 @@
 """Nothing that is one tenant's reaches another one, through whatever kind of view; and who may ask what is stored."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -91,9 +91,10 @@ urlpatterns = [
     route("/own/meta/all", cached(own(lambda r: dict(r.META).get("HTTP_X_TENANT")), "60s")),
     route("/own/meta/values", cached(own(lambda r: [v for v in r.META.values() if v in TENANTS]), "60s")),
     route("/own/meta/copy", cached(own(lambda r: r.META.copy().get("HTTP_X_TENANT")), "60s")),
+    route("/own/meta/merged", cached(own(lambda r: {**r.META}.get("HTTP_X_TENANT")), "60s")),
+    route("/own/meta/keys", cached(own(lambda r: [r.META[k] for k in r.META if k == "HTTP_X_TENANT"]), "60s")),
     route("/own/every", cached(own(lambda r: dict(r.headers.items()).get("X-Tenant")), "60s")),
     route("/own/raw", cached(own(lambda r: dict(r.raw_headers)[b"x-tenant"].decode()), "60s")),
-    route("/own/scope", cached(own(lambda r: dict(r.scope["headers"])[b"x-tenant"].decode()), "60s")),
     route("/own/cookie", cached(own(lambda r: r.COOKIES.get("tenant")), "60s")),
     route("/own/address", cached(own(lambda r: r.META["REMOTE_ADDR"]), "60s")),
     route("/own/address/vary", cached(own(lambda r: r.META["REMOTE_ADDR"], ["X-Tenant"]), "60s")),
@@ -212,9 +213,10 @@ KINDS = [
     Kind("/own/meta/all", stored=False),
     Kind("/own/meta/values", stored=False),
     Kind("/own/meta/copy", stored=False),
+    Kind("/own/meta/merged", stored=False),
+    Kind("/own/meta/keys", stored=False),
     Kind("/own/every", stored=False),
     Kind("/own/raw", stored=False),
-    Kind("/own/scope", stored=False),
     Kind("/own/cookie", by="Cookie: tenant={}", stored=False),
     Kind("/own/address", address=True, stored=False),
     Kind("/own/address/vary", address=True, stored=False),
@@ -349,10 +351,6 @@ def test_minimal_answers_tell_what_the_cache_did_and_no_names(gateway: Gateway) 
             told = "\n".join(answer.lines).lower()
             assert not any(word in told for word in ("who", "route", "upstream", "gateway-parts", "server-timing"))
     assert is_hit(gateway.get("/proxied/minimal", "X-Tenant: min"))
-
-
-def in_turn(gateway: Gateway, paths: Sequence[str]) -> list[Answer]:
-    return [gateway.get(path) for path in paths]
 
 
 def test_an_answer_for_all_is_for_all(page: Page) -> None:

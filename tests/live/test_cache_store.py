@@ -107,16 +107,10 @@ def test_what_one_has_stored_is_a_hit_for_all_others(gateways: list[Gateway], or
     page.answers(fresh("one", "X-Own: 1", "Age: 5"))
     page.get()
     for gateway in gateways:
-        answer = eventually(lambda gateway=gateway: hit_of(gateway, page.path))
+        answer = Page(gateway, origin, at=page.path).wait_until_hit()
         assert (answer.body, answer.one("x-own")) == (b"one", "1")
         assert int(answer.one("age")) >= 5
         assert ttl_of(answer) == 60 - int(answer.one("age"))
-    assert len(page.asked) == 1 or len(page.asked) <= 3
-
-
-def hit_of(gateway: Gateway, path: str) -> Answer | None:
-    answer = gateway.get(path)
-    return answer if is_hit(answer) else None
 
 
 @pytest.mark.parametrize("how", ["http", "command", "write"])
@@ -157,21 +151,26 @@ def command(gateway: Gateway, *words: str) -> str:
     return done.stdout
 
 
+ALL = {"plain", "query", "host", "longer"}
+
+
 @pytest.mark.parametrize(
     ("what", "goes"),
     [
-        ({"path": "{0}"}, {"plain", "query", "host", "variant"}),
-        ({"path": "{0}?page=2"}, {"query"}),
-        ({"path": "http://gateway.test{0}"}, {"plain", "query", "variant"}),
-        ({"path": "http://gateway.test{0}?page=2"}, {"query"}),
-        ({"prefix": "{0}"}, {"plain", "query", "host", "variant", "longer"}),
-        ({"tag": "Red"}, {"plain"}),
-        ({"tag": "red"}, set()),
-        ({"tag": "blue"}, {"query"}),
-        ({"route": "tagged"}, {"plain", "query", "host", "variant", "longer"}),
-        ({"route": "Tagged"}, set()),
-        ({"all": ""}, {"plain", "query", "host", "variant", "longer"}),
+        ({"path": "{}"}, {"plain", "query", "host"}),
+        ({"path": "{}?page=2"}, {"query"}),
+        ({"path": "http://gateway.test{}"}, {"plain", "query"}),
+        ({"path": "http://gateway.test{}?page=2"}, {"query"}),
+        ({"path": "https://gateway.test{}"}, set()),
+        ({"prefix": "{}"}, ALL),
         ({"prefix": "/TAGGED"}, set()),
+        ({"tag": "Red{}"}, {"plain", "host"}),
+        ({"tag": "red{}"}, set()),
+        ({"tag": "%"}, set()),
+        ({"tag": "blue{}"}, {"query"}),
+        ({"route": "tagged"}, ALL),
+        ({"route": "Tagged"}, set()),
+        ({"all": ""}, ALL),
     ],
     ids=str,
 )
@@ -181,25 +180,21 @@ def test_a_purge_takes_what_it_names_and_no_more(
     """From the database and from memory: the second of these gateways has but one worker."""
     gateway = gateways[1]
     page = Page(gateway, origin, "/tagged")
-    origin.answers(page.path, fresh("x", "Cache-Tag: Red,green"))
-    origin.answers(page.path + "?page=2", fresh("x", "Surrogate-Key: blue green"))
+    origin.answers(page.path, fresh("x", f"Cache-Tag: Red{page.path},green"))
+    origin.answers(page.path + "?page=2", fresh("x", f"Surrogate-Key: green blue{page.path}"))
     asked: dict[str, Callable[[], Answer]] = {
         "plain": page.get,
         "query": lambda: page.get(more="?page=2"),
         "host": lambda: page.get(host="other.test"),
-        "variant": lambda: page.get(more="/v", host="gateway.test"),
         "longer": lambda: page.get(more="/longer"),
     }
-    asked["variant"] = lambda: page.get("X-Tenant: a")
     for ask in asked.values():
         ask()
-    del asked["variant"]
-    goes = goes - {"variant"}
-    if "tag" in what:
-        goes = goes | ({"host"} if what["tag"] == "Red" else set())
+    Page(gateways[0], origin, at=page.path + "/longer").wait_until_hit()  # all are written
     ((kind, value),) = what.items()
-    purge(gateway, **{kind: value.format(page.path)})
+    purged = purge(gateway, **{kind: value.format(page.path)})["purged"]
     assert {name for name, ask in asked.items() if not is_hit(ask())} == goes
+    assert purged == len(goes) or kind in {"prefix", "route", "all"}  # what other tests left is among these
 
 
 def test_every_kind_of_url_and_field_is_stored(gateways: list[Gateway], origin: Origin) -> None:
@@ -208,7 +203,7 @@ def test_every_kind_of_url_and_field_is_stored(gateways: list[Gateway], origin: 
         page = Page(gateways[1], origin)
         origin.answers(page.path + more.partition("?")[0], fresh("x", "Cache-Tag: \xe9t\xe9", 'ETag: "\xff"'))
         assert page.get(more=more).status == 200
-        eventually(lambda page=page, more=more: is_hit(gateways[0].get(page.path + more)))
+        Page(gateways[0], origin, at=page.path + more).wait_until_hit()
     assert complaints(gateways[1]) == []
 
 
@@ -255,7 +250,6 @@ def test_what_is_stored_outlives_a_stop_and_what_has_expired_goes(origin: Origin
         for tenant in "ab":
             answer = gateway.get(page.path, f"X-Tenant: {tenant}")
             assert (is_hit(answer), answer.body) == (True, b"one")
-            assert int(answer.one("age")) >= 1
         assert said(gateway.get(page.path, "X-Tenant: c")) == "portway; fwd=vary-miss; stored"
         eventually(lambda: {target for target, _ in rows_of(tmp_path)} == {page.path})
     assert len(page.asked) == 3
@@ -433,7 +427,7 @@ def broken_in(name: str, origin: Origin, folder: Path, template: Path) -> Iterat
     with ExitStack() as stack:
         if name == "full":
             subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", folder], check=True)
-            stack.callback(subprocess.run, ["umount", "--lazy", folder], check=True)
+            stack.callback(lambda: subprocess.run(["umount", "--lazy", folder], check=True))
         if name == "missing folder":
             path = folder / "missing" / "cache.sqlite3"
         elif name == "no database":
@@ -478,7 +472,7 @@ def test_it_heals_by_itself(broken: dict[str, Broken], name: str) -> None:
     if name == "missing folder":
         one.path.parent.mkdir()
         os.chown(one.path.parent, 65534, 65534) if AS_NOBODY else None
-    elif name == "locked":
+    elif one.lock is not None:
         one.lock.execute("ROLLBACK")
     elif name == "full":
         subprocess.run(["mount", "-o", "remount,size=64m", one.path.parent], check=True)
@@ -500,14 +494,14 @@ def test_it_heals_by_itself(broken: dict[str, Broken], name: str) -> None:
         return False
 
     eventually(heals)
-    works = [line for line in complaints(one.gateway) if line["event"] == "cache.store_works"]
-    assert name == "locked" or works
+    if name != "locked":  # nothing had failed yet
+        one.gateway.wait_for_log(lambda line: line["event"] == "cache.store_works")
 
 
 # -- PostgreSQL that is away ------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def away() -> Iterator[Postgres]:
     """A server of its own, to be frozen and killed."""
     if BINARIES is None:
@@ -530,9 +524,8 @@ def test_a_database_server_that_freezes_or_dies_costs_no_answer(away: Postgres, 
                 one.asks()
                 assert is_hit(kept.get())
             mends()
-            page = Page(gateway, origin)
-            page.get()
-            eventually(lambda page=page: stored_in(away, url, page.path))
+            eventually(lambda: stored_soon(away, url, gateway, origin))
+            eventually(lambda: "database-skipped" not in said(Page(gateway, origin).get()))
         assert all(answer.status == 200 for answer in one.answers)
         assert all(is_hit(answer) for answer in one.answers[1::2])
         assert one.slowest_s < 2
@@ -543,6 +536,7 @@ def test_a_database_server_that_freezes_or_dies_costs_no_answer(away: Postgres, 
         began = time.monotonic()
         gateway.stop()
         assert time.monotonic() - began < 5
+        away.thaw()
 
 
 def stored_in(server: Postgres, url: str, path: str) -> bool:
