@@ -8,18 +8,21 @@ What it finds becomes a test. It holds that nothing raises but a GatewayError, a
 import sys
 from ipaddress import ip_address, ip_network
 
-from gateway import cors, door, headers, patterns, redirects, tracing
+from gateway import conditions, cors, door, fields, freshness, headers, patterns, redirects, tracing
 from gateway.errors import GatewayError
+from gateway.storing import Reply, Rule, entry_of, refusal
 
 NETWORKS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 NAMES = (b"host", b"content-length", b"transfer-encoding", b"expect", b"connection", b"x-forwarded-for", b"forwarded")
 OTHERS = (b"via", b"traceparent", b"x-request-id", b"origin", b"access-control-request-method", b"a", b"content_length")
+CACHING = (b"cache-control", b"cdn-cache-control", b"vary", b"age", b"date", b"expires", b"etag", b"last-modified")
+CACHING += (b"if-none-match", b"if-modified-since", b"if-range", b"range", b"pragma", b"set-cookie", b"surrogate-key")
 OWN = frozenset({("http", "up", 80)})
 
 
 def pairs_of(data: bytes) -> headers.Pairs:
     """Field lines from bytes: a byte chooses the name, what follows up to a line feed is the value."""
-    names = NAMES + OTHERS
+    names = NAMES + OTHERS + CACHING
     return [(names[line[0] % len(names)], line[1:]) for line in data.split(b"\n") if line]
 
 
@@ -64,10 +67,26 @@ def _check_values(raw: headers.Pairs, text: str) -> None:
         found = tracing.trace_id_of(value)
         assert found is None or len(found) == 32
         tracing.is_request_id(value)
+    _check_caching(raw)
     cors.add_to(raw, ("https://a.example",), raw)
     cors.preflight_pairs(("*",), raw)
     moved = redirects.rewritten(text, OWN, redirects.PathMap("/v1", "/api"))
     assert moved == text or (moved.startswith("/") and not moved.startswith(("//", "/\\")))
+
+
+def _check_caching(raw: headers.Pairs) -> None:
+    values = [value for _, value in raw]
+    said = fields.directives(values)
+    assert said.get("no-store", "") is None or not any(value.lower() == b"no-store" for value in values)
+    fields.targeted(values)
+    fields.entity_tags(values)
+    for value in values:
+        fields.http_date_s(value)
+    answer = Reply("GET", raw, 200, raw, 0.0, 0.0)
+    refusal(answer, Rule(60.0))
+    stored = entry_of(answer, Rule(60.0), b"body")
+    freshness.use_of(stored, freshness.wish_of(raw), 1.0)
+    conditions.applied(stored, stored.pairs, "GET", raw)
 
 
 def main() -> None:
