@@ -15,8 +15,17 @@ from gateway.storing import Reply, Rule, entry_of, refusal
 NETWORKS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 NAMES = (b"host", b"content-length", b"transfer-encoding", b"expect", b"connection", b"x-forwarded-for", b"forwarded")
 OTHERS = (b"via", b"traceparent", b"x-request-id", b"origin", b"access-control-request-method", b"a", b"content_length")
-CACHING = (b"cache-control", b"cdn-cache-control", b"vary", b"age", b"date", b"expires", b"etag", b"last-modified")
-CACHING += (b"if-none-match", b"if-modified-since", b"if-range", b"range", b"pragma", b"set-cookie", b"surrogate-key")
+CACHING: tuple[bytes, ...] = (b"cache-control", b"cdn-cache-control", b"vary", b"age", b"date", b"expires", b"etag")
+CACHING += (
+    b"last-modified",
+    b"if-none-match",
+    b"if-modified-since",
+    b"if-range",
+    b"range",
+    b"pragma",
+    b"set-cookie",
+    b"surrogate-key",
+)
 OWN = frozenset({("http", "up", 80)})
 
 
