@@ -172,7 +172,7 @@ ALL = {"plain", "query", "host", "longer"}
         ({"route": "Tagged"}, set()),
         ({"all": ""}, ALL),
     ],
-    ids=str,
+    ids=lambda value: " ".join(sorted(value)) if isinstance(value, set) else str(value),
 )
 def test_a_purge_takes_what_it_names_and_no_more(
     gateways: list[Gateway], origin: Origin, what: dict[str, str], goes: set[str]
