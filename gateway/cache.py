@@ -243,7 +243,7 @@ class Cache:
         elif not follows:
             words["detail"] = Why.PURGED.word
         outcome = "collapsed" if follows else "revalidated" if fill.was_validated else "miss"
-        body = entry.body if entry.body or fill.is_over else seat.read()
+        body = seat.read() if fill.streams else entry.body
         pairs = entry.pairs if follows or fill.was_validated else fill.pairs
         return Served(entry, pairs, body, None, outcome, words, fill)
 

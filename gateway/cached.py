@@ -42,6 +42,8 @@ class Cached:
 
     def __call__(self, request: GatewayRequest, **params: Any) -> Awaitable[HttpResponseBase]:
         cache: Cache = request.cache
+        if not self._stands_outermost(request):  # the key knows of one view only
+            return self._pass(request, params, {"fwd": "bypass", "detail": "nested"})
         if request.method not in {"GET", "HEAD"}:
             return self._pass(request, params, {"fwd": "method"})
         if not request.inbox.complete:  # a body is no part of the key
@@ -52,6 +54,12 @@ class Cached:
         if len(entries) == 1 and entries[0].fresh_until_s > time() and _is_plain(request, entries[0], self.rule):
             return _stored(request, entries[0])
         return self._told(request, self._answer(request, params, key))
+
+    def _stands_outermost(self, request: GatewayRequest) -> bool:
+        """Whether it is the route's own view, and not one that the route's view calls."""
+        if request.route is not None:
+            return request.route.view is self
+        return request.resolver_match is None or request.resolver_match.func is self
 
     async def _told(self, request: GatewayRequest, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
         """The answer; a failure says that nothing stored could stand in for it."""

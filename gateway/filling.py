@@ -77,6 +77,7 @@ class Fill:
         self.is_shared = True  # whether others may still join it
         self.was_validated = False
         self.is_kept = True  # as far as is known
+        self.streams = False  # the outcome lacks its body, which is read from a seat
         self.pairs: Pairs = []  # as they came: some of them are for who asked first only
         self._stale = stale
         self._keeper = keeper
@@ -178,6 +179,8 @@ class Fill:
             if isinstance(produced.body, bytes):
                 entry = _with_body(entry, produced.body)
                 self.is_kept = self._keeper.keep(question.key, entry)
+            else:
+                self.streams = True
             self.outcome = entry
             self._wake()
             return produced.body

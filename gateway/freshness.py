@@ -123,12 +123,10 @@ def use_of(entry: Entry, wish: Wish, now_s: float) -> Use:
     if entry.always_validate:
         return Use.STALE
     ttl_s = entry.fresh_until_s - max(now_s, entry.received_s)
+    is_too_old = wish.max_age_s is not None and entry.current_age_s(now_s) > wish.max_age_s
     if ttl_s > 0:
-        too_old = wish.max_age_s is not None and entry.current_age_s(now_s) > wish.max_age_s
-        return Use.REQUEST if wish.no_cache or too_old or ttl_s < wish.min_fresh_s else Use.FRESH
-    if wish.no_cache or wish.min_fresh_s:
-        return Use.STALE
-    if wish.max_age_s is not None and entry.current_age_s(now_s) > wish.max_age_s + max(0.0, wish.max_stale_s):
+        return Use.REQUEST if wish.no_cache or is_too_old or ttl_s < wish.min_fresh_s else Use.FRESH
+    if wish.no_cache or is_too_old or wish.min_fresh_s:
         return Use.STALE
     if wish.max_stale_s >= 0 and -ttl_s > wish.max_stale_s:  # whatever the upstream allows
         return Use.STALE
@@ -140,11 +138,13 @@ def use_of(entry: Entry, wish: Wish, now_s: float) -> Use:
 
 
 def may_stand_in(entry: Entry, wish: Wish, now_s: float) -> bool:
-    """Whether a stale answer may be sent because the upstream failed (RFC 5861, section 4)."""
+    """Whether a stored answer may be sent because the upstream failed (RFC 5861, section 4): also a fresh one that the
+    request wanted validated."""
     if entry.always_validate or wish.no_cache:
         return False
     stale_s = now_s - entry.fresh_until_s
-    return stale_s <= entry.stale_if_error_s or (not entry.never_stale and stale_s <= wish.stale_if_error_s)
+    most_s = max(entry.stale_if_error_s, 0 if entry.never_stale else wish.stale_if_error_s)
+    return stale_s < 0 or (most_s > 0 and stale_s <= most_s)
 
 
 def is_failure(status: int) -> bool:

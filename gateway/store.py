@@ -146,7 +146,12 @@ class Store:
         self._asked.set()
         try:
             async with asyncio.timeout(_LOOK_UP_S):
-                return await future
+                found = await future
+            if not self._forgotten:
+                return found
+            # What is to be removed may still be there.
+            left = [one for one in found.entries if variant(key, one.vary, one.values) not in self._forgotten]
+            return Found(left, found.has_others)
         except TimeoutError:
             self._reads.failed(f"no answer within {_LOOK_UP_S:g} s")
             return None
@@ -309,8 +314,9 @@ class Store:
 
     async def _write(self) -> None:
         if self._forgotten:
-            forgotten, self._forgotten = self._forgotten, set()
+            forgotten = frozenset(self._forgotten)
             await rows.remove(forgotten)
+            self._forgotten -= forgotten
         while self._queue:
             names = [name for name, _ in zip(self._queue, range(BATCH_ROWS), strict=False)]
             batch = {name: self._queue[name] for name in names}

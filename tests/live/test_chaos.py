@@ -9,7 +9,7 @@ can be 127.0.0.2, 127.0.0.3 ... with one port.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -78,6 +78,10 @@ class Run:
 
     def of(self, *kinds: str) -> list[Outcome]:
         return self.load.of(*kinds)
+
+    def told(self, outcomes: Sequence[Outcome]) -> str:
+        """What the client saw, and what the log said of it, for the message of an assertion."""
+        return "\n".join([told(outcomes), *(str(self.lines[one.id]) for one in outcomes[:8])])
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +179,7 @@ def test_the_fault_was_met(run: Run, record_property: Any) -> None:
 def test_no_get_fails(run: Run, record_property: Any) -> None:
     """Neither when the fault begins, nor while it lasts, nor when it ends."""
     record_property(f"{run.fault}: GET p99 ms", round(percentile_ms(run.of("GET"), 99)))
-    assert not run.load.failed("GET"), told(run.load.failed("GET"))
+    assert not run.load.failed("GET"), run.told(run.load.failed("GET"))
 
 
 def test_nothing_fails_that_may_be_sent_twice(run: Run) -> None:
@@ -183,12 +187,12 @@ def test_nothing_fails_that_may_be_sent_twice(run: Run) -> None:
     if run.fault in SILENT:
         assert {one.detail for one in run.load.failed("PUT", KEYED)} <= {"504 response_timeout"}
         return
-    assert not run.load.failed("PUT", KEYED), told(run.load.failed("PUT", KEYED))
+    assert not run.load.failed("PUT", KEYED), run.told(run.load.failed("PUT", KEYED))
 
 
 def test_no_post_is_acted_on_twice(run: Run) -> None:
     twice = [one for one in run.of("POST") if run.acted[one.id] > 1]
-    assert not twice, told(twice)
+    assert not twice, run.told(twice)
 
 
 def test_a_post_that_succeeded_was_acted_on_by_the_one_that_answered(run: Run) -> None:
@@ -207,7 +211,7 @@ def test_a_post_that_failed_says_so(run: Run) -> None:
 def test_the_log_counts_every_attempt(run: Run) -> None:
     """Nothing sends a request again behind its back."""
     uncounted = [one for one in run.load.outcomes if run.acted[one.id] > run.lines[one.id]["attempts"]]
-    assert not uncounted, told(uncounted)
+    assert not uncounted, run.told(uncounted)
 
 
 # -- nothing was sent: any method may go elsewhere --------------------------------------------------------------------

@@ -73,6 +73,8 @@ def test_the_demos_page_ends_and_asks_no_more(browser: Browser) -> None:
     running = Demo(port)
     try:
         assert any(f"http://127.0.0.1:{port}/page " in line for line in running.output)
+        browser.open("about:blank")
+        browser.console()  # what the page before this one still had to say, its gateway gone
         browser.open(f"http://127.0.0.1:{port}/page")
         eventually(lambda: state(browser).startswith("closed"), 20)
         assert browser.run("return source.readyState === EventSource.CLOSED")

@@ -563,7 +563,7 @@ def test_under_the_cache_it_is_called_once_for_all_who_ask(gateway: Gateway) -> 
 def test_a_blocked_loop_is_logged_with_its_line_and_its_request(gateway: Gateway) -> None:
     answer = gateway.get("/blocks/150", "X-Request-ID: blocker")
     assert answer.body == b"blocked"
-    line = gateway.wait_for_log(lambda line: line["event"] == "loop.stalled" and bool(line["frames"]))
+    line = gateway.wait_for_log(lambda line: line["event"] == "loop.stalled" and line["request_id"] == "blocker")
     number = ROUTES.splitlines().index("    time.sleep(int(ms) / 1000)  # the line that blocks") + 1
     assert line["frames"][0].endswith(f"routes.py:{number} blocks")
     assert line["request_id"] == "blocker"

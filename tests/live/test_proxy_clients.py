@@ -194,11 +194,12 @@ def test_a_client_that_leaves_at_any_moment_is_one_line_and_no_other(gateway: Ga
         if line["status"] == 499:
             eventually(lambda request=request: not request.connection.is_open)  # type: ignore[misc]
     assert {line["event"] for line in gateway.log} <= {
+        "loop.stalled",  # on a machine with better things to do
         "request",
         "start",
         "start.route",
         "start.upstream",
-        "worker.ready",
+        "worker.ready",  # the machine was busy
     }
     assert gateway.errors == []
 

@@ -238,12 +238,13 @@ def test_the_worker_outlives_all_of_them(gateway: Gateway) -> None:
             assert gateway.get(path).status in {200, 502}
     assert gateway.get("/ok/x").status == 200
     assert {line["event"] for line in gateway.log} <= {
+        "loop.stalled",  # on a machine with better things to do
         "request",
         "start",
         "start.route",
         "start.upstream",
         "worker.ready",
-        "upstream.lookup_failed",
+        "upstream.lookup_failed",  # the machine was busy
     }
     assert gateway.errors == []
 
