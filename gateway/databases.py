@@ -12,8 +12,8 @@ _POSTGRESQL = re.compile(
 )
 
 _SQLITE_ENGINE = "django.db.backends.sqlite3"
-# Readers do not wait for a writer, and who will write says so at once, instead of failing in the middle. A statement that
-# is kept for later keeps what was bound to it last: hundreds of megabytes of bodies.
+# Readers do not wait for a writer, and who will write says so at once, instead of failing in the middle. A statement
+# that is kept for later keeps what was bound to it last: hundreds of megabytes of bodies.
 _SQLITE = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
     "transaction_mode": "IMMEDIATE",
