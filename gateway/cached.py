@@ -57,6 +57,8 @@ class Cached:
 
     def _stands_outermost(self, request: GatewayRequest) -> bool:
         """Whether it is the route's own view, and not one that the route's view calls."""
+        if isinstance(request, ObservedRequest):  # made for the call of another one
+            return False
         if request.route is not None:
             return request.route.view is self
         return request.resolver_match is None or request.resolver_match.func is self

@@ -168,7 +168,7 @@ def _unknown_lifetime(reply: Reply, rule: Rule, said: Directives, *, has_cookie:
     """What only an answer that says how long it is fresh may be stored in spite of."""
     seconds, source = lifetime(reply, rule)
     is_told = source not in {"ttl", "heuristic", "none"}
-    if not is_told and (fields.first_of(reply.pairs, b"content-type") or b"").startswith(b"text/event-stream"):
+    if not is_told and (fields.first_of(reply.pairs, b"content-type") or b"").lower().startswith(b"text/event-stream"):
         return Why.STREAMS
     if not is_told and (reply.status >= 500 or (reply.status not in HEURISTIC and "public" not in said)):
         return Why.STATUS

@@ -6,6 +6,7 @@ import __version__` names no module: the package itself stands above all.
 """
 
 import ast
+import functools
 import re
 import sys
 import tomllib
@@ -80,6 +81,7 @@ def place(path: Path) -> str:
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
+@functools.cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 

@@ -185,6 +185,13 @@ def test_what_would_be_of_no_use_is_not_stored() -> None:
     assert why("Cache-Control: max-age=0, stale-if-error=5") is None
 
 
+@pytest.mark.parametrize("kind", ["text/event-stream", "Text/Event-Stream", "text/event-stream; charset=utf-8"])
+def test_a_stream_of_events_is_stored_only_if_it_says_so(kind: str) -> None:
+    assert why(f"Content-Type: {kind}", rule=MINUTE) is Why.STREAMS
+    assert why(f"Content-Type: {kind}", FRESH) is None
+    assert why("Content-Type: text/event", rule=MINUTE) is None
+
+
 def test_a_validator_that_is_none_is_of_no_use() -> None:
     assert why("ETag: unquoted") is Why.NO_FRESHNESS
     assert why("Last-Modified: yesterday") is Why.NO_FRESHNESS

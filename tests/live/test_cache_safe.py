@@ -19,6 +19,7 @@ from typing import Annotated, Any
 from django.http import HttpResponse, JsonResponse
 from django.urls import path
 from django.utils.cache import patch_vary_headers
+from gateway.messages import GatewayResponse
 from gateway.routing import cached, fanout, fetch, from_environment, part, proxy, route
 
 
@@ -82,8 +83,40 @@ async def typed_alone(request, who: Annotated[Any, part("u:/public")]):
     return {"tenant": request.headers.get("X-Tenant")}
 
 
+async def streaming(request):
+    async def pieces():
+        for piece in (b"one", b"two"):
+            yield piece  # without ever waiting
+
+    return GatewayResponse(200, [], pieces())
+
+
+THOSE = {name: cached(own(lambda r, name=name: name), "60s") for name in ("ada", "bob", "cyd")}
+
+
+async def either(request):
+    return await THOSE[request.headers["X-Tenant"]](request)
+
+
+async def within(request):
+    return await cached(own(lambda r: "ada"), "60s")(request)
+
+
+def decorated(view):
+    async def checks(request, **params):
+        return await view(request, **params)
+
+    return checks
+
+
 urlpatterns = [
     *from_environment(),
+    route("/stream", cached(streaming, "60s")),
+    route("/either", either),
+    route("/within", cached(within, "60s")),
+    route("/twice", cached(cached(own(lambda r: "ada"), "60s"), "30s")),
+    route("/decorated", decorated(cached(own(lambda r: "ada"), "60s"))),
+    path("django/within/", cached(within, "60s")),
     route("/own/named", cached(own(lambda r: r.headers.get("X-Tenant"), ["X-Tenant"]), "60s")),
     route("/own/unnamed", cached(own(lambda r: r.headers.get("X-Tenant")), "60s")),
     route("/own/misnamed", cached(own(lambda r: r.headers.get("X-Tenant"), ["Accept"]), "60s")),
@@ -228,6 +261,7 @@ KINDS = [
     Kind("/fetch", stored=False),
     Kind("/fetch/oneself", whom="auth", told="Bearer {}", stored=False),
     Kind("/fetch/host", host=True, whom="host", told="{}.test", stored=False),
+    Kind("/either", stored=False),
     Kind("/typed", stored=False),
     Kind("/typed/cached"),
     Kind("/typed/alone", stored=False),
@@ -289,6 +323,26 @@ def test_what_the_service_is_told_by_the_configuration_is_not_taken_for_the_clie
 ) -> None:
     answer = gateway.get("/fetch/oneself", "X-Tenant: gil")
     assert answer.json()["auth"] == ["Bearer gil"]
+
+
+@pytest.mark.parametrize("path", ["/within", "/twice", "/django/within/"])
+def test_a_cached_view_within_another_one_does_not_wait_for_itself(gateway: Gateway, path: str) -> None:
+    first, second = gateway.get(path), gateway.get(path)
+    assert first.json() == second.json() == {"tenant": "ada"}
+    assert said(first) == "portway; fwd=uri-miss; stored"
+    assert is_hit(second)
+
+
+@pytest.mark.parametrize("path", ["/either", "/decorated"])
+def test_a_cached_view_that_is_not_the_route_s_own_stores_nothing_and_says_so(gateway: Gateway, path: str) -> None:
+    for _ in range(2):
+        assert said(gateway.get(path, "X-Tenant: ada")) == "portway; fwd=bypass; detail=nested"
+
+
+def test_a_view_that_streams_without_ever_waiting_is_answered_whole(gateway: Gateway) -> None:
+    answers = [gateway.get("/stream") for _ in range(2)]
+    assert [answer.body for answer in answers] == [b"onetwo", b"onetwo"]
+    assert is_hit(answers[1])
 
 
 # -- behind a proxy that is trusted ---------------------------------------------------------------------------------

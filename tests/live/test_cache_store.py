@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from .caching import Origin, Page, cached, fresh, is_hit, said, ttl_of, workers_of
-from .harness import Answer, Gateway, eventually, request_bytes
+from .harness import HOME, Answer, Gateway, eventually, request_bytes
 from .postgres import BINARIES, Postgres, needs_postgres
 
 
@@ -309,6 +309,48 @@ def test_the_size_on_disk_and_in_memory_is_bounded(origin: Origin, tmp_path: Pat
             assert 5 <= len(kept) <= 21
         assert sum(path.stat().st_size for path in disk.iterdir()) < 12 * 2**20
         stop_all(started)
+
+
+WRITES = """
+import asyncio, os, re, sys, time
+os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+import django
+django.setup()
+from django.core.management import call_command
+from gateway import rows
+from gateway.memory import Key, variant
+from gateway.storing import Reply, Rule, entry_of
+
+def resident_mib():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read())[1]) / 1024
+
+async def main():
+    now_s, body = time.time(), os.urandom(300_000)
+    reply = Reply("GET", [], 200, [(b"cache-control", b"max-age=60")], now_s, now_s)
+    entry = entry_of(reply, Rule(), body)
+    before = resident_mib()
+    for count in range(1, 31):  # each number of rows is another statement
+        keys = [Key("r", "http", "h", f"/{count}/{number}") for number in range(count)]
+        await rows.write({variant(str(key), (), ()): (key, entry) for key in keys})
+    print(resident_mib() - before)
+
+call_command("migrate", "gateway", verbosity=0)
+asyncio.run(main())
+"""
+
+
+def test_what_was_written_does_not_stay_in_memory(tmp_path: Path) -> None:
+    """140 MB in 30 lots."""
+    done = subprocess.run(
+        [sys.executable, "-c", WRITES],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(HOME), "GATEWAY_UPSTREAM_U": "http://127.0.0.1:9"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 60
 
 
 def test_a_kill_in_the_middle_of_writing_leaves_a_good_database_and_no_half_answer(
