@@ -2,7 +2,6 @@
 
 misses    distinct URLs at a steady rate, through a route that stores and one that does not, in turn: their latency
 distinct  a GiB of answers that are all different: what the worker's memory and the database come to
-look-ups  32 at a time in the database, answers of 1 KB: CPU of each, in this process
 """
 
 import argparse
@@ -18,6 +17,7 @@ from itertools import count
 from pathlib import Path
 from statistics import median
 
+from bench.load import LoadError
 from bench.machine import HOST, describe, free_port, pick_cores
 from bench.processes import Child, memory
 from bench.report import aligned
@@ -44,7 +44,7 @@ def parse_options() -> argparse.Namespace:
 
 def run(options: argparse.Namespace) -> int:
     cores = pick_cores()
-    print(f"{describe(2)}; gateway on core {cores.target}, load and upstream on core {cores.load}\n")
+    print(f"{describe(core_count=len(os.sched_getaffinity(0)))}; {cores}\n")
     os.sched_setaffinity(0, {cores.load})
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder, port, up = Path(name), free_port(), free_port()
@@ -59,16 +59,14 @@ def run(options: argparse.Namespace) -> int:
             "GATEWAY_ROUTE_BIG": "/big/{n}/{size} -> b:/download/{size}",
             "GATEWAY_ROUTE_BIG__CACHE": "600s",
             "GATEWAY_CACHE_DISK": "128MiB",
-            "GATEWAY_DATABASE_URL": f"sqlite:////{folder}/stored.sqlite3".replace("////", "///", 1)
-            if not str(folder).startswith("/")
-            else f"sqlite:///{folder}/stored.sqlite3",
+            "GATEWAY_DATABASE_URL": f"sqlite:///{folder}/stored.sqlite3",
         }
-        gateway = stack.enter_context(started(command.argv, environment, cores.target, folder, "portway"))
-        first_answer(gateway, port, Row("portway"))
+        gateway = stack.enter_context(started(command.argv, environment, cores.gateway, folder, "portway"))
+        first_answer(gateway, port, Row("portway", "/x", body=None))
         tell("misses")
-        print(aligned([["route", "requests/s", "p50 ms", "p99 ms"], *misses(port, options)], indent=""))
+        print("\n".join(aligned([["route", "requests/s", "p50 ms", "p99 ms"], *misses(port, options)])))
         tell("distinct")
-        print("\n" + aligned([["", ""], *distinct(gateway, port, options.mib, folder)], indent=""))
+        print("\n" + "\n".join(aligned([["what", "figure"], *distinct(gateway, port, options.mib, folder)])))
     return 0
 
 
@@ -100,7 +98,8 @@ def steady(port: int, path: str, rate: float, seconds: float) -> tuple[float, fl
             connection.request("GET", f"{path}{next(_NUMBERS)}")
             answer = connection.getresponse()
             answer.read()
-            assert answer.status == 200, answer.status
+            if answer.status != 200:
+                raise LoadError(f"{path} was answered with {answer.status}")
             took.append((time.perf_counter() - due) * 1000)
             due += CONNECTIONS / rate
         connection.close()
@@ -120,23 +119,23 @@ def steady(port: int, path: str, rate: float, seconds: float) -> tuple[float, fl
 def distinct(gateway: Child, port: int, mib: int, folder: Path) -> Iterator[list[str]]:
     """Answers of 64 KiB, each of a URL of its own."""
     before = memory(gateway.pid)
-    most = before.rss_mib
+    most = before.rss_sum_mib
     connection = http.client.HTTPConnection(HOST, port)
     began = time.perf_counter()
     for number in range(mib * 16):
         connection.request("GET", f"/big/{number}/65536")
         connection.getresponse().read()
         if number % 200 == 0:
-            most = max(most, memory(gateway.pid).rss_mib)
+            most = max(most, memory(gateway.pid).rss_sum_mib)
     seconds = time.perf_counter() - began
     time.sleep(1)
     after = memory(gateway.pid)
     files = sum(file.stat().st_size for file in folder.glob("stored.sqlite3*")) / 2**20
     yield ["pushed through, MiB", str(mib)]
     yield ["seconds", f"{seconds:.1f}"]
-    yield ["memory before, MiB", f"{before.rss_mib:.0f}"]
+    yield ["memory before, MiB", f"{before.rss_sum_mib:.0f}"]
     yield ["most, MiB", f"{most:.0f}"]
-    yield ["after, MiB", f"{after.rss_mib:.0f}"]
+    yield ["after, MiB", f"{after.rss_sum_mib:.0f}"]
     yield ["the database's files, MiB (GATEWAY_CACHE_DISK=128MiB)", f"{files:.0f}"]
 
 

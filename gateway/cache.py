@@ -216,7 +216,7 @@ class Cache:
     def _may_follow(self, question: Question, entry: Entry) -> bool:
         """Whether somebody else's answer may be this one's too (RFC 9111, section 4)."""
         is_fresh = freshness.use_of(entry, NO_WISH, time()) is Use.FRESH
-        return is_fresh and entry.values == vary_values(entry.vary, question.pairs)
+        return is_fresh and freshness.chosen([entry], question.pairs)[0] is entry
 
     def _forget_fill(self, name: str, fill: Fill) -> None:
         if self._fills.get(name) is fill:

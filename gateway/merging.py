@@ -258,7 +258,9 @@ def cache_control(answers: Sequence[Sequence[Pair]], now_s: float) -> bytes | No
     said = [fields.directives(fields.all_of(pairs, b"cache-control")) for pairs in answers]
     if any("no-store" in one for one in said) or any(vary_names(pairs) is None for pairs in answers):
         return b"no-store"
-    words = ["private"] if any("private" in one for one in said) else []
+    # A part that sets a cookie is about one user, although the cookie itself goes no further.
+    sets_cookie = any(name == b"set-cookie" for pairs in answers for name, _ in pairs)
+    words = ["private"] if sets_cookie or any("private" in one for one in said) else []
     firm = [one for one in said if "must-revalidate" in one]
     own = [_freshness_s(pairs, one, now_s) for pairs, one in zip(answers, said, strict=True)]
     fresh = [seconds for seconds, _ in own if seconds is not None]

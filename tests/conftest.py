@@ -3,6 +3,11 @@
 import signal
 
 import pytest
+from hypothesis import settings
+
+# How long one example takes says more of the machine than of the code.
+settings.register_profile("portway", deadline=None)
+settings.load_profile("portway")
 
 
 def pytest_configure(config: pytest.Config) -> None:
