@@ -36,7 +36,7 @@ _DEAF_S = 30.0  # who has not heard of purges for so long does not know what is 
 _TOLD_S = 60.0  # how long purges are kept for the others
 _OVERLAP = 200  # transactions end in another order than they are numbered in: so many are asked for again
 _CLOCKS_S = 0.5  # by how much the clocks of two machines may differ
-_SWEEP_S = 10.0  # how often what is of no use any more is removed
+_SWEEP_S = 5.0  # how often what is of no use any more is removed
 _COMPLAIN_S = 60.0
 _AWAY = (OperationalError, InterfaceError, OSError)  # the database, not what was asked of it
 
@@ -278,7 +278,7 @@ class Store:
         await self._opened.wait()
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SWEEP_S):
+                async with asyncio.timeout(_SWEEP_S + _GATHER_S):
                     await self._has_work.wait()
             if not self.is_open:
                 await asyncio.sleep(_PAUSE_S)

@@ -1,4 +1,4 @@
-"""How the tests end: cleanly when they are told to, and with what the live ones measured and do not judge."""
+"""How the tests begin, with the longest; how they end when told to; and what live ones measured and do not judge."""
 
 import signal
 
@@ -13,6 +13,12 @@ settings.load_profile("portway")
 def pytest_configure(config: pytest.Config) -> None:
     # `timeout 60 pytest` ends like Ctrl-C: the fixtures stop their gateways, and none stays behind.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # Of the processes that share the files, none is to be left alone with a long one at the end.
+    longest = {f"test_{name}.py" for name in ("cache_store", "chaos", "commands", "docs", "serve")}
+    items.sort(key=lambda item: item.path.name not in longest)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

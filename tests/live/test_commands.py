@@ -257,10 +257,11 @@ FAULTY = {
 def checked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ran]:
     """How `gateway check` ended for each of them, as many at a time as there are processors."""
 
+    folders = {fault: tmp_path_factory.mktemp("faulty") for fault in FAULTY}
+
     def check(fault: str) -> Ran:
-        folder = tmp_path_factory.mktemp("faulty")
-        write_routes(folder, FAULTY[fault][0])
-        return run(folder, "check", **USERS)
+        write_routes(folders[fault], FAULTY[fault][0])
+        return run(folders[fault], "check", **USERS)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return dict(zip(FAULTY, pool.map(check, FAULTY), strict=True))
