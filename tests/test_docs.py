@@ -17,7 +17,6 @@ import ast
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +28,7 @@ from pathlib import Path
 import pytest
 
 from gateway import environment, errors, options
-from tests.live.harness import PATIENCE_S, Gateway, Refuses, eventually, free_port
+from tests.live.harness import PATIENCE_S, Gateway, Refuses, eventually, free_port, needs_curl
 
 HOME = Path(__file__).resolve().parent.parent
 DOCS = HOME / "docs"
@@ -387,8 +386,7 @@ def demo(module: str, ports: list[str], says: str) -> Iterator[None]:
 RECIPES = [page for page in WRITTEN if any("recipe" in block.what for block in blocks_of(page))]
 
 
-# Only make and Python may be assumed of a newcomer's machine. `.ci/run` installs curl, so there none is left out.
-@pytest.mark.skipif(shutil.which("curl") is None, reason="recipes are told with curl, which is not here")
+@needs_curl
 @pytest.mark.parametrize("page", RECIPES, ids=lambda page: page.name)
 def test_every_recipe_does_what_its_page_says(page: Path, tmp_path: Path, upstreams: Mapping[str, int]) -> None:
     reader = Reader(tmp_path, upstreams)

@@ -25,7 +25,9 @@ async def watched(
     dog = Watchdog(STALL_S, request_of)
     with structlog.testing.capture_logs() as lines:
         dog.start()
-        await asyncio.sleep(0.06)  # it knows the loop
+        async with asyncio.timeout(10):
+            while dog._base is None:  # noqa: ASYNC110 - until it knows the loop
+                await asyncio.sleep(0)
         try:
             yield dog, lines
         finally:
@@ -39,6 +41,7 @@ async def seen(dog: Watchdog, count: int) -> None:
 
 
 def holds_the_loop(seconds: float) -> int:
+    # Not to wait for anything: a loop that is held is what is under test.
     time.sleep(seconds)
     return inspect.currentframe().f_lineno - 1  # type: ignore[union-attr]
 

@@ -19,6 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import pytest
+
 from .harness import PATIENCE_S, eventually, free_port
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -28,6 +30,12 @@ _ARGUMENTS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1000,700"),
 )
 _STARTS_WITHIN_S = 30.0
+
+
+# Only make and Python may be assumed of a newcomer's machine; `.ci/run` installs both, so there none is left out.
+needs_browser = pytest.mark.skipif(
+    CHROMIUM is None or DRIVER is None, reason="there is no browser here (Debian: apt install chromium chromium-driver)"
+)
 
 
 class Browser:

@@ -22,6 +22,7 @@ import json
 import os
 import random
 import select
+import shutil
 import signal
 import socket
 import ssl
@@ -34,6 +35,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
+
+import pytest
 
 HOME = Path(__file__).resolve().parents[2]
 PATIENCE_S = 10.0  # how long anything may take on a machine with better things to do
@@ -641,6 +644,11 @@ def request_bytes(method: str, target: str, *fields: str, host: str = "gateway.t
     """A request with just these field lines (and Host, unless it is ''); a body does not bring its length with it."""
     lines = [f"{method} {target} HTTP/1.1", *([f"Host: {host}"] if host else []), *fields]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+
+
+# curl is what a reader of the docs has, and they are told with it. Only make and Python may be assumed of a newcomer's
+# machine, so without it these tests are left out; `.ci/run` installs it, so there none is.
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here (Debian: apt install curl)")
 
 
 # -- the gateway --------------------------------------------------------------------------------------------------

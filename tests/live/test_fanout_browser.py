@@ -10,17 +10,12 @@ from demo import services as demo
 from demo.stage import ROUTES
 from tests.test_docs import Demo
 
-from .browser import CHROMIUM, DRIVER, Browser
+from .browser import Browser, needs_browser
 from .harness import Gateway, eventually, free_port
 from .parts import Parts, said
 from .stage import message, says, silent
 
-pytestmark = [
-    pytest.mark.skipif(
-        CHROMIUM is None or DRIVER is None, reason="no browser here: apt-get install chromium chromium-driver"
-    ),
-    pytest.mark.timeout(120),
-]
+pytestmark = [needs_browser, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")

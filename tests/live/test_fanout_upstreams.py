@@ -1,6 +1,5 @@
 """A fan-out's parts go the way of every call: dead endpoints, limits, TLS, Host, CORS, a stop in the middle."""
 
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Gateway, Refuses, Wire, eventually, request_bytes
+from .harness import Gateway, Refuses, Wire, eventually, needs_curl, request_bytes
 from .parts import EVENTS, NDJSON, Parts, all_close, begin, lines_of, parts_of, problem_of, said
 from .stage import Act, silent, status
 from .test_proxy_tls import authority, serving, signed
@@ -226,7 +225,7 @@ def test_a_failure_and_the_end_may_be_read_by_another_origin(gateway: Gateway, u
 # -- streams ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+@needs_curl
 @pytest.mark.parametrize("media", [NDJSON, EVENTS])
 def test_curl_shows_each_part_when_it_ends(gateway: Gateway, u: Parts, media: str) -> None:
     u.script(a=silent, b=silent)

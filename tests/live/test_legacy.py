@@ -143,8 +143,7 @@ def part_stream(id):
 
 
 def slow_part(id):
-    time.sleep(0.4)
-    return "late"
+    return wait(f"part-{id}")
 """
 
 ROUTES = """
@@ -533,6 +532,7 @@ def test_the_failure_of_a_function_is_its_parts(
 
 def test_a_part_may_be_a_response_but_not_a_stream_and_has_its_own_time(gateway: Gateway) -> None:
     answer = gateway.get("/mixed/1")
+    opened(gateway, "part-1")  # the thread still waits
     assert answer.json() == {"a": {"raw": 1}, "b": "none", "c": "none"}
     assert answer.one("gateway-complete") == "?0"
     said = answer.one("gateway-parts")
@@ -659,15 +659,14 @@ def test_functions_may_share_a_pool_by_its_name(tmp_path: Path) -> None:
 
 STOPPING = """
 import threading
-import time
 from pathlib import Path
 
 from gateway.routing import legacy, route
 
 
-def takes(seconds: float):
-    Path("entered").touch()
-    time.sleep(seconds)
+def takes():
+    while not Path("go").exists():
+        threading.Event().wait(0.01)
     Path("done").touch()
     return "done"
 
@@ -677,7 +676,7 @@ def never():
     threading.Event().wait()
 
 
-urlpatterns = [route("/takes/{seconds}", legacy(takes, timeout="100ms")), route("/never", legacy(never))]
+urlpatterns = [route("/takes", legacy(takes, timeout="100ms")), route("/never", legacy(never))]
 """
 
 
@@ -689,8 +688,12 @@ def stopping(tmp_path: Path) -> Gateway:
 
 def test_a_stop_waits_for_a_thread_that_nobody_waits_for_any_more(stopping: Gateway, tmp_path: Path) -> None:
     with stopping as gateway:
-        assert gateway.get("/takes/1").status == 504
-        gateway.stop()
+        assert gateway.get("/takes").status == 504
+        gateway.process.send_signal(signal.SIGTERM)
+        gateway.wait_for_log(lambda line: line["event"] == "drain.started")
+        assert not (tmp_path / "done").exists()
+        (tmp_path / "go").touch()
+        assert gateway.wait() == 0
     assert (tmp_path / "done").exists()
     assert not [line for line in gateway.log if line["event"] == "legacy.abandoned"]
 
@@ -714,7 +717,7 @@ def test_a_stop_says_which_calls_it_abandons_and_exits_all_the_same(stopping: Ga
 def test_a_second_signal_does_not_wait_for_threads(stopping: Gateway) -> None:
     stopping.environment["GATEWAY_DRAIN"] = "60s"
     with stopping as gateway:
-        assert gateway.get("/takes/30").status == 504
+        assert gateway.get("/takes").status == 504
         began_s = time.monotonic()
         gateway.process.send_signal(signal.SIGTERM)
         gateway.wait_for_log(lambda line: line["event"] == "drain.started")

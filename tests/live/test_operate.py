@@ -14,13 +14,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import Reason
 
-from .browser import CHROMIUM, DRIVER, Browser
+from .browser import Browser, needs_browser
 from .harness import Answer, Answers, Gateway, Refuses, eventually, request_bytes
 
 TOKEN = "s3cret-of-the-admin"
-needs_browser = pytest.mark.skipif(
-    CHROMIUM is None or DRIVER is None, reason="no browser here: apt-get install chromium chromium-driver"
-)
 
 
 @pytest.fixture(scope="module")

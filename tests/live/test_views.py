@@ -119,7 +119,7 @@ async def fails(request, kind):
     if kind == "text":
         return "a str is no response"
     if kind == "cancelled":
-        task = asyncio.ensure_future(asyncio.sleep(10))
+        task = asyncio.ensure_future(asyncio.Event().wait())
         task.cancel()
         await task
     if kind == "exit":
@@ -219,7 +219,7 @@ async def reads(request):
 async def waits(request, name):
     here.append(name)
     try:
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()  # for ever
     except asyncio.CancelledError:
         left.append("cancelled " + name)
         raise
