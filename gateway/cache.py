@@ -20,6 +20,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.filling import Fill, Passed, Question, Seat
 from gateway.freshness import CREDENTIALS, NO_WISH, Use, Wish
 from gateway.headers import Pair
+from gateway.known import Known
 from gateway.memory import Key, Memory, Purge, Purges
 from gateway.messages import Body
 from gateway.storing import Entry, Reply, Why, vary_values
@@ -61,6 +62,7 @@ class Cache:
         self.has_parts = False  # whether parts or fetch() store answers
         self.store: Store | None = None
         self._disk_bytes = settings.cache_disk_bytes
+        self._known = Known()  # of all workers: made before they are forked
         self._fills: dict[str, Fill] = {}
         self._purges = Purges()
         self._unstored: OrderedDict[str, tuple[float, Why]] = OrderedDict()  # until when, and why
@@ -73,7 +75,7 @@ class Cache:
         if self.store is None and self._disk_bytes:
             from gateway.store import Store  # Django's models need a set-up that who only imports views has not made
 
-            self.store = Store(self._disk_bytes, self._heard)
+            self.store = Store(self._disk_bytes, self._known, self._heard)
             await self.store.open()
 
     async def stop(self) -> None:
@@ -164,7 +166,7 @@ class Cache:
         place = Key.of(question.key)
         others = [other for other in found.entries if not self._purges.cover(place, other)]
         for other in others:
-            self.memory.put(question.key, other)
+            self.memory.put_back(question.key, other)
         # Beside what is in memory: it may have had no room there.
         entry, is_varied = freshness.chosen([*self.memory.get(question.key), *others], question.pairs)
         return entry and freshness.under(question.rule, entry), is_varied or found.has_others, False

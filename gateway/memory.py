@@ -202,6 +202,11 @@ class Memory:
             oldest = next(iter(self._kept))
             self._set(oldest, [])
 
+    def put_back(self, key: str, entry: Entry) -> None:
+        """Keep an answer out of the database, unless a newer one came while that was asked."""
+        if not any(_is_same(other, entry) and other.received_s >= entry.received_s for other in self.get(key)):
+            self.put(key, entry)
+
     def drop(self, key: str, entry: Entry) -> None:
         """Forget what is kept for the same requests as this entry."""
         self._set(key, [other for other in self._kept.get(key, ()) if not _is_same(other, entry)])

@@ -20,6 +20,7 @@ from gateway.models import CachedResponse, CachePurge
 from gateway.storing import Entry, vary_values
 
 BATCH_ROWS = 200
+STORED_ROWS = 500
 _ROW_BYTES = 500  # what a row costs beside what it holds
 _DECODER = msgspec.msgpack.Decoder(Entry)
 _UPDATED = [field.name for field in CachedResponse._meta.concrete_fields if field.name not in {"id", "variant"}]
@@ -62,12 +63,10 @@ def _variant_for(key: str, vary: str, request: Sequence[Pair]) -> str:
     return variant(key, names, vary_values(names, request))
 
 
-async def write(batch: Mapping[str, tuple[Key, Entry]]) -> int:
-    """Store answers by the names of their variants; the bytes that they take."""
+def write(batch: Mapping[str, tuple[Key, Entry]]) -> int:
+    """Store answers by the names of their variants; the bytes that they take. On a thread: it has rows to make, too."""
     rows = [_row(name, key, entry) for name, (key, entry) in batch.items()]
-    await CachedResponse.objects.abulk_create(
-        rows, update_conflicts=True, unique_fields=["variant"], update_fields=_UPDATED
-    )
+    CachedResponse.objects.bulk_create(rows, update_conflicts=True, unique_fields=["variant"], update_fields=_UPDATED)
     return sum(row.size for row in rows)
 
 
@@ -91,6 +90,16 @@ def _row(name: str, key: Key, entry: Entry) -> CachedResponse:
         record=record,
         body=entry.body,
     )
+
+
+async def stored_since(row_id: int) -> list[tuple[int, str]]:
+    """The next rows after that one, with the digests of their keys; so many at a time that the loop is not held."""
+    rows = CachedResponse.objects.filter(id__gt=row_id).order_by("id").values_list("id", "digest")[:STORED_ROWS]
+    return [row async for row in rows]
+
+
+async def last_stored() -> int:
+    return (await CachedResponse.objects.aaggregate(last=Max("id")))["last"] or 0
 
 
 async def remove(variants: Iterable[str]) -> None:

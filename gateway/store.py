@@ -8,6 +8,7 @@ tried again for a second, writes are kept as long as there is room, and what is 
 import asyncio
 import contextlib
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,8 +20,9 @@ from django.db import InterfaceError, OperationalError, connection
 
 from gateway import rows
 from gateway.headers import Pair
-from gateway.memory import Key, Purge, variant
-from gateway.rows import BATCH_ROWS, Found
+from gateway.known import CAPACITY, Known
+from gateway.memory import Key, Purge, digest, variant
+from gateway.rows import BATCH_ROWS, STORED_ROWS, Found
 from gateway.storing import Entry
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -29,9 +31,9 @@ _LOOK_UP_S = 0.25  # how long a request waits for the database at most
 _PAUSE_S = 1.0  # after a failure
 _OPEN_S = 5.0  # how long the start waits for the database at most
 _CLOSE_S = 1.0  # and the stop
-_GATHER_S = 0.02  # how long a write waits for others
+_GATHER_S = 0.1  # how long a write waits for others
 _QUEUE_BYTES, _QUEUE_ROWS, _QUEUE_PURGES = 16 * 2**20, 4000, 1000
-_POLL_S = 0.4  # how often the purges of others are asked for
+_POLL_S = 0.4  # how often others are asked what they stored and purged
 _DEAF_S = 30.0  # who has not heard of purges for so long does not know what is still true
 _TOLD_S = 60.0  # how long purges are kept for the others
 _OVERLAP = 200  # transactions end in another order than they are numbered in: so many are asked for again
@@ -74,8 +76,9 @@ class _Health:
 class Store:
     """A worker's way to the stored answers. `open` it in the loop that serves; `heard` is told purges of others."""
 
-    def __init__(self, max_bytes: int, heard: Callable[[Purge], object]) -> None:
+    def __init__(self, max_bytes: int, known: Known, heard: Callable[[Purge], object]) -> None:
         self.is_open = False
+        self._known = known
         self._max_bytes = max_bytes
         self._heard = heard
         self._tasks: list[asyncio.Task[None]] = []
@@ -88,12 +91,15 @@ class Store:
         self._queue: dict[str, tuple[Key, Entry]] = {}
         self._queue_bytes = 0
         self._forgotten: set[str] = set()
+        self._removals = 0  # so many so far
         self._purges: list[tuple[Purge, asyncio.Future[int]]] = []
         self._others_purges: list[Purge] = []
         self._has_work, self._is_written = asyncio.Event(), asyncio.Event()
         self._told: set[int] = set()  # the numbers of purges that need no hearing
         self._last_told = 0
         self._heard_s = 0.0
+        self._rows: deque[int] = deque(maxlen=3)  # the number of the last row, as it was at the last looks
+        self._new_rows = 0  # since all were looked at
         self._swept_s = 0.0
         self._size = 0
         self._has_grown = True  # since the last look at it all
@@ -141,12 +147,17 @@ class Store:
         """The stored answers of a key that match the request's fields; None where the database was not asked."""
         if not self.is_open or self._reads.is_paused:
             return None
+        if not self._known.may_hold(digest(key)):
+            return Found([], has_others=False)
+        removals = self._removals
         future: asyncio.Future[Found] = self._loop.create_future()
         self._waiting.append((key, request, future))
         self._asked.set()
         try:
             async with asyncio.timeout(_LOOK_UP_S):
                 found = await future
+            if removals != self._removals:  # it was read before that, perhaps
+                return Found([], found.has_others)
             if not self._forgotten:
                 return found
             # What is to be removed may still be there.
@@ -164,6 +175,7 @@ class Store:
         name = variant(str(key), entry.vary, entry.values)
         self._take_out(name)
         self._forgotten.discard(name)
+        self._known.add(digest(str(key)))
         self._queue[name] = (key, entry)
         self._queue_bytes += len(entry.body)
         while self._queue_bytes > _QUEUE_BYTES or len(self._queue) > _QUEUE_ROWS:
@@ -248,14 +260,20 @@ class Store:
                 future.set_result(one)
 
     async def _listening(self) -> None:
-        """Purges by others reach the memory of this worker, and what it has still to write."""
+        """What others store is known; their purges reach what this worker has in memory and has still to write."""
         while True:
-            await asyncio.sleep(_POLL_S)
             try:
-                told = await rows.told_since(self._last_told - _OVERLAP)
+                await self._learn()
+                await asyncio.sleep(_POLL_S)
+                asking = asyncio.ensure_future(rows.told_since(self._last_told - _OVERLAP))
+                if not (await asyncio.wait({asking}, timeout=_PAUSE_S))[0]:
+                    self._reads.failed(f"no answer within {_PAUSE_S:g} s")
+                told = await asking
+                self._reads.worked()
             except Exception as error:  # noqa: BLE001 - whatever the database has, the worker listens on
                 await _disconnect()
                 self._reads.failed(str(error))
+                await asyncio.sleep(_POLL_S)
                 continue
             now_s = time.monotonic()
             if now_s - self._heard_s > _DEAF_S:
@@ -271,6 +289,26 @@ class Store:
                     self._others_purges.append(purge)  # what was under way may have been written since
                     self._has_work.set()
             self._told = {number for number in self._told if number > self._last_told - 2 * _OVERLAP}
+
+    async def _learn(self) -> None:
+        """Know of the rows that were added: by whatever gateway, and those of some looks ago again, since transactions
+        end in another order than their rows are numbered in."""
+        if self._new_rows > CAPACITY and self._known.is_complete:
+            self._known.clear()
+            self._rows.clear()
+        if not self._rows:
+            self._rows.append(await rows.last_stored() if self._known.is_complete else 0)
+        at, newest, found = self._rows[0], self._rows[-1], [(0, "")] * STORED_ROWS
+        while len(found) == STORED_ROWS:
+            found = await rows.stored_since(at)
+            for number, name in found:
+                self._known.add(name)
+                self._new_rows += number > newest
+            at = found[-1][0] if found else at
+        self._rows.append(max(at, newest))
+        if not self._known.is_complete:
+            self._known.completed()
+            self._new_rows = 0
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -317,11 +355,12 @@ class Store:
             forgotten = frozenset(self._forgotten)
             await rows.remove(forgotten)
             self._forgotten -= forgotten
+            self._removals += 1
         while self._queue:
             names = [name for name, _ in zip(self._queue, range(BATCH_ROWS), strict=False)]
             batch = {name: self._queue[name] for name in names}
             try:
-                self._size += await rows.write(batch)
+                self._size += await _write(batch)
             except _AWAY:
                 raise
             except Exception:  # noqa: BLE001 - one of them cannot be stored: which one is found out by itself
@@ -336,7 +375,7 @@ class Store:
     async def _write_singly(self, batch: dict[str, tuple[Key, Entry]]) -> None:
         for name, (key, entry) in batch.items():
             try:
-                self._size += await rows.write({name: (key, entry)})
+                self._size += await _write({name: (key, entry)})
             except _AWAY:
                 raise
             except Exception as error:  # noqa: BLE001 - of this answer
@@ -366,6 +405,9 @@ async def _on(executor: ThreadPoolExecutor, work: Callable[[], Awaitable[None]])
 
 def _migrate() -> None:
     call_command("migrate", "gateway", verbosity=0, interactive=False, skip_checks=True)
+
+
+_write = sync_to_async(rows.write)
 
 
 async def _disconnect() -> None:

@@ -25,10 +25,10 @@ async def watched(
     dog = Watchdog(STALL_S, request_of)
     with structlog.testing.capture_logs() as lines:
         dog.start()
-        async with asyncio.timeout(10):
-            while dog._base is None:  # noqa: ASYNC110 - until it knows the loop
-                await asyncio.sleep(0)
         try:
+            async with asyncio.timeout(10):
+                while dog._base is None:  # noqa: ASYNC110 - until it knows the loop
+                    await asyncio.sleep(0)
             yield dog, lines
         finally:
             dog.stop()
@@ -111,8 +111,10 @@ async def test_what_stops_the_whole_process_is_told_without_frames(monkeypatch: 
     late = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: slow.wait(seconds + 0.3))
     monkeypatch.setattr(watchdog, "time", late)  # as if its thread had no turn either
     monkeypatch.setattr(watchdog, "_LOOKS", 1000)
-    monkeypatch.setattr(watchdog.Watchdog, "_note_base", lambda dog: None)
-    monkeypatch.setattr(watchdog, "sys", SimpleNamespace(_current_frames=dict, _getframe=None))  # the loop waits
+    waits = inspect.currentframe()
+    monkeypatch.setattr(watchdog.Watchdog, "_note_base", lambda dog: setattr(dog, "_base", waits))
+    frames = {threading.get_ident(): waits}
+    monkeypatch.setattr(watchdog, "sys", SimpleNamespace(_current_frames=lambda: frames))
     async with watched() as (dog, lines):
         await seen(dog, 1)
     assert (lines[0]["frames"], lines[0]["request_id"], lines[0]["is_over"]) == ([], None, True)
