@@ -133,8 +133,9 @@ class Cache:
         stands_in = False
         try:
             served = await self._forward(question, entry, wish, words)
-        except GatewayError:
-            stands_in = entry is not None and freshness.may_stand_in(entry, wish, time())
+        except GatewayError as error:
+            is_failure = freshness.is_failure(error.status)
+            stands_in = is_failure and entry is not None and freshness.may_stand_in(entry, wish, time())
             if not stands_in:
                 raise
         else:

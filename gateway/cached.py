@@ -17,7 +17,7 @@ from gateway.exchange import Exchange
 from gateway.filling import Produced, Question
 from gateway.headers import Pairs
 from gateway.memory import quoted
-from gateway.messages import GatewayRequest, GatewayResponse, pairs_of
+from gateway.messages import GatewayRequest, GatewayResponse, error_of_view, pairs_of
 from gateway.observed import ObservedRequest
 from gateway.storing import Entry, Reply, Rule, entry_of, vary_names
 
@@ -68,11 +68,9 @@ class Cached:
         try:
             return await answer
         except GatewayError as error:
-            request.exchange.cache = "miss"
+            request.exchange.cache = request.exchange.cache or "miss"
             detail = "only-if-cached" if error.reason is Reason.NOT_CACHED else "failed"
-            if not any(name == b"cache-status" for name, _ in error.headers):  # others may share this very failure
-                error.headers = (*error.headers, (b"cache-status", freshness.status_field({"detail": detail})))
-            raise
+            raise _failed(error, {"detail": detail}) from None
 
     async def _answer(self, request: GatewayRequest, params: dict[str, Any], key: str) -> HttpResponseBase:
         cache: Cache = request.cache
@@ -100,7 +98,10 @@ class Cached:
         self, request: GatewayRequest, params: dict[str, Any], pairs: Pairs, exchange: Exchange
     ) -> Produced:
         detached = request.detached(ObservedRequest, pairs, exchange)
-        response = await self.view(detached, **params)
+        try:
+            response = await self.view(detached, **params)
+        except Exception as error:  # noqa: BLE001 - it may be for others too, and what is stored may stand in for it
+            raise error_of_view(error) from None
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
         # A view of our own reads for what it forwards, and tells; its Vary is the upstreams'.
@@ -114,7 +115,10 @@ class Cached:
 
     async def _pass(self, request: GatewayRequest, params: dict[str, Any], words: Words) -> HttpResponseBase:
         request.exchange.cache = "bypass" if words["fwd"] in {"method", "bypass"} else "miss"
-        return _said(await self.view(request, **params), words)
+        try:
+            return _said(await self.view(request, **params), words)
+        except Exception as error:  # noqa: BLE001 - a view may raise anything
+            raise _failed(error_of_view(error), words) from None
 
 
 def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB") -> Cached:
@@ -193,6 +197,13 @@ def _passed(request: GatewayRequest, produced: Produced) -> HttpResponseBase:
         if status == 304:
             return GatewayResponse(status, pairs)
     return produced.response or GatewayResponse(produced.status, produced.pairs, body or b"")
+
+
+def _failed(error: GatewayError, words: Words) -> GatewayError:
+    """The failure with what this cache has to say. Others may share this very one, and have said it."""
+    if not any(name == b"cache-status" for name, _ in error.headers):
+        error.headers = (*error.headers, (b"cache-status", freshness.status_field(words)))
+    return error
 
 
 def _said(response: HttpResponseBase, words: Words) -> HttpResponseBase:

@@ -228,7 +228,7 @@ class GatewayHandler(ASGIHandler):
                 raise error
             exchange.task.uncancel()
         elif failure is None:
-            failure = error if isinstance(error, GatewayError) else error_of_view(error)
+            failure = error_of_view(error)
             exchange.interruption = failure  # what comes now comes too late
         if not request.answer_began and failure.reason not in _CLIENT_LEFT:
             await self._deliver(request, self._problem(request, failure), send)

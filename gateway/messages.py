@@ -376,6 +376,8 @@ def cookie_pairs(response: HttpResponseBase) -> Pairs:
 
 def error_of_view(error: BaseException) -> GatewayError:
     """What a view raised. Django's own exceptions keep their meaning; anything else is a fault, for the log only."""
+    if isinstance(error, GatewayError):
+        return error
     if isinstance(error, Http404):
         return GatewayError(Reason.VIEW_NOT_FOUND)
     if isinstance(error, PermissionDenied):

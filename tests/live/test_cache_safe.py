@@ -14,9 +14,11 @@ from .stage import message
 
 ROUTES = '''
 import json
+from collections import Counter
 from typing import Annotated, Any
 
-from django.http import HttpResponse, JsonResponse
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpResponse, JsonResponse
 from django.urls import path
 from django.utils.cache import patch_vary_headers
 from gateway.messages import GatewayResponse
@@ -91,6 +93,20 @@ async def streaming(request):
     return GatewayResponse(200, [], pieces())
 
 
+FAILURES = {"fault": ValueError("broken"), "missing": Http404(), "denied": PermissionDenied()}
+asked = Counter()
+
+
+async def failing(request, kind):
+    """Good once, where it is asked for that; then it raises."""
+    if "once" in request.GET:
+        asked[kind] += 1
+    if asked[kind] == 1:
+        fields = {"Cache-Control": "max-age=60, stale-if-error=600", "Age": "61", "ETag": '"1"'}
+        return HttpResponse("good", headers=fields)
+    raise FAILURES[kind]
+
+
 THOSE = {name: cached(own(lambda r, name=name: name), "60s") for name in ("ada", "bob", "cyd")}
 
 
@@ -112,6 +128,7 @@ def decorated(view):
 urlpatterns = [
     *from_environment(),
     route("/stream", cached(streaming, "60s")),
+    route("/failing/{kind}", cached(failing, "60s")),
     route("/either", either),
     route("/within", cached(within, "60s")),
     route("/twice", cached(cached(own(lambda r: "ada"), "60s"), "30s")),
@@ -411,3 +428,32 @@ def test_an_answer_for_all_is_for_all(page: Page) -> None:
     page.answers(fresh("x"))
     answers = [page.get(), page.get("Authorization: Bearer x"), page.get("Cookie: a=b")]
     assert [is_hit(answer) for answer in answers] == [False, True, True]
+
+
+# -- views that fail ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("kind", "status"), [("fault", 500), ("missing", 404), ("denied", 403)])
+@pytest.mark.parametrize(
+    ("method", "told"),
+    [("GET", "detail=failed"), ("HEAD", "fwd=uri-miss; detail=head"), ("POST", "fwd=method")],
+)
+def test_a_view_that_fails_says_what_the_cache_did(
+    gateway: Gateway, origin: Origin, kind: str, status: int, method: str, told: str
+) -> None:
+    page = Page(gateway, origin, at=f"/failing/{kind}")
+    answer = page.get(method=method)
+    assert answer.status == status
+    assert said(answer) == f"portway; {told}"
+    line = page.line(answer)
+    assert line["cache"] == ("bypass" if method == "POST" else "miss")
+    assert ("ValueError: broken" in line.get("cause", "")) is (kind == "fault")
+
+
+@pytest.mark.parametrize(("kind", "status"), [("fault", 200), ("missing", 404), ("denied", 403)])
+def test_a_stale_answer_stands_in_for_a_view_that_has_a_fault(gateway: Gateway, kind: str, status: int) -> None:
+    path = f"/failing/{kind}?once"
+    assert gateway.get(path).body == b"good"
+    second = gateway.get(path)
+    assert second.status == status
+    assert ("stale-if-error" in said(second)) is (status == 200)
