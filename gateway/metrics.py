@@ -1,7 +1,7 @@
 """/-/metrics: what all workers have counted, as Prometheus reads it."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -10,6 +10,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from gateway.tally import BOUNDS_S
 
 Snapshot = Mapping[str, Any]
+_Number = TypeVar("_Number", int, float)
 
 
 def exposition(snapshots: Sequence[Snapshot], accept: str) -> tuple[str, bytes]:
@@ -88,8 +89,10 @@ def _upstreams(snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
         ("attempts", "Calls to endpoints, the first and further ones."),
         ("retries", "Calls after the first of a request."),
         ("ejections", "Endpoints taken out by failing requests."),
+        ("waits", "Requests that had to wait for their turn."),
+        ("wait_seconds", "How long they waited, together."),
     ):
-        totals: dict[tuple[str, ...], int] = {}
+        totals: dict[tuple[str, ...], float] = {}
         for snapshot in snapshots:
             for upstream, count in snapshot[name].items():
                 _add(totals, (upstream,), count)
@@ -173,7 +176,7 @@ def _histogram_of_stalls(snapshots: Sequence[Snapshot]) -> Metric:
 # -- adding up ----------------------------------------------------------------------------------------------------
 
 
-def _add(totals: dict[tuple[str, ...], int], labels: tuple[str, ...], count: int) -> None:
+def _add(totals: dict[tuple[str, ...], _Number], labels: tuple[str, ...], count: _Number) -> None:
     totals[labels] = totals.get(labels, 0) + count
 
 
@@ -185,7 +188,7 @@ def _add_times(
     known[1] += seconds
 
 
-def _fill(family: Any, totals: Mapping[tuple[str, ...], int]) -> None:
+def _fill(family: Any, totals: Mapping[tuple[str, ...], float]) -> None:
     for labels, count in sorted(totals.items()):
         family.add_metric(list(labels), count)
 

@@ -11,11 +11,13 @@ class Full(Exception):
 class Places:
     """So many at a time. `take` one, `give` it back exactly once."""
 
-    __slots__ = ("_queue", "free", "most_waiting")
+    __slots__ = ("_queue", "free", "most_waiting", "waited_s", "waits")
 
     def __init__(self, count: int, most_waiting: int) -> None:
         self.free = count
         self.most_waiting = most_waiting
+        self.waits = 0  # so many had to, whether they got a place or not
+        self.waited_s = 0.0
         self._queue: deque[asyncio.Future[None]] = deque()
 
     @property
@@ -32,6 +34,8 @@ class Places:
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
         self._queue.append(turn)
+        self.waits += 1
+        began_s = loop.time()
         timer = loop.call_later(timeout_s, _late, turn)
         try:
             await turn
@@ -43,6 +47,7 @@ class Places:
             raise
         finally:
             timer.cancel()
+            self.waited_s += loop.time() - began_s
 
     def give(self) -> None:
         """Give a place back; who has waited longest has it now."""

@@ -25,6 +25,7 @@ _MEMORY = ("memory_bytes", "memory_max_bytes", "memory_entries")
 def snapshot(runtime: Runtime) -> Snapshot:
     """What this worker has counted and holds, in plain values."""
     tally = runtime.tally
+    limited = {pool.name: pool.places for pool in runtime.pools.values() if pool.places is not None}
     return {
         "pid": os.getpid(),
         "alive": True,
@@ -40,6 +41,8 @@ def snapshot(runtime: Runtime) -> Snapshot:
         "attempts": tally.attempts,
         "retries": tally.retries,
         "ejections": {pool.name: pool.ejections for pool in runtime.pools.values() if pool.ejections},
+        "waits": {name: places.waits for name, places in limited.items()},
+        "wait_seconds": {name: places.waited_s for name, places in limited.items()},
         "upstreams": [_upstream(pool) for pool in runtime.pools.values()],
         "stored": runtime.cache.state(),
         "bulkheads": [

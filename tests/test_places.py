@@ -183,6 +183,21 @@ def test_no_time_at_all_is_still_a_place_where_one_is_free() -> None:
     in_hand_set_time(scenario)
 
 
+def test_who_waited_is_counted_and_how_long_whatever_came_of_it() -> None:
+    async def scenario() -> None:
+        guests = Guests(Places(1, 2))
+        await guests.come("first", "seated", "late", "turned away", timeout_s=5.0)
+        await pass_time(2.0)
+        guests.places.give()
+        await settle()
+        assert (guests.places.waits, guests.places.waited_s) == (2, 2.0)
+        await pass_time(3.0)
+        assert (guests.seated, guests.late) == (["first", "seated"], ["late"])
+        assert (guests.places.waits, guests.places.waited_s) == (2, 7.0)
+
+    in_hand_set_time(scenario)
+
+
 # -- in one and the same moment -----------------------------------------------------------------------------------
 
 

@@ -15,19 +15,23 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.errors import Reason
 
 from .browser import Browser, needs_browser
-from .harness import Answer, Answers, Gateway, Refuses, eventually, request_bytes
+from .harness import Answer, Answers, Gateway, Refuses, Slow, eventually, request_bytes
 
 TOKEN = "s3cret-of-the-admin"
 
 
 @pytest.fixture(scope="module")
 def gateway(up: Answers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with contextlib.closing(Refuses()) as dead:
+    with contextlib.closing(Refuses()) as dead, Slow() as slow:
         environment = {
             "GATEWAY_WORKERS": "2",
             "GATEWAY_UPSTREAM_UP": up.url,
             "GATEWAY_UPSTREAM_DEAD": dead.url,
             "GATEWAY_UPSTREAM_UP__HEADER_X_KEY": "key-of-the-upstream",
+            "GATEWAY_UPSTREAM_SLOW": slow.url,
+            "GATEWAY_UPSTREAM_SLOW__MAX_IN_FLIGHT": "1",
+            "GATEWAY_UPSTREAM_SLOW__QUEUE_TIMEOUT": "10s",
+            "GATEWAY_ROUTE_SLOW": "/slow -> slow",
             "GATEWAY_ROUTE_UP": "/up/** -> up",
             "GATEWAY_ROUTE_KEPT": "/kept/** -> up",
             "GATEWAY_ROUTE_KEPT__CACHE": "60s",
@@ -102,6 +106,16 @@ def test_the_cache_and_the_parts_are_counted(gateway: Gateway) -> None:
     eventually(lambda: total(gateway, "portway_part_duration_seconds_count", route="fan", part="two") >= 1)
     eventually(lambda: total(gateway, "portway_part_duration_seconds_count", reason="connection_refused") >= 1)
     eventually(lambda: total(gateway, "portway_cache_memory_bytes") > 0)
+
+
+def test_who_waits_for_an_upstream_is_seen(gateway: Gateway) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(4):  # one of each worker's is at the upstream
+            stack.enter_context(gateway.connect()).send(request_bytes("GET", "/slow"))
+        eventually(lambda: total(gateway, "portway_upstream_waiting", upstream="slow") >= 2)
+        eventually(lambda: total(gateway, "portway_upstream_waits_total", upstream="slow") >= 2)
+    eventually(lambda: total(gateway, "portway_upstream_waiting", upstream="slow") == 0)
+    eventually(lambda: total(gateway, "portway_upstream_wait_seconds_total", upstream="slow") > 0)
 
 
 def test_metrics_come_in_the_format_that_is_asked_for(gateway: Gateway) -> None:
