@@ -188,8 +188,7 @@ def _read_one(variable: str, environ: Mapping[str, str], read_file: ReadFile, re
     if from_file:
         if environ.get(bare, "").strip():
             raise Refused(f"{bare} is set too; keep one of the two")
-        # No file is opened for what is refused anyway.
-        text = text if name.option.later else _content(text, visible, read_file)
+        text = _content(text, visible, read_file)
         if not text.strip():
             reading.warnings.append(f"{variable} names an empty file, which counts as not set")
             return

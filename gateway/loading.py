@@ -62,7 +62,7 @@ def _option_of_call(key: str) -> tuple[Option, str]:
     option, member = options.lookup("route", key.upper())
     if option.name.startswith("CACHE"):
         raise Refused("what stores answers is a view around this one: cached(proxy('orders'), '60s')")
-    if option not in options.SHARED and not option.later:
+    if option not in options.SHARED:
         raise Refused("this is an option of a route in the environment, not of a call")
     return option, member
 
@@ -84,8 +84,6 @@ def _overrides(values: Mapping[str, Any]) -> Overrides:
 
 def _put(values: dict[str, Any], option: Option, member: str, text: str, from_file: bool = False) -> None:
     """Parses one option's text into `values`, by its attribute. Raises ValueError."""
-    if option.later:
-        raise Refused("is not available yet")
     is_field = option.unit is options.FIELD
     text = text.strip(" \t") if is_field else text.strip()
     name = options.field_of(option, member) if is_field else member.lower()
@@ -265,7 +263,7 @@ class _Draft:
                     self.blame(entry, "a part has a function or a target, not both")
                 parts[entry.name.part] = entry
         for entry in entries:
-            if entry.name.part and entry.name.part not in parts and not entry.name.option.later:
+            if entry.name.part and entry.name.part not in parts:
                 self.blame(entry, f"an option of the part {entry.name.part}, which is not set")
             if not parts and entry.name.option in {*options.FAN, _OPTIONAL}:
                 self.blame(entry, f"this means nothing without parts; set {entry.name.declaration}__PART_<NAME>")

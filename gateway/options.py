@@ -1,8 +1,7 @@
 """The one table of every variable: name, unit, default, example, sentence.
 
 Parsing, error messages, masks and the page docs/configuration.md (`python -m gateway.options` writes it) all come from
-`OPTIONS`. A feature that is still to come is in the table with `later=True`: setting its variable is an error that says
-so. Taking the word away makes the variable available; its value then arrives in `config` under `Option.attribute`.
+`OPTIONS`. A value arrives in `config` under `Option.attribute`.
 """
 
 import difflib
@@ -49,7 +48,6 @@ class Option:
     example: str
     sentence: str
     as_attribute: str = ""
-    later: bool = False
 
     @property
     def attribute(self) -> str:
@@ -258,15 +256,11 @@ OPTIONS: tuple[Option, ...] = (
 # fmt: on
 
 TABLE = {(family, option.name): option for option in OPTIONS for family in option.families.split()}
-PLAIN = tuple(option for option in OPTIONS if option.families == "gateway" and not option.later)
+PLAIN = tuple(option for option in OPTIONS if option.families == "gateway")
 SHARED = tuple(option for option in OPTIONS if option.families == "upstream route")
-PART_OPTIONS = tuple(
-    option for option in OPTIONS if option.families == "part" and option.name != "LEGACY" and not option.later
-)
+PART_OPTIONS = tuple(option for option in OPTIONS if option.families == "part" and option.name != "LEGACY")
 FAN = tuple(
-    option
-    for option in OPTIONS
-    if option.name in {"MERGE", "CONCURRENCY", "MAX_ITEMS", "PASS", "FORWARD_HEADERS"} and not option.later
+    option for option in OPTIONS if option.name in {"MERGE", "CONCURRENCY", "MAX_ITEMS", "PASS", "FORWARD_HEADERS"}
 )
 LEGACY = tuple(option for option in OPTIONS if option.families == "legacy")
 UPSTREAM = tuple(option for option in OPTIONS if option.families == "upstream" and option.name)
@@ -393,10 +387,9 @@ def _section(family: str) -> Iterator[str]:
 
 
 def _row(variable: str, option: Option, default: str) -> str:
-    sentence = f"*Coming.* {option.sentence}" if option.later else option.sentence
     # What is a secret or a whole PEM file is shown the way it should be given.
     example = option.example or f"{option.name}_FILE=/run/secrets/{option.name.lower()}"
-    cells = (f"`{variable}`", option.unit.label, default, f"`{example}`", sentence)
+    cells = (f"`{variable}`", option.unit.label, default, f"`{example}`", option.sentence)
     return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
 
 

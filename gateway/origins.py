@@ -63,7 +63,7 @@ def _rows(prefix: str, entries: Iterable[Entry], known: Iterable[Option]) -> Ite
             text = option.unit.mask(entry.text.strip())
             origin = f"file {entry.shown}" if entry.from_file else "variable"
             yield Row(entry.variable.removesuffix("_FILE") if entry.from_file else entry.variable, text, origin)
-        if option in known and option not in said and not option.later and not option.name.endswith("*"):
+        if option in known and option not in said and not option.name.endswith("*"):
             yield Row(prefix + option.name, option.default or UNSET, "default")
 
 

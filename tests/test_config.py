@@ -21,7 +21,7 @@ from gateway.config import (
 )
 from gateway.errors import Reason
 from gateway.loading import NO_ROUTES_HELP, NO_TARGET, load, overrides
-from gateway.options import OPTIONS, TABLE
+from gateway.options import OPTIONS
 from gateway.retries import DEFAULT_RETRY_ON
 from gateway.storing import Rule
 
@@ -516,26 +516,6 @@ def test_credentials_in_a_base_url_are_refused_and_masked() -> None:
     found = problem({"GATEWAY_UPSTREAM_USERS": "http://user:hunter2@users"})
     assert found.value == "http://***@users"
     assert "__HEADER_AUTHORIZATION_FILE" in found.message
-
-
-@pytest.mark.parametrize("twin", ["", "_FILE"])
-@pytest.mark.parametrize(
-    ("place", "variable"),
-    [
-        (("upstream", "RETRIES"), "GATEWAY_UPSTREAM_USERS__RETRIES"),
-        (("route", "CACHE"), "GATEWAY_ROUTE_A__CACHE"),
-        (("part", "METHOD"), "GATEWAY_ROUTE_A__PART_B__METHOD"),
-        (("legacy", "THREADS"), "GATEWAY_LEGACY_A__THREADS"),
-        (("database", ""), "GATEWAY_DATABASE_A"),
-    ],
-)
-def test_an_option_whose_feature_comes_later_says_so(
-    monkeypatch: pytest.MonkeyPatch, place: tuple[str, str], variable: str, twin: str
-) -> None:
-    monkeypatch.setitem(TABLE, place, dataclasses.replace(TABLE[place], later=True))
-    environ = {**USERS, "GATEWAY_ROUTE_A": "/a -> users", variable + twin: "/x"}
-    found = problem(environ, {"/x": AssertionError("no file is opened for what is refused anyway")})
-    assert (found.variable, found.message, found.hint) == (variable + twin, "is not available yet", "")
 
 
 # -- TLS towards an upstream --------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
     }
     assert "max_body_bytes" in attributes(storing.Rule)  # where CACHE_MAX_BODY goes, within `cache`
     for (family, name), option in TABLE.items():
-        assert option.later or option.attribute in homes[family], f"{family} {name}"
+        assert option.attribute in homes[family], f"{family} {name}"
 
 
 def test_a_shared_option_has_its_place_in_what_holds_for_a_call() -> None:
@@ -65,7 +65,6 @@ def test_the_page_of_all_options_is_current() -> None:
 def test_the_page_has_a_row_for_every_variable() -> None:
     rows = [line for line in options.reference().splitlines() if line.startswith("| `GATEWAY_")]
     assert len(rows) == len(TABLE)
-    assert sum("*Coming.*" in row for row in rows) == sum(option.later for option in TABLE.values())
     assert "| `GATEWAY_UPSTREAM_<NAME>__TIMEOUT` | duration | `30s` | `2s` | " in "\n".join(rows)
     assert "| `GATEWAY_ROUTE_<NAME>__TIMEOUT` | duration | the upstream's | `2s` | " in "\n".join(rows)
     assert r"| `GATEWAY_REUSE_PORT` | on\|off | `off` | `on` | " in "\n".join(rows)
