@@ -13,13 +13,12 @@ from urllib.parse import quote
 from gateway import fields
 from gateway.fields import Directives
 from gateway.headers import Pair
-from gateway.patterns import PatternError, has_dot_segment_or_nul, is_upstream_name
+from gateway.patterns import PLACEHOLDER, PatternError, cut, has_dot_segment_or_nul, is_upstream_name
 from gateway.storing import Rule, vary_names
 
 _NO_VALUES = frozenset({"", ".", ".."})
 RESERVED = frozenset({"query", "header"})
 LAST = "end"  # the id of a stream's last event
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _REFERENCE = re.compile(r"[A-Za-z0-9_$@-]+(?:\[\])?(?:\.[A-Za-z0-9_$@-]+(?:\[\])?)*")
 
 
@@ -111,9 +110,9 @@ def parse_part(text: str) -> PartTarget:
     path, mark, query = target.partition("?")
     if "**" in path:
         raise PatternError("a part's target has no '**': what it asks for is written out")
-    if has_dot_segment_or_nul(_PLACEHOLDER.sub("x", path)):
+    if has_dot_segment_or_nul(PLACEHOLDER.sub("x", path)):
         raise PatternError("a target holds no '.' or '..' segment and no '%00'")
-    pieces = [*_pieces(path, in_query=False), *(_pieces(mark + query, in_query=True) if mark else ())]
+    pieces = [*cut(path, _reference, in_query=False), *(cut(mark + query, _reference, in_query=True) if mark else ())]
     found = PartTarget(text.strip(), upstream, tuple(pieces))
     lists = {(one.owner, one.fields) for one in found.references if one.item_fields is not None}
     if len(lists) > 1:
@@ -121,21 +120,8 @@ def parse_part(text: str) -> PartTarget:
     return found
 
 
-def _pieces(text: str, *, in_query: bool) -> Iterator[tuple[str, Reference | None, bool]]:
-    end = 0
-    for match in _PLACEHOLDER.finditer(text):
-        yield _literal(text[end : match.start()]), _reference(match[0], match[1]), in_query
-        end = match.end()
-    yield _literal(text[end:]), None, in_query
-
-
-def _literal(text: str) -> str:
-    if "{" in text or "}" in text:
-        raise PatternError(f"a brace without its partner in '{text}'")
-    return text
-
-
-def _reference(text: str, inside: str) -> Reference:
+def _reference(inside: str) -> Reference:
+    text = f"{{{inside}}}"
     if not _REFERENCE.fullmatch(inside):
         raise PatternError(f"'{text}' is not a value; {{id}}, {{query.page}}, {{user.team_id}}, {{orders[].id}} are")
     if inside.count("[]") > 1:

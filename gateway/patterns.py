@@ -12,7 +12,7 @@ The table is a tree of segments, so a look-up costs what the path is long, whate
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_to_bytes
@@ -24,7 +24,8 @@ _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
 _UPSTREAM = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _LITERAL = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+PlaceholderT = TypeVar("PlaceholderT")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
@@ -255,18 +256,28 @@ def _parse_template(text: str) -> Template:
         raise PatternError("'**' stands alone and last in a target's path, as in 'users:/**'")
     if has_dot_segment_or_nul(path):
         raise PatternError("a target holds no '.' or '..' segment and no '%00'")
-    pieces = [*_pieces(path, in_query=False), *_pieces(query, in_query=True)]
+    pieces = [*cut(path, _parameter, in_query=False), *cut(query, _parameter, in_query=True)]
     return Template(text, tuple(pieces), rest, query, tuple(name for _, name, _ in pieces if name))
 
 
-def _pieces(text: str, *, in_query: bool) -> Iterator[tuple[str, str | None, bool]]:
+def cut(
+    text: str, read: Callable[[str], PlaceholderT], *, in_query: bool
+) -> Iterator[tuple[str, PlaceholderT | None, bool]]:
+    """Literal text and what `read` makes of the inside of the braces that follow it; None after the last one.
+
+    Raises PatternError, as `read` may.
+    """
     end = 0
-    for match in _PLACEHOLDER.finditer(text):
-        if not _NAME.fullmatch(match[1]):
-            raise PatternError(f"'{match[0]}' is not a parameter; names are lower case like {{id}}")
-        yield _literal(text[end : match.start()]), match[1], in_query
+    for match in PLACEHOLDER.finditer(text):
+        yield _literal(text[end : match.start()]), read(match[1]), in_query
         end = match.end()
     yield _literal(text[end:]), None, in_query
+
+
+def _parameter(inside: str) -> str:
+    if not _NAME.fullmatch(inside):
+        raise PatternError(f"'{{{inside}}}' is not a parameter; names are lower case like {{id}}")
+    return inside
 
 
 def _literal(text: str) -> str:

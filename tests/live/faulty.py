@@ -30,12 +30,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from http.client import HTTPConnection
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self, cast
+from typing import NamedTuple, cast
 
 import uvloop
 
-from .harness import HOME, PATIENCE_S, PORTS, Body, Head, eventually
+from .harness import HOME, PATIENCE_S, PORTS, Body, Head, Started, eventually
 
 CONTROL_TIMEOUT_S = 5.0
 TRICKLE_S = 0.005  # between two bytes
@@ -363,7 +362,7 @@ def read_record(path: Path) -> list[Seen]:
     return [Seen(*line.split("\t")) for line in lines]
 
 
-class Faulty:
+class Faulty(Started):
     """A faulty server as a process; as a context manager it answers inside and is gone afterwards.
 
     `suffer(fault)` and `recover()` know the faults of FAULTS and FROM_OUTSIDE alike.
@@ -489,19 +488,6 @@ class Faulty:
 
     def forget(self) -> None:
         os.truncate(self.record_path, 0)
-
-    def __enter__(self) -> Self:
-        try:
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         self.kill()

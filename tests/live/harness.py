@@ -651,6 +651,29 @@ def request_bytes(method: str, target: str, *fields: str, host: str = "gateway.t
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here (Debian: apt install curl)")
 
 
+class Started:
+    """Started where a `with` begins, closed at its end, and where it cannot be started."""
+
+    def start(self) -> None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
 # -- the gateway --------------------------------------------------------------------------------------------------
 
 

@@ -14,13 +14,12 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import psycopg
 import pytest
 
-from .harness import eventually, free_port
+from .harness import Started, eventually, free_port
 
 _NOBODY = 65534
 _NUMBERS = itertools.count(1)
@@ -36,7 +35,7 @@ def folder_of_binaries() -> Path | None:
 BINARIES = folder_of_binaries()
 
 
-class Postgres:
+class Postgres(Started):
     """Not as root, which PostgreSQL refuses."""
 
     def __init__(self) -> None:
@@ -51,20 +50,6 @@ class Postgres:
             self._as = {"user": _NOBODY, "group": _NOBODY, "extra_groups": []}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> Self:
-        try:
-            self._run("initdb", "-D", "data", "-A", "trust", "-U", "portway", "-E", "UTF8", "--no-locale", "--no-sync")
-            self.start()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def _run(self, name: str, *words: str) -> None:
         assert BINARIES is not None
         done = subprocess.run(
@@ -73,7 +58,10 @@ class Postgres:
         assert done.returncode == 0, done.stderr
 
     def start(self) -> None:
+        """The first time with a cluster that is made for it."""
         assert BINARIES is not None
+        if not (self._folder / "data").exists():
+            self._run("initdb", "-D", "data", "-A", "trust", "-U", "portway", "-E", "UTF8", "--no-locale", "--no-sync")
         words = ["-D", "data", "-p", str(self.port), "-h", "127.0.0.1", "-k", str(self._folder), "-F"]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
