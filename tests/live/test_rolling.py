@@ -187,7 +187,7 @@ def test_while_one_drains_the_other_gets_all_that_is_new(port: Port) -> None:
         with frozen(gateway):
             assert {status_of(wire) for wire in port.connections()} == {200}
         gateway.process.send_signal(signal.SIGTERM)
-        assert gateway.wait(5) == 0
+        assert gateway.wait() == 0
 
     first, second = port.start(DRAIN_DELAY="50s"), port.start(DRAIN_DELAY="50s")
     leave(second)  # taken back
@@ -207,7 +207,7 @@ def test_one_that_stops_serves_its_queue_and_leaves_the_port_as_it_was(port: Por
     for wire in waiting:
         wire.send(request_bytes("GET", "/b/waited"))
     assert {wire.read_answer().status for wire in waiting} == {200}
-    assert first.wait(5) == 0
+    assert first.wait() == 0
     assert asked(first, "/b/waited") > 0
     share(port, second, third)
 
@@ -220,7 +220,7 @@ def test_one_that_drains_alone_still_gets_what_is_new(port: Port) -> None:
         answer = wire.read_answer()
         assert (answer.status, answer.one("connection")) == (200, "close")
     alone.process.send_signal(signal.SIGTERM)
-    assert alone.wait(5) == 0
+    assert alone.wait() == 0
 
 
 @pytest.mark.parametrize(
