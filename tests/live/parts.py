@@ -40,6 +40,14 @@ class Parts(Upstream):
     def asked(self, under: str = "/") -> list[Request]:
         return [request for request in self.requests if request.target.startswith(under)]
 
+    def wait_for_part_of(self, request_id: str, path: str) -> Request:
+        """The part of that very request; a call that an earlier test left may still come in."""
+
+        def those() -> list[Request]:
+            return [one for one in self.asked(path) if one.all("x-request-id") == [request_id]]
+
+        return eventually(those)[0]
+
     def clear(self) -> None:
         """As new, for the next test."""
         self.acts.clear()

@@ -835,8 +835,8 @@ def test_a_discreet_gateway_names_no_part(discreet: Gateway, u: Parts) -> None:
 
 def test_lines_come_as_the_parts_end(gateway: Gateway, u: Parts) -> None:
     u.script(a=silent, b=silent)
-    with begin(gateway, "/strict", f"Accept: {NDJSON}") as wire:
-        a, b = u.wait_for_request("/a"), u.wait_for_request("/b")
+    with begin(gateway, "/strict", f"Accept: {NDJSON}", "X-Request-ID: lines") as wire:
+        a, b = u.wait_for_part_of("lines", "/a"), u.wait_for_part_of("lines", "/b")
         b.send(said('{"n":\r\n 1.10}'))
         answer = wire.read_head()
         assert answer.status == 200
