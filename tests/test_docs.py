@@ -229,6 +229,28 @@ def test_every_value_given_is_one(page: Path) -> None:
             environment.find(variable).option.unit.parse(value.strip("'"))
 
 
+@every_written_page
+def test_every_default_named_is_the_default(page: Path) -> None:
+    """`__RETRIES` (1), `GATEWAY_DRAIN` (8s; and why): what stands in brackets behind an option."""
+    text = page.read_text(encoding="utf-8")
+    for word, value in re.findall(r"`((?:__|GATEWAY_)[A-Z_]*[A-Z])`\s+\(`?(\d[\w%]*)`?[);,]", text):
+        option = option_of_call(word[2:]) if word.startswith("__") else environment.find(word).option
+        assert option.default == value, word
+
+
+def test_every_event_of_the_log_stands_on_a_page() -> None:
+    """`legacy.stuck`, or `.late` behind it."""
+    told = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (HOME / "gateway").glob("*.py"))
+    events = set(re.findall(r'"((?:cache|drain|legacy|loop|start|upstream|worker)\.[a-z_]+)"', code))
+    assert len(events) > 20
+    assert {
+        event
+        for event in events
+        if not {f"`{event}`", f"`.{event.partition('.')[2]}`"} & set(re.findall("`[^`\n]+`", told))
+    } == set()
+
+
 @every_page
 def test_every_command_named_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
