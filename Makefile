@@ -13,10 +13,10 @@ unexport PYTHONDONTWRITEBYTECODE
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s%s\n", $$1, $$2}' Makefile
 
-install: $(BIN)/gateway  ## make .venv with the locked dependencies and the gateway command
+install: $(BIN)/gateway  ## make .venv: the locked dependencies, the gateway command
 	@:
 
-run: install  ## the gateway on 127.0.0.1:8000; with no route set, demo services behind it
+run: install  ## the gateway on 127.0.0.1:8000; with no route set, the demo
 	@if env | grep -qE '^GATEWAY_(UPSTREAM|ROUTE|URLCONF)'; then exec $(BIN)/gateway serve; else exec $(BIN)/python -m demo; fi
 
 test: install  ## every test
@@ -33,10 +33,10 @@ bench: install  ## the benchmark, one markdown table
 image:  ## the container image, by podman or docker
 	@deploy/image.sh
 
-image-test:  ## the container image, built and proven by running it
+image-test:  ## the same, proven by running it
 	@$(PYTHON) deploy/image_test.py
 
-lock: install  ## remake the lock files from pyproject.toml; make lock UPGRADE=--upgrade takes what is newest
+lock: install  ## remake the lock files; UPGRADE=--upgrade takes what is newest
 	@$(LOCK) --group build pyproject.toml --output-file requirements.lock
 	@$(LOCK) --group dev --constraints requirements.lock pyproject.toml --output-file requirements-dev.lock
 

@@ -63,6 +63,7 @@ TRY = {
     "/nowhere": "nobody listens there: 502, and whose fault it is",
     "/nothing": "no route: 404",
     "/clock": "a stream of events (curl -N)",
+    "/-/": "what the gateway is doing, live; for a browser",
 }
 
 ORDER = '{"user": 2, "product_id": 501, "quantity": 1}'

@@ -21,20 +21,22 @@ from gateway.envfile import EnvFile, located
 HOME = Path(__file__).resolve().parent.parent
 
 HELP = """\
-Portway, an API gateway. Configured by environment variables; see docs/configuration.md.
+Portway, an API gateway, configured by the environment (docs/configuration.md).
 
-  gateway serve                   start the gateway
-  gateway check                   validate the environment and the routes, all problems at once
-  gateway config                  what holds, and where it came from; secrets masked
-  gateway routes [--json]         the effective routing table
-  gateway explain METHOD URL      what would happen to a request, and why; sends nothing
-  gateway cache ls|why|purge      look into the cache, and purge it
-  gateway version                 the version
+  gateway serve               start the gateway
+  gateway check               what is wrong with the environment and the routes
+  gateway config              what holds, and where it came from; secrets masked
+  gateway routes [--json]     the effective routing table
+  gateway explain METHOD URL  what would become of a request; sends nothing
+  gateway cache ls|why|purge  look into the cache, and purge it
+  gateway version             the version
 
 The smallest configuration is an upstream and a route:
-  GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001' GATEWAY_ROUTE_USERS='/users/** -> users' gateway serve
+  export GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001'
+  export GATEWAY_ROUTE_USERS='/users/** -> users'
+  gateway serve
 
-Django's own commands work too (gateway migrate); `gateway COMMAND --help` tells more of each.
+`gateway COMMAND --help` tells more. Django's own work too (gateway migrate).
 Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 """
 

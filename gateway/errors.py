@@ -32,44 +32,44 @@ class Reason(Enum):
     HEADER_INVALID = (400, Side.CLIENT, "http_request_error", "A header field cannot be forwarded",
         "Send field values in UTF-8 or ASCII, and each framing field once.")
     TEMPLATE_VALUE = (400, Side.CLIENT, "http_request_error", "A value cannot stand in the upstream's URL",
-        "The value is empty, `.` or `..`.")
+        "Send it: it is missing, empty, `.` or `..`. The detail names it.")
     REQUEST_INVALID = (400, Side.CLIENT, "http_request_error", "A view refused the request as malformed",
-        "See the view's own documentation.")
+        "A view of `routes.py` raised BadRequest or SuspiciousOperation: look there what it wants.")
     REQUEST_DENIED = (403, Side.CLIENT, "http_request_denied", "The request is not allowed",
-        "A view refused it.")
+        "A view of `routes.py` raised PermissionDenied: look there whom it lets in.")
     ROUTE_NOT_FOUND = (404, Side.CLIENT, "destination_not_found", "No route matches this path",
-        "`gateway routes` lists what there is.")
+        "`gateway routes` lists what there is; `gateway explain` tells which came near.")
     VIEW_NOT_FOUND = (404, Side.CLIENT, "http_request_error", "There is nothing here",
-        "A view raised Http404, or a path parameter is not of the type that a legacy function gives it.")
+        "Check the path: a view raised Http404, or a legacy function wants a parameter of another type.")
     METHOD_NOT_ALLOWED = (405, Side.CLIENT, "http_request_error", "The path has a route, but not for this method",
-        "The Allow field lists the methods.")
+        "Use one that the Allow field lists.")
     CLIENT_BODY_TIMEOUT = (408, Side.CLIENT, "http_request_error", "The request body stopped arriving",
-        "The client stalled for longer than `GATEWAY_CLIENT_IDLE` or `__IDLE_TIMEOUT`.")
+        "It paused for longer than `GATEWAY_CLIENT_IDLE` or `__IDLE_TIMEOUT`: raise them if it must.")
     CLIENT_BODY_TOO_LARGE = (413, Side.CLIENT, "http_request_error", "The request body is too large",
-        "`__MAX_BODY` sets the limit.")
+        "Send less, or raise `__MAX_BODY`.")
     EXPECTATION_FAILED = (417, Side.CLIENT, "http_request_error", "The expectation cannot be met",
-        "Only `Expect: 100-continue` is known.")
+        "Leave Expect out: only `100-continue` is known.")
     HEADERS_TOO_LARGE = (431, Side.CLIENT, "http_request_error", "The header block is too large",
-        "`GATEWAY_MAX_HEADERS` sets the limit.")
+        "Send less, cookies for one, or raise `GATEWAY_MAX_HEADERS`.")
     CLIENT_BODY_BROKEN = (499, Side.CLIENT, None, "The request body ended before it was complete",
-        "The client left or broke its framing while uploading; the upstream request was broken off.")
+        "In the log only. It left, or broke its framing; the upstream request was broken off.")
     CLIENT_STALLED = (408, Side.CLIENT, None, "The client stopped reading the answer",
-        "In the log only: the transfer was cut after `GATEWAY_CLIENT_IDLE`.")
+        "In the log only: the transfer was cut after `GATEWAY_CLIENT_IDLE`. Raise it if clients must pause.")
     CLIENT_GONE = (499, Side.CLIENT, None, "The client left",
-        "In the log only: the upstream call was cancelled.")
+        "In the log only: the upstream call was cancelled. Many of them: was the answer too slow?")
     NOT_CACHED = (504, Side.CLIENT, None, "Nothing is stored that may answer this request",
-        "It said `only-if-cached`.")
+        "Ask without `only-if-cached`.")
     ADMIN_REQUIRED = (401, Side.CLIENT, "http_request_denied", "This endpoint asks for the admin token",
         "Send it as `Authorization: Bearer ...`, or as the password of HTTP Basic.")
     ADMIN_DENIED = (403, Side.CLIENT, "http_request_denied", "This endpoint is not for this caller",
         "Set `GATEWAY_ADMIN_TOKEN`; without one, only direct requests from this machine are let in.")
     # The gateway itself
     VIEW_ERROR = (500, Side.GATEWAY, "proxy_internal_error", "The gateway's own Python failed",
-        "An exception in a view of `routes.py`; its text is in the log.")
+        "Mend the view of `routes.py` that raised; its traceback is in the log.")
     INTERNAL_ERROR = (500, Side.GATEWAY, "proxy_internal_error", "The gateway failed",
-        "A fault of Portway; its text is in the log. Please report it.")
+        "A fault of Portway; its traceback is in the log. Please report it.")
     DRAIN_CUT = (503, Side.GATEWAY, "proxy_internal_response", "The gateway stopped before the answer was complete",
-        "`GATEWAY_DRAIN` sets how long a stop waits for requests in flight.")
+        "Ask again. If many are cut, raise `GATEWAY_DRAIN`, for which a stop waits.")
     METHOD_UNSUPPORTED = (501, Side.GATEWAY, "http_request_denied", "The gateway does not serve this method",
         "CONNECT and TRACE are not served, and a method's name is case-sensitive.")
     CODING_UNSUPPORTED = (501, Side.GATEWAY, "http_request_denied", "The gateway does not know this transfer coding",
@@ -77,67 +77,67 @@ class Reason(Enum):
     WEBSOCKET_UNSUPPORTED = (501, Side.GATEWAY, "http_upgrade_failed", "WebSockets are not supported",
         "Connect to the service directly.")
     OVERLOADED = (503, Side.GATEWAY, "proxy_internal_response", "The gateway is full",
-        "More than `GATEWAY_MAX_IN_FLIGHT` requests were open at once.")
+        "More than `GATEWAY_MAX_IN_FLIGHT` requests were open: add workers or replicas, or raise it.")
     # A legacy function in its threads
     LEGACY_FULL = (503, Side.GATEWAY, "proxy_internal_response", "The legacy function has all the calls it may have",
-        "All `THREADS` of its pool were busy and `QUEUE` calls waited, or this one waited for all of its `TIMEOUT`.")
+        "`THREADS` ran and `QUEUE` waited, or this one waited for all of its `TIMEOUT`: is it slow, or the pool small?")
     LEGACY_STUCK = (503, Side.GATEWAY, "proxy_internal_response", "All threads of the legacy function are stuck",
-        "Each runs a call whose time is over; `legacy.stuck` in the log tells which. A thread cannot be killed.")
+        "`legacy.stuck` in the log tells in which calls. Set time limits inside; a restart frees the threads.")
     LEGACY_TIMEOUT = (504, Side.GATEWAY, "http_response_timeout", "The legacy function did not answer in time",
-        "`TIMEOUT` of its pool sets the limit. The thread goes on until the function returns.")
+        "Is it slow, or `TIMEOUT` of its pool low? Its thread is held until the function returns.")
     # On the way to the upstream
     UPSTREAM_FULL = (503, Side.UPSTREAM, "connection_limit_reached", "The upstream has all the requests it may have",
         "`__MAX_IN_FLIGHT` were open and `__QUEUE` waited: is it slow, or the limit low?")
     QUEUE_TIMEOUT = (503, Side.UPSTREAM, "connection_limit_reached", "The request waited too long for its turn",
-        "`__MAX_IN_FLIGHT` were open for all of `__QUEUE_TIMEOUT`.")
+        "`__MAX_IN_FLIGHT` were open for all of `__QUEUE_TIMEOUT`: is it slow, or the limit low?")
     DESTINATION_UNAVAILABLE = (503, Side.UPSTREAM, "destination_unavailable", "No endpoint of the upstream is healthy",
         "Probes (`__HEALTH`) took all of them out; the log has `upstream.down` with the cause.")
     DNS_TIMEOUT = (504, Side.UPSTREAM, "dns_timeout", "Looking up the upstream's name took too long",
         "Is the name server well? After the first look-up its last answer is kept.")
     DNS_FAILED = (502, Side.UPSTREAM, "dns_error", "The upstream's name did not resolve",
-        "Check the host name.")
+        "Check the host name, and that the gateway may ask a name server that knows it.")
     CONNECTION_REFUSED = (502, Side.UPSTREAM, "connection_refused", "The upstream refused the connection",
         "Nothing listens there: is the service up, and the port right?")
     CONNECTION_FAILED = (502, Side.UPSTREAM, "destination_ip_unroutable", "The upstream could not be reached",
-        "No route to the host, or the network refused.")
+        "Check address, network and firewall: there is no way to the host.")
     TLS_FAILED = (502, Side.UPSTREAM, "tls_protocol_error", "The TLS handshake with the upstream failed",
         "Check that the port speaks TLS, and `__CA_FILE`, `__CLIENT_CERT_FILE`.")
     TLS_CERTIFICATE = (502, Side.UPSTREAM, "tls_certificate_error", "The upstream's certificate is not trusted",
         "Name its authority with `__CA_FILE`; the host name must match.")
     CONNECT_TIMEOUT = (504, Side.UPSTREAM, "connection_timeout", "Connecting to the upstream took too long",
-        "`__CONNECT_TIMEOUT` sets the limit.")
+        "Is the host up, or does a firewall swallow packets? `__CONNECT_TIMEOUT` sets the limit.")
     # The upstream has the request
     CONNECTION_RESET = (502, Side.UPSTREAM, "connection_terminated",
         "The upstream broke the connection before it answered",
-        "It crashed, restarted, or closed a connection that it had kept idle.")
+        "Look whether it crashed or restarted. If it closes idle connections early, lower `__KEEPALIVE`.")
     RESPONSE_INVALID = (502, Side.UPSTREAM, "http_protocol_error", "The upstream's answer is not valid HTTP",
         "Is the port right, and does it speak HTTP/1.1?")
     RESPONSE_HEADERS_TOO_LARGE = (502, Side.UPSTREAM, "http_response_header_section_size",
-        "The upstream's header block is too large", "The limit is 64 KiB for all fields and for one.")
+        "The upstream's header block is too large", "Make it send less: 64 KiB is the limit.")
     RESPONSE_TIMEOUT = (504, Side.UPSTREAM, "http_response_timeout", "The upstream did not answer in time",
-        "`__TIMEOUT` sets the limit.")
+        "Is it slow or stuck? `__TIMEOUT` sets the limit.")
     REQUEST_WRITE_TIMEOUT = (504, Side.UPSTREAM, "connection_write_timeout", "The upstream stopped reading the request",
-        "`__IDLE_TIMEOUT` sets how long it may pause.")
+        "Is it stuck? `__IDLE_TIMEOUT` sets how long it may pause.")
     # A part of a fan-out, beside all of these
     PART_STATUS = (502, Side.UPSTREAM, None, "A part was answered with an error or a redirect",
         "Its status is `part_status` in the problem and `s` in Gateway-Parts; `__PASS` lets it through.")
     PART_INVALID = (502, Side.UPSTREAM, None, "A part's answer is not the JSON that was expected",
-        "The detail says what it is.")
+        "The detail says what is wrong with it: mend the service, or make the part optional.")
     PART_TOO_LARGE = (502, Side.UPSTREAM, "http_response_body_size", "A part's answer is too large",
-        "Its own `MAX_BODY` sets the limit.")
+        "Make the service send less, or raise `__PART_X__MAX_BODY`.")
     PART_VALUE = (502, Side.UPSTREAM, None, "A value of one part cannot stand in the URL of another",
-        "It is missing, null, empty, `.`, `..` or no scalar.")
+        "It is missing, null, empty, `.`, `..` or no scalar: `__OPTIONAL` forgives the part that needs it.")
     PART_TOO_MANY = (502, Side.UPSTREAM, None, "A part maps over too many items",
-        "`__MAX_ITEMS` sets the limit.")
+        "Ask for a shorter list, or raise `__MAX_ITEMS`.")
     PARTS_CLASH = (502, Side.UPSTREAM, None, "The parts cannot be merged into one object",
-        "`__MERGE=flat` takes objects whose names differ.")
+        "`__MERGE=flat` takes objects whose names differ; without it parts stand under their own names.")
     SKIPPED = (502, Side.UPSTREAM, None, "A part was not asked for",
-        "One that it depends on failed.")
+        "Look at the one that it depends on: that failed.")
     # The answer had begun: it leaves as a broken transfer, the status stands as it was sent
     RESPONSE_INCOMPLETE = (502, Side.UPSTREAM, "http_response_incomplete", "The upstream's answer broke off",
-        "It died or closed in the middle of the body.")
+        "Look whether it crashed: it closed in the middle of the body.")
     RESPONSE_IDLE_TIMEOUT = (504, Side.UPSTREAM, "connection_read_timeout", "The upstream's answer stalled",
-        "`__IDLE_TIMEOUT` sets how long it may pause.")
+        "Is it stuck? A stream that is quiet for long needs a larger `__IDLE_TIMEOUT`.")
     TOTAL_TIMEOUT = (504, Side.UPSTREAM, "http_response_timeout", "The whole exchange took too long",
         "`__TOTAL_TIMEOUT` sets the limit.")
     # fmt: on
@@ -227,6 +227,8 @@ $ curl http://127.0.0.1:8000/orders/7 | python3 -m json.tool
 - A failure after the answer began cannot change its status any more. The client sees a transfer that broke off, never
   a short answer that looks whole; the log line has the status that was sent, and the reason.
 - 499 stands in the log only: there was nobody left to answer.
+- Whose fault: *client* is who asked; *gateway* is Portway, its limits, or your Python in it; *upstream* is a service,
+  or the way there. The log's level follows: `info` for clients, `error` for Python, `warning` for the rest.
 - Requests that are no HTTP at all are refused by Granian, the server underneath, with a bare 400, 414 or 431 and
   without a line in the log.
 

@@ -6,6 +6,7 @@ A page is one shell, read from top to bottom. The word after a fence's language 
                     goes on with; what was exported stays exported
     python FILE     written to FILE, in the folder that the gateway is started in; so `toml FILE`, and the like
     console recipe  what stands after `$` is run, and prints what stands below
+    sh              is not run; it is in NOT_RUN with the reason
     json log        a line of the gateway's log, laid out for reading
     text log        lines of the gateway's output
 
@@ -20,10 +21,13 @@ import re
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
+from xml.etree import ElementTree
 
 import pytest
 
@@ -35,6 +39,21 @@ DOCS = HOME / "docs"
 GENERATED = {"configuration.md": options.reference, "errors.md": errors.reference}
 PAGES = sorted([*HOME.glob("*.md"), *DOCS.glob("*.md")])
 WRITTEN = [page for page in PAGES if page.name != "configuration.md"]
+
+# Each `sh` block that no test runs as it stands, by its page and the beginning of its first line, and why.
+NOT_RUN = {
+    ("README.md", "docker run"): "a container; make image-test proves the image with these options",
+    ("CONTRIBUTING.md", "make "): "the gate's own verbs: they would run this test",
+    ("configuration.md", "export GATEWAY_UPSTREAM_USERS"): "a sample of the grammar, with hosts that are nowhere",
+    ("deploy.md", "docker run --rm -p"): "a container; make image-test proves the image with these options",
+    ("deploy.md", "docker run --rm --env-file"): "a container; the same without one is the recipe below it",
+    ("deploy.md", "docker compose"): "containers; test_deploy.py holds compose.yaml to the code",
+    ("deploy.md", "kubectl"): "a cluster; test_deploy.py holds the manifest to the code",
+    ("operating.md", "export GATEWAY_REUSE_PORT"): "two gateways on one port; live/test_rolling.py does it",
+    ("operating.md", "old=$(docker compose"): "containers; live/test_rolling.py does it without",
+    ("performance.md", "make bench"): "takes minutes, and a quiet machine",
+    ("proxying.md", "export GATEWAY_UPSTREAM_USERS=https"): "certificates; live/test_upstream_tls.py has them",
+}
 
 MISTAKES = {"GATEWAY_TIMEOUT": "30", "GATEWAY_WORKERS": "many"}  # shown for what is said of them
 
@@ -65,25 +84,81 @@ def prose_of(page: Path) -> str:
 # -- links ------------------------------------------------------------------------------------------------------------
 
 
-def links_of(page: Path) -> list[str]:
-    return re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`]*`", "", prose_of(page)))
+LINK = re.compile(r"(!?)\[([^\[\]]*)\]\(([^)\s]*)(?: [^)]*)?\)")  # of a picture, too: `!`, what it shows, where it is
 
 
-def anchors_of(page: Path) -> set[str]:
-    """What GitHub makes of the headings: lower case, without punctuation, spaces as dashes."""
-    headings = re.findall(r"^#+ +(.+)$", prose_of(page), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+def links_of(page: Path, pictures: bool = False) -> dict[str, str]:
+    """Where the page's links lead, or its pictures lie, and what stands in their brackets."""
+    found = LINK.findall(re.sub(r"`[^`]*`", "code", prose_of(page)))
+    return {link: said for is_picture, said, link in found if bool(is_picture) is pictures}
+
+
+def anchors_of(text: str) -> list[str]:
+    """What GitHub makes of the headings: what is read of them in lower case, without punctuation, spaces as dashes;
+    one that comes again is numbered."""
+    anchors: list[str] = []
+    seen: Counter[str] = Counter()
+    for heading in re.findall(r"^#{1,6} +(.+?)(?: +#+)? *$", text, re.MULTILINE):
+        read = LINK.sub(r"\2", heading).lower()
+        anchor = re.sub(r"[^\w\- ]", "", read).replace(" ", "-")
+        anchors.append(f"{anchor}-{seen[anchor]}" if seen[anchor] else anchor)
+        seen[anchor] += 1
+    return anchors
+
+
+def dead(page: Path, link: str) -> str:
+    """Why a link leads nowhere, or "". Of what lies outside of the project only the form is looked at."""
+    if re.match(r"[a-z]+:", link):
+        url = urlsplit(link)
+        return "" if url.scheme == "https" and "." in (url.hostname or "") else "not an https address"
+    path, _, anchor = link.partition("#")
+    target = (page.parent / path).resolve() if path else page
+    if path.startswith("/") or not target.is_relative_to(HOME) or not target.exists():
+        return f"there is no {path or 'such place'} in the project"
+    if anchor and (target.suffix != ".md" or anchor not in anchors_of(prose_of(target))):
+        return "no such heading"
+    return "" if path or anchor else "it is empty"
 
 
 @every_page
-def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
-    for link in links_of(page):
-        if re.match(r"https?://", link):
-            continue
-        path, _, anchor = link.partition("#")
-        target = (page.parent / path).resolve() if path else page
-        assert target.exists(), f"{link}: there is no {target}"
-        assert not anchor or anchor in anchors_of(target), f"{link}: no such heading, but {sorted(anchors_of(target))}"
+def test_every_link_leads_somewhere(page: Path) -> None:
+    links = [*links_of(page), *links_of(page, pictures=True)]
+    assert {link: why for link in links if (why := dead(page, link))} == {}
+    assert not re.search(r"^\[[^\]]+\]: |<(?:a|img) ", prose_of(page), re.MULTILINE), "links that this does not read"
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        *("", "#", "gone.md", "cache.md#gone", "/docs/cache.md", "../../README.md", "../compose.yaml#gateway"),
+        *("http://example.com/", "https://localhost/", "https:/example.com", "ftp://example.com", "mailto:a@b.com"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_found_out(link: str) -> None:
+    assert dead(DOCS / "fan-out.md", link)
+
+
+@pytest.mark.parametrize("link", ["cache.md", "cache.md#purging", "#the-log", "../deploy/kubernetes.yaml", "../demo"])
+def test_a_link_that_leads_somewhere_is_left_alone(link: str) -> None:
+    assert not dead(DOCS / "fan-out.md", link)
+
+
+def test_headings_become_anchors_as_on_the_code_host() -> None:
+    text = "# `gateway` & co., 2nd_part\n## The [log](x.md): why?\n### Same\n### Same ###\n#not one\n### Öl -- same\n"
+    assert anchors_of(text) == ["gateway--co-2nd_part", "the-log-why", "same", "same-1", "öl----same"]
+
+
+def test_every_picture_is_shown_and_said_in_words() -> None:
+    shown = {(page.parent / link).resolve(): said for page in PAGES for link, said in links_of(page, True).items()}
+    assert shown.keys() == {*DOCS.glob("*.svg"), *DOCS.glob("*.png")}
+    assert all(len(said) > 10 for said in shown.values())
+
+
+def test_a_drawing_is_sound_and_loads_nothing() -> None:
+    for path in DOCS.glob("*.svg"):
+        parts = list(ElementTree.parse(path).iter())
+        assert not {part.tag.rpartition("}")[2] for part in parts} & {"script", "image", "use", "foreignObject"}
+        assert not re.search(r"url\((?!#)|@import|href", path.read_text(encoding="utf-8"))
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
@@ -153,6 +228,28 @@ def test_every_value_given_is_one(page: Path) -> None:
             environment.find(variable).option.unit.parse(value.strip("'"))
 
 
+@every_written_page
+def test_every_default_named_is_the_default(page: Path) -> None:
+    """`__RETRIES` (1), `GATEWAY_DRAIN` (8s; and why): what stands in brackets behind an option."""
+    text = page.read_text(encoding="utf-8")
+    for word, value in re.findall(r"`((?:__|GATEWAY_)[A-Z_]*[A-Z])`\s+\(`?(\d[\w%]*)`?[);,]", text):
+        option = option_of_call(word[2:]) if word.startswith("__") else environment.find(word).option
+        assert option.default == value, word
+
+
+def test_every_event_of_the_log_stands_on_a_page() -> None:
+    """`legacy.stuck`, or `.late` behind it."""
+    told = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
+    code = "\n".join(path.read_text(encoding="utf-8") for path in (HOME / "gateway").glob("*.py"))
+    events = set(re.findall(r'"((?:cache|drain|legacy|loop|start|upstream|worker)\.[a-z_]+)"', code))
+    assert len(events) > 20
+    assert {
+        event
+        for event in events
+        if not {f"`{event}`", f"`.{event.partition('.')[2]}`"} & set(re.findall("`[^`\n]+`", told))
+    } == set()
+
+
 @every_page
 def test_every_command_named_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
@@ -176,6 +273,31 @@ def test_every_python_block_compiles(page: Path) -> None:
     for block in blocks_of(page):
         if block.what.split(" ")[0] == "python":
             ast.parse(block.text, f"{page.name}:{block.line}")
+
+
+# -- shell ------------------------------------------------------------------------------------------------------------
+
+
+def test_every_block_of_shell_is_run_or_says_why_not() -> None:
+    told: Counter[tuple[str, str]] = Counter()
+    for page in PAGES:
+        for block in blocks_of(page):
+            where = f"{page.name}:{block.line}"
+            if block.what in {"sh", "bash", "shell", "console"}:
+                reasons = [key for key in NOT_RUN if key[0] == page.name and block.text.startswith(key[1])]
+                assert len(reasons) == 1, f"{where}: make it a recipe, or say in NOT_RUN why it is none"
+                told[reasons[0]] += 1
+            elif not block.what:
+                assert not re.search(r"^(?:\$ )?(?:make|gateway|curl|docker) ", block.text, re.MULTILINE), where
+    assert told == dict.fromkeys(NOT_RUN, 1)
+
+
+@every_page
+def test_the_shell_can_read_every_block_of_shell(page: Path) -> None:
+    for block in blocks_of(page):
+        if block.what in {"sh", "sh recipe"}:
+            read = subprocess.run(["sh", "-n"], input=block.text, capture_output=True, text=True, check=False)
+            assert read.returncode == 0, f"{page.name}:{block.line}: {read.stderr}"
 
 
 # -- recipes ----------------------------------------------------------------------------------------------------------

@@ -554,6 +554,20 @@ def test_help_works_with_a_faulty_environment(tmp_path: Path, arguments: list[st
     assert "\nexample" in ran.output
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--help"], ["serve", "-h"], ["check", "-h"], ["config", "-h"], ["routes", "-h"], ["explain", "-h"]),
+        *(["cache", "-h"], ["cache", "ls", "-h"], ["cache", "why", "-h"], ["cache", "purge", "-h"]),
+    ],
+    ids=" ".join,
+)
+def test_help_fits_into_80_columns(tmp_path: Path, arguments: list[str]) -> None:
+    said = run(tmp_path, *arguments, COLUMNS="80").output
+    assert said
+    assert [line for line in said.splitlines() if len(line) > 80] == []
+
+
 @pytest.mark.parametrize("arguments", [["check", "--jsno"], ["explain", "GET"], ["routes", "--env-file"]])
 def test_a_command_that_is_written_wrong_is_1_with_its_usage(tmp_path: Path, arguments: list[str]) -> None:
     ran = run(tmp_path, *arguments, **USERS)

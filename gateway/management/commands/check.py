@@ -7,8 +7,9 @@ from gateway.management import Ours
 
 class Command(Ours):
     help = """\
-Validate what `gateway serve` would start with: the environment, the certificates and the routes module. Prints every
-problem at once and opens no port, no upstream and no database. Exit code 0 if all is good, 2 if not."""
+Validate what `gateway serve` would start with: the environment, the
+certificates and the routes module. Prints every problem at once, and opens no
+port, no upstream and no database. Exit code 0 if all is good, 2 if not."""
     epilog = """\
 examples:
   gateway check

@@ -11,9 +11,10 @@ from gateway.startup import aligned
 
 class Command(Ours):
     help = """\
-Print the effective configuration: every variable with the value that holds, and whether that is the default, was set
-in the environment, or was read from the file that its _FILE twin names. Secrets are masked. What a route does not say
-is its upstream's; `gateway explain` shows what holds for one request."""
+Print the effective configuration: every variable with the value that holds,
+and whether that is the default, was set in the environment, or was read from
+the file that its _FILE twin names. Secrets are masked. What a route does not
+say is its upstream's; `gateway explain` shows what holds for one request."""
     epilog = """\
 examples:
   gateway config

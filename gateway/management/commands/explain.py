@@ -11,13 +11,14 @@ from gateway.startup import aligned
 
 class Command(Ours):
     help = """\
-Tell what the gateway would do with a request, and why: the route and those that lose to it, the URL and the headers
-that go up, timeouts and where they are written, retries, the cache, and the parts of a fan-out in their order. It
-reads the configuration as `gateway serve` does, and sends nothing."""
+Tell what the gateway would do with a request, and why: the route and those
+that lose to it, the URL and the headers that go up, timeouts and where they
+are written, retries, the cache, and the parts of a fan-out in their order.
+It reads the configuration as `gateway serve` does, and sends nothing."""
     epilog = """\
 examples:
-  gateway explain GET /users/3?full=1
-  gateway explain POST https://api.example.com/orders -H 'Content-Type: application/json'
+  gateway explain GET '/users/3?full=1'
+  gateway explain POST https://api.example.com/orders -H 'X-Tenant: acme'
   gateway explain GET /home/2 --env-file production.env"""
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -14,8 +14,9 @@ from gateway.startup import NO_ROUTES, aligned, rows
 
 class Command(Ours):
     help = """\
-Print the effective routing table: each pattern as written, where it leads, the name that stands in the log, where it
-was written, and the options set for it. Order says nothing: the most specific route gets a request."""
+Print the effective routing table: each pattern as written, where it leads, the
+name that stands in the log, where it was written, and the options set for it.
+Order says nothing: the most specific route gets a request."""
     epilog = """\
 examples:
   gateway routes

@@ -11,11 +11,15 @@ from gateway.serve import AddressInUse, serve
 
 class Command(Ours):
     help = """\
-Start the gateway. All its settings come from the environment (docs/configuration.md); `gateway check` tells whether
-they are good, `gateway config` which hold. SIGTERM or Ctrl-C lets requests in flight end, a second one does not."""
+Start the gateway. All its settings come from the environment
+(docs/configuration.md); `gateway check` tells whether they are good, `gateway
+config` which hold. SIGTERM or Ctrl-C lets requests in flight end, a second
+one does not."""
     epilog = """\
 example:
-  GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001' GATEWAY_ROUTE_USERS='/users/** -> users' gateway serve"""
+  export GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001'
+  export GATEWAY_ROUTE_USERS='/users/** -> users'
+  gateway serve"""
     reads_env_file = False
 
     def handle(self, *args: Any, **options: Any) -> None:
