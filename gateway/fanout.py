@@ -21,6 +21,7 @@ from gateway.headers import Pairs, encoded_changes, set_fields
 from gateway.legacy import Legacy, with_functions
 from gateway.merging import Fan
 from gateway.messages import GatewayRequest, GatewayResponse, problem_members
+from gateway.pool import Pool
 
 
 class Fanout:
@@ -39,6 +40,7 @@ class Fanout:
         self._timeout_s, self._max_body_bytes = whole_time_s(options), options.max_body_bytes
         self._changes = encoded_changes(own.response_headers)
         self._steps: tuple[Step, ...] = ()
+        self._pools: Mapping[str, Pool] | None = None  # whose steps they are
         read = {
             reference.fields[0]
             for part in fan.parts
@@ -61,10 +63,9 @@ class Fanout:
     async def __call__(self, request: GatewayRequest, **params: str) -> HttpResponseBase:
         steps = self._steps
         pools = request.pools
-        if not steps or any(
-            one.upstream is not None and one.upstream is not pools[one.upstream.name].upstream for one in steps
-        ):
-            steps = self._steps = steps_for(self, pools)
+        if self._pools is not pools:
+            self._pools, steps = pools, steps_for(self, pools)
+            self._steps = steps
         if request.raw_values is None:  # one of Django's own path() lines
             request.raw_values = {name: quote(str(value), safe="") for name, value in params.items()}
         if not request.inbox.complete:  # what is left of a request would hide that its client leaves

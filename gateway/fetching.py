@@ -63,7 +63,11 @@ class Fetched:
     def field(self, name: str) -> str | None:
         """The first value of a field, None if it did not come."""
         key = name.lower().encode("latin-1")
-        return next((value.decode("latin-1") for found, value in self.pairs if found.lower() == key), None)
+        size = len(key)
+        for found, value in self.pairs:
+            if len(found) == size and found.lower() == key:
+                return value.decode("latin-1")
+        return None
 
     def json(self) -> Any:
         """The body as Python values. Raises GatewayError PART_INVALID for what is no JSON."""

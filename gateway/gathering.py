@@ -215,8 +215,11 @@ class Gathering:
         return None if self.failed is None else self.failed.problem(self._fan.passes)
 
     def _start_ready(self) -> None:
-        ready = [step for step in self._waiting if step.needs <= self.outcomes.keys()]
-        self._waiting = [step for step in self._waiting if step not in ready]
+        ready: list[Step] = []
+        waiting: list[Step] = []
+        for step in self._waiting:
+            (ready if step.needs <= self.outcomes.keys() else waiting).append(step)
+        self._waiting = waiting
         for step in ready:
             self._tasks.append(self._loop.create_task(self._part(step), name=f"portway-part-{step.part.name}"))
 

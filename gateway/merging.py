@@ -8,6 +8,7 @@ one of the client's query, `{header.x-tenant}` a field of its request, `{user.te
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 from urllib.parse import quote
 
 from gateway import fields
@@ -233,6 +234,9 @@ def parts_field(entries: Iterable[tuple[str, Mapping[str, int | str]]]) -> bytes
     return ", ".join(shown).encode("ascii")
 
 
+_READ: Final = frozenset({b"age", b"cache-control", b"date", b"expires", b"set-cookie", b"vary"})
+
+
 def cache_control(answers: Sequence[Sequence[Pair]], now_s: float) -> bytes | None:
     """What the merged answer may say of storing it, from the fields of its parts: never more than each of them says.
 
@@ -240,7 +244,9 @@ def cache_control(answers: Sequence[Sequence[Pair]], now_s: float) -> bytes | No
     and 5.2.2). What lets shared caches store the answer to an authorised request (section 3.5) is said only if all of
     them do. None where nothing can be said: then nothing is.
     """
-    answers = [[(name.lower(), value) for name, value in pairs] for pairs in answers]
+    answers = [[(low, value) for name, value in pairs if (low := name.lower()) in _READ] for pairs in answers]
+    if all(name == b"date" for pairs in answers for name, _ in pairs):
+        return None
     said = [fields.directives(fields.all_of(pairs, b"cache-control")) for pairs in answers]
     if any("no-store" in one for one in said) or any(vary_names(pairs) is None for pairs in answers):
         return b"no-store"
@@ -293,6 +299,7 @@ def vary(names: Iterable[str]) -> bytes:
 # -- which representation -----------------------------------------------------------------------------------------
 
 JSON, NDJSON, EVENTS = "application/json", "application/x-ndjson", "text/event-stream"
+_PLAIN: Final = frozenset({b"", b"*/*", b"application/json"})  # what most clients say
 
 
 def representation(accept: Iterable[bytes]) -> str:
@@ -300,7 +307,10 @@ def representation(accept: Iterable[bytes]) -> str:
 
     Streams must be asked for by name; of equals JSON wins. Where none is acceptable, JSON is sent all the same.
     """
-    ranges = dict(_ranges(b",".join(accept).decode("latin-1")))
+    said = b",".join(accept)
+    if said in _PLAIN:
+        return JSON
+    ranges = dict(_ranges(said.decode("latin-1")))
     # Of the ranges that hold for a type the most specific one counts.
     json = next((ranges[media] for media in (JSON, "application/*", "*/*") if media in ranges), 0.0)
     liked = {JSON: json, NDJSON: ranges.get(NDJSON, 0.0), EVENTS: ranges.get(EVENTS, 0.0)}
