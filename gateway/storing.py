@@ -7,6 +7,7 @@ are those of RFC 9111 unless another one is named. Times are seconds since the e
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from typing import Final
 
 from gateway import fields
@@ -65,7 +66,7 @@ class Why(Enum):
         return self.name.lower().replace("_", "-")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Reply:
     """An answer as it came, and the request that it answers. Field names are in lower case."""
 
@@ -75,6 +76,26 @@ class Reply:
     pairs: Sequence[Pair]
     requested_s: float
     received_s: float
+
+    @cached_property
+    def said(self) -> Directives:
+        """The directives that hold for this cache: CDN-Cache-Control stands instead of Cache-Control and of Expires,
+        where it is valid (RFC 9213, section 2)."""
+        return fields.directives(fields.all_of(self.pairs, b"cache-control")) if self._aimed is None else self._aimed
+
+    @cached_property
+    def _aimed(self) -> Directives | None:
+        for_us = fields.all_of(self.pairs, b"cdn-cache-control")
+        return fields.targeted(for_us) if for_us else None
+
+    @property
+    def may_expire(self) -> bool:
+        return self._aimed is None
+
+    @cached_property
+    def date_s(self) -> float:
+        date_s = fields.http_date_s(fields.first_of(self.pairs, b"date"), self.received_s)
+        return self.received_s if date_s is None else date_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +166,7 @@ def refusal(reply: Reply, rule: Rule) -> Why | None:
         return Why.RANGE
     if status == 206:
         return Why.PARTIAL
-    said, _ = said_of(pairs)
+    said = reply.said
     understood = status in _UNDERSTOOD
     if status == 304 or not 200 <= status <= 599 or ("must-understand" in said and not understood):
         return Why.STATUS
@@ -184,16 +205,6 @@ def _unknown_lifetime(reply: Reply, rule: Rule, said: Directives, *, has_cookie:
     )
 
 
-def said_of(pairs: Sequence[Pair]) -> tuple[Directives, bool]:
-    """The directives that hold for this cache, and whether they are Cache-Control's: CDN-Cache-Control stands instead
-    of it and of Expires, where it is valid (RFC 9213, section 2)."""
-    for_us = fields.all_of(pairs, b"cdn-cache-control")
-    targeted = fields.targeted(for_us) if for_us else None
-    if targeted is not None:
-        return targeted, False
-    return fields.directives(fields.all_of(pairs, b"cache-control")), True
-
-
 def _excluded(said: Directives) -> frozenset[bytes]:
     """Fields that the answer forbids to store: `private="x"` (section 5.2.2.7), `no-cache="x"` (section 5.2.2.4)."""
     named = ",".join(said.get(name) or "" for name in ("private", "no-cache"))
@@ -208,14 +219,14 @@ def lifetime(reply: Reply, rule: Rule) -> tuple[float, str]:
 
     What is there but no number makes the answer stale, as the section encourages.
     """
-    said, is_firsthand = said_of(reply.pairs)
+    said = reply.said
     for name in ("s-maxage", "max-age"):
         if name in said:
             return float(fields.delta_seconds(said[name]) or 0), name
     expires = fields.first_of(reply.pairs, b"expires")
-    if expires is not None and is_firsthand:
+    if expires is not None and reply.may_expire:
         until_s = fields.http_date_s(expires, reply.received_s)
-        return (0.0 if until_s is None else max(0.0, until_s - _date_s(reply))), "expires"
+        return (0.0 if until_s is None else max(0.0, until_s - reply.date_s)), "expires"
     if reply.status not in HEURISTIC and "public" not in said:
         return 0.0, "none"
     if "no-cache" in said and said["no-cache"] is None:
@@ -225,12 +236,7 @@ def lifetime(reply: Reply, rule: Rule) -> tuple[float, str]:
     modified_s = fields.http_date_s(fields.first_of(reply.pairs, b"last-modified"), reply.received_s)
     if modified_s is None:
         return 0.0, "none"
-    return min(max(0.0, (_date_s(reply) - modified_s) * _HEURISTIC_FRACTION), _HEURISTIC_MOST_S), "heuristic"
-
-
-def _date_s(reply: Reply) -> float:
-    date_s = fields.http_date_s(fields.first_of(reply.pairs, b"date"), reply.received_s)
-    return reply.received_s if date_s is None else date_s
+    return min(max(0.0, (reply.date_s - modified_s) * _HEURISTIC_FRACTION), _HEURISTIC_MOST_S), "heuristic"
 
 
 def _initial_age_s(reply: Reply, source: str) -> float:
@@ -240,7 +246,7 @@ def _initial_age_s(reply: Reply, source: str) -> float:
     told_s = (fields.delta_seconds(said) or 0) + max(0.0, reply.received_s - reply.requested_s)
     if source == "ttl":
         return told_s
-    apparent_s = max(0.0, reply.received_s - _date_s(reply))
+    apparent_s = max(0.0, reply.received_s - reply.date_s)
     # HOWEVER Date says whole seconds: an answer made a moment ago would seem up to one second old by chance.
     apparent_s = apparent_s if apparent_s >= 1 else 0.0
     return max(apparent_s, told_s)
@@ -258,7 +264,7 @@ def _stale_s(said: Directives, name: str) -> int:
 
 def entry_of(reply: Reply, rule: Rule, body: bytes = b"") -> Entry:
     """The answer as it is stored, if `refusal` has nothing against it. The body may come later."""
-    said, _ = said_of(reply.pairs)
+    said = reply.said
     names = vary_names(reply.pairs) or ()
     seconds, source = lifetime(reply, rule)
     etag, modified = validators(reply.pairs, reply.received_s)
@@ -271,7 +277,7 @@ def entry_of(reply: Reply, rule: Rule, body: bytes = b"") -> Entry:
         values=vary_values(names, reply.request),
         requested_s=reply.requested_s,
         received_s=reply.received_s,
-        date_s=_date_s(reply),
+        date_s=reply.date_s,
         age_s=_initial_age_s(reply, source),
         lifetime_s=seconds,
         source=source,
@@ -287,7 +293,7 @@ def entry_of(reply: Reply, rule: Rule, body: bytes = b"") -> Entry:
 
 def stored_pairs(reply: Reply) -> tuple[Pair, ...]:
     """The fields that are stored (section 3.1), with a Date where there was none (RFC 9110, section 6.6.1)."""
-    drop = _UNSTORED_FIELDS | _excluded(said_of(reply.pairs)[0])
+    drop = _UNSTORED_FIELDS | _excluded(reply.said)
     kept = [pair for pair in reply.pairs if pair[0] not in drop]
     if fields.first_of(kept, b"date") is None:
         kept.append((b"date", fields.http_date(int(reply.received_s))))
