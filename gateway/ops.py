@@ -49,6 +49,7 @@ async def purge(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
 def metrics(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
     """What all workers have counted, as Prometheus reads it."""
     accept = next((value.decode("latin-1") for name, value in request.raw_headers if name == b"accept"), "")
+    status.publish(runtime)  # what was told stays told, if this worker dies now: a counter must not fall
     content_type, text = exposition(status.of_all(runtime), accept)
     return GatewayResponse(200, [(b"content-type", content_type.encode("ascii")), _NO_STORE], text)
 

@@ -32,7 +32,7 @@ def snapshot(runtime: Runtime) -> Snapshot:
         "version": __version__,
         "started_s": runtime.started_s,
         "draining": runtime.draining,
-        "in_flight": len(runtime.in_flight),
+        "in_flight": sum(not _is_own(exchange.route) for exchange in runtime.in_flight),
         "requests": [
             [*labels, one.counts, one.seconds, one.bytes_in, one.bytes_out] for labels, one in tally.requests.items()
         ],
@@ -60,6 +60,11 @@ def snapshot(runtime: Runtime) -> Snapshot:
         "stalls": _stalls(runtime),
         "recent": list(tally.recent),
     }
+
+
+def _is_own(route: str | None) -> bool:
+    """Whether a request is about the gateway itself, as who looks at it makes many: they are no traffic."""
+    return route is not None and route.startswith("/-/")
 
 
 def _upstream(pool: Pool) -> dict[str, Any]:
@@ -154,7 +159,9 @@ def _totals(snapshots: Iterable[Snapshot]) -> dict[str, Any]:
     counts = [0] * (len(BOUNDS_S) + 1)
     failed, seconds = 0, 0.0
     for one in snapshots:
-        for _, _, status, _, row_counts, row_seconds, _, _ in one["requests"]:
+        for route, _, status, _, row_counts, row_seconds, _, _ in one["requests"]:
+            if _is_own(route):
+                continue
             counts = [known + more for known, more in zip(counts, row_counts, strict=True)]
             failed += sum(row_counts) if status == 5 else 0
             seconds += row_seconds
