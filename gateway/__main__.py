@@ -43,8 +43,17 @@ Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; the exit code."""
-    arguments = sys.argv[1:] if argv is None else argv
     _open_standard_streams()
+    try:
+        code = _command(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 0
+    return code
+
+
+def _command(arguments: list[str]) -> int:
     if not arguments or (arguments[0] in {"help", "--help", "-h"} and len(arguments) == 1):
         sys.stdout.write(HELP)
         return 0
@@ -155,9 +164,8 @@ def _run(arguments: list[str]) -> int:
     except CommandError as error:
         sys.stderr.write(f"gateway: {error}\n")
         return error.returncode
-    except BrokenPipeError:  # whoever read our output has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 0
+    except BrokenPipeError:
+        raise
     except Exception as error:
         if os.environ.get("GATEWAY_LOG_LEVEL") == "debug":
             raise

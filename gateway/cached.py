@@ -44,10 +44,9 @@ class Cached:
         cache: Cache = request.cache
         if not self._stands_outermost(request):  # the key knows of one view only
             return self._pass(request, params, {"fwd": "bypass", "detail": "nested"})
-        if request.method not in {"GET", "HEAD"}:
-            return self._pass(request, params, {"fwd": "method"})
-        if not request.inbox.complete:  # a body is no part of the key
-            return self._pass(request, params, {"fwd": "bypass", "detail": "request-body"})
+        past = goes_past(request)
+        if past is not None:
+            return self._pass(request, params, past)
         key = key_of(request)
         entries = cache.memory.get(key)
         # The plain case of many, decided as `freshness` would.
@@ -74,15 +73,13 @@ class Cached:
 
     async def _answer(self, request: GatewayRequest, params: dict[str, Any], key: str) -> HttpResponseBase:
         cache: Cache = request.cache
-        names = {name for name, _ in request.raw_headers}
-        if not names.isdisjoint(_FOR_UPSTREAM):
-            return await self._pass(request, params, {"fwd": "bypass", "detail": "condition"})
         produce = partial(self._produce, request, params)
         question = Question(key, "GET", request.raw_headers, self.rule, produce, request.exchange)
-        if request.method == "HEAD" or not names.isdisjoint(_PARTIAL):
+        unstorable = not_stored(request)
+        if unstorable is not None:
             served, _, words = await cache.stored(question)
             if served is None:
-                words["detail"] = "head" if request.method == "HEAD" else "range"
+                words["detail"] = unstorable
                 requested_s = time()
                 response = await self._pass(request, params, words)
                 if request.method == "HEAD":
@@ -128,6 +125,24 @@ def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB") -> Cached:
     your own must name in Vary what it reads of a request. Raises ValueError.
     """
     return Cached(view, replace(options.cache_rule(ttl), max_body_bytes=units.positive_size(max_body)))
+
+
+def goes_past(request: GatewayRequest) -> Words | None:
+    """Why a request has nothing to do with what is stored, in words of Cache-Status; None where it has."""
+    if request.method not in {"GET", "HEAD"}:
+        return {"fwd": "method"}
+    if not request.inbox.complete:  # a body is no part of the key
+        return {"fwd": "bypass", "detail": "request-body"}
+    if any(name in _FOR_UPSTREAM for name, _ in request.raw_headers):
+        return {"fwd": "bypass", "detail": "condition"}
+    return None
+
+
+def not_stored(request: GatewayRequest) -> str | None:
+    """Why a request may be answered by what is stored, but goes up as it is where nothing does; None elsewhere."""
+    if request.method == "HEAD":
+        return "head"
+    return "range" if any(name in _PARTIAL for name, _ in request.raw_headers) else None
 
 
 def key_of(request: GatewayRequest) -> str:

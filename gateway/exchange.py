@@ -16,6 +16,11 @@ from gateway.errors import GatewayError
 current: ContextVar["Exchange | None"] = ContextVar("gateway_exchange", default=None)
 
 
+def is_own(route: str | None) -> bool:
+    """Whether a route is one of the gateway's own endpoints."""
+    return route is not None and route.startswith("/-/")
+
+
 class Exchange:
     """What is known of one request. Times are `perf_counter()` seconds; a field is None while it has no meaning."""
 
@@ -88,6 +93,11 @@ class Exchange:
             self.interruption = error
             if self.task is not None:
                 self.task.cancel()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is for the gateway itself, as who looks at it makes many: they are no traffic."""
+        return is_own(self.route)
 
     def child(self) -> "Exchange":
         """The notebook of a call that is made for this request, and may outlive it."""

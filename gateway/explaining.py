@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from gateway import cors, door, freshness, ops, options, origins, verdicts
-from gateway.cached import Cached
+from gateway.cached import Cached, goes_past, not_stored
 from gateway.config import Config, Overrides, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fanout import Fanout
@@ -15,13 +15,14 @@ from gateway.fetching import own_pairs
 from gateway.gathering import Gathering, Step, steps_for
 from gateway.handler import GatewayHandler, open_request
 from gateway.headers import HOP_BY_HOP, Pair, connection_options, is_token
+from gateway.legacy import Legacy
 from gateway.merging import Confined, Reference
 from gateway.messages import GatewayRequest, Message, Scope
 from gateway.patterns import Miss
 from gateway.proxy import Plan, Proxy, plan_for, upward_pairs
 from gateway.retries import DEFAULT_RETRY_ON, MAX_KEPT_BYTES, is_repeatable
 from gateway.routing import GatewayRoute, Routes, decoded, describe, innermost, raw_values
-from gateway.storing import Rule
+from gateway.storing import Reply, Rule, Why, refusal
 from gateway.units import authority_of, format_duration, format_size
 
 _URL = re.compile(r"(?:https?://([^/?#]*))?(/[^?#]*)?(?:\?([^#]*))?(?:#.*)?", re.DOTALL)
@@ -38,6 +39,8 @@ class Section(NamedTuple):
 
 def scope_of(method: str, target: str, fields: Sequence[str], bind: tuple[str, int]) -> Scope:
     """A request as ASGI shows it; `fields` are `Name: value`, `target` is a path or a URL. Raises ValueError."""
+    if not is_token(method.encode()):
+        raise ValueError(f"{method!r} is no method")
     match = _URL.fullmatch(target)
     if match is None or (match[1] is None and match[2] is None):
         raise ValueError(f"{target!r} is neither a path that begins with a slash nor a URL")
@@ -70,6 +73,7 @@ async def explain(config: Config, routes: Routes, scope: Scope) -> list[Section]
     handler = GatewayHandler(config, routes, ())
     request = open_request(scope, _nothing_comes, config.settings.client_idle_s)
     target = request.raw_path + ("?" + request.query if request.query else "")
+    target = target.encode("latin-1").decode("utf-8", "replace")
     sections = [Section("Request", [[request.method, target, f"Host: {request.host_field}"]])]
     try:
         for section in _course(handler, request):
@@ -97,6 +101,9 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
     routes = handler.routes
     path, host = handler.enter(request)
     if path == "*" or path.startswith(ops.PREFIX):
+        if path != "*":
+            ops.check_path(path)
+            ops.check_method(path, request.method)
         yield Section("The gateway itself answers", [["under /-/ are its own endpoints; no route is asked"]])
         return
     if cors.is_preflight(request.method, request.raw_headers):
@@ -122,9 +129,11 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
         yield from _proxied(handler.config, request, line, view)
     elif isinstance(view, Fanout):
         yield from _fanned_out(handler.config, request, line, view)
+    elif isinstance(view, Legacy):
+        yield Section("A function of yours answers, in threads of its own", _threads(view))
     else:
         yield Section("Your own view answers", [[describe(line), line.origin, "what it asks for is known to it alone"]])
-    yield Section("Cache", _cache(line, request))
+    yield Section("Cache", [*_cache(line, request), *_forgets(routes, request, host)])
 
 
 # -- routes -----------------------------------------------------------------------------------------------------------
@@ -176,7 +185,7 @@ def _proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: 
     path, query = view.target_of(request, {})
     yield Section("Upstream", _urls(upstream, path + query))
     pairs = upward_pairs(request, plan, view.stripped_prefix(request))
-    if isinstance(line.view, Cached) and request.method == "GET":
+    if isinstance(line.view, Cached) and not goes_past(request) and not not_stored(request):
         pairs = [pair for pair in pairs if pair[0] not in freshness.CONDITIONS]  # the whole is stored
     host = request.host_field if plan.options.preserve_host else upstream.bases[0].authority
     pairs = [(b"host", host.encode()), *pairs]
@@ -184,6 +193,16 @@ def _proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: 
     yield Section("Options", _options(plan.options, view.own, line, upstream))
     yield Section("Retries", _retries(upstream, is_repeatable(request.method, request.raw_headers), request.method))
     yield Section("Headers of the answer", [*_set_down(plan), *_cors(config, line)])
+
+
+def _threads(view: Legacy) -> list[list[str]]:
+    said = view.bulkhead.options
+    return [
+        ["function", view.__name__],
+        ["threads", str(said.threads), f"of the pool {view.bulkhead.name}"],
+        ["queue", str(said.queue), "calls may wait; more get 503 at once"],
+        ["timeout", format_duration(said.timeout_s), "waiting included; then 504"],
+    ]
 
 
 def _urls(upstream: Upstream, target: str) -> list[list[str]]:
@@ -311,9 +330,28 @@ def _cache(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
         rows = [[f"part {part.name}", *_stored(part.cache)] for part in inner.fan.parts if part.cache is not None]
     if not isinstance(view, Cached):
         return rows or [["answers are not stored"]]
-    if request.method in {"GET", "HEAD"}:
-        return [["the answer", *_stored(view.rule)], *rows, ["now", "`gateway cache why` tells what is stored of this"]]
-    return [[request.method, "goes up; what is stored of this path goes, if the answer is 2xx or 3xx"]]
+    past, unstorable = goes_past(request), not_stored(request)
+    if past is not None:
+        return [["this request", f"goes up: nothing stored answers it ({past.get('detail', past['fwd'])})"], *rows]
+    why = refusal(Reply("GET", request.raw_headers, 200, _SAYS_NOTHING, 0.0, 0.0), view.rule)
+    answer = ["the answer", *_stored(view.rule)]
+    if unstorable is not None:
+        answer = ["the answer", f"is not stored if it comes from the upstream ({unstorable})"]
+    elif why is Why.REQUEST_NO_STORE:
+        answer = ["the answer", f"is not stored: {why.value}"]
+    elif why in {Why.AUTHORIZATION, Why.COOKIE}:
+        answer = ["the answer", f"is not stored where {why.value}"]
+    return [answer, *rows, ["now", "`gateway cache why` tells what is stored of this"]]
+
+
+def _forgets(routes: Routes, request: GatewayRequest, host: str) -> list[list[str]]:
+    if request.method in freshness.SAFE_METHODS or not routes.caches_at(host, request.raw_path):
+        return []
+    return [["then", "what is stored of this path goes, if the answer is 2xx or 3xx"]]
+
+
+# An answer that could be stored, and says nothing of how long.
+_SAYS_NOTHING = [(b"etag", b'"1"')]
 
 
 def _stored(rule: Rule) -> list[str]:
@@ -357,7 +395,13 @@ def _parts(gathering: Gathering, steps: Sequence[Step], deadline_s: float) -> li
         ready = [step for step in waiting if step.needs <= begun.keys()]
         turn = max(begun.values(), default=0) + 1
         for step in ready:
-            part, url = step.part, _asked(gathering, step)
+            part = step.part
+            try:
+                url = _asked(gathering, step)
+            except GatewayError as error:
+                if not part.optional:
+                    raise
+                url = f"{error.reason.word}: {error.detail}"
             after = f"after {', '.join(sorted(step.needs))}" if step.needs else ""
             fails = f"optional: {part.default.decode()}" if part.optional else "required"
             limit = min(part.timeout_s or deadline_s, step.timeout_s)

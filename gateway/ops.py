@@ -94,18 +94,28 @@ def options(request: GatewayRequest) -> GatewayResponse:
     return GatewayResponse(204, [(b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")])
 
 
+def check_path(path: str) -> None:
+    """Raises ROUTE_NOT_FOUND."""
+    if path not in _OPEN and path not in _CLOSED:
+        raise GatewayError(Reason.ROUTE_NOT_FOUND, "The gateway has no such endpoint of its own.")
+
+
+def check_method(path: str, method: str) -> None:
+    """Raises METHOD_NOT_ALLOWED."""
+    allowed = {"DELETE"} if path == "/-/cache" else {"GET", "HEAD"}
+    if method not in allowed:
+        raise GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", ", ".join(sorted(allowed)).encode())])
+
+
 async def answer(runtime: Runtime, routes: Routes, request: GatewayRequest) -> GatewayResponse:
     """The answer to a request under `/-/`. Raises ROUTE_NOT_FOUND, METHOD_NOT_ALLOWED, ADMIN_REQUIRED or _DENIED."""
     path = request.raw_path
-    is_open = _OPEN.get(path)
-    if is_open is None and path not in _CLOSED:
-        raise GatewayError(Reason.ROUTE_NOT_FOUND, "The gateway has no such endpoint of its own.")
+    check_path(path)
     request.exchange.route = path
+    is_open = _OPEN.get(path)
     if is_open is None:
         admin.admit(request, runtime.config.settings.admin_token)
-    allowed = {"DELETE"} if path == "/-/cache" else {"GET", "HEAD"}
-    if request.method not in allowed:
-        raise GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", ", ".join(sorted(allowed)).encode())])
+    check_method(path, request.method)
     if is_open is not None:
         return is_open(runtime)
     if path == "/-/cache":

@@ -11,13 +11,13 @@ import msgspec
 
 from gateway import __version__, environment, origins
 from gateway.board import Board, is_alive
+from gateway.exchange import is_own
 from gateway.pool import Pool
 from gateway.runtime import Runtime
-from gateway.tally import BOUNDS_S
+from gateway.tally import BOUNDS_S, RECENT, RECENT_CLIENT
 
 Snapshot = dict[str, Any]
 _EVERY_S = 1.0
-_RECENT = 50
 _NONE = {"total": 0, "failed": 0, "seconds": 0.0}
 _MEMORY = ("memory_bytes", "memory_max_bytes", "memory_entries")
 
@@ -32,7 +32,7 @@ def snapshot(runtime: Runtime) -> Snapshot:
         "version": __version__,
         "started_s": runtime.started_s,
         "draining": runtime.draining,
-        "in_flight": sum(not _is_own(exchange.route) for exchange in runtime.in_flight),
+        "in_flight": sum(not exchange.is_own for exchange in runtime.in_flight),
         "requests": [
             [*labels, one.counts, one.seconds, one.bytes_in, one.bytes_out] for labels, one in tally.requests.items()
         ],
@@ -59,12 +59,8 @@ def snapshot(runtime: Runtime) -> Snapshot:
         ],
         "stalls": _stalls(runtime),
         "recent": list(tally.recent),
+        "recent_client": list(tally.recent_client),
     }
-
-
-def _is_own(route: str | None) -> bool:
-    """Whether a request is about the gateway itself, as who looks at it makes many: they are no traffic."""
-    return route is not None and route.startswith("/-/")
 
 
 def _upstream(pool: Pool) -> dict[str, Any]:
@@ -122,8 +118,7 @@ class Told:
         snapshots = of_all(self._runtime)
         living = [one for one in snapshots if one["alive"]]
         stored = [one["stored"] for one in living]
-        failures = (failure for one in snapshots for failure in one["recent"])
-        recent = sorted(failures, key=lambda failure: failure["at_s"], reverse=True)
+        recent = [*_newest(snapshots, "recent", RECENT), *_newest(snapshots, "recent_client", RECENT_CLIENT)]
         by_route = _by_route(snapshots)
         return {
             "version": __version__,
@@ -141,7 +136,7 @@ class Told:
             },
             "bulkheads": _bulkheads(living),
             "stalls": {"count": sum(sum(one["stalls"]["counts"]) for one in snapshots)},
-            "recent": recent[:_RECENT],
+            "recent": sorted(recent, key=_when, reverse=True),
             "config": self._config,
         }
 
@@ -152,6 +147,11 @@ class Told:
             await asyncio.sleep(_EVERY_S)
 
 
+def _when(failure: Mapping[str, Any]) -> float:
+    at_s: float = failure["at_s"]
+    return at_s
+
+
 # -- adding workers up ----------------------------------------------------------------------------------------------
 
 
@@ -160,7 +160,7 @@ def _totals(snapshots: Iterable[Snapshot]) -> dict[str, Any]:
     failed, seconds = 0, 0.0
     for one in snapshots:
         for route, _, status, _, row_counts, row_seconds, _, _ in one["requests"]:
-            if _is_own(route):
+            if is_own(route):
                 continue
             counts = [known + more for known, more in zip(counts, row_counts, strict=True)]
             failed += sum(row_counts) if status == 5 else 0
@@ -178,6 +178,10 @@ def _by_route(snapshots: Iterable[Snapshot]) -> dict[str, dict[str, Any]]:
             known["failed"] += sum(counts) if status == 5 else 0
             known["seconds"] += seconds
     return found
+
+
+def _newest(snapshots: Iterable[Snapshot], name: str, most: int) -> list[Any]:
+    return sorted((failure for one in snapshots for failure in one[name]), key=_when)[-most:]
 
 
 def _outcomes(snapshots: Iterable[Snapshot]) -> dict[str, int]:

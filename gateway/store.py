@@ -299,6 +299,7 @@ class Store:
         if not self._rows:
             self._rows.append(await rows.last_stored() if self._known.is_complete else 0)
         at, newest, found = self._rows[0], self._rows[-1], [(0, "")] * STORED_ROWS
+        is_whole = at == 0
         while len(found) == STORED_ROWS:
             found = await rows.stored_since(at)
             for number, name in found:
@@ -306,7 +307,7 @@ class Store:
                 self._new_rows += number > newest
             at = found[-1][0] if found else at
         self._rows.append(max(at, newest))
-        if not self._known.is_complete:
+        if is_whole:  # another worker's look may be on its way: only who began with the first row has seen all
             self._known.completed()
             self._new_rows = 0
 

@@ -9,12 +9,13 @@ from bisect import bisect_left
 from collections import deque
 from typing import Any, Final
 
-from gateway.errors import Reason
+from gateway.errors import Reason, Side
 from gateway.exchange import Exchange
 
 BOUNDS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_RECENT = 50
+RECENT: Final = 50
+RECENT_CLIENT: Final = 20
 
 
 class Times:
@@ -50,7 +51,8 @@ class Tally:
         self.parts: dict[tuple[str, str, str], Times] = {}
         self.attempts: dict[str, int] = {}
         self.retries: dict[str, int] = {}
-        self.recent: deque[dict[str, Any]] = deque(maxlen=_RECENT)  # failures, the last one last
+        self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT)  # failures, the last one last
+        self.recent_client: deque[dict[str, Any]] = deque(maxlen=RECENT_CLIENT)  # a scanner's many hide no others
 
     def note(self, exchange: Exchange) -> None:
         """Count a finished request."""
@@ -89,7 +91,10 @@ class Tally:
             self.retries[upstream] = self.retries.get(upstream, 0) + attempts - 1
 
     def _note_failure(self, exchange: Exchange, reason: str) -> None:
-        self.recent.append({
+        whose = Reason[reason.upper()].side
+        if exchange.is_own:
+            return
+        (self.recent_client if whose is Side.CLIENT else self.recent).append({
             "at_s": time.time(),
             "request_id": exchange.request_id,
             "method": exchange.method,
@@ -97,6 +102,6 @@ class Tally:
             "route": exchange.route,
             "status": exchange.status,
             "reason": reason,
-            "whose": Reason[reason.upper()].side.value,
+            "whose": whose.value,
             "upstream": exchange.upstream,
         })  # fmt: skip

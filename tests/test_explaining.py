@@ -14,7 +14,7 @@ from gateway import loading
 from gateway.explaining import explain, scope_of
 from gateway.fanout import Fanout
 from gateway.messages import GatewayRequest
-from gateway.routing import GatewayRoute, Routes, cached, fanout, part, proxy, route
+from gateway.routing import GatewayRoute, Routes, cached, fanout, legacy, part, proxy, route
 
 CONFIG = loading.load(
     {
@@ -50,6 +50,18 @@ async def typed(user: Annotated[dict[str, str], part("users:/users/{id}")], id: 
     raise AssertionError("nobody is asked")
 
 
+@fanout
+async def optional(
+    user: Annotated[dict[str, str], part("users:/users/{id}")],
+    team: Annotated[object, part("orders:/teams/{header.x-tenant}", optional=True)],
+) -> object:
+    raise AssertionError("nobody is asked")
+
+
+def report(id: int) -> object:
+    raise AssertionError("nobody is asked")
+
+
 ROUTES = Routes(
     [
         GatewayRoute(HOME.pattern, Fanout(HOME.fan, HOME.overrides, HOME.name), HOME.name, HOME.variable, HOME),
@@ -57,6 +69,9 @@ ROUTES = Routes(
         route("/users/**", proxy("users"), name="all"),
         route("POST /orders", proxy("orders"), name="order"),
         route("/hello/{name}", hello),
+        route("PUT /kept/own", proxy("orders")),
+        route("/optional/{id}", optional),
+        route("/report/{id}", legacy(report, threads=2, timeout="3s")),
         route("/kept/**", cached(proxy("orders"), max_body="64KiB")),
         route("/typed/{id}", typed),
         path("reports/<int:year>/", hello, {"name": "x"}, name="reports"),
@@ -135,7 +150,32 @@ async def test_what_is_stored() -> None:
     assert home["Cache"] == [["part user", "stored for as long as it says, else 60s", "up to 2MiB"]]
     kept = (await explained("GET", "/kept/1"))["Cache"]
     assert kept[0] == ["the answer", "stored for as long as it says", "up to 64KiB"]
-    assert (await explained("POST", "/kept/1"))["Cache"][0][0] == "POST"
+    assert (await explained("POST", "/kept/1"))["Cache"] == [
+        ["this request", "goes up: nothing stored answers it (method)"],
+        ["then", "what is stored of this path goes, if the answer is 2xx or 3xx"],
+    ]
+    assert (await explained("OPTIONS", "/kept/1"))["Cache"][1:] == []
+    assert (await explained("PUT", "/kept/own"))["Cache"][-1][0] == "then", "another route stores what it answers"
+
+
+@pytest.mark.parametrize(
+    ("method", "field", "told"),
+    [
+        ("GET", "Authorization: a", "is not stored where the request has Authorization, and the answer does not"),
+        ("GET", "Cookie: a=b", "is not stored where the request has a Cookie, and the answer does not say"),
+        ("GET", "Cache-Control: no-store", "is not stored: the request says no-store"),
+        ("GET", "Range: bytes=0-3", "is not stored if it comes from the upstream (range)"),
+        ("HEAD", "Accept: a", "is not stored if it comes from the upstream (head)"),
+        ("GET", 'If-Match: "x"', "goes up: nothing stored answers it (condition)"),
+        ("GET", "Content-Length: 5", "goes up: nothing stored answers it (request-body)"),
+        ("GET", "Accept: a", "stored for as long as it says"),
+    ],
+)
+async def test_what_a_request_says_decides_what_is_stored(method: str, field: str, told: str) -> None:
+    said = await explained(method, "/kept/1", field, 'If-None-Match: "a"')
+    assert said["Cache"][0][1].startswith(told)
+    goes_up = ["kept", "if-none-match", '"a"'] in said["Headers that go up"]
+    assert goes_up is told.endswith(("(range)", "(head)", "(condition)", "(request-body)"))
 
 
 async def test_the_cache_answers_conditions_itself() -> None:
@@ -151,6 +191,25 @@ async def test_a_value_that_cannot_stand_in_a_part_is_refused_as_it_would_be() -
     said = await explained("GET", "/home/7")  # no page, no tenant
     assert refused(said) == ["400", "template_value"]
     assert "Route" in said
+
+
+async def test_an_optional_part_whose_value_cannot_stand_there_fails_alone() -> None:
+    why = "template_value: The value of {header.x-tenant} cannot stand in its URL."
+    said = await explained("GET", "/optional/7")
+    assert said["Parts, those of one number at the same time"] == [
+        ["1", "user", "GET http://users-1:8000/v1/users/7", "2s", "required"],
+        ["1", "team", why, "30s", "optional: null"],
+    ]
+
+
+async def test_a_legacy_function() -> None:
+    said = await explained("GET", "/report/7")
+    assert said["A function of yours answers, in threads of its own"] == [
+        ["function", "report"],
+        ["threads", "2", "of the pool report"],
+        ["queue", "16", "calls may wait; more get 503 at once"],
+        ["timeout", "3s", "waiting included; then 504"],
+    ]
 
 
 async def test_a_typed_fan_out() -> None:
@@ -173,7 +232,7 @@ async def test_no_route_tells_the_nearest() -> None:
     assert refused(said) == ["404", "route_not_found"]
     nearest, *_, more = said["No route() line or GATEWAY_ROUTE_* matches; the nearest"]
     assert (nearest[0], nearest[-1]) == ("hello", "the path goes on after segment 2")
-    assert more == ["and 2 more"]
+    assert more == ["and 5 more"]
 
 
 async def test_another_method_tells_which() -> None:
@@ -198,7 +257,9 @@ async def test_what_the_door_refuses(method: str, target: str, field: str, word:
 
 
 async def test_what_the_gateway_answers_itself() -> None:
-    assert len(await explained("GET", "/-/ready")) == len(await explained("OPTIONS", "/-/")) == 2
+    assert len(await explained("GET", "/-/ready")) == 2
+    assert refused(await explained("OPTIONS", "/-/")) == ["405", "method_not_allowed"]
+    assert refused(await explained("GET", "/-/nothing")) == ["404", "route_not_found"]
     preflight = ("Origin: https://app.example.com", "Access-Control-Request-Method: GET")
     said = await explained("OPTIONS", "/users/1", *preflight)
     rows = said["The gateway itself answers the preflight, with 204"]
@@ -218,6 +279,15 @@ async def test_what_the_gateway_answers_itself() -> None:
 def test_a_path_or_url_is_what_a_client_would_send(target: str, host: bytes, raw_path: bytes, query: bytes) -> None:
     scope = scope_of("GET", target, [], ("0.0.0.0", 8000))
     assert (dict(scope["headers"])[b"host"], scope["raw_path"], scope["query_string"]) == (host, raw_path, query)
+
+
+def test_what_is_no_method_is_refused() -> None:
+    with pytest.raises(ValueError, match="no method"):
+        scope_of("G ET", "/", [], ("127.0.0.1", 8000))
+
+
+async def test_a_path_is_shown_as_it_was_given() -> None:
+    assert (await explained("GET", "/users/ü"))["Request"][0][1] == "/users/ü"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,18 @@ class _Parser(CommandParser):
         self.exit(1, f"{self.format_usage()}gateway: {message}\n")
 
 
+def add_env_file(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRESS) -> None:
+    """The option that every command has, and every verb of one."""
+    parser.add_argument(
+        "--env-file",
+        action="append",
+        default=default,
+        metavar="FILE",
+        help="read the GATEWAY_* variables from FILE instead of the environment, as `docker run --env-file` "
+        "does: KEY=VALUE lines, # comments, quotes are part of the value; may be given more than once",
+    )
+
+
 class Ours(BaseCommand):
     """A command of Portway's own: without Django's options, which say nothing to who runs a gateway."""
 
@@ -38,14 +50,7 @@ class Ours(BaseCommand):
         )
         self.add_arguments(parser)
         if self.reads_env_file:
-            parser.add_argument(
-                "--env-file",
-                action="append",
-                default=[],
-                metavar="FILE",
-                help="read the GATEWAY_* variables from FILE instead of the environment, as `docker run --env-file` "
-                "does: KEY=VALUE lines, # comments, quotes are part of the value; may be given more than once",
-            )
+            add_env_file(parser, [])
         # What BaseCommand asks of its own options.
         plain = os.environ.get("NO_COLOR", "") != ""  # no-color.org
         parser.set_defaults(settings=None, pythonpath=None, traceback=False, verbosity=1, skip_checks=True)

@@ -13,7 +13,7 @@ from gateway import freshness, rows, storing
 from gateway.cached import Cached
 from gateway.config import Config
 from gateway.headers import Pairs, parse_host
-from gateway.management import Ours
+from gateway.management import Ours, add_env_file
 from gateway.memory import Key, Purge, origin_and_target
 from gateway.patterns import Miss
 from gateway.routing import Routes
@@ -60,6 +60,8 @@ examples:
         what.add_argument("--route", help="of this route")
         what.add_argument("--tag", help="whose Cache-Tag or Surrogate-Key names this")
         what.add_argument("--all", action="store_true", help="everything")
+        for verb in (ls, why, purge):
+            add_env_file(verb)
 
     def handle(self, *args: Any, **options: Any) -> None:
         config, routes = self.sound(options["env_file"])
