@@ -47,6 +47,7 @@ middle: one kind of effect a file
     proxy       the view that forwards a request
     models      what the cache keeps in a database
     migrations  how its tables came to be
+    health      whether one way to the database works, said at most once a minute
     known       which keys the database may hold
     rows        the queries of the cache
     store       stored answers in Django's database, through the async ORM on threads of its own

@@ -62,7 +62,7 @@ class Cache:
         self.has_parts = False  # whether parts or fetch() store answers
         self.store: Store | None = None
         self._disk_bytes = settings.cache_disk_bytes
-        self._known = Known()  # of all workers: made before they are forked
+        self.known = Known()  # where there are several workers they share another one
         self._fills: dict[str, Fill] = {}
         self._purges = Purges()
         self._unstored: OrderedDict[str, tuple[float, Why]] = OrderedDict()  # until when, and why
@@ -75,7 +75,7 @@ class Cache:
         if self.store is None and self._disk_bytes:
             from gateway.store import Store  # Django's models need a set-up that who only imports views has not made
 
-            self.store = Store(self._disk_bytes, self._known, self._heard)
+            self.store = Store(self._disk_bytes, self.known, self._heard)
             await self.store.open()
 
     async def stop(self) -> None:

@@ -92,6 +92,16 @@ def _row(name: str, key: Key, entry: Entry) -> CachedResponse:
     )
 
 
+def file_of() -> tuple[int, int] | None:
+    """What identifies the file of an SQLite database; None where there is none."""
+    if connection.vendor != "sqlite":
+        return None
+    with contextlib.suppress(OSError):
+        found = Path(connection.settings_dict["NAME"]).stat()
+        return found.st_dev, found.st_ino
+    return None
+
+
 async def stored_since(row_id: int) -> list[tuple[int, str]]:
     """The next rows after that one, with the digests of their keys; so many at a time that the loop is not held."""
     rows = CachedResponse.objects.filter(id__gt=row_id).order_by("id").values_list("id", "digest")[:STORED_ROWS]
@@ -136,10 +146,10 @@ def _begins(prefix: str) -> Q:
     return Q(id__in=rows.values("id"))
 
 
-async def tell(purges: Sequence[Purge]) -> set[int]:
-    """Tell every worker and replica; the numbers of what was told."""
+async def tell(purges: Sequence[Purge]) -> set[tuple[int, float]]:
+    """Tell every worker and replica; the numbers and times of what was told."""
     rows = [CachePurge(kind=purge.kind, value=purge.value, at_s=purge.at_s) for purge in purges]
-    return {row.id for row in await CachePurge.objects.abulk_create(rows)}
+    return {(row.id, row.at_s) for row in await CachePurge.objects.abulk_create(rows)}
 
 
 async def told_since(number: int) -> list[tuple[int, Purge]]:

@@ -32,6 +32,7 @@ from gateway import __version__, telemetry
 from gateway.board import Board
 from gateway.config import Config, Settings
 from gateway.handover import SharedPort
+from gateway.known import Known
 from gateway.routing import Routes
 from gateway.runtime import Runtime
 from gateway.sever import limit_unread
@@ -192,13 +193,13 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
     if not settings.reuse_port:
         try_bind(*settings.bind)
     control = Control(settings)
-    board = Board(settings.workers) if settings.workers > 1 else None
+    board, known = Board(settings.workers) if settings.workers > 1 else None, Known()  # what forked workers share
     server = _granian(settings)
     announce(config, routes)
 
     def load() -> Any:
         application = load_application()
-        application.runtime.board = board
+        application.runtime.board, application.runtime.cache.known = board, known
         application.on_started = control.attach
         application.on_stopped = partial(_leave_within, _LEAVE_S)
         return application

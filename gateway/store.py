@@ -16,10 +16,11 @@ from dataclasses import replace
 import structlog
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.management import call_command
-from django.db import InterfaceError, OperationalError, connection
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connection
 
 from gateway import rows
 from gateway.headers import Pair
+from gateway.health import PAUSE_S, Health
 from gateway.known import CAPACITY, Known
 from gateway.memory import Key, Purge, digest, variant
 from gateway.rows import BATCH_ROWS, STORED_ROWS, Found
@@ -28,7 +29,6 @@ from gateway.storing import Entry
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 _LOOK_UP_S = 0.25  # how long a request waits for the database at most
-_PAUSE_S = 1.0  # after a failure
 _OPEN_S = 5.0  # how long the start waits for the database at most
 _CLOSE_S = 1.0  # and the stop
 _GATHER_S = 0.1  # how long a write waits for others
@@ -39,38 +39,6 @@ _TOLD_S = 60.0  # how long purges are kept for the others
 _OVERLAP = 200  # transactions end in another order than they are numbered in: so many are asked for again
 _CLOCKS_S = 0.5  # by how much the clocks of two machines may differ
 _SWEEP_S = 5.0  # how often what is of no use any more is removed
-_COMPLAIN_S = 60.0
-_AWAY = (OperationalError, InterfaceError, OSError)  # the database, not what was asked of it
-
-
-class _Health:
-    """Whether one way to the database works. Says so, at most once a minute."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._paused_until_s = 0.0
-        self._said_s = -_COMPLAIN_S
-        self.is_failing = self._was_said = False
-
-    @property
-    def is_paused(self) -> bool:
-        return time.monotonic() < self._paused_until_s
-
-    def failed(self, cause: str) -> None:
-        now_s = time.monotonic()
-        self._paused_until_s = now_s + _PAUSE_S
-        self.is_failing = True
-        if now_s - self._said_s >= _COMPLAIN_S:
-            self._said_s = now_s
-            self._was_said = True
-            _log.warning("cache.store_failed", what=self._what, cause=cause.strip())
-
-    def worked(self) -> None:
-        if self.is_failing:
-            self.is_failing = False
-            if self._was_said:
-                self._was_said = False
-                _log.info("cache.store_works", what=self._what)
 
 
 class Store:
@@ -85,7 +53,7 @@ class Store:
         self._executors: list[ThreadPoolExecutor] = []
         self._loop = asyncio.get_running_loop()
         self._opened = asyncio.Event()
-        self._reads, self._writes = _Health("look-ups"), _Health("writes")
+        self._reads, self._writes = Health("look-ups"), Health("writes")
         self._asked = asyncio.Event()
         self._waiting: list[tuple[str, Sequence[Pair], asyncio.Future[Found]]] = []
         self._queue: dict[str, tuple[Key, Entry]] = {}
@@ -95,7 +63,9 @@ class Store:
         self._purges: list[tuple[Purge, asyncio.Future[int]]] = []
         self._others_purges: list[Purge] = []
         self._has_work, self._is_written = asyncio.Event(), asyncio.Event()
-        self._told: set[int] = set()  # the numbers of purges that need no hearing
+        self._file: object = None  # what the database was in when the tables were made
+        self._is_written_elsewhere = False  # the writer's connection is of a database that is no more
+        self._told: set[tuple[int, float]] = set()  # the numbers and times of purges that need no hearing
         self._last_told = 0
         self._heard_s = 0.0
         self._rows: deque[int] = deque(maxlen=3)  # the number of the last row, as it was at the last looks
@@ -212,7 +182,7 @@ class Store:
     # -- reading --------------------------------------------------------------------------------------------------
 
     async def _reading(self) -> None:
-        await self._until_prepared()
+        await self._until_prepared(anew=True)
         keeper = asyncio.create_task(self._listening(), name="portway-cache-listen")
         try:
             while True:
@@ -223,22 +193,26 @@ class Store:
         finally:
             keeper.cancel()
 
-    async def _until_prepared(self) -> None:
-        """The tables are there. Several may make them at once: who comes second finds it done, or tries again."""
+    async def _until_prepared(self, *, anew: bool) -> None:
+        """The tables are there. Several may make them at once: who comes second finds it done, or tries again.
+
+        `anew` where nothing is known of this database: then what was purged before is no news.
+        """
         failures = 0
         while not self.is_open:
             try:
                 await sync_to_async(_migrate)()
-                self._last_told = await rows.last_told()
+                if anew:
+                    self._last_told, self._file = await rows.last_told(), rows.file_of()
+                    self._heard_s = time.monotonic()
             except Exception as error:  # noqa: BLE001 - whatever the database has, the gateway serves
                 await _disconnect()
                 failures += 1
                 if failures > 2:
                     self._reads.failed(str(error))
                 self._opened.set()
-                await asyncio.sleep(0.1 if failures < 3 else _PAUSE_S)
+                await asyncio.sleep(0.1 if failures < 3 else PAUSE_S)
             else:
-                self._heard_s = time.monotonic()
                 self.is_open = True
                 self._opened.set()
                 self._reads.worked()
@@ -263,17 +237,21 @@ class Store:
         """What others store is known; their purges reach what this worker has in memory and has still to write."""
         while True:
             try:
-                await self._learn()
-                await asyncio.sleep(_POLL_S)
-                asking = asyncio.ensure_future(rows.told_since(self._last_told - _OVERLAP))
-                if not (await asyncio.wait({asking}, timeout=_PAUSE_S))[0]:
-                    self._reads.failed(f"no answer within {_PAUSE_S:g} s")
+                asking = asyncio.ensure_future(self._ask_others())
+                if not (await asyncio.wait({asking}, timeout=PAUSE_S))[0]:
+                    self._reads.failed(f"no answer within {PAUSE_S:g} s")
                 told = await asking
+                if told is None:
+                    await self._begin_anew()
+                    continue
+                await self._learn()
                 self._reads.worked()
             except Exception as error:  # noqa: BLE001 - whatever the database has, the worker listens on
                 await _disconnect()
                 self._reads.failed(str(error))
+                self.is_open = False  # its tables may be gone, too
                 await asyncio.sleep(_POLL_S)
+                await self._until_prepared(anew=False)
                 continue
             now_s = time.monotonic()
             if now_s - self._heard_s > _DEAF_S:
@@ -281,14 +259,33 @@ class Store:
             self._heard_s = now_s
             for number, purge in told:
                 self._last_told = max(self._last_told, number)
-                if number not in self._told:
-                    self._told.add(number)
+                if (number, purge.at_s) not in self._told:
+                    self._told.add((number, purge.at_s))
                     purge = replace(purge, at_s=purge.at_s + _CLOCKS_S)
                     self._heard(purge)
                     self._take_out_covered(purge)
                     self._others_purges.append(purge)  # what was under way may have been written since
                     self._has_work.set()
-            self._told = {number for number in self._told if number > self._last_told - 2 * _OVERLAP}
+            self._told = {one for one in self._told if one[0] > self._last_told - 2 * _OVERLAP}
+            await asyncio.sleep(_POLL_S)
+
+    async def _ask_others(self) -> list[tuple[int, Purge]] | None:
+        """The purges of late; None where the database is not the one that it was: a file put in the place of its file,
+        or a backup whose numbers are lower than those that were heard."""
+        if self._file != rows.file_of() or 0 < await rows.last_told() < self._last_told - _OVERLAP:
+            return None
+        return await rows.told_since(self._last_told - _OVERLAP)
+
+    async def _begin_anew(self) -> None:
+        """Nothing that is known is known of this database. What waits to be written is written to it."""
+        _log.warning("cache.store_replaced")
+        self.is_open, self._is_written_elsewhere = False, True
+        self._heard(Purge("all", "", time.time()))
+        self._known.clear()
+        self._rows.clear()
+        self._told.clear()
+        await _disconnect()
+        await self._until_prepared(anew=True)
 
     async def _learn(self) -> None:
         """Know of the rows that were added: by whatever gateway, and those of some looks ago again, since transactions
@@ -320,18 +317,21 @@ class Store:
                 async with asyncio.timeout(_SWEEP_S + _GATHER_S):
                     await self._has_work.wait()
             if not self.is_open:
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(PAUSE_S)
                 continue
             await asyncio.sleep(_GATHER_S)
             self._has_work.clear()
             try:
+                if self._is_written_elsewhere:
+                    await _disconnect()
+                    self._is_written_elsewhere = False
                 await self._purge()
                 await self._write()
                 await self._sweep()
             except Exception as error:  # noqa: BLE001 - whatever the database has, there is more to write
                 await _disconnect()
                 self._writes.failed(str(error))
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(PAUSE_S)
                 self._has_work.set()
 
     async def _purge(self) -> None:
@@ -362,10 +362,10 @@ class Store:
             batch = {name: self._queue[name] for name in names}
             try:
                 self._size += await _write(batch)
-            except _AWAY:
-                raise
-            except Exception:  # noqa: BLE001 - one of them cannot be stored: which one is found out by itself
-                await self._write_singly(batch)
+            except Exception as error:
+                if _is_away(error):
+                    raise
+                await self._write_singly(batch)  # one of them cannot be stored: which one is found out by itself
             self._has_grown = True
             for name, written in batch.items():
                 if self._queue.get(name) is written:
@@ -377,9 +377,9 @@ class Store:
         for name, (key, entry) in batch.items():
             try:
                 self._size += await _write({name: (key, entry)})
-            except _AWAY:
-                raise
-            except Exception as error:  # noqa: BLE001 - of this answer
+            except Exception as error:
+                if _is_away(error):
+                    raise
                 _log.warning("cache.not_stored", target=key.target, cause=str(error))
 
     async def _sweep(self) -> None:
@@ -396,6 +396,12 @@ class Store:
             if self._size > self._max_bytes:
                 await rows.remove_oldest(self._size - self._max_bytes * 9 // 10)
                 self._size = await rows.total_size()
+
+
+def _is_away(error: Exception) -> bool:
+    """Whether it is the database that does not work, and not the one answer that should be written."""
+    is_of_database = isinstance(error, (DatabaseError, InterfaceError, OSError))
+    return is_of_database and not isinstance(error, (DataError, IntegrityError))
 
 
 async def _on(executor: ThreadPoolExecutor, work: Callable[[], Awaitable[None]]) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -100,6 +101,18 @@ def test_several_that_start_at_once_make_the_tables_and_say_nothing_of_it(gatewa
     assert [complaints(gateway) for gateway in gateways] == [[], []]
     assert [gateway.errors for gateway in gateways] == [[], []]
     eventually(lambda: len(workers_of(gateways[0])) == 2)
+
+
+def shared_memory_of(pid: int) -> set[tuple[str, int]]:
+    """The anonymous memory that a process shares: what it is, and how many bytes."""
+    maps = re.findall(r"^(\w+)-(\w+) rw-s \S+ \S+ (\d+) ", Path(f"/proc/{pid}/maps").read_text("ascii"), re.MULTILINE)
+    return {(inode, int(end, 16) - int(begin, 16)) for begin, end, inode in maps}
+
+
+def test_the_workers_of_a_gateway_share_one_filter(gateways: list[Gateway]) -> None:
+    eventually(lambda: len(workers_of(gateways[0])) == 2)
+    one, other = (shared_memory_of(pid) for pid in workers_of(gateways[0]))
+    assert any(2**20 < size < 2 * 2**20 for _, size in one & other)
 
 
 def test_what_one_has_stored_is_a_hit_for_all_others(gateways: list[Gateway], origin: Origin) -> None:
@@ -679,6 +692,54 @@ def test_it_heals_by_itself(broken: dict[str, Broken], name: str) -> None:
 # -- PostgreSQL that is away ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_a_file_that_is_removed_or_replaced_is_found_out(origin: Origin, tmp_path: Path, *, is_replaced: bool) -> None:
+    other, environ = tmp_path / "other", {"PYTHONPATH": str(HOME), "GATEWAY_UPSTREAM_U": origin.url}
+    other.mkdir()
+    migrate = [sys.executable, "-m", "gateway", "migrate", "gateway"]
+    subprocess.run(migrate, cwd=other, env={**os.environ, **environ}, capture_output=True, check=True)
+    with Gateway(cached(origin, WORKERS="2"), cwd=tmp_path) as gateway:
+        eventually(lambda: len(workers_of(gateway)) == 2)
+        page = Page(gateway, origin)
+        page.answers(fresh("old"))
+        fill_all([gateway], page)
+        page.answers(fresh("new"))
+        for end in ("-wal", "-shm", ""):
+            (tmp_path / f"portway.sqlite3{end}").unlink()
+        if is_replaced:
+            (other / "portway.sqlite3").replace(tmp_path / "portway.sqlite3")
+        eventually(lambda: len(says(gateway, "cache.store_replaced")) >= 2)  # each worker; one may look in between
+        eventually(lambda: all(answer.body == b"new" for answer in on_all([gateway], page.path)))
+        eventually(lambda: page.path in dict(rows_of(tmp_path)))
+
+
+def says(gateway: Gateway, event: str) -> list[dict[str, Any]]:
+    return [line for line in gateway.log if line["event"] == event]
+
+
+def test_purges_are_heard_from_a_database_whose_numbers_begin_again(origin: Origin, tmp_path: Path) -> None:
+    with Gateway(cached(origin), cwd=tmp_path) as gateway:
+
+        def purged(path: str, count: int, *, again: bool) -> None:
+            """As somebody else does it: so many purges, each of them numbered."""
+            with contextlib.closing(sqlite3.connect(tmp_path / "portway.sqlite3", timeout=10)) as connection:
+                if again:
+                    connection.execute("DELETE FROM gateway_cachepurge")
+                    connection.execute("DELETE FROM sqlite_sequence WHERE name = 'gateway_cachepurge'")
+                purges = [("path", path, time.time())] * count
+                connection.executemany("INSERT INTO gateway_cachepurge (kind, value, at_s) VALUES (?, ?, ?)", purges)
+                connection.commit()
+
+        for count in (3, 500):  # few: their numbers were heard already; many: they are lower than what is asked for
+            for again in (False, True):
+                page = Page(gateway, origin)
+                page.answers(fresh("old"))
+                fill_all([gateway], page)
+                page.answers(fresh("new"))
+                purged(page.path, 1 if again else count, again=again)
+                eventually(lambda page=page: page.get().body == b"new")  # type: ignore[misc]
+
+
 @pytest.fixture(scope="module")
 def away() -> Iterator[Postgres]:
     """A server of its own, to be frozen and killed."""
@@ -713,6 +774,40 @@ def test_a_database_server_that_freezes_or_dies_costs_no_answer(away: Postgres, 
         gateway.stop()
         assert time.monotonic() - began < 5
         away.thaw()
+
+
+@pytest.mark.parametrize("breaks", ["read-only", "no tables"])
+def test_a_database_that_takes_no_rows_is_said_once_and_heals(
+    away: Postgres, origin: Origin, tmp_path: Path, breaks: str
+) -> None:
+    url = away.url()
+    name = url.rpartition("/")[2]
+
+    def does(*statements: str) -> None:
+        """As its administrator, who ends every other connection then."""
+        with away.connect("postgres") as connection:
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [name])
+
+    with Gateway(cached(origin, DATABASE_URL=url), cwd=tmp_path) as gateway:
+        eventually(lambda: stored_soon(away, url, gateway, origin))
+        if breaks == "read-only":  # as a standby is that has taken over
+            does(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+            for _ in range(30):
+                assert Page(gateway, origin).get().status == 200
+            eventually(lambda: says(gateway, "cache.store_failed"))
+            does(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+        else:
+            with away.connect(name) as connection:
+                connection.execute("DROP TABLE gateway_cachedresponse, gateway_cachepurge, django_migrations")
+            for _ in range(30):
+                assert Page(gateway, origin).get().status == 200
+        eventually(lambda: stored_soon(away, url, gateway, origin))
+        assert says(gateway, "cache.not_stored") == []
+        told = [line["what"] for line in says(gateway, "cache.store_failed")]
+        assert len(told) == len(set(told))
+        assert gateway.errors == []
 
 
 def stored_in(server: Postgres, url: str, path: str) -> bool:
