@@ -391,6 +391,8 @@ class Gathering:
             said: dict[str, Any] = {"target": target, "pairs": pairs, "options": step.options}
             said |= {"timeout_s": min(left_s, step.timeout_s), "max_body_bytes": part.max_body_bytes}
             pool = self._request.pools[part.target.upstream]
+            if pool.tracer is not None:
+                pool.tracer.part(part.name)
             if part.cache is None or part.method != "GET":
                 return await ask(self._request, pool, leg, method=part.method, **said)
             return await ask_cached(self._request, pool, leg, part.cache, configured=step.changes, **said)
