@@ -81,7 +81,7 @@ class Runtime:
         for pool in self.pools.values():
             await pool.aclose()
         if self.tracer is not None:
-            await self.tracer.stop(self.config.settings.drain_s)
+            self.tracer.stop(self.config.settings.drain_s)
 
     # -- requests in flight ---------------------------------------------------------------------------------------
 

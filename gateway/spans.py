@@ -8,7 +8,6 @@ Names and attributes are the stable HTTP semantic conventions; what they have no
 Queries are left out, as in the log: they may hold secrets.
 """
 
-import asyncio
 import logging
 import threading
 import time
@@ -25,7 +24,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExport
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from gateway import __version__
+from gateway import __version__, cors
 from gateway.endpoints import Endpoint
 from gateway.errors import Reason, Side
 from gateway.exchange import Exchange
@@ -57,18 +56,19 @@ class Complaints(logging.Handler):
 class AttemptSpan:
     """The span of one attempt. `traceparent` goes up; `reason` is the word for its failure, once it has one."""
 
-    __slots__ = ("_span", "reason", "traceparent")
+    __slots__ = ("_said", "_span", "reason", "traceparent")
 
-    def __init__(self, span: Span) -> None:
+    def __init__(self, span: Span, said: dict[str, Any]) -> None:
         own = span.get_span_context()
-        self._span = span
+        self._span, self._said = span, said
         self.reason: str | None = None
         self.traceparent = b"00-%032x-%016x-%02x" % (own.trace_id, own.span_id, own.trace_flags)
 
     def end(self, status: int) -> None:
         """The attempt is over; `status` is its answer's, 0 for none."""
         error = self.reason or (str(status) if status >= 400 else None)
-        _end(self._span, {"http.response.status_code": status or None, "error.type": error}, failed=error is not None)
+        said = self._said | {"http.response.status_code": status or None, "error.type": error}
+        _end(self._span, said, failed=error is not None)
 
 
 class Tracer:
@@ -90,17 +90,13 @@ class Tracer:
         self._parent = TraceContextTextMapPropagator()
         self._open: dict[Exchange, tuple[Span, GatewayRequest]] = {}
 
-    async def stop(self, within_s: float) -> None:
-        """Send what is left; what nobody takes in that time is lost."""
-        flushed = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def flush() -> None:
-            self._provider.shutdown()
-            loop.call_soon_threadsafe(flushed.set)
-
-        threading.Thread(target=flush, name="portway-flush", daemon=True).start()
-        await asyncio.wait([asyncio.ensure_future(flushed.wait())], timeout=min(within_s, _FLUSH_S))
+    def stop(self, within_s: float) -> None:
+        """Send what is left, at the very end: it blocks the loop. What nobody takes in that time is lost."""
+        flush = threading.Thread(target=self._provider.shutdown, name="portway-flush", daemon=True)
+        flush.start()
+        flush.join(min(within_s, _FLUSH_S))
+        if flush.is_alive():
+            _log.warning("tracing.failing", cause="the last spans did not leave in time")
 
     def begin(self, request: GatewayRequest) -> None:
         """A request's span, current from here on. Where no trace came, the one that it begins is the request's."""
@@ -126,14 +122,14 @@ class Tracer:
             return
         span, request = opened
         status, reason, scheme = exchange.status or 0, exchange.reason, request.scope["scheme"]
-        port, agent = request.host_field.rpartition(":")[2], request.fields.first(b"user-agent")
+        port = request.host_field.rpartition(":")[2]
         said = _of_method(exchange.method) | {
             "url.scheme": scheme,
             "url.path": exchange.path,
             "server.address": exchange.host,
             "server.port": (int(port) if port.isdigit() else _PORTS[scheme]) if exchange.host else None,
             "client.address": exchange.client,
-            "user_agent.original": None if agent is None else agent.decode("utf-8", "replace"),
+            "user_agent.original": cors.field(request.raw_headers, b"user-agent"),
             "http.response.status_code": status or None,
             "error.type": reason or (str(status) if status >= 500 else None),
             "portway.request_id": exchange.request_id,
@@ -161,13 +157,11 @@ class Tracer:
             "server.address": base.host,
             "server.port": base.port,
             "url.full": base.origin + base.prefix + target.partition("?")[0],
+            "http.request.resend_count": number - 1 or None,
             "portway.upstream": upstream,
+            "portway.part": context.get_value(_PART),
         }
-        if number > 1:
-            said["http.request.resend_count"] = number - 1
-        if (part := context.get_value(_PART)) is not None:
-            said["portway.part"] = part
-        return AttemptSpan(self._tracer.start_span(_named(method), kind=SpanKind.CLIENT, attributes=said))
+        return AttemptSpan(self._tracer.start_span(_named(method), kind=SpanKind.CLIENT), said)
 
 
 def _end(span: Span, said: dict[str, Any], *, failed: bool) -> None:
