@@ -148,16 +148,13 @@ class Runtime:
 def _tracer() -> "Tracer | None":
     """Who makes spans, where they are asked for. Whatever is wrong with that, the gateway serves."""
     try:
-        if not (exporters := exporters_of(os.environ, find_spec)):
-            return None
-        from gateway.spans import Tracer  # 20 MB and half a second, for those who want it
+        if exporters := exporters_of(os.environ, find_spec):
+            from gateway.spans import Tracer  # 20 MB and half a second, for those who want it
 
-        tracer = Tracer(exporters)
+            return Tracer(exporters)
     except Exception as error:  # noqa: BLE001
         log.warning("tracing.off", cause=str(error))
-        return None
-    log.info("tracing.on", exporters=exporters)
-    return tracer
+    return None
 
 
 async def _watch(exchange: Exchange, inbox: Inbox) -> None:

@@ -11,7 +11,6 @@ Queries are left out, as in the log: they may hold secrets.
 import logging
 import threading
 import time
-from collections.abc import Iterable
 from typing import Any, Final
 
 import structlog
@@ -19,7 +18,7 @@ from opentelemetry import context, trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
 from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -44,12 +43,12 @@ class Complaints(logging.Handler):
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._told_s: dict[str, float] = {}
+        self._told_s: dict[tuple[str, int], float] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        now_s = time.monotonic()
-        if now_s - self._told_s.get(record.msg, -_TELL_AGAIN_S) >= _TELL_AGAIN_S:
-            self._told_s[record.msg] = now_s
+        now_s, complaint = time.monotonic(), (record.pathname, record.lineno)
+        if now_s - self._told_s.get(complaint, -_TELL_AGAIN_S) >= _TELL_AGAIN_S:
+            self._told_s[complaint] = now_s
             _log.warning("tracing.failing", cause=record.getMessage())
 
 
@@ -74,7 +73,7 @@ class AttemptSpan:
 class Tracer:
     """One worker's spans. Raises what OpenTelemetry has to say against its variables."""
 
-    def __init__(self, exporters: Iterable[str]) -> None:
+    def __init__(self, exporters: tuple[str, ...]) -> None:
         logger = logging.getLogger("opentelemetry")
         logger.handlers[:], logger.propagate = [Complaints()], False
         logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # it warns of each try, and errs at last
@@ -83,12 +82,13 @@ class Tracer:
         resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         for name in exporters:
-            exporter = OTLPSpanExporter() if name == "otlp" else ConsoleSpanExporter(formatter=_line)
-            self._provider.add_span_processor(BatchSpanProcessor(exporter))
+            on_a_line = ConsoleSpanExporter(formatter=lambda span: span.to_json(indent=None) + "\n")
+            self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter() if name == "otlp" else on_a_line))
         trace.set_tracer_provider(self._provider)
         self._tracer = self._provider.get_tracer("portway", __version__)
         self._parent = TraceContextTextMapPropagator()
         self._open: dict[Exchange, tuple[Span, GatewayRequest]] = {}
+        _log.info("tracing.on", exporters=exporters)
 
     def stop(self, within_s: float) -> None:
         """Send what is left, at the very end: it blocks the loop. What nobody takes in that time is lost."""
@@ -105,7 +105,7 @@ class Tracer:
             states = b",".join(request.fields.own.get(b"tracestate", ()))
             came = {"traceparent": request.traceparent.decode(), "tracestate": states.decode("latin-1")}
             parent = self._parent.extract(came, parent)
-        span = self._tracer.start_span(_named(exchange.method), parent, SpanKind.SERVER)
+        span = self._tracer.start_span(_of_method(exchange.method)[0], parent, SpanKind.SERVER)
         context.attach(trace.set_span_in_context(span, parent))
         if request.traceparent is None:
             trace_id = f"{span.get_span_context().trace_id:032x}"
@@ -123,7 +123,8 @@ class Tracer:
         span, request = opened
         status, reason, scheme = exchange.status or 0, exchange.reason, request.scope["scheme"]
         port = request.host_field.rpartition(":")[2]
-        said = _of_method(exchange.method) | {
+        name, said = _of_method(exchange.method)
+        said |= {
             "url.scheme": scheme,
             "url.path": exchange.path,
             "server.address": exchange.host,
@@ -139,7 +140,7 @@ class Tracer:
         if request.route is not None or request.resolver_match is not None:
             django = request.resolver_match
             said["http.route"] = f"/{django.route}" if django is not None else request.route.rule.path
-            span.update_name(f"{_named(exchange.method)} {said['http.route']}")
+            span.update_name(f"{name} {said['http.route']}")
         broke_off = reason is not None and status < 400 and Reason[reason.upper()].side is not Side.CLIENT
         _end(span, said, failed=status >= 500 or broke_off)
 
@@ -153,7 +154,8 @@ class Tracer:
         if not trace.get_current_span().get_span_context().trace_flags.sampled:
             return None
         base = endpoint.base
-        said = _of_method(method) | {
+        name, said = _of_method(method)
+        said |= {
             "server.address": base.host,
             "server.port": base.port,
             "url.full": base.origin + base.prefix + target.partition("?")[0],
@@ -161,7 +163,7 @@ class Tracer:
             "portway.upstream": upstream,
             "portway.part": context.get_value(_PART),
         }
-        return AttemptSpan(self._tracer.start_span(_named(method), kind=SpanKind.CLIENT), said)
+        return AttemptSpan(self._tracer.start_span(name, kind=SpanKind.CLIENT), said)
 
 
 def _end(span: Span, said: dict[str, Any], *, failed: bool) -> None:
@@ -171,16 +173,8 @@ def _end(span: Span, said: dict[str, Any], *, failed: bool) -> None:
     span.end()
 
 
-def _line(span: ReadableSpan) -> str:
-    """One line, as all that is on stdout."""
-    return str(span.to_json(indent=None)) + "\n"
-
-
-def _named(method: str) -> str:
-    """A span's name, of which there are not too many."""
-    return method if method in _METHODS else "HTTP"
-
-
-def _of_method(method: str) -> dict[str, Any]:
-    said = {"http.request.method": method}
-    return said if method in _METHODS else {"http.request.method": "_OTHER", "http.request.method_original": method}
+def _of_method(method: str) -> tuple[str, dict[str, Any]]:
+    """How a span is named, so that there are few names, and what it says of its method."""
+    if method in _METHODS:
+        return method, {"http.request.method": method}
+    return "HTTP", {"http.request.method": "_OTHER", "http.request.method_original": method}

@@ -8,7 +8,6 @@ Where spans are exported, each attempt has one of its own, and says that in `tra
 import re
 from collections.abc import Callable, Mapping
 from random import getrandbits
-from typing import Final
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 # "ff" is a forbidden version; ids of zeros only are invalid; version 00 has exactly these four fields, later ones
@@ -41,30 +40,26 @@ def new_traceparent(trace_id: str, bits: int = 0) -> bytes:
     return f"00-{trace_id}-{bits or getrandbits(64) or 1:016x}-00".encode("ascii")
 
 
-# -- whether spans are exported -----------------------------------------------------------------------------------
-
-_EXPORTERS: Final = {"otlp", "console", "none"}
-
-
 def exporters_of(environ: Mapping[str, str], find: Callable[[str], object]) -> tuple[str, ...]:
-    """Who gets spans by the standard variables: `otlp`, `console`, nobody. `find` tells where a module is, if it is.
+    """Who gets spans by the standard variables: `otlp`, `console`, nobody. `find` tells of a module if it is there.
 
-    Raises ValueError where spans are asked for and cannot be had. The standard has an exporter where nothing is set;
-    here one is asked for. What else there is to set, OpenTelemetry reads by itself.
+    Raises ValueError where spans are asked for and cannot be had. What else there is to set, OpenTelemetry reads.
     """
-    said = {name.removeprefix("OTEL_"): value.strip() for name, value in environ.items() if name.startswith("OTEL_")}
-    base = "EXPORTER_OTLP_"
-    endpoint = said.get(base + "TRACES_ENDPOINT") or said.get(base + "ENDPOINT")
-    names = {name.strip() for name in (said.get("TRACES_EXPORTER") or ("otlp" if endpoint else "none")).split(",")}
-    if names == {"none"} or said.get("SDK_DISABLED", "").lower() == "true":
+    endpoint, protocol = (
+        environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{word}") or environ.get(f"OTEL_EXPORTER_OTLP_{word}") or ""
+        for word in ("ENDPOINT", "PROTOCOL")
+    )
+    # The standard exports by default; here it must be asked for.
+    said = environ.get("OTEL_TRACES_EXPORTER") or ("otlp" if endpoint else "none")
+    names = {name.strip() for name in said.split(",")}
+    if names == {"none"} or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return ()
-    protocol = said.get(base + "TRACES_PROTOCOL") or said.get(base + "PROTOCOL") or "http/protobuf"
-    if not names <= _EXPORTERS:
-        raise ValueError("OTEL_TRACES_EXPORTER must be otlp, console or none")
-    if "otlp" in names and protocol != "http/protobuf":
-        raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf (collectors: port 4318), not {protocol}")
+    if not names <= {"otlp", "console"}:
+        raise ValueError(f"OTEL_TRACES_EXPORTER must be otlp, console or none, not {said}")
+    if "otlp" in names and protocol not in {"", "http/protobuf"}:
+        raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf (as a rule port 4318), not {protocol}")
     if "otlp" in names and endpoint and not endpoint.startswith(("http://", "https://")):
         raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT must begin with http:// or https://")
     if not (find("opentelemetry") and find("opentelemetry.sdk")):
-        raise ValueError("OTEL_* asks for spans, but the extra is not installed: pip install '.[otel]'")
-    return tuple(sorted(names - {"none"}))
+        raise ValueError("OTEL_* asks for spans, but their extra is not installed: pip install '.[otel]'")
+    return tuple(sorted(names))

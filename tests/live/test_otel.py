@@ -272,7 +272,7 @@ def test_a_failure_is_told_by_its_word(
 ) -> None:
     with set_up.gateway.connect() as wire:
         wire.send(request_bytes("GET", path, f"X-Request-ID: fails{code}"))
-        wire.read_to_end()
+        wire.read_answer()
     trace_id = set_up.gateway.request_line(f"fails{code}")["trace_id"]
     spans = set_up.collector.trace(trace_id, 1 + len(of_attempts))
     server = next(span for span in spans if span.kind == "SERVER")
