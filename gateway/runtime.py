@@ -149,7 +149,7 @@ def _tracer() -> "Tracer | None":
     """Who makes spans, where they are asked for. Whatever is wrong with that, the gateway serves."""
     try:
         if exporters := exporters_of(os.environ, find_spec):
-            from gateway.spans import Tracer  # 20 MB and half a second, for those who want it
+            from gateway.spans import Tracer  # 10 MB and a tenth of a second, for those who want it
 
             return Tracer(exporters)
     except Exception as error:  # noqa: BLE001
