@@ -211,6 +211,13 @@ def test_what_a_client_does_not_sample_is_not_exported_and_goes_up_as_it_came(se
     assert not [span for span in set_up.collector.spans if span.trace_id == TRACE[::-1]]
 
 
+def test_a_tracestate_that_is_none_goes_up_as_it_came_and_is_not_worth_a_word(set_up: Setting) -> None:
+    trace_id = "ab" * 16
+    set_up.gateway.get("/plain/odd", SAMPLED.replace(TRACE, trace_id), "tracestate: nonsense")
+    assert {span.state for span in set_up.collector.trace(trace_id, 2)} == {""}
+    assert set_up.plain.requests[-1].one("tracestate") == "nonsense"  # the fixture sees that nothing complained
+
+
 def test_names_are_few_whatever_clients_send(set_up: Setting) -> None:
     (unknown,) = set_up.trace_of(set_up.gateway.get("/nothing/here"), 1)
     assert (unknown.name, unknown["http.route"], unknown["error.type"]) == ("GET", None, "route_not_found")
@@ -401,6 +408,17 @@ def test_a_collector_that_is_no_good_costs_nobody_a_request_and_is_told_of_once(
         told = [line["cause"] for line in gateway.log if line["event"] == "tracing.failing"]
         assert len(told) == len(set(told)) <= 4
         assert gateway.errors == []
+
+
+def test_a_collector_that_says_nothing_holds_up_no_stop(tmp_path: Path) -> None:
+    with contextlib.closing(Slow()) as collector, Answers(OK) as plain:
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_BSP_SCHEDULE_DELAY": NEVER_MS}
+        with gateway_to(plain, tmp_path, **environment) as gateway:
+            assert gateway.get("/plain/x").status == 200
+            began_s = time.monotonic()
+            gateway.stop()
+            assert time.monotonic() - began_s < 6
+        gateway.wait_for_log(lambda line: line["event"] == "tracing.failing" and "in time" in line["cause"])
 
 
 def test_where_it_is_off_nothing_of_it_is_there(tmp_path: Path) -> None:
