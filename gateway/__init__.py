@@ -41,6 +41,7 @@ middle: one kind of effect a file
     resolver    the addresses of a name
     probes      one active probe
     bulkhead    threads for synchronous calls, so many, with a queue
+    spans       what OpenTelemetry hears of a request and of each attempt upstream
     pool        an upstream's endpoints, their health and connections
     uploads     a request's body on its way up
     attempts    the attempt loop

@@ -20,7 +20,7 @@ from gateway.config import ProxyOptions
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, Reason, Side
 from gateway.exchange import Deadline
-from gateway.headers import Pairs
+from gateway.headers import Pairs, set_fields
 from gateway.pool import Attempt, Pool
 from gateway.uploads import Upload
 
@@ -153,7 +153,7 @@ class _Course:
             except _ShareUsedUp:
                 return await self._in_company(attempt, answer)
             except GatewayError as error:
-                attempt.broke(error.reason) if not isinstance(error, StaleConnection) else attempt.dropped()
+                (attempt.dropped if isinstance(error, StaleConnection) else attempt.broke)(error.reason)
                 if not await self._may_follow(error.reason, error):
                     raise
 
@@ -171,7 +171,7 @@ class _Course:
 
     async def _open(self, attempt: Attempt) -> Answer:
         """Send the request."""
-        call, client = self._call(attempt.endpoint), self._pool.client
+        call, client = self._call(attempt), self._pool.client
         answer = client.open_kept(call, attempt)
         if answer is None:
             answer = await client.open_new(call, attempt, self._connect_timeout_s())
@@ -187,8 +187,13 @@ class _Course:
         most_s = self.left_s() / 2
         return await answer.settle(retries.MAX_KEPT_BYTES, min(_SETTLE_S, most_s), min(_SETTLE_UNKNOWN_S, most_s))
 
-    def _call(self, endpoint: Endpoint) -> Call:
-        out = self._out
+    def _call(self, attempt: Attempt) -> Call:
+        out, endpoint = self._out, attempt.endpoint
+        pairs, tracer = out.pairs, self._pool.tracer
+        if tracer is not None:
+            attempt.span = tracer.attempt(self._pool.name, endpoint, out.method, out.target, len(self._attempts))
+            if attempt.span is not None:
+                pairs = set_fields(pairs, ((b"traceparent", attempt.span.traceparent),))
         options, upload = out.options, out.upload
         body = upload.body() if upload is not None else out.body
         can_be_sent_again = out.repeatable and (body is None or isinstance(body, bytes))
@@ -198,7 +203,7 @@ class _Course:
             endpoint=endpoint,
             method=out.method,
             target=endpoint.base.prefix + out.target,
-            pairs=[(b"host", out.host or endpoint.host_field), *out.pairs],
+            pairs=[(b"host", out.host or endpoint.host_field), *pairs],
             body=body,
             chunked=out.chunked,
             idle_timeout_s=options.idle_timeout_s,
@@ -335,7 +340,7 @@ class _Course:
                 had_chance = took_s >= 0.4 * self._timeout_s / (self._pool.upstream.retries + 1)
                 if had_chance or error.reason is not Reason.RESPONSE_TIMEOUT:
                     attempt.broke(error.reason)
-            attempt.dropped()
+            attempt.dropped(error.reason if isinstance(error, GatewayError) else None)
 
 
 def _is_busy(attempt: Attempt) -> bool:

@@ -18,16 +18,8 @@ class Endpoint:
     """
 
     __slots__ = (
-        "addresses",
-        "base",
-        "health",
-        "host_field",
-        "idle",
-        "in_flight",
-        "is_gone",
-        "label",
-        "latency_s",
-        "probed",
+        *("addresses", "base", "health", "host_field", "idle"),
+        *("in_flight", "is_gone", "label", "latency_s", "probed"),
     )
 
     def __init__(self, base: Base, addresses: tuple[str, ...]) -> None:

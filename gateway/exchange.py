@@ -25,34 +25,9 @@ class Exchange:
     """What is known of one request. Times are `perf_counter()` seconds; a field is None while it has no meaning."""
 
     __slots__ = (
-        "attempts",
-        "bytes_in",
-        "bytes_out",
-        "cache",
-        "cause",
-        "client",
-        "closers",
-        "ended",
-        "endpoint",
-        "heir",
-        "host",
-        "interruption",
-        "method",
-        "ms",
-        "parts",
-        "path",
-        "reason",
-        "request",
-        "request_id",
-        "route",
-        "started",
-        "status",
-        "task",
-        "timer",
-        "trace_id",
-        "upstream",
-        "upstream_ms",
-        "watch",
+        *("attempts", "bytes_in", "bytes_out", "cache", "cause", "client", "closers", "ended", "endpoint", "heir"),
+        *("host", "interruption", "method", "ms", "parts", "path", "reason", "request", "request_id", "route"),
+        *("started", "status", "task", "timer", "trace_id", "upstream", "upstream_ms", "watch"),
     )
 
     def __init__(self, started: float, method: str, path: str, client: str) -> None:
@@ -102,12 +77,8 @@ class Exchange:
     def child(self) -> "Exchange":
         """The notebook of a call that is made for this request, and may outlive it."""
         child = Exchange(self.started, self.method, self.path, self.client)
-        child.request_id, child.trace_id, child.host, child.route = (
-            self.request_id,
-            self.trace_id,
-            self.host,
-            self.route,
-        )
+        child.request_id, child.trace_id = self.request_id, self.trace_id
+        child.host, child.route = self.host, self.route
         return child
 
     def let_go(self) -> None:

@@ -313,8 +313,7 @@ class Gathering:
                 finally:
                     outcome.attempts += one.attempts
                     outcome.answers += one.answers
-                    if outcome.item_failure is None:
-                        outcome.endpoint = one.endpoint
+                    outcome.endpoint = one.endpoint if outcome.item_failure is None else outcome.endpoint
                 size += len(results.get(target, b"")) * times[target]
                 if size > part.max_body_bytes:
                     raise GatewayError(Reason.PART_TOO_LARGE, upstream=part.target.upstream)
@@ -394,13 +393,14 @@ class Gathering:
             said: dict[str, Any] = {"target": target, "pairs": pairs, "options": step.options}
             said |= {"timeout_s": min(left_s, step.timeout_s), "max_body_bytes": part.max_body_bytes}
             pool = self._request.pools[part.target.upstream]
+            if pool.tracer is not None:
+                pool.tracer.part(part.name)
             if part.cache is None or part.method != "GET":
                 return await ask(self._request, pool, leg, method=part.method, **said)
             return await ask_cached(self._request, pool, leg, part.cache, configured=step.changes, **said)
         finally:
-            outcome.cache = leg.cache
             outcome.attempts += leg.attempts or 0
-            outcome.endpoint = leg.endpoint
+            outcome.cache, outcome.endpoint = leg.cache, leg.endpoint
 
     async def _call(self, part: Part, function: Legacy, left_s: float) -> Fetched:
         """What a function says, as if a service did."""

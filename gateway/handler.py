@@ -79,6 +79,8 @@ class GatewayHandler(ASGIHandler):
         request = open_request(scope, receive, self.settings.client_idle_s)
         exchange = request.exchange
         current.set(exchange)
+        if self.runtime.tracer is not None and not exchange.path.startswith(ops.PREFIX):
+            self.runtime.tracer.begin(request)
         self.runtime.opened(exchange, request.inbox)
         try:
             await self._deliver(request, await self._answer(request), send)
@@ -286,6 +288,8 @@ class GatewayHandler(ASGIHandler):
             if message["type"] == "lifespan.startup":
                 try:
                     await self.runtime.start()
+                    if self.runtime.tracer is not None:
+                        self.hooks = (*self.hooks, self.runtime.tracer.end)
                     if self.on_started is not None:
                         self.on_started(self.runtime)
                     status.publish(self.runtime)

@@ -354,6 +354,7 @@ export GATEWAY_ROUTE_USERS__TIMEOUT=500ms                                 # the 
 - In `HEADER_X_Y` a `_` is a `-`: the field is `x-y`. Header values are never printed.
 - What Kubernetes sets for a Service called `gateway` or `gateway-x` is ignored (`GATEWAY_PORT=tcp://...`).
 - An unknown `GATEWAY_*` stops the start, with the nearest valid name; `gateway check` shows all problems at once.
+- Spans are exported as the standard `OTEL_*` variables say: [Tracing](operating.md#tracing).
 """
 
 _SECTIONS = {

@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Collection
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
@@ -24,6 +24,9 @@ from gateway.probes import probe
 from gateway.resolver import look_up
 from gateway.tls import tls_context
 
+if TYPE_CHECKING:
+    from gateway.spans import AttemptSpan, Tracer
+
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 # While a name has never been looked up with success, it is tried again this soon.
@@ -34,7 +37,7 @@ _NEVER = float("inf")
 class Attempt:
     """A request's turn at an endpoint, from the choice to the end of its answer; its end is counted exactly once."""
 
-    __slots__ = ("_pool", "answer", "endpoint", "has_place", "is_over", "sent_in", "started_s", "took_s")
+    __slots__ = ("_pool", "answer", "endpoint", "has_place", "is_over", "sent_in", "span", "started_s", "took_s")
 
     def __init__(self, pool: "Pool", endpoint: Endpoint) -> None:
         self._pool = pool
@@ -45,6 +48,7 @@ class Attempt:
         self.took_s = 0.0  # until the head of its answer
         self.has_place = False
         self.answer: Answer | None = None
+        self.span: AttemptSpan | None = None  # while spans are exported
         endpoint.in_flight += 1
 
     def ended(self, status: int) -> None:
@@ -54,10 +58,12 @@ class Attempt:
         if reason in retries.FAULTS:
             self._over(reason)
         else:
-            self.dropped()
+            self.dropped(reason)
 
-    def dropped(self) -> None:
+    def dropped(self, reason: Reason | None = None) -> None:
         """The client left, or another attempt was quicker. Before its head that says nothing about the endpoint."""
+        if self.span is not None and reason is not None:
+            self.span.reason = reason.word
         if self._is_good():
             self._over(None)
         elif not self.is_over and not self.sent_in:
@@ -87,6 +93,8 @@ class Attempt:
     def _over(self, failure: retries.Failure | None) -> None:
         if not self.is_over:
             self._pool.judge(self.endpoint, failure, sent_in=self.sent_in)
+        if self.span is not None and isinstance(failure, Reason):
+            self.span.reason = failure.word
         self._close()
 
     def _close(self) -> None:
@@ -98,6 +106,8 @@ class Attempt:
             self._pool.leave()
         if self.answer is not None:
             self.answer.close()
+        if self.span is not None:
+            self.span.end(0 if self.answer is None else self.answer.status)
 
 
 class Pool:
@@ -120,6 +130,7 @@ class Pool:
         self._balance: Balancer[Endpoint] = BALANCERS[upstream.balance[0]]
         self._turn = 0
         self.ejections = 0  # so far
+        self.tracer: Tracer | None = None
         self._tasks: dict[object, asyncio.Task[None]] = {}
         # Worked out when something changes: who may be asked, and when a trial is due.
         self.candidates: tuple[Endpoint, ...] = ()

@@ -6,8 +6,11 @@ a request that ends quickly, as nearly all do, pays nothing for being watched.
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from time import time
+from typing import TYPE_CHECKING
 
 from gateway.board import Board
 from gateway.bulkhead import Bulkhead
@@ -19,7 +22,11 @@ from gateway.messages import Inbox
 from gateway.pool import Pool
 from gateway.tally import Tally
 from gateway.telemetry import log
+from gateway.tracing import exporters_of
 from gateway.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from gateway.spans import Tracer
 
 # A client that left is noticed after at most two ticks: the wait for `receive` starts with the first that finds the
 # request still open.
@@ -42,6 +49,7 @@ class Runtime:
         self.started_s = time()
         self.cache = Cache(config.settings)
         self.caches = False  # whether a route does
+        self.tracer: Tracer | None = None  # where spans are exported
         self.in_flight: dict[Exchange, Inbox] = {}
         self.ready = False
         self.draining = False
@@ -50,8 +58,10 @@ class Runtime:
 
     async def start(self) -> None:
         """Open the pools. Raises OSError or ssl.SSLError when a certificate cannot be loaded."""
+        self.tracer = _tracer()
         self.pools = {name: Pool(upstream) for name, upstream in self.config.upstreams.items()}
         for pool in self.pools.values():
+            pool.tracer = self.tracer
             pool.start()
         if self.caches:
             await self.cache.start()
@@ -70,6 +80,8 @@ class Runtime:
         await self.cache.stop()
         for pool in self.pools.values():
             await pool.aclose()
+        if self.tracer is not None:
+            self.tracer.stop(self.config.settings.drain_s)
 
     # -- requests in flight ---------------------------------------------------------------------------------------
 
@@ -131,6 +143,18 @@ class Runtime:
         else:
             exchange = next((one for one in list(self.in_flight) if one.task is task), None)
         return None if exchange is None else exchange.request_id
+
+
+def _tracer() -> "Tracer | None":
+    """Who makes spans, where they are asked for. Whatever is wrong with that, the gateway serves."""
+    try:
+        if exporters := exporters_of(os.environ, find_spec):
+            from gateway.spans import Tracer  # 10 MB and a tenth of a second, for those who want it
+
+            return Tracer(exporters)
+    except Exception as error:  # noqa: BLE001
+        log.warning("tracing.off", cause=str(error))
+    return None
 
 
 async def _watch(exchange: Exchange, inbox: Inbox) -> None:

@@ -1,7 +1,9 @@
 """What must hold before a worker starts, found all at once: for `gateway check` and `gateway serve`."""
 
+import os
 import ssl
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from django.core import checks
@@ -16,6 +18,7 @@ from gateway.loading import NO_ROUTES_HELP
 from gateway.proxy import Proxy
 from gateway.routing import GatewayRoute, RouteError, Routes, describe, innermost, load_routes
 from gateway.tls import tls_context
+from gateway.tracing import exporters_of
 
 NO_ROUTES = f"there is no route yet; for a start:\n{NO_ROUTES_HELP.rstrip()}"
 
@@ -44,6 +47,10 @@ def examine(config: Config) -> Findings:
     problems.extend(str(message) for message in found if message.level >= checks.ERROR)
     warnings = [*config.warnings, *(routes.warnings if routes is not None else ())]
     warnings += [*(str(message) for message in found if message.level == checks.WARNING)]
+    try:
+        exporters_of(os.environ, find_spec)
+    except ValueError as error:  # often set for all that runs somewhere: no reason not to serve
+        warnings.append(f"{error}; there is no tracing")
     return Findings(routes, tuple(problems), tuple(warnings))
 
 

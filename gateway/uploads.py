@@ -17,18 +17,8 @@ class Upload:
     """One request's body. `begin` it, then send `body()`, for each attempt anew; `close` it if none was made."""
 
     __slots__ = (
-        "_first",
-        "_idle_timeout_s",
-        "_kept",
-        "_kept_bytes",
-        "_loop",
-        "_moved_at",
-        "_next",
-        "_request",
-        "_stream",
-        "_streams",
-        "_upstream",
-        "_waits_for_client",
+        *("_first", "_idle_timeout_s", "_kept", "_kept_bytes", "_loop", "_moved_at"),
+        *("_next", "_request", "_stream", "_streams", "_upstream", "_waits_for_client"),
     )
 
     def __init__(self, request: GatewayRequest, idle_timeout_s: float, upstream: str) -> None:

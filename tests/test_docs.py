@@ -374,7 +374,9 @@ class Demo:
 
 def plain_environment() -> dict[str, str]:
     """This process's environment without the gateway's variables; its `gateway` and `python` come first."""
-    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("GATEWAY_")}
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.upper().startswith(("GATEWAY_", "OTEL_"))
+    }
     return {**inherited, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "NO_PROXY": "127.0.0.1"}
 
 
@@ -412,7 +414,7 @@ class Reader:
         export = self.folder / ".exported"
         self.shell(f"set -e\n{STARTS.sub('', script)}\nenv -0 > {export}")
         pairs = (pair.partition("=") for pair in export.read_text(encoding="utf-8").rstrip("\0").split("\0"))
-        self.exported = {name: value for name, _, value in pairs if name.startswith("GATEWAY_")}
+        self.exported = {name: value for name, _, value in pairs if name.startswith(("GATEWAY_", "OTEL_"))}
         if not self.exported and "make run" in script:
             self.gateway = Demo(port)
             return

@@ -31,9 +31,11 @@ OWNERS = {
     "aiohttp": {"client"},
     "yarl": {"client"},
     "granian": {"serve"},
+    "opentelemetry": {"spans"},
     "multiprocessing": {"serve"},
     "subprocess": set[str](),
-    "threading": {"serve", "resolver", "bulkhead", "watchdog"},  # its timer; look-ups; legacy calls; watching
+    # Its timer; look-ups; legacy calls; watching; the last spans.
+    "threading": {"serve", "resolver", "bulkhead", "watchdog", "spans"},
     "_thread": set[str](),
     "concurrent": {"store"},  # one thread that reads, one that writes
 }

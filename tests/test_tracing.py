@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.tracing import is_request_id, new_trace_id, new_traceparent, trace_id_of
+from gateway.tracing import exporters_of, is_request_id, new_trace_id, new_traceparent, trace_id_of
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
@@ -92,3 +92,61 @@ def test_a_request_id_that_could_mean_more_than_itself_is_not_kept(value: bytes)
 
 def test_a_made_trace_id_is_a_good_request_id() -> None:
     assert is_request_id(new_trace_id().encode())
+
+
+# -- whether spans are exported -----------------------------------------------------------------------------------
+
+ENDPOINT, TRACES_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+PROTOCOL, TRACES_PROTOCOL = "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"
+URL = "http://collector:4318"
+
+
+@pytest.mark.parametrize(
+    ("environ", "exporters"),
+    [
+        ({}, ()),
+        ({"OTEL_SERVICE_NAME": "edge", "OTEL_TRACES_SAMPLER": "always_on"}, ()),
+        ({ENDPOINT: ""}, ()),
+        ({ENDPOINT: URL}, ("otlp",)),
+        ({TRACES_ENDPOINT: f"{URL}/v1/traces"}, ("otlp",)),
+        ({ENDPOINT: URL, PROTOCOL: "http/protobuf"}, ("otlp",)),
+        ({ENDPOINT: URL, PROTOCOL: "grpc", TRACES_PROTOCOL: "http/protobuf"}, ("otlp",)),
+        ({ENDPOINT: URL, "OTEL_TRACES_EXPORTER": ""}, ("otlp",)),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, ("otlp",)),
+        ({"OTEL_TRACES_EXPORTER": "otlp, console"}, ("console", "otlp")),
+        ({"OTEL_TRACES_EXPORTER": "console", PROTOCOL: "grpc", ENDPOINT: "collector:4317"}, ("console",)),
+        ({ENDPOINT: URL, "OTEL_TRACES_EXPORTER": "none"}, ()),
+        ({ENDPOINT: URL, "OTEL_SDK_DISABLED": "True"}, ()),
+        ({ENDPOINT: "collector:4317", "OTEL_SDK_DISABLED": "true"}, ()),
+        ({ENDPOINT: URL, "OTEL_SDK_DISABLED": "false"}, ("otlp",)),
+    ],
+)
+def test_spans_are_exported_where_the_standard_variables_ask_for_it(
+    environ: dict[str, str], exporters: tuple[str, ...]
+) -> None:
+    assert exporters_of(environ, lambda name: name) == exporters
+
+
+@pytest.mark.parametrize(
+    ("environ", "says"),
+    [
+        ({ENDPOINT: URL, PROTOCOL: "grpc"}, "http/protobuf"),
+        ({ENDPOINT: URL, PROTOCOL: "http/protobuf", TRACES_PROTOCOL: "http/json"}, "http/protobuf"),
+        ({"OTEL_TRACES_EXPORTER": "zipkin"}, "OTEL_TRACES_EXPORTER"),
+        ({"OTEL_TRACES_EXPORTER": "otlp,none"}, "OTEL_TRACES_EXPORTER"),
+        ({ENDPOINT: "collector:4318"}, "http://"),
+    ],
+)
+def test_what_cannot_be_exported_to_is_said(environ: dict[str, str], says: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(says)):
+        exporters_of(environ, lambda name: name)
+
+
+@pytest.mark.parametrize("there", [set[str](), {"opentelemetry"}])
+def test_an_extra_that_is_not_installed_is_said_only_where_it_is_needed(there: set[str]) -> None:
+    def find(name: str) -> str | None:
+        return name if name in there else None
+
+    assert exporters_of({}, find) == ()
+    with pytest.raises(ValueError, match="pip install"):
+        exporters_of({ENDPOINT: URL}, find)

@@ -678,7 +678,7 @@ class Started:
 
 
 class Gateway:
-    """`gateway serve` as a process of its own, on a free port, with these GATEWAY_* and no others.
+    """`gateway serve` as a process of its own, on a free port, with these GATEWAY_* and OTEL_* and no others.
 
     As a context manager it starts, is ready inside, and is stopped at the end, which must be a clean exit. `within` are
     the words of a command that executes the one after it, in surroundings of its own.
@@ -707,7 +707,9 @@ class Gateway:
 
     def start(self, *, wait: bool = True) -> None:
         """Start the process and, unless told not to, wait until it is ready."""
-        inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("GATEWAY_")}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.upper().startswith(("GATEWAY_", "OTEL_"))
+        }
         process = subprocess.Popen(
             self.argv,
             cwd=self.cwd,
