@@ -7,12 +7,16 @@ the very requests that it is finishing. At start both mean the same: nothing ans
 import http.client
 import os
 import sys
+from pathlib import Path
 
 ON_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to ask, not to bind
 
 
 def main() -> int:
-    host, _, port = os.environ.get("GATEWAY_BIND", "127.0.0.1:8000").rpartition(":")
+    bind = os.environ.get("GATEWAY_BIND", "").strip()
+    if not bind and (file := os.environ.get("GATEWAY_BIND_FILE", "").strip()):
+        bind = Path(file).read_text(encoding="utf-8").strip()
+    host, _, port = (bind or "127.0.0.1:8000").rpartition(":")
     host = host.strip("[]")
     connection = http.client.HTTPConnection(ON_EVERY_ADDRESS.get(host, host), int(port), timeout=2)
     try:

@@ -14,7 +14,7 @@ from gateway.freshness import SAFE_METHODS
 from gateway.messages import GatewayRequest
 
 _CHALLENGE = [(b"www-authenticate", b'Bearer realm="portway"'), (b"www-authenticate", b'Basic realm="portway"')]
-_FORWARDED = frozenset({b"forwarded", b"via"})
+_FORWARDED = frozenset({b"forwarded", b"via", b"x-real-ip"})
 
 
 def admit(request: GatewayRequest, token: str | None) -> None:
@@ -45,6 +45,8 @@ def _presented(request: GatewayRequest) -> str:
 def _is_local(request: GatewayRequest) -> bool:
     names = {name for name, _ in request.raw_headers}
     forwarded = not names.isdisjoint(_FORWARDED) or any(name.startswith(b"x-forwarded-") for name in names)
+    # nginx' plainest proxy_pass says nothing of the client, and Host is ours then; but it speaks HTTP/1.0.
+    forwarded = forwarded or request.scope["http_version"] == "1.0"
     return not forwarded and _is_loopback(request.peer) and _is_loopback(request.exchange.host or "")
 
 

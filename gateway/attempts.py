@@ -162,6 +162,8 @@ class _Course:
         repeatable = self._can_repeat()
         attempt = self._pool.pick(self._out.key, self._tried(), repeatable=repeatable, also_ejected=self._unsent)
         attempts.append(attempt)
+        self._pool.attempts += 1
+        self._pool.retries += len(attempts) > 1
         exchange.attempts = len(attempts)
         exchange.endpoint = attempt.endpoint.label
         return attempt

@@ -138,6 +138,8 @@ class Cache:
             stands_in = is_failure and entry is not None and freshness.may_stand_in(entry, wish, time())
             if not stands_in:
                 raise
+            if error.reason is Reason.VIEW_ERROR:  # nobody else would hear of it
+                _log.warning("cache.stands_in", target=question.exchange.path, cause=error.cause)
         else:
             if served.passed is not None and freshness.is_failure(served.passed.produced.status):
                 stands_in = entry is not None and freshness.may_stand_in(entry, wish, time())
@@ -293,7 +295,7 @@ class Cache:
                     failure = None
                     await fill.ended()
             except Exception as error:  # noqa: BLE001 - of a view, or of the upstream: nobody waits for it
-                failure = error.reason.word if isinstance(error, GatewayError) else repr(error)
+                failure = (error.cause or error.reason.word) if isinstance(error, GatewayError) else repr(error)
             finally:
                 seat.leave()
             if failure is not None:

@@ -1,6 +1,6 @@
 """The view that answers from the cache what another view has answered before: `cached(proxy("orders"), "60s")`."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 from functools import partial
 from time import time
@@ -15,7 +15,7 @@ from gateway.cache import Cache, Served, Words
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
 from gateway.filling import Produced, Question
-from gateway.headers import Pairs
+from gateway.headers import Pair, Pairs
 from gateway.memory import quoted
 from gateway.messages import GatewayRequest, GatewayResponse, error_of_view, pairs_of
 from gateway.observed import ObservedRequest
@@ -44,7 +44,7 @@ class Cached:
         cache: Cache = request.cache
         if not self._stands_outermost(request):  # the key knows of one view only
             return self._pass(request, params, {"fwd": "bypass", "detail": "nested"})
-        past = goes_past(request)
+        past = goes_past(request.method, request.raw_headers, has_body=not request.inbox.complete)
         if past is not None:
             return self._pass(request, params, past)
         key = key_of(request)
@@ -127,13 +127,13 @@ def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB") -> Cached:
     return Cached(view, replace(options.cache_rule(ttl), max_body_bytes=units.positive_size(max_body)))
 
 
-def goes_past(request: GatewayRequest) -> Words | None:
+def goes_past(method: str, pairs: Iterable[Pair], *, has_body: bool) -> Words | None:
     """Why a request has nothing to do with what is stored, in words of Cache-Status; None where it has."""
-    if request.method not in {"GET", "HEAD"}:
+    if method not in {"GET", "HEAD"}:
         return {"fwd": "method"}
-    if not request.inbox.complete:  # a body is no part of the key
+    if has_body:  # it is no part of the key
         return {"fwd": "bypass", "detail": "request-body"}
-    if any(name in _FOR_UPSTREAM for name, _ in request.raw_headers):
+    if any(name in _FOR_UPSTREAM for name, _ in pairs):
         return {"fwd": "bypass", "detail": "condition"}
     return None
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from gateway import cors, door, freshness, ops, options, origins, verdicts
+from gateway.cache import Words
 from gateway.cached import Cached, goes_past, not_stored
 from gateway.config import Config, Overrides, Upstream, effective
 from gateway.errors import GatewayError, Reason
@@ -185,7 +186,7 @@ def _proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: 
     path, query = view.target_of(request, {})
     yield Section("Upstream", _urls(upstream, path + query))
     pairs = upward_pairs(request, plan, view.stripped_prefix(request))
-    if isinstance(line.view, Cached) and not goes_past(request) and not not_stored(request):
+    if isinstance(line.view, Cached) and not _goes_past(request) and not not_stored(request):
         pairs = [pair for pair in pairs if pair[0] not in freshness.CONDITIONS]  # the whole is stored
     host = request.host_field if plan.options.preserve_host else upstream.bases[0].authority
     pairs = [(b"host", host.encode()), *pairs]
@@ -330,7 +331,7 @@ def _cache(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
         rows = [[f"part {part.name}", *_stored(part.cache)] for part in inner.fan.parts if part.cache is not None]
     if not isinstance(view, Cached):
         return rows or [["answers are not stored"]]
-    past, unstorable = goes_past(request), not_stored(request)
+    past, unstorable = _goes_past(request), not_stored(request)
     if past is not None:
         return [["this request", f"goes up: nothing stored answers it ({past.get('detail', past['fwd'])})"], *rows]
     why = refusal(Reply("GET", request.raw_headers, 200, _SAYS_NOTHING, 0.0, 0.0), view.rule)
@@ -342,6 +343,10 @@ def _cache(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
     elif why in {Why.AUTHORIZATION, Why.COOKIE}:
         answer = ["the answer", f"is not stored where {why.value}"]
     return [answer, *rows, ["now", "`gateway cache why` tells what is stored of this"]]
+
+
+def _goes_past(request: GatewayRequest) -> Words | None:
+    return goes_past(request.method, request.raw_headers, has_body=not request.inbox.complete)
 
 
 def _forgets(routes: Routes, request: GatewayRequest, host: str) -> list[list[str]]:

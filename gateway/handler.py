@@ -116,7 +116,7 @@ class GatewayHandler(ASGIHandler):
             return _at_once(ops.options(request))
         if path.startswith(ops.PREFIX):
             return ops.answer(self.runtime, self.routes, request)
-        if len(self.runtime.in_flight) > self._max_in_flight:  # this one is among them
+        if len(self.runtime.in_flight) - self.runtime.watchers > self._max_in_flight:  # this one is among them
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
         request.pools = self.runtime.pools
         request.cache = self.runtime.cache
@@ -265,6 +265,8 @@ class GatewayHandler(ASGIHandler):
 
     def _cors_of(self, request: GatewayRequest) -> Sequence[str]:
         line: GatewayRoute | None = request.route
+        if request.exchange.is_own:  # with the operator's credentials no other page may read these
+            return ()
         return self.settings.cors if line is None or line.cors is None else line.cors
 
     def preflight(self, request: GatewayRequest, host: str, path: str) -> GatewayResponse | None:

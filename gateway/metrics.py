@@ -130,6 +130,8 @@ def _cache(snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
         ("portway_cache_memory_entries", "Their number.", "memory_entries"),
     ):
         yield GaugeMetricFamily(name, says, value=sum(one[word] for one in stored))
+    works = sum(one["database"] == "works" for one in stored)
+    yield GaugeMetricFamily("portway_cache_database_works", "Workers whose database of the cache works.", value=works)
     disk = max((one["database_bytes"] for one in stored), default=0)
     yield GaugeMetricFamily("portway_cache_database_bytes", "Stored answers in the database.", value=disk)
 

@@ -129,7 +129,7 @@ class Pool:
         self.client = Client(tls, upstream.keepalive_s)
         self._balance: Balancer[Endpoint] = BALANCERS[upstream.balance[0]]
         self._turn = 0
-        self.ejections = 0  # so far
+        self.attempts = self.retries = self.ejections = 0  # so far
         self.tracer: Tracer | None = None
         self._tasks: dict[object, asyncio.Task[None]] = {}
         # Worked out when something changes: who may be asked, and when a trial is due.

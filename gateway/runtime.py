@@ -51,6 +51,7 @@ class Runtime:
         self.caches = False  # whether a route does
         self.tracer: Tracer | None = None  # where spans are exported
         self.in_flight: dict[Exchange, Inbox] = {}
+        self.watchers = 0  # those among them who look at the status as it changes
         self.ready = False
         self.draining = False
         self._cut = False

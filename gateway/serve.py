@@ -193,7 +193,7 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
     if not settings.reuse_port:
         try_bind(*settings.bind)
     control = Control(settings)
-    board, known = Board(settings.workers) if settings.workers > 1 else None, Known()  # what forked workers share
+    board, known = Board(settings.workers), Known()  # what forked workers share, and those that follow them
     server = _granian(settings)
     announce(config, routes)
 

@@ -19,13 +19,15 @@ from gateway.tally import BOUNDS_S, RECENT, RECENT_CLIENT
 Snapshot = dict[str, Any]
 _EVERY_S = 1.0
 _NONE = {"total": 0, "failed": 0, "seconds": 0.0}
+_DATABASE = ("not in use", "works", "not reached", "failing")  # what one worker says of it, the worst last
 _MEMORY = ("memory_bytes", "memory_max_bytes", "memory_entries")
 
 
 def snapshot(runtime: Runtime) -> Snapshot:
     """What this worker has counted and holds, in plain values."""
     tally = runtime.tally
-    limited = {pool.name: pool.places for pool in runtime.pools.values() if pool.places is not None}
+    pools = runtime.pools.values()
+    limited = {pool.name: pool.places for pool in pools if pool.places is not None}
     return {
         "pid": os.getpid(),
         "alive": True,
@@ -38,12 +40,12 @@ def snapshot(runtime: Runtime) -> Snapshot:
         ],
         "cache": [[*labels, count] for labels, count in tally.cache.items()],
         "parts": [[*labels, one.counts, one.seconds] for labels, one in tally.parts.items()],
-        "attempts": tally.attempts,
-        "retries": tally.retries,
-        "ejections": {pool.name: pool.ejections for pool in runtime.pools.values() if pool.ejections},
+        "attempts": {pool.name: pool.attempts for pool in pools},
+        "retries": {pool.name: pool.retries for pool in pools},
+        "ejections": {pool.name: pool.ejections for pool in pools},
         "waits": {name: places.waits for name, places in limited.items()},
         "wait_seconds": {name: places.waited_s for name, places in limited.items()},
-        "upstreams": [_upstream(pool) for pool in runtime.pools.values()],
+        "upstreams": [_upstream(pool) for pool in pools],
         "stored": runtime.cache.state(),
         "bulkheads": [
             {
@@ -131,7 +133,7 @@ class Told:
             "cache": {
                 **{name: sum(one[name] for one in stored) for name in _MEMORY},
                 "database_bytes": max(one["database_bytes"] for one in stored),
-                "database": stored[0]["database"],
+                "database": max((one["database"] for one in stored), key=_DATABASE.index),
                 "outcomes": _outcomes(snapshots),
             },
             "bulkheads": _bulkheads(living),
@@ -142,9 +144,13 @@ class Told:
 
     async def events(self) -> AsyncIterator[bytes]:
         """The same as server-sent events, one a second, until the worker drains: a page must not hold it up."""
-        while not self._runtime.draining:
-            yield b"data: " + msgspec.json.encode(self.now()) + b"\n\n"
-            await asyncio.sleep(_EVERY_S)
+        self._runtime.watchers += 1
+        try:
+            while not self._runtime.draining:
+                yield b"data: " + msgspec.json.encode(self.now()) + b"\n\n"
+                await asyncio.sleep(_EVERY_S)
+        finally:
+            self._runtime.watchers -= 1
 
 
 def _when(failure: Mapping[str, Any]) -> float:

@@ -49,8 +49,6 @@ class Tally:
         self.requests: dict[tuple[str, str, int, str], Requests] = {}
         self.cache: dict[tuple[str, str], int] = {}
         self.parts: dict[tuple[str, str, str], Times] = {}
-        self.attempts: dict[str, int] = {}
-        self.retries: dict[str, int] = {}
         self.recent: deque[dict[str, Any]] = deque(maxlen=RECENT)  # failures, the last one last
         self.recent_client: deque[dict[str, Any]] = deque(maxlen=RECENT_CLIENT)  # a scanner's many hide no others
 
@@ -70,8 +68,6 @@ class Tally:
             self.cache[told] = self.cache.get(told, 0) + 1
         if exchange.parts is not None:
             self._note_parts(route, exchange.parts)
-        elif exchange.attempts and exchange.upstream is not None:
-            self._note_attempts(exchange.upstream, exchange.attempts)
         if exchange.reason is not None:
             self._note_failure(exchange, exchange.reason)
 
@@ -82,13 +78,6 @@ class Tally:
             if times is None:
                 times = self.parts[key] = Times()
             times.add(part["ms"] / 1000)
-            if part["attempts"] and part["upstream"]:
-                self._note_attempts(part["upstream"], part["attempts"])
-
-    def _note_attempts(self, upstream: str, attempts: int) -> None:
-        self.attempts[upstream] = self.attempts.get(upstream, 0) + attempts
-        if attempts > 1:
-            self.retries[upstream] = self.retries.get(upstream, 0) + attempts - 1
 
     def _note_failure(self, exchange: Exchange, reason: str) -> None:
         whose = Reason[reason.upper()].side

@@ -34,8 +34,10 @@ async def ask(
     target: str = PURGE,
     host: str = "localhost:8000",
     peer: str = "127.0.0.1",
+    version: str = "1.1",
 ) -> Answered:
     scope = scope_of(method, target)
+    scope["http_version"] = version
     scope["headers"] = pairs(f"Host: {host}", *lines)
     scope["client"] = (peer, 50000)
     messages: asyncio.Queue[Message] = asyncio.Queue()
@@ -135,6 +137,11 @@ async def test_the_token_in_the_target_is_no_token() -> None:
 )
 async def test_without_a_token_this_machine_is_let_in(peer: str, host: str) -> None:
     assert (await ask(peer=peer, host=host)).status == 200
+
+
+async def test_who_speaks_as_nginx_does_by_default_is_a_proxy() -> None:
+    assert (await ask(version="1.0")).status == 403
+    assert (await ask("X-Real-IP: 192.0.2.1")).status == 403
 
 
 @pytest.mark.parametrize(

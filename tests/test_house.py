@@ -204,8 +204,8 @@ def test_a_module_fits_in_the_head(path: Path) -> None:
             assert node.end_lineno - node.lineno < 60, f"{node.name} is over 60 lines long"
 
 
-def test_the_house_is_about_six_thousand_lines() -> None:
-    assert sum(lines_of(path) for path in PACKAGE.rglob("*.py")) <= 15000
+def test_the_house_does_not_grow_unseen() -> None:
+    assert sum(lines_of(path) for path in PACKAGE.rglob("*.py")) <= 15500
 
 
 @pytest.mark.parametrize("path", [*MODULES, *DOORS, PACKAGE / "__init__.py"], ids=lambda path: path.name)

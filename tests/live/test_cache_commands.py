@@ -169,7 +169,7 @@ Cache    off: set GATEWAY_ROUTE_WRITE__CACHE=on, or to a duration
 Route    c (GATEWAY_ROUTE_C): /c/**
 Then     what is stored of /c/red goes, if the upstream answers with 2xx or 3xx
 Cache    as the upstream says; bodies of up to 2097152 bytes
-Answer   from the upstream: DELETE is never answered from the cache (fwd=method)
+Answer   from the upstream: nothing stored answers such a request (fwd=method)
 """,
     ),
     "plain": (

@@ -5,6 +5,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.errors import Reason
 
 from .browser import Browser, needs_browser
-from .harness import Answer, Answers, Gateway, Refuses, Slow, eventually, request_bytes
+from .harness import HOME, Answer, Answers, Gateway, Refuses, Slow, eventually, request_bytes
 
 TOKEN = "s3cret-of-the-admin"
 
@@ -177,15 +179,66 @@ def test_a_worker_that_dies_takes_nothing_it_counted_with_it(gateway: Gateway) -
 
 
 def test_who_looks_is_no_traffic(up: Answers, tmp_path: Path) -> None:
-    with Gateway({"GATEWAY_UPSTREAM_U": up.url, "GATEWAY_ROUTE_U": "/u/** -> u"}, cwd=tmp_path) as gateway:
+    environment = {"GATEWAY_UPSTREAM_U": up.url, "GATEWAY_ROUTE_U": "/u/** -> u", "GATEWAY_MAX_IN_FLIGHT": "1"}
+    with Gateway(environment, cwd=tmp_path) as gateway:
         with gateway.connect() as wire:
             wire.send(request_bytes("GET", "/-/status", "Accept: text/event-stream", host="localhost"))
             wire.read_until(b"\n\n\r\n")  # its first event
             for _ in range(3):
-                gateway.get("/u/x")
+                assert gateway.get("/u/x").status == 200
                 own(gateway, "/-/metrics")
             requests = own(gateway, "/-/status").json()["requests"]
         assert (requests["total"], sum(requests["counts"]), requests["in_flight"]) == (3, 3, 0)
+
+
+ROUTES = """
+from django.http import HttpResponse
+from gateway.routing import fetch, from_environment, route
+
+async def view(request):
+    for target in ("up:/1", "up:/2", "other:/3"):
+        await fetch(target)
+    return HttpResponse("ok")
+
+urlpatterns = [*from_environment(), route("/own", view)]
+"""
+
+
+def test_attempts_are_those_of_the_upstream_that_was_asked(up: Answers, tmp_path: Path) -> None:
+    (tmp_path / "routes.py").write_text(ROUTES, encoding="utf-8")
+    with Gateway({"GATEWAY_UPSTREAM_UP": up.url, "GATEWAY_UPSTREAM_OTHER": up.url}, cwd=tmp_path) as gateway:
+        for name in ("attempts", "retries", "ejections"):  # a series that begins with its first event shows no increase
+            assert samples(gateway)[f"portway_upstream_{name}_total"][("upstream", "other"),] == 0
+        assert gateway.get("/own").status == 200
+        counted = {
+            name: [total(gateway, f"portway_upstream_{name}_total", upstream=one) for one in ("up", "other")]
+            for name in ("attempts", "retries")
+        }
+        assert counted == {"attempts": [2, 1], "retries": [0, 0]}
+
+
+def test_pages_of_other_origins_read_nothing_of_the_gateways_own(up: Answers, tmp_path: Path) -> None:
+    environment = {
+        "GATEWAY_UPSTREAM_U": up.url,
+        "GATEWAY_ROUTE_U": "/u/** -> u",
+        "GATEWAY_CORS": "https://app.example.com",
+    }
+    with Gateway(environment, cwd=tmp_path) as gateway:
+        origin = "Origin: https://app.example.com"
+        assert gateway.get("/u/x", origin).has("access-control-allow-origin")
+        for path in ("/-/", "/-/status", "/-/metrics", "/-/live", "/-/cache"):
+            assert not own(gateway, path, origin).has("access-control-allow-origin")
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_the_image_looks_for_the_gateway_where_it_is(gateway: Gateway, tmp_path: Path, *, twin: bool) -> None:
+    bind = f"127.0.0.1:{gateway.port}"
+    (tmp_path / "bind").write_text(f"{bind}\n", encoding="utf-8")
+    said = {"GATEWAY_BIND": "", "GATEWAY_BIND_FILE": str(tmp_path / "bind")} if twin else {"GATEWAY_BIND": bind}
+    done = subprocess.run(
+        [sys.executable, HOME / "deploy" / "health.py"], env=said, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, f"{bind}: 200\n")
 
 
 def test_status_streams_and_lets_the_gateway_stop(up: Answers, tmp_path: Path) -> None:

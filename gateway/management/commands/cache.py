@@ -10,13 +10,14 @@ from django.core.management import CommandError, CommandParser
 from django.db import DatabaseError
 
 from gateway import freshness, rows, storing
-from gateway.cached import Cached
+from gateway.cached import Cached, goes_past
 from gateway.config import Config
+from gateway.fanout import Fanout
 from gateway.headers import Pairs, parse_host
 from gateway.management import Ours, add_env_file
 from gateway.memory import Key, Purge, origin_and_target
 from gateway.patterns import Miss
-from gateway.routing import Routes
+from gateway.routing import Routes, innermost
 from gateway.startup import aligned
 from gateway.storing import Entry
 
@@ -154,7 +155,8 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
     host = parse_host(asked.host.encode("latin-1")) or ""
     match = routes.find(method, host, asked.path)
     if isinstance(match, Miss):
-        yield f"No route matches {method} {asked.path}: the gateway answers by itself, and stores nothing."
+        others = " (Django's own path() lines are not looked at here)" if routes.others else ""
+        yield f"No route matches {method} {asked.path}: the gateway answers by itself, and stores nothing{others}."
         return
     line = match.route
     name = line.name or ""
@@ -162,13 +164,21 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
     if method not in freshness.SAFE_METHODS and routes.caches_at(host, asked.path):
         yield f"Then     what is stored of {asked.path} goes, if the upstream answers with 2xx or 3xx"
     if not isinstance(line.view, Cached):
-        yield f"Cache    off: set GATEWAY_ROUTE_{name.upper()}__CACHE=on, or to a duration"
+        is_of_environment = line.origin.startswith("GATEWAY_")
+        how = f"set {line.origin}__CACHE=on, or to a duration" if is_of_environment else "cached(...) around its view"
+        yield f"Cache    off: {how}"
+        inner = innermost(line.view)
+        stored_parts = [part.name for part in inner.fan.parts if part.cache] if isinstance(inner, Fanout) else []
+        if stored_parts:
+            yield f"Parts    {', '.join(stored_parts)}: stored by themselves (gateway cache ls)"
         return
     rule = line.view.rule
     told = "as the upstream says" if rule.ttl_s is None else f"as the upstream says, else for {rule.ttl_s:g} s"
     yield f"Cache    {told}; bodies of up to {rule.max_body_bytes} bytes"
-    if method not in {"GET", "HEAD"}:
-        yield f"Answer   from the upstream: {method} is never answered from the cache (fwd=method)"
+    past = goes_past(method, pairs, has_body=False)
+    if past is not None:
+        words = "; ".join(f"{name}={word}" for name, word in past.items())
+        yield f"Answer   from the upstream: nothing stored answers such a request ({words})"
         return
     keys = [replace(asked, route=name)] if asked.host else rows.keys_at(name, asked.target) if is_there else []
     for key in keys or [Key(name, "http", "{}:{}".format(*config.settings.bind), asked.target)]:
