@@ -404,7 +404,9 @@ class Reader:
         elif "." in rest:
             (self.folder / rest).write_text(block.text, encoding="utf-8")
         else:
-            assert kind in {"", "sh", "python", "mermaid", "text", "json", "js"}, f"what is a block of {block.what!r}?"
+            assert kind in {"", "sh", "python", "mermaid", "text", "json", "js", "yaml"}, (
+                f"what is a block of {block.what!r}?"
+            )
 
     def start(self, script: str) -> None:
         self.stop()
