@@ -37,6 +37,11 @@ class SharedPort:
         self._addresses: set[str] = set()
         self._leaving = False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether our worker listens, or did."""
+        return any(True for _ in self._listeners())
+
     def joined(self) -> bool:
         """Whether our worker listens yet. If so, what the kernel was told before holds no longer."""
         inodes = {os.fstat(listener.fileno()).st_ino for listener in self._listeners()}

@@ -41,7 +41,8 @@ from gateway.telemetry import log
 
 # How long a worker that has cut its requests may take to leave by itself.
 _LEAVE_S = 0.7
-_LISTENS_S = 0.1
+_LISTENS_S, _SOON_S = 0.1, 0.02
+_STOPS = frozenset({signal.SIGINT, signal.SIGTERM})
 # How long those who reached a worker last may take to say what they want, where others take the new ones.
 _SETTLE_S = 0.5
 _CLOSED = -1
@@ -137,6 +138,9 @@ class Control:
                 loop.call_later(_LISTENS_S, on_listening)
 
         def stop() -> None:
+            if not self._port.is_open:  # Granian does not serve yet: told now, it would wait for itself
+                loop.call_later(_SOON_S, stop)
+                return
             signal.signal(signal.SIGINT, lambda number, frame: None)
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -170,6 +174,7 @@ class Control:
         loop.call_later(_LISTENS_S, on_listening)
         loop.add_reader(self._drain[0], on_drain)
         loop.add_reader(self._cut[0], on_cut)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPS)
 
 
 def _leave_within(seconds: float) -> None:
@@ -198,6 +203,8 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
     announce(config, routes)
 
     def load() -> Any:
+        # Until `attach` a signal would find Granian's handlers, in a worker that cannot stop yet.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         application = load_application()
         application.runtime.board, application.runtime.cache.known = board, known
         application.on_started = control.attach
