@@ -368,6 +368,25 @@ def test_the_table_can_be_cut_short_by_a_reader(tmp_path: Path) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("words", ["--help", "config", "routes --json", "explain GET /users/1"])
+def test_a_reader_that_is_gone_already_is_no_fault(tmp_path: Path, words: str) -> None:
+    reads, writes = os.pipe()
+    os.close(reads)
+    try:
+        done = subprocess.run(
+            [COMMAND, *words.split()],
+            cwd=tmp_path,
+            env=environment_of(USERS),
+            stdout=writes,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(writes)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 # -- a file of variables ----------------------------------------------------------------------------------------------
 
 
@@ -376,6 +395,13 @@ def test_a_file_stands_instead_of_the_environment(tmp_path: Path) -> None:
     (tmp_path / "prod.env").write_text(f"# production\n{lines}\n", encoding="utf-8")
     ran = run(tmp_path, "check", "--env-file", "prod.env", GATEWAY_WORKERS="many", gateway_x="1")
     assert ran == Ran(0, "The configuration is good: upstreams 1, routes 1.\n", "")
+
+
+def test_a_verb_of_the_cache_takes_a_file_too(tmp_path: Path) -> None:
+    lines = "\n".join(f"{name}={value}" for name, value in USERS.items())
+    (tmp_path / "prod.env").write_text(lines, encoding="utf-8")
+    for words in (["ls", "--env-file", "prod.env"], ["--env-file", "prod.env", "ls"]):
+        assert run(tmp_path, "cache", *words) == Ran(0, "Nothing is stored.\n", "")
 
 
 def test_problems_and_warnings_of_a_file_name_its_lines(tmp_path: Path) -> None:
