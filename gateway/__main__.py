@@ -164,7 +164,7 @@ def _run(arguments: list[str]) -> int:
     except CommandError as error:
         sys.stderr.write(f"gateway: {error}\n")
         return error.returncode
-    except BrokenPipeError:
+    except BrokenPipeError:  # no failure: `main` knows what it means
         raise
     except Exception as error:
         if os.environ.get("GATEWAY_LOG_LEVEL") == "debug":

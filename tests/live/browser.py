@@ -32,7 +32,8 @@ _ARGUMENTS = (
 _STARTS_WITHIN_S = 30.0
 
 
-# Only make and Python may be assumed of a newcomer's machine; `.ci/run` installs both, so there none is left out.
+# Why it may be left out: only make and Python may be assumed of a newcomer's machine. `.ci/run` installs browser and
+# driver, so there nothing is left out.
 needs_browser = pytest.mark.skipif(
     CHROMIUM is None or DRIVER is None, reason="there is no browser here (Debian: apt install chromium chromium-driver)"
 )

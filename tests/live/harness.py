@@ -31,6 +31,7 @@ import subprocess
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -646,19 +647,19 @@ def request_bytes(method: str, target: str, *fields: str, host: str = "gateway.t
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
-# curl is what a reader of the docs has, and they are told with it. Only make and Python may be assumed of a newcomer's
-# machine, so without it these tests are left out; `.ci/run` installs it, so there none is.
+# Why it may be left out: the docs are told with curl, but only make and Python may be assumed of a newcomer's machine.
+# `.ci/run` installs it, so there nothing is left out.
 needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here (Debian: apt install curl)")
 
 
-class Started:
+class Started(ABC):
     """Started where a `with` begins, closed at its end, and where it cannot be started."""
 
-    def start(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def start(self) -> None: ...
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
     def __enter__(self) -> Self:
         try:

@@ -609,6 +609,7 @@ def can_break(name: str) -> bool:
 
 def breaks(names: Iterable[str]) -> list[Any]:
     """Those that this machine lets us break: a disk that is full is a small file system, mounted for it."""
+    # Why it may be left out: only root may mount, and a newcomer need not be root. `.ci/run` is, so there nothing is.
     why = "a file system of its own needs the rights of root"
     return [pytest.param(name, marks=pytest.mark.skipif(not can_break(name), reason=why)) for name in names]
 
