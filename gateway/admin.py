@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from gateway.errors import GatewayError, Reason
 from gateway.freshness import SAFE_METHODS
+from gateway.headers import HTTP_1_0
 from gateway.messages import GatewayRequest
 
 _CHALLENGE = [(b"www-authenticate", b'Bearer realm="portway"'), (b"www-authenticate", b'Basic realm="portway"')]
@@ -46,7 +47,7 @@ def _is_local(request: GatewayRequest) -> bool:
     names = {name for name, _ in request.raw_headers}
     forwarded = not names.isdisjoint(_FORWARDED) or any(name.startswith(b"x-forwarded-") for name in names)
     # nginx' plainest proxy_pass says nothing of the client, and Host is ours then; but it speaks HTTP/1.0.
-    forwarded = forwarded or request.scope["http_version"] == "1.0"
+    forwarded = forwarded or request.scope["http_version"] in HTTP_1_0
     return not forwarded and _is_loopback(request.peer) and _is_loopback(request.exchange.host or "")
 
 

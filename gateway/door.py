@@ -7,13 +7,12 @@ import re
 from collections.abc import Sequence
 
 from gateway.errors import GatewayError, Reason
-from gateway.headers import OWS, RequestFields, is_token, parse_host
+from gateway.headers import HTTP_1_0, OWS, RequestFields, is_token, parse_host
 from gateway.patterns import has_dot_segment_or_nul
 
 # RFC 3986 lets none of these stand in a path; `#` would end it for some readers and not for others.
 _FORBIDDEN_IN_TARGET = re.compile(rb"[^!-~]|#")
 _MAX_HOST_BYTES = 255 + len(":65535")
-_HTTP_1_0 = frozenset({"1", "1.0"})  # Granian says "1"
 _MAX_METHOD_CHARACTERS = 32
 _SERVED = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _STANDARD = _SERVED | {"CONNECT", "TRACE"}
@@ -56,7 +55,7 @@ def check_host(fields: RequestFields, http_version: str) -> str:
     if len(values) > 1:
         raise GatewayError(Reason.HOST_INVALID, "The Host field came more than once.")
     if not values or not values[0]:
-        if http_version in _HTTP_1_0:
+        if http_version in HTTP_1_0:
             return ""
         raise GatewayError(Reason.HOST_INVALID, "The Host field is missing or empty.")
     # A name has at most 255 octets (RFC 1035, section 2.3.4), and what is longer stays out of the cache of hosts.
@@ -95,7 +94,7 @@ def content_length(fields: RequestFields, http_version: str) -> int | None:
 
 def _check_codings(codings: Sequence[bytes], http_version: str) -> None:
     """RFC 9112, section 6.1. What hyper takes beyond `chunked` would go up under another framing than it came in."""
-    if len(codings) > 1 or http_version in _HTTP_1_0:
+    if len(codings) > 1 or http_version in HTTP_1_0:
         raise _unframed("The Transfer-Encoding field is repeated, or came with HTTP/1.0.")
     names = [name.strip(OWS).lower() for name in codings[0].split(b",")]
     if names.count(b"chunked") != 1 or names[-1] != b"chunked" or not all(map(is_token, names)):

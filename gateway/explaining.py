@@ -57,8 +57,8 @@ def scope_of(method: str, target: str, fields: Sequence[str], bind: tuple[str, i
         "raw_path": (match[2] or "/").encode(),
         "query_string": (match[3] or "").encode(),
         "headers": pairs,
-        "client": (_PEER, 0),
-        "server": bind,
+        "client": (_PEER, "0"),  # ports are text, as Granian gives them
+        "server": (bind[0], str(bind[1])),
     }
 
 

@@ -21,7 +21,7 @@ from gateway.config import Config, Settings
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm, Exchange, current
 from gateway.freshness import SAFE_METHODS, invalidated
-from gateway.headers import Pairs, client_address, is_trusted, read_fields
+from gateway.headers import Pairs, client_address, is_trusted, peer_address, read_fields
 from gateway.messages import (
     GatewayRequest,
     GatewayResponse,
@@ -360,7 +360,9 @@ def open_request(scope: Scope, receive: Receive, client_idle_s: float) -> Gatewa
     """A request with its notebook, from what ASGI shows."""
     fields = read_fields(scope["headers"])
     own = fields.own
-    exchange = Exchange(perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), scope["client"][0])
+    exchange = Exchange(
+        perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), peer_address(scope["client"][0])
+    )
     exchange.task = asyncio.current_task()
     expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
     inbox = Inbox(receive, exchange, client_idle_s, expects_body=expects_body)

@@ -17,6 +17,9 @@ Network = IPv4Network | IPv6Network
 # RFC 9110, section 5.6.3. HOWEVER not what bytes.strip() takes for white space by itself: a vertical tab is none.
 OWS = b" \t"
 
+# `http_version` of a request in HTTP/1.0: Granian gives "1", the ASGI specification "1.0". A live test holds the first.
+HTTP_1_0 = frozenset(("1", "1.0"))
+
 # RFC 9110, section 7.6.1, and the two proxy authentication fields, which end at the first proxy. `te` and `trailer`
 # announce trailers, which Granian does not pass on.
 HOP_BY_HOP = frozenset(
@@ -178,6 +181,12 @@ def _node(text: str) -> tuple[IPv4Address | IPv6Address | None, str]:
 
 def _is_in(address: IPv4Address | IPv6Address, networks: Sequence[Network]) -> bool:
     return any(address.version == network.version and address in network for network in networks)
+
+
+def peer_address(text: str) -> str:
+    """The address of a connection's other end as people write it: `::ffff:192.0.2.1`, as a dual-stack socket shows an
+    IPv4 peer, is `192.0.2.1`."""
+    return text.removeprefix("::ffff:") if text.startswith("::ffff:") and "." in text else text
 
 
 def is_trusted(peer: str, networks: Sequence[Network]) -> bool:

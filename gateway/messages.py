@@ -22,7 +22,7 @@ from django.utils.functional import cached_property
 from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Deadline, Exchange
-from gateway.headers import Pair, Pairs, RequestFields, read_fields
+from gateway.headers import Pair, Pairs, RequestFields, peer_address, read_fields
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -129,7 +129,7 @@ class GatewayRequest(HttpRequest):
     @property
     def peer(self) -> str:
         """The address that the connection came from; `exchange.client` is whom it speaks for."""
-        return self.scope["client"][0]  # type: ignore[no-any-return]
+        return peer_address(self.scope["client"][0])
 
     @property
     def host_field(self) -> str:
@@ -208,8 +208,8 @@ class GatewayRequest(HttpRequest):
             "QUERY_STRING": self.query,
             "SCRIPT_NAME": "",
             "PATH_INFO": self.path,
-            "REMOTE_ADDR": client[0],
-            "REMOTE_HOST": client[0],
+            "REMOTE_ADDR": peer_address(client[0]),
+            "REMOTE_HOST": peer_address(client[0]),
             "REMOTE_PORT": client[1],
             "SERVER_NAME": server[0],
             "SERVER_PORT": str(server[1]),

@@ -18,7 +18,7 @@ from gateway.config import Base, Overrides, ProxyOptions, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
 from gateway.freshness import SAFE_METHODS
-from gateway.headers import Pairs, encoded_changes, forwarding_pairs, set_fields, strip_hop_by_hop
+from gateway.headers import HTTP_1_0, Pairs, encoded_changes, forwarding_pairs, set_fields, strip_hop_by_hop
 from gateway.loading import overrides
 from gateway.messages import GatewayRequest, GatewayResponse, too_large
 from gateway.patterns import Target, ValueConfined, parse_target
@@ -213,7 +213,7 @@ def upward_pairs(request: GatewayRequest, plan: Plan, prefix: str) -> Pairs:
     if request.content_length is not None:
         pairs.append((b"content-length", b"%d" % request.content_length))
     pairs.append((b"x-request-id", exchange.request_id.encode("ascii")))
-    pairs.append(_VIA_1_1 if request.scope["http_version"] == "1.1" else _VIA_1_0)
+    pairs.append(_VIA_1_0 if request.scope["http_version"] in HTTP_1_0 else _VIA_1_1)
     trusted = incoming.x_forwarded if request.from_trusted_peer else None
     pairs.extend(forwarding_pairs(request.peer, request.scope["scheme"], request.host_field, prefix, trusted))
     return set_fields(pairs, plan.set_up) if plan.set_up else pairs

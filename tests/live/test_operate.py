@@ -278,6 +278,19 @@ def test_without_a_token_only_this_machine_asks_and_nobody_through_a_proxy(gatew
     assert gateway.get("/-/status").status == 403
 
 
+@pytest.mark.parametrize(
+    "line", ["GET /-/", "GET /-/status", "GET /-/metrics", "HEAD /-/status", "DELETE /-/cache?all"]
+)
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+def test_without_a_token_who_speaks_as_nginx_does_by_default_is_a_proxy(
+    gateway: Gateway, line: str, connection: str
+) -> None:
+    """Its plainest proxy_pass says nothing of the client, and Host is ours then; but it speaks HTTP/1.0."""
+    raw = f"{line} HTTP/1.0\r\nHost: {gateway.authority}\r\nConnection: {connection}\r\n\r\n".encode()
+    assert gateway.ask(raw).status == 403
+    assert gateway.ask(raw.replace(b"HTTP/1.0", b"HTTP/1.1")).status == 200
+
+
 @needs_browser
 def test_the_page_shows_an_endpoint_going_down_within_two_seconds(
     up: Answers, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
