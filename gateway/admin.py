@@ -11,11 +11,10 @@ from ipaddress import ip_address
 
 from gateway.errors import GatewayError, Reason
 from gateway.freshness import SAFE_METHODS
-from gateway.headers import HTTP_1_0
+from gateway.headers import HTTP_1_0, is_claim
 from gateway.messages import GatewayRequest
 
 _CHALLENGE = [(b"www-authenticate", b'Bearer realm="portway"'), (b"www-authenticate", b'Basic realm="portway"')]
-_FORWARDED = frozenset({b"forwarded", b"via", b"x-real-ip"})
 
 
 def admit(request: GatewayRequest, token: str | None) -> None:
@@ -44,8 +43,7 @@ def _presented(request: GatewayRequest) -> str:
 
 
 def _is_local(request: GatewayRequest) -> bool:
-    names = {name for name, _ in request.raw_headers}
-    forwarded = not names.isdisjoint(_FORWARDED) or any(name.startswith(b"x-forwarded-") for name in names)
+    forwarded = any(name == b"via" or is_claim(name) for name, _ in request.raw_headers)
     # nginx' plainest proxy_pass says nothing of the client, and Host is ours then; but it speaks HTTP/1.0.
     forwarded = forwarded or request.scope["http_version"] in HTTP_1_0
     return not forwarded and _is_loopback(request.peer) and _is_loopback(request.exchange.host or "")

@@ -15,7 +15,7 @@ from gateway.cache import Cache, Served, Words
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
 from gateway.filling import Produced, Question
-from gateway.headers import Pair, Pairs
+from gateway.headers import URL_CLAIMS, Pair, Pairs
 from gateway.memory import quoted
 from gateway.messages import GatewayRequest, GatewayResponse, error_of_view, pairs_of
 from gateway.observed import ObservedRequest
@@ -156,6 +156,7 @@ def key_of(request: GatewayRequest) -> str:
     key = f"{quoted(request.exchange.route or '')} {scope['scheme']}://{host}{target}"
     if request.from_trusted_peer:
         said = [name + b"=" + value for name, value in request.fields.x_forwarded if name != b"x-forwarded-for"]
+        said += [name + b"=" + value for name, value in request.fields.claims if name in URL_CLAIMS]
         if said:
             key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in said)  # no `;` within one
     return key

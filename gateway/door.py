@@ -7,13 +7,14 @@ import re
 from collections.abc import Sequence
 
 from gateway.errors import GatewayError, Reason
-from gateway.headers import HTTP_1_0, OWS, RequestFields, is_token, parse_host
+from gateway.headers import HTTP_1_0, OWS, RequestFields, as_cgi, is_token, parse_host
 from gateway.patterns import has_dot_segment_or_nul
 
 # RFC 3986 lets none of these stand in a path; `#` would end it for some readers and not for others.
 _FORBIDDEN_IN_TARGET = re.compile(rb"[^!-~]|#")
 _MAX_HOST_BYTES = 255 + len(":65535")
 _MAX_METHOD_CHARACTERS = 32
+_MAX_FORWARDED = 100  # entries of an X-Forwarded-* list, empty ones too: each of X-Forwarded-For's is parsed
 _SERVED = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _STANDARD = _SERVED | {"CONNECT", "TRACE"}
 _DIGITS = re.compile(rb"[0-9]{1,18}")
@@ -71,10 +72,21 @@ def check_fields(fields: RequestFields, max_bytes: int) -> None:
         raise GatewayError(Reason.HEADERS_TOO_LARGE, f"The header block is larger than {max_bytes} bytes.")
     if fields.forged is not None:
         name = fields.forged.decode("latin-1")
-        raise GatewayError(Reason.HEADER_INVALID, f"The field {name} would pass for {name.replace('_', '-')}.")
+        meant = as_cgi(fields.forged).decode("ascii")
+        raise GatewayError(Reason.HEADER_INVALID, f"The field {name} would pass for {meant}.")
     expected = fields.own.get(b"expect")
     if expected is not None and [value.strip(OWS).lower() for value in expected] != [b"100-continue"]:
         raise GatewayError(Reason.EXPECTATION_FAILED)
+
+
+def check_forwarded(fields: RequestFields) -> None:
+    """Raises GatewayError for an X-Forwarded-* list of a trusted peer that no chain of proxies is as long as."""
+    entries: dict[bytes, int] = {}
+    for name, value in fields.x_forwarded:
+        entries[name] = entries.get(name, 0) + value.count(b",") + 1
+        if entries[name] > _MAX_FORWARDED:
+            detail = f"The field {name.decode('latin-1')} has more than {_MAX_FORWARDED} entries."
+            raise GatewayError(Reason.HEADER_INVALID, detail)
 
 
 def content_length(fields: RequestFields, http_version: str) -> int | None:

@@ -15,7 +15,7 @@ from gateway.fanout import Fanout
 from gateway.fetching import own_pairs
 from gateway.gathering import Gathering, Step, steps_for
 from gateway.handler import GatewayHandler, open_request
-from gateway.headers import HOP_BY_HOP, Pair, connection_options, is_token
+from gateway.headers import HOP_BY_HOP, Pair, connection_options, is_claim, is_token
 from gateway.legacy import Legacy
 from gateway.merging import Confined, Reference
 from gateway.messages import GatewayRequest, Message, Scope
@@ -248,7 +248,9 @@ def _why_removed(name: bytes, named: Collection[bytes]) -> str:
         return "is about one connection"
     if name in named:
         return "is named by Connection"
-    if name.startswith(b"x-forwarded-") or name == b"forwarded":
+    if name == b"proxy":
+        return "would become HTTP_PROXY where CGI is spoken"
+    if is_claim(name):
         return "is believed of GATEWAY_TRUSTED_PROXIES only"
     return "is answered here: the whole is asked for, and stored" if name in freshness.CONDITIONS else ""
 

@@ -153,6 +153,7 @@ class GatewayHandler(ASGIHandler):
         trusted = self.settings.trusted_proxies
         if trusted and is_trusted(request.peer, trusted):
             request.from_trusted_peer = True
+            door.check_forwarded(fields)
             said = [value for name, value in fields.x_forwarded if name == b"x-forwarded-for"]
             if said:
                 exchange.client = client_address(request.peer, said, trusted)

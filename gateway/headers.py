@@ -49,6 +49,53 @@ _OWN = HOP_BY_HOP | {
     b"x-request-id",
 }
 _X_FORWARDED = b"x-forwarded-"
+# What a proxy says of the client's address, in the spellings that proxies, CDNs and frameworks have, beside
+# X-Forwarded-* and Forwarded. Believed of GATEWAY_TRUSTED_PROXIES alone; of anybody else it goes nowhere.
+ADDRESS_CLAIMS = frozenset(
+    (
+        b"cf-connecting-ip",
+        b"cf-connecting-ipv6",
+        b"cf-pseudo-ipv4",
+        b"client-ip",
+        b"fastly-client-ip",
+        b"fly-client-ip",
+        b"forwarded-for",
+        b"proxy-client-ip",
+        b"remote-addr",
+        b"true-client-ip",
+        b"wl-proxy-client-ip",
+        b"x-appengine-user-ip",
+        b"x-azure-clientip",
+        b"x-azure-socketip",
+        b"x-client-ip",
+        b"x-cluster-client-ip",
+        b"x-envoy-external-address",
+        b"x-forwarded",
+        b"x-original-forwarded-for",
+        b"x-originating-ip",
+        b"x-real-ip",
+        b"x-remote-addr",
+        b"x-remote-ip",
+    )
+)
+# The same for what was asked for, where and how: whoever reads one of these answers for another URL.
+URL_CLAIMS = frozenset(
+    (
+        b"front-end-https",
+        b"x-host",
+        b"x-http-host-override",
+        b"x-original-host",
+        b"x-original-uri",
+        b"x-original-url",
+        b"x-rewrite-url",
+        b"x-scheme",
+        b"x-script-name",
+        b"x-url-scheme",
+    )
+)
+_CLAIMS = ADDRESS_CLAIMS | URL_CLAIMS
+# CGI makes the variable HTTP_PROXY of it, which many programs take for the proxy of their own calls ("httpoxy").
+_PROXY = b"proxy"
 
 # RFC 9110, section 7.2 and RFC 3986, section 3.2: a host is a reg-name, an IPv4 address or a bracketed IPv6 one, and
 # not empty. HOWEVER no comma: that is how two Host fields look when somebody joined them.
@@ -63,11 +110,15 @@ _NODE = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\])(:[0-9]{1,5
 
 @dataclass(slots=True)
 class RequestFields:
-    """A request's field lines, read once: those that pass as they came, and those the gateway has a word in."""
+    """A request's field lines, read once: those that pass as they came, and those the gateway has a word in.
+
+    `x_forwarded` and `claims` (those of ADDRESS_CLAIMS and URL_CLAIMS) are for a trusted peer alone to make.
+    """
 
     plain: Pairs = field(default_factory=list)
     own: dict[bytes, list[bytes]] = field(default_factory=dict)
     x_forwarded: Pairs = field(default_factory=list)
+    claims: Pairs = field(default_factory=list)
     size_bytes: int = 0
     forged: bytes | None = None  # a name that CGI-like servers take for one of the gateway's own: Content_Length
 
@@ -87,27 +138,72 @@ class RequestFields:
         return [pair for pair in self.plain if pair[0] not in named] if named else self.plain
 
 
+# What becomes of a field, by its name.
+_PASSES, _IS_OWN, _IS_X_FORWARDED, _IS_CLAIM, _IS_FORGED, _IS_DROPPED = range(6)
+_kinds: dict[bytes, int] = {}  # of the names that came, so that most fields cost one look-up
+_MOST_KINDS, _LONGEST_KIND = 2048, 64  # clients choose these names
+
+
 def read_fields(raw: Iterable[Pair]) -> RequestFields:
     """Sort a request's raw pairs in one pass."""
     plain: Pairs = []
     own: dict[bytes, list[bytes]] = {}
     x_forwarded: Pairs = []
+    claims: Pairs = []
     size = 0
     forged = None
+    known = _kinds.get
     for pair in raw:
         name, value = pair
         size += len(name) + len(value) + 4
-        if name in _OWN:
-            own.setdefault(name, []).append(value)
-        elif name.startswith(_X_FORWARDED):
-            x_forwarded.append(pair)
-        else:
+        kind = known(name)
+        if kind is None:
+            kind = _kind_of(name)
+        if kind == _PASSES:
             plain.append(pair)
-            if b"_" in name:
-                dashed = name.replace(b"_", b"-")
-                if dashed in _OWN or dashed.startswith(_X_FORWARDED):
-                    forged = name
-    return RequestFields(plain, own, x_forwarded, size, forged)
+        elif kind == _IS_OWN:
+            own.setdefault(name, []).append(value)
+        elif kind == _IS_X_FORWARDED:
+            x_forwarded.append(pair)
+        elif kind == _IS_CLAIM:
+            claims.append(pair)
+        elif kind == _IS_FORGED:
+            forged = name
+    return RequestFields(plain, own, x_forwarded, claims, size, forged)
+
+
+def _kind_of(name: bytes) -> int:
+    """What becomes of a field of this name (lower case), whoever sends it; known from now on."""
+    meant = as_cgi(name)
+    if meant in _CLAIMS or meant == _PROXY:
+        # In another spelling no proxy makes a claim: it came past one that sets the right one.
+        kind = _IS_CLAIM if name in _CLAIMS else _IS_DROPPED
+    elif name in _OWN:
+        kind = _IS_OWN
+    elif name.startswith(_X_FORWARDED):
+        kind = _IS_X_FORWARDED
+    else:
+        kind = _IS_FORGED if meant in _OWN or meant.startswith(_X_FORWARDED) else _PASSES
+    if len(name) <= _LONGEST_KIND and len(_kinds) < _MOST_KINDS:
+        _kinds[name] = kind
+    return kind
+
+
+def is_claim(name: bytes) -> bool:
+    """Whether a field of this name (lower case) says who asks for what, in whatever spelling, so that only
+    GATEWAY_TRUSTED_PROXIES may say it; also `Proxy`, which nobody may."""
+    meant = as_cgi(name)
+    return meant in _CLAIMS or meant in {b"forwarded", _PROXY} or meant.startswith(_X_FORWARDED)
+
+
+_AS_CGI = bytes.maketrans(
+    bytes(range(256)), bytes(byte if chr(byte).isascii() and chr(byte).isalnum() else 45 for byte in range(256))
+)
+
+
+def as_cgi(name: bytes) -> bytes:
+    """The name (lower case) that CGI-like servers may read: all but letters and digits as `-` (RFC 3875, 4.1.18)."""
+    return name.translate(_AS_CGI)
 
 
 def connection_options(values: Iterable[bytes]) -> frozenset[bytes]:
@@ -128,11 +224,11 @@ def strip_hop_by_hop(raw: Sequence[Pair]) -> Pairs:
 
 
 def set_fields(pairs: Pairs, changes: Iterable[tuple[bytes, bytes | None]]) -> Pairs:
-    """Pairs with each change made: a value replaces all of its name, None deletes it."""
+    """Pairs with each change made: a value replaces all of its name in any spelling of it, None deletes them."""
     changes = tuple(changes)
-    names = {name for name, _ in changes}
-    # CGI-like servers read `X_User` as `X-User`: a client must not set beside what the configuration sets.
-    kept = [pair for pair in pairs if pair[0] not in names and pair[0].replace(b"_", b"-") not in names]
+    # CGI-like servers read `X_User` and `X.User` as `X-User`: nothing may stand beside what the configuration sets.
+    names = {as_cgi(name) for name, _ in changes}
+    kept = [pair for pair in pairs if as_cgi(pair[0]) not in names]
     kept.extend((name, value) for name, value in changes if value is not None)
     return kept
 

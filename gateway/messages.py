@@ -22,7 +22,7 @@ from django.utils.functional import cached_property
 from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Deadline, Exchange
-from gateway.headers import Pair, Pairs, RequestFields, peer_address, read_fields
+from gateway.headers import Pair, Pairs, RequestFields, is_claim, peer_address, read_fields
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -149,6 +149,13 @@ class GatewayRequest(HttpRequest):
         """What `__BALANCE=hash:...` chooses by: the client's address, or the value of a field (empty without it)."""
         if field is None:
             return self.exchange.client.encode("ascii")
+        return self.believed(field)
+
+    def believed(self, field: bytes) -> bytes:
+        """The first value of a field (its name in lower case) as something is decided by it: empty where it did not
+        come, and where it is a claim that only a trusted peer may make."""
+        if is_claim(field) and not self.from_trusted_peer:
+            return b""
         return next((value for name, value in self.scope["headers"] if name == field), b"")
 
     # -- the body -------------------------------------------------------------------------------------------------

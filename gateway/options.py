@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from gateway import units
-from gateway.headers import HOP_BY_HOP
+from gateway.headers import HOP_BY_HOP, as_cgi, is_claim
 from gateway.merging import parse_part
 from gateway.patterns import parse_line
 from gateway.retries import failure_of
@@ -86,7 +86,7 @@ _OWN |= {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"
 def settable(text: str) -> str:
     """A field that may be set in a call of the gateway's own, in lower case. Raises ValueError."""
     field = units.field_name(text)
-    if field in _OWN:
+    if as_cgi(field.encode("ascii")).decode("ascii") in _OWN:
         raise ValueError("a field that is the gateway's own business in these calls; it cannot be forwarded or set")
     return field
 
@@ -94,7 +94,7 @@ def settable(text: str) -> str:
 def forwardable(text: str) -> str:
     """A field of the client's that may go on to such a call, in lower case. Raises ValueError."""
     field = settable(text)
-    if field == "forwarded" or field.startswith("x-forwarded-"):
+    if is_claim(field.encode("ascii")):
         raise ValueError("what a client says of itself would pass for the gateway's word; it can be set, not forwarded")
     return field
 

@@ -214,7 +214,10 @@ def upward_pairs(request: GatewayRequest, plan: Plan, prefix: str) -> Pairs:
         pairs.append((b"content-length", b"%d" % request.content_length))
     pairs.append((b"x-request-id", exchange.request_id.encode("ascii")))
     pairs.append(_VIA_1_0 if request.scope["http_version"] in HTTP_1_0 else _VIA_1_1)
-    trusted = incoming.x_forwarded if request.from_trusted_peer else None
+    trusted = None
+    if request.from_trusted_peer:
+        trusted = incoming.x_forwarded
+        pairs.extend(incoming.claims)
     pairs.extend(forwarding_pairs(request.peer, request.scope["scheme"], request.host_field, prefix, trusted))
     return set_fields(pairs, plan.set_up) if plan.set_up else pairs
 

@@ -1001,6 +1001,9 @@ def test_a_fan_out_is_read_with_all_its_options() -> None:
         ({"FORWARD_HEADERS": "Forwarded"}, "FORWARD_HEADERS", "what a client says of itself would pass", ""),
         ({"FORWARD_HEADERS": "x-tenant,X-Forwarded-For"}, "FORWARD_HEADERS", "what a client says of itself", ""),
         ({"FORWARD_HEADERS": "x-forwarded-user"}, "FORWARD_HEADERS", "what a client says of itself would pass", ""),
+        ({"FORWARD_HEADERS": "X-Real-IP"}, "FORWARD_HEADERS", "what a client says of itself would pass", ""),
+        ({"FORWARD_HEADERS": "x.original_url"}, "FORWARD_HEADERS", "what a client says of itself would pass", ""),
+        ({"FORWARD_HEADERS": "content_length"}, "FORWARD_HEADERS", "the gateway's own business", ""),
     ],
 )
 def test_a_fault_of_a_fan_out_names_its_variable(said: Mapping[str, str], variable: str, words: str, hint: str) -> None:

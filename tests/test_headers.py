@@ -39,6 +39,54 @@ def test_only_is_the_value_of_a_field_that_came_once_and_first_the_first() -> No
     assert (fields.first(b"host"), fields.first(b"via"), fields.first(b"te")) == (b"a", b"1", None)
 
 
+CLAIMS = sorted(headers.ADDRESS_CLAIMS | headers.URL_CLAIMS)
+
+
+def spellings(name: bytes) -> list[bytes]:
+    """Other names that CGI-like servers make the same variable of."""
+    return [name.replace(b"-", mark) for mark in (b"_", b".", b"!", b"~") if b"-" in name]
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claim_about_who_asks_for_what_is_set_apart_and_another_spelling_of_one_is_dropped(name: bytes) -> None:
+    fields = read_fields([(name, b"1"), *((other, b"2") for other in spellings(name)), (b"accept", b"*/*")])
+    assert (fields.plain, fields.claims, fields.forged) == ([(b"accept", b"*/*")], [(name, b"1")], None)
+    assert all(headers.is_claim(one) for one in (name, *spellings(name)))
+
+
+def test_proxy_passes_from_nobody() -> None:
+    fields = read_fields([(b"proxy", b"http://evil.test")])
+    assert (fields.plain, fields.claims, fields.x_forwarded) == ([], [], [])
+    assert headers.is_claim(b"proxy")
+
+
+@pytest.mark.parametrize(
+    "name", [b"content-length", b"x-forwarded-for", b"x-forwarded-anything", b"forwarded", b"host"]
+)
+def test_a_spelling_that_would_pass_for_a_field_of_the_gateways_own_is_told(name: bytes) -> None:
+    for other in spellings(name):
+        fields = read_fields([(other, b"1")])
+        assert (fields.forged, fields.plain, fields.x_forwarded, fields.own) == (other, [], [], {})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"x-http-method-override", b"x-real", b"real-ip", b"hostx", b"proxy-x", b"x.y_z", b"forwardedness", b"x-ip"],
+)
+def test_other_names_pass_in_whatever_spelling(name: bytes) -> None:
+    assert read_fields([(name, b"1")]).plain == [(name, b"1")]
+    assert not headers.is_claim(name)
+
+
+def test_names_that_clients_make_up_take_no_memory() -> None:
+    for number in range(10_000):
+        read_fields([(b"x-%d" % number, b"")])
+    read_fields([(b"x" * 100_000, b"")])
+    assert len(headers._kinds) <= headers._MOST_KINDS
+    assert max(map(len, headers._kinds)) <= headers._LONGEST_KIND
+    assert read_fields([(b"x-real_ip", b""), (b"via", b"")]).own == {b"via": [b""]}
+
+
 names = st.sampled_from(
     [*sorted(HOP_BY_HOP), b"host", b"via", b"content-length", b"accept", b"cookie", b"x-a", b"x-forwarded-for"]
 )
@@ -140,6 +188,18 @@ def test_a_change_replaces_every_line_of_its_name_and_none_deletes(
     pairs = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]
     assert headers.set_fields(pairs, iter(changes)) == expected
     assert pairs == [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]
+
+
+@pytest.mark.parametrize("name", [b"x_user", b"x.user", b"x!user", b"x~user", b"x'user", b"x-user"])
+@pytest.mark.parametrize("value", [b"ours", None])
+def test_a_change_takes_what_cgi_reads_as_the_same_name_away(name: bytes, value: bytes | None) -> None:
+    pairs = [(name, b"theirs"), (b"x-users", b"1"), (b"xuser", b"2")]
+    ours = [] if value is None else [(b"x-user", value)]
+    assert headers.set_fields(pairs, [(b"x-user", value)]) == [(b"x-users", b"1"), (b"xuser", b"2"), *ours]
+
+
+def test_a_name_of_python_that_is_no_cgi_name_is_set_all_the_same() -> None:
+    assert headers.set_fields([(b"x-user", b"theirs")], [(b"x.user", b"ours")]) == [(b"x.user", b"ours")]
 
 
 @pytest.mark.parametrize("text", [b"GET", b"x-a", b"!#$%&'*+-.^_`|~09AZaz"])

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.headers import ADDRESS_CLAIMS, URL_CLAIMS
+
 from .harness import Answer, Answers, Gateway, Request, request_bytes
 
 PROXY = "127.0.0.2"  # an address of ours that the gateway trusts; every other one it does not
@@ -45,8 +47,11 @@ def gateway(up: Answers, up6: Answers, tmp_path_factory: pytest.TempPathFactory)
         "GATEWAY_ROUTE_SETS": "/sets/** -> sets",
         "GATEWAY_ROUTE_SETS__HEADER_X_LAYER": "route",
         "GATEWAY_ROUTE_SETS__HEADER_COOKIE": "-",
+        "GATEWAY_ROUTE_SETS__HEADER_X_COOKIE": "-",
         "GATEWAY_ROUTE_RAW": "/raw/** -> u",
         "GATEWAY_ROUTE_RAW__PATH": "raw",
+        "GATEWAY_ROUTE_FAN": "GET /fan",
+        "GATEWAY_ROUTE_FAN__PART_A": "u:/part/{header.x-real-ip}/{header.x-forwarded-for}",
         "GATEWAY_ROUTE_RAW_THING": "/raw-thing/{id} -> u:/things/{id}",
         "GATEWAY_ROUTE_RAW_THING__PATH": "raw",
     }
@@ -263,12 +268,15 @@ def test_a_set_field_replaces_every_one_of_the_clients(gateway: Gateway, up: Ans
     assert request.all("x-other") == ["1"]
 
 
-def test_no_other_spelling_of_a_set_field_goes_up_beside_it(gateway: Gateway, up: Answers) -> None:
+@pytest.mark.parametrize("name", ["X_Tenant", "X.Tenant", "X!Tenant", "x~tenant", "X_Cookie", "X.Cookie"])
+def test_no_other_spelling_of_a_set_or_deleted_field_goes_up_beside_it(
+    gateway: Gateway, up: Answers, name: str
+) -> None:
     """CGI and WSGI make the same variable of `X-Tenant` and `X_Tenant`."""
-    up.forget()
-    answer = gateway.ask(request_bytes("GET", "/sets/x", "X_Tenant: evil"))
-    if answer.status != 400:
-        assert "evil" not in up.requests[0].raw.decode("latin-1")
+    request = sent(gateway, up, "/sets/x", f"{name}: evil")
+    assert "evil" not in request.raw.decode("latin-1")
+    assert request.all("x-tenant") == ["acme"]
+    assert sent(gateway, up, "/plain", f"{name}: kept").one(name) == "kept"
 
 
 def test_a_routes_field_beats_the_upstreams(gateway: Gateway, up: Answers) -> None:
@@ -313,6 +321,44 @@ def test_a_trusted_peers_word_is_lengthened(gateway: Gateway, up: Answers) -> No
         up,
         "/who",
         "X-Forwarded-For: 9.9.9.9, 203.0.113.7",
+CLAIMS = sorted(name.decode() for name in ADDRESS_CLAIMS | URL_CLAIMS)
+CLAIM_LINES = [f"{name}: 9.9.9.9" for name in CLAIMS]
+
+
+def test_claims_about_who_asks_for_what_go_up_from_a_trusted_peer_alone(gateway: Gateway, up: Answers) -> None:
+    other_spellings = [line.replace("-", mark, 1) for line in CLAIM_LINES[:30] for mark in "_."]
+    request = sent(gateway, up, "/who", *CLAIM_LINES)
+    assert [value for _, value in request.pairs if "9.9.9.9" in value] == []
+    request = sent(gateway, up, "/who", *CLAIM_LINES, source=PROXY)
+    assert sorted(name for name, value in request.pairs if value == "9.9.9.9") == CLAIMS
+    for source in (PROXY, None):
+        request = sent(gateway, up, "/who", *other_spellings, "Proxy: http://9.9.9.9", "X-A: 1", source=source)
+        assert "9.9.9.9" not in request.raw.decode("latin-1")
+        assert request.one("x-a") == "1"
+
+
+def test_a_part_is_told_no_claim_of_a_stranger(gateway: Gateway, up: Answers) -> None:
+    raw = request_bytes("GET", "/fan", "X-Real-IP: 9.9.9.9", "X-Forwarded-For: 9.9.9.9")
+    assert refused(gateway, up, raw).json()["reason"] == "template_value"
+    gateway.ask(raw, source=PROXY)
+    assert up.requests[0].target == "/part/9.9.9.9/9.9.9.9"
+
+
+def test_the_method_that_a_client_would_rather_have_is_no_claim_of_who_or_where(gateway: Gateway, up: Answers) -> None:
+    assert sent(gateway, up, "/who", "X-HTTP-Method-Override: PUT").one("x-http-method-override") == "PUT"
+
+
+def test_more_than_a_hundred_proxies_are_400(gateway: Gateway, up: Answers) -> None:
+    sent(gateway, up, "/who", f"X-Forwarded-For: {', '.join(['10.0.0.1'] * 100)}", source=PROXY)
+    sent(gateway, up, "/who", f"X-Forwarded-For: {',' * 30_000}")  # nobody reads it
+    up.forget()
+    for name in ("For", "Host", "Proto"):
+        line = f"X-Forwarded-{name}: {','.join(['10.0.0.1'] * 101)}"
+        answer = gateway.ask(request_bytes("GET", "/who", line), source=PROXY)
+        assert (answer.status, answer.json()["reason"]) == (400, "header_invalid")
+    assert up.requests == []
+
+
         "X-Forwarded-For: 10.1.2.3",
         "X-Forwarded-Host: shop.example:8443",
         "X-Forwarded-Proto: https",
