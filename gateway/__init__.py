@@ -10,6 +10,7 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     tracing     request ids and W3C trace context
     cors        cross-origin requests
     redirects   Location fields said as the client must see them
+    queries     which parameters of a query go up, and how a query is shown
     patterns    the route grammar, its matching table, and the templates of targets
     verdicts    why a route does not get a request, in words
     fields      field values that decide about caching: dates, directives, entity tags, ranges

@@ -183,7 +183,7 @@ def _even(rows: list[list[str]]) -> list[list[str]]:
 def _proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: Proxy) -> Iterator[Section]:
     upstream = config.upstreams[view.target.upstream]
     plan = plan_for(upstream, view.own)
-    path, query = view.target_of(request, {})
+    path, query = Proxy(view.target.shown(), view.own).target_of(request, {})
     yield Section("Upstream", _urls(upstream, path + query))
     pairs = upward_pairs(request, plan, view.stripped_prefix(request))
     if isinstance(line.view, Cached) and not _goes_past(request) and not not_stored(request):
@@ -428,7 +428,7 @@ def _asked(gathering: Gathering, step: Step) -> str:
 
 
 def _filled(gathering: Gathering, step: Step) -> str:
-    target, unknown = step.part.target, set[str]()
+    target, unknown = step.part.target.shown(), set[str]()
 
     def text_of(reference: Reference) -> str:
         if reference.owner in step.needs:

@@ -25,6 +25,7 @@ from gateway.merging import Confined, parse_part
 from gateway.messages import Body, GatewayRequest
 from gateway.options import cache_rule, settable
 from gateway.pool import Pool
+from gateway.queries import masked_target
 from gateway.retries import is_repeatable
 from gateway.storing import Rule
 from gateway.tracing import new_traceparent
@@ -276,8 +277,9 @@ def _target(text: str, params: Mapping[str, str | int]) -> tuple[str, str]:
     target = _parsed(text)
     for reference in target.references:
         if reference.text[1:-1] not in params:
-            raise ValueError(f"{text!r} has no value for {reference.text}; give it by params=")
+            raise ValueError(f"{masked_target(text)!r} has no value for {reference.text}; give it by params=")
     try:
         return target.upstream, target.fill(lambda reference: str(params[reference.text[1:-1]]), {})
     except Confined as error:
-        raise ValueError(f"the value of {error} cannot stand in {text!r}: it is empty, or a dot segment") from None
+        shown = masked_target(text)
+        raise ValueError(f"the value of {error} cannot stand in {shown!r}: it is empty, or a dot segment") from None

@@ -15,6 +15,7 @@ from gateway import fields
 from gateway.fields import Directives
 from gateway.headers import Pair
 from gateway.patterns import PLACEHOLDER, PatternError, cut, has_dot_segment_or_nul, is_upstream_name
+from gateway.queries import masked_target
 from gateway.storing import Rule, vary_names
 
 _NO_VALUES = frozenset({"", ".", ".."})
@@ -69,6 +70,10 @@ class PartTarget:
         """The placeholder whose list the part is mapped over, if it is."""
         return next((reference for reference in self.references if reference.item_fields is not None), None)
 
+    def shown(self) -> "PartTarget":
+        """The same as it may be shown: what is written as a value in its query may be a key."""
+        return self if self.is_function else parse_part(masked_target(self.text))
+
     def fill(self, text_of: Callable[[Reference], str], raw: Mapping[str, str]) -> str:
         """The raw target; `text_of` gives a value as text, `raw` the path's own parameters as they came.
 
@@ -103,7 +108,9 @@ def parse_part(text: str) -> PartTarget:
     """`upstream:/path/{id}?query={user.id}` -> PartTarget; raises PatternError."""
     upstream, colon, target = text.strip().partition(":")
     if not is_upstream_name(upstream):
-        raise PatternError(f"'{upstream}' is not an upstream's name; a part is written 'users:/users/{{id}}'")
+        raise PatternError(
+            f"'{masked_target(upstream)}' is not an upstream's name; a part is written 'users:/users/{{id}}'"
+        )
     if not colon or not target.startswith("/"):
         raise PatternError(f"a part needs a path that begins with a slash: '{upstream}:/...'")
     if any(character == "#" or not "!" <= character <= "~" for character in target):

@@ -15,6 +15,7 @@ from gateway import units
 from gateway.headers import HOP_BY_HOP, as_cgi, is_claim
 from gateway.merging import parse_part
 from gateway.patterns import parse_line
+from gateway.queries import masked_target
 from gateway.retries import failure_of
 from gateway.storing import Rule
 
@@ -99,6 +100,11 @@ def forwardable(text: str) -> str:
     return field
 
 
+def mask_target(text: str) -> str:
+    """A route's line or a target, or what was written in its place, as it may be shown."""
+    return masked_target(units.mask_user_info(text))
+
+
 DURATION = Unit("duration", units.duration, "_s")
 TIMEOUT = Unit("duration", units.positive_duration, "_s")
 SIZE = Unit("size", units.size, "_bytes")
@@ -112,8 +118,8 @@ TOKEN = Unit("secret", units.printable, mask=units.mask_all)
 DATABASE = Unit("database URL", units.database_url, mask=units.mask_url)
 BASES = Unit("list of base URLs", partial(units.items_of, parse=units.base_url), mask=units.mask_url)
 ORIGINS = Unit("list of origins", units.origins)
-ROUTE = Unit("route", parse_line)
-PART = Unit("target", parse_part)
+ROUTE = Unit("route", parse_line, mask=mask_target)
+PART = Unit("target", parse_part, mask=mask_target)
 CACHE = Unit("on|duration", cache_rule)
 NAMES = _listed("list of names", units.name)
 FIELDS = _listed("list of header names", forwardable)

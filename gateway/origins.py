@@ -110,7 +110,7 @@ def said_by_cache(rule: Rule) -> dict[str, str]:
 
 def said_by_fan(fan: Fan) -> dict[str, str]:
     """The parts of a fan-out and their options, where they are not the defaults, as `said_by` has them."""
-    said = {f"part_{part.name}": part.target.text for part in fan.parts}
+    said = {f"part_{part.name}": part.target.shown().text for part in fan.parts}
     if optional := [part.name for part in fan.parts if part.optional]:
         said["optional"] = ",".join(optional)
     said |= _not_default(fan, options.FAN, "")

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
+from gateway.queries import masked, masked_target
+
 RouteT = TypeVar("RouteT")
 
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
@@ -120,9 +122,9 @@ def parse_pattern(text: str) -> Pattern:
     methods = _parse_methods(words[0]) if len(words) == 2 else frozenset()
     host, slash, path = words[-1].partition("/")
     if not slash:
-        raise PatternError(f"the path must begin with a slash: '/{host}' perhaps")
+        raise PatternError(f"the path must begin with a slash: '/{masked_target(host)}' perhaps")
     if host and not _HOST.fullmatch(host):
-        raise PatternError(f"'{host}' is not a host name (no port, no scheme, no wildcard)")
+        raise PatternError(f"'{masked_target(host)}' is not a host name (no port, no scheme, no wildcard)")
     segments, rest, params = _parse_path(path)
     return Pattern(" ".join(words), methods, host.lower(), segments, rest, params)
 
@@ -131,7 +133,9 @@ def _parse_methods(text: str) -> frozenset[str]:
     methods = text.split(",")
     for method in methods:
         if not _METHOD.fullmatch(method):
-            raise PatternError(f"'{method or text}' is not a method; methods are upper case with commas: 'GET,HEAD'")
+            raise PatternError(
+                f"'{masked_target(method or text)}' is not a method; methods are upper case with commas: 'GET,HEAD'"
+            )
     return frozenset(methods)
 
 
@@ -162,15 +166,16 @@ def _parse_name(name: str, taken: Sequence[str]) -> str:
 
 
 def _segment_advice(part: str) -> str:
+    shown = masked_target(part)
     if "**" in part:
-        return f"'**' stands alone and last, as in '/users/**'; not in '{part}'"
+        return f"'**' stands alone and last, as in '/users/**'; not in '{shown}'"
     if "{" in part or "}" in part:
-        return f"a parameter is a whole segment, as in '/users/{{id}}'; not in '{part}'"
+        return f"a parameter is a whole segment, as in '/users/{{id}}'; not in '{shown}'"
     if part == "*":
         return "'*' is no wildcard; write '{name}' for one segment, '**' for the rest"
     if "*" in part:
-        return f"'*' is not a wildcard in '{part}'; write '{{name}}' for one segment, '**' for the rest"
-    return f"'{part}' holds characters that must be percent-encoded in a path"
+        return f"'*' is not a wildcard in '{shown}'; write '{{name}}' for one segment, '**' for the rest"
+    return f"'{shown}' holds characters that must be percent-encoded in a path"
 
 
 # -- targets ------------------------------------------------------------------------------------------------------
@@ -226,6 +231,10 @@ class Target:
     upstream: str
     template: Template | None = None
 
+    def shown(self) -> "Target":
+        """The same as it may be shown: what is written as a value in its query may be a key."""
+        return parse_target(masked_target(self.text))
+
 
 def is_upstream_name(text: str) -> bool:
     return _UPSTREAM.fullmatch(text) is not None
@@ -235,7 +244,9 @@ def parse_target(text: str) -> Target:
     """`upstream` or `upstream:/path/{name}?query` or `upstream:/prefix/**` -> Target; raises PatternError."""
     upstream, colon, path = text.strip().partition(":")
     if not _UPSTREAM.fullmatch(upstream):
-        raise PatternError(f"'{upstream}' is not an upstream's name; names are lower case: 'users' or 'users:/path'")
+        raise PatternError(
+            f"'{masked_target(upstream)}' is not an upstream's name; names are lower case: 'users' or 'users:/path'"
+        )
     if not colon:
         return Target(text.strip(), upstream)
     if upstream in {"http", "https"} and path.startswith("//"):
@@ -269,9 +280,9 @@ def cut(
     """
     end = 0
     for match in PLACEHOLDER.finditer(text):
-        yield _literal(text[end : match.start()]), read(match[1]), in_query
+        yield _literal(text[end : match.start()], in_query=in_query), read(match[1]), in_query
         end = match.end()
-    yield _literal(text[end:]), None, in_query
+    yield _literal(text[end:], in_query=in_query), None, in_query
 
 
 def _parameter(inside: str) -> str:
@@ -280,9 +291,9 @@ def _parameter(inside: str) -> str:
     return inside
 
 
-def _literal(text: str) -> str:
+def _literal(text: str, *, in_query: bool) -> str:
     if "{" in text or "}" in text:
-        raise PatternError(f"a brace without its partner in '{text}'")
+        raise PatternError(f"a brace without its partner in '{masked(text) if in_query else text}'")
     return text
 
 

@@ -23,6 +23,7 @@ from gateway.loading import overrides
 from gateway.messages import GatewayRequest, GatewayResponse, too_large
 from gateway.patterns import Target, ValueConfined, parse_target
 from gateway.pool import Pool
+from gateway.queries import joined
 from gateway.retries import is_repeatable
 from gateway.tracing import new_traceparent
 from gateway.uploads import Upload
@@ -117,8 +118,8 @@ class Proxy:
             raise GatewayError(
                 Reason.TEMPLATE_VALUE, f"The value of {{{error.name}}} in the path is empty, '.' or '..'."
             ) from error
-        joined = "&".join(part for part in (own_query, query) if part)
-        return path, "?" + joined if joined else ""
+        whole = joined(own_query, query)
+        return path, "?" + whole if whole else ""
 
     def _response(self, request: GatewayRequest, plan: Plan, answer: Answer, base: Base) -> GatewayResponse:
         pairs = strip_hop_by_hop(answer.pairs)

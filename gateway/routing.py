@@ -32,6 +32,7 @@ from gateway.messages import GatewayRequest
 from gateway.options import nearest
 from gateway.patterns import Match, Miss, Pattern, PatternError, Table, check_names, clash, parse_pattern
 from gateway.proxy import Proxy, proxy
+from gateway.queries import masked_target
 from gateway.typed import fanout, part
 
 __all__ = ["RouteError", "Routes", "cached", "fanout", "fetch", "from_environment", "legacy", "part", "proxy", "route"]
@@ -66,21 +67,23 @@ def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> Ga
     """
     caller = sys._getframe(1)
     origin = f"{_file(caller.f_code.co_filename)}:{caller.f_lineno}"
+    place = f"{origin}: route({masked_target(pattern)!r})"
     try:
         rule = parse_pattern(pattern)
     except PatternError as error:
-        raise RouteError(f"{origin}: route({pattern!r}): {error}") from None
+        raise RouteError(f"{place}: {error}") from None
     given: Any = view  # a person may write anything here
     if not callable(given):
-        hint = f"; proxy({given!r}) forwards to an upstream" if isinstance(given, str) else ""
-        raise RouteError(f"{origin}: route({pattern!r}): the view is {view!r}, which cannot be called{hint}")
+        shown = masked_target(given) if isinstance(given, str) else given
+        hint = f"; proxy({shown!r}) forwards to an upstream" if isinstance(given, str) else ""
+        raise RouteError(f"{place}: the view is {shown!r}, which cannot be called{hint}")
     inner = innermost(view)
     if isinstance(inner, Fanout):
         rule = rule.or_get()
         if problem := next(inner.problems(rule.params), None):
-            raise RouteError(f"{origin}: route({pattern!r}): {problem}")
+            raise RouteError(f"{place}: {problem}")
     else:
-        _check_fit(inner, rule, f"{origin}: route({pattern!r})", f"{_name_of(view)}()")
+        _check_fit(inner, rule, place, f"{_name_of(view)}()")
     return GatewayRoute(rule, as_async(view), name or _name_of(view), origin)
 
 
@@ -412,4 +415,4 @@ def describe(line: URLPattern) -> str:
     view = innermost(line.callback)
     if isinstance(view, Fanout):
         return ", ".join(part.name for part in view.fan.parts)
-    return view.target.text if isinstance(view, Proxy) else f"{_name_of(inspect.unwrap(view))}()"
+    return view.target.shown().text if isinstance(view, Proxy) else f"{_name_of(inspect.unwrap(view))}()"

@@ -460,6 +460,107 @@ def test_the_configuration_in_force_with_its_origins(tmp_path: Path) -> None:
 # -- colours ----------------------------------------------------------------------------------------------------------
 
 
+KEYED = (
+    ROUTES.replace("from_environment", "cached, from_environment, fetch, proxy, route", 1)
+    .replace(
+        "[*from_environment()]",
+        """[
+    *from_environment(),
+    route("GET /python", proxy("u:/python?key=topsecret")),
+    route("GET /cached", cached(proxy("u:/cached?topsecret"), "60s")),
+    path("django", proxy("u:/django?key=topsecret&id=1")),
+    route("GET /fetched", fetched),
+    route("GET /failing", failing),
+]""",
+    )
+    .replace(
+        "\n\nurl",
+        """
+from django.http import HttpResponse
+from django.urls import path
+
+async def fetched(request):
+    return HttpResponse((await fetch("u:/fetched?key=topsecret", cache="60s")).body)
+
+async def failing(request):
+    await fetch("u:/{id}?key=" + "top" "secret", params={})  # the log shows the line
+
+url""",
+    )
+)
+
+
+def test_a_key_in_the_query_of_a_target_shows_nowhere(tmp_path: Path) -> None:
+    """Not in what commands, the log, the status page, metrics and problems say, nor where it came out of a file."""
+    write_routes(tmp_path, KEYED)
+    (tmp_path / "route").write_text("GET /file -> u:/file?key=topsecret&shown={id}".replace("/file ", "/file/{id} "))
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    with Upstream.answering(answer) as up:
+        environment = {
+            "GATEWAY_UPSTREAM_U": up.url,
+            "GATEWAY_ROUTE_PLAIN": "GET /plain/{id} -> u:/plain?key=topsecret&id={id}",
+            "GATEWAY_ROUTE_FILED_FILE": "route",
+            "GATEWAY_ROUTE_FAN": "GET /fan/{id}",
+            "GATEWAY_ROUTE_FAN__PART_A": "u:/part?key=topsecret&id={id}",
+            "GATEWAY_ROUTE_FAN__PART_B": "u:/gone?key=topsecret",
+            "GATEWAY_ROUTE_FAN__PART_B__CACHE": "60s",
+            "GATEWAY_LOG_LEVEL": "debug",
+            "GATEWAY_DATABASE_URL": f"sqlite:///{tmp_path}/portway.sqlite3",
+        }
+        texts: dict[str, str] = {}
+        with Gateway(environment, cwd=tmp_path) as gateway:
+            for target in ("/plain/1", "/file/1", "/fan/1", "/python", "/cached", "/django", "/fetched", "/failing"):
+                status = 500 if target == "/failing" else 200
+                raw = gateway.get(target)
+                assert raw.status == status, raw
+                texts[target] = raw.body.decode()
+            assert sum("topsecret" in request.target for request in up.requests) == 8
+            for own in ("/-/status", "/-/metrics", "/-/"):
+                texts[own] = gateway.ask(request_bytes("GET", own, host="localhost")).body.decode()
+            commands = ["check", "config", "routes", "routes --json", "explain GET /plain/1", "explain GET /file/1"]
+            commands += ["explain GET /fan/1", "explain GET /python", "explain GET /cached", "cache why GET /cached"]
+
+            def listed() -> str:
+                ls = run(tmp_path, "cache", "ls", **environment).output
+                return ls if ls.count("\n") >= 4 else ""
+
+            texts["cache ls"] = eventually(listed)
+            for command in commands:
+                ran = run(tmp_path, *command.split(), **environment)
+                assert ran.code == 0, ran
+                texts[command] = ran.output + ran.errors
+        texts["log"] = "\n".join([*gateway.output, *gateway.errors])
+    assert {name: text for name, text in texts.items() if "topsecret" in text} == {}
+    assert "u:/plain?key=***&id={id}" in texts["routes"]
+    assert f"{up.url}/plain?key=***&id=1" in texts["explain GET /plain/1"]
+    assert "part://u/gone?key=***" in texts["cache ls"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET /a u:/x?key=topsecret",
+        "GET /a -> u/x?key=topsecret",
+        "GET /a?key=topsecret -> u",
+        "u:x?key=topsecret",
+        "GET /a -> u:/x?key=topsecret{",
+        "GET /a -> u:/x?key=topsecret{id",
+        "GET /a -> u:/x?key=topsecret{id}",
+        "GET /a -> http://u/x?key=topsecret",
+        "GET /a -> u:/x?key=topsecret#",
+        "get /a -> u:/x?key=topsecret",
+        "GET a?key=topsecret",
+        "'GET /a -> u:/x?key=topsecret'",
+    ],
+)
+def test_a_key_in_a_target_that_is_no_target_shows_nowhere(line: str, tmp_path: Path) -> None:
+    write_routes(tmp_path, ROUTES)
+    part = {"GATEWAY_ROUTE_F": "GET /f", "GATEWAY_ROUTE_F__PART_P": line.rpartition("-> ")[2]}
+    ran = run(tmp_path, "check", GATEWAY_UPSTREAM_U="http://u", GATEWAY_ROUTE_A=line, **part)
+    assert ran.code == 2
+    assert "topsecret" not in ran.output + ran.errors
+
+
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
 def test_colours_are_for_terminals_that_want_them(tmp_path: Path, no_color: str, coloured: bool) -> None:
     terminal, end = os.openpty()

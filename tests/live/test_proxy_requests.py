@@ -126,8 +126,14 @@ def test_a_double_star_also_takes_nothing(gateway: Gateway, up: Answers) -> None
 def test_a_template_value_goes_up_as_it_was_encoded_and_the_clients_query_comes_after_the_targets_own(
     gateway: Gateway, up: Answers
 ) -> None:
-    request = sent(gateway, up, "/thing/a%2Fb%20c?mine=%2F&fixed=2")
-    assert request.target == "/things/a%2Fb%20c/view?by=a%2Fb%20c&fixed=1&mine=%2F&fixed=2"
+    request = sent(gateway, up, "/thing/a%2Fb%20c?mine=%2F&&x")
+    assert request.target == "/things/a%2Fb%20c/view?by=a%2Fb%20c&fixed=1&mine=%2F&&x"
+
+
+@pytest.mark.parametrize("own", ["fixed=2", "%66ixed=2", "fixed", "by=4", "fixed=2&b%79=4"])
+def test_a_parameter_that_the_target_sets_is_its_own(gateway: Gateway, up: Answers, own: str) -> None:
+    request = sent(gateway, up, f"/thing/1?{own}&Fixed=3&fixed[]=4;fixed=5&{own}")
+    assert request.target == "/things/1/view?by=1&fixed=1&Fixed=3&fixed[]=4;fixed=5"
 
 
 def test_what_would_end_a_query_value_is_encoded_in_it(gateway: Gateway, up: Answers) -> None:
@@ -315,12 +321,6 @@ def test_an_untrusted_peer_says_nothing_of_whom_it_speaks_for(gateway: Gateway, 
     assert gateway.request_line("untrusted")["client"] == "127.0.0.1"
 
 
-def test_a_trusted_peers_word_is_lengthened(gateway: Gateway, up: Answers) -> None:
-    request = sent(
-        gateway,
-        up,
-        "/who",
-        "X-Forwarded-For: 9.9.9.9, 203.0.113.7",
 CLAIMS = sorted(name.decode() for name in ADDRESS_CLAIMS | URL_CLAIMS)
 CLAIM_LINES = [f"{name}: 9.9.9.9" for name in CLAIMS]
 
@@ -359,6 +359,12 @@ def test_more_than_a_hundred_proxies_are_400(gateway: Gateway, up: Answers) -> N
     assert up.requests == []
 
 
+def test_a_trusted_peers_word_is_lengthened(gateway: Gateway, up: Answers) -> None:
+    request = sent(
+        gateway,
+        up,
+        "/who",
+        "X-Forwarded-For: 9.9.9.9, 203.0.113.7",
         "X-Forwarded-For: 10.1.2.3",
         "X-Forwarded-Host: shop.example:8443",
         "X-Forwarded-Proto: https",

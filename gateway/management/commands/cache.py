@@ -17,6 +17,7 @@ from gateway.headers import Pairs, parse_host
 from gateway.management import Ours, add_env_file
 from gateway.memory import Key, Purge, origin_and_target
 from gateway.patterns import Miss
+from gateway.queries import masked_target
 from gateway.routing import Routes, innermost
 from gateway.startup import aligned
 from gateway.storing import Entry
@@ -133,6 +134,8 @@ def _pair(text: str) -> tuple[bytes, bytes]:
 
 
 def _url(key: Key) -> str:
+    if key.scheme == "part":  # the target of a call of the gateway's own: its query may hold a key
+        key = replace(key, target=masked_target(key.target))
     return f"{key.scheme}://{key.host}{key.target}" + (f" ({key.extra})" if key.extra else "")
 
 
