@@ -10,6 +10,7 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     tracing     request ids and W3C trace context
     cors        cross-origin requests
     redirects   Location fields said as the client must see them
+    paths       which paths are refused, and what other servers could read in one
     queries     which parameters of a query go up, and how a query is shown
     patterns    the route grammar, its matching table, and the templates of targets
     verdicts    why a route does not get a request, in words
@@ -66,6 +67,7 @@ middle: one kind of effect a file
     sever       cutting a client's connection, the honest end of an answer that broke off
     handover    a gateway that stops beside another one on its port loses no connection
 roof: the edge
+    guards      no spelling of a path reaches what another route guards
     routing     route(), from_environment(): patterns and views become Django's urlpatterns
     tally       what happened so far in one worker, counted
     board       where workers see each other's counts

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from gateway.errors import GatewayError, Reason
 from gateway.headers import HTTP_1_0, OWS, RequestFields, as_cgi, is_token, parse_host
-from gateway.patterns import has_dot_segment_or_nul
+from gateway.paths import is_refused
 
 # RFC 3986 lets none of these stand in a path; `#` would end it for some readers and not for others.
 _FORBIDDEN_IN_TARGET = re.compile(rb"[^!-~]|#")
@@ -45,8 +45,8 @@ def check_target(method: str, raw_path: bytes, query: bytes) -> str:
 
 
 def check_path(path: str) -> None:
-    """Raises GatewayError for a segment that decodes to `.` or `..`, and for `%00`."""
-    if has_dot_segment_or_nul(path):
+    """Raises GatewayError for a piece `.` or `..` of a segment, for a raw backslash, and for `%00`."""
+    if is_refused(path):
         raise GatewayError(Reason.PATH_INVALID)
 
 

@@ -25,8 +25,10 @@ class Reason(Enum):
     # The request, before any view saw it
     TARGET_INVALID = (400, Side.CLIENT, "http_request_error", "The request target is not valid",
         "Percent-encode it.")
-    PATH_INVALID = (400, Side.CLIENT, "http_request_error", "The path has a dot segment or a NUL",
+    PATH_INVALID = (400, Side.CLIENT, "http_request_error", "The path has a dot segment, a backslash or a NUL",
         "Resolve `.` and `..` before sending; a route may lift this with `__PATH=raw`.")
+    PATH_AMBIGUOUS = (400, Side.CLIENT, "http_request_error", "The path could be read as that of another route",
+        "Send it plain, without `%2F`, `//` and `;`; a route may lift this with `__PATH=raw`.")
     HOST_INVALID = (400, Side.CLIENT, "http_request_error", "The Host field is missing, repeated or malformed",
         "Send exactly one Host field with a host and an optional port.")
     HEADER_INVALID = (400, Side.CLIENT, "http_request_error", "A header field cannot be forwarded",

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from gateway import cors, door, freshness, ops, options, origins, verdicts
+from gateway import cors, freshness, ops, options, origins, verdicts
 from gateway.cache import Words
 from gateway.cached import Cached, goes_past, not_stored
 from gateway.config import Config, Overrides, Upstream, effective
@@ -122,7 +122,7 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
     yield Section("Route", [_named(line), *([f"{{{name}}}", value] for name, value in values.items())])
     yield Section("Also match, and lose", list(_losers(routes, line, request.method, host, path)))
     if not line.raw_path:
-        door.check_path(path)
+        routes.guards.check(request.method, host, path, match)
     request.route, request.raw_rest, request.raw_values = line, match.rest, values
     decoded(values)  # refuses what is not UTF-8
     view = innermost(line.view)
@@ -162,7 +162,7 @@ def _no_route(routes: Routes, request: GatewayRequest, miss: Miss, host: str) ->
     ]
     rows += [[f"and {len(near) - _NEAR_MISSES} more"]] if len(near) > _NEAR_MISSES else []
     yield Section("No route() line or GATEWAY_ROUTE_* matches; the nearest", rows)
-    door.check_path(path)
+    routes.guards.check(method, host, path, miss)
     found = routes.find_django(request)
     if found is not None:
         yield Section("Django's own path() line answers", [[found[3], str(found[2] or "")]])

@@ -33,6 +33,7 @@ from gateway.messages import (
     pairs_of,
     problem,
 )
+from gateway.paths import is_plain
 from gateway.patterns import Miss
 from gateway.routing import GatewayRoute, Routes, decoded, pieces, raw_values
 from gateway.runtime import Runtime
@@ -127,11 +128,11 @@ class GatewayHandler(ASGIHandler):
                 return _at_once(answer)
         match = self.routes.find(request.method, host, path)
         if isinstance(match, Miss):
-            door.check_path(path)
+            self.routes.guards.check(request.method, host, path, match)
             return self._django(request, match)
         line = match.route
-        if not line.raw_path:
-            door.check_path(path)
+        if not line.raw_path and not is_plain(path):
+            self.routes.guards.check(request.method, host, path, match)
         request.route = line
         request.exchange.route = line.name
         request.raw_rest = match.rest

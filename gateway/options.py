@@ -224,7 +224,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("upstream", "QUEUE_TIMEOUT", TIMEOUT, "1s", "200ms", "How long one may wait, then 503."),
 
     Option("route", "PATH", _either("strict|raw", "raw"), "strict", "raw",
-           "`raw` lets dot segments and `%00` through to the upstream, which are 400 elsewhere.", "raw_path"),
+           "`raw` lets paths through that are 400 elsewhere: with dot segments, or readable as another route's.",
+           "raw_path"),
     Option("route", "CORS", ORIGINS, "", "https://app.example.com", "As GATEWAY_CORS, for this route alone."),
     Option("route", "CACHE", CACHE, "", "60s",
            "Stores answers. `on`: for as long as the upstream says; a duration: also where it says nothing."),

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
+from gateway.paths import has_dot_piece, is_plain, is_refused, normalized
 from gateway.queries import masked, masked_target
 
 RouteT = TypeVar("RouteT")
@@ -28,9 +29,6 @@ _UPSTREAM = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _LITERAL = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 PlaceholderT = TypeVar("PlaceholderT")
-_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
-_BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _DOTS = frozenset({".", ".."})
 
 
@@ -44,32 +42,6 @@ class ValueConfined(ValueError):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
-
-
-def _unescape(match: re.Match[str]) -> str:
-    octet = int(match[1], 16)
-    return chr(octet) if octet in _UNRESERVED else match[0].upper()
-
-
-def normalized(segment: str) -> str:
-    """A raw segment with its percent-encoded unreserved characters decoded, once: `%41%2f` is `A%2F`.
-
-    One with a `%` that begins no escape stays as it is: decoding beside it could make an escape that nobody wrote.
-    """
-    if "%" not in segment or _BARE_PERCENT.search(segment):
-        return segment
-    return _ESCAPE.sub(_unescape, segment)
-
-
-def has_dot_segment_or_nul(path: str) -> bool:
-    """Whether any segment of a raw path decodes to `.` or `..`, or the path holds `%00` (DESIGN, Paths)."""
-    if "%" in path:
-        if "%00" in path:
-            return True
-        path = _ESCAPE.sub(_unescape, path)
-    if "/." not in path:
-        return False
-    return not _DOTS.isdisjoint(path.split("/"))
 
 
 # -- patterns -----------------------------------------------------------------------------------------------------
@@ -152,7 +124,7 @@ def _parse_path(path: str) -> tuple[tuple[str | None, ...], bool, tuple[str, ...
             segments.append(normalized(part))
         else:
             raise PatternError(_segment_advice(part))
-    if not _DOTS.isdisjoint(segment for segment in segments if segment):
+    if has_dot_piece("".join(f"/{segment or 'x'}" for segment in segments)):
         raise PatternError("a '.' or '..' segment never matches: such paths are refused")
     return tuple(segments), rest, tuple(params)
 
@@ -198,6 +170,8 @@ class Template:
     def path(self, values: Mapping[str, str], rest: str) -> str:
         """The raw target path; `values` are raw segments, `rest` the raw rest with its slash. Raises ValueConfined."""
         out = "".join(literal + _in_path(name, values) for literal, name, in_query in self.pieces if not in_query)
+        if self.names and not is_plain(out) and has_dot_piece(out):  # within a value, or of one beside a literal
+            raise ValueConfined(next((name for name in self.names if has_dot_piece("/" + values[name])), self.names[0]))
         if self.rest:
             out += rest
         return out or "/"
@@ -265,8 +239,8 @@ def _parse_template(text: str) -> Template:
         path = path.removesuffix("/**")
     if "*" in path:
         raise PatternError("'**' stands alone and last in a target's path, as in 'users:/**'")
-    if has_dot_segment_or_nul(path):
-        raise PatternError("a target holds no '.' or '..' segment and no '%00'")
+    if is_refused(path):
+        raise PatternError("a target holds no '.' or '..' segment, no '\\' and no '%00'")
     pieces = [*cut(path, _parameter, in_query=False), *cut(query, _parameter, in_query=True)]
     return Template(text, tuple(pieces), rest, query, tuple(name for _, name, _ in pieces if name))
 
@@ -357,7 +331,9 @@ class Table(Generic[RouteT]):
 
     def __init__(self, routes: Iterable[tuple[Pattern, RouteT]]) -> None:
         self._hosts: dict[str, _Node[RouteT]] = {}
+        self._depth = 0  # of the deepest pattern: beyond it a path's segments are of no interest
         for pattern, route in routes:
+            self._depth = max(self._depth, len(pattern.segments))
             node = self._hosts.setdefault(pattern.host, _Node())
             for segment in pattern.segments:
                 node = node.child(segment)
@@ -371,7 +347,7 @@ class Table(Generic[RouteT]):
 
     def find(self, method: str, host: str, path: str) -> Match[RouteT] | Miss:
         """The most specific competing route for a raw path; `host` in lower case without its port."""
-        raw = path[1:].split("/")
+        raw = path[1:].split("/", self._depth)
         keys = [normalized(segment) for segment in raw] if "%" in path else raw
         asked = _Asked(method, keys, raw, set())
         for name in (host, "") if host else ("",):

@@ -116,7 +116,8 @@ class Proxy:
             own_query = template.fixed_query(values)
         except ValueConfined as error:
             raise GatewayError(
-                Reason.TEMPLATE_VALUE, f"The value of {{{error.name}}} in the path is empty, '.' or '..'."
+                Reason.TEMPLATE_VALUE,
+                f"The value of {{{error.name}}} in the path is empty, or has a piece '.' or '..'.",
             ) from error
         whole = joined(own_query, query)
         return path, "?" + whole if whole else ""

@@ -19,7 +19,7 @@ from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.db import close_old_connections
 from django.http.response import FileResponse, HttpResponseBase
-from django.urls import Resolver404, URLPattern, URLResolver
+from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
 from gateway.cached import Cached, cached
@@ -27,6 +27,7 @@ from gateway.config import Config, Overrides, Route, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fanout import Fanout
 from gateway.fetching import fetch
+from gateway.guards import Guards
 from gateway.legacy import Legacy, assign_pools, legacy
 from gateway.messages import GatewayRequest
 from gateway.options import nearest
@@ -203,6 +204,7 @@ class Routes:
         _check(self.lines, self.others, config, faults)
         self._table = Table((line.rule, line) for line in self.lines)
         self._django = URLResolver(RegexPattern(r"^/"), self.others) if self.others else None
+        self.guards = Guards(self._table, self._django)
         self._views: dict[Callable[..., Any], View] = {}
         plain = [line.callback for other in self.others for line, _ in _flat(other)]
         self._caches_plain = any(_caches(view) for view in plain)
@@ -224,11 +226,8 @@ class Routes:
 
     def find_django(self, request: GatewayRequest) -> tuple[View, tuple[Any, ...], dict[str, Any], str] | None:
         """What Django's own lines say of the decoded path: view, arguments, name; None for nothing."""
-        if self._django is None:
-            return None
-        try:
-            match = self._django.resolve(request.path)
-        except Resolver404:
+        match = self.guards.django_match(request.raw_path)
+        if match is None:
             return None
         request.resolver_match = match
         view = self._views.get(match.func)

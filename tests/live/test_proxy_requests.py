@@ -48,6 +48,12 @@ def gateway(up: Answers, up6: Answers, tmp_path_factory: pytest.TempPathFactory)
         "GATEWAY_ROUTE_SETS__HEADER_X_LAYER": "route",
         "GATEWAY_ROUTE_SETS__HEADER_COOKIE": "-",
         "GATEWAY_ROUTE_SETS__HEADER_X_COOKIE": "-",
+        "GATEWAY_UPSTREAM_CLOSED": "http://127.0.0.1:9",
+        "GATEWAY_ROUTE_AREA": "/area/** -> u",
+        "GATEWAY_ROUTE_AREA_CLOSED": "/area/closed/** -> closed",
+        "GATEWAY_ROUTE_PROJECTS": "/projects/{id}/issues -> u",
+        "GATEWAY_ROUTE_PROJECTS_CLOSED": "/projects/closed/** -> closed",
+        "GATEWAY_ROUTE_RAW_INNER": "/raw/inner/** -> closed",
         "GATEWAY_ROUTE_RAW": "/raw/** -> u",
         "GATEWAY_ROUTE_RAW__PATH": "raw",
         "GATEWAY_ROUTE_FAN": "GET /fan",
@@ -104,7 +110,7 @@ def test_the_method_goes_up_as_sent(gateway: Gateway, up: Answers, method: str) 
         "/a'b(c)*d!e$f&g+h,i=j:k@l",
         "/semi;colon=1;b=2/x;y",
         "/a.b/...//.a./a..?a=../..&b=%2e%2e",
-        '/[x]{y}|z^\\"?a=b%20c+d&a=&a&[x]={y}|z^`\\',
+        '/[x]{y}|z^"?a=b%20c+d&a=&a&[x]={y}|z^`\\',
         "/long/" + "x" * 8000 + "?" + "y" * 8000,
     ],
 )
@@ -455,7 +461,8 @@ def test_via_names_the_version_that_the_client_spoke(gateway: Gateway, up: Answe
 
 # -- paths that are refused ---------------------------------------------------------------------------------------
 
-DOTS = ["/a/../b", "/a/%2e%2e/b", "/a/.%2E/b", "/a/./b", "/a/%2e", "/..", "/a/..", "/a%00b", "/%00", "/strip/../x"]
+DOTS = ["/a/..%2Fb", "/a/x%2f..%2f..%2fb", "/a/..%5cb", "/a\\b", "/a/..;/b", "/a/..;x=1/b", "/a;..", "/a/%2e%2e%3bx"]
+DOTS += ["/a/../b", "/a/%2e%2e/b", "/a/.%2E/b", "/a/./b", "/a/%2e", "/..", "/a/..", "/a%00b", "/%00", "/strip/../x"]
 
 
 @pytest.mark.parametrize("target", DOTS)
@@ -464,12 +471,76 @@ def test_a_dot_segment_or_a_nul_is_400(gateway: Gateway, up: Answers, target: st
     assert (answer.status, answer.json()["reason"]) == (400, "path_invalid")
 
 
-@pytest.mark.parametrize("target", ["/raw/../b", "/raw/%2e%2E/b", "/raw/a%00b", "/raw/./."])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "PURGE"])
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        "//closed/x",
+        "/closed%2Fx",
+        "/closed%5cx",
+        "//closed",
+        "/closed;a=1/x",
+        "/%63losed%2fx",
+        "/;/closed",
+        "/%2fclosed/x",
+    ],
+)
+def test_what_a_server_could_read_as_another_routes_path_is_400(
+    gateway: Gateway, up: Answers, spelled: str, method: str
+) -> None:
+    """Whoever stands behind it decodes slashes, merges them, or cuts parameters off."""
+    up.forget()
+    with gateway.connect() as wire:
+        wire.send(request_bytes(method, f"/area{spelled}", "Connection: close"))
+        answer = wire.read_answer(method)
+    assert answer.status == 400
+    if method != "HEAD":
+        assert answer.json()["reason"] == "path_ambiguous"
+    assert up.requests == []
+
+
+@pytest.mark.parametrize("spelled", ["/%2d/status", "//-/status", "/-%2Fstatus", "/;x/-/status"])
+def test_what_a_server_could_read_as_the_gateways_own_is_400(gateway: Gateway, up: Answers, spelled: str) -> None:
+    answer = refused(gateway, up, request_bytes("GET", spelled))
+    assert (answer.status, answer.json()["reason"]) == (400, "path_ambiguous")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *(
+            "/area//x",
+            "/area/x%2Fy",
+            "/area/x;closed",
+            "/area/closed%252Fx",
+            "/area/x//closed",
+            "/area//",
+            "/area?a=//closed",
+        ),
+        *("/projects/group%2Fapp/issues", "/projects/a%40b/issues", "/projects/a;v=1/issues"),
+    ],
+)
+def test_other_slashes_and_parameters_go_up_as_they_came(gateway: Gateway, up: Answers, target: str) -> None:
+    assert sent(gateway, up, target).target == target
+
+
+@pytest.mark.parametrize("spelled", ["/projects/closed%2Fx/issues", "/projects/closed;x/issues"])
+def test_a_value_in_which_another_routes_words_stand_is_400(gateway: Gateway, up: Answers, spelled: str) -> None:
+    answer = refused(gateway, up, request_bytes("GET", spelled))
+    assert (answer.status, answer.json()["reason"]) == (400, "path_ambiguous")
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["/raw/../b", "/raw/%2e%2E/b", "/raw/a%00b", "/raw/./.", "/raw/..%2fb", "/raw/a\\b", "/raw//inner%2Fx"],
+)
 def test_path_raw_lets_them_through_byte_for_byte(gateway: Gateway, up: Answers, target: str) -> None:
     assert sent(gateway, up, target).target == target
 
 
-@pytest.mark.parametrize("target", ["/thing/", "/raw-thing/", "/raw-thing/..", "/raw-thing/%2E"])
+@pytest.mark.parametrize(
+    "target", ["/thing/", "/raw-thing/", "/raw-thing/..", "/raw-thing/%2E", "/raw-thing/..%2Fx", "/raw-thing/x;.."]
+)
 def test_a_template_value_that_would_move_the_path_is_400(gateway: Gateway, up: Answers, target: str) -> None:
     answer = refused(gateway, up, request_bytes("GET", target))
     assert (answer.status, answer.json()["reason"]) == (400, "template_value")

@@ -12,6 +12,7 @@ from django.db import DatabaseError
 from gateway import freshness, rows, storing
 from gateway.cached import Cached, goes_past
 from gateway.config import Config
+from gateway.errors import GatewayError
 from gateway.fanout import Fanout
 from gateway.headers import Pairs, parse_host
 from gateway.management import Ours, add_env_file
@@ -162,6 +163,12 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
         yield f"No route matches {method} {asked.path}: the gateway answers by itself, and stores nothing{others}."
         return
     line = match.route
+    if not line.raw_path:
+        try:
+            routes.guards.check(method, host, asked.path, match)
+        except GatewayError as error:
+            yield f"Answer   from the gateway itself: {error.status} {error.reason.word}"
+            return
     name = line.name or ""
     yield f"Route    {name} ({line.origin}): {line.rule.text}"
     if method not in freshness.SAFE_METHODS and routes.caches_at(host, asked.path):
