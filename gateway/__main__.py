@@ -75,7 +75,10 @@ def read_env_files(paths: Iterable[str]) -> EnvFile:
     found = EnvFile()
     for path in paths:
         try:
-            found.read(read_text(path), path, os.environ)
+            text = read_text(path)
+            if "\0" in text:  # UTF-16 without its mark; no environment holds one
+                raise UnicodeError
+            found.read(text, path, os.environ)
         except OSError as error:
             found.problems.append(f"{path}: {error.strerror}")
         except UnicodeError:

@@ -352,8 +352,8 @@ export GATEWAY_ROUTE_USERS__TIMEOUT=500ms                                 # the 
 
 - Variables are upper case. The name of an upstream or a route is words, digits and single underscores (`USERS_V2`); it
   is referred to in lower case (`-> users_v2`).
-- **Every variable has a twin that ends in `_FILE`** and names a file to read the value from, less one trailing newline.
-  Secrets belong there. Setting both is an error; no name ends in `_FILE`.
+- **Every variable has a twin that ends in `_FILE`** and names a file of UTF-8 to read the value from, less one trailing
+  newline and a byte order mark. Secrets belong there. Setting both is an error; no name ends in `_FILE`.
 - Durations have a unit (`500ms`, `60s`, `5m`, `1h`), sizes too (`64KiB`, `10MiB`, `1GiB`; also `kB`, `MB`, `GB`),
   percentages a `%`. Lists are separated by commas or white space.
 - An empty value is the same as none, and is warned about. Quotes that arrive inside a value are an error: the shell

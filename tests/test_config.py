@@ -349,6 +349,25 @@ def test_one_trailing_newline_of_a_file_is_stripped(text: str) -> None:
     assert found.upstreams["users"].overrides.headers == (("x", "a"),)
 
 
+@pytest.mark.parametrize("text", ["\ufeffa", "\ufeffa\n", "\ufeffa\r\n"])
+def test_a_byte_order_mark_is_no_part_of_a_value(text: str) -> None:
+    twin = config({**USERS, "GATEWAY_UPSTREAM_USERS__HEADER_X_FILE": "/x"}, x=text)
+    assert twin.upstreams["users"].overrides.headers == (("x", "a"),)
+    by_value = config({**USERS, "GATEWAY_UPSTREAM_USERS__HEADER_X": "\ufeffa"})  # of `$(cat x)`
+    assert by_value.upstreams["users"].overrides.headers == (("x", "a"),)
+
+
+def test_a_mark_alone_is_an_empty_file() -> None:
+    assert config({"GATEWAY_DRAIN_FILE": "/d"}, d="\ufeff\n").settings.drain_s == 8.0
+
+
+@pytest.mark.parametrize("variable", ["GATEWAY_ADMIN_TOKEN", "GATEWAY_UPSTREAM_USERS__HEADER_X", "GATEWAY_ROUTE_USERS"])
+def test_a_file_of_nuls_is_no_text(variable: str) -> None:
+    """UTF-16 without its mark reads as UTF-8: ASCII with a NUL beside each character."""
+    environ = {name: value for name, value in USERS.items() if name != variable} | {f"{variable}_FILE": "/x"}
+    assert "UTF-16" in problems(environ, {"/x": "s\0e\0"})[0].message
+
+
 @pytest.mark.parametrize("text", ["a\n\n", "\na\n", "a\nb", "a\r"])
 def test_a_second_newline_of_a_file_belongs_to_the_value(text: str) -> None:
     found = problem({**USERS, "GATEWAY_UPSTREAM_USERS__HEADER_X_FILE": "/x"}, {"/x": text})

@@ -397,6 +397,32 @@ def test_a_file_stands_instead_of_the_environment(tmp_path: Path) -> None:
     assert ran == Ran(0, "The configuration is good: upstreams 1, routes 1.\n", "")
 
 
+@pytest.mark.parametrize(
+    ("coding", "problem"),
+    [
+        ("utf-8-sig", ""),
+        ("utf-16", "gateway: prod.env: this is not UTF-8 text"),
+        ("utf-16-le", "gateway: prod.env: this is not UTF-8 text"),
+        ("latin-1", "gateway: prod.env: this is not UTF-8 text"),
+    ],
+)
+def test_files_of_other_editors_are_read_or_refused(tmp_path: Path, coding: str, problem: str) -> None:
+    lines = "".join(f"{name}={value}\r\n" for name, value in USERS.items())
+    (tmp_path / "prod.env").write_text(f"{lines}# caf\u00e9\r\n", encoding=coding, newline="")
+    ran = run(tmp_path, "check", "--env-file", "prod.env")
+    assert (ran.code, ran.errors.partition("\n")[0]) == (2 if problem else 0, problem)
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "latin-1"])
+def test_a_secret_that_is_not_utf_8_is_refused_and_not_shown(tmp_path: Path, coding: str) -> None:
+    write_routes(tmp_path, ROUTES)
+    (tmp_path / "token").write_text("tops\u00e9cret", encoding=coding)
+    ran = run(tmp_path, "check", **USERS, GATEWAY_UPSTREAM_USERS__HEADER_X_FILE="token")
+    assert ran.code == 2
+    assert "cannot read the file" in ran.errors
+    assert "tops" not in ran.errors
+
+
 def test_a_verb_of_the_cache_takes_a_file_too(tmp_path: Path) -> None:
     lines = "\n".join(f"{name}={value}" for name, value in USERS.items())
     (tmp_path / "prod.env").write_text(lines, encoding="utf-8")

@@ -233,7 +233,7 @@ def test_pages_of_other_origins_read_nothing_of_the_gateways_own(up: Answers, tm
 @pytest.mark.parametrize("twin", [False, True])
 def test_the_image_looks_for_the_gateway_where_it_is(gateway: Gateway, tmp_path: Path, *, twin: bool) -> None:
     bind = f"127.0.0.1:{gateway.port}"
-    (tmp_path / "bind").write_text(f"{bind}\n", encoding="utf-8")
+    (tmp_path / "bind").write_text(f"{bind}\n", encoding="utf-8-sig")
     said = {"GATEWAY_BIND": "", "GATEWAY_BIND_FILE": str(tmp_path / "bind")} if twin else {"GATEWAY_BIND": bind}
     done = subprocess.run(
         [sys.executable, HOME / "deploy" / "health.py"], env=said, capture_output=True, text=True, check=False

@@ -23,7 +23,7 @@ def up6() -> Iterator[Answers]:
 @pytest.fixture(scope="module")
 def gateway(up: Answers, up6: Answers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     home = tmp_path_factory.mktemp("requests")
-    (home / "token").write_text("Bearer s3cret\n")
+    (home / "token").write_text("Bearer s3cret\r\n", encoding="utf-8-sig", newline="")  # as Windows has it
     environment = {
         "GATEWAY_TRUSTED_PROXIES": f"{PROXY}, fd00::/8, 10.0.0.0/8",
         "GATEWAY_UPSTREAM_U": up.url,
