@@ -272,15 +272,22 @@ class GatewayHandler(ASGIHandler):
         return self.settings.cors if line is None or line.cors is None else line.cors
 
     def preflight(self, request: GatewayRequest, host: str, path: str) -> GatewayResponse | None:
-        """The answer to a preflight for a route that has origins; None where the question is the upstream's."""
+        """The answer to a preflight for a route that has origins; None where the question is the upstream's.
+
+        Django's own lines are routes too, unless one of the table takes OPTIONS.
+        """
         asked = cors.field(request.raw_headers, b"access-control-request-method") or ""
         match = self.routes.find(asked, host, path)
-        if isinstance(match, Miss):
+        if not isinstance(match, Miss):
+            name, own = match.route.name, match.route.cors
+        elif isinstance(self.routes.find("OPTIONS", host, path), Miss) and (line := self.routes.find_django(request)):
+            name, own = line[3], None
+        else:
             return None
-        origins = self.settings.cors if match.route.cors is None else match.route.cors
+        origins = self.settings.cors if own is None else own
         if not origins:
             return None
-        request.exchange.route = match.route.name
+        request.exchange.route = name
         request.is_preflight = True
         return GatewayResponse(204, cors.preflight_pairs(origins, request.raw_headers))
 
