@@ -10,7 +10,7 @@ from django.urls import Resolver404, ResolverMatch, URLResolver
 
 from gateway import door
 from gateway.errors import GatewayError, Reason
-from gateway.paths import Reading, is_plain, normalized, readings
+from gateway.paths import Reading, is_plain, is_read_otherwise, normalized, readings
 from gateway.patterns import Match, Miss, Pattern, Table
 
 _OWN_SEGMENT = "-"  # paths under `/-/` belong to the gateway
@@ -41,12 +41,16 @@ class Guards(Generic[LineT]):
         if is_plain(path):
             return
         door.check_path(path)
+        line = self.django_match(path) if isinstance(match, Miss) else None
+        if isinstance(match, Miss) and line is None:
+            return  # nobody answers it
+        if not is_read_otherwise(path):
+            if _is_own(path):
+                raise GatewayError(Reason.PATH_AMBIGUOUS)
+            return
         answers: Any
         if isinstance(match, Miss):
-            line = self.django_match(path)
-            if line is None:
-                return
-            answers, found = line.func, readings([], path)
+            answers, found = line and line.func, readings([], path)
         else:
             answers, segments = match.route, match.route.rule.segments
             raw = path[1:].split("/", len(segments))
@@ -61,8 +65,7 @@ class Guards(Generic[LineT]):
         What a `{name}` took is data, whatever it would be with its slashes decoded: where it is read all the same,
         only a pattern counts that writes out what stands in it.
         """
-        first, slash, _ = reading.path[1:].partition("/")
-        if slash and normalized(first) == _OWN_SEGMENT:
+        if _is_own(reading.path):
             return True
         found = self._table.find(method, host, reading.path)
         if isinstance(found, Miss) and found.allowed:  # for no such method: somebody guards it all the same
@@ -83,3 +86,8 @@ class Guards(Generic[LineT]):
             return None if self._django is None else self._django.resolve(unquote(path, errors="replace"))
         except Resolver404:
             return None
+
+
+def _is_own(path: str) -> bool:
+    first, slash, _ = path[1:].partition("/")
+    return slash != "" and normalized(first) == _OWN_SEGMENT

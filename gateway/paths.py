@@ -61,6 +61,11 @@ def is_refused(path: str) -> bool:
     return "\\" in path or climbs(path)
 
 
+def is_read_otherwise(path: str) -> bool:
+    """Whether a server could read another path: there are slashes, parameters or reserved characters in disguise."""
+    return _READ_OTHERWISE.search(path) is not None
+
+
 # -- readings -----------------------------------------------------------------------------------------------------
 
 
@@ -130,12 +135,12 @@ def readings(segments: Sequence[tuple[str, bool]], rest: str) -> Iterator[Readin
     read like the others.
     """
     path = "".join(f"/{segment}" for segment, _ in segments) + rest
-    if not _READ_OTHERWISE.search(path):
+    if not is_read_otherwise(path):
         yield Reading(path)
         return
     steps = tuple(_steps(path))
     seen: set[Reading] = set()
-    has_words = any(is_value and _READ_OTHERWISE.search(text) for text, is_value in segments)
+    has_words = any(is_value and is_read_otherwise(text) for text, is_value in segments)
     for reads_values in (False, True) if has_words else (False,):
         for read in _in_any_order(_Read(tuple(segments), rest, reads_values), steps):
             reading = read.whole()
