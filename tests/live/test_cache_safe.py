@@ -386,6 +386,8 @@ def forwarded(answer: Answer) -> Any:
         (["X-Forwarded-Prefix: /v1"], ["X-Forwarded-Prefix: /v2"]),
         (["X-Forwarded-Host: a;x-forwarded-proto=https"], ["X-Forwarded-Host: a", "X-Forwarded-Proto: https"]),
         (["X-Forwarded-Host: a", "X-Forwarded-Host: b"], ["X-Forwarded-Host: a, b"]),
+        (["X-Original-URL: /a"], ["X-Original-URL: /b"]),
+        (["X-Host: a"], []),
     ],
     ids=str,
 )
@@ -399,15 +401,21 @@ def test_what_a_trusted_proxy_says_of_the_request_is_in_the_key(page: Page, one:
 
 def test_what_a_stranger_says_of_it_is_not(page: Page) -> None:
     page.get(source=STRANGER)
-    spoofed = page.get("X-Forwarded-Host: evil.test", "X-Forwarded-Proto: https", source=STRANGER)
+    lines = (
+        "X-Forwarded-Host: evil.test",
+        "X-Forwarded-Proto: https",
+        "X-Original-URL: /evil.test",
+        "X.Host: evil.test",
+    )
+    spoofed = page.get(*lines, source=STRANGER)
     assert is_hit(spoofed)
     assert "evil" not in spoofed.body.decode()
     assert all("evil.test" not in request.raw_head.decode() for request in page.asked)
 
 
 def test_clients_behind_a_trusted_proxy_share(page: Page) -> None:
-    page.get("X-Forwarded-For: 192.0.2.1", source=PROXY)
-    second = page.get("X-Forwarded-For: 192.0.2.2", source=PROXY)
+    page.get("X-Forwarded-For: 192.0.2.1", "X-Real-IP: 192.0.2.1", source=PROXY)
+    second = page.get("X-Forwarded-For: 192.0.2.2", "X-Real-IP: 192.0.2.2", source=PROXY)
     assert is_hit(second)
     assert page.line(second)["client"] == "192.0.2.2"
 
