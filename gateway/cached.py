@@ -95,10 +95,7 @@ class Cached:
         self, request: GatewayRequest, params: dict[str, Any], pairs: Pairs, exchange: Exchange
     ) -> Produced:
         detached = request.detached(ObservedRequest, pairs, exchange)
-        try:
-            response = await self.view(detached, **params)
-        except Exception as error:  # noqa: BLE001 - it may be for others too, and what is stored may stand in for it
-            raise error_of_view(error) from None
+        response = await self.view(detached, **params)
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
         # A view of our own reads for what it forwards, and tells; its Vary is the upstreams'.

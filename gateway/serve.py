@@ -23,6 +23,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from granian import loops
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -33,6 +34,7 @@ from gateway.board import Board
 from gateway.config import Config, Settings
 from gateway.handover import SharedPort
 from gateway.known import Known
+from gateway.loop import new_loop
 from gateway.routing import Routes
 from gateway.runtime import Runtime
 from gateway.sever import limit_unread
@@ -232,6 +234,7 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
 
 def _granian(settings: Settings) -> MPServer:
     multiprocessing.set_start_method("fork", force=True)
+    loops.register(Loops.uvloop.value)(new_loop)
     host, port = settings.bind
     return MPServer(
         "asgi:application",
