@@ -33,6 +33,7 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
 middle: one kind of effect a file
     exchange    the notebook of one request
     messages    Django's request and response, made lossless
+    answers     what a view of one's own returned becomes an answer that can be sent
     endpoints   one address of an upstream, and what is known of it
     calls       what a call to an endpoint is, and what comes of it
     tls         which authorities are trusted, which certificate is shown
@@ -69,6 +70,7 @@ roof: the edge
     tally       what happened so far in one worker, counted
     board       where workers see each other's counts
     telemetry   the log line
+    loop        the worker's event loop, which code that exits does not end
     watchdog    who blocks the event loop is caught in the act
     runtime     what lives while a worker runs: pools, the requests in flight, draining
     startup     what must hold before a worker starts

@@ -6,6 +6,7 @@ tried in order after the table.
 """
 
 import contextlib
+import functools
 import importlib
 import inspect
 import sys
@@ -15,13 +16,14 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
 
-from asgiref.sync import iscoroutinefunction, sync_to_async
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
-from django.db import close_old_connections
 from django.http.response import FileResponse, HttpResponseBase
 from django.urls import Resolver404, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
+from gateway.answers import finished, rendered_in_thread
+from gateway.bulkhead import in_thread
 from gateway.cached import Cached, cached
 from gateway.config import Config, Overrides, Route, effective
 from gateway.errors import GatewayError, Reason
@@ -142,26 +144,28 @@ def as_async(view: Callable[..., Any]) -> View:
     if isinstance(view, Cached):
         view.view = as_async(view.view)
         return view
-    if is_async(view):
+    if isinstance(view, (Proxy, Fanout, Legacy)):
         return view
+    if is_async(view):
 
-    def with_fresh_connections(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
-        # Django closes stale database connections around a request, in the thread that uses them.
-        close_old_connections()
-        try:
-            return view(request, *args, **params)  # type: ignore[no-any-return]
-        finally:
-            close_old_connections()
+        async def call(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
+            result = await view(request, *args, **params)
+            return await finished(result, view, is_head=request.method == "HEAD", in_thread=in_thread)
 
-    in_thread = sync_to_async(with_fresh_connections, thread_sensitive=False)
+        functools.update_wrapper(call, view)
+        return call
 
-    async def call(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
+    def answer(request: GatewayRequest, *args: Any, **params: Any) -> object:
+        return rendered_in_thread(view(request, *args, **params))
+
+    async def call_in_thread(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
         await request.read_body()
-        return await in_thread(request, *args, **params)
+        result = await in_thread(functools.partial(answer, request, *args, **params))
+        return await finished(result, view, is_head=request.method == "HEAD")
 
-    call.__name__ = _name_of(view)
-    call.synchronous = view  # type: ignore[attr-defined]
-    return call
+    functools.update_wrapper(call_in_thread, view)
+    call_in_thread.synchronous = view  # type: ignore[attr-defined]
+    return call_in_thread
 
 
 async def pieces(response: Any) -> AsyncIterator[bytes]:
@@ -173,8 +177,7 @@ async def pieces(response: Any) -> AsyncIterator[bytes]:
     if isinstance(response, FileResponse):
         response.block_size = 64 * 1024  # Django's 4 KiB would be a hop each
     iterator = iter(response)
-    step = sync_to_async(lambda: next(iterator, None), thread_sensitive=False)
-    while (piece := await step()) is not None:
+    while (piece := await in_thread(lambda: next(iterator, None))) is not None:
         yield piece
 
 
