@@ -225,7 +225,10 @@ async def in_thread(work: Callable[[], Any]) -> Any:
         try:
             return work()
         except BaseException as error:
-            raise raisable(error) from error
+            failure = raisable(error)
+            if failure is error:
+                raise
+            raise failure from error
         finally:
             close_old_connections()
 

@@ -23,6 +23,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm, Exchange, current
 from gateway.freshness import SAFE_METHODS, invalidated
 from gateway.headers import Pairs, client_address, is_trusted, read_fields
+from gateway.lines import GatewayRoute
 from gateway.messages import (
     GatewayRequest,
     GatewayResponse,
@@ -35,8 +36,9 @@ from gateway.messages import (
     problem,
 )
 from gateway.patterns import Miss
-from gateway.routing import GatewayRoute, Routes, decoded, pieces, raw_values
+from gateway.routing import Routes, decoded, pieces, raw_values
 from gateway.runtime import Runtime
+from gateway.starting import start_worker
 from gateway.telemetry import log
 from gateway.tracing import is_request_id, new_trace_id, trace_id_of
 
@@ -295,6 +297,7 @@ class GatewayHandler(ASGIHandler):
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
+                    await start_worker()
                     await self.runtime.start()
                     if self.runtime.tracer is not None:
                         self.hooks = (*self.hooks, self.runtime.tracer.end)

@@ -203,6 +203,8 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
     board, known = Board(settings.workers), Known()  # what forked workers share, and those that follow them
     server = _granian(settings)
     announce(config, routes)
+    if routes.threads:
+        log.warning("start.threads", threads=routes.threads, detail="they are not in the workers: on_worker_start()")
 
     def load() -> Any:
         # Until `attach` a signal would find Granian's handlers, in a worker that cannot stop yet.
