@@ -63,6 +63,9 @@ middle: one kind of effect a file
     typed       @fanout: the same with its parts in a function's signature
     observed    a request that notes which header fields a view reads
     cached      the view that answers from the cache what another one has answered before
+    wrapping    which view answers a route, behind what a team has wrapped around it
+    lines       the lines of urlpatterns, and what keeps them from being served
+    starting    what a team's code does when a worker starts
     sever       cutting a client's connection, the honest end of an answer that broke off
     handover    a gateway that stops beside another one on its port loses no connection
 roof: the edge
