@@ -35,6 +35,7 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
 middle: one kind of effect a file
     exchange    the notebook of one request
     messages    Django's request and response, made lossless
+    answers     what a view of one's own returned becomes an answer that can be sent
     endpoints   one address of an upstream, and what is known of it
     calls       what a call to an endpoint is, and what comes of it
     tls         which authorities are trusted, which certificate is shown
@@ -64,6 +65,9 @@ middle: one kind of effect a file
     typed       @fanout: the same with its parts in a function's signature
     observed    a request that notes which header fields a view reads
     cached      the view that answers from the cache what another one has answered before
+    wrapping    which view answers a route, behind what a team has wrapped around it
+    lines       the lines of urlpatterns, and what keeps them from being served
+    starting    what a team's code does when a worker starts
     sever       cutting a client's connection, the honest end of an answer that broke off
     handover    a gateway that stops beside another one on its port loses no connection
 roof: the edge
@@ -72,6 +76,7 @@ roof: the edge
     tally       what happened so far in one worker, counted
     board       where workers see each other's counts
     telemetry   the log line
+    loop        the worker's event loop, which code that exits does not end
     watchdog    who blocks the event loop is caught in the act
     runtime     what lives while a worker runs: pools, the requests in flight, draining
     startup     what must hold before a worker starts

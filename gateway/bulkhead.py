@@ -17,6 +17,7 @@ from typing import Any
 
 import structlog
 from asgiref.sync import sync_to_async
+from django.db import close_old_connections
 
 from gateway.config import LegacyOptions
 from gateway.errors import GatewayError, Reason
@@ -181,7 +182,7 @@ class Bulkhead:
             if call.future is not None and not call.future.cancelled():
                 result = function()
         except BaseException as caught:  # noqa: BLE001 - it is the caller's
-            error = _raisable(caught)
+            error = raisable(caught)
         if call.rest is not None:
             _tell(loop, _settle, call.future, result, error)
             result, error = None, _give_pieces(call, loop)
@@ -205,18 +206,40 @@ def _give_pieces(call: Call, loop: asyncio.AbstractEventLoop) -> Exception | Non
             try:
                 piece, error = call.rest(), None
             except BaseException as caught:  # noqa: BLE001 - it is the caller's
-                piece, error = None, _raisable(caught)
+                piece, error = None, raisable(caught)
             _tell(loop, _settle, asked, piece, error)
             if piece is None:
                 break
         call.at_end()
     except BaseException as caught:  # noqa: BLE001
-        return _raisable(caught)
+        return raisable(caught)
     return None
 
 
-def _raisable(error: BaseException) -> Exception:
-    """What the loop may raise: sys.exit() in old code ends no worker, and a future knows no StopIteration."""
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """What synchronous code of a view gives in a thread that all views share, or raises as the loop may raise it."""
+
+    def with_fresh_connections() -> Any:
+        # Django closes stale database connections around a request, in the thread that uses them.
+        close_old_connections()
+        try:
+            return work()
+        except BaseException as error:
+            failure = raisable(error)
+            if failure is error:
+                raise
+            raise failure from error
+        finally:
+            close_old_connections()
+
+    return await sync_to_async(with_fresh_connections, thread_sensitive=False)()
+
+
+def raisable(error: BaseException) -> Exception:
+    """What synchronous code raised in a thread, as the loop may raise it.
+
+    sys.exit() ends no worker, a future takes no StopIteration, and an asyncio.CancelledError cancels nobody.
+    """
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     failure = RuntimeError(f"raised {error!r}")

@@ -5,10 +5,11 @@ from dataclasses import replace
 from functools import partial
 from time import time
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from asgiref.sync import markcoroutinefunction
 from django.http.response import HttpResponseBase
+from django.utils.functional import cached_property
 
 from gateway import conditions, freshness, options, units
 from gateway.cache import Cache, Served, Words
@@ -28,6 +29,11 @@ _SPECIAL = freshness.CONDITIONS | {b"cache-control", b"if-match", b"if-unmodifie
 # Only the upstream can tell (RFC 9111, section 4.3.2).
 _FOR_UPSTREAM = frozenset({b"if-match", b"if-unmodified-since"})
 _PARTIAL = frozenset({b"range", b"if-range"})
+# What a request has once it was asked for it, or once its body was read.
+_BUILT_LATER = {
+    name for kind in GatewayRequest.__mro__ for name, one in vars(kind).items() if isinstance(one, cached_property)
+}
+_BUILT_LATER |= {"_body", "_stream", "_post", "_files", "_encoding"}
 _PLAIN = "=,:/[] "  # as it is in a key
 
 
@@ -37,13 +43,15 @@ class Cached:
     def __init__(self, view: View, rule: Rule) -> None:
         self.view = self.__wrapped__ = view
         self.rule = rule
+        self.wrappers: set[Callable[..., Any]] = set()  # views of routes that pass each request on to this one
         self.__name__ = self.__qualname__ = getattr(view, "__name__", type(view).__name__)
         markcoroutinefunction(self)
 
     def __call__(self, request: GatewayRequest, **params: Any) -> Awaitable[HttpResponseBase]:
         cache: Cache = request.cache
-        if not self._stands_outermost(request):  # the key knows of one view only
-            return self._pass(request, params, {"fwd": "bypass", "detail": "nested"})
+        why_not = self._unkeyed(request, params)
+        if why_not is not None:
+            return self._pass(request, params, {"fwd": "bypass", "detail": why_not})
         past = goes_past(request.method, request.raw_headers, has_body=not request.inbox.complete)
         if past is not None:
             return self._pass(request, params, past)
@@ -54,13 +62,24 @@ class Cached:
             return _stored(request, entries[0])
         return self._told(request, self._answer(request, params, key))
 
-    def _stands_outermost(self, request: GatewayRequest) -> bool:
-        """Whether it is the route's own view, and not one that the route's view calls."""
+    def _unkeyed(self, request: GatewayRequest, params: dict[str, Any]) -> str | None:
+        """Why the key would not tell all of what is asked, which knows of the client's request to one view; None else.
+
+        `nested`: it is not the route's own cache, but that of a view which the route's view calls.
+        """
         if isinstance(request, ObservedRequest):  # made for the call of another one
-            return False
+            return "nested"
         if request.route is not None:
-            return request.route.view is self
-        return request.resolver_match is None or request.resolver_match.func is self
+            view = request.route.view
+        elif request.resolver_match is not None:
+            view = request.resolver_match.func
+        else:
+            return None
+        if view is self:
+            return None
+        if view not in self.wrappers:
+            return "nested"
+        return None if _is_as_it_came(request, params) else "request-changed"
 
     async def _told(self, request: GatewayRequest, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
         """The answer; a failure says that nothing stored could stand in for it."""
@@ -95,10 +114,7 @@ class Cached:
         self, request: GatewayRequest, params: dict[str, Any], pairs: Pairs, exchange: Exchange
     ) -> Produced:
         detached = request.detached(ObservedRequest, pairs, exchange)
-        try:
-            response = await self.view(detached, **params)
-        except Exception as error:  # noqa: BLE001 - it may be for others too, and what is stored may stand in for it
-            raise error_of_view(error) from None
+        response = await self.view(detached, **params)
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
         # A view of our own reads for what it forwards, and tells; its Vary is the upstreams'.
@@ -160,6 +176,23 @@ def key_of(request: GatewayRequest) -> str:
         if said:
             key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in said)  # no `;` within one
     return key
+
+
+def _is_as_it_came(request: GatewayRequest, params: dict[str, Any]) -> bool:
+    """Whether a wrapper passes on what it got: the key knows nothing of what it adds, perhaps for one user."""
+    if request.raw_values is not None:
+        given: dict[str, Any] = {name: unquote(value) for name, value in request.raw_values.items()}
+    else:
+        given = request.resolver_match.kwargs if request.resolver_match is not None else {}
+    fresh = GatewayRequest(request.scope, request.exchange, request.inbox, request.fields)
+    fresh.from_trusted_peer = request.from_trusted_peer
+    seen = vars(request)
+    return (
+        params == given
+        and not seen.keys() - vars(fresh).keys() - _BUILT_LATER
+        and request.method == fresh.method
+        and all(seen[name] == getattr(fresh, name) for name in ("META", "GET", "COOKIES") if name in seen)
+    )
 
 
 # -- answers ------------------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from gateway import cors, freshness, ops, options, origins, verdicts
 from gateway.cache import Words
-from gateway.cached import Cached, goes_past, not_stored
+from gateway.cached import goes_past, not_stored
 from gateway.config import Config, Overrides, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fanout import Fanout
@@ -17,14 +17,16 @@ from gateway.gathering import Gathering, Step, steps_for
 from gateway.handler import GatewayHandler, open_request
 from gateway.headers import HOP_BY_HOP, Pair, connection_options, is_claim, is_token
 from gateway.legacy import Legacy
+from gateway.lines import GatewayRoute, describe
 from gateway.merging import Confined, Reference
 from gateway.messages import GatewayRequest, Message, Scope
 from gateway.patterns import Miss
 from gateway.proxy import Plan, Proxy, plan_for, upward_pairs
 from gateway.retries import DEFAULT_RETRY_ON, MAX_KEPT_BYTES, is_repeatable
-from gateway.routing import GatewayRoute, Routes, decoded, describe, innermost, raw_values
+from gateway.routing import Routes, decoded, raw_values
 from gateway.storing import Reply, Rule, Why, refusal
 from gateway.units import authority_of, format_duration, format_size
+from gateway.wrapping import innermost
 
 _URL = re.compile(r"(?:https?://([^/?#]*))?(/[^?#]*)?(?:\?([^#]*))?(?:#.*)?", re.DOTALL)
 _NEAR_MISSES = 5
@@ -186,7 +188,7 @@ def _proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: 
     path, query = Proxy(view.target.shown(), view.own).target_of(request, {})
     yield Section("Upstream", _urls(upstream, path + query))
     pairs = upward_pairs(request, plan, view.stripped_prefix(request))
-    if isinstance(line.view, Cached) and not _goes_past(request) and not not_stored(request):
+    if line.cache is not None and not _goes_past(request) and not not_stored(request):
         pairs = [pair for pair in pairs if pair[0] not in freshness.CONDITIONS]  # the whole is stored
     host = request.host_field if plan.options.preserve_host else upstream.bases[0].authority
     pairs = [(b"host", host.encode()), *pairs]
@@ -327,17 +329,17 @@ def _cors(config: Config, line: GatewayRoute) -> list[list[str]]:
 
 def _cache(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
     """What is stored, and for how long; what there is in the store is for `gateway cache why` to tell."""
-    view, rows = line.view, []
-    inner = innermost(view)
+    cache, rows = line.cache, []
+    inner = innermost(line.view)
     if isinstance(inner, Fanout):
         rows = [[f"part {part.name}", *_stored(part.cache)] for part in inner.fan.parts if part.cache is not None]
-    if not isinstance(view, Cached):
+    if cache is None:
         return rows or [["answers are not stored"]]
     past, unstorable = _goes_past(request), not_stored(request)
     if past is not None:
         return [["this request", f"goes up: nothing stored answers it ({past.get('detail', past['fwd'])})"], *rows]
-    why = refusal(Reply("GET", request.raw_headers, 200, _SAYS_NOTHING, 0.0, 0.0), view.rule)
-    answer = ["the answer", *_stored(view.rule)]
+    why = refusal(Reply("GET", request.raw_headers, 200, _SAYS_NOTHING, 0.0, 0.0), cache.rule)
+    answer = ["the answer", *_stored(cache.rule)]
     if unstorable is not None:
         answer = ["the answer", f"is not stored if it comes from the upstream ({unstorable})"]
     elif why is Why.REQUEST_NO_STORE:

@@ -16,7 +16,7 @@ from gateway import freshness, storing
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange, current
 from gateway.headers import Pair, Pairs
-from gateway.messages import Body
+from gateway.messages import Body, error_of_view
 from gateway.storing import Entry, Reply, Rule, Why
 
 
@@ -137,10 +137,8 @@ class Fill:
             body = await self._begin()
             if isinstance(self.outcome, Entry):
                 await self._take_in(self.outcome, body)
-        except asyncio.CancelledError:
-            self._error = self.exchange.interruption or GatewayError(Reason.DRAIN_CUT)
-        except Exception as error:  # noqa: BLE001 - of a view: it is the asker's to translate
-            self._error = error
+        except BaseException as error:  # noqa: BLE001 - of a view: whatever it is, others wait for it
+            self._error = self._failure(error)
         finally:
             self._ended = True
             self.is_shared = False
@@ -150,6 +148,12 @@ class Fill:
             self.exchange.request = self.exchange.task = None
             if not isinstance(self.outcome, Passed) or self._leader not in self._seats:
                 self.exchange.let_go()
+
+    def _failure(self, error: BaseException) -> GatewayError:
+        """What broke the call off. Who interrupts it cancels it, and the last one that leaves: else its view did."""
+        if isinstance(error, asyncio.CancelledError) and (self.exchange.interruption or not self._seats):
+            return self.exchange.interruption or GatewayError(Reason.DRAIN_CUT)
+        return error_of_view(error)
 
     async def _begin(self) -> Body:
         """Ask, and find out what comes of it. The body, where there is one to take in."""

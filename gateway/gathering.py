@@ -5,7 +5,6 @@ Which parts there are and in which order they can run is decided in `merging`. T
 
 import asyncio
 import copy
-import traceback
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from gateway.fetching import Fetched, Leg, ask, ask_cached, own_pairs
 from gateway.headers import Pairs, encoded_changes, set_fields
 from gateway.legacy import Legacy, NoSuchValue
 from gateway.merging import Confined, Fan, Part, Reference
-from gateway.messages import GatewayRequest
+from gateway.messages import GatewayRequest, error_of_view
 from gateway.pool import Pool
 
 # RFC 9110: without these a client cannot act on 401, 405, 429 or 503.
@@ -173,8 +172,7 @@ class Gathering:
     def __init__(self, fan: Fan, steps: Sequence[Step], timeout_s: float, request: GatewayRequest) -> None:
         self.outcomes: dict[str, Outcome] = {}
         self.failed: Outcome | None = None
-        self._fan = fan
-        self._request = request
+        self._fan, self._request = fan, request
         self._loop = asyncio.get_running_loop()
         self._ends_s = self._loop.time() + timeout_s
         self._pairs = own_pairs(request, fan.forward)
@@ -239,6 +237,7 @@ class Gathering:
                 self._listen(None)
 
     def _end(self) -> None:
+        self._over.cancel()
         for task in self._tasks:
             task.cancel()
         exchange = self._request.exchange
@@ -269,22 +268,23 @@ class Gathering:
             outcome.text = splice.picked(outcome.whole, part.pick) if part.pick else outcome.whole
             if step.decode is not None:
                 outcome.value = step.decode(outcome.text)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
+        except BaseException as error:  # whatever it is, the others must not wait for it
+            if isinstance(error, asyncio.CancelledError) and self._over.done():
+                raise
             outcome.failed(self._failure(error, part), step.default)
         outcome.ms = (perf_counter() - began) * 1000
         self._ended(outcome)
 
-    def _failure(self, error: Exception, part: Part) -> GatewayError:
+    def _failure(self, error: BaseException, part: Part) -> GatewayError:
         if isinstance(error, GatewayError):
             return error
         if isinstance(error, Confined):
-            # Another part's value is an upstream's doing, all others are the client's.
             of_part = any(one.name == error.reference.owner for one in self._fan.parts)
-            reason = Reason.PART_VALUE if of_part else Reason.TEMPLATE_VALUE
+            reason = Reason.PART_VALUE if of_part else Reason.TEMPLATE_VALUE  # an upstream's doing, or the client's
             return GatewayError(reason, f"The value of {error.reference.text} cannot stand in its URL.")
         if isinstance(error, (splice.NotJson, msgspec.DecodeError, RecursionError)):
             return GatewayError(Reason.PART_INVALID, f"Its answer is not the JSON that was expected: {error}.")
-        return GatewayError(Reason.INTERNAL_ERROR, cause="".join(traceback.format_exception(error)).rstrip())
+        return GatewayError(Reason.INTERNAL_ERROR, cause=error_of_view(error).cause)
 
     async def _map(self, step: Step, mapped: Reference, ends_s: float, outcome: Outcome) -> None:
         """One call for each distinct target, some at a time; the results stand in the list's order."""

@@ -17,11 +17,13 @@ from django.core.handlers.asgi import ASGIHandler
 from django.http.response import HttpResponseBase
 
 from gateway import cors, door, ops, sever, status
+from gateway.answers import WITHOUT_BODY, exactly, nothing, promised_bytes
 from gateway.config import Config, Settings
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm, Exchange, current
 from gateway.freshness import SAFE_METHODS, invalidated
 from gateway.headers import Pairs, client_address, is_trusted, peer_address, read_fields
+from gateway.lines import GatewayRoute
 from gateway.messages import (
     GatewayRequest,
     GatewayResponse,
@@ -35,8 +37,9 @@ from gateway.messages import (
 )
 from gateway.paths import is_plain
 from gateway.patterns import Miss
-from gateway.routing import GatewayRoute, Routes, decoded, pieces, raw_values
+from gateway.routing import Routes, decoded, pieces, raw_values
 from gateway.runtime import Runtime
+from gateway.starting import start_worker
 from gateway.telemetry import log
 from gateway.tracing import is_request_id, new_trace_id, trace_id_of
 
@@ -193,8 +196,15 @@ class GatewayHandler(ASGIHandler):
         body: bytes | AsyncIterator[bytes]
         if isinstance(response, GatewayResponse):
             body = response.body
+        elif response.streaming:
+            body = exactly(pieces(response), promised_bytes(pairs))
         else:
-            body = pieces(response) if response.streaming else response.content  # type: ignore[attr-defined]
+            body = response.content  # type: ignore[attr-defined]
+        if response.status_code in WITHOUT_BODY:  # RFC 9110, section 8.6: nor a Content-Length
+            pairs = [pair for pair in pairs if pair[0] != b"content-length"]
+            body = b"" if isinstance(body, bytes) else nothing(body)
+        elif request.method == "HEAD" and not isinstance(body, bytes):
+            body = nothing(body)
         start = {"type": "http.response.start", "status": response.status_code, "headers": self._finish(request, pairs)}
         await send(start)
         request.answer_began = True
@@ -206,7 +216,7 @@ class GatewayHandler(ASGIHandler):
                 await _stream(exchange, body, send, self.settings.client_idle_s)
         finally:
             if not isinstance(response, GatewayResponse):
-                response.close()
+                _close(exchange, response)
 
     def _finish(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
         """The pairs that leave: the gateway's own field lines are added, each in one place only."""
@@ -228,10 +238,8 @@ class GatewayHandler(ASGIHandler):
         exchange = request.exchange
         failure = exchange.interruption
         if isinstance(error, asyncio.CancelledError):
-            if failure is None or exchange.task is None:
-                raise error
-            exchange.task.uncancel()
-        elif failure is None:
+            _uncancel(exchange, error)
+        if failure is None:
             failure = error_of_view(error)
             exchange.interruption = failure  # what comes now comes too late
         if not request.answer_began and failure.reason not in _CLIENT_LEFT:
@@ -298,6 +306,7 @@ class GatewayHandler(ASGIHandler):
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
+                    await start_worker()
                     await self.runtime.start()
                     if self.runtime.tracer is not None:
                         self.hooks = (*self.hooks, self.runtime.tracer.end)
@@ -317,21 +326,34 @@ class GatewayHandler(ASGIHandler):
                 return
 
 
+def _close(exchange: Exchange, response: HttpResponseBase) -> None:
+    """Close a response that has left. What goes wrong now is for the log only."""
+    try:
+        response.close()
+    except BaseException as error:  # noqa: BLE001 - code of a team's own, or a receiver of Django's signal
+        exchange.fail(error_of_view(error))
+
+
 async def _at_once(response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
 def _own_cancellation(exchange: Exchange, error: asyncio.CancelledError) -> GatewayError:
-    """Why the work was cancelled: broken off by the gateway, or by the view itself. Raises what is neither."""
-    failure, task = exchange.interruption, exchange.task
-    if task is None or (failure is not None and failure.reason in _CLIENT_LEFT):
+    """Why the work was cancelled: broken off by the gateway, or by the view itself. Raises it where the client left."""
+    failure = exchange.interruption
+    if failure is not None and failure.reason in _CLIENT_LEFT:
         raise error
-    if failure is None:
-        if task.cancelling():
-            raise error
-        return error_of_view(error)
-    task.uncancel()
-    return failure
+    _uncancel(exchange, error)
+    return failure or error_of_view(error)
+
+
+def _uncancel(exchange: Exchange, error: asyncio.CancelledError) -> None:
+    """Let the task of a request go on, to answer. Only `interrupt` cancels it: without one the view did, itself."""
+    task = exchange.task
+    if task is None:
+        raise error
+    while task.cancelling():
+        task.uncancel()
 
 
 async def _stream(exchange: Exchange, body: AsyncIterator[bytes], send: Send, client_idle_s: float) -> None:

@@ -18,6 +18,7 @@ from django.db.backends.signals import connection_created
 from django.http.response import FileResponse, HttpResponseBase
 
 from gateway import options, units
+from gateway.answers import described, exactly, name_of_view, promised_bytes, rendered_in_thread, sendable
 from gateway.bulkhead import Bulkhead, Call
 from gateway.config import LegacyOptions
 from gateway.errors import GatewayError, Reason
@@ -108,7 +109,7 @@ class Legacy:
         """Call the function in its pool. Raises GatewayError, and what the function raises."""
         if self.takes_request:
             values["request"] = request
-        call = Call(self.__name__, request.exchange.request_id, partial(self._work, values))
+        call = Call(self.__name__, request.exchange.request_id, partial(self._work, values, request.method == "HEAD"))
         request.exchange.closers.append(call.close)
         return await self.bulkhead.run(call, timeout_s)  # type: ignore[no-any-return]
 
@@ -133,13 +134,14 @@ class Legacy:
 
     # -- in the thread --------------------------------------------------------------------------------------------
 
-    def _work(self, values: Mapping[str, Any], call: Call) -> HttpResponseBase:
+    def _work(self, values: Mapping[str, Any], is_head: bool, call: Call) -> HttpResponseBase:
         opened: list[object] = []
         _opened.set(opened)
         try:
-            result = self.function(**values)
+            result = rendered_in_thread(self.function(**values))
             if not isinstance(result, HttpResponseBase):
                 return GatewayResponse(200, [_JSON], self._encoded(result))
+            result = sendable(result, self.function, is_head=is_head)
             if isinstance(result, GatewayResponse):
                 return result
             if not result.streaming:
@@ -153,7 +155,9 @@ class Legacy:
                 result.block_size = 64 * 1024  # Django's 4 KiB would be a hop each
             context = copy_context()
             call.rest, call.at_end = partial(context.run, next, iter(result), None), partial(context.run, result.close)
-            return GatewayResponse(result.status_code, pairs_of(result), self.bulkhead.pieces(call))
+            pairs = pairs_of(result)
+            body = exactly(self.bulkhead.pieces(call), promised_bytes(pairs))
+            return GatewayResponse(result.status_code, pairs, body)
         finally:
             if opened and call.rest is None:
                 close_old_connections()
@@ -161,6 +165,8 @@ class Legacy:
     def _encoded(self, result: Any) -> bytes:
         if isinstance(result, (bytes, bytearray, memoryview)):
             raise TypeError(f"{self.__name__}() returned bytes: say what they are, HttpResponse(..., content_type=...)")
+        if inspect.iscoroutine(result) or inspect.isasyncgen(result):
+            raise TypeError(f"the function {name_of_view(self.function)} returned {described(result)}")
         return msgspec.json.encode(result, enc_hook=_listed)
 
 

@@ -354,6 +354,8 @@ class GatewayResponse(HttpResponseBase):
     @content.setter
     def content(self, content: bytes) -> None:
         self.body = content
+        if any(name == b"content-length" for name, _ in self.pairs):  # it was that of another body
+            self.headers["Content-Length"] = len(content)
 
     @cached_property
     def headers(self) -> RawHeaders:  # type: ignore[override]

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from granian import loops
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -33,6 +34,7 @@ from gateway.board import Board
 from gateway.config import Config, Settings
 from gateway.handover import SharedPort
 from gateway.known import Known
+from gateway.loop import new_loop
 from gateway.routing import Routes
 from gateway.runtime import Runtime
 from gateway.sever import limit_unread
@@ -201,6 +203,8 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
     board, known = Board(settings.workers), Known()  # what forked workers share, and those that follow them
     server = _granian(settings)
     announce(config, routes)
+    if routes.threads:
+        log.warning("start.threads", threads=routes.threads, detail="they are not in the workers: on_worker_start()")
 
     def load() -> Any:
         # Until `attach` a signal would find Granian's handlers, in a worker that cannot stop yet.
@@ -232,6 +236,7 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
 
 def _granian(settings: Settings) -> MPServer:
     multiprocessing.set_start_method("fork", force=True)
+    loops.register(Loops.uvloop.value)(new_loop)
     host, port = settings.bind
     return MPServer(
         "asgi:application",

@@ -11,14 +11,15 @@ from django.core.checks.registry import registry
 from django.urls import URLPattern
 
 from gateway import origins
-from gateway.cached import Cached
 from gateway.config import Config, Upstream
 from gateway.fanout import Fanout
+from gateway.lines import GatewayRoute, RouteError, describe
 from gateway.loading import NO_ROUTES_HELP
 from gateway.proxy import Proxy
-from gateway.routing import GatewayRoute, RouteError, Routes, describe, innermost, load_routes
+from gateway.routing import Routes, load_routes
 from gateway.tls import tls_context
 from gateway.tracing import exporters_of
+from gateway.wrapping import innermost
 
 NO_ROUTES = f"there is no route yet; for a start:\n{NO_ROUTES_HELP.rstrip()}"
 
@@ -95,8 +96,8 @@ def _options_of(line: GatewayRoute) -> dict[str, str]:
     said = origins.said_by(view.own) if isinstance(view, (Proxy, Fanout)) else {}
     if isinstance(view, Fanout):
         said |= origins.said_by_fan(view.fan)
-    if isinstance(line.view, Cached):
-        said |= origins.said_by_cache(line.view.rule)
+    if line.cache is not None:
+        said |= origins.said_by_cache(line.cache.rule)
     if line.raw_path:
         said["path"] = "raw"
     return said if line.cors is None else {**said, "cors": ",".join(line.cors)}

@@ -34,14 +34,14 @@ OWNERS = {
     "opentelemetry": {"spans"},
     "multiprocessing": {"serve"},
     "subprocess": set[str](),
-    # Its timer; look-ups; legacy calls; watching; the last spans.
-    "threading": {"serve", "resolver", "bulkhead", "watchdog", "spans"},
+    # Its timer; look-ups; legacy calls; watching; the last spans; the names of those that a fork leaves behind.
+    "threading": {"serve", "resolver", "bulkhead", "watchdog", "spans", "starting"},
     "_thread": set[str](),
     "concurrent": {"store"},  # one thread that reads, one that writes
 }
 # Ways onto another thread that are no import, or not only one.
 THREAD_WORDS = {
-    "sync_to_async": {"routing", "store", "bulkhead"},  # synchronous views; what the async ORM leaves out; legacy calls
+    "sync_to_async": {"store", "bulkhead"},  # what the async ORM leaves out; synchronous views and legacy calls
     "to_thread": set[str](),
     "run_in_executor": set[str](),
     "set_default_executor": set[str](),
@@ -205,7 +205,7 @@ def test_a_module_fits_in_the_head(path: Path) -> None:
 
 
 def test_the_house_does_not_grow_unseen() -> None:
-    assert sum(lines_of(path) for path in PACKAGE.rglob("*.py")) <= 15500
+    assert sum(lines_of(path) for path in PACKAGE.rglob("*.py")) <= 19000
 
 
 @pytest.mark.parametrize("path", [*MODULES, *DOORS, PACKAGE / "__init__.py"], ids=lambda path: path.name)

@@ -164,6 +164,28 @@ def test_problems_of_certificates_and_routes_come_at_once(tmp_path: Path) -> Non
 # -- routes modules that cannot be served -----------------------------------------------------------------------------
 
 HEAD = "from django.urls import include, path\nfrom gateway.routing import from_environment, proxy, route\n"
+# A wrapper as teams write it, and what may stand behind one.
+WRAPS = (
+    HEAD
+    + """
+import functools
+from django.urls import re_path
+from gateway.routing import cached, legacy
+
+
+def guard(view):
+    @functools.wraps(view)
+    async def inner(request, **params):
+        return await view(request, **params)
+    return inner
+
+
+def report(year): ...
+
+
+urlpatterns = [*from_environment(), %s]
+"""
+)
 FAULTY = {
     "a syntax error": (
         "urlpatterns = [\n",
@@ -245,6 +267,38 @@ FAULTY = {
     "a view that wants what its pattern does not give": (
         HEAD + "async def home(request, id): ...\nurlpatterns = [*from_environment(), route('/a', home)]\n",
         "routes.py:4: route('/a'): home() does not fit: missing a required argument: 'id'",
+    ),
+    "a rest that Django's own line does not give": (
+        WRAPS % "path('api/<path:rest>', proxy('users:/v1/**'))",
+        "api/<path:rest>: the target users:/v1/** ends in '**', for which there is route(): ",
+    ),
+    "the same behind a wrapper, a cache and an include()": (
+        WRAPS % "path('x/', include([path('<path:rest>', guard(cached(guard(proxy('users:/v1/**')))))]))",
+        "<path:rest>: the target users:/v1/** ends in '**', for which there is route(): ",
+    ),
+    "a parameter that Django's own line does not give": (
+        WRAPS % "path('x/<int:x>', proxy('users:/users/{id}'))",
+        "x/<int:x>: '{id}' of the target users:/users/{id} is not in the pattern (its parameters: {x})",
+    ),
+    "the same in a query, behind a wrapper": (
+        WRAPS % "re_path('^x/(?P<x>.)$', guard(proxy('users:/users?id={id}')))",
+        "^x/(?P<x>.)$: '{id}' of the target users:/users?id={id} is not in the pattern (its parameters: {x})",
+    ),
+    "a parameter that a route behind a wrapper does not have": (
+        WRAPS % "route('/x/{x}', guard(proxy('users:/users/{id}')))",
+        "routes.py:19: '{id}' is not in the pattern (its parameters: {x})",
+    ),
+    "groups without names": (
+        WRAPS % "re_path('^x/(.)$', proxy('users:/users'))",
+        "^x/(.)$: users takes parameters by name: write (?P<id>...) instead of (...)",
+    ),
+    "groups without names before a cache": (
+        WRAPS % "re_path('^x/', include([re_path('^(.)$', guard(cached(guard(guard))))]))",
+        "^(.)$: guard takes parameters by name: write (?P<id>...) instead of (...)",
+    ),
+    "a function that Django's own line does not fit": (
+        WRAPS % "path('x/<int:x>', guard(legacy(report)))",
+        "x/<int:x>: report() does not fit: missing a required argument: 'year'",
     ),
     "a route under /-/": (
         HEAD + "urlpatterns = [*from_environment(), route('/-/a', proxy('users'))]\n",

@@ -10,7 +10,7 @@ from django.core.management import CommandError, CommandParser
 from django.db import DatabaseError
 
 from gateway import freshness, rows, storing
-from gateway.cached import Cached, goes_past
+from gateway.cached import goes_past
 from gateway.config import Config
 from gateway.errors import GatewayError
 from gateway.fanout import Fanout
@@ -19,9 +19,10 @@ from gateway.management import Ours, add_env_file
 from gateway.memory import Key, Purge, origin_and_target
 from gateway.patterns import Miss
 from gateway.queries import masked_target
-from gateway.routing import Routes, innermost
+from gateway.routing import Routes
 from gateway.startup import aligned
 from gateway.storing import Entry
+from gateway.wrapping import innermost
 
 
 class Command(Ours):
@@ -173,7 +174,7 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
     yield f"Route    {name} ({line.origin}): {line.rule.text}"
     if method not in freshness.SAFE_METHODS and routes.caches_at(host, asked.path):
         yield f"Then     what is stored of {asked.path} goes, if the upstream answers with 2xx or 3xx"
-    if not isinstance(line.view, Cached):
+    if line.cache is None:
         is_of_environment = line.origin.startswith("GATEWAY_")
         how = f"set {line.origin}__CACHE=on, or to a duration" if is_of_environment else "cached(...) around its view"
         yield f"Cache    off: {how}"
@@ -182,7 +183,7 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
         if stored_parts:
             yield f"Parts    {', '.join(stored_parts)}: stored by themselves (gateway cache ls)"
         return
-    rule = line.view.rule
+    rule = line.cache.rule
     told = "as the upstream says" if rule.ttl_s is None else f"as the upstream says, else for {rule.ttl_s:g} s"
     yield f"Cache    {told}; bodies of up to {rule.max_body_bytes} bytes"
     past = goes_past(method, pairs, has_body=False)
