@@ -33,6 +33,7 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     databases   GATEWAY_DATABASE_URL as Django's DATABASES
     door        what is ambiguous is refused before any route sees it
 middle: one kind of effect a file
+    viewthread  the thread of a request that a view of the team's own answers
     exchange    the notebook of one request
     messages    Django's request and response, made lossless
     answers     what a view of one's own returned becomes an answer that can be sent

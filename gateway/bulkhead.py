@@ -17,7 +17,6 @@ from typing import Any
 
 import structlog
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections
 
 from gateway.config import LegacyOptions
 from gateway.errors import GatewayError, Reason
@@ -35,7 +34,10 @@ class Call:
     None at the end: the same thread calls it whenever the loop asks, and `at_end` once nobody asks any more.
     """
 
-    __slots__ = ("asks", "at_end", "began_s", "future", "is_late", "name", "request_id", "rest", "since_s", "work")
+    __slots__ = (
+        *("asks", "at_end", "began_s", "future", "is_late", "is_over", "name", "request_id", "rest", "since_s"),
+        *("waiting_for_end", "work"),
+    )
 
     def __init__(self, name: str, request_id: str, work: Callable[["Call"], Any]) -> None:
         self.name = name
@@ -48,6 +50,22 @@ class Call:
         self.began_s: float | None = None  # None while it waits for a thread
         self.since_s: float | None = None  # since when the thread works for the loop; None while it waits for it
         self.is_late = False
+        self.is_over = False
+        self.waiting_for_end: list[Callable[[], None]] = []
+
+    def when_over(self, function: Callable[[], None]) -> None:
+        """Call the function once no thread carries this call out; at once where none does, which it must not later."""
+        if self.is_over or self.began_s is None:
+            function()
+        else:
+            self.waiting_for_end.append(function)
+
+    def end(self) -> None:
+        """No thread carries it out any more."""
+        self.is_over = True
+        for function in self.waiting_for_end:
+            function()
+        self.waiting_for_end.clear()
 
     def close(self) -> None:
         """Nobody asks any more."""
@@ -190,6 +208,7 @@ class Bulkhead:
 
     def _ended(self, call: Call, result: Any, error: Exception | None) -> None:
         self._calls.pop(call, None)
+        call.end()
         if call.future is not None and call.future.cancelled() and (call.is_late or error is not None):
             seconds, failure = round(self._now() - (call.began_s or 0.0), 3), repr(error) if error is not None else None
             _log.warning(
@@ -217,22 +236,15 @@ def _give_pieces(call: Call, loop: asyncio.AbstractEventLoop) -> Exception | Non
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:
-    """What synchronous code of a view gives in a thread that all views share, or raises as the loop may raise it."""
+    """What synchronous code of a view gives in the thread of its request, or raises as the loop may raise it."""
 
-    def with_fresh_connections() -> Any:
-        # Django closes stale database connections around a request, in the thread that uses them.
-        close_old_connections()
+    def call() -> Any:
         try:
             return work()
         except BaseException as error:
-            failure = raisable(error)
-            if failure is error:
-                raise
-            raise failure from error
-        finally:
-            close_old_connections()
+            raise raisable(error) from error
 
-    return await sync_to_async(with_fresh_connections, thread_sensitive=False)()
+    return await sync_to_async(call)()
 
 
 def raisable(error: BaseException) -> Exception:

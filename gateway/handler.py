@@ -208,15 +208,13 @@ class GatewayHandler(ASGIHandler):
         start = {"type": "http.response.start", "status": response.status_code, "headers": self._finish(request, pairs)}
         await send(start)
         request.answer_began = True
-        try:
-            if isinstance(body, bytes):
-                exchange.bytes_out = len(body) if request.method != "HEAD" else 0
-                await send({"type": "http.response.body", "body": body})
-            else:
-                await _stream(exchange, body, send, self.settings.client_idle_s)
-        finally:
-            if not isinstance(response, GatewayResponse):
-                _close(exchange, response)
+        if isinstance(body, bytes):
+            exchange.bytes_out = len(body) if request.method != "HEAD" else 0
+            await send({"type": "http.response.body", "body": body})
+        else:
+            if exchange.view_thread is not None:  # the view may have run in another task
+                exchange.view_thread.enter()
+            await _stream(exchange, body, send, self.settings.client_idle_s)
 
     def _finish(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
         """The pairs that leave: the gateway's own field lines are added, each in one place only."""
@@ -324,14 +322,6 @@ class GatewayHandler(ASGIHandler):
                     self.on_stopped()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
-
-
-def _close(exchange: Exchange, response: HttpResponseBase) -> None:
-    """Close a response that has left. What goes wrong now is for the log only."""
-    try:
-        response.close()
-    except BaseException as error:  # noqa: BLE001 - code of a team's own, or a receiver of Django's signal
-        exchange.fail(error_of_view(error))
 
 
 async def _at_once(response: HttpResponseBase) -> HttpResponseBase:

@@ -13,7 +13,6 @@ from typing import Any, get_type_hints
 import msgspec
 import msgspec.inspect
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.db import close_old_connections
 from django.db.backends.signals import connection_created
 from django.http.response import FileResponse, HttpResponseBase
 
@@ -25,6 +24,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.headers import Pair
 from gateway.merging import Fan, Part, function_target
 from gateway.messages import DEFAULT_MAX_BODY_BYTES, GatewayRequest, GatewayResponse, error_of_view, pairs_of
+from gateway.viewthread import close_connections
 
 Answered = tuple[int, Sequence[Pair], bytes]
 
@@ -107,11 +107,17 @@ class Legacy:
 
     async def answer(self, request: GatewayRequest, values: dict[str, Any], timeout_s: float) -> HttpResponseBase:
         """Call the function in its pool. Raises GatewayError, and what the function raises."""
+        call = Call(self.__name__, request.exchange.request_id, partial(self._work, values, request.method == "HEAD"))
+        closers = request.exchange.closers
+        closers.append(call.close)
         if self.takes_request:
             values["request"] = request
-        call = Call(self.__name__, request.exchange.request_id, partial(self._work, values, request.method == "HEAD"))
-        request.exchange.closers.append(call.close)
-        return await self.bulkhead.run(call, timeout_s)  # type: ignore[no-any-return]
+            # A call that was given up may still read the files of its request.
+            closers.append(partial(call.when_over, request.close))
+        answer: HttpResponseBase = await self.bulkhead.run(call, timeout_s)
+        if not isinstance(answer, GatewayResponse):  # an async iterator, which runs in the loop
+            request.exchange.enter_view_thread(request.close).holds(answer)
+        return answer
 
     async def as_service(self, request: GatewayRequest, params: Mapping[str, Any], timeout_s: float) -> Answered:
         """Status, field lines and body of what the function answers. What it raises like Http404 is a status too.
@@ -160,7 +166,7 @@ class Legacy:
             return GatewayResponse(result.status_code, pairs, body)
         finally:
             if opened and call.rest is None:
-                close_old_connections()
+                close_connections()
 
     def _encoded(self, result: Any) -> bytes:
         if isinstance(result, (bytes, bytearray, memoryview)):

@@ -130,8 +130,8 @@ def synchronous_views(lines: Iterable[GatewayRoute], others: Iterable[URLPattern
     for function, origin in found.items():
         name = name_of(function)
         yield (
-            f"{origin}: {name}() is synchronous: it runs in threads that all such views share, without a time limit; "
-            f"legacy({name}) gives it some of its own"
+            f"{origin}: {name}() is synchronous: it runs in threads, as many as there are requests for it, without a "
+            f"time limit; legacy({name}) sets limits"
         )
 
 

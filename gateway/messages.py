@@ -8,13 +8,14 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from http.cookies import SimpleCookie
 from io import BytesIO
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote
 
 import orjson
 from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted, SuspiciousOperation
 from django.http import Http404, HttpRequest, QueryDict
 from django.http.cookie import parse_cookie
+from django.http.multipartparser import MultiPartParserError
 from django.http.request import RawPostDataException
 from django.http.response import HttpResponseBase
 from django.utils.functional import cached_property
@@ -183,19 +184,21 @@ class GatewayRequest(HttpRequest):
                 inbox.max_bytes = DEFAULT_MAX_BODY_BYTES
             if self.content_length is not None and self.content_length > inbox.max_bytes:
                 raise too_large(inbox.max_bytes)
-            body = b"".join([chunk async for chunk in self.stream()])
-            self._body = body
-            self._stream = BytesIO(body)
+            self._body = b"".join([chunk async for chunk in self.stream()])
         return self._body
 
     @property
     def body(self) -> bytes:
         if not hasattr(self, "_body"):
-            if not self.inbox.complete or self._read_started:
+            if not self.inbox.complete or self.exchange.bytes_in:
                 raise RawPostDataException("the request body streams: `await request.read_body()` first")
             self._body = b""
-            self._stream = BytesIO()
         return self._body
+
+    @cached_property
+    def _stream(self) -> BinaryIO:  # type: ignore[override]
+        """What `read`, `readline` and iteration read from, as Django has them."""
+        return BytesIO(self.body)
 
     # -- Django's view of it, built when asked for ------------------------------------------------------------------
 
@@ -250,6 +253,14 @@ class GatewayRequest(HttpRequest):
         if not hasattr(self, "_files"):
             self._load_post_and_files()
         return self._files  # type: ignore[attr-defined]
+
+    def parse_file_upload(self, META: Mapping[str, Any], post_data: Any) -> Any:  # noqa: N803 - Django's name
+        try:
+            b"a".decode(self.encoding or "utf-8", "replace")
+        except (LookupError, UnicodeError) as error:  # a codec that is none of text, as base64, or not by itself
+            raise MultiPartParserError(f"the form has no charset: {error}") from error
+        # Django's parser takes a form without Content-Length, as a chunked one is, for an empty one.
+        return super().parse_file_upload({**META, "CONTENT_LENGTH": str(len(self.body))}, post_data)
 
     @cached_property
     def content_type(self) -> str | None:  # type: ignore[override]
@@ -391,7 +402,7 @@ def error_of_view(error: BaseException) -> GatewayError:
         return GatewayError(Reason.VIEW_NOT_FOUND)
     if isinstance(error, PermissionDenied):
         return GatewayError(Reason.REQUEST_DENIED)
-    if isinstance(error, (BadRequest, SuspiciousOperation, RequestAborted)):
+    if isinstance(error, (BadRequest, SuspiciousOperation, MultiPartParserError, RequestAborted)):
         return GatewayError(Reason.REQUEST_INVALID)
     return GatewayError(Reason.VIEW_ERROR, cause="".join(traceback.format_exception(error)).rstrip())
 

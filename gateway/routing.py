@@ -5,6 +5,7 @@ pattern, so that `reverse`, `resolve` and the system checks know it. Django's ow
 tried in order after the table.
 """
 
+import contextlib
 import functools
 import importlib
 import re
@@ -50,6 +51,7 @@ from gateway.proxy import Proxy, proxy
 from gateway.queries import masked_target
 from gateway.starting import names_of_new, on_worker_start, thread_warning, threads_now
 from gateway.typed import fanout, part
+from gateway.viewthread import ViewThread
 from gateway.wrapping import innermost, layers
 
 __all__ = ["RouteError", "Routes", "cached", "fanout", "fetch", "from_environment", "legacy", "on_worker_start", "part"]
@@ -144,31 +146,45 @@ def as_async(view: Callable[..., Any]) -> View:
 
 
 def _finished(view: Callable[..., Any]) -> View:
+    """What an async view does by the ORM, or by `sync_to_async`, runs in a thread of its request."""
+
     async def call(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
-        result = await view(request, *args, **params)
+        thread = request.exchange.enter_view_thread(request.close)
+        result = _held(await view(request, *args, **params), thread)
         return await finished(result, view, is_head=request.method == "HEAD", in_thread=in_thread)
 
     return call
 
 
 def _finished_in_thread(view: Callable[..., Any]) -> View:
-    def answer(request: GatewayRequest, *args: Any, **params: Any) -> object:
-        return rendered_in_thread(view(request, *args, **params))
+    """A synchronous view runs in a thread of its request."""
+
+    def answer(thread: ViewThread, request: GatewayRequest, *args: Any, **params: Any) -> object:
+        return rendered_in_thread(_held(view(request, *args, **params), thread))
 
     async def call(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
         await request.read_body()
-        result = await in_thread(functools.partial(answer, request, *args, **params))
+        thread = request.exchange.enter_view_thread(request.close)
+        result = await in_thread(functools.partial(answer, thread, request, *args, **params))
         return await finished(result, view, is_head=request.method == "HEAD")
 
     call.synchronous = view  # type: ignore[attr-defined]
     return call
 
 
+def _held(result: object, thread: ViewThread) -> object:
+    """The result, which, as a response, is closed when its request is over: sent, stored, broken off or for nobody."""
+    if isinstance(result, HttpResponseBase):
+        thread.holds(result)
+    return result
+
+
 async def pieces(response: Any) -> AsyncIterator[bytes]:
-    """The pieces of a StreamingHttpResponse; a synchronous iterator takes each of its steps off the loop."""
+    """The pieces of a StreamingHttpResponse; a synchronous iterator takes each step in the thread of its request."""
     if response.is_async:
-        async for piece in response:
-            yield piece
+        async with contextlib.aclosing(aiter(response)) as parts:
+            async for piece in parts:
+                yield piece
         return
     if isinstance(response, FileResponse):
         response.block_size = 64 * 1024  # Django's 4 KiB would be a hop each

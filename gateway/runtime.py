@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from time import time
 from typing import TYPE_CHECKING
 
+from gateway import viewthread
 from gateway.board import Board
 from gateway.bulkhead import Bulkhead
 from gateway.cache import Cache
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 TICK_S = 0.2
 _TICKS_A_SECOND = 5
 _LOOK_S = 0.02
+_LOOKS_AT_CLOSING = 10
 
 
 class Runtime:
@@ -72,7 +74,7 @@ class Runtime:
 
     async def stop(self) -> None:
         self.ready = False
-        await self._legacy_ended()
+        await self._threads_ended()
         self.watchdog.stop()
         if self._ticker is not None:
             self._ticker.cancel()
@@ -119,14 +121,18 @@ class Runtime:
         self._abandon()
         return len(open_now)
 
-    async def _legacy_ended(self) -> None:
+    async def _threads_ended(self) -> None:
         """Wait for the calls in threads, those that nobody waits for any more too, as long as a drain lasts."""
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + self.config.settings.drain_s
-        while not self._cut and any(pool.running for pool in self.bulkheads.values()):
+        while not self._cut and (viewthread.busy() or any(pool.running for pool in self.bulkheads.values())):
             if loop.time() >= give_up_s:
                 self._abandon()
             await asyncio.sleep(_LOOK_S)
+        # A request that was cut closes what it has open, uploaded files for one, in the thread of its view.
+        for _ in range(_LOOKS_AT_CLOSING):
+            if viewthread.busy():
+                await asyncio.sleep(_LOOK_S)
 
     def _abandon(self) -> None:
         """Say which calls the end of the process breaks off. A thread cannot be killed, and does not hold the exit."""
@@ -134,6 +140,8 @@ class Runtime:
         calls = {pool.name: pool.told() for pool in self.bulkheads.values() if pool.running}
         if calls:
             log.warning("legacy.abandoned", count=sum(map(len, calls.values())), calls=calls)
+        if viewthread.busy():
+            log.warning("view.abandoned", count=viewthread.busy())
 
     # -- who runs -------------------------------------------------------------------------------------------------
 

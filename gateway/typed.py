@@ -125,11 +125,13 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
         raw = request.raw_values or {}
         known = {"request": request, **{name: gathering.parameter(name) for name in raw if name != "request"}}
         function: Callable[..., Coroutine[Any, Any, ResultT]] = self.function
+        thread = request.exchange.enter_view_thread(request.close)
         result = await function(**values, **{name: known[name] for name in self.others if name in known})
         if not isinstance(result, HttpResponseBase):
             if inspect.iscoroutine(result):
                 response_of(result, self.function)  # raises TypeError
             return GatewayResponse(200, self.pairs(request, gathering), msgspec.json.encode(result))
+        thread.holds(result)
         response = await finished(result, self.function, is_head=request.method == "HEAD", in_thread=in_thread)
         for key, value in self.pairs(request, gathering):
             name, text = key.decode("ascii"), value.decode("ascii")

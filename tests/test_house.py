@@ -34,10 +34,11 @@ OWNERS = {
     "opentelemetry": {"spans"},
     "multiprocessing": {"serve"},
     "subprocess": set[str](),
-    # Its timer; look-ups; legacy calls; watching; the last spans; the names of those that a fork leaves behind.
-    "threading": {"serve", "resolver", "bulkhead", "watchdog", "spans", "starting"},
+    # Its timer; look-ups; legacy calls; a view's own thread; watching; the last spans; the names of those that a fork
+    # leaves behind.
+    "threading": {"serve", "resolver", "bulkhead", "viewthread", "watchdog", "spans", "starting"},
     "_thread": set[str](),
-    "concurrent": {"store"},  # one thread that reads, one that writes
+    "concurrent": {"store", "viewthread"},  # one thread that reads, one that writes; the executor of a view's thread
 }
 # Ways onto another thread that are no import, or not only one.
 THREAD_WORDS = {
