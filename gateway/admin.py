@@ -65,4 +65,4 @@ def _is_same_origin(request: GatewayRequest) -> bool:
         return True
     # A gateway behind TLS does not know its own scheme; the host decides.
     host = origins[0].lower().partition("://")[2]
-    return len(origins) == 1 and host == request.host_field.lower() != ""
+    return len(origins) == 1 and host == (request.forwarded_host or request.host_field).lower() != ""

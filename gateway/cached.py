@@ -164,15 +164,18 @@ def not_stored(request: GatewayRequest) -> str | None:
 def key_of(request: GatewayRequest) -> str:
     """What the answer to a request is stored by: route, scheme, host, raw path and query, all as the client has them.
 
-    What a trusted proxy says of how the client asked goes up, and may show in the answer: it is in the key.
+    What else a trusted proxy says of how the client asked goes up, and may show in the answer: it is in the key.
     """
-    scope, host = request.scope, request.host_field.lower()
+    scope, host = request.scope, (request.forwarded_host or request.host_field).lower()
+    scheme = request.forwarded_scheme or scope["scheme"]
     query = scope["query_string"]
     target = f"{request.raw_path}?{query.decode('latin-1')}" if query else request.raw_path
-    key = f"{quoted(request.exchange.route or '')} {scope['scheme']}://{host}{target}"
+    key = f"{quoted(request.exchange.route or '')} {scheme}://{host}{target}"
     if request.from_trusted_peer:
         said = [name + b"=" + value for name, value in request.fields.x_forwarded if name != b"x-forwarded-for"]
         said += [name + b"=" + value for name, value in request.fields.claims if name in URL_CLAIMS]
+        if request.forwarded_host:  # Host may go up too
+            said.append(b"host=" + request.host_field.encode("latin-1"))
         if said:
             key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in said)  # no `;` within one
     return key

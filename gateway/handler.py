@@ -22,7 +22,7 @@ from gateway.config import Config, Settings
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm, Exchange, current
 from gateway.freshness import SAFE_METHODS, invalidated
-from gateway.headers import Pairs, client_address, is_trusted, peer_address, read_fields
+from gateway.headers import Pairs, asked_for, client_and_hops, is_trusted, peer_address, read_fields
 from gateway.lines import GatewayRoute
 from gateway.messages import (
     GatewayRequest,
@@ -122,6 +122,8 @@ class GatewayHandler(ASGIHandler):
             return ops.answer(self.runtime, self.routes, request)
         if len(self.runtime.in_flight) - self.runtime.watchers > self._max_in_flight:  # this one is among them
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
+        if request.fields.has_claims:
+            request.hide_claims()
         request.pools = self.runtime.pools
         request.cache = self.runtime.cache
         request.disclose_names = self._disclose_names
@@ -158,9 +160,10 @@ class GatewayHandler(ASGIHandler):
         if trusted and is_trusted(request.peer, trusted):
             request.from_trusted_peer = True
             door.check_forwarded(fields)
-            said = [value for name, value in fields.x_forwarded if name == b"x-forwarded-for"]
-            if said:
-                exchange.client = client_address(request.peer, said, trusted)
+            if fields.x_forwarded:
+                said = [value for name, value in fields.x_forwarded if name == b"x-forwarded-for"]
+                exchange.client, hops = client_and_hops(request.peer, said, trusted)
+                request.forwarded_scheme, request.forwarded_host = asked_for(fields.x_forwarded, hops)
         return path, host
 
     async def _django(self, request: GatewayRequest, miss: Miss) -> HttpResponseBase:
@@ -180,7 +183,8 @@ class GatewayHandler(ASGIHandler):
     def _invalidate(self, request: GatewayRequest, response: HttpResponseBase) -> None:
         """What was stored of a URL goes when it is written to, whichever routes they were (RFC 9111, section 4.4)."""
         target = f"{request.raw_path}?{request.query}" if request.query else request.raw_path
-        scheme, host = request.scope["scheme"], request.host_field.lower()
+        scheme = request.forwarded_scheme or request.scope["scheme"]
+        host = (request.forwarded_host or request.host_field).lower()
         for one in invalidated(scheme, host, target, response.status_code, pairs_of(response)):
             if self.routes.caches_at(request.exchange.host or "", one.partition("?")[0]):
                 self.runtime.cache.invalidate(f"{scheme}://{host}{one}")

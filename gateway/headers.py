@@ -119,6 +119,7 @@ class RequestFields:
     own: dict[bytes, list[bytes]] = field(default_factory=dict)
     x_forwarded: Pairs = field(default_factory=list)
     claims: Pairs = field(default_factory=list)
+    hides: bool = False  # whether one came that goes nowhere, whoever sent it: `Proxy`, or a claim in another spelling
     size_bytes: int = 0
     forged: bytes | None = None  # a name that CGI-like servers take for one of the gateway's own: Content_Length
 
@@ -130,6 +131,11 @@ class RequestFields:
         """The value of a field that came exactly once."""
         values = self.own.get(name)
         return values[0] if values and len(values) == 1 else None
+
+    @property
+    def has_claims(self) -> bool:
+        """Whether a field says who asked, from where and how."""
+        return bool(self.x_forwarded or self.claims or self.hides) or b"forwarded" in self.own
 
     def end_to_end(self) -> Pairs:
         """The plain pairs less those that `Connection` names (RFC 9110, section 7.6.1)."""
@@ -151,7 +157,7 @@ def read_fields(raw: Iterable[Pair]) -> RequestFields:
     x_forwarded: Pairs = []
     claims: Pairs = []
     size = 0
-    forged = None
+    forged, hides = None, False
     known = _kinds.get
     for pair in raw:
         name, value = pair
@@ -169,7 +175,9 @@ def read_fields(raw: Iterable[Pair]) -> RequestFields:
             claims.append(pair)
         elif kind == _IS_FORGED:
             forged = name
-    return RequestFields(plain, own, x_forwarded, claims, size, forged)
+        else:
+            hides = True
+    return RequestFields(plain, own, x_forwarded, claims, hides, size, forged)
 
 
 def _kind_of(name: bytes) -> int:
@@ -204,6 +212,28 @@ _AS_CGI = bytes.maketrans(
 def as_cgi(name: bytes) -> bytes:
     """The name (lower case) that CGI-like servers may read: all but letters and digits as `-` (RFC 3875, 4.1.18)."""
     return name.translate(_AS_CGI)
+
+
+def believed(raw: Iterable[Pair], *, from_trusted_peer: bool) -> Pairs:
+    """A request's pairs less the claims of a peer that nobody trusts: what its view may see."""
+    if from_trusted_peer:  # one that does not know Forwarded passes the client's on; it is made anew for upstreams
+        return [pair for pair in raw if pair[0] != b"forwarded" and _kind_of(pair[0]) != _IS_DROPPED]
+    return [pair for pair in raw if not is_claim(pair[0])]
+
+
+def cgi_fields(raw: Iterable[Pair]) -> dict[str, str]:
+    """CGI names for field lines; a name with `_` is left out, since it would pass for one with `-`."""
+    found: dict[str, list[str]] = {}
+    for name, value in raw:
+        if b"_" not in name:
+            found.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
+    plain = ("content-length", "content-type")
+    return {
+        ("" if name in plain else "HTTP_") + name.upper().replace("-", "_"): ("; " if name == "cookie" else ",").join(
+            values
+        )
+        for name, values in found.items()
+    }
 
 
 def connection_options(values: Iterable[bytes]) -> frozenset[bytes]:
@@ -293,24 +323,47 @@ def is_trusted(peer: str, networks: Sequence[Network]) -> bool:
     return address is not None and _is_in(address, networks)
 
 
-def client_address(peer: str, forwarded_for: Iterable[bytes], networks: Sequence[Network]) -> str:
+def client_and_hops(peer: str, forwarded_for: Iterable[bytes], networks: Sequence[Network]) -> tuple[str, int]:
     """The rightmost untrusted address of the X-Forwarded-For that a trusted peer sent; the leftmost if all are trusted.
+    And how many trusted proxies stand between it and here.
 
     An entry that is no address ends the walk: what stands left of it was said by somebody we cannot name. An empty
     one says nothing (RFC 9110, section 5.6.1).
     """
-    client = peer
+    client, hops = peer, 1
     for entry in reversed(b",".join(forwarded_for).split(b",")):
         text = entry.strip().decode("latin-1")
         if not text:
             continue
         address, _ = _node(text)
         if address is None:
-            return client
+            return client, hops
         client = str(address)
         if not _is_in(address, networks):
-            return client
-    return client
+            return client, hops
+        hops += 1
+    return client, hops
+
+
+def asked_for(x_forwarded: Iterable[Pair], hops: int) -> tuple[str, str]:
+    """The scheme and the host, with its port, that the client asked for, by what `hops` trusted proxies say.
+
+    A proxy sets X-Forwarded-Proto and -Host, or adds to what it got. So of a list the member counts that the outermost
+    of the trusted ones wrote; what stands left of it is the client's own word. Empty where nothing is said, or what is
+    neither http nor https, or no host.
+    """
+    scheme, host = (_said_by_outermost(x_forwarded, name, hops) for name in (b"x-forwarded-proto", b"x-forwarded-host"))
+    scheme = scheme.lower()
+    return (
+        scheme.decode("ascii") if scheme in {b"http", b"https"} else "",
+        host.decode("latin-1") if parse_host(host) is not None else "",
+    )
+
+
+def _said_by_outermost(pairs: Iterable[Pair], name: bytes, hops: int) -> bytes:
+    line = b",".join(value for found, value in pairs if found == name)
+    members = [stripped for member in line.split(b",") if (stripped := member.strip(OWS))]
+    return members[-hops:][0] if members else b""
 
 
 def _forwarded_node(text: str) -> str:
@@ -324,17 +377,23 @@ def _forwarded_node(text: str) -> str:
 
 
 def forwarding_pairs(
-    peer: str, scheme: str, host: str, prefix: str = "", trusted: Sequence[Pair] | None = None
+    peer: str,
+    scheme: str,
+    host: str,
+    prefix: str = "",
+    trusted: Sequence[Pair] | None = None,
+    *,
+    asked: tuple[str, str] = ("", ""),
 ) -> Sequence[Pair]:
     """X-Forwarded-For, -Host, -Proto, -Prefix and Forwarded for the upstream.
 
     `peer`, `scheme` and `host` are those of the connection and its Host field, `prefix` is the path prefix that the
     route strips. `trusted` are the incoming X-Forwarded-* pairs of a trusted peer: what they say is kept and
-    lengthened. With None all of it is replaced. An incoming Forwarded was dropped: it is rebuilt from the same
-    facts (RFC 7239, section 5), one element a hop.
+    lengthened; `asked` is what `asked_for` makes of them. With None all of it is replaced. An incoming Forwarded was
+    dropped: it is rebuilt from the same facts (RFC 7239, section 5), one element a hop.
     """
     if trusted:
-        return _lengthened(peer, scheme, host, prefix, trusted)
+        return _lengthened(peer, scheme, host, prefix, trusted, asked=asked)
     if len(host) > 255:  # not worth a place in the cache, and the client chose it
         return _replaced.__wrapped__(peer, scheme, host, prefix)
     return _replaced(peer, scheme, host, prefix)
@@ -345,7 +404,9 @@ def _replaced(peer: str, scheme: str, host: str, prefix: str) -> tuple[Pair, ...
     return tuple(_fields([peer], host, scheme, prefix))
 
 
-def _lengthened(peer: str, scheme: str, host: str, prefix: str, incoming: Sequence[Pair]) -> Pairs:
+def _lengthened(
+    peer: str, scheme: str, host: str, prefix: str, incoming: Sequence[Pair], *, asked: tuple[str, str]
+) -> Pairs:
     said: dict[str, list[str]] = {}
     for name, value in incoming:
         said.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
@@ -353,16 +414,20 @@ def _lengthened(peer: str, scheme: str, host: str, prefix: str, incoming: Sequen
     host = ", ".join(said.pop("x-forwarded-host", [host]))
     scheme = ", ".join(said.pop("x-forwarded-proto", [scheme]))
     prefix = said.pop("x-forwarded-prefix", [""])[0].rstrip("/") + prefix
-    fields = _fields([*chain, peer], host, scheme, prefix)
+    fields = _fields([*chain, peer], host, scheme, prefix, asked)
     fields.extend((name.encode("ascii"), value.encode("latin-1")) for name, values in said.items() for value in values)
     return fields
 
 
-def _fields(chain: list[str], host: str, scheme: str, prefix: str) -> Pairs:
+def _fields(chain: list[str], host: str, scheme: str, prefix: str, asked: tuple[str, str] = ("", "")) -> Pairs:
     elements = [f"for={_forwarded_node(entry)}" for entry in chain]
-    # A list has grown from proxy to proxy: its first member is what the client itself asked for.
-    asked = (("host", host.partition(",")[0].strip()), ("proto", scheme.partition(",")[0].strip()))
-    elements[0] += "".join(f";{name}={_quoted(value)}" for name, value in asked if value)
+    # A list has grown from proxy to proxy. What is no scheme or host is passed on as it came first.
+    asked_scheme, asked_host = asked
+    facts = (
+        ("host", asked_host or host.partition(",")[0].strip()),
+        ("proto", asked_scheme or scheme.partition(",")[0].strip()),
+    )
+    elements[0] += "".join(f";{name}={_quoted(value)}" for name, value in facts if value)
     fields = {
         b"x-forwarded-for": ", ".join(chain),
         b"x-forwarded-host": host,  # HTTP/1.0 may have sent none

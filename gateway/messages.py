@@ -5,7 +5,7 @@ pairs, the raw path and a body that streams, and build Django's `META`, `GET`, `
 """
 
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
 from http.cookies import SimpleCookie
 from io import BytesIO
 from typing import Any, BinaryIO, TypeVar
@@ -23,7 +23,7 @@ from django.utils.functional import cached_property
 from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Deadline, Exchange
-from gateway.headers import Pair, Pairs, RequestFields, is_claim, peer_address, read_fields
+from gateway.headers import Pair, Pairs, RequestFields, believed, cgi_fields, is_claim, peer_address, read_fields
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -92,7 +92,11 @@ class GatewayRequest(HttpRequest):
     `raw_path` (as the client sent it) and `query` (without its question mark) are text of ASCII; `raw_headers` the
     pairs as they came; `fields` the same, sorted. `stream()` gives the body as it arrives. `raw_values` are the raw
     segments of the route's parameters (None where Django's own `path()` matched), `raw_rest` what its `**` took.
+    `forwarded_scheme` and `forwarded_host` are what a trusted proxy says that the client asked for; empty without one.
     """
+
+    forwarded_scheme = ""
+    forwarded_host = ""
 
     def __init__(self, scope: Scope, exchange: Exchange, inbox: Inbox, fields: RequestFields) -> None:
         # HttpRequest's own __init__ builds six dictionaries; here they are built when asked for.
@@ -145,6 +149,10 @@ class GatewayRequest(HttpRequest):
     @property
     def query(self) -> str:
         return self.scope["query_string"].decode("latin-1")  # type: ignore[no-any-return]
+
+    def hide_claims(self) -> None:
+        """Take off what an untrusted peer says of who asked and how: all that follows, views too, does not see it."""
+        self.scope["headers"] = believed(self.scope["headers"], from_trusted_peer=self.from_trusted_peer)
 
     def balance_key(self, field: bytes | None) -> bytes:
         """What `__BALANCE=hash:...` chooses by: the client's address, or the value of a field (empty without it)."""
@@ -226,7 +234,7 @@ class GatewayRequest(HttpRequest):
             "wsgi.multithread": True,
             "wsgi.multiprocess": True,
         }
-        meta.update(_meta_fields(self.scope["headers"]))
+        meta.update(cgi_fields(self.scope["headers"]))
         return meta
 
     @cached_property
@@ -273,32 +281,21 @@ class GatewayRequest(HttpRequest):
         return self.__dict__["content_params"]  # type: ignore[no-any-return]
 
     def _get_raw_host(self) -> str:
-        return self.host_field  # Django would build META for it
+        # Django would build META for it; without a Host, as in HTTP/1.0, it names the server.
+        return self.forwarded_host or self.host_field or super()._get_raw_host()  # type: ignore[misc]
 
     def _get_scheme(self) -> str:
-        return self.scope.get("scheme") or "http"
+        return self.forwarded_scheme or self.scope.get("scheme") or "http"
 
 
-_KEPT = ("pools", "cache", "disclose_names", "raw_values", "raw_rest", "route", "traceparent", "from_trusted_peer")
+_KEPT = (
+    *("pools", "cache", "disclose_names", "raw_values", "raw_rest", "route", "traceparent"),
+    *("from_trusted_peer", "forwarded_scheme", "forwarded_host"),
+)
 
 
 async def _no_client() -> Mapping[str, Any]:
     raise RuntimeError("a request without a client has nothing to receive")
-
-
-def _meta_fields(raw: Iterable[Pair]) -> dict[str, str]:
-    """CGI names for field lines; a name with `_` is left out, since it would pass for one with `-`."""
-    found: dict[str, list[str]] = {}
-    for name, value in raw:
-        if b"_" not in name:
-            found.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
-    plain = ("content-length", "content-type")
-    return {
-        ("" if name in plain else "HTTP_") + name.upper().replace("-", "_"): ("; " if name == "cookie" else ",").join(
-            values
-        )
-        for name, values in found.items()
-    }
 
 
 class RawHeaders(MutableMapping[str, str]):

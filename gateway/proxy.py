@@ -220,7 +220,10 @@ def upward_pairs(request: GatewayRequest, plan: Plan, prefix: str) -> Pairs:
     if request.from_trusted_peer:
         trusted = incoming.x_forwarded
         pairs.extend(incoming.claims)
-    pairs.extend(forwarding_pairs(request.peer, request.scope["scheme"], request.host_field, prefix, trusted))
+    asked = (request.forwarded_scheme, request.forwarded_host)
+    pairs.extend(
+        forwarding_pairs(request.peer, request.scope["scheme"], request.host_field, prefix, trusted, asked=asked)
+    )
     return set_fields(pairs, plan.set_up) if plan.set_up else pairs
 
 
@@ -238,14 +241,13 @@ def _redirected(pairs: Pairs, request: GatewayRequest, plan: Plan, paths: redire
     """The pairs with Location and Content-Location said as the client must see them."""
     if paths is None:
         return pairs
-    own = plan.origins
-    if plan.options.preserve_host:
-        seen_as = redirects.origin_of(f"{request.scope['scheme']}://{request.host_field}")
-        own = own | {seen_as} if seen_as else own
-    return [
-        (
-            name,
-            redirects.rewritten(value.decode("latin-1"), own, paths).encode("latin-1") if name in _LOCATIONS else value,
-        )
-        for name, value in pairs
-    ]
+    asked: frozenset[redirects.Origin] = frozenset()
+    if plan.options.preserve_host:  # an upstream says Host, or what X-Forwarded-Proto and -Host have of it
+        schemes = (request.scope["scheme"], request.forwarded_scheme)
+        hosts = (request.host_field, request.forwarded_host)
+        asked = redirects.asked_origins(filter(None, schemes), [host for host in hosts if host])
+
+    def moved(value: bytes) -> bytes:
+        return redirects.rewritten(value.decode("latin-1"), plan.origins, paths, asked).encode("latin-1")
+
+    return [(name, moved(value) if name in _LOCATIONS else value) for name, value in pairs]

@@ -68,7 +68,7 @@ def _check_door(fields: headers.RequestFields, target: bytes) -> None:
 
 def _check_values(raw: headers.Pairs, text: str) -> None:
     said = [value for name, value in raw if name == b"x-forwarded-for"]
-    ip_address(headers.client_address("10.0.0.1", said, NETWORKS))
+    ip_address(headers.client_and_hops("10.0.0.1", said, NETWORKS)[0])
     trusted = [(name, value) for name, value in raw if name.startswith(b"x-forwarded-")]
     host = headers.parse_host(text.encode("latin-1")) or "h"
     for name, value in headers.forwarding_pairs("10.0.0.1", "http", host, "", trusted):

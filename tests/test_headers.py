@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import headers
-from gateway.headers import HOP_BY_HOP, Network, Pair, Pairs, client_address, forwarding_pairs, parse_host, read_fields
+from gateway.headers import HOP_BY_HOP, Network, Pair, Pairs, client_and_hops, forwarding_pairs, parse_host, read_fields
 
 # -- sorting ------------------------------------------------------------------------------------------------------
 
@@ -386,11 +386,11 @@ def test_a_trusted_peer_lies_in_a_trusted_network(peer: str, *, is_one: bool) ->
     ],
 )
 def test_the_client_is_the_rightmost_untrusted_address(lines: list[str], client: str) -> None:
-    assert client_address("10.0.0.1", [line.encode() for line in lines], PROXIES) == client
+    assert client_and_hops("10.0.0.1", [line.encode() for line in lines], PROXIES)[0] == client
 
 
 def test_nobody_is_walked_past_where_nobody_is_trusted() -> None:
-    assert client_address("10.0.0.1", [b"192.0.2.1, 10.0.0.2"], ()) == "10.0.0.2"
+    assert client_and_hops("10.0.0.1", [b"192.0.2.1, 10.0.0.2"], ()) == ("10.0.0.2", 1)
 
 
 networks = st.lists(
@@ -412,7 +412,7 @@ def test_the_walk_never_passes_an_untrusted_address_or_garbage(
         expected = str(shown)
         if not any(shown.version == network.version and shown in network for network in trusted):
             break
-    assert client_address("10.0.0.1", [line], trusted) == expected
+    assert client_and_hops("10.0.0.1", [line], trusted)[0] == expected
 
 
 # -- X-Forwarded-* and Forwarded ----------------------------------------------------------------------------------
