@@ -84,12 +84,18 @@ class ViewThread(Executor):
         _leave(worker)
 
     def _close_all(self) -> None:
-        responses, self._responses = self._responses, []
-        for close in (*(response.close for response in responses), self._close_request):
+        # What is let go of here would else be a circle, from the request over its exchange back to it.
+        closers = [*(response.close for response in self._responses), self._close_request]
+        self._responses, self._close_request = [], _closed
+        for close in closers:
             try:
                 close()
             except Exception as error:  # noqa: BLE001 - the others are to be closed all the same
                 _log.warning("view.not_closed", exc_info=error)
+
+
+def _closed() -> None:
+    """It is closed already."""
 
 
 def _closes_at_once(response: HttpResponseBase) -> bool:
