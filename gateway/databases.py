@@ -34,7 +34,6 @@ def as_new(connection: Any) -> None:
     connection.execute("SET TIME ZONE 'UTC'")  # as Django has it, once, when it connects
 
 
-
 def databases(url: str, further: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
     """The default database, and further ones by their names.
 

@@ -264,7 +264,7 @@ class GatewayRequest(HttpRequest):
 
     def parse_file_upload(self, META: Mapping[str, Any], post_data: Any) -> Any:  # noqa: N803 - Django's name
         try:
-            b"a".decode(self.encoding or "utf-8", "replace")
+            b"a\xff".decode(self.encoding or "utf-8", "replace")
         except (LookupError, UnicodeError) as error:  # a codec that is none of text, as base64, or not by itself
             raise MultiPartParserError(f"the form has no charset: {error}") from error
         # Django's parser takes a form without Content-Length, as a chunked one is, for an empty one.
@@ -281,8 +281,14 @@ class GatewayRequest(HttpRequest):
         return self.__dict__["content_params"]  # type: ignore[no-any-return]
 
     def _get_raw_host(self) -> str:
-        # Django would build META for it; without a Host, as in HTTP/1.0, it names the server.
-        return self.forwarded_host or self.host_field or super()._get_raw_host()  # type: ignore[misc]
+        return self.forwarded_host or self.host_field or self._server  # Django would build META for it
+
+    @property
+    def _server(self) -> str:
+        """The server's own name, for a request without Host, as HTTP/1.0 may have it."""
+        name, port = self.scope["server"]
+        usual = 443 if self.is_secure() else 80
+        return (f"[{name}]" if ":" in name else name) + (f":{port}" if int(port) != usual else "")
 
     def _get_scheme(self) -> str:
         return self.forwarded_scheme or self.scope.get("scheme") or "http"

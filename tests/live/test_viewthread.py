@@ -291,7 +291,9 @@ def about(answer: Answer) -> dict[str, Any]:
     return found
 
 
-paths = [f"{prefix}/{kind}" for prefix in ("", "/cached", "/django") for kind in KINDS if prefix + kind != "/djangofanout"]
+paths = [
+    f"{prefix}/{kind}" for prefix in ("", "/cached", "/django") for kind in KINDS if prefix + kind != "/djangofanout"
+]
 
 
 @pytest.mark.parametrize("path", paths)
