@@ -164,7 +164,7 @@ def not_stored(request: GatewayRequest) -> str | None:
 def key_of(request: GatewayRequest) -> str:
     """What the answer to a request is stored by: route, scheme, host, raw path and query, all as the client has them.
 
-    What else a trusted proxy says of how the client asked goes up, and may show in the answer: it is in the key.
+    What a trusted proxy says of how the client asked goes up, and may show in the answer: all of it is in the key.
     """
     scope, host = request.scope, (request.forwarded_host or request.host_field).lower()
     scheme = request.forwarded_scheme or scope["scheme"]

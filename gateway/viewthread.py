@@ -21,6 +21,8 @@ from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from django.db import connections
 from django.http.response import HttpResponseBase
 
+from gateway.errors import GatewayError, Reason
+
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 _KEPT_IDLE = 16  # threads that wait for the next request; as many as are needed at once run
 
@@ -49,7 +51,7 @@ class ViewThread(Executor):
     def submit(
         self, function: Callable[ParamsT, ResultT], /, *args: ParamsT.args, **kwargs: ParamsT.kwargs
     ) -> Future[ResultT]:
-        """`sync_to_async` comes here. Raises RuntimeError where the system has no more threads."""
+        """`sync_to_async` comes here. Raises GatewayError OVERLOADED where the system has no more threads."""
         future: Future[ResultT] = Future()
         with _threads.lock:
             if self._worker is None:
@@ -68,8 +70,12 @@ class ViewThread(Executor):
             if all(map(_closes_at_once, self._responses)):
                 self._close_all()
                 return
-            with _threads.lock:
-                worker = _threads.take()
+            try:
+                with _threads.lock:
+                    worker = _threads.take()
+            except GatewayError:  # rather in the loop than not at all
+                self._close_all()
+                return
         worker.jobs.put(partial(self._end, worker))
 
     def __del__(self) -> None:
@@ -167,12 +173,15 @@ class _Threads:
         self._started = 0
 
     def take(self) -> _Worker:
-        """A thread without connections that are too old. Raises RuntimeError."""
+        """A thread without connections that are too old. Raises GatewayError OVERLOADED."""
         if self._idle:
             worker = self._idle.pop()
             worker.jobs.put(_begin)
         else:
-            worker = _Worker(self._started)
+            try:
+                worker = _Worker(self._started)
+            except RuntimeError as error:
+                raise GatewayError(Reason.OVERLOADED, cause=str(error), headers=[(b"retry-after", b"1")]) from error
             self._started += 1
         self.busy += 1
         return worker

@@ -9,7 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import headers
-from gateway.headers import HOP_BY_HOP, Network, Pair, Pairs, client_and_hops, forwarding_pairs, parse_host, read_fields
+from gateway.headers import (
+    HOP_BY_HOP,
+    Network,
+    Pair,
+    Pairs,
+    asked_for,
+    believed,
+    client_and_hops,
+    forwarding_pairs,
+    parse_host,
+    read_fields,
+)
 
 # -- sorting ------------------------------------------------------------------------------------------------------
 
@@ -415,6 +426,58 @@ def test_the_walk_never_passes_an_untrusted_address_or_garbage(
     assert client_and_hops("10.0.0.1", [line], trusted)[0] == expected
 
 
+# -- what was asked for ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "hops"),
+    [
+        ("", 1),
+        ("192.0.2.1", 1),
+        ("192.0.2.1, 10.0.0.2", 2),
+        ("10.0.0.9, 192.0.2.1, 10.0.0.3, 10.0.0.2", 3),
+        ("unknown, 10.0.0.2", 2),
+        ("10.0.0.3, 10.0.0.2", 3),
+    ],
+)
+def test_every_trusted_proxy_on_the_way_is_a_hop(line: str, hops: int) -> None:
+    assert client_and_hops("10.0.0.1", [line.encode()], PROXIES)[1] == hops
+
+
+@pytest.mark.parametrize(
+    ("protos", "hosts", "hops", "expected"),
+    [
+        ([], [], 1, ("", "")),
+        (["https"], ["shop.test:8443"], 1, ("https", "shop.test:8443")),
+        (["https"], ["shop.test"], 3, ("https", "shop.test")),
+        (["https, http"], ["evil.test, shop.test"], 1, ("http", "shop.test")),
+        (["https", "http"], ["evil.test", "shop.test"], 1, ("http", "shop.test")),
+        (["http, https, http"], ["evil.test, shop.test, inner"], 2, ("https", "shop.test")),
+        ([" HTTPS ,,"], ["[2001:db8::1]:443"], 1, ("https", "[2001:db8::1]:443")),
+        (["ftp"], ["no host/"], 1, ("", "")),
+        (["https\xff"], ["\xff"], 1, ("", "")),
+        ([""], [","], 1, ("", "")),
+    ],
+)
+def test_the_outermost_trusted_proxy_says_what_was_asked_for(
+    protos: list[str], hosts: list[str], hops: int, expected: tuple[str, str]
+) -> None:
+    pairs = [(b"x-forwarded-proto", value.encode("latin-1")) for value in protos]
+    pairs += [(b"x-forwarded-host", value.encode("latin-1")) for value in hosts]
+    assert asked_for(pairs, hops) == expected
+
+
+def test_claims_are_left_out_for_whom_nobody_trusts() -> None:
+    plain = [(b"host", b"a"), (b"x-forwarded", b"no claim"), (b"accept", b"*/*")]
+    told = [(b"x-forwarded-for", b"6.6.6.6"), (b"x-forwarded-user", b"root")]
+    raw = [*plain, *told, (b"forwarded", b"for=6.6.6.6")]
+    assert believed(raw, from_trusted_peer=False) == plain
+    assert believed(raw, from_trusted_peer=True) == [*plain, *told]
+    assert read_fields(raw).has_claims
+    assert read_fields([(b"forwarded", b"for=6.6.6.6")]).has_claims
+    assert not read_fields(plain).has_claims
+
+
 # -- X-Forwarded-* and Forwarded ----------------------------------------------------------------------------------
 
 
@@ -528,6 +591,13 @@ def test_a_bare_ipv6_peer_is_bracketed_and_quoted() -> None:
     assert forwarding("2001:db8::1", "https", "[::1]:8000")["forwarded"] == [
         'for="[2001:db8::1]";host="[::1]:8000";proto=https'
     ]
+
+
+def test_forwarded_says_what_the_trusted_ones_say() -> None:
+    trusted = [(b"x-forwarded-proto", b"https, http"), (b"x-forwarded-host", b"evil.test, shop.test")]
+    found = forwarding("10.0.0.1", "http", "inner", "", trusted, asked=("http", "shop.test"))
+    assert found["forwarded"] == ["for=10.0.0.1;host=shop.test;proto=http"]
+    assert found["x-forwarded-host"] == ["evil.test, shop.test"], "which is passed on as it came"
 
 
 def test_a_value_cannot_leave_its_quotes() -> None:

@@ -388,6 +388,7 @@ def forwarded(answer: Answer) -> Any:
         (["X-Forwarded-Host: a", "X-Forwarded-Host: b"], ["X-Forwarded-Host: a, b"]),
         (["X-Original-URL: /a"], ["X-Original-URL: /b"]),
         (["X-Host: a"], []),
+        (["X-Forwarded-Host: a", "X-Forwarded-Host: b"], ["X-Forwarded-Host: b", "X-Forwarded-Host: b"]),
     ],
     ids=str,
 )
@@ -397,6 +398,23 @@ def test_what_a_trusted_proxy_says_of_the_request_is_in_the_key(page: Page, one:
     assert not is_hit(second)
     assert is_hit(page.get(*one, source=PROXY))
     assert forwarded(page.get(*one, source=PROXY)) == forwarded(first)
+
+
+BEHIND_TLS = ("X-Forwarded-Host: shop.test", "X-Forwarded-Proto: https")
+
+
+def test_what_a_client_asked_for_behind_tls_is_forgotten_by_its_own_url(gateway: Gateway, page: Page) -> None:
+    def purged(origin: str) -> Any:
+        target = f"/-/cache?path={origin}{page.path}"
+        return gateway.ask(request_bytes("DELETE", target, host="localhost")).json()["purged"]
+
+    page.get(*BEHIND_TLS, source=PROXY)
+    assert purged("http://gateway.test") == purged("http://shop.test") == purged("https://gateway.test") == 0
+    assert is_hit(page.get(*BEHIND_TLS, source=PROXY))
+    assert purged("https://shop.test") == 1
+    assert not is_hit(page.get(*BEHIND_TLS, source=PROXY))
+    page.get(*BEHIND_TLS, method="POST", source=PROXY)
+    assert not is_hit(page.get(*BEHIND_TLS, source=PROXY)), "it was written to"
 
 
 def test_what_a_stranger_says_of_it_is_not(page: Page) -> None:

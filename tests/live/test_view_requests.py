@@ -72,16 +72,17 @@ def query(request):
 
 def as_file(request):
     return JsonResponse({
-        "first": request.readline().decode(), "two": request.read(2).decode(), "lines": [line.decode() for line in request],
-        "rest": request.read().decode(), "readlines": request.readlines(), "body": request.body.decode(),
-        "post": dict(request.POST.lists()),
+        "first": request.readline().decode(), "two": request.read(2).decode(),
+        "lines": [line.decode() for line in request], "rest": request.read().decode(), "readlines": request.readlines(),
+        "body": request.body.decode(), "post": dict(request.POST.lists()),
     })
 
 
 def who(request):
     names = ("X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-User", "Forwarded")
     by_header = {name: request.headers[name] for name in names if name in request.headers}
-    by_meta = {name: request.META[key] for name in names if (key := "HTTP_" + name.upper().replace("-", "_")) in request.META}
+    keys = {name: "HTTP_" + name.upper().replace("-", "_") for name in names}
+    by_meta = {name: request.META[key] for name, key in keys.items() if key in request.META}
     raw = {}
     for name, value in request.raw_headers:
         if b"forwarded" in name:

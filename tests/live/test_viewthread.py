@@ -231,8 +231,8 @@ urlpatterns = [
     route("/threads", threads),
 ]
 """
-KINDS = ("async", "sync", "both", "class", "gather", "fanout", "legacy", "stream", "django-stream", "sync-stream")
-KINDS = (*KINDS, "legacy-stream")
+STREAMS = ("stream", "django-stream", "sync-stream", "legacy-stream")
+KINDS = ("async", "sync", "both", "class", "gather", "fanout", "legacy", *STREAMS)
 USER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
