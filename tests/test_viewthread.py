@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import threading
 import weakref
 
@@ -9,12 +10,19 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.http import HttpResponse
 
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+
 from gateway import viewthread
 from gateway.errors import GatewayError, Reason
 from gateway.viewthread import ViewThread
-from tests.live.harness import eventually
+from tests.live.harness import PATIENCE_S, eventually
 
 name_of_thread = sync_to_async(lambda: threading.current_thread().name)
+
+
+@pytest.fixture(autouse=True)
+def nobody_has_a_thread() -> None:
+    assert eventually(lambda: viewthread.busy() == 0)
 
 
 class Closes(HttpResponse):
@@ -43,15 +51,14 @@ async def test_all_calls_of_a_request_share_a_thread_and_no_other_request_has_it
 
 
 async def test_what_uses_no_thread_has_none() -> None:
-    before = viewthread.busy()
     closed: list[str] = []
     thread = ViewThread(lambda: closed.append("request"))
     thread.enter()
     response = HttpResponse()
     thread.holds(response)
-    assert viewthread.busy() == before
+    assert viewthread.busy() == 0
     thread.close()
-    assert (viewthread.busy(), response.closed, closed) == (before, True, ["request"])
+    assert (viewthread.busy(), response.closed, closed) == (0, True, ["request"])
     thread.close()
     assert closed == ["request"], "once"
 
@@ -119,9 +126,8 @@ async def test_it_ends_with_the_last_task_that_uses_it() -> None:
     assert viewthread.busy() == 1
     del task
 
-    def is_gone() -> bool:
-        gc.collect()
-        return threads[0]() is None
-
-    assert eventually(is_gone)
+    async with asyncio.timeout(PATIENCE_S):
+        while threads[0]() is not None:  # the loop has to let go of the task too
+            await asyncio.sleep(0.01)
+            gc.collect()
     assert eventually(lambda: viewthread.busy() == 0)
