@@ -550,3 +550,21 @@ def test_a_file_that_was_sent_is_closed(gateway: Gateway, folder: Path, kind: st
         assert wire.read_head().status == 200
     gateway.ask(request_bytes("HEAD", f"/sends/{kind}?head"))
     assert eventually(lambda: open_files() == 0)
+
+
+def test_a_stop_that_cuts_closes_files_and_waits_for_no_thread_for_ever(folder: Path, up: Answers) -> None:
+    environment = {"GATEWAY_UPSTREAM_UP": up.url, "GATEWAY_DRAIN": "100ms", "TMPDIR": str(folder / "tmp")}
+    with Gateway(environment, cwd=folder) as gateway:
+        with gateway.connect() as wire:
+            wire.send(posted("/waits-async"))
+            assert eventually(lambda: left(folder) == 1)
+            gateway.stop()
+        assert left(folder) == 0
+    with Gateway(environment, cwd=folder) as gateway:
+        with gateway.connect() as wire:
+            wire.send(posted("/slow"))
+            assert eventually(lambda: left(folder) == 1)
+            gateway.stop()
+        assert [line["count"] for line in gateway.log if line["event"] == "view.abandoned"] == [1]
+    for file in (folder / "tmp").iterdir():  # of a view that still ran when the process ended
+        file.unlink()
