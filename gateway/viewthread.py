@@ -91,7 +91,8 @@ class ViewThread(Executor):
 
     def _close_all(self) -> None:
         # What is let go of here would else be a circle, from the request over its exchange back to it.
-        closers = [*(response.close for response in self._responses), self._close_request]
+        # A wrapper hands on what another view of the same request holds too.
+        closers = [*(response.close for response in self._responses if not response.closed), self._close_request]
         self._responses, self._close_request = [], _closed
         for close in closers:
             try:

@@ -468,7 +468,7 @@ def test_the_outermost_trusted_proxy_says_what_was_asked_for(
 
 
 def test_claims_are_left_out_for_whom_nobody_trusts() -> None:
-    plain = [(b"host", b"a"), (b"x-forwarded", b"no claim"), (b"accept", b"*/*")]
+    plain = [(b"host", b"a"), (b"x-forwards", b"no claim"), (b"accept", b"*/*")]
     told = [(b"x-forwarded-for", b"6.6.6.6"), (b"x-forwarded-user", b"root")]
     raw = [*plain, *told, (b"forwarded", b"for=6.6.6.6")]
     assert believed(raw, from_trusted_peer=False) == plain
