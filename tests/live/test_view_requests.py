@@ -94,6 +94,10 @@ def who(request):
     }, headers={"Cache-Control": "no-store"})
 
 
+async def names(request):
+    return JsonResponse([name.decode() for name, _ in request.raw_headers], safe=False)
+
+
 @fanout
 async def home(request, user: Annotated[dict, part("up:/user?for={header.x-forwarded-for}")]) -> dict:
     return {"seen": request.headers.get("X-Forwarded-For")}
@@ -196,6 +200,7 @@ urlpatterns = [
     *in_all_kinds("file", as_file),
     *in_all_kinds("bare", as_file, reads=False),
     *in_all_kinds("who", who),
+    route("/async/names", names),
     *in_all_kinds("opens", opens),
     *in_all_kinds("fails", fails),
     route("/home", home),
@@ -379,6 +384,16 @@ CLAIMS = (
     "X-Forwarded-User: root",
     "Forwarded: for=6.6.6.6;host=evil.test;proto=https",
 )
+
+
+@pytest.mark.parametrize(
+    ("field", "is_believed"),
+    [("X-Real-IP", True), ("CF-Connecting-IP", True), ("X-Original-URL", True), ("X_Real_IP", False), ("Proxy", False)],
+)
+def test_other_names_of_claims_are_treated_alike(gateway: Gateway, field: str, is_believed: bool) -> None:
+    name, line = field.lower(), f"{field}: 6.6.6.6"
+    assert name not in gateway.get("/async/names", line).json()
+    assert (name in gateway.get("/async/names", line, source=PROXY).json()) is is_believed
 
 
 @every_kind
