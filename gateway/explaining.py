@@ -128,11 +128,10 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
     request.route, request.raw_rest, request.raw_values = line, match.rest, values
     decoded(values)  # refuses what is not UTF-8
     view = innermost(line.view)
-    if not isinstance(view, Proxy):  # for which they are told of, as fields that are removed
-        request.hide_claims()
     if isinstance(view, Proxy):
         yield from _proxied(handler.config, request, line, view)
     elif isinstance(view, Fanout):
+        request.hide_claims()
         yield from _fanned_out(handler.config, request, line, view)
     elif isinstance(view, Legacy):
         yield Section("A function of yours answers, in threads of its own", _threads(view))

@@ -16,6 +16,7 @@ from tests.live.postgres import Postgres
 
 ROUTES = """
 import asyncio
+import functools
 import threading
 from typing import Annotated
 
@@ -148,7 +149,22 @@ kinds = {
     "sync-stream": by_sync_stream,
     "legacy-stream": legacy(by_legacy_stream),
 }
-lines = []
+
+
+def guarded(view):
+    @functools.wraps(view)
+    async def call(request, **params):
+        before = await aabout(params["db"])
+        response = await view(request, **params)
+        assert (await aabout(params["db"]))["pid"] == before["pid"], "a wrapper keeps its own connection"
+        return response
+    return call
+
+
+lines = [
+    route(f"/guarded/{name}/{{db}}", guarded(cached(kinds[name], "on")), name=f"guarded-{name}")
+    for name in ("async", "sync", "django-stream", "sync-stream", "stream")
+]
 for name, view in kinds.items():
     lines.append(route(f"/{name}/{{db}}", view, name=name))
     lines.append(route(f"/cached/{name}/{{db}}", cached(view, "on"), name=f"cached-{name}"))
@@ -294,6 +310,7 @@ def about(answer: Answer) -> dict[str, Any]:
 paths = [
     f"{prefix}/{kind}" for prefix in ("", "/cached", "/django") for kind in KINDS if prefix + kind != "/djangofanout"
 ]
+paths += [f"/guarded/{kind}" for kind in ("async", "sync", "django-stream", "sync-stream", "stream")]
 
 
 @pytest.mark.parametrize("path", paths)
