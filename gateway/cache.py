@@ -5,11 +5,10 @@ What may be stored and answered is decided in `storing` and `freshness`; here is
 
 import asyncio
 import contextlib
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import time
+from time import monotonic, time
 from typing import TYPE_CHECKING
 
 import structlog
@@ -21,11 +20,10 @@ from gateway.filling import Fill, Passed, Question, Seat
 from gateway.freshness import CREDENTIALS, NO_WISH, Use, Wish
 from gateway.headers import Pair
 from gateway.known import Known
-from gateway.memory import Key, Memory, Purge, Purges
+from gateway.memory import Key, Memory, Purge, Purges, Unstored, digest
 from gateway.messages import Body
 from gateway.storing import Entry, Reply, Why, vary_values
 
-_UNSTORED_S, _UNSTORED_KEYS = 10.0, 10_000
 if TYPE_CHECKING:
     from gateway.store import Store
 
@@ -65,7 +63,7 @@ class Cache:
         self.known = Known()  # where there are several workers they share another one
         self._fills: dict[str, Fill] = {}
         self._purges = Purges()
-        self._unstored: OrderedDict[str, tuple[float, Why]] = OrderedDict()  # until when, and why
+        self._unstored = Unstored()
         self._revalidating: dict[str, asyncio.Task[None]] = {}
         self._opening: asyncio.Task[None] | None = None
 
@@ -259,20 +257,16 @@ class Cache:
         has_credentials = any(name in CREDENTIALS for name, _ in question.pairs)
         if not names and not has_credentials and not question.group:
             return question.key
-        return f"{question.key} {vary_values(sorted(names), question.pairs)} {has_credentials} {question.group}"
+        values = vary_values(sorted(names), question.pairs)
+        return digest(question.key, repr(values), str(has_credentials), question.group)
 
     def _why_unstored(self, question: Question) -> Why | None:
         """Why the last answer to such a request was not stored, if that was a moment ago: then nobody waits for it."""
-        until_s, why = self._unstored.get(self._shared_name(question), (0.0, None))
-        return why if until_s > time() else None
+        return self._unstored.why(self._shared_name(question), monotonic())
 
     def remember(self, fill: Fill, why: Why) -> None:
         """The answers of such calls are not stored: for a while nobody waits for them."""
-        name = self._shared_name(fill.question)
-        self._unstored[name] = time() + _UNSTORED_S, why
-        self._unstored.move_to_end(name)
-        while len(self._unstored) > _UNSTORED_KEYS:
-            self._unstored.popitem(last=False)
+        self._unstored.add(self._shared_name(fill.question), why, monotonic())
 
     # -- in the background ----------------------------------------------------------------------------------------
 
@@ -349,7 +343,7 @@ class Cache:
 
     def invalidate(self, url: str) -> None:
         """Forget what is stored of this URL: it was written to."""
-        purge = Purge("uri", url, time())
+        purge = Purge.of_url(url, time())
         self._heard(purge)
         if self.store is not None:
             self.store.purge(purge)

@@ -83,10 +83,18 @@ def chosen(entries: Iterable[Entry], request: Sequence[Pair]) -> tuple[Entry | N
     """
     entries = list(entries)
     has_credentials = any(name in CREDENTIALS for name, _ in request)
+    values: dict[bytes, bytes | None] = {}  # of each field once, however many variants there are
+
+    def value_of(name: bytes) -> bytes | None:
+        if name not in values:
+            (values[name],) = vary_values((name,), request)
+        return values[name]
+
     matching = [
         entry
         for entry in entries
-        if not (entry.anonymous and has_credentials) and entry.values == vary_values(entry.vary, request)
+        if not (entry.anonymous and has_credentials)
+        and all(value_of(name) == value for name, value in zip(entry.vary, entry.values, strict=True))
     ]
     varied = _latest(entry for entry in matching if entry.vary)
     plain = _latest(entry for entry in matching if not entry.vary)

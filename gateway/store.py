@@ -22,8 +22,8 @@ from gateway import rows
 from gateway.headers import Pair
 from gateway.health import PAUSE_S, Health
 from gateway.known import CAPACITY, Known
-from gateway.memory import Key, Purge, digest, variant
-from gateway.rows import BATCH_ROWS, STORED_ROWS, Found
+from gateway.memory import Index, Key, Purge, digest, size_of, variant
+from gateway.rows import BATCH_ROWS, MOST_PURGES, STORED_ROWS, Found
 from gateway.storing import Entry
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -32,7 +32,7 @@ _LOOK_UP_S = 0.25  # how long a request waits for the database at most
 _OPEN_S = 5.0  # how long the start waits for the database at most
 _CLOSE_S = 1.0  # and the stop
 _GATHER_S = 0.1  # how long a write waits for others
-_QUEUE_BYTES, _QUEUE_ROWS, _QUEUE_PURGES = 16 * 2**20, 4000, 1000
+_QUEUE_BYTES, _QUEUE_ROWS, _QUEUE_PURGES, _QUEUE_REMOVALS = 16 * 2**20, 4000, 1000, 10_000
 _POLL_S = 0.4  # how often others are asked what they stored and purged
 _DEAF_S = 30.0  # who has not heard of purges for so long does not know what is still true
 _TOLD_S = 60.0  # how long purges are kept for the others
@@ -55,12 +55,14 @@ class Store:
         self._opened = asyncio.Event()
         self._reads, self._writes = Health("look-ups"), Health("writes")
         self._asked = asyncio.Event()
-        self._waiting: list[tuple[str, Sequence[Pair], asyncio.Future[Found]]] = []
+        self._waiting: dict[asyncio.Future[Found], tuple[str, Sequence[Pair]]] = {}
         self._queue: dict[str, tuple[Key, Entry]] = {}
+        self._queue_index = Index()
         self._queue_bytes = 0
         self._forgotten: set[str] = set()
         self._removals = 0  # so many so far
         self._purges: list[tuple[Purge, asyncio.Future[int]]] = []
+        self._purges_chars = 0
         self._others_purges: list[Purge] = []
         self._has_work, self._is_written = asyncio.Event(), asyncio.Event()
         self._file: object = None  # what the database was in when the tables were made
@@ -121,7 +123,7 @@ class Store:
             return Found([], has_others=False)
         removals = self._removals
         future: asyncio.Future[Found] = self._loop.create_future()
-        self._waiting.append((key, request, future))
+        self._waiting[future] = key, request
         self._asked.set()
         try:
             async with asyncio.timeout(_LOOK_UP_S):
@@ -139,6 +141,8 @@ class Store:
         except Exception as error:  # noqa: BLE001 - whatever the database has, the request goes on
             self._reads.failed(str(error))
             return None
+        finally:
+            self._waiting.pop(future, None)  # a database that hangs keeps nobody's request
 
     def put(self, key: Key, entry: Entry) -> None:
         """Store an answer, soon. It is forgotten where more wait than there is room for."""
@@ -147,7 +151,8 @@ class Store:
         self._forgotten.discard(name)
         self._known.add(digest(str(key)))
         self._queue[name] = (key, entry)
-        self._queue_bytes += len(entry.body)
+        self._queue_index.add(name, key)
+        self._queue_bytes += size_of(str(key), entry)
         while self._queue_bytes > _QUEUE_BYTES or len(self._queue) > _QUEUE_ROWS:
             self._take_out(next(iter(self._queue)))
         self._has_work.set()
@@ -157,6 +162,9 @@ class Store:
         name = variant(str(key), entry.vary, entry.values)
         self._take_out(name)
         self._forgotten.add(name)
+        if len(self._forgotten) > _QUEUE_REMOVALS:  # as below: the database is away
+            self._forgotten.clear()
+            self.purge(Purge("all", "", time.time()))
         self._has_work.set()
 
     def purge(self, purge: Purge) -> "asyncio.Future[int]":
@@ -164,19 +172,24 @@ class Store:
         self._take_out_covered(purge)
         done: asyncio.Future[int] = self._loop.create_future()
         self._purges.append((purge, done))
-        if len(self._purges) > _QUEUE_PURGES:  # the database is away: nothing that should go may come back with it
+        self._purges_chars += len(purge.value)
+        # The database is away: nothing that should go may come back with it.
+        if len(self._purges) > _QUEUE_PURGES or self._purges_chars > _QUEUE_BYTES:
             self._purges = [(Purge("all", "", purge.at_s), done)]
+            self._purges_chars = 0
         self._has_work.set()
         return done
 
     def _take_out(self, name: str) -> None:
         found = self._queue.pop(name, None)
         if found is not None:
-            self._queue_bytes -= len(found[1].body)
+            self._queue_index.discard(name, found[0])
+            self._queue_bytes -= size_of(str(found[0]), found[1])
 
     def _take_out_covered(self, purge: Purge) -> None:
-        for name, (key, entry) in list(self._queue.items()):
-            if purge.covers(key, entry):
+        place = purge.place
+        for name in list(self._queue) if place is None else self._queue_index.at(place):
+            if purge.covers(*self._queue[name]):
                 self._take_out(name)
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -188,8 +201,8 @@ class Store:
             while True:
                 await self._asked.wait()
                 self._asked.clear()
-                asked, self._waiting = self._waiting, []
-                await self._answer([one for one in asked if not one[2].done()])
+                asked, self._waiting = self._waiting, {}
+                await self._answer([(*one, future) for future, one in asked.items() if not future.done()])
         finally:
             keeper.cancel()
 
@@ -257,17 +270,23 @@ class Store:
             if now_s - self._heard_s > _DEAF_S:
                 self._heard(Purge("all", "", time.time()))
             self._heard_s = now_s
-            for number, purge in told:
-                self._last_told = max(self._last_told, number)
-                if (number, purge.at_s) not in self._told:
-                    self._told.add((number, purge.at_s))
-                    purge = replace(purge, at_s=purge.at_s + _CLOCKS_S)
-                    self._heard(purge)
-                    self._take_out_covered(purge)
-                    self._others_purges.append(purge)  # what was under way may have been written since
-                    self._has_work.set()
-            self._told = {one for one in self._told if one[0] > self._last_told - 2 * _OVERLAP}
-            await asyncio.sleep(_POLL_S)
+            self._hear(told)
+            if len(told) < MOST_PURGES:  # else there are more
+                await asyncio.sleep(_POLL_S)
+
+    def _hear(self, told: Sequence[tuple[int, Purge]]) -> None:
+        for number, purge in told:
+            self._last_told = max(self._last_told, number)
+            if (number, purge.at_s) not in self._told:
+                self._told.add((number, purge.at_s))
+                purge = replace(purge, at_s=purge.at_s + _CLOCKS_S)
+                self._heard(purge)
+                self._take_out_covered(purge)
+                self._others_purges.append(purge)  # what was under way may have been written since
+                self._has_work.set()
+        if len(self._others_purges) > _QUEUE_PURGES:  # nothing can be written
+            self._others_purges = [Purge("all", "", max(purge.at_s for purge in self._others_purges))]
+        self._told = {one for one in self._told if one[0] > self._last_told - 2 * _OVERLAP}
 
     async def _ask_others(self) -> list[tuple[int, Purge]] | None:
         """The purges of late; None where the database is not the one that it was: a file put in the place of its file,
@@ -339,13 +358,16 @@ class Store:
             lot, others = self._purges[:BATCH_ROWS], self._others_purges[:BATCH_ROWS]
             if lot:
                 self._told |= await rows.tell([purge for purge, _ in lot])
+                if len(self._told) > _QUEUE_REMOVALS:  # whoever listens hears nothing: they are news once more
+                    self._told.clear()
             # What is waited for is counted by itself; writes through the gateway, of which there may be many, are not.
             counted = {done: await rows.remove_covered([purge]) for purge, done in lot if purge.kind != "uri"}
             if many := [*others, *(purge for purge, _ in lot if purge.kind == "uri")]:
                 await rows.remove_covered(many)
-            self._others_purges = self._others_purges[len(others) :]
+            self._others_purges = [one for one in self._others_purges if one not in set(others)]
             over = {done for _, done in lot}
             self._purges = [one for one in self._purges if one[1] not in over]
+            self._purges_chars = sum(len(purge.value) for purge, _ in self._purges)
             for _, done in lot:
                 if not done.done():
                     done.set_result(counted.get(done, 0))

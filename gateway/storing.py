@@ -29,6 +29,9 @@ _TAG_FIELDS: Final = (b"cache-tag", b"surrogate-key")
 # In these white space and case, or order, mean nothing (section 4.1).
 _NEGOTIATED: Final = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
 _ORDERLESS: Final = frozenset({b"accept-encoding"})
+# What is longer is compared as it came: to take it to pieces costs more than the answers that it might find.
+_NORMAL_MOST_BYTES: Final = 2048
+_MAX_VARY: Final = 50  # fields: who names more than that means all of them
 _VALIDATABLE_S: Final = 3600.0  # how long a stale answer with a validator is kept, at least
 
 
@@ -314,9 +317,10 @@ def validators(pairs: Sequence[Pair], now_s: float) -> tuple[bytes | None, bytes
 
 def vary_names(pairs: Iterable[Pair]) -> tuple[bytes, ...] | None:
     """The request fields that an answer depends on, in lower case and order; None for `*`, which is more than those,
-    and for what is no name."""
+    for what is no name, and for too many."""
     names = {member.lower().encode("latin-1") for member in fields.members(fields.all_of(pairs, b"vary"))}
-    return tuple(sorted(names)) if b"*" not in names and all(map(is_token, names)) else None
+    is_told = len(names) <= _MAX_VARY and b"*" not in names and all(map(is_token, names))
+    return tuple(sorted(names)) if is_told else None
 
 
 def vary_values(names: Iterable[bytes], request: Sequence[Pair]) -> tuple[bytes | None, ...]:
@@ -328,7 +332,7 @@ def _normal(name: bytes, values: Sequence[bytes]) -> bytes | None:
     if not values:
         return None
     joined = b",".join(values)
-    if name not in _NEGOTIATED or b'"' in joined:
+    if name not in _NEGOTIATED or b'"' in joined or len(joined) > _NORMAL_MOST_BYTES:
         return b", ".join(value.strip(OWS) for value in values)
     words = []
     for word in joined.split(b","):

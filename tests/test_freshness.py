@@ -1,6 +1,6 @@
 """Whether a stored answer answers a request, how it is validated, what must be forgotten."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -25,7 +25,8 @@ from gateway.freshness import (
     validating,
     wish_of,
 )
-from gateway.storing import Entry, Rule, Why, entry_of, refusal
+from gateway.headers import Pair
+from gateway.storing import Entry, Rule, Why, entry_of, refusal, vary_values
 from tests.stored import AS_IT_SAYS, NOW_S, date, entry, pairs, reply
 
 FRESH = "Cache-Control: max-age=60"
@@ -644,3 +645,17 @@ def test_no_bytes_of_a_location_make_it_raise_or_name_another_origin(value: byte
     found = invalidated("http", "a.example", "/" + target, 201, [(b"location", value)])
     assert found[0] == "/" + target
     assert all(each.startswith("/") for each in found)
+
+
+def test_a_field_is_read_once_however_many_variants_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends 60 kB of Accept-Language pays for it once, and so does everybody else."""
+    variants = [entry(FRESH, "Vary: accept-language", request=[f"Accept-Language: x-{one}"]) for one in range(32)]
+    asked: list[object] = []
+
+    def counted(names: Iterable[bytes], request: Sequence[Pair]) -> tuple[bytes | None, ...]:
+        asked.extend(names)
+        return vary_values(names, request)
+
+    monkeypatch.setattr(freshness, "vary_values", counted)
+    assert chosen(variants, pairs("Accept-Language: x-7")) == (variants[7], False)
+    assert asked == [b"accept-language"]

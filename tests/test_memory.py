@@ -3,6 +3,7 @@
 import string
 import tracemalloc
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import memory
-from gateway.memory import MAX_VARIANTS, Key, Memory, Purge, Purges, size_of, variant
-from gateway.storing import Entry, vary_values
+from gateway.memory import KINDS, MAX_VARIANTS, Key, Memory, Purge, Purges, Unstored, size_of, variant
+from gateway.storing import Entry, Why, vary_values
 from tests.stored import NOW_S, entry, pairs
 
 FRESH = "Cache-Control: max-age=60"
@@ -135,10 +136,11 @@ def test_no_two_variants_have_one_name(said: list[tuple[str, str | None]]) -> No
 )
 def test_what_a_purge_covers(kind: str, value: str, key: str, *, is_so: bool) -> None:
     found = stored(0, "Cache-Tag: red, blue")
-    assert Purge(kind, value, NOW_S).covers(Key.of(key), found) is is_so
+    purge = Purge.of_url(value, NOW_S) if kind == "uri" else Purge(kind, value, NOW_S)
+    assert purge.covers(Key.of(key), found) is is_so
     kept = Memory(2**20)
     kept.put(key, found)
-    assert kept.forget(Purge(kind, value, NOW_S)) == is_so
+    assert kept.forget(purge) == is_so
     assert kept.get(key) == ([] if is_so else [found])
 
 
@@ -175,7 +177,7 @@ def test_a_purge_by_tag_removes_only_the_variants_that_have_it() -> None:
     "purge",
     [
         Purge("path", "/users/1", NOW_S),
-        Purge("uri", "http://a.example/users/1", NOW_S),
+        Purge.of_url("http://a.example/users/1", NOW_S),
         Purge("prefix", "/users", NOW_S),
         Purge("route", "users", NOW_S),
         Purge("tag", "red", NOW_S),
@@ -213,11 +215,15 @@ def test_a_path_and_its_queries_are_purged_apart() -> None:
 @pytest.mark.parametrize("kind", ["path", "uri", "prefix"])
 def test_purges_are_forgotten_after_ten_minutes(kind: str) -> None:
     purges = Purges()
-    value = "http://a.example/users/1" if kind == "uri" else "/users/1"
-    purges.add(Purge(kind, value, NOW_S))
-    purges.add(Purge(kind, value + "/x", NOW_S + 600))
+
+    def add(target: str, at_s: float) -> None:
+        is_url = kind == "uri"
+        purges.add(Purge.of_url(f"http://a.example{target}", at_s) if is_url else Purge(kind, target, at_s))
+
+    add("/users/1", NOW_S)
+    add("/users/1/x", NOW_S + 600)
     assert purges.cover(Key.of(KEY), stored())
-    purges.add(Purge(kind, value + "/x", NOW_S + 601))
+    add("/users/1/x", NOW_S + 601)
     assert not purges.cover(Key.of(KEY), stored())
 
 
@@ -226,7 +232,7 @@ def test_too_many_purges_to_remember_cover_all_that_was_under_way(monkeypatch: p
     monkeypatch.setattr(memory, "_MAX_PURGES", 10)
     purges = Purges()
     for second in range(30):
-        purges.add(Purge("uri", f"http://a.example/orders/{second}", NOW_S + second))
+        purges.add(Purge.of_url(f"http://a.example/orders/{second}", NOW_S + second))
     assert purges.cover(Key.of(KEY), stored(at_s=NOW_S + 19))
     assert not purges.cover(Key.of(KEY), stored(at_s=NOW_S + 19.5))
     last = Key("o", "http", "a.example", "/orders/25")
@@ -234,16 +240,91 @@ def test_too_many_purges_to_remember_cover_all_that_was_under_way(monkeypatch: p
     assert not purges.cover(last, stored(at_s=NOW_S + 25.5))
 
 
-def test_the_memory_of_purges_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_MAX_PURGES", 1000)
+LONG = "x" * 60_000  # nearly as much as a target may have
+
+
+def taken_by(fill: Callable[[], object]) -> int:
+    """The bytes that are in use more once something was filled, and is still there."""
     tracemalloc.start()
     try:
-        purges = Purges()
-        for number in range(4000):
-            purges.add(Purge("uri", f"http://a.example/orders/{number}", NOW_S + number / 10_000))
-        assert tracemalloc.get_traced_memory()[0] < 1000 * 800
+        before = tracemalloc.get_traced_memory()[0]
+        kept = fill()
+        taken = tracemalloc.get_traced_memory()[0] - before
+        del kept
+        return taken
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("long", ["", LONG], ids=["short", "long"])
+@pytest.mark.parametrize("kind", ["uri", *KINDS])
+def test_the_memory_of_purges_is_bounded_whatever_they_are_about(
+    kind: str, long: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_MAX_PURGES", 1000)
+    monkeypatch.setattr(memory, "_MAX_PREFIXES", 20)
+
+    def fill() -> Purges:
+        purges = Purges()
+        for number in range(2000):
+            value, at_s = f"/orders/{number}{long}", NOW_S + number / 10_000
+            is_url = kind == "uri"
+            purges.add(Purge.of_url(f"http://a.example{value}", at_s) if is_url else Purge(kind, value, at_s))
+        return purges
+
+    assert taken_by(fill) < (20 * 70_000 if kind == "prefix" else 1000 * 800)
+
+
+def test_a_purge_of_a_url_is_short() -> None:
+    """It is a row in the database, too."""
+    assert len(Purge.of_url(f"http://{'h' * 255}/{LONG}?{LONG}", NOW_S).value) < 320
+
+
+def test_one_purge_of_many_is_found_by_what_it_is_about() -> None:
+    """A tag for each page that is saved: what is stored next is not compared with them all."""
+    purges = Purges()
+    for number in range(3000):
+        purges.add(Purge("tag", f"t{number}", NOW_S))
+        purges.add(Purge.of_url(f"http://a.example/users/1?{number}", NOW_S))
+
+    assert purges.cover(Key.of("u http://a.example/x"), stored(0, "Cache-Tag: t0"))
+    assert not purges.cover(Key.of("u http://a.example/users/1"), stored())
+    assert purges.cover(Key.of("u http://a.example/users/1?0"), stored())
+
+
+# -- what was not stored ------------------------------------------------------------------------------------------
+
+
+def test_why_an_answer_was_not_stored_is_known_for_a_moment() -> None:
+    unstored = Unstored()
+    assert unstored.why(KEY, 0.0) is None
+    unstored.add(KEY, Why.PRIVATE, 100.0)
+    assert unstored.why(KEY, 109.9) is Why.PRIVATE
+    assert unstored.why(KEY + "x", 100.0) is None
+    assert unstored.why(KEY, 110.0) is None
+
+
+def test_the_last_reason_counts_and_for_its_own_time() -> None:
+    unstored = Unstored()
+    unstored.add(KEY, Why.PRIVATE, 100.0)
+    unstored.add(KEY, Why.SET_COOKIE, 105.0)
+    assert unstored.why(KEY, 114.0) is Why.SET_COOKIE
+
+
+def test_what_was_not_stored_is_forgotten_by_time_and_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_MAX_UNSTORED", 1000)
+
+    def fill() -> Unstored:
+        unstored = Unstored()
+        for number in range(2000):
+            unstored.add(f"u http://a/{number}?{LONG}", Why.NO_STORE, 100.0)
+        assert len(unstored) == 1000
+        return unstored
+
+    assert taken_by(fill) < 1000 * 400
+    unstored = fill()
+    unstored.add(KEY, Why.NO_STORE, 110.0)
+    assert len(unstored) == 1
 
 
 # -- bounded ------------------------------------------------------------------------------------------------------
@@ -333,6 +414,61 @@ def test_what_an_answer_is_counted_with_is_no_less_than_it_takes() -> None:
     finally:
         tracemalloc.stop()
     assert taken <= kept.size_bytes <= 2 * taken
+
+
+@pytest.mark.parametrize("what", ["long keys", "many fields in Vary", "long values of them", "short ones"])
+def test_no_kind_of_answer_is_counted_with_less_than_it_takes(what: str) -> None:
+    kept = Memory(2 * 2**20)
+
+    def fill() -> Memory:
+        for number in range(60 if what == "long keys" else 3000):
+            key = f"u http://a/{number}"
+            if what == "long keys":
+                kept.put(f"{key}/{LONG}?{LONG}", stored(1))
+            elif what == "many fields in Vary":
+                kept.put(key, entry(FRESH, *(f"Vary: x-{number}-{one}" for one in range(50))))
+            elif what == "long values of them":
+                kept.put(key, stored(language=f"{number} {LONG}"))
+            else:
+                kept.put(key, entry(FRESH))
+        return kept
+
+    taken = taken_by(fill)
+    assert kept.size_bytes <= 2 * 2**20
+    assert taken <= 1.2 * kept.size_bytes
+
+
+def test_one_url_of_many_queries_is_found_without_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes to a path of which thousands of queries are stored does not hold everybody else up."""
+    kept, looked_at = Memory(2**30), []
+    for number in range(2000):
+        kept.put(f"{KEY}?page={number}", stored())
+    covers = Purge.covers
+
+    def counted(purge: Purge, key: Key, found: Entry) -> bool:
+        looked_at.append(key)
+        return covers(purge, key, found)
+
+    monkeypatch.setattr(Purge, "covers", counted)
+    assert kept.forget(Purge.of_url("http://a.example/users/1", NOW_S)) == 0
+    assert kept.forget(Purge.of_url("http://a.example/users/1?page=7", NOW_S)) == 1
+    assert kept.forget(Purge("path", "/users/1?page=8", NOW_S)) == 1
+    assert kept.forget(Purge("path", "/users/2", NOW_S)) == 0
+    assert len(looked_at) == 2
+    assert kept.forget(Purge("path", "/users/1", NOW_S)) == 1998
+
+
+def test_what_is_stored_of_a_target_by_several_routes_and_origins_is_found() -> None:
+    kept = Memory(2**20)
+    keys = [
+        f"{route} {origin}/x?1{extra}" for route in "ab" for origin in ("http://h", "https://h") for extra in ("", " e")
+    ]
+    for key in keys:
+        kept.put(key, stored())
+    kept.drop(keys[0], stored())
+    assert kept.forget(Purge.of_url("http://h/x?1", NOW_S)) == 3
+    assert kept.forget(Purge("path", "/x?1", NOW_S)) == 4
+    assert (len(kept), kept.size_bytes) == (0, 0)
 
 
 STEPS = st.lists(

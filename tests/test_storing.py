@@ -727,3 +727,16 @@ def test_no_bytes_make_it_raise(said: list[tuple[bytes, bytes]], rule: Rule) -> 
     found = entry_of(answer, rule)
     assert reason is None or isinstance(reason, Why)
     assert isinstance(found.tags, tuple)
+
+
+def test_a_long_list_is_compared_as_it_came() -> None:
+    """To take 60 kB to pieces for each request costs more than the answers that are found by it."""
+    short, long = b"EN, de;q=0.5", b", ".join([b"EN"] * 20_000)
+    assert vary_values([b"accept-language"], [(b"accept-language", short)]) == (b"en,de;q=0.5",)
+    assert vary_values([b"accept-language"], [(b"accept-language", long)]) == (long,)
+
+
+@pytest.mark.parametrize(("count", "is_told"), [(50, True), (51, False), (5000, False)])
+def test_who_names_too_many_fields_in_vary_means_all_of_them(count: int, *, is_told: bool) -> None:
+    names = vary_names(pairs("Vary: " + ",".join(f"x-{number}" for number in range(count))))
+    assert (names is not None) is is_told
