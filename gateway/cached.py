@@ -15,7 +15,7 @@ from gateway.cache import Cache, Served, Words
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
 from gateway.filling import Produced, Question
-from gateway.headers import Pair, Pairs
+from gateway.headers import FieldLines, Pair, Pairs
 from gateway.memory import quoted
 from gateway.messages import GatewayRequest, GatewayResponse, error_of_view, pairs_of
 from gateway.observed import ObservedRequest
@@ -177,7 +177,7 @@ async def _stored(request: GatewayRequest, entry: Entry) -> GatewayResponse:
     request.exchange.cache = "hit"
     age_s = int(entry.current_age_s(time()))
     said = b"portway; hit; ttl=%d" % (int(entry.lifetime_s) - age_s)
-    pairs = [*entry.pairs, (b"age", b"%d" % age_s), (b"cache-status", said)]
+    pairs = FieldLines((*entry.pairs, (b"age", b"%d" % age_s), (b"cache-status", said)))
     return GatewayResponse(entry.status, pairs, entry.body)
 
 
@@ -193,6 +193,7 @@ def _response(request: GatewayRequest, served: Served) -> HttpResponseBase:
         pairs = [pair for pair in pairs if pair[0] != b"age"]
         pairs.append((b"age", b"%d" % age_s))
     pairs.append((b"cache-status", freshness.status_field(served.words)))
+    pairs = FieldLines(pairs)
     if isinstance(served.body, bytes):
         return GatewayResponse(status, pairs, body)
     if status == 304:

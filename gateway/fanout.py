@@ -17,7 +17,7 @@ from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fetching import FORWARDED
 from gateway.gathering import Gathering, Step, steps_for, whole_time_s
-from gateway.headers import Pairs, encoded_changes, set_fields
+from gateway.headers import FieldLines, Pairs, encoded_changes, set_fields
 from gateway.legacy import Legacy, with_functions
 from gateway.merging import Fan
 from gateway.messages import GatewayRequest, GatewayResponse, problem_members
@@ -90,7 +90,7 @@ class Fanout:
         except splice.NotJson as error:
             detail = f"{str(error)[:1].upper()}{str(error)[1:]}." if request.disclose_names else ""
             raise GatewayError(Reason.PARTS_CLASH, detail) from None
-        return GatewayResponse(200, self.pairs(request, gathering), body)
+        return GatewayResponse(200, FieldLines(self.pairs(request, gathering)), body)
 
     def pairs(self, request: GatewayRequest, gathering: Gathering) -> Pairs:
         pairs = [(b"content-type", b"application/json"), (b"vary", self._vary)]

@@ -18,7 +18,7 @@ from gateway.config import Base, Overrides, ProxyOptions, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
 from gateway.freshness import SAFE_METHODS
-from gateway.headers import Pairs, encoded_changes, forwarding_pairs, set_fields, strip_hop_by_hop
+from gateway.headers import FieldLines, Pairs, encoded_changes, forwarding_pairs, set_fields, strip_hop_by_hop
 from gateway.loading import overrides
 from gateway.messages import GatewayRequest, GatewayResponse, too_large
 from gateway.patterns import Target, ValueConfined, parse_target
@@ -123,9 +123,9 @@ class Proxy:
     def _response(self, request: GatewayRequest, plan: Plan, answer: Answer, base: Base) -> GatewayResponse:
         pairs = strip_hop_by_hop(answer.pairs)
         if plan.options.rewrite_redirects and any(name in _LOCATIONS for name, _ in pairs):
-            pairs = _redirected(pairs, request, plan, self._path_map(request, base))
+            pairs = FieldLines(_redirected(pairs, request, plan, self._path_map(request, base)))
         if plan.set_down:
-            pairs = set_fields(pairs, plan.set_down)
+            pairs = FieldLines(set_fields(pairs, plan.set_down))
         attempts = request.exchange.attempts or 0
         if attempts > 1:
             pairs.append((b"proxy-status", b'portway; details="attempts=%d"' % attempts))
