@@ -86,7 +86,7 @@ def own_pairs(request: GatewayRequest, forward: Iterable[str]) -> Pairs:
     """The field lines of a call that the gateway makes for a request: some of the client's, the trace, Via."""
     exchange, own = request.exchange, request.fields.own
     wanted = {name.encode("ascii") for name in (*FORWARDED, *forward)}
-    pairs = [(name, value) for name, value in request.fields.end_to_end() if name in wanted]
+    pairs = [(name, value) for name, value in request.fields.plain if name in wanted]
     if not any(name == b"accept" for name, _ in pairs):
         pairs.append(_ACCEPT)
     if request.traceparent is None:

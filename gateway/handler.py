@@ -360,6 +360,13 @@ def open_request(scope: Scope, receive: Receive, client_idle_s: float) -> Gatewa
     """A request with its notebook, from what ASGI shows."""
     fields = read_fields(scope["headers"])
     own = fields.own
+    plain = fields.end_to_end()
+    if len(plain) < len(fields.plain):
+        # What `Connection` names does not go up, so nobody here must see it either: the cache would store the answer to
+        # one request as that to another one, and a view would believe what its service never gets.
+        nominated = {name for name, _ in fields.plain} - {name for name, _ in plain}
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in nominated]}
+        fields.plain = plain
     exchange = Exchange(perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), scope["client"][0])
     exchange.task = asyncio.current_task()
     expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO

@@ -201,7 +201,7 @@ def upward_pairs(request: GatewayRequest, plan: Plan, prefix: str) -> Pairs:
     """The field lines for the upstream but Host: the client's in their order, then ours. Raises HEADER_INVALID."""
     incoming, exchange = request.fields, request.exchange
     own = incoming.own
-    pairs = [*incoming.end_to_end(), *((b"via", value) for value in own.get(b"via", ()))]
+    pairs = [*incoming.plain, *((b"via", value) for value in own.get(b"via", ()))]
     if request.traceparent is None:
         pairs.append((b"traceparent", new_traceparent(exchange.trace_id)))
     else:

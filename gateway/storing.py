@@ -24,7 +24,7 @@ _UNSTORED_FIELDS: Final = frozenset(
     {b"age", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization", b"x-request-id"}
 ) | {b"proxy-status", b"server-timing", b"connection", b"keep-alive", b"transfer-encoding", b"trailer", b"upgrade"}
 # What goes up in these is the gateway's word, another one for each client or request.
-_OWN_WORDS: Final = frozenset({b"forwarded", b"traceparent", b"x-forwarded-for", b"x-request-id"})
+_OWN_WORDS: Final = frozenset({b"forwarded", b"traceparent", b"tracestate", b"x-forwarded-for", b"x-request-id"})
 _TAG_FIELDS: Final = (b"cache-tag", b"surrogate-key")
 # In these white space and case, or order, mean nothing (section 4.1).
 _NEGOTIATED: Final = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})

@@ -464,6 +464,54 @@ def test_a_cached_view_that_is_not_the_route_s_own_stores_nothing_and_says_so(ga
         assert said(gateway.get(path, "X-Tenant: ada")) == "portway; fwd=bypass; detail=nested"
 
 
+# -- what Connection names -------------------------------------------------------------------------------------------
+
+NAMED = [
+    *("/proxied/named", "/python/proxied", "/fan", "/fan/forwarding", "/own/named", "/own/thread", "/django/"),
+    *("/own/fetch/named", "/typed/cached", "/fan/parted", "/typed"),
+]
+
+
+@pytest.mark.parametrize("path", NAMED)
+@pytest.mark.parametrize("connection", ["close, X-Tenant", "x-tenant", "keep-alive,, X-TENANT\r\nConnection: close"])
+def test_who_takes_a_field_back_by_connection_gets_and_leaves_the_answer_to_none(
+    gateway: Gateway, path: str, connection: str
+) -> None:
+    mark = f"?{path}&{connection[:5].strip(', ')}"
+    taken_back = gateway.get(path + mark, "X-Tenant: ada", f"Connection: {connection}")
+    assert b"ada" not in taken_back.body
+    kept = gateway.get(path + mark, "X-Tenant: ada")
+    assert b'"ada"' in kept.body
+    gateway.get(path + mark, "X-Tenant: ada", "Cache-Control: no-cache", f"Connection: {connection}")
+    assert b'"ada"' in gateway.get(path + mark, "X-Tenant: ada").body
+    assert b"ada" not in gateway.get(path + mark).body
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("Authorization: Bearer x", "Cookie: a=b", "Range: bytes=0-0", 'If-Match: "1"', 'If-None-Match: "1"'),
+        *("Cache-Control: no-store", "Cache-Control: no-cache", "Cache-Control: only-if-cached", "Pragma: no-cache"),
+        "If-Modified-Since: Tue, 14 Nov 2023 22:13:20 GMT",
+    ],
+)
+def test_what_connection_names_says_nothing_to_the_cache_either(page: Page, field: str) -> None:
+    page.answers(fresh("x", 'ETag: "1"', "Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT", control=""), fresh("second"))
+    named = (field, f"Connection: {field.partition(':')[0]}")
+    first, second, plain = page.get(*named), page.get(*named), page.get()
+    assert [(answer.status, answer.body) for answer in (first, second, plain)] == [(200, b"x")] * 3
+    assert said(first) == "portway; fwd=uri-miss; stored"
+    assert is_hit(second)
+    assert is_hit(plain)
+
+
+def test_connection_cannot_name_what_the_gateway_itself_needs_to_know(page: Page) -> None:
+    named = "Connection: host, x-forwarded-host, x-forwarded-proto, via, x-request-id, traceparent"
+    page.get("X-Forwarded-Host: a.test", named, source=PROXY)
+    assert is_hit(page.get("X-Forwarded-Host: a.test", source=PROXY))
+    assert not is_hit(page.get(source=PROXY))
+
+
 # -- what a view writes -----------------------------------------------------------------------------------------------
 
 WAYS = [
