@@ -1,6 +1,6 @@
 """The view that answers from the cache what another view has answered before: `cached(proxy("orders"), "60s")`."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import time
@@ -15,7 +15,7 @@ from gateway.cache import Cache, Served, Words
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
 from gateway.filling import Produced, Question
-from gateway.headers import FieldLines, Pair, Pairs
+from gateway.headers import FieldLines, Pair, Pairs, set_fields
 from gateway.memory import quoted
 from gateway.messages import GatewayRequest, GatewayResponse, error_of_view, pairs_of
 from gateway.observed import ObservedRequest
@@ -37,13 +37,24 @@ class Cached:
     def __init__(self, view: View, rule: Rule) -> None:
         self.view = self.__wrapped__ = view
         self.rule = rule
+        self._pools: Mapping[str, Any] | None = None  # those for which it is known which fields are set on answers
+        self._setter: Any = None
+        self._changes: Sequence[tuple[bytes, bytes | None]] = ()
         self.__name__ = self.__qualname__ = getattr(view, "__name__", type(view).__name__)
         markcoroutinefunction(self)
 
     def __call__(self, request: GatewayRequest, **params: Any) -> Awaitable[HttpResponseBase]:
-        cache: Cache = request.cache
         if not self._stands_outermost(request):  # the key knows of one view only
             return self._pass(request, params, {"fwd": "bypass", "detail": "nested"})
+        if request.pools is not self._pools:
+            self._find_fields(request.pools)
+        if self._changes:
+            request.defers_fields_of = self._setter
+            return self._with_fields(self._look_up(request, params))
+        return self._look_up(request, params)
+
+    def _look_up(self, request: GatewayRequest, params: dict[str, Any]) -> Awaitable[HttpResponseBase]:
+        cache: Cache = request.cache
         past = goes_past(request.method, request.raw_headers, has_body=not request.inbox.complete)
         if past is not None:
             return self._pass(request, params, past)
@@ -61,6 +72,30 @@ class Cached:
         if request.route is not None:
             return request.route.view is self
         return request.resolver_match is None or request.resolver_match.func is self
+
+    # -- the fields that the route sets on answers -----------------------------------------------------------------
+
+    def _find_fields(self, pools: Mapping[str, Any]) -> None:
+        """Which fields the view within sets by its options: they are for the client, and no word on what is stored."""
+        view: Any = self.view
+        while view is not None and not hasattr(view, "fields_set"):
+            view = getattr(view, "__wrapped__", None)
+        self._pools, self._setter = pools, view
+        self._changes = () if view is None else view.fields_set(pools)
+
+    async def _with_fields(self, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
+        response, changes = await answer, self._changes
+        pairs = pairs_of(response)
+        if hasattr(self._setter, "fitting"):
+            changes = self._setter.fitting(changes, pairs)
+        if isinstance(response, GatewayResponse):
+            response.pairs = set_fields(response.pairs, changes)
+            return response
+        for name, value in changes:  # a view between this one and that has made another answer
+            del response[name.decode("ascii")]
+            if value is not None:
+                response[name.decode("ascii")] = value.decode("latin-1")
+        return response
 
     async def _told(self, request: GatewayRequest, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
         """The answer; a failure says that nothing stored could stand in for it."""
@@ -101,11 +136,7 @@ class Cached:
             raise error_of_view(error) from None
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
-        # A view of our own reads for what it forwards, and tells; its Vary is the upstreams'.
-        functions = getattr(self.view, "functions", {}).values()
-        is_ours = hasattr(self.view, "upstreams") and not hasattr(self.view, "function")
-        is_ours = is_ours and not any(one.takes_request for one in functions)
-        unnamed = not is_ours and detached.unnamed(vary_names(pairs) or ())
+        unnamed = detached.unnamed(vary_names(pairs) or ())
         if detached.forwarded_by_fetch:
             pairs = [*pairs, (b"vary", b"Authorization, Accept-Language")]
         return Produced(response.status_code, pairs, body, response, unnamed)

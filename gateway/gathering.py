@@ -434,7 +434,7 @@ class Gathering:
             return self._query.get(fields[0], "")
         if owner == "header":
             name = fields[0].encode("ascii")
-            value = next((value for found, value in self._request.raw_headers if found == name), b"")
+            value = next((value for found, value in self._request.scope["headers"] if found == name), b"")
             return value.decode("utf-8", "surrogateescape")
         try:
             return splice.scalar(self.outcomes[owner].whole, fields)

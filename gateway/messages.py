@@ -93,6 +93,9 @@ class GatewayRequest(HttpRequest):
     segments of the route's parameters (None where Django's own `path()` matched), `raw_rest` what its `**` took.
     """
 
+    # The view that leaves the fields that its options set on answers to the cache around it.
+    defers_fields_of: Any = None
+
     def __init__(self, scope: Scope, exchange: Exchange, inbox: Inbox, fields: RequestFields) -> None:
         # HttpRequest's own __init__ builds six dictionaries; here they are built when asked for.
         self.scope = scope
@@ -261,7 +264,10 @@ class GatewayRequest(HttpRequest):
         return self.scope.get("scheme") or "http"
 
 
-_KEPT = ("pools", "cache", "disclose_names", "raw_values", "raw_rest", "route", "traceparent", "from_trusted_peer")
+_KEPT = (
+    *("pools", "cache", "disclose_names", "raw_values", "raw_rest", "route", "traceparent", "from_trusted_peer"),
+    "defers_fields_of",
+)
 
 
 async def _no_client() -> Mapping[str, Any]:

@@ -211,6 +211,10 @@ class Routes:
         match = self._table.find("GET", host, path)
         return self._caches_plain if isinstance(match, Miss) else isinstance(match.route.view, Cached)
 
+    def views(self) -> Iterator[tuple[str, Callable[..., Any]]]:
+        """The views that answer, out of those that stand around them, with where they were written."""
+        return _views(self.lines, self.others)
+
     @property
     def is_empty(self) -> bool:
         return not self.lines and not self.others
