@@ -13,13 +13,14 @@ from urllib.parse import urljoin, urlsplit
 from gateway import fields
 from gateway.fields import Directives
 from gateway.headers import Pair, Pairs
-from gateway.storing import Entry, Reply, Rule, Why, entry_of, refusal, validators, vary_values
+from gateway.storing import OF_REQUEST, Entry, Reply, Rule, Why, entry_of, is_told, refusal, validators, vary_values
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # What another user must not be given, unless the upstream says that it may be.
 CREDENTIALS: Final = frozenset({b"authorization", b"cookie"})
 CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-range"})
 _FAILED: Final = frozenset({500, 502, 503, 504})  # RFC 5861, section 4
+_GONE: Final = frozenset({404, 410})
 INFINITE: Final = float("inf")
 
 
@@ -160,6 +161,34 @@ def is_failure(status: int) -> bool:
     return status in _FAILED
 
 
+def stands(entry: Entry, reply: Reply, rule: Rule, now_s: float) -> bool:
+    """Whether a stored answer stays although the upstream gave one request another answer that could be stored.
+
+    A failure does not take its place: what is stored may have to stand in for it. Nor does a 4xx that does not say
+    itself how long it is fresh take the place of what is fresh and good: mostly it is about the request.
+    """
+    if is_failure(reply.status):
+        return True
+    is_good = entry.status < 400 and use_of(entry, NO_WISH, now_s) is Use.FRESH
+    return is_good and reply.status >= 400 and not is_told(reply, rule)
+
+
+def ends(entry: Entry, reply: Reply, why: Why, now_s: float) -> bool:
+    """Whether an answer that is not stored is the upstream's new word on a stored one, which must go then.
+
+    What one request was refused says nothing of others: not where the request is the reason or may be it; and what is
+    fresh stays so, whatever one request that wanted another one got.
+    """
+    if _is_for_one(reply, why) or (reply.status >= 400 and reply.status not in _GONE):
+        return False
+    return use_of(entry, NO_WISH, now_s) is not Use.FRESH
+
+
+def _is_for_one(reply: Reply, why: Why) -> bool:
+    """Whether an answer may not be stored for what its request says, perhaps: others may be answered otherwise."""
+    return why in OF_REQUEST or any(name in CREDENTIALS for name, _ in reply.request)
+
+
 # -- validation ---------------------------------------------------------------------------------------------------
 
 
@@ -193,14 +222,19 @@ def freshened(entry: Entry, reply: Reply, rule: Rule) -> tuple[Entry, Why | None
 
 
 def after_head(entry: Entry, reply: Reply, rule: Rule) -> Entry | None:
-    """The stored answer after a HEAD was answered with 200 (section 4.3.5); None where it must not be used any more."""
+    """The stored answer after a HEAD was answered with 200 (section 4.3.5); None where it must not be used any more.
+
+    As it was, where that says nothing of other requests.
+    """
     said, stored = dict(reply.pairs), dict(entry.pairs)
     if entry.status != reply.status:
         return None
     if any(name in said and said[name] != stored.get(name) for name in (b"etag", b"last-modified", b"content-length")):
         return None
     updated, why = _updated(entry, replace(reply, method="GET"), rule)
-    return updated if why is None else None
+    if why is None:
+        return updated
+    return entry if _is_for_one(reply, why) else None
 
 
 def _updated(entry: Entry, reply: Reply, rule: Rule) -> tuple[Entry, Why | None]:

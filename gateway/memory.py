@@ -1,12 +1,12 @@
 """Stored answers in memory, bounded in bytes: what was used least lately goes first. And what a purge names."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from gateway.headers import Pair
+from gateway.headers import Pair, read_fields
 from gateway.storing import Entry, Why
 
 # One request field can have any number of values: of one URI this many variants are kept.
@@ -16,7 +16,9 @@ _PURGES_KEPT_S: Final = 600.0  # an answer that was under way for longer than th
 _MAX_PURGES: Final = 20_000
 _MAX_PREFIXES: Final = 200  # each is compared with each answer that is stored
 _LONGEST_NAME: Final = 320  # the origin of a URL, which is no longer than a host may be, and a digest
-_UNSTORED_S, _MAX_UNSTORED = 10.0, 10_000  # some 2 MB
+_SEVERAL: Final = 3  # different requests
+_CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-range"})
+_UNSTORED_S, _MAX_UNSTORED = 10.0, 10_000  # some 6 MB
 # What an entry costs beside its bytes, measured: its record, its pairs, the fields it varies on, its place in tables.
 _ENTRY_BYTES, _PAIR_BYTES, _VARY_BYTES = 1150, 180, 110
 
@@ -244,28 +246,57 @@ def _names_of(key: Key, entry: Entry) -> Iterator[str]:
             yield _short(Place(is_path, origin, of_it).name)
 
 
+class _Refusals(NamedTuple):
+    until_s: float
+    why: Why
+    requests: tuple[int, ...]
+
+
 class Unstored:
-    """Which answers were not stored a moment ago, and why. Of what they are known by, digests are kept."""
+    """Which requests were answered with what is not stored a moment ago, and why.
+
+    What one request was refused says nothing of other requests: whoever wanted could keep a page out of the cache for
+    all by a field that its service dislikes. Only what several different ones were, with nothing stored in between,
+    counts for all. Of what they are known by, digests are kept.
+    """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[float, Why]] = OrderedDict()  # until when, and why; the oldest first
+        self._known: OrderedDict[str, _Refusals] = OrderedDict()  # the oldest first
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def add(self, name: str, why: Why, now_s: float) -> None:
+    def add(self, name: str, request: Sequence[Pair], why: Why, now_s: float) -> None:
         """`now_s` is of a clock that never goes back."""
         known, short = self._known, digest(name)
-        known[short] = now_s + _UNSTORED_S, why
+        before = known.get(short)
+        requests = before.requests if before is not None and before.until_s > now_s else ()
+        one = fingerprint(request)
+        if one not in requests:
+            requests = (*requests, one)[-_SEVERAL:]
+        known[short] = _Refusals(now_s + _UNSTORED_S, why, requests)
         known.move_to_end(short)
-        while len(known) > _MAX_UNSTORED or next(iter(known.values()))[0] <= now_s:
+        while len(known) > _MAX_UNSTORED or next(iter(known.values())).until_s <= now_s:
             known.popitem(last=False)
 
-    def why(self, name: str, now_s: float) -> Why | None:
-        if not self._known:
+    def why(self, name: str, request: Sequence[Pair], now_s: float) -> Why | None:
+        """Why the answer to such a request will hardly be stored; None where nobody knows."""
+        found = self._known.get(digest(name)) if self._known else None
+        if found is None or found.until_s <= now_s:
             return None
-        until_s, why = self._known.get(digest(name), (0.0, None))
-        return why if until_s > now_s else None
+        is_known = len(found.requests) >= _SEVERAL or fingerprint(request) in found.requests
+        return found.why if is_known else None
+
+    def discard(self, name: str) -> None:
+        """An answer was stored."""
+        if self._known:
+            self._known.pop(digest(name), None)
+
+
+def fingerprint(request: Sequence[Pair]) -> int:
+    """A number for all that a client says in a request, less its conditions and what differs with every request."""
+    words = (word for pair in read_fields(request).plain if pair[0] not in _CONDITIONS for word in pair)
+    return int(digest(*(word.decode("latin-1") for word in words))[:15], 16)
 
 
 class Memory:

@@ -32,6 +32,7 @@ _ORDERLESS: Final = frozenset({b"accept-encoding"})
 # What is longer is compared as it came: to take it to pieces costs more than the answers that it might find.
 _NORMAL_MOST_BYTES: Final = 2048
 _MAX_VARY: Final = 50  # fields: who names more than that means all of them
+_GUESSES: Final = frozenset({"ttl", "heuristic", "none"})
 _VALIDATABLE_S: Final = 3600.0  # how long a stale answer with a validator is kept, at least
 
 
@@ -67,6 +68,10 @@ class Why(Enum):
     @property
     def word(self) -> str:
         return self.name.lower().replace("_", "-")
+
+
+# Those that are a request's own doing: another one may be answered with what is stored.
+OF_REQUEST: Final = frozenset({Why.METHOD, Why.REQUEST_NO_STORE, Why.RANGE, Why.AUTHORIZATION, Why.COOKIE})
 
 
 @dataclass(frozen=True)
@@ -191,12 +196,12 @@ def refusal(reply: Reply, rule: Rule) -> Why | None:
 def _unknown_lifetime(reply: Reply, rule: Rule, said: Directives, *, has_cookie: bool) -> Why | None:
     """What only an answer that says how long it is fresh may be stored in spite of."""
     seconds, source = lifetime(reply, rule)
-    is_told = source not in {"ttl", "heuristic", "none"}
-    if not is_told and (fields.first_of(reply.pairs, b"content-type") or b"").lower().startswith(b"text/event-stream"):
+    told = source not in _GUESSES
+    if not told and (fields.first_of(reply.pairs, b"content-type") or b"").lower().startswith(b"text/event-stream"):
         return Why.STREAMS
-    if not is_told and (reply.status >= 500 or (reply.status not in HEURISTIC and "public" not in said)):
+    if not told and (reply.status >= 500 or (reply.status not in HEURISTIC and "public" not in said)):
         return Why.STATUS
-    if has_cookie and not (is_told and (seconds > 0 or "public" in said)):
+    if has_cookie and not (told and (seconds > 0 or "public" in said)):
         return Why.COOKIE
     if validators(reply.pairs, reply.received_s) != (None, None):
         return None
@@ -242,6 +247,11 @@ def lifetime(reply: Reply, rule: Rule) -> tuple[float, str]:
     return min(max(0.0, (reply.date_s - modified_s) * _HEURISTIC_FRACTION), _HEURISTIC_MOST_S), "heuristic"
 
 
+def is_told(reply: Reply, rule: Rule) -> bool:
+    """Whether the answer itself says how long it is fresh."""
+    return lifetime(reply, rule)[1] not in _GUESSES
+
+
 def _initial_age_s(reply: Reply, source: str) -> float:
     """corrected_initial_age, the conservative one (section 4.2.3); HOWEVER a lifetime of our own counts from when the
     answer came, whatever the clock of the upstream says."""
@@ -271,7 +281,7 @@ def entry_of(reply: Reply, rule: Rule, body: bytes = b"") -> Entry:
     names = vary_names(reply.pairs) or ()
     seconds, source = lifetime(reply, rule)
     etag, modified = validators(reply.pairs, reply.received_s)
-    is_told = source not in {"ttl", "heuristic", "none"}
+    told = source not in _GUESSES
     return Entry(
         status=reply.status,
         pairs=stored_pairs(reply),
@@ -284,7 +294,7 @@ def entry_of(reply: Reply, rule: Rule, body: bytes = b"") -> Entry:
         age_s=_initial_age_s(reply, source),
         lifetime_s=seconds,
         source=source,
-        anonymous=not (is_told and (seconds > 0 or "public" in said)),
+        anonymous=not (told and (seconds > 0 or "public" in said)),
         always_validate="no-cache" in said and said["no-cache"] is None,
         never_stale=not said.keys().isdisjoint({"must-revalidate", "proxy-revalidate", "s-maxage"}),
         stale_while_revalidate_s=_stale_s(said, "stale-while-revalidate"),

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import memory
+from gateway.headers import Pairs
 from gateway.memory import KINDS, MAX_VARIANTS, Key, Memory, Purge, Purges, Unstored, size_of, variant
 from gateway.storing import Entry, Why, vary_values
 from tests.stored import NOW_S, entry, pairs
@@ -295,20 +296,67 @@ def test_one_purge_of_many_is_found_by_what_it_is_about() -> None:
 # -- what was not stored ------------------------------------------------------------------------------------------
 
 
+ASKS = pairs("Accept: */*", "User-Agent: a")
+
+
 def test_why_an_answer_was_not_stored_is_known_for_a_moment() -> None:
     unstored = Unstored()
-    assert unstored.why(KEY, 0.0) is None
-    unstored.add(KEY, Why.PRIVATE, 100.0)
-    assert unstored.why(KEY, 109.9) is Why.PRIVATE
-    assert unstored.why(KEY + "x", 100.0) is None
-    assert unstored.why(KEY, 110.0) is None
+    assert unstored.why(KEY, ASKS, 0.0) is None
+    unstored.add(KEY, ASKS, Why.PRIVATE, 100.0)
+    assert unstored.why(KEY, ASKS, 109.9) is Why.PRIVATE
+    assert unstored.why(KEY + "x", ASKS, 100.0) is None
+    assert unstored.why(KEY, ASKS, 110.0) is None
 
 
 def test_the_last_reason_counts_and_for_its_own_time() -> None:
     unstored = Unstored()
-    unstored.add(KEY, Why.PRIVATE, 100.0)
-    unstored.add(KEY, Why.SET_COOKIE, 105.0)
-    assert unstored.why(KEY, 114.0) is Why.SET_COOKIE
+    unstored.add(KEY, ASKS, Why.PRIVATE, 100.0)
+    unstored.add(KEY, ASKS, Why.SET_COOKIE, 105.0)
+    assert unstored.why(KEY, ASKS, 114.0) is Why.SET_COOKIE
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pairs("Accept: */*", "User-Agent: a", "X-Bad: 1"),
+        pairs("Accept: application/x-ndjson", "User-Agent: a"),
+        pairs("Accept: */*", "User-Agent: b"),
+        pairs("Accept: */*"),
+        [],
+    ],
+)
+def test_what_one_request_was_refused_says_nothing_of_others(other: Pairs) -> None:
+    unstored = Unstored()
+    unstored.add(KEY, other, Why.NO_STORE, 100.0)
+    unstored.add(KEY, other, Why.NO_STORE, 101.0)
+    assert unstored.why(KEY, other, 101.0) is Why.NO_STORE
+    assert unstored.why(KEY, ASKS, 101.0) is None
+
+
+@pytest.mark.parametrize(
+    "more", ["Traceparent: 00-1", "X-Request-ID: 1", "X-Forwarded-For: a", 'If-None-Match: "1"', "Connection: close"]
+)
+def test_what_differs_with_every_request_does_not_make_another_one_of_it(more: str) -> None:
+    unstored = Unstored()
+    unstored.add(KEY, [*ASKS, *pairs(more)], Why.PRIVATE, 100.0)
+    assert unstored.why(KEY, ASKS, 100.0) is Why.PRIVATE
+
+
+def test_what_several_different_requests_were_refused_counts_for_all_until_one_is_stored() -> None:
+    unstored = Unstored()
+    for number in range(3):
+        assert unstored.why(KEY, ASKS, 100.0) is None
+        unstored.add(KEY, pairs(f"User-Agent: {number}"), Why.PRIVATE, 100.0)
+    assert unstored.why(KEY, ASKS, 100.0) is Why.PRIVATE
+    unstored.discard(KEY)
+    assert unstored.why(KEY, ASKS, 100.0) is None
+
+
+def test_refusals_of_long_ago_are_none_of_several() -> None:
+    unstored = Unstored()
+    for number in range(5):
+        unstored.add(KEY, pairs(f"User-Agent: {number}"), Why.PRIVATE, 100.0 + 10 * number)
+        assert unstored.why(KEY, ASKS, 100.0 + 10 * number) is None
 
 
 def test_what_was_not_stored_is_forgotten_by_time_and_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,13 +365,13 @@ def test_what_was_not_stored_is_forgotten_by_time_and_bounded_in_bytes(monkeypat
     def fill() -> Unstored:
         unstored = Unstored()
         for number in range(2000):
-            unstored.add(f"u http://a/{number}?{LONG}", Why.NO_STORE, 100.0)
+            unstored.add(f"u http://a/{number}?{LONG}", ASKS, Why.NO_STORE, 100.0)
         assert len(unstored) == 1000
         return unstored
 
-    assert taken_by(fill) < 1000 * 400
+    assert taken_by(fill) < 1000 * 600
     unstored = fill()
-    unstored.add(KEY, Why.NO_STORE, 110.0)
+    unstored.add(KEY, ASKS, Why.NO_STORE, 110.0)
     assert len(unstored) == 1
 
 
