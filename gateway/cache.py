@@ -168,7 +168,7 @@ class Cache:
         if found is None:
             return entry, is_varied, True
         place = Key.of(question.key)
-        others = [other for other in found.entries if not self._purges.cover(place, other)]
+        others = [other for other in found.entries if not self._purges.cover(place, other, time())]
         for other in others:
             self.memory.put_back(question.key, other)
         # Beside what is in memory: it may have had no room there.
@@ -307,7 +307,7 @@ class Cache:
     def keep(self, key: str, entry: Entry) -> bool:
         """Store an answer; False where it was purged while it was under way."""
         place = Key.of(key)
-        if self._purges.cover(place, entry):
+        if self._purges.cover(place, entry, time()):
             return False
         self.memory.put(key, entry)
         if self.store is not None:
@@ -362,7 +362,7 @@ class Cache:
         for fill in self._fills.values():
             if purge.covers_key(Key.of(fill.question.key)):
                 fill.is_shared = False  # who asks from now on must not get what was asked for before
-        return self.memory.forget(purge)
+        return self.memory.forget(purge, time())
 
 
 def _has_conditions(pairs: Sequence[Pair]) -> bool:

@@ -4,6 +4,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import inf
 from typing import Final, NamedTuple
 
 from gateway.headers import Pair, read_fields
@@ -121,9 +122,13 @@ class Purge:
         place = self.place
         return _short(f"{self.kind} {self.value}" if place is None else place.name)
 
-    def covers(self, key: Key, entry: Entry) -> bool:
-        """Whether a stored answer must go."""
-        if entry.requested_s > self.at_s:
+    def covers(self, key: Key, entry: Entry, now_s: float = inf) -> bool:
+        """Whether a stored answer must go.
+
+        One that seems to have been asked for after `now_s` was so while the clock was ahead, or by a gateway whose
+        clock is: whether that was before the purge, nobody can tell.
+        """
+        if self.at_s < entry.requested_s <= now_s:
             return False
         return self.value in entry.tags if self.kind == "tag" else self.covers_key(key)
 
@@ -213,8 +218,10 @@ class Purges:
         self._at_s: OrderedDict[str, float] = OrderedDict()  # by the names of purges, the oldest first
         self._prefixes: OrderedDict[str, float] = OrderedDict()
         self._all_until_s = 0.0  # what was asked for until then counts as purged: there were too many to tell
+        self._last_s = 0.0
 
     def add(self, purge: Purge) -> None:
+        self._last_s = max(self._last_s, purge.at_s)
         if purge.kind == "prefix":
             kept, name, most = self._prefixes, purge.value, _MAX_PREFIXES
         else:
@@ -227,15 +234,23 @@ class Purges:
             while each and next(iter(each.values())) < purge.at_s - _PURGES_KEPT_S:
                 each.popitem(last=False)
 
-    def cover(self, key: Key, entry: Entry) -> bool:
-        """Whether one of them covers an answer."""
-        since_s = entry.requested_s
+    def cover(self, key: Key, entry: Entry, now_s: float = inf) -> bool:
+        """Whether one of them covers an answer, as `Purge.covers` has it."""
+        if now_s < self._last_s:
+            self._set_back(now_s)
+        since_s = entry.requested_s if entry.requested_s <= now_s else 0.0
         if since_s <= self._all_until_s:
             return True
         at_s = self._at_s
         if at_s and any(at_s.get(name, -1.0) >= since_s for name in _names_of(key, entry)):
             return True
         return any(until_s >= since_s and key.target.startswith(one) for one, until_s in self._prefixes.items())
+
+    def _set_back(self, now_s: float) -> None:
+        """The clock was: all of them were made by now, and what is asked for from now on is asked for after them."""
+        for kept in (self._at_s, self._prefixes):
+            kept.update((name, min(at_s, now_s)) for name, at_s in kept.items())
+        self._all_until_s, self._last_s = min(self._all_until_s, now_s), now_s
 
 
 def _names_of(key: Key, entry: Entry) -> Iterator[str]:
@@ -343,13 +358,13 @@ class Memory:
         """Forget what is kept for the same requests as this entry."""
         self._set(key, [other for other in self._kept.get(key, ()) if not _is_same(other, entry)])
 
-    def forget(self, purge: Purge) -> int:
+    def forget(self, purge: Purge, now_s: float = inf) -> int:
         """Forget what a purge covers; how many that were."""
         place = purge.place
         count = 0
         for text in list(self._kept) if place is None else self._index.at(place):
             key, entries = Key.of(text), self._kept[text]
-            left = [entry for entry in entries if not purge.covers(key, entry)]
+            left = [entry for entry in entries if not purge.covers(key, entry, now_s)]
             if len(left) < len(entries):
                 count += len(entries) - len(left)
                 self._set(text, left)

@@ -99,6 +99,10 @@ def test_no_two_variants_have_one_name(said: list[tuple[str, str | None]]) -> No
 # -- what a purge names -------------------------------------------------------------------------------------------
 
 
+URL = "http://a.example/users/1"
+NAMING = [("path", "/users/1"), ("path", URL), ("prefix", "/users"), ("route", "users"), ("tag", "red"), ("all", "")]
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "key", "is_so"),
     [
@@ -151,6 +155,43 @@ def test_a_purge_is_about_what_was_asked_for_until_then() -> None:
     slow = entry(FRESH, at_s=NOW_S + 5, took_s=10)
     assert purge.covers(Key.of(KEY), slow)
     assert not purge.covers(Key.of(KEY), stored(at_s=NOW_S + 0.001))
+
+
+@pytest.mark.parametrize(
+    ("requested_s", "now_s", "is_so"),
+    [
+        (-10, 0, True),
+        (0, 0, True),
+        (5, 10, False),  # asked for after the purge
+        (10, 10, False),
+        (3600, 0, True),  # the clock was an hour ahead then
+        (3600, 10, True),
+        (3600, 3600, False),
+        (0.001, 0, True),  # or another gateway's was, by a little
+    ],
+)
+def test_an_answer_of_the_future_is_covered_by_every_purge(requested_s: float, now_s: float, *, is_so: bool) -> None:
+    found = stored(0, "Cache-Tag: red", at_s=NOW_S + requested_s)
+    for purge in (*(Purge(kind, value, NOW_S) for kind, value in NAMING), Purge.of_url(URL, NOW_S)):
+        assert purge.covers(Key.of(KEY), found, NOW_S + now_s) is is_so
+        kept, purges = Memory(2**20), Purges()
+        kept.put(KEY, found)
+        assert kept.forget(purge, NOW_S + now_s) == is_so
+        purges.add(purge)
+        assert purges.cover(Key.of(KEY), found, NOW_S + now_s) is is_so
+    for purge in (Purge("path", "/users/2", NOW_S), Purge("tag", "blue", NOW_S), Purge("route", "x", NOW_S)):
+        assert not purge.covers(Key.of(KEY), found, NOW_S + now_s)
+
+
+@pytest.mark.parametrize("purge", [*NAMING, ("uri", URL)], ids=str)
+def test_purges_of_before_the_clock_was_set_back_keep_nothing_out_for_long(purge: tuple[str, str]) -> None:
+    kind, value = purge
+    purges, ahead_s = Purges(), NOW_S + 3600
+    purges.add(Purge.of_url(value, ahead_s) if kind == "uri" else Purge(kind, value, ahead_s))
+    under_way = stored(0, "Cache-Tag: red", at_s=ahead_s - 1)
+    assert purges.cover(Key.of(KEY), under_way, NOW_S)
+    assert purges.cover(Key.of(KEY), stored(0, "Cache-Tag: red", at_s=NOW_S - 1), NOW_S + 1)
+    assert not purges.cover(Key.of(KEY), stored(0, "Cache-Tag: red", at_s=NOW_S + 1), NOW_S + 2)
 
 
 def test_a_purge_removes_every_variant_and_tells_how_many() -> None:
@@ -493,9 +534,9 @@ def test_one_url_of_many_queries_is_found_without_a_walk(monkeypatch: pytest.Mon
         kept.put(f"{KEY}?page={number}", stored())
     covers = Purge.covers
 
-    def counted(purge: Purge, key: Key, found: Entry) -> bool:
+    def counted(purge: Purge, key: Key, found: Entry, now_s: float) -> bool:
         looked_at.append(key)
-        return covers(purge, key, found)
+        return covers(purge, key, found, now_s)
 
     monkeypatch.setattr(Purge, "covers", counted)
     assert kept.forget(Purge.of_url("http://a.example/users/1", NOW_S)) == 0
