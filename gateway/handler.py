@@ -364,8 +364,9 @@ def open_request(scope: Scope, receive: Receive, client_idle_s: float) -> Gatewa
     if len(plain) < len(fields.plain):
         # What `Connection` names does not go up, so nobody here must see it either: the cache would store the answer to
         # one request as that to another one, and a view would believe what its service never gets.
-        nominated = {name for name, _ in fields.plain} - {name for name, _ in plain}
-        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in nominated]}
+        names = {name for name, _ in fields.plain} - {name for name, _ in plain}
+        fields.nominated = [pair for pair in fields.plain if pair[0] in names]
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in names]}
         fields.plain = plain
     exchange = Exchange(perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), scope["client"][0])
     exchange.task = asyncio.current_task()

@@ -118,6 +118,7 @@ class RequestFields:
     own: dict[bytes, list[bytes]] = field(default_factory=dict)
     x_forwarded: Pairs = field(default_factory=list)
     size_bytes: int = 0
+    nominated: Sequence[Pair] = ()  # taken off because `Connection` names them
     forged: bytes | None = None  # a name that CGI-like servers take for one of the gateway's own: Content_Length
 
     def first(self, name: bytes) -> bytes | None:
@@ -156,7 +157,7 @@ def read_fields(raw: Iterable[Pair]) -> RequestFields:
                 dashed = name.replace(b"_", b"-")
                 if dashed in _OWN or dashed.startswith(_X_FORWARDED):
                     forged = name
-    return RequestFields(plain, own, x_forwarded, size, forged)
+    return RequestFields(plain, own, x_forwarded, size, forged=forged)
 
 
 def connection_options(values: Iterable[bytes]) -> frozenset[bytes]:

@@ -93,9 +93,6 @@ class GatewayRequest(HttpRequest):
     segments of the route's parameters (None where Django's own `path()` matched), `raw_rest` what its `**` took.
     """
 
-    # The view that leaves the fields that its options set on answers to the cache around it.
-    defers_fields_of: Any = None
-
     def __init__(self, scope: Scope, exchange: Exchange, inbox: Inbox, fields: RequestFields) -> None:
         # HttpRequest's own __init__ builds six dictionaries; here they are built when asked for.
         self.scope = scope
@@ -116,6 +113,8 @@ class GatewayRequest(HttpRequest):
         self.answer_began = False
         self.is_preflight = False
         self.forwarded_by_fetch = False  # whether a view's calls took fields of the client along
+        # The view that leaves the fields that its options set on answers to the cache around it.
+        self.defers_fields_of: Any = None
         self.resolver_match = None
         self._read_started = False
         self._post_parse_error = False
