@@ -149,13 +149,16 @@ class Cached:
             raise _failed(error_of_view(error), words) from None
 
 
-def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB") -> Cached:
+def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB", stale_if_error: str | None = None) -> Cached:
     """A view whose answers are stored: `cached(proxy("orders"), "60s")`.
 
     `ttl` is `on`, which leaves it to what the answers say, or a duration that holds where they say nothing. A view of
-    your own must name in Vary what it reads of a request. Raises ValueError.
+    your own must name in Vary what it reads of a request. A stored answer may stand in for a failure for as long as
+    `stale_if_error` says, a duration, where it says nothing of that itself. Raises ValueError.
     """
-    return Cached(view, replace(options.cache_rule(ttl), max_body_bytes=units.positive_size(max_body)))
+    stale_s = 0.0 if stale_if_error is None else units.positive_duration(stale_if_error)
+    most = units.positive_size(max_body)
+    return Cached(view, replace(options.cache_rule(ttl), max_body_bytes=most, stale_if_error_s=stale_s))
 
 
 def goes_past(method: str, pairs: Iterable[Pair], *, has_body: bool) -> Words | None:

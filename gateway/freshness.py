@@ -122,9 +122,13 @@ class Use(Enum):
 
 
 def under(rule: Rule, entry: Entry) -> Entry:
-    """The stored answer as a rule has it that may be another one than it was stored under: its `ttl_s` is the most."""
+    """The entry with its durations capped by those of a rule, which may be another one than it was stored under."""
     most_s = rule.ttl_s or 0.0
-    return replace(entry, lifetime_s=most_s) if entry.source == "ttl" and entry.lifetime_s > most_s else entry
+    if entry.source == "ttl" and entry.lifetime_s > most_s:
+        entry = replace(entry, lifetime_s=most_s)
+    if entry.stand_in_s > rule.stale_if_error_s:
+        entry = replace(entry, stand_in_s=rule.stale_if_error_s)
+    return entry
 
 
 def use_of(entry: Entry, wish: Wish, now_s: float) -> Use:
@@ -148,11 +152,11 @@ def use_of(entry: Entry, wish: Wish, now_s: float) -> Use:
 
 def may_stand_in(entry: Entry, wish: Wish, now_s: float) -> bool:
     """Whether a stored answer may be sent because the upstream failed (RFC 5861, section 4): also a fresh one that the
-    request wanted validated."""
+    request wanted validated. The route's own word counts where nothing forbids it (section 4.2.4)."""
     if entry.always_validate or wish.no_cache:
         return False
     stale_s = now_s - entry.fresh_until_s
-    most_s = max(entry.stale_if_error_s, 0 if entry.never_stale else wish.stale_if_error_s)
+    most_s = max(entry.stale_if_error_s, entry.stand_in_s, 0 if entry.never_stale else wish.stale_if_error_s)
     return stale_s < 0 or (most_s > 0 and stale_s <= most_s)
 
 

@@ -20,6 +20,9 @@ MORE = {
     "ROUTE_CROSS": "/cross/** -> u",
     "ROUTE_CROSS__CACHE": "on",
     "ROUTE_CROSS__CORS": "https://a.example,https://b.example",
+    "ROUTE_STALE": "/stale/env/** -> u",
+    "ROUTE_STALE__CACHE": "on",
+    "ROUTE_STALE__STALE_IF_ERROR": "1h",
     "ROUTE_SET": "/set/** -> u",
     "ROUTE_SET__CACHE": "on",
     "ROUTE_SET__RESPONSE_HEADER_CACHE_CONTROL": "max-age=3600",
@@ -63,6 +66,7 @@ def counting(view):
 
 urlpatterns = [
     *from_environment(),
+    route("/stale/python/**", cached(proxy("u"), stale_if_error="1h")),
     route("/set/python/**", cached(proxy("u", **FIELDS))),
     route("/set/within/**", cached(counting(proxy("u", **FIELDS)))),
     route("/set/twice/**", cached(cached(proxy("u", **FIELDS)))),
@@ -188,6 +192,7 @@ def varied(request_field: str) -> Act:
         ("X-Tenant", ["X-Tenant:"], [], False),
         ("X-Tenant", ["X-Tenant: a, b"], ["X-Tenant: a", "X-Tenant: b"], True),
         ("X-Tenant", ["X-Tenant: a, b"], ["X-Tenant: b, a"], False),
+        ("X-Tenant", ["X-Tenant: a,  b"], ["X-Tenant: a ,b"], True),
         ("X-Tenant", ["x-tenant: a"], ["X-TENANT:   a  "], True),
         ("Accept-Encoding", ["Accept-Encoding: gzip, br"], ["Accept-Encoding: BR,gzip"], True),
         ("Accept-Encoding", ["Accept-Encoding: gzip"], ["Accept-Encoding: br"], False),
@@ -729,6 +734,42 @@ def test_a_stale_answer_stands_in_for_no_404_and_not_for_ever(page: Page) -> Non
     late.answers(fresh("one", "Age: 700", 'ETag: "1"', control="max-age=60, stale-if-error=600"), status(503))
     late.get()
     assert late.get().status == 503
+
+
+FAILING = {"500": status(500), "503": status(503), "a hang-up": hangs_up, "a reset": resets}
+
+
+@pytest.mark.parametrize("under", ["/stale/env", "/stale/python"])
+@pytest.mark.parametrize("name", FAILING)
+def test_a_route_may_allow_a_stale_answer_in_place_of_a_failure(page: Page, under: str, name: str) -> None:
+    page = at(page, under)
+    page.answers(fresh("one", "Age: 100"), FAILING[name])
+    assert said(page.get()).endswith("; stored")
+    for _ in range(2):
+        answer = page.get()
+        assert (answer.status, answer.body) == (200, b"one")
+        assert said(answer).endswith("; detail=stale-if-error")
+        assert ttl_of(answer) < 0
+        assert page.line(answer)["cache"] == "stale"
+    assert len(page.asked) >= 3
+    page.answers(fresh("two"))
+    assert page.get().body == b"two"
+
+
+@pytest.mark.parametrize(
+    ("control", "age"),
+    [
+        ("max-age=60, must-revalidate", 100),
+        ("s-maxage=60", 100),
+        ("max-age=60, stale-if-error=10", 100),
+        ("max-age=60", 4000),
+    ],
+)
+def test_no_route_allows_what_the_upstream_forbids_nor_for_ever(page: Page, control: str, age: int) -> None:
+    page = at(page, "/stale/env")
+    page.answers(fresh("one", f"Age: {age}", 'ETag: "1"', control=control), status(503))
+    page.get()
+    assert page.get().status == 503
 
 
 def test_a_request_may_allow_a_stale_answer_in_place_of_a_failure(page: Page) -> None:

@@ -166,6 +166,16 @@ def test_a_field_that_lets_caches_keep_failures_is_warned_of(
     assert sorted(place.removeprefix("gateway: warning: ") for place in places) == (expected if is_warned else [])
 
 
+def test_every_command_that_tells_of_a_route_tells_how_long_it_lets_stale_answers_stand_in(tmp_path: Path) -> None:
+    said = {**USERS, "GATEWAY_ROUTE_USERS__CACHE": "60s", "GATEWAY_ROUTE_USERS__STALE_IF_ERROR": "5m"}
+    assert "stored for as long as it says, else 60s, stale for 5m after a failure" in run(
+        tmp_path, "explain", "GET", "/users/1", **said
+    ).output.replace("  ", " ")
+    assert "stale for 300 s after a failure" in run(tmp_path, "cache", "why", "GET", "/users/1", **said).output
+    assert "stale_if_error=5m" in run(tmp_path, "routes", **said).output
+    assert "GATEWAY_ROUTE_USERS__STALE_IF_ERROR" in run(tmp_path, "config", **said).output
+
+
 def test_problems_of_certificates_and_routes_come_at_once(tmp_path: Path) -> None:
     pem = "-----BEGIN CERTIFICATE-----\nbm8gY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
     (tmp_path / "ca.pem").write_text(pem, encoding="ascii")
