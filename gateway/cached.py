@@ -1,6 +1,6 @@
 """The view that answers from the cache what another view has answered before: `cached(proxy("orders"), "60s")`."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import time
@@ -16,7 +16,7 @@ from gateway.cache import Cache, Served, Words
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
 from gateway.filling import Produced, Question
-from gateway.headers import URL_CLAIMS, Pair, Pairs
+from gateway.headers import URL_CLAIMS, FieldLines, Pair, Pairs, set_fields
 from gateway.memory import quoted
 from gateway.messages import GatewayRequest, GatewayResponse, error_of_view, pairs_of
 from gateway.observed import ObservedRequest
@@ -44,14 +44,25 @@ class Cached:
         self.view = self.__wrapped__ = view
         self.rule = rule
         self.wrappers: set[Callable[..., Any]] = set()  # views of routes that pass each request on to this one
+        self._pools: Mapping[str, Any] | None = None  # those for which it is known which fields are set on answers
+        self._setter: Any = None
+        self._changes: Sequence[tuple[bytes, bytes | None]] = ()
         self.__name__ = self.__qualname__ = getattr(view, "__name__", type(view).__name__)
         markcoroutinefunction(self)
 
     def __call__(self, request: GatewayRequest, **params: Any) -> Awaitable[HttpResponseBase]:
-        cache: Cache = request.cache
         why_not = self._unkeyed(request, params)
         if why_not is not None:
             return self._pass(request, params, {"fwd": "bypass", "detail": why_not})
+        if request.pools is not self._pools:
+            self._find_fields(request.pools)
+        if self._changes:
+            request.defers_fields_of = self._setter
+            return self._with_fields(self._look_up(request, params))
+        return self._look_up(request, params)
+
+    def _look_up(self, request: GatewayRequest, params: dict[str, Any]) -> Awaitable[HttpResponseBase]:
+        cache: Cache = request.cache
         past = goes_past(request.method, request.raw_headers, has_body=not request.inbox.complete)
         if past is not None:
             return self._pass(request, params, past)
@@ -80,6 +91,30 @@ class Cached:
         if view not in self.wrappers:
             return "nested"
         return None if _is_as_it_came(request, params) else "request-changed"
+
+    # -- the fields that the route sets on answers -----------------------------------------------------------------
+
+    def _find_fields(self, pools: Mapping[str, Any]) -> None:
+        """Which fields the view within sets by its options: they are for the client, and no word on what is stored."""
+        view: Any = self.view
+        while view is not None and not hasattr(view, "fields_set"):
+            view = getattr(view, "__wrapped__", None)
+        self._pools, self._setter = pools, view
+        self._changes = () if view is None else view.fields_set(pools)
+
+    async def _with_fields(self, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
+        response, changes = await answer, self._changes
+        pairs = pairs_of(response)
+        if hasattr(self._setter, "fitting"):
+            changes = self._setter.fitting(changes, pairs)
+        if isinstance(response, GatewayResponse):
+            response.pairs = set_fields(response.pairs, changes)
+            return response
+        for name, value in changes:  # a view between this one and that has made another answer
+            del response[name.decode("ascii")]
+            if value is not None:
+                response[name.decode("ascii")] = value.decode("latin-1")
+        return response
 
     async def _told(self, request: GatewayRequest, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
         """The answer; a failure says that nothing stored could stand in for it."""
@@ -117,11 +152,7 @@ class Cached:
         response = await self.view(detached, **params)
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
-        # A view of our own reads for what it forwards, and tells; its Vary is the upstreams'.
-        functions = getattr(self.view, "functions", {}).values()
-        is_ours = hasattr(self.view, "upstreams") and not hasattr(self.view, "function")
-        is_ours = is_ours and not any(one.takes_request for one in functions)
-        unnamed = not is_ours and detached.unnamed(vary_names(pairs) or ())
+        unnamed = detached.unnamed(vary_names(pairs) or ())
         if detached.forwarded_by_fetch:
             pairs = [*pairs, (b"vary", b"Authorization, Accept-Language")]
         return Produced(response.status_code, pairs, body, response, unnamed)
@@ -134,13 +165,16 @@ class Cached:
             raise _failed(error_of_view(error), words) from None
 
 
-def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB") -> Cached:
+def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB", stale_if_error: str | None = None) -> Cached:
     """A view whose answers are stored: `cached(proxy("orders"), "60s")`.
 
     `ttl` is `on`, which leaves it to what the answers say, or a duration that holds where they say nothing. A view of
-    your own must name in Vary what it reads of a request. Raises ValueError.
+    your own must name in Vary what it reads of a request. A stored answer may stand in for a failure for as long as
+    `stale_if_error` says, a duration, where it says nothing of that itself. Raises ValueError.
     """
-    return Cached(view, replace(options.cache_rule(ttl), max_body_bytes=units.positive_size(max_body)))
+    stale_s = 0.0 if stale_if_error is None else units.positive_duration(stale_if_error)
+    most = units.positive_size(max_body)
+    return Cached(view, replace(options.cache_rule(ttl), max_body_bytes=most, stale_if_error_s=stale_s))
 
 
 def goes_past(method: str, pairs: Iterable[Pair], *, has_body: bool) -> Words | None:
@@ -214,7 +248,7 @@ async def _stored(request: GatewayRequest, entry: Entry) -> GatewayResponse:
     request.exchange.cache = "hit"
     age_s = int(entry.current_age_s(time()))
     said = b"portway; hit; ttl=%d" % (int(entry.lifetime_s) - age_s)
-    pairs = [*entry.pairs, (b"age", b"%d" % age_s), (b"cache-status", said)]
+    pairs = FieldLines((*entry.pairs, (b"age", b"%d" % age_s), (b"cache-status", said)))
     return GatewayResponse(entry.status, pairs, entry.body)
 
 
@@ -230,6 +264,7 @@ def _response(request: GatewayRequest, served: Served) -> HttpResponseBase:
         pairs = [pair for pair in pairs if pair[0] != b"age"]
         pairs.append((b"age", b"%d" % age_s))
     pairs.append((b"cache-status", freshness.status_field(served.words)))
+    pairs = FieldLines(pairs)
     if isinstance(served.body, bytes):
         return GatewayResponse(status, pairs, body)
     if status == 304:

@@ -223,7 +223,7 @@ def _urls(upstream: Upstream, target: str) -> list[list[str]]:
 
 def _changes(request: GatewayRequest, pairs: Sequence[Pair], places: Mapping[str, str]) -> list[list[str]]:
     """Field by field what became of the client's on the way up, and what came to them; masked where it was set."""
-    came, goes = _by_name(request.raw_headers), _by_name(pairs)
+    came, goes = _by_name([*request.raw_headers, *request.fields.nominated]), _by_name(pairs)
     rows = []
     for name, values in goes.items():
         shown = ", ".join(values)
@@ -366,7 +366,8 @@ _SAYS_NOTHING = [(b"etag", b'"1"')]
 
 def _stored(rule: Rule) -> list[str]:
     lasts = "" if rule.ttl_s is None else f", else {format_duration(rule.ttl_s)}"
-    return [f"stored for as long as it says{lasts}", f"up to {format_size(rule.max_body_bytes)}"]
+    stale = f", stale for {format_duration(rule.stale_if_error_s)} after a failure" if rule.stale_if_error_s else ""
+    return [f"stored for as long as it says{lasts}{stale}", f"up to {format_size(rule.max_body_bytes)}"]
 
 
 # -- a fan-out --------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
+from gateway import fields
 from gateway.attempts import Notebook, Outgoing, answer_to
 from gateway.calls import Answer
 from gateway.config import Overrides, ProxyOptions, effective
@@ -55,7 +56,7 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An upstream's whole answer. `pairs` are its raw fields."""
+    """An upstream's whole answer. `pairs` are its fields less those of the connection, with names in lower case."""
 
     status: int
     pairs: Sequence[Pair]
@@ -63,12 +64,8 @@ class Fetched:
 
     def field(self, name: str) -> str | None:
         """The first value of a field, None if it did not come."""
-        key = name.lower().encode("latin-1")
-        size = len(key)
-        for found, value in self.pairs:
-            if len(found) == size and found.lower() == key:
-                return value.decode("latin-1")
-        return None
+        value = fields.first_of(self.pairs, name.lower().encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
 
     def json(self) -> Any:
         """The body as Python values. Raises GatewayError PART_INVALID for what is no JSON."""
@@ -90,7 +87,7 @@ def own_pairs(request: GatewayRequest, forward: Iterable[str]) -> Pairs:
     """The field lines of a call that the gateway makes for a request: some of the client's, the trace, Via."""
     exchange, own = request.exchange, request.fields.own
     wanted = {name.encode("ascii") for name in (*FORWARDED, *forward)}
-    pairs = [(name, value) for name, value in request.fields.end_to_end() if name in wanted]
+    pairs = [(name, value) for name, value in request.fields.plain if name in wanted]
     if not any(name == b"accept" for name, _ in pairs):
         pairs.append(_ACCEPT)
     if request.traceparent is None:
@@ -142,7 +139,7 @@ async def ask(
         raise GatewayError(Reason.PART_TOO_LARGE, upstream=pool.name)
     if method not in SAFE_METHODS:
         request.cache.written(pool.name, target, answer.status)
-    return Fetched(answer.status, answer.pairs, whole)
+    return Fetched(answer.status, tuple(strip_hop_by_hop(answer.pairs)), whole)
 
 
 async def ask_cached(
@@ -169,7 +166,7 @@ async def ask_cached(
     async def produce(changed: Pairs, exchange: Exchange) -> Produced:
         whole = [*pairs, *(pair for pair in changed if pair[0] in CONDITIONS)]
         fetched = await ask(request, pool, exchange, method="GET", pairs=whole, target=target, **said)
-        return Produced(fetched.status, strip_hop_by_hop(fetched.pairs), fetched.body)
+        return Produced(fetched.status, [*fetched.pairs], fetched.body)
 
     request.cache.has_parts = True
     exchange = request.exchange.child()
@@ -188,9 +185,9 @@ async def ask_cached(
     leg.cache = served.outcome
     if served.passed is not None:
         produced = served.passed.produced
-        return Fetched(produced.status, produced.pairs, _bytes(produced.body))
+        return Fetched(produced.status, tuple(produced.pairs), _bytes(produced.body))
     age = (b"age", b"%d" % served.entry.current_age_s(time()))
-    return Fetched(served.entry.status, [*served.entry.pairs, age], _bytes(served.body))
+    return Fetched(served.entry.status, (*served.entry.pairs, age), _bytes(served.body))
 
 
 def _bytes(body: Body | None) -> bytes:

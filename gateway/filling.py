@@ -168,7 +168,7 @@ class Fill:
                     self.is_kept = self._keeper.keep(question.key, entry)
                     self.outcome = entry
                 else:
-                    self._keeper.drop(question.key, stale)
+                    self._end(stale, reply, why)
                     self.outcome = Passed(Produced(entry.status, [*entry.pairs], entry.body), why)
                     self.is_shared = False
                 self._wake()
@@ -188,12 +188,18 @@ class Fill:
             self.outcome = entry
             self._wake()
             return produced.body
-        if stale is not None and reply.status < 500:
-            self._keeper.drop(question.key, stale)  # the upstream has another word on it now
+        why = why or Why.STREAMS
+        if stale is not None:
+            self._end(stale, reply, why)
         self.is_shared = False
-        self.outcome = Passed(produced, why or Why.STREAMS)
+        self.outcome = Passed(produced, why)
         self._wake()
         return b""
+
+    def _end(self, stale: Entry, reply: Reply, why: Why) -> None:
+        """Forget what is stored, if an answer that is not says so."""
+        if freshness.ends(stale, reply, why, time()):
+            self._keeper.drop(self.question.key, stale)
 
     async def _ask(self, stale: Entry | None) -> tuple[Produced, Reply]:
         question, requested_s = self.question, time()
@@ -204,8 +210,8 @@ class Fill:
         why = storing.refusal(reply, self.question.rule)
         if why is not None:
             return why
-        if self._stale is not None and freshness.is_failure(reply.status):
-            return Why.STATUS  # what is stored may have to stand in for it
+        if self._stale is not None and freshness.stands(self._stale, reply, self.question.rule, time()):
+            return Why.STATUS
         if produced.unnamed_vary:
             return Why.UNNAMED_VARY
         size = len(produced.body) if isinstance(produced.body, bytes) else _length(reply.pairs)

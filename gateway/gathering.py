@@ -375,7 +375,7 @@ class Gathering:
         outcome.answers.append(fetched)
         outcome.status = fetched.status
         if not 200 <= fetched.status <= 299:
-            outcome.advice = [(name.lower(), value) for name, value in fetched.pairs if name.lower() in _ADVICE]
+            outcome.advice = [pair for pair in fetched.pairs if pair[0] in _ADVICE]
             raise GatewayError(Reason.PART_STATUS, f"It was answered with {fetched.status}.")
         if fetched.status == 204:
             return b"null"
@@ -414,7 +414,7 @@ class Gathering:
             raise GatewayError(reason, f"The value of {{{error.name}}} is not of the type that it should be.") from None
         if len(body) > part.max_body_bytes:
             raise GatewayError(Reason.PART_TOO_LARGE)
-        return Fetched(status, pairs, body)
+        return Fetched(status, tuple(pairs), body)
 
     def parameter(self, name: str) -> str:
         """A parameter of the path, decoded."""

@@ -196,7 +196,7 @@ class GatewayHandler(ASGIHandler):
         exchange.status = response.status_code
         if not 200 <= response.status_code <= 999:  # Granian would end the whole worker over it
             raise ValueError(f"a view answered with status {response.status_code}")
-        pairs = pairs_of(response)
+        pairs: Pairs = pairs_of(response)
         body: bytes | AsyncIterator[bytes]
         if isinstance(response, GatewayResponse):
             body = response.body
@@ -385,6 +385,14 @@ def open_request(scope: Scope, receive: Receive, client_idle_s: float) -> Gatewa
     """A request with its notebook, from what ASGI shows."""
     fields = read_fields(scope["headers"])
     own = fields.own
+    plain = fields.end_to_end()
+    if len(plain) < len(fields.plain):
+        # What `Connection` names does not go up, so nobody here must see it either: the cache would store the answer to
+        # one request as that to another one, and a view would believe what its service never gets.
+        names = {name for name, _ in fields.plain} - {name for name, _ in plain}
+        fields.nominated = [pair for pair in fields.plain if pair[0] in names]
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in names]}
+        fields.plain = plain
     exchange = Exchange(
         perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), peer_address(scope["client"][0])
     )

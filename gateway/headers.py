@@ -9,9 +9,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Any, Self, SupportsIndex
 
 Pair = tuple[bytes, bytes]
 Pairs = list[Pair]
+AnyPair = tuple[bytes | str, bytes | str]  # as code of a team's own may write it
 Network = IPv4Network | IPv6Network
 
 # RFC 9110, section 5.6.3. HOWEVER not what bytes.strip() takes for white space by itself: a vertical tab is none.
@@ -103,9 +105,59 @@ _HOST = re.compile(
     rb"(\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?"
 )
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BREAK = re.compile(rb"[\r\n\0]")
 # `192.0.2.1:80`, `[2001:db8::1]:80` as in RFC 7239, section 6; and IPv6 bare, as X-Forwarded-For mostly has it: its
 # last group is no port.
 _NODE = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\])(:[0-9]{1,5})?|([0-9A-Fa-f:.]+)")
+
+
+class FieldLines(Pairs):
+    """An answer's pairs, with names in lower case whoever puts them in: the cache, CORS and all else compare bytes.
+
+    Made of pairs that are so already; `field_lines` makes it of any. What is put in later may have its name in any
+    case, and text instead of bytes, which is sent as latin-1. Raises ValueError for what is no field line, TypeError
+    for what is neither text nor bytes.
+    """
+
+    __slots__ = ()
+
+    def append(self, pair: AnyPair) -> None:
+        super().append(_field_line(pair))
+
+    def extend(self, pairs: Iterable[AnyPair]) -> None:
+        super().extend(map(_field_line, pairs))
+
+    def insert(self, index: SupportsIndex, pair: AnyPair) -> None:
+        super().insert(index, _field_line(pair))
+
+    def __iadd__(self, pairs: Iterable[AnyPair]) -> Self:  # type: ignore[override, misc]
+        self.extend(pairs)
+        return self
+
+    def __setitem__(self, index: Any, value: Any) -> None:
+        super().__setitem__(index, map(_field_line, value) if isinstance(index, slice) else _field_line(value))
+
+
+def field_lines(pairs: Iterable[AnyPair]) -> FieldLines:
+    """Any pairs as an answer has them. Raises as `FieldLines` does."""
+    return pairs if isinstance(pairs, FieldLines) else FieldLines(map(_field_line, pairs))
+
+
+def _field_line(pair: AnyPair) -> Pair:
+    name, value = (_encoded(text) for text in pair)
+    if not is_token(name):
+        raise ValueError(f"{name!r} is no name of a field")
+    if _BREAK.search(value):
+        raise ValueError(f"a field value cannot hold a line break or NUL: {value!r}")
+    return name.lower(), value
+
+
+def _encoded(text: bytes | str) -> bytes:
+    if isinstance(text, bytes):
+        return text
+    if isinstance(text, str):
+        return text.encode("latin-1")
+    raise TypeError(f"a field line is a name and a value in bytes or text, not {text!r}")
 
 
 @dataclass(slots=True)
@@ -121,6 +173,7 @@ class RequestFields:
     claims: Pairs = field(default_factory=list)
     hides: bool = False  # whether one came that goes nowhere, whoever sent it: `Proxy`, or a claim in another spelling
     size_bytes: int = 0
+    nominated: Sequence[Pair] = ()  # taken off because `Connection` names them
     forged: bytes | None = None  # a name that CGI-like servers take for one of the gateway's own: Content_Length
 
     def first(self, name: bytes) -> bytes | None:
@@ -177,7 +230,7 @@ def read_fields(raw: Iterable[Pair]) -> RequestFields:
             forged = name
         else:
             hides = True
-    return RequestFields(plain, own, x_forwarded, claims, hides, size, forged)
+    return RequestFields(plain, own, x_forwarded, claims, hides, size, forged=forged)
 
 
 def _kind_of(name: bytes) -> int:
@@ -245,12 +298,12 @@ def connection_options(values: Iterable[bytes]) -> frozenset[bytes]:
     return frozenset(named - _UNREMOVABLE)
 
 
-def strip_hop_by_hop(raw: Sequence[Pair]) -> Pairs:
+def strip_hop_by_hop(raw: Sequence[Pair]) -> FieldLines:
     """An answer's pairs without hop-by-hop fields and what its `Connection` names; names in lower case."""
     pairs = [(name.lower(), value) for name, value in raw]
     connection = [value for name, value in pairs if name == b"connection"]
     drop = HOP_BY_HOP | connection_options(connection) if connection else HOP_BY_HOP
-    return [pair for pair in pairs if pair[0] not in drop]
+    return FieldLines([pair for pair in pairs if pair[0] not in drop])
 
 
 def set_fields(pairs: Pairs, changes: Iterable[tuple[bytes, bytes | None]]) -> Pairs:

@@ -81,7 +81,7 @@ def _outermost(
     yield from ((str(line.pattern), line.callback) for other in others for line, _ in flat(other))
 
 
-def _views(
+def views_of(
     lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
 ) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Every view without what is wrapped around it, and where it was written."""
@@ -90,7 +90,7 @@ def _views(
 
 def legacies(lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[tuple[str, Legacy]]:
     """Every legacy function, as a view or as a part, with where it was written."""
-    for origin, view in _views(lines, others):
+    for origin, view in views_of(lines, others):
         if isinstance(view, Legacy):
             yield origin, view
         elif isinstance(view, Fanout):
@@ -162,7 +162,7 @@ def check_lines(
     problems.extend(f"{line.pattern}: {problem}" for line, params in plain for problem in _misfits(line, params))
     problems.extend(
         f"{origin}: there is no upstream {upstream}{_meant(upstream, config)}"
-        for origin, view in _views(lines, others)
+        for origin, view in views_of(lines, others)
         if isinstance(view, (Proxy, Fanout))
         for upstream in view.upstreams
         if upstream not in config.upstreams

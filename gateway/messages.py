@@ -5,7 +5,7 @@ pairs, the raw path and a body that streams, and build Django's `META`, `GET`, `
 """
 
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from http.cookies import SimpleCookie
 from io import BytesIO
 from typing import Any, BinaryIO, TypeVar
@@ -23,7 +23,19 @@ from django.utils.functional import cached_property
 from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Deadline, Exchange
-from gateway.headers import Pair, Pairs, RequestFields, believed, cgi_fields, is_claim, peer_address, read_fields
+from gateway.headers import (
+    AnyPair,
+    FieldLines,
+    Pair,
+    Pairs,
+    RequestFields,
+    believed,
+    cgi_fields,
+    field_lines,
+    is_claim,
+    peer_address,
+    read_fields,
+)
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -118,6 +130,8 @@ class GatewayRequest(HttpRequest):
         self.answer_began = False
         self.is_preflight = False
         self.forwarded_by_fetch = False  # whether a view's calls took fields of the client along
+        # The view that leaves the fields that its options set on answers to the cache around it.
+        self.defers_fields_of: Any = None
         self.resolver_match = None
         self._read_started = False
         self._post_parse_error = False
@@ -296,7 +310,7 @@ class GatewayRequest(HttpRequest):
 
 _KEPT = (
     *("pools", "cache", "disclose_names", "raw_values", "raw_rest", "route", "traceparent"),
-    *("from_trusted_peer", "forwarded_scheme", "forwarded_host"),
+    *("from_trusted_peer", "forwarded_scheme", "forwarded_host", "defers_fields_of"),
 )
 
 
@@ -307,7 +321,7 @@ async def _no_client() -> Mapping[str, Any]:
 class RawHeaders(MutableMapping[str, str]):
     """Django's mapping of an answer's fields over its raw pairs: reading joins what came twice, setting replaces."""
 
-    def __init__(self, pairs: Pairs) -> None:
+    def __init__(self, pairs: FieldLines) -> None:
         self._pairs = pairs
 
     def __getitem__(self, name: str) -> str:
@@ -318,11 +332,8 @@ class RawHeaders(MutableMapping[str, str]):
         return ", ".join(values)
 
     def __setitem__(self, name: str, value: object) -> None:
-        key, text = name.lower().encode("ascii"), str(value)
-        if any(character in text for character in "\r\n\0"):
-            raise ValueError(f"a field value cannot hold a line break or NUL: {text!r}")
-        self._pairs[:] = [pair for pair in self._pairs if pair[0] != key]
-        self._pairs.append((key, text.encode("latin-1")))
+        lines = field_lines([(name, str(value))])
+        self._pairs[:] = [*(pair for pair in self._pairs if pair[0] != lines[0][0]), *lines]
 
     def __delitem__(self, name: str) -> None:
         key = name.lower().encode("latin-1")
@@ -342,18 +353,30 @@ Body = bytes | AsyncIterator[bytes]
 
 
 class GatewayResponse(HttpResponseBase):
-    """A Django response over raw pairs (names in lower case) and bytes, or an async iterator of them."""
+    """A Django response over raw pairs and bytes, or an async iterator of them.
 
-    def __init__(self, status: int = 200, pairs: Pairs | None = None, body: Body = b"") -> None:
+    `pairs` is a list of names and values whose names become lower case as they are put in, in whatever case they are
+    written; what is text becomes bytes. Raises ValueError and TypeError for pairs that are no field lines.
+    """
+
+    def __init__(self, status: int = 200, pairs: Iterable[AnyPair] | None = None, body: Body = b"") -> None:
         # HttpResponseBase's own __init__ would invent a Content-Type and build a cookie jar.
         self.status_code = status
-        self.pairs: Pairs = [] if pairs is None else pairs
+        self._pairs = FieldLines() if pairs is None else field_lines(pairs)
         self.body = body
         self.closed = False
         self._reason_phrase = None
         self._charset = None
         self._handler_class = None
         self._resource_closers: list[Callable[[], Any]] = []
+
+    @property
+    def pairs(self) -> FieldLines:
+        return self._pairs
+
+    @pairs.setter
+    def pairs(self, pairs: Iterable[AnyPair]) -> None:
+        self._pairs[:] = pairs
 
     @property
     def streaming(self) -> bool:  # type: ignore[override]
@@ -371,9 +394,13 @@ class GatewayResponse(HttpResponseBase):
         if any(name == b"content-length" for name, _ in self.pairs):  # it was that of another body
             self.headers["Content-Length"] = len(content)
 
-    @cached_property
-    def headers(self) -> RawHeaders:  # type: ignore[override]
-        return RawHeaders(self.pairs)
+    @property  # type: ignore[override]
+    def headers(self) -> RawHeaders:
+        return RawHeaders(self._pairs)
+
+    @headers.setter
+    def headers(self, headers: Mapping[str, str]) -> None:
+        self._pairs[:] = [(name, str(value)) for name, value in headers.items()]
 
     @cached_property
     def cookies(self) -> SimpleCookie:  # type: ignore[override]
@@ -384,12 +411,12 @@ class GatewayResponse(HttpResponseBase):
         return f"<GatewayResponse {self.status_code} {size}>"
 
 
-def pairs_of(response: HttpResponseBase) -> Pairs:
+def pairs_of(response: HttpResponseBase) -> FieldLines:
     """The field lines of any response, Django's own too."""
     if isinstance(response, GatewayResponse):
-        return [*response.pairs, *cookie_pairs(response)] if "cookies" in response.__dict__ else response.pairs
-    pairs = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
-    return [*pairs, *cookie_pairs(response)]
+        pairs = response.pairs
+        return FieldLines([*pairs, *cookie_pairs(response)]) if "cookies" in response.__dict__ else pairs
+    return field_lines([*response.items(), *cookie_pairs(response)])
 
 
 def cookie_pairs(response: HttpResponseBase) -> Pairs:

@@ -9,13 +9,15 @@ class CachedResponse(models.Model):
     """A stored answer. `digest` is its key's, `variant` that of the key and of what it varies on.
 
     `record` is a `storing.Entry` without its body; what is asked for in queries stands in columns of its own, and the
-    body last, so that a scan need not read it.
+    body last, so that a scan need not read it. Rows of the version before have an empty `target_digest`: a purge of
+    their URL would not find them, so they are not looked at.
     """
 
     digest: models.CharField[str, str] = models.CharField(max_length=32)
     variant: models.CharField[str, str] = models.CharField(max_length=32)
     vary: models.TextField[str, str] = models.TextField()
     path_digest: models.CharField[str, str] = models.CharField(max_length=32)
+    target_digest: models.CharField[str, str] = models.CharField(max_length=32, db_default="")
     route: models.TextField[str, str] = models.TextField()
     scheme: models.TextField[str, str] = models.TextField()
     host: models.TextField[str, str] = models.TextField()
@@ -33,7 +35,7 @@ class CachedResponse(models.Model):
         # Not by `unique` and `db_index`: on PostgreSQL each of them would make a second index, for LIKE.
         constraints = (models.UniqueConstraint(fields=["variant"], name="one_row_a_variant"),)
         indexes = (
-            *(models.Index(fields=[name], name=f"by_{name}") for name in ("digest", "path_digest")),
+            *(models.Index(fields=[name], name=f"by_{name}") for name in ("digest", "path_digest", "target_digest")),
             *(models.Index(fields=[name], name=f"by_{name}") for name in ("received_s", "useful_until_s")),
         )
 

@@ -230,6 +230,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("route", "CACHE", CACHE, "", "60s",
            "Stores answers. `on`: for as long as the upstream says; a duration: also where it says nothing."),
     Option("route", "CACHE_MAX_BODY", SOME_SIZE, "2MiB", "10MiB", "Larger answers pass through unstored."),
+    Option("route", "STALE_IF_ERROR", TIMEOUT, "", "1h",
+           "How long a stored answer may be sent stale if the upstream fails, where it says nothing of that itself."),
     Option("route", "PART_*", PART, "", "orders:/orders?user={id}",
            "A part of a fan-out: `upstream:/path`, with values of the request and of other parts in braces.", "parts"),
     Option("route", "OPTIONAL", NAMES, "", "team,orders",

@@ -18,7 +18,15 @@ from gateway.config import Base, Overrides, ProxyOptions, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
 from gateway.freshness import SAFE_METHODS
-from gateway.headers import HTTP_1_0, Pairs, encoded_changes, forwarding_pairs, set_fields, strip_hop_by_hop
+from gateway.headers import (
+    HTTP_1_0,
+    FieldLines,
+    Pairs,
+    encoded_changes,
+    forwarding_pairs,
+    set_fields,
+    strip_hop_by_hop,
+)
 from gateway.loading import overrides
 from gateway.messages import GatewayRequest, GatewayResponse, too_large
 from gateway.patterns import Target, ValueConfined, parse_target
@@ -76,7 +84,7 @@ class Proxy:
         pool: Pool = request.pools[self.target.upstream]
         plan = self._plan
         if plan is None or plan.upstream is not pool.upstream:
-            plan = self._plan = plan_for(pool.upstream, self.own)
+            plan = self._plan_anew(pool)
         options, exchange = plan.options, request.exchange
         exchange.upstream = pool.name
         path, query = self.target_of(request, params)
@@ -92,7 +100,7 @@ class Proxy:
             timeout_s=options.timeout_s,
             host=request.fields.first(b"host") if options.preserve_host else None,
             key=request.balance_key(pool.key_field) if pool.uses_key else b"",
-            repeatable=is_repeatable(request.method, request.raw_headers),
+            repeatable=is_repeatable(request.method, request.scope["headers"]),
             too_late=partial(_too_late, request, pool),
             upload=upload,
             chunked=upload is not None and request.content_length is None,
@@ -101,6 +109,14 @@ class Proxy:
         if request.method not in SAFE_METHODS:
             request.cache.written(pool.name, path + query, answer.status)
         return self._response(request, plan, answer, endpoint.base)
+
+    def _plan_anew(self, pool: Pool) -> Plan:
+        self._plan = plan = plan_for(pool.upstream, self.own)
+        return plan
+
+    def fields_set(self, pools: Mapping[str, Pool]) -> Changes:
+        """The fields that its options and its upstream's set on every answer."""
+        return self._plan_anew(pools[self.target.upstream]).set_down
 
     def target_of(self, request: GatewayRequest, params: Mapping[str, str]) -> tuple[str, str]:
         """The raw path below the upstream's base, and the query with its question mark (or nothing)."""
@@ -125,9 +141,9 @@ class Proxy:
     def _response(self, request: GatewayRequest, plan: Plan, answer: Answer, base: Base) -> GatewayResponse:
         pairs = strip_hop_by_hop(answer.pairs)
         if plan.options.rewrite_redirects and any(name in _LOCATIONS for name, _ in pairs):
-            pairs = _redirected(pairs, request, plan, self._path_map(request, base))
-        if plan.set_down:
-            pairs = set_fields(pairs, plan.set_down)
+            pairs = FieldLines(_redirected(pairs, request, plan, self._path_map(request, base)))
+        if plan.set_down and request.defers_fields_of is not self:
+            pairs = FieldLines(set_fields(pairs, plan.set_down))
         attempts = request.exchange.attempts or 0
         if attempts > 1:
             pairs.append((b"proxy-status", b'portway; details="attempts=%d"' % attempts))
@@ -203,7 +219,7 @@ def upward_pairs(request: GatewayRequest, plan: Plan, prefix: str) -> Pairs:
     """The field lines for the upstream but Host: the client's in their order, then ours. Raises HEADER_INVALID."""
     incoming, exchange = request.fields, request.exchange
     own = incoming.own
-    pairs = [*incoming.end_to_end(), *((b"via", value) for value in own.get(b"via", ()))]
+    pairs = [*incoming.plain, *((b"via", value) for value in own.get(b"via", ()))]
     if request.traceparent is None:
         pairs.append((b"traceparent", new_traceparent(exchange.trace_id)))
     else:

@@ -11,7 +11,7 @@ import importlib
 import re
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from types import ModuleType
 from typing import Any
 from urllib.parse import unquote
@@ -44,6 +44,7 @@ from gateway.lines import (
     name_of,
     standing_before,
     synchronous_views,
+    views_of,
 )
 from gateway.messages import GatewayRequest
 from gateway.patterns import Match, Miss, Pattern, PatternError, Table, parse_pattern
@@ -227,6 +228,10 @@ class Routes:
         """Whether what a GET of this URL is answered with may be stored."""
         match = self._table.find("GET", host, path)
         return self._caches_plain if isinstance(match, Miss) else match.route.cache is not None
+
+    def views(self) -> Iterator[tuple[str, Callable[..., Any]]]:
+        """The views that answer, out of those that stand around them, with where they were written."""
+        return views_of(self.lines, self.others)
 
     @property
     def is_empty(self) -> bool:

@@ -15,12 +15,13 @@ from django.db.models import Max, Q, QuerySet, Sum, Value
 from django.db.models.functions import StrIndex, Substr
 
 from gateway.headers import Pair
-from gateway.memory import Key, Purge, digest, origin_and_target, variant
+from gateway.memory import Key, Purge, digest, variant
 from gateway.models import CachedResponse, CachePurge
 from gateway.storing import Entry, vary_values
 
 BATCH_ROWS = 200
 STORED_ROWS = 500
+MOST_PURGES = 5000
 _ROW_BYTES = 500  # what a row costs beside what it holds
 _DECODER = msgspec.msgpack.Decoder(Entry)
 _UPDATED = [field.name for field in CachedResponse._meta.concrete_fields if field.name not in {"id", "variant"}]
@@ -51,8 +52,8 @@ async def look_up(asked: Sequence[tuple[str, Sequence[Pair]]]) -> list[Found]:
     names = {name for several in wanted for name in several}
     found: dict[str, Entry] = {}
     if names:
-        rows = CachedResponse.objects.filter(variant__in=names).values_list("variant", "record", "body")
-        async for name, record, body in rows:
+        usable = CachedResponse.objects.filter(variant__in=names).exclude(target_digest="")
+        async for name, record, body in usable.values_list("variant", "record", "body"):
             with contextlib.suppress(msgspec.DecodeError):  # of another version of ours
                 found[name] = replace(_DECODER.decode(record), body=bytes(body))
     return [Found([found[name] for name in several if name in found], bool(several)) for several in wanted]
@@ -72,21 +73,25 @@ def write(batch: Mapping[str, tuple[Key, Entry]]) -> int:
 
 def _row(name: str, key: Key, entry: Entry) -> CachedResponse:
     record = msgspec.msgpack.encode(replace(entry, body=b""))
+    vary = ",".join(name.decode("latin-1") for name in entry.vary)
+    tags = "".join(f" {tag}" for tag in entry.tags) + " "
+    texts = (vary, key.route, key.host, key.target, key.extra, tags)
     return CachedResponse(
         digest=digest(str(key)),
         variant=name,
-        vary=",".join(name.decode("latin-1") for name in entry.vary),
+        vary=vary,
         path_digest=digest(key.path),
+        target_digest=digest(key.target),
         route=key.route,
         scheme=key.scheme,
         host=key.host,
         target=key.target,
         extra=key.extra,
-        tags="".join(f" {tag}" for tag in entry.tags) + " ",
+        tags=tags,
         requested_s=entry.requested_s,
         received_s=entry.received_s,
         useful_until_s=entry.useful_until_s,
-        size=len(entry.body) + len(record) + len(key.target) + _ROW_BYTES,
+        size=len(entry.body) + len(record) + sum(map(len, texts)) + _ROW_BYTES,
         record=record,
         body=entry.body,
     )
@@ -118,19 +123,24 @@ async def remove(variants: Iterable[str]) -> None:
 
 async def remove_covered(purges: Sequence[Purge]) -> int:
     """Remove what any of these purges covers; how many rows that were."""
-    removed, _ = await CachedResponse.objects.filter(reduce(or_, map(_covered, purges))).adelete()
+    now_s = time.time()
+    removed, _ = await CachedResponse.objects.filter(
+        reduce(or_, (_covered(purge, now_s) for purge in purges))
+    ).adelete()
     return removed
 
 
-def _covered(purge: Purge) -> Q:
-    """The rows that a purge is about. HOWEVER not by `startswith` and `contains`: on SQLite they do not regard case."""
-    said = Q(requested_s__lte=purge.at_s)
-    if purge.path is not None:
-        scheme, host, target = origin_and_target(purge.value)
-        said &= Q(path_digest=digest(purge.path))
-        if host:
-            said &= Q(scheme=scheme, host=host)
-        return said & Q(target=target) if "?" in target or purge.kind == "uri" else said
+def _covered(purge: Purge, now_s: float) -> Q:
+    """The rows that a purge is about, as `Purge.covers` has it.
+
+    By no `startswith` or `contains`: on SQLite they do not regard case.
+    """
+    said = Q(requested_s__lte=purge.at_s) | Q(requested_s__gt=now_s)
+    place = purge.place
+    if place is not None:
+        scheme, _, host = place.origin.partition("://")
+        said &= Q(path_digest=place.digest) if place.is_path else Q(target_digest=place.digest)
+        return said & Q(scheme=scheme, host=host) if host else said
     if purge.kind == "prefix":
         return said & _begins(purge.value)
     if purge.kind == "route":
@@ -153,18 +163,25 @@ async def tell(purges: Sequence[Purge]) -> set[tuple[int, float]]:
 
 
 async def told_since(number: int) -> list[tuple[int, Purge]]:
+    """The next purges after that one, at most MOST_PURGES, with their numbers."""
     rows = CachePurge.objects.filter(id__gt=number).order_by("id").values_list("id", "kind", "value", "at_s")
-    return [(found, Purge(kind, value, at_s)) async for found, kind, value, at_s in rows]
+    return [(found, _purge(kind, value, at_s)) async for found, kind, value, at_s in rows[:MOST_PURGES]]
+
+
+def _purge(kind: str, value: str, at_s: float) -> Purge:
+    # A gateway of the version before tells the URL itself.
+    return Purge.of_url(value, at_s) if kind == "uri" and " " not in value else Purge(kind, value, at_s)
 
 
 async def last_told() -> int:
     return (await CachePurge.objects.aaggregate(last=Max("id")))["last"] or 0
 
 
-async def remove_expired(told_before_s: float) -> None:
-    """Remove what nothing can be answered with any more, and purges that everybody has heard of."""
+async def remove_expired(heard: int, told_before_s: float) -> None:
+    """Remove what nothing can be answered with any more, and purges that everybody has heard of: up to that number, and
+    old enough by the clock, which alone may be wrong."""
     await CachedResponse.objects.filter(useful_until_s__lt=time.time()).adelete()
-    await CachePurge.objects.filter(at_s__lt=told_before_s).adelete()
+    await CachePurge.objects.filter(id__lte=heard, at_s__lt=told_before_s).adelete()
 
 
 async def total_size() -> int:
@@ -212,7 +229,7 @@ _KEY = ("route", "scheme", "host", "target", "extra")
 
 def keys_at(route: str, target: str) -> list[Key]:
     """The keys of a route that something is stored under for this target, whatever their origin."""
-    rows = CachedResponse.objects.filter(path_digest=digest(target.partition("?")[0]), route=route, target=target)
+    rows = CachedResponse.objects.filter(target_digest=digest(target), route=route)
     return [Key(*row) for row in rows.values_list(*_KEY).distinct()]
 
 
@@ -225,5 +242,5 @@ def variants_of(key: Key) -> list[Entry]:
 def purge_now(purge: Purge) -> int:
     """Make a purge and tell every worker; how many stored answers it removed. Raises DatabaseError."""
     CachePurge.objects.create(kind=purge.kind, value=purge.value, at_s=purge.at_s)
-    removed, _ = CachedResponse.objects.filter(_covered(purge)).delete()
+    removed, _ = CachedResponse.objects.filter(_covered(purge, time.time())).delete()
     return int(removed)

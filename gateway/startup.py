@@ -2,6 +2,7 @@
 
 import os
 import ssl
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -10,7 +11,7 @@ from django.core import checks
 from django.core.checks.registry import registry
 from django.urls import URLPattern
 
-from gateway import origins
+from gateway import fields, origins
 from gateway.config import Config, Upstream
 from gateway.fanout import Fanout
 from gateway.lines import GatewayRoute, RouteError, describe
@@ -48,11 +49,38 @@ def examine(config: Config) -> Findings:
     problems.extend(str(message) for message in found if message.level >= checks.ERROR)
     warnings = [*config.warnings, *(routes.warnings if routes is not None else ())]
     warnings += [*(str(message) for message in found if message.level == checks.WARNING)]
+    warnings += _keeping_failures(config, routes)
     try:
         exporters_of(os.environ, find_spec)
     except ValueError as error:  # often set for all that runs somewhere: no reason not to serve
         warnings.append(f"{error}; there is no tracing")
     return Findings(routes, tuple(problems), tuple(warnings))
+
+
+def _keeping_failures(config: Config, routes: Routes | None) -> Iterator[str]:
+    """A word for each field that is set on every answer and lets caches keep it, be it a failure."""
+    given = [(upstream.variable, upstream.overrides) for upstream in config.upstreams.values()]
+    views = routes.views() if routes is not None else ()
+    given += [(origin, view.own) for origin, view in views if isinstance(view, (Proxy, Fanout))]
+    for origin, own in given:
+        for name, value in own.response_headers:
+            if value is not None and _lets_keep(name, value):
+                word = f"response_header_{name.replace('-', '_')}"
+                place = f"{origin}__{word.upper()}" if origin.startswith("GATEWAY_") else f"{origin}: {word}"
+                yield (
+                    f"{place}: it is set on answers of every status, so that browsers and caches may keep a failure "
+                    "for as long as it says; let the service say it of what is good"
+                )
+
+
+def _lets_keep(name: str, value: str) -> bool:
+    if name == "expires":
+        return fields.http_date_s(value.encode()) is not None
+    if name not in {"cache-control", "cdn-cache-control", "surrogate-control"}:
+        return False
+    said = fields.directives([value.encode()])
+    seconds = [fields.delta_seconds(said.get(word)) for word in ("max-age", "s-maxage", "stale-if-error")]
+    return said.keys().isdisjoint({"no-store", "no-cache"}) and (any(seconds) or "public" in said)
 
 
 def _checks() -> list[str]:

@@ -16,14 +16,14 @@ from dataclasses import replace
 import structlog
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.management import call_command
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connection
+from django.db import connection
 
 from gateway import rows
 from gateway.headers import Pair
-from gateway.health import PAUSE_S, Health
+from gateway.health import PAUSE_S, Health, is_away
 from gateway.known import CAPACITY, Known
-from gateway.memory import Key, Purge, digest, variant
-from gateway.rows import BATCH_ROWS, STORED_ROWS, Found
+from gateway.memory import Index, Key, Purge, digest, size_of, variant
+from gateway.rows import BATCH_ROWS, MOST_PURGES, STORED_ROWS, Found
 from gateway.storing import Entry
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -32,12 +32,11 @@ _LOOK_UP_S = 0.25  # how long a request waits for the database at most
 _OPEN_S = 5.0  # how long the start waits for the database at most
 _CLOSE_S = 1.0  # and the stop
 _GATHER_S = 0.1  # how long a write waits for others
-_QUEUE_BYTES, _QUEUE_ROWS, _QUEUE_PURGES = 16 * 2**20, 4000, 1000
+_QUEUE_BYTES, _QUEUE_ROWS, _QUEUE_PURGES, _QUEUE_REMOVALS = 16 * 2**20, 4000, 1000, 10_000
 _POLL_S = 0.4  # how often others are asked what they stored and purged
 _DEAF_S = 30.0  # who has not heard of purges for so long does not know what is still true
 _TOLD_S = 60.0  # how long purges are kept for the others
 _OVERLAP = 200  # transactions end in another order than they are numbered in: so many are asked for again
-_CLOCKS_S = 0.5  # by how much the clocks of two machines may differ
 _SWEEP_S = 5.0  # how often what is of no use any more is removed
 
 
@@ -55,18 +54,21 @@ class Store:
         self._opened = asyncio.Event()
         self._reads, self._writes = Health("look-ups"), Health("writes")
         self._asked = asyncio.Event()
-        self._waiting: list[tuple[str, Sequence[Pair], asyncio.Future[Found]]] = []
+        self._waiting: dict[asyncio.Future[Found], tuple[str, Sequence[Pair]]] = {}
         self._queue: dict[str, tuple[Key, Entry]] = {}
+        self._queue_index = Index()
         self._queue_bytes = 0
         self._forgotten: set[str] = set()
         self._removals = 0  # so many so far
         self._purges: list[tuple[Purge, asyncio.Future[int]]] = []
+        self._purges_chars = 0
         self._others_purges: list[Purge] = []
         self._has_work, self._is_written = asyncio.Event(), asyncio.Event()
         self._file: object = None  # what the database was in when the tables were made
         self._is_written_elsewhere = False  # the writer's connection is of a database that is no more
         self._told: set[tuple[int, float]] = set()  # the numbers and times of purges that need no hearing
         self._last_told = 0
+        self._heard_by: deque[int] = deque(maxlen=1 + int(_TOLD_S / _SWEEP_S))  # as it was at the last sweeps
         self._heard_s = 0.0
         self._rows: deque[int] = deque(maxlen=3)  # the number of the last row, as it was at the last looks
         self._new_rows = 0  # since all were looked at
@@ -121,7 +123,7 @@ class Store:
             return Found([], has_others=False)
         removals = self._removals
         future: asyncio.Future[Found] = self._loop.create_future()
-        self._waiting.append((key, request, future))
+        self._waiting[future] = key, request
         self._asked.set()
         try:
             async with asyncio.timeout(_LOOK_UP_S):
@@ -139,6 +141,8 @@ class Store:
         except Exception as error:  # noqa: BLE001 - whatever the database has, the request goes on
             self._reads.failed(str(error))
             return None
+        finally:
+            self._waiting.pop(future, None)  # a database that hangs keeps nobody's request
 
     def put(self, key: Key, entry: Entry) -> None:
         """Store an answer, soon. It is forgotten where more wait than there is room for."""
@@ -147,7 +151,8 @@ class Store:
         self._forgotten.discard(name)
         self._known.add(digest(str(key)))
         self._queue[name] = (key, entry)
-        self._queue_bytes += len(entry.body)
+        self._queue_index.add(name, key)
+        self._queue_bytes += size_of(str(key), entry)
         while self._queue_bytes > _QUEUE_BYTES or len(self._queue) > _QUEUE_ROWS:
             self._take_out(next(iter(self._queue)))
         self._has_work.set()
@@ -157,6 +162,9 @@ class Store:
         name = variant(str(key), entry.vary, entry.values)
         self._take_out(name)
         self._forgotten.add(name)
+        if len(self._forgotten) > _QUEUE_REMOVALS:  # as below: the database is away
+            self._forgotten.clear()
+            self.purge(Purge("all", "", time.time()))
         self._has_work.set()
 
     def purge(self, purge: Purge) -> "asyncio.Future[int]":
@@ -164,19 +172,24 @@ class Store:
         self._take_out_covered(purge)
         done: asyncio.Future[int] = self._loop.create_future()
         self._purges.append((purge, done))
-        if len(self._purges) > _QUEUE_PURGES:  # the database is away: nothing that should go may come back with it
+        self._purges_chars += len(purge.value)
+        # The database is away: nothing that should go may come back with it.
+        if len(self._purges) > _QUEUE_PURGES or self._purges_chars > _QUEUE_BYTES:
             self._purges = [(Purge("all", "", purge.at_s), done)]
+            self._purges_chars = 0
         self._has_work.set()
         return done
 
     def _take_out(self, name: str) -> None:
         found = self._queue.pop(name, None)
         if found is not None:
-            self._queue_bytes -= len(found[1].body)
+            self._queue_index.discard(name, found[0])
+            self._queue_bytes -= size_of(str(found[0]), found[1])
 
     def _take_out_covered(self, purge: Purge) -> None:
-        for name, (key, entry) in list(self._queue.items()):
-            if purge.covers(key, entry):
+        place = purge.place
+        for name in list(self._queue) if place is None else self._queue_index.at(place):
+            if purge.covers(*self._queue[name], time.time()):
                 self._take_out(name)
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -188,8 +201,8 @@ class Store:
             while True:
                 await self._asked.wait()
                 self._asked.clear()
-                asked, self._waiting = self._waiting, []
-                await self._answer([one for one in asked if not one[2].done()])
+                asked, self._waiting = self._waiting, {}
+                await self._answer([(*one, future) for future, one in asked.items() if not future.done()])
         finally:
             keeper.cancel()
 
@@ -257,17 +270,24 @@ class Store:
             if now_s - self._heard_s > _DEAF_S:
                 self._heard(Purge("all", "", time.time()))
             self._heard_s = now_s
-            for number, purge in told:
-                self._last_told = max(self._last_told, number)
-                if (number, purge.at_s) not in self._told:
-                    self._told.add((number, purge.at_s))
-                    purge = replace(purge, at_s=purge.at_s + _CLOCKS_S)
-                    self._heard(purge)
-                    self._take_out_covered(purge)
-                    self._others_purges.append(purge)  # what was under way may have been written since
-                    self._has_work.set()
-            self._told = {one for one in self._told if one[0] > self._last_told - 2 * _OVERLAP}
-            await asyncio.sleep(_POLL_S)
+            self._hear(told)
+            if len(told) < MOST_PURGES:  # else there are more
+                await asyncio.sleep(_POLL_S)
+
+    def _hear(self, told: Sequence[tuple[int, Purge]]) -> None:
+        for number, purge in told:
+            self._last_told = max(self._last_told, number)
+            if (number, purge.at_s) not in self._told:
+                self._told.add((number, purge.at_s))
+                # By our own clock: who made it may have another one. What was asked for in between goes too.
+                purge = replace(purge, at_s=time.time())
+                self._heard(purge)
+                self._take_out_covered(purge)
+                self._others_purges.append(purge)  # what was under way may have been written since
+                self._has_work.set()
+        if len(self._others_purges) > _QUEUE_PURGES:  # nothing can be written
+            self._others_purges = [Purge("all", "", max(purge.at_s for purge in self._others_purges))]
+        self._told = {one for one in self._told if one[0] > self._last_told - 2 * _OVERLAP}
 
     async def _ask_others(self) -> list[tuple[int, Purge]] | None:
         """The purges of late; None where the database is not the one that it was: a file put in the place of its file,
@@ -284,6 +304,7 @@ class Store:
         self._known.clear()
         self._rows.clear()
         self._told.clear()
+        self._heard_by.clear()
         await _disconnect()
         await self._until_prepared(anew=True)
 
@@ -339,13 +360,16 @@ class Store:
             lot, others = self._purges[:BATCH_ROWS], self._others_purges[:BATCH_ROWS]
             if lot:
                 self._told |= await rows.tell([purge for purge, _ in lot])
+                if len(self._told) > _QUEUE_REMOVALS:  # whoever listens hears nothing: they are news once more
+                    self._told.clear()
             # What is waited for is counted by itself; writes through the gateway, of which there may be many, are not.
             counted = {done: await rows.remove_covered([purge]) for purge, done in lot if purge.kind != "uri"}
             if many := [*others, *(purge for purge, _ in lot if purge.kind == "uri")]:
                 await rows.remove_covered(many)
-            self._others_purges = self._others_purges[len(others) :]
+            self._others_purges = [one for one in self._others_purges if one not in set(others)]
             over = {done for _, done in lot}
             self._purges = [one for one in self._purges if one[1] not in over]
+            self._purges_chars = sum(len(purge.value) for purge, _ in self._purges)
             for _, done in lot:
                 if not done.done():
                     done.set_result(counted.get(done, 0))
@@ -363,7 +387,7 @@ class Store:
             try:
                 self._size += await _write(batch)
             except Exception as error:
-                if _is_away(error):
+                if is_away(error):
                     raise
                 await self._write_singly(batch)  # one of them cannot be stored: which one is found out by itself
             self._has_grown = True
@@ -378,7 +402,7 @@ class Store:
             try:
                 self._size += await _write({name: (key, entry)})
             except Exception as error:
-                if _is_away(error):
+                if is_away(error):
                     raise
                 _log.warning("cache.not_stored", target=key.target, cause=str(error))
 
@@ -389,19 +413,16 @@ class Store:
         if not is_due and self._size <= self._max_bytes:
             return
         self._swept_s = now_s
-        await rows.remove_expired(time.time() - _TOLD_S)
+        if is_due:
+            self._heard_by.append(self._last_told)
+        is_long_ago = len(self._heard_by) == self._heard_by.maxlen
+        await rows.remove_expired(self._heard_by[0] if is_long_ago else 0, time.time() - _TOLD_S)
         if self._has_grown:
             self._has_grown = False
             self._size = await rows.total_size()
             if self._size > self._max_bytes:
                 await rows.remove_oldest(self._size - self._max_bytes * 9 // 10)
                 self._size = await rows.total_size()
-
-
-def _is_away(error: Exception) -> bool:
-    """Whether it is the database that does not work, and not the one answer that should be written."""
-    is_of_database = isinstance(error, (DatabaseError, InterfaceError, OSError))
-    return is_of_database and not isinstance(error, (DataError, IntegrityError))
 
 
 async def _on(executor: ThreadPoolExecutor, work: Callable[[], Awaitable[None]]) -> None:

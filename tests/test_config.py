@@ -242,6 +242,7 @@ def test_options_in_python_are_the_words_of_the_environment() -> None:
         ({"cors": "*"}, "cors: this is an option of a route in the environment"),
         ({"cache": "60s"}, r"cache: what stores answers is a view around this one: cached\(proxy\('orders'\), '60s'\)"),
         ({"cache_max_body": "1MiB"}, "cache_max_body: what stores answers is a view around this one"),
+        ({"stale_if_error": "1h"}, "stale_if_error: what stores answers is a view around this one"),
         ({"legacy": "reports.build"}, "legacy: this is an option of a route in the environment"),
         ({"header_connection": "x"}, "header_connection: .*cannot be set"),
         ({"timeout": 5}, "timeout: expected a string, written as in the environment: timeout='5s'"),
@@ -766,6 +767,7 @@ def test_a_route_stores_nothing_unless_it_says_so() -> None:
         ({"CACHE": "on"}, Rule(ttl_s=None, max_body_bytes=2 * 2**20)),
         ({"CACHE": "60s"}, Rule(ttl_s=60.0, max_body_bytes=2 * 2**20)),
         ({"CACHE": "500ms", "CACHE_MAX_BODY": "1KiB"}, Rule(ttl_s=0.5, max_body_bytes=1024)),
+        ({"CACHE": "on", "STALE_IF_ERROR": "1h"}, Rule(stale_if_error_s=3600)),
     ],
 )
 def test_a_route_that_stores_has_a_rule(said: Mapping[str, str], rule: Rule) -> None:
@@ -780,6 +782,7 @@ def test_a_route_that_stores_has_a_rule(said: Mapping[str, str], rule: Rule) -> 
         ("CACHE", "60", "a duration needs its unit"),
         ("CACHE", "off", "duration"),
         ("CACHE_MAX_BODY", "1MiB", "this means nothing without GATEWAY_ROUTE_A__CACHE; set that too"),
+        ("STALE_IF_ERROR", "1h", "this means nothing without GATEWAY_ROUTE_A__CACHE; set that too"),
     ],
 )
 def test_a_route_that_stores_in_a_way_that_cannot_be_is_refused(name: str, text: str, message: str) -> None:

@@ -1,6 +1,6 @@
 """Whether a stored answer answers a request, how it is validated, what must be forgotten."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 import pytest
@@ -25,7 +25,8 @@ from gateway.freshness import (
     validating,
     wish_of,
 )
-from gateway.storing import Entry, Rule, Why, entry_of, refusal
+from gateway.headers import Pair
+from gateway.storing import Entry, Rule, Why, entry_of, refusal, vary_values
 from tests.stored import AS_IT_SAYS, NOW_S, date, entry, pairs, reply
 
 FRESH = "Cache-Control: max-age=60"
@@ -211,6 +212,49 @@ def test_whether_a_stale_answer_may_stand_in_for_a_failure(
     said: str, asked: str, later_s: float, *, is_so: bool
 ) -> None:
     assert may_stand_in(entry(f"Cache-Control: {said}"), wish(asked), NOW_S + later_s) is is_so
+
+
+@pytest.mark.parametrize(
+    ("said", "asked", "later_s", "is_so"),
+    [
+        ("max-age=600", "", 1200, True),
+        ("max-age=600", "", 1200.1, False),
+        ("", "", 660, True),  # as long as the rule says, too
+        ("", "", 660.1, False),
+        ("max-age=600", "no-cache", 601, False),
+        ("max-age=600", "stale-if-error=900", 1500, True),  # the longer one
+        # What the upstream says itself counts, and nothing overrules what forbids it.
+        ("max-age=600, stale-if-error=60", "", 661, False),
+        ("max-age=600, stale-if-error=0", "", 601, False),
+        ("max-age=600, stale-if-error=900", "", 1500, True),
+        ("max-age=600, must-revalidate", "", 601, False),
+        ("max-age=600, proxy-revalidate", "", 601, False),
+        ("s-maxage=600", "", 601, False),
+        ("max-age=600, no-cache", "", 601, False),
+        ('max-age=600, no-cache="x"', "", 601, False),
+    ],
+)
+def test_how_long_a_route_lets_a_stale_answer_stand_in(said: str, asked: str, later_s: float, *, is_so: bool) -> None:
+    rule = Rule(ttl_s=60.0, stale_if_error_s=600.0)
+    stored = entry(*([f"Cache-Control: {said}"] if said else []), rule=rule)
+    assert may_stand_in(stored, wish(asked), NOW_S + later_s) is is_so
+    assert not is_so or stored.useful_until_s >= NOW_S + later_s or asked
+    assert use_of(stored, NO_WISH, NOW_S + later_s) in {Use.STALE, Use.FRESH}, "it is validated first"
+
+
+def test_a_route_that_lets_it_no_longer_counts_at_once() -> None:
+    stored = entry(FRESH, rule=Rule(stale_if_error_s=600.0))
+    assert may_stand_in(under(Rule(stale_if_error_s=600.0), stored), NO_WISH, NOW_S + 600)
+    assert not may_stand_in(under(Rule(stale_if_error_s=10.0), stored), NO_WISH, NOW_S + 600)
+    assert not may_stand_in(under(Rule(), stored), NO_WISH, NOW_S + 600)
+
+
+def test_what_is_stale_when_it_comes_is_stored_where_it_may_stand_in() -> None:
+    lines = ["Cache-Control: max-age=0"]
+    assert refusal(reply(*lines), Rule()) is Why.STALE
+    assert refusal(reply(*lines), Rule(stale_if_error_s=600.0)) is None
+    assert refusal(reply("Cache-Control: max-age=0, must-revalidate"), Rule(stale_if_error_s=600.0)) is Why.STALE
+    assert refusal(reply(), Rule(stale_if_error_s=600.0)) is Why.NO_FRESHNESS
 
 
 @pytest.mark.parametrize(
@@ -644,3 +688,17 @@ def test_no_bytes_of_a_location_make_it_raise_or_name_another_origin(value: byte
     found = invalidated("http", "a.example", "/" + target, 201, [(b"location", value)])
     assert found[0] == "/" + target
     assert all(each.startswith("/") for each in found)
+
+
+def test_a_field_is_read_once_however_many_variants_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that sends 60 kB of Accept-Language pays for it once, and so does everybody else."""
+    variants = [entry(FRESH, "Vary: accept-language", request=[f"Accept-Language: x-{one}"]) for one in range(32)]
+    asked: list[object] = []
+
+    def counted(names: Iterable[bytes], request: Sequence[Pair]) -> tuple[bytes | None, ...]:
+        asked.extend(names)
+        return vary_values(names, request)
+
+    monkeypatch.setattr(freshness, "vary_values", counted)
+    assert chosen(variants, pairs("Accept-Language: x-7")) == (variants[7], False)
+    assert asked == [b"accept-language"]

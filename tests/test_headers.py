@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,12 +12,14 @@ from hypothesis import strategies as st
 from gateway import headers
 from gateway.headers import (
     HOP_BY_HOP,
+    FieldLines,
     Network,
     Pair,
     Pairs,
     asked_for,
     believed,
     client_and_hops,
+    field_lines,
     forwarding_pairs,
     parse_host,
     read_fields,
@@ -116,6 +119,53 @@ def test_no_field_line_is_lost_or_taken_twice(pairs: Pairs) -> None:
 @given(pairs_of_a_request)
 def test_no_hop_by_hop_field_goes_up(pairs: Pairs) -> None:
     assert HOP_BY_HOP.isdisjoint(name for name, _ in read_fields(pairs).end_to_end())
+
+
+# -- what code of a team's own writes -----------------------------------------------------------------------------
+
+WRITTEN: list[Any] = [(b"Set-Cookie", b"a=1"), ("CACHE-Control", "private"), ("x-name", "J\xe9r\xf4me"), (b"x-b", "")]
+READ = [(b"set-cookie", b"a=1"), (b"cache-control", b"private"), (b"x-name", b"J\xe9r\xf4me"), (b"x-b", b"")]
+
+
+def test_field_lines_are_lower_case_and_bytes_however_they_are_put_in() -> None:
+    appended, extended, inserted, added, replaced = (FieldLines() for _ in range(5))
+    for pair in WRITTEN:
+        appended.append(pair)
+        inserted.insert(len(inserted), pair)
+    extended.extend(WRITTEN)
+    added += WRITTEN
+    replaced[:] = WRITTEN
+    by_index = FieldLines([(b"x", b"y")] * len(WRITTEN))
+    for index, pair in enumerate(WRITTEN):
+        by_index[index] = pair
+    for found in (field_lines(WRITTEN), appended, extended, inserted, added, replaced, by_index):
+        assert list(found) == READ
+        assert type(found) is FieldLines
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("", "x"),
+        ("a b", "x"),
+        ("a ", "x"),
+        ("a\r\nb", "x"),
+        ("a:", "x"),
+        ("a", "x\r\ny"),
+        ("a", b"x\0"),
+        ("a", "\u20ac"),
+        ("a",),
+    ],
+)
+def test_what_is_no_field_line_is_refused(pair: Any) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - of several kinds
+        field_lines([pair])
+
+
+@pytest.mark.parametrize("pair", [("a", 1), (None, "x"), ("a", ["x"])])
+def test_what_is_neither_text_nor_bytes_is_refused(pair: Any) -> None:
+    with pytest.raises(TypeError, match="a field line is a name and a value in bytes or text"):
+        FieldLines().append(pair)
 
 
 # -- hop by hop ---------------------------------------------------------------------------------------------------

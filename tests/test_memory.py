@@ -3,6 +3,7 @@
 import string
 import tracemalloc
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import memory
-from gateway.memory import MAX_VARIANTS, Key, Memory, Purge, Purges, size_of, variant
-from gateway.storing import Entry, vary_values
+from gateway.headers import Pairs
+from gateway.memory import KINDS, MAX_VARIANTS, Key, Memory, Purge, Purges, Unstored, size_of, variant
+from gateway.storing import Entry, Why, vary_values
 from tests.stored import NOW_S, entry, pairs
 
 FRESH = "Cache-Control: max-age=60"
@@ -97,6 +99,10 @@ def test_no_two_variants_have_one_name(said: list[tuple[str, str | None]]) -> No
 # -- what a purge names -------------------------------------------------------------------------------------------
 
 
+URL = "http://a.example/users/1"
+NAMING = [("path", "/users/1"), ("path", URL), ("prefix", "/users"), ("route", "users"), ("tag", "red"), ("all", "")]
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "key", "is_so"),
     [
@@ -135,10 +141,11 @@ def test_no_two_variants_have_one_name(said: list[tuple[str, str | None]]) -> No
 )
 def test_what_a_purge_covers(kind: str, value: str, key: str, *, is_so: bool) -> None:
     found = stored(0, "Cache-Tag: red, blue")
-    assert Purge(kind, value, NOW_S).covers(Key.of(key), found) is is_so
+    purge = Purge.of_url(value, NOW_S) if kind == "uri" else Purge(kind, value, NOW_S)
+    assert purge.covers(Key.of(key), found) is is_so
     kept = Memory(2**20)
     kept.put(key, found)
-    assert kept.forget(Purge(kind, value, NOW_S)) == is_so
+    assert kept.forget(purge) == is_so
     assert kept.get(key) == ([] if is_so else [found])
 
 
@@ -148,6 +155,43 @@ def test_a_purge_is_about_what_was_asked_for_until_then() -> None:
     slow = entry(FRESH, at_s=NOW_S + 5, took_s=10)
     assert purge.covers(Key.of(KEY), slow)
     assert not purge.covers(Key.of(KEY), stored(at_s=NOW_S + 0.001))
+
+
+@pytest.mark.parametrize(
+    ("requested_s", "now_s", "is_so"),
+    [
+        (-10, 0, True),
+        (0, 0, True),
+        (5, 10, False),  # asked for after the purge
+        (10, 10, False),
+        (3600, 0, True),  # the clock was an hour ahead then
+        (3600, 10, True),
+        (3600, 3600, False),
+        (0.001, 0, True),  # or another gateway's was, by a little
+    ],
+)
+def test_an_answer_of_the_future_is_covered_by_every_purge(requested_s: float, now_s: float, *, is_so: bool) -> None:
+    found = stored(0, "Cache-Tag: red", at_s=NOW_S + requested_s)
+    for purge in (*(Purge(kind, value, NOW_S) for kind, value in NAMING), Purge.of_url(URL, NOW_S)):
+        assert purge.covers(Key.of(KEY), found, NOW_S + now_s) is is_so
+        kept, purges = Memory(2**20), Purges()
+        kept.put(KEY, found)
+        assert kept.forget(purge, NOW_S + now_s) == is_so
+        purges.add(purge)
+        assert purges.cover(Key.of(KEY), found, NOW_S + now_s) is is_so
+    for purge in (Purge("path", "/users/2", NOW_S), Purge("tag", "blue", NOW_S), Purge("route", "x", NOW_S)):
+        assert not purge.covers(Key.of(KEY), found, NOW_S + now_s)
+
+
+@pytest.mark.parametrize("purge", [*NAMING, ("uri", URL)], ids=str)
+def test_purges_of_before_the_clock_was_set_back_keep_nothing_out_for_long(purge: tuple[str, str]) -> None:
+    kind, value = purge
+    purges, ahead_s = Purges(), NOW_S + 3600
+    purges.add(Purge.of_url(value, ahead_s) if kind == "uri" else Purge(kind, value, ahead_s))
+    under_way = stored(0, "Cache-Tag: red", at_s=ahead_s - 1)
+    assert purges.cover(Key.of(KEY), under_way, NOW_S)
+    assert purges.cover(Key.of(KEY), stored(0, "Cache-Tag: red", at_s=NOW_S - 1), NOW_S + 1)
+    assert not purges.cover(Key.of(KEY), stored(0, "Cache-Tag: red", at_s=NOW_S + 1), NOW_S + 2)
 
 
 def test_a_purge_removes_every_variant_and_tells_how_many() -> None:
@@ -175,7 +219,7 @@ def test_a_purge_by_tag_removes_only_the_variants_that_have_it() -> None:
     "purge",
     [
         Purge("path", "/users/1", NOW_S),
-        Purge("uri", "http://a.example/users/1", NOW_S),
+        Purge.of_url("http://a.example/users/1", NOW_S),
         Purge("prefix", "/users", NOW_S),
         Purge("route", "users", NOW_S),
         Purge("tag", "red", NOW_S),
@@ -213,11 +257,15 @@ def test_a_path_and_its_queries_are_purged_apart() -> None:
 @pytest.mark.parametrize("kind", ["path", "uri", "prefix"])
 def test_purges_are_forgotten_after_ten_minutes(kind: str) -> None:
     purges = Purges()
-    value = "http://a.example/users/1" if kind == "uri" else "/users/1"
-    purges.add(Purge(kind, value, NOW_S))
-    purges.add(Purge(kind, value + "/x", NOW_S + 600))
+
+    def add(target: str, at_s: float) -> None:
+        is_url = kind == "uri"
+        purges.add(Purge.of_url(f"http://a.example{target}", at_s) if is_url else Purge(kind, target, at_s))
+
+    add("/users/1", NOW_S)
+    add("/users/1/x", NOW_S + 600)
     assert purges.cover(Key.of(KEY), stored())
-    purges.add(Purge(kind, value + "/x", NOW_S + 601))
+    add("/users/1/x", NOW_S + 601)
     assert not purges.cover(Key.of(KEY), stored())
 
 
@@ -226,7 +274,7 @@ def test_too_many_purges_to_remember_cover_all_that_was_under_way(monkeypatch: p
     monkeypatch.setattr(memory, "_MAX_PURGES", 10)
     purges = Purges()
     for second in range(30):
-        purges.add(Purge("uri", f"http://a.example/orders/{second}", NOW_S + second))
+        purges.add(Purge.of_url(f"http://a.example/orders/{second}", NOW_S + second))
     assert purges.cover(Key.of(KEY), stored(at_s=NOW_S + 19))
     assert not purges.cover(Key.of(KEY), stored(at_s=NOW_S + 19.5))
     last = Key("o", "http", "a.example", "/orders/25")
@@ -234,16 +282,138 @@ def test_too_many_purges_to_remember_cover_all_that_was_under_way(monkeypatch: p
     assert not purges.cover(last, stored(at_s=NOW_S + 25.5))
 
 
-def test_the_memory_of_purges_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_MAX_PURGES", 1000)
+LONG = "x" * 60_000  # nearly as much as a target may have
+
+
+def taken_by(fill: Callable[[], object]) -> int:
+    """The bytes that are in use more once something was filled, and is still there."""
     tracemalloc.start()
     try:
-        purges = Purges()
-        for number in range(4000):
-            purges.add(Purge("uri", f"http://a.example/orders/{number}", NOW_S + number / 10_000))
-        assert tracemalloc.get_traced_memory()[0] < 1000 * 800
+        before = tracemalloc.get_traced_memory()[0]
+        kept = fill()
+        taken = tracemalloc.get_traced_memory()[0] - before
+        del kept
+        return taken
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("long", ["", LONG], ids=["short", "long"])
+@pytest.mark.parametrize("kind", ["uri", *KINDS])
+def test_the_memory_of_purges_is_bounded_whatever_they_are_about(
+    kind: str, long: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_MAX_PURGES", 1000)
+    monkeypatch.setattr(memory, "_MAX_PREFIXES", 20)
+
+    def fill() -> Purges:
+        purges = Purges()
+        for number in range(2000):
+            value, at_s = f"/orders/{number}{long}", NOW_S + number / 10_000
+            is_url = kind == "uri"
+            purges.add(Purge.of_url(f"http://a.example{value}", at_s) if is_url else Purge(kind, value, at_s))
+        return purges
+
+    assert taken_by(fill) < (20 * 70_000 if kind == "prefix" else 1000 * 800)
+
+
+def test_a_purge_of_a_url_is_short() -> None:
+    """It is a row in the database, too."""
+    assert len(Purge.of_url(f"http://{'h' * 255}/{LONG}?{LONG}", NOW_S).value) < 320
+
+
+def test_one_purge_of_many_is_found_by_what_it_is_about() -> None:
+    """A tag for each page that is saved: what is stored next is not compared with them all."""
+    purges = Purges()
+    for number in range(3000):
+        purges.add(Purge("tag", f"t{number}", NOW_S))
+        purges.add(Purge.of_url(f"http://a.example/users/1?{number}", NOW_S))
+
+    assert purges.cover(Key.of("u http://a.example/x"), stored(0, "Cache-Tag: t0"))
+    assert not purges.cover(Key.of("u http://a.example/users/1"), stored())
+    assert purges.cover(Key.of("u http://a.example/users/1?0"), stored())
+
+
+# -- what was not stored ------------------------------------------------------------------------------------------
+
+
+ASKS = pairs("Accept: */*", "User-Agent: a")
+
+
+def test_why_an_answer_was_not_stored_is_known_for_a_moment() -> None:
+    unstored = Unstored()
+    assert unstored.why(KEY, ASKS, 0.0) is None
+    unstored.add(KEY, ASKS, Why.PRIVATE, 100.0)
+    assert unstored.why(KEY, ASKS, 109.9) is Why.PRIVATE
+    assert unstored.why(KEY + "x", ASKS, 100.0) is None
+    assert unstored.why(KEY, ASKS, 110.0) is None
+
+
+def test_the_last_reason_counts_and_for_its_own_time() -> None:
+    unstored = Unstored()
+    unstored.add(KEY, ASKS, Why.PRIVATE, 100.0)
+    unstored.add(KEY, ASKS, Why.SET_COOKIE, 105.0)
+    assert unstored.why(KEY, ASKS, 114.0) is Why.SET_COOKIE
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pairs("Accept: */*", "User-Agent: a", "X-Bad: 1"),
+        pairs("Accept: application/x-ndjson", "User-Agent: a"),
+        pairs("Accept: */*", "User-Agent: b"),
+        pairs("Accept: */*"),
+        [],
+    ],
+)
+def test_what_one_request_was_refused_says_nothing_of_others(other: Pairs) -> None:
+    unstored = Unstored()
+    unstored.add(KEY, other, Why.NO_STORE, 100.0)
+    unstored.add(KEY, other, Why.NO_STORE, 101.0)
+    assert unstored.why(KEY, other, 101.0) is Why.NO_STORE
+    assert unstored.why(KEY, ASKS, 101.0) is None
+
+
+@pytest.mark.parametrize(
+    "more", ["Traceparent: 00-1", "X-Request-ID: 1", "X-Forwarded-For: a", 'If-None-Match: "1"', "Connection: close"]
+)
+def test_what_differs_with_every_request_does_not_make_another_one_of_it(more: str) -> None:
+    unstored = Unstored()
+    unstored.add(KEY, [*ASKS, *pairs(more)], Why.PRIVATE, 100.0)
+    assert unstored.why(KEY, ASKS, 100.0) is Why.PRIVATE
+
+
+def test_what_several_different_requests_were_refused_counts_for_all_until_one_is_stored() -> None:
+    unstored = Unstored()
+    for number in range(3):
+        assert unstored.why(KEY, ASKS, 100.0) is None
+        unstored.add(KEY, pairs(f"User-Agent: {number}"), Why.PRIVATE, 100.0)
+    assert unstored.why(KEY, ASKS, 100.0) is Why.PRIVATE
+    unstored.discard(KEY)
+    assert unstored.why(KEY, ASKS, 100.0) is None
+
+
+def test_refusals_of_long_ago_are_none_of_several() -> None:
+    unstored = Unstored()
+    for number in range(5):
+        unstored.add(KEY, pairs(f"User-Agent: {number}"), Why.PRIVATE, 100.0 + 10 * number)
+        assert unstored.why(KEY, ASKS, 100.0 + 10 * number) is None
+
+
+def test_what_was_not_stored_is_forgotten_by_time_and_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_MAX_UNSTORED", 1000)
+
+    def fill() -> Unstored:
+        unstored = Unstored()
+        for number in range(2000):
+            unstored.add(f"u http://a/{number}?{LONG}", ASKS, Why.NO_STORE, 100.0)
+        assert len(unstored) == 1000
+        return unstored
+
+    assert taken_by(fill) < 1000 * 600
+    unstored = fill()
+    unstored.add(KEY, ASKS, Why.NO_STORE, 110.0)
+    assert len(unstored) == 1
 
 
 # -- bounded ------------------------------------------------------------------------------------------------------
@@ -333,6 +503,61 @@ def test_what_an_answer_is_counted_with_is_no_less_than_it_takes() -> None:
     finally:
         tracemalloc.stop()
     assert taken <= kept.size_bytes <= 2 * taken
+
+
+@pytest.mark.parametrize("what", ["long keys", "many fields in Vary", "long values of them", "short ones"])
+def test_no_kind_of_answer_is_counted_with_less_than_it_takes(what: str) -> None:
+    kept = Memory(2 * 2**20)
+
+    def fill() -> Memory:
+        for number in range(60 if what == "long keys" else 3000):
+            key = f"u http://a/{number}"
+            if what == "long keys":
+                kept.put(f"{key}/{LONG}?{LONG}", stored(1))
+            elif what == "many fields in Vary":
+                kept.put(key, entry(FRESH, *(f"Vary: x-{number}-{one}" for one in range(50))))
+            elif what == "long values of them":
+                kept.put(key, stored(language=f"{number} {LONG}"))
+            else:
+                kept.put(key, entry(FRESH))
+        return kept
+
+    taken = taken_by(fill)
+    assert kept.size_bytes <= 2 * 2**20
+    assert taken <= 1.2 * kept.size_bytes
+
+
+def test_one_url_of_many_queries_is_found_without_a_walk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever writes to a path of which thousands of queries are stored does not hold everybody else up."""
+    kept, looked_at = Memory(2**30), []
+    for number in range(2000):
+        kept.put(f"{KEY}?page={number}", stored())
+    covers = Purge.covers
+
+    def counted(purge: Purge, key: Key, found: Entry, now_s: float) -> bool:
+        looked_at.append(key)
+        return covers(purge, key, found, now_s)
+
+    monkeypatch.setattr(Purge, "covers", counted)
+    assert kept.forget(Purge.of_url("http://a.example/users/1", NOW_S)) == 0
+    assert kept.forget(Purge.of_url("http://a.example/users/1?page=7", NOW_S)) == 1
+    assert kept.forget(Purge("path", "/users/1?page=8", NOW_S)) == 1
+    assert kept.forget(Purge("path", "/users/2", NOW_S)) == 0
+    assert len(looked_at) == 2
+    assert kept.forget(Purge("path", "/users/1", NOW_S)) == 1998
+
+
+def test_what_is_stored_of_a_target_by_several_routes_and_origins_is_found() -> None:
+    kept = Memory(2**20)
+    keys = [
+        f"{route} {origin}/x?1{extra}" for route in "ab" for origin in ("http://h", "https://h") for extra in ("", " e")
+    ]
+    for key in keys:
+        kept.put(key, stored())
+    kept.drop(keys[0], stored())
+    assert kept.forget(Purge.of_url("http://h/x?1", NOW_S)) == 3
+    assert kept.forget(Purge("path", "/x?1", NOW_S)) == 4
+    assert (len(kept), kept.size_bytes) == (0, 0)
 
 
 STEPS = st.lists(

@@ -521,6 +521,17 @@ def test_an_answer_depends_on_the_fields_of_vary(lines: list[str], names: tuple[
         # Of any field: its lines together, white space around them.
         ("X", ["X: a"], ["X:  a "], True),
         ("X", ["X: a", "X: b"], ["X: a, b"], True),
+        ("X", ["X: a,b"], ["X: a , \t b"], True),
+        ("X", ["X: a,b", "X: c"], ["X: a, b,c"], True),
+        ("X", ['X: "a, b",c'], ['X: "a, b" ,  c'], True),
+        ("X", ['X: "a, b"'], ['X: "a,b"'], False),
+        ("X", ['X: "a, b'], ['X: "a,b'], True),  # no quoted-string
+        ("X", ["X: a b"], ["X: a  b"], False),
+        ("X", ["X: ab"], ["X: a,b"], False),
+        ("X", ["X: a,,b"], ["X: a, b"], False),
+        ("Cookie", ["Cookie: a=1, b"], ["Cookie: a=1,b"], False),
+        ("Authorization", ["Authorization: D a=1, b=2"], ["Authorization: D a=1,b=2"], False),
+        ("Accept", ['Accept: a/b;p="x, y",c/d'], ['Accept: a/b;p="x, y" , c/d'], True),
         ("X", ["X: a"], ["X: A"], False),
         ("X", ["X: a, b"], ["X: b, a"], False),
         ("X", ["X: a"], [], False),
@@ -727,3 +738,16 @@ def test_no_bytes_make_it_raise(said: list[tuple[bytes, bytes]], rule: Rule) -> 
     found = entry_of(answer, rule)
     assert reason is None or isinstance(reason, Why)
     assert isinstance(found.tags, tuple)
+
+
+def test_a_long_list_is_compared_as_it_came() -> None:
+    """To take 60 kB to pieces for each request costs more than the answers that are found by it."""
+    short, long = b"EN, de;q=0.5", b", ".join([b"EN"] * 20_000)
+    assert vary_values([b"accept-language"], [(b"accept-language", short)]) == (b"en,de;q=0.5",)
+    assert vary_values([b"accept-language"], [(b"accept-language", long)]) == (long,)
+
+
+@pytest.mark.parametrize(("count", "is_told"), [(50, True), (51, False), (5000, False)])
+def test_who_names_too_many_fields_in_vary_means_all_of_them(count: int, *, is_told: bool) -> None:
+    names = vary_names(pairs("Vary: " + ",".join(f"x-{number}" for number in range(count))))
+    assert (names is not None) is is_told

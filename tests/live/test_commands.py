@@ -131,6 +131,51 @@ def test_a_warning_is_no_problem(tmp_path: Path) -> None:
     assert ran.lines == ["gateway: warning: GATEWAY_CORS is empty, which counts as not set"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "is_warned"),
+    [
+        ("CACHE_CONTROL", "max-age=3600", True),
+        ("CACHE_CONTROL", "public", True),
+        ("CACHE_CONTROL", "private, max-age=60", True),
+        ("CDN_CACHE_CONTROL", "s-maxage=60", True),
+        ("EXPIRES", "Fri, 31 Dec 2100 23:59:59 GMT", True),
+        ("EXPIRES", "0", False),
+        ("CACHE_CONTROL", "no-store", False),
+        ("CACHE_CONTROL", "no-cache, max-age=60", False),
+        ("CACHE_CONTROL", "max-age=0", False),
+        ("CACHE_CONTROL", "-", False),
+        ("X_FRAME_OPTIONS", "DENY", False),
+    ],
+)
+def test_a_field_that_lets_caches_keep_failures_is_warned_of(
+    tmp_path: Path, name: str, value: str, *, is_warned: bool
+) -> None:
+    field = f"response_header_{name.lower()}"
+    (tmp_path / "routes.py").write_text(
+        "from django.urls import path\nfrom gateway.routing import cached, from_environment, proxy, route\n"
+        f"view = proxy('users', {field}={value!r})\n"
+        "urlpatterns = [*from_environment(), route('/python', view), path('django/', cached(view))]\n"
+    )
+    variables = {f"GATEWAY_{owner}__{field.upper()}": value for owner in ("UPSTREAM_USERS", "ROUTE_USERS", "ROUTE_FAN")}
+    ran = run(
+        tmp_path, "check", **USERS, GATEWAY_ROUTE_FAN="GET /fan", GATEWAY_ROUTE_FAN__PART_P="users:/", **variables
+    )
+    assert ran.code == 0
+    places = [line.split(": it is set on answers of every status")[0] for line in ran.lines]
+    expected = sorted([*variables, f"routes.py:4: {field}", f"django/: {field}"])
+    assert sorted(place.removeprefix("gateway: warning: ") for place in places) == (expected if is_warned else [])
+
+
+def test_every_command_that_tells_of_a_route_tells_how_long_it_lets_stale_answers_stand_in(tmp_path: Path) -> None:
+    said = {**USERS, "GATEWAY_ROUTE_USERS__CACHE": "60s", "GATEWAY_ROUTE_USERS__STALE_IF_ERROR": "5m"}
+    assert "stored for as long as it says, else 60s, stale for 5m after a failure" in run(
+        tmp_path, "explain", "GET", "/users/1", **said
+    ).output.replace("  ", " ")
+    assert "stale for 300 s after a failure" in run(tmp_path, "cache", "why", "GET", "/users/1", **said).output
+    assert "stale_if_error=5m" in run(tmp_path, "routes", **said).output
+    assert "GATEWAY_ROUTE_USERS__STALE_IF_ERROR" in run(tmp_path, "config", **said).output
+
+
 def test_problems_of_certificates_and_routes_come_at_once(tmp_path: Path) -> None:
     pem = "-----BEGIN CERTIFICATE-----\nbm8gY2VydGlmaWNhdGU=\n-----END CERTIFICATE-----\n"
     (tmp_path / "ca.pem").write_text(pem, encoding="ascii")

@@ -185,7 +185,8 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
         return
     rule = line.cache.rule
     told = "as the upstream says" if rule.ttl_s is None else f"as the upstream says, else for {rule.ttl_s:g} s"
-    yield f"Cache    {told}; bodies of up to {rule.max_body_bytes} bytes"
+    stale = f"; stale for {rule.stale_if_error_s:g} s after a failure" if rule.stale_if_error_s else ""
+    yield f"Cache    {told}; bodies of up to {rule.max_body_bytes} bytes{stale}"
     past = goes_past(method, pairs, has_body=False)
     if past is not None:
         words = "; ".join(f"{name}={word}" for name, word in past.items())
