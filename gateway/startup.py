@@ -11,6 +11,7 @@ from django.core.checks.registry import registry
 from django.urls import URLPattern
 
 from gateway import origins
+from gateway.address import Address, resolved
 from gateway.config import Config, Upstream
 from gateway.fanout import Fanout
 from gateway.lines import GatewayRoute, RouteError, describe
@@ -36,6 +37,7 @@ class Findings:
 def examine(config: Config) -> Findings:
     """Compile the routes, load the certificates, run Django's own checks."""
     problems = [problem for upstream in config.upstreams.values() for problem in _tls_problems(upstream)]
+    problems += _bind_problems(config.settings.bind)
     routes = None
     try:
         routes = load_routes(config)
@@ -58,6 +60,14 @@ def examine(config: Config) -> Findings:
 def _checks() -> list[str]:
     """All but those of Django's commands, which import all that migrates: a fifth of the time of `gateway check`."""
     return [tag for tag in registry.tags_available() if tag != "commands"]
+
+
+def _bind_problems(bind: Address) -> list[str]:
+    try:
+        resolved(bind)
+    except OSError as error:
+        return [f"GATEWAY_BIND: the host name has no address here: {(error.strerror or str(error)).lower()}"]
+    return []
 
 
 def _tls_problems(upstream: Upstream) -> list[str]:
