@@ -16,6 +16,7 @@ from gateway.config import Config, Upstream
 from gateway.fanout import Fanout
 from gateway.lines import GatewayRoute, RouteError, describe
 from gateway.loading import NO_ROUTES_HELP
+from gateway.plain import plain
 from gateway.proxy import Proxy
 from gateway.routing import Routes, load_routes
 from gateway.tls import tls_context
@@ -114,9 +115,10 @@ def _options_of(line: GatewayRoute) -> dict[str, str]:
 
 
 def aligned(table: list[list[str]], indent: str = "  ") -> str:
-    """Rows of words as columns."""
+    """Rows of words as columns, whatever the words hold."""
     if not table:
         return ""
+    table = [[plain(word) for word in row] for row in table]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     return "\n".join(
         (indent + "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True))).rstrip()

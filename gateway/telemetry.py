@@ -245,7 +245,7 @@ def _console(colours: bool) -> Callable[[object, str, EventDict], bytes]:
         return f"\x1b[{colour}m{text}\x1b[0m" if colours else text
 
     def render(logger: object, method: str, event: EventDict) -> bytes:
-        if "text" in event:
+        if event["event"] == "start" and "text" in event:  # of several lines; a view may log a text too
             return plain_lines(str(event["text"])).encode("utf-8", "replace")
         clock = paint(event["timestamp"][11:23], "2")
         if event["event"] == "request":
