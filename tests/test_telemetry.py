@@ -561,17 +561,16 @@ def test_what_a_view_prints_is_seen_whatever_it_closes(upstream: Upstream, tmp_p
     with (tmp_path / "out").open("wb") as out, served(upstream, tmp_path, out, "json") as (process, port):
         if number:
             assert status_of(process, port, f"/closes/{number}") == 200
-        # They may have got its number.
-        wires = [Wire("127.0.0.1", port) for _ in range(3)]
-        for path in ("/prints", "/nothing", "/executes", "/b/1"):
-            status_of(process, port, path)
+        with contextlib.ExitStack() as stack:  # one of these may have got its number
+            wires = [stack.enter_context(Wire("127.0.0.1", port)) for _ in range(3)]
+            for path in ("/prints", "/nothing", "/executes", "/b/1"):
+                status_of(process, port, path)
+            eventually(lambda: '"path":"/b/1"' in (tmp_path / "out").read_text(encoding="utf-8"))
+            code, errors = stopped(process)
+            assert [wire.read_to_end() for wire in wires] == [b""] * 3
         lines = (tmp_path / "out").read_text(encoding="utf-8").splitlines()
         assert [line for line in lines if not line.startswith("{")] == ["printed by a view"]
         logged = [json.loads(line).get("path") for line in lines if line.startswith("{")]
         assert [path for path in logged if path in {"/prints", "/nothing", "/b/1"}] == ["/prints", "/nothing", "/b/1"]
-        code, errors = stopped(process)
         assert code == 0
         assert "said on stderr" in errors.splitlines()
-        for wire in wires:
-            assert wire.read_to_end() == b""
-            wire.close()
