@@ -137,10 +137,10 @@ FIELD_NAMES = _listed("list of JSON names", str)
 OPTIONS: tuple[Option, ...] = (
     # families, name, unit, default, example, sentence
     Option("gateway", "BIND", Unit("host:port", units.bind), "127.0.0.1:8000", "0.0.0.0:8000",
-           "The address and port to listen on; the image sets 0.0.0.0:8000."),
+           "The address, or a name that has one, and the port to listen on; the image sets 0.0.0.0:8000."),
     Option("gateway", "WORKERS", Unit("number", partial(units.whole, least=1, most=256)), "1", "4",
            "How many worker processes serve; limits count per worker."),
-    Option("gateway", "WORKER_TIMEOUT", TIMEOUT, "30s", "2m",
+    Option("gateway", "WORKER_TIMEOUT", Unit("duration", units.seconds_or_more, "_s"), "30s", "2m",
            "A worker that gives no sign of life for so long (its event loop is blocked, it is stopped) is replaced."),
     Option("gateway", "DATABASE_URL", DATABASE, "sqlite:///portway.sqlite3",
            "postgresql://portway:secret@db:5432/portway",

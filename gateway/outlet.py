@@ -32,6 +32,7 @@ MOST_KEPT_BYTES: Final = 2**20
 # Where our descriptors lie: above what a view closes by mistake, or a daemon of old closes in a loop.
 _FAR_UP: Final = 900
 _LOOK_S: Final = 1.0
+_TELL_AGAIN_S: Final = 10.0
 
 
 class Raw(Protocol):
@@ -55,6 +56,7 @@ class Outlet:
         self._waits = waits
         self._complain = complain
         self._is_failing = False
+        self._told_s = float("-inf")  # that lines are lost for want of a reader
         self._lost = 0
         self.begin()
         _outlets.add(self)
@@ -108,6 +110,10 @@ class Outlet:
 
     def _keep(self, line: bytes) -> None:
         if self._kept_bytes + len(line) > MOST_KEPT_BYTES:
+            now_s = time.monotonic()
+            is_told = now_s - self._told_s < _TELL_AGAIN_S  # a slow reader is found late again and again
+            self._told_s = self._told_s if is_told else now_s
+            self._is_failing |= is_told
             self._lose(1, "nobody reads them")
             return
         self._kept.append(line)

@@ -103,6 +103,8 @@ class Supervisor(MPServer):
         self._heard, told = os.pipe()
         os.set_blocking(self._heard, False)
         os.set_blocking(told, False)
+        self._poll = select.poll()
+        self._poll.register(self._heard, select.POLLIN)
         signal.set_wakeup_fd(told, warn_on_full_buffer=False)
         # A worker hears of it by the closed pipe, and what it is told itself is not for this one.
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
@@ -115,7 +117,7 @@ class Supervisor(MPServer):
         now_s = time.monotonic()
         due_s = [self._looked_s + self._every_s, self._stop_at_s, self._kill_at_s]
         due_s += [worker.restart_at_s for worker in self._numbered]
-        select.select([self._heard], [], [], max(0.0, min(due_s) - now_s))
+        self._poll.poll(max(0.0, min(due_s) - now_s) * 1000)
         try:
             numbers = os.read(self._heard, 4096)
         except BlockingIOError:

@@ -94,6 +94,18 @@ def test_beyond_the_bound_lines_are_lost_counted_and_said(stream: Scripted) -> N
     assert stream.taken.endswith(b"lost 7\nafter\n")
 
 
+def test_a_reader_who_is_late_again_and_again_is_told_of_seldom(stream: Scripted) -> None:
+    outlet, complaints = confessing(stream)
+    for _ in range(3):
+        stream.most = 0
+        for _ in range(MOST_KEPT_BYTES // len(LINE) + 1):
+            outlet.write(LINE)
+        stream.most = 10**9
+        outlet.wait(5)
+    eventually(lambda: stream.taken.count(b"lost 1\n") == 3)
+    assert complaints == ["portway: log lines are being lost: nobody reads them\n"]
+
+
 def test_what_fails_is_lost_and_said_each_time_that_it_begins(stream: Scripted) -> None:
     outlet, complaints = confessing(stream)
     for _ in range(2):

@@ -280,7 +280,7 @@ def test_a_worker_that_is_stopped_or_blocked_is_replaced(tmp_path: Path) -> None
 
 
 def test_a_worker_that_never_begins_is_replaced(tmp_path: Path) -> None:
-    gateway = Gateway({"GATEWAY_WORKER_TIMEOUT": "500ms"}, cwd=routes_in(tmp_path, FAILS.format("time.sleep(50)")))
+    gateway = Gateway({"GATEWAY_WORKER_TIMEOUT": "1s"}, cwd=routes_in(tmp_path, FAILS.format("time.sleep(50)")))
     gateway.start(wait=False)
     try:
         assert gateway.wait() == 1
