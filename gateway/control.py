@@ -119,6 +119,8 @@ class Control:
                 del loop.add_signal_handler
 
         loop.add_signal_handler = keep
+        # From the first turn of the loop on: what a team's code awaits at the start may take long.
+        loop.call_soon(self._beat, loop, beat_every_s(self._settings.worker_timeout_s))
 
     def attach(self, runtime: Runtime) -> None:
         """Hear of draining and of the end. Called in the worker's loop before it serves."""
@@ -136,7 +138,6 @@ class Control:
         loop.call_later(_LISTENS_S, self._look_for_listener, loop, _LISTENS_S)
         loop.add_reader(self._drain[0], self._on_drain, loop, runtime)
         loop.add_reader(self._cut[0], self._on_cut, loop, runtime)
-        self._beat(loop, beat_every_s(self._settings.worker_timeout_s))
 
     def leave(self) -> None:
         """The last request has ended: the process ends soon, whatever its threads still do."""
