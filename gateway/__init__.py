@@ -13,6 +13,7 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     paths       which paths are refused, and what other servers could read in one
     queries     which parameters of a query go up, and how a query is shown
     patterns    the route grammar, its matching table, and the templates of targets
+    plain       text that a terminal shows and does not act on
     verdicts    why a route does not get a request, in words
     fields      field values that decide about caching: dates, directives, entity tags, ranges
     storing     what may be stored, and for how long it is fresh
@@ -24,6 +25,7 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     ejection    whether an endpoint may be asked: ejected by requests, taken out by probes
     balancing   which endpoint answers next
     stalls      a blocked event loop: whose line it was, whether it is told
+    restarts    when a worker that died is started again, and when a silent one counts as hung
     options     the one table of every variable: name, unit, default, example, sentence
     environment a variable's name and text: families, _FILE twins, service links, masks, the nearest name
     envfile     a file of variables, read as docker reads it
@@ -39,6 +41,7 @@ middle: one kind of effect a file
     answers     what a view of one's own returned becomes an answer that can be sent
     endpoints   one address of an upstream, and what is known of it
     calls       what a call to an endpoint is, and what comes of it
+    shortage    what the gateway itself has run out of: nobody is judged for it
     tls         which authorities are trusted, which certificate is shown
     client      aiohttp: one call to one endpoint; foreign exceptions become our errors here
     places      so many at a time, and a bounded queue before them
@@ -75,11 +78,14 @@ roof: the edge
     guards      no spelling of a path reaches what another route guards
     routing     route(), from_environment(): patterns and views become Django's urlpatterns
     tally       what happened so far in one worker, counted
+    past        what workers that ended have counted, added up
     board       where workers see each other's counts
+    outlet      where lines go that are logged or printed: whoever does not read them holds nobody up
     telemetry   the log line
     loop        the worker's event loop, which code that exits does not end
     watchdog    who blocks the event loop is caught in the act
     runtime     what lives while a worker runs: pools, the requests in flight, draining
+    address     the address to listen on: looked up, and tried
     startup     what must hold before a worker starts
     metrics     /-/metrics, as Prometheus reads it
     status      /-/status: what all workers show of themselves
@@ -87,7 +93,9 @@ roof: the edge
     ops         the endpoints under /-/
     handler     the ASGI door: Django's ASGIHandler, lean
     explaining  what the gateway would do with a request, and why
-    serve       granian, workers, signals, draining
+    control     what the parent and its workers tell each other: draining, the end, signs of life
+    supervisor  the parent process: workers that die or hang are replaced, and all end in order
+    serve       granian's flags, the address, what is said at the start
     __main__    the `gateway` command
     management  what it runs: cache, check, config, explain, routes, serve, as Django's management commands
 """

@@ -28,6 +28,7 @@ from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm
 from gateway.headers import Pair
+from gateway.shortage import raise_for_shortage
 
 # A connection stays with the one process behind an address that takes turns, as a Service of Kubernetes is: new ones
 # get their share soon.
@@ -357,7 +358,8 @@ class Client:
                     try:
                         protocol = await self._connect_to(endpoint, address)
                         break
-                    except OSError:
+                    except OSError as error:
+                        raise_for_shortage(error, address, call.upstream)
                         if number == len(endpoint.addresses):
                             raise
         except TimeoutError as error:
@@ -365,19 +367,17 @@ class Client:
         except OSError as error:  # TLS has its errors below it
             failure = _translated(error, call.upstream, Reason.CONNECTION_FAILED)
             raise Unsent(failure.reason, upstream=call.upstream, cause=failure.cause) from error
-        lives_s = _OLDEST_S * random.uniform(0.8, 1.2)
-        return Connection(endpoint, protocol, self._loop.time() + lives_s)
+        return Connection(endpoint, protocol, self._loop.time() + _OLDEST_S * random.uniform(0.8, 1.2))
 
     async def _connect_to(self, endpoint: Endpoint, address: str) -> _Protocol:
-        base = endpoint.base
-        tls = self._tls if base.scheme == "https" else None
+        tls = self._tls if endpoint.base.scheme == "https" else None
         _, protocol = await self._loop.create_connection(
             lambda: _Protocol(self._loop),
             address,
-            base.port,
+            endpoint.base.port,
             ssl=tls,
             # A name that ends in a dot is absolute; certificates have it without.
-            server_hostname=base.host.rstrip(".") if tls else None,
+            server_hostname=endpoint.base.host.rstrip(".") if tls else None,
         )
         return protocol
 

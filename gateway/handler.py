@@ -253,7 +253,8 @@ class GatewayHandler(ASGIHandler):
         else:
             # `send` only hands over to Granian: what was sent before the break gets the time to leave.
             await asyncio.sleep(_LEAVE_S)
-        sever.sever(request.scope["client"], request.scope["server"])
+        if failure.reason is not Reason.CLIENT_GONE:  # there is nothing left to cut
+            await sever.sever(request.scope["client"], request.scope["server"])
 
     def _problem(self, request: GatewayRequest, failure: GatewayError) -> GatewayResponse:
         exchange = request.exchange

@@ -137,9 +137,11 @@ FIELD_NAMES = _listed("list of JSON names", str)
 OPTIONS: tuple[Option, ...] = (
     # families, name, unit, default, example, sentence
     Option("gateway", "BIND", Unit("host:port", units.bind), "127.0.0.1:8000", "0.0.0.0:8000",
-           "The address and port to listen on; the image sets 0.0.0.0:8000."),
+           "The address, or a name that has one, and the port to listen on; the image sets 0.0.0.0:8000."),
     Option("gateway", "WORKERS", Unit("number", partial(units.whole, least=1, most=256)), "1", "4",
            "How many worker processes serve; limits count per worker."),
+    Option("gateway", "WORKER_TIMEOUT", Unit("duration", units.seconds_or_more, "_s"), "30s", "2m",
+           "A worker that gives no sign of life for so long (its event loop is blocked, it is stopped) is replaced."),
     Option("gateway", "DATABASE_URL", DATABASE, "sqlite:///portway.sqlite3",
            "postgresql://portway:secret@db:5432/portway",
            "Django's database; `sqlite:///x` is relative to the working directory, `sqlite:////x` absolute."),
@@ -166,7 +168,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("gateway", "ADMIN_TOKEN", TOKEN, "", "",
            "What the status page, metrics and purges over HTTP ask for; unset, they answer this machine only."),
     Option("gateway", "CLIENT_IDLE", TIMEOUT, "30s", "1m",
-           "How long a client may send or read nothing in the middle of a message."),
+           "How long a client may send nothing in the middle of a body, or read nothing of an answer."),
+    Option("gateway", "CLIENT_KEEPALIVE", TIMEOUT, "75s", "11m",
+           "How long a client's connection may idle between requests, or amid a head: above a balancer's idle time."),
     Option("gateway", "MAX_IN_FLIGHT", POSITIVE, "", "2000",
            "Requests at a time, over all routes; more get 503 at once. Counts per worker."),
     Option("gateway", "CACHE_MEMORY", SIZE, "64MiB", "256MiB", "The cache in memory, over all workers; `0B` is none."),

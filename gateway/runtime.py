@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway import viewthread
 from gateway.board import Board
@@ -46,7 +46,8 @@ class Runtime:
         self.watchdog = Watchdog(config.settings.stall_s, self._request_of)
         self.pools: dict[str, Pool] = {}
         self.tally = Tally()
-        self.board: Board | None = None  # where there are other workers
+        self.board: Board | None = None  # where workers see each other's counts
+        self.past: dict[str, Any] | None = None  # what those before it in its place have counted
         self.every_second: Callable[[], None] | None = None
         self.started_s = time()
         self.cache = Cache(config.settings)

@@ -12,10 +12,12 @@ from django.core.checks.registry import registry
 from django.urls import URLPattern
 
 from gateway import fields, origins
+from gateway.address import Address, resolved
 from gateway.config import Config, Upstream
 from gateway.fanout import Fanout
 from gateway.lines import GatewayRoute, RouteError, describe
 from gateway.loading import NO_ROUTES_HELP
+from gateway.plain import plain
 from gateway.proxy import Proxy
 from gateway.routing import Routes, load_routes
 from gateway.tls import tls_context
@@ -37,6 +39,7 @@ class Findings:
 def examine(config: Config) -> Findings:
     """Compile the routes, load the certificates, run Django's own checks."""
     problems = [problem for upstream in config.upstreams.values() for problem in _tls_problems(upstream)]
+    problems += _bind_problems(config.settings.bind)
     routes = None
     try:
         routes = load_routes(config)
@@ -88,6 +91,14 @@ def _checks() -> list[str]:
     return [tag for tag in registry.tags_available() if tag != "commands"]
 
 
+def _bind_problems(bind: Address) -> list[str]:
+    try:
+        resolved(bind)
+    except OSError as error:
+        return [f"GATEWAY_BIND: the host name has no address here: {(error.strerror or str(error)).lower()}"]
+    return []
+
+
 def _tls_problems(upstream: Upstream) -> list[str]:
     if upstream.ca_pem is None and upstream.client_cert_pem is None:
         return []
@@ -132,9 +143,10 @@ def _options_of(line: GatewayRoute) -> dict[str, str]:
 
 
 def aligned(table: list[list[str]], indent: str = "  ") -> str:
-    """Rows of words as columns."""
+    """Rows of words as columns, whatever the words hold."""
     if not table:
         return ""
+    table = [[plain(word) for word in row] for row in table]
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     return "\n".join(
         (indent + "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True))).rstrip()

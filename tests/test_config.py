@@ -76,6 +76,7 @@ def test_every_plain_setting_is_read() -> None:
         {
             "GATEWAY_BIND": "[::]:80",
             "GATEWAY_WORKERS": "4",
+            "GATEWAY_WORKER_TIMEOUT": "1m",
             "GATEWAY_DATABASE_URL": "postgresql://u:p@db:5432/portway",
             "GATEWAY_URLCONF": "team.routes",
             "GATEWAY_LOG": "console",
@@ -87,6 +88,7 @@ def test_every_plain_setting_is_read() -> None:
             "GATEWAY_DRAIN": "25s",
             "GATEWAY_DRAIN_DELAY": "500ms",
             "GATEWAY_CLIENT_IDLE": "5s",
+            "GATEWAY_CLIENT_KEEPALIVE": "11m",
             "GATEWAY_REUSE_PORT": "on",
             "GATEWAY_MAX_IN_FLIGHT": "2000",
             "GATEWAY_ADMIN_TOKEN": "hunter2",
@@ -98,6 +100,7 @@ def test_every_plain_setting_is_read() -> None:
     assert dataclasses.astuple(settings) == (
         ("::", 80),
         4,
+        60.0,
         "postgresql://u:p@db:5432/portway",
         "team.routes",
         "console",
@@ -109,6 +112,7 @@ def test_every_plain_setting_is_read() -> None:
         25.0,
         0.5,
         5.0,
+        660.0,
         True,
         2000,
         "hunter2",

@@ -30,13 +30,13 @@ LOCKS = [HOME / "requirements.lock", HOME / "requirements-dev.lock"]
 OWNERS = {
     "aiohttp": {"client"},
     "yarl": {"client"},
-    "granian": {"serve"},
+    "granian": {"serve", "supervisor"},
     "opentelemetry": {"spans"},
-    "multiprocessing": {"serve"},
+    "multiprocessing": {"serve", "supervisor"},
     "subprocess": set[str](),
-    # Its timer; look-ups; legacy calls; a view's own thread; watching; the last spans; the names of those that a fork
-    # leaves behind.
-    "threading": {"serve", "resolver", "bulkhead", "viewthread", "watchdog", "spans", "starting"},
+    # A worker's last moment; look-ups; legacy calls; a view's own thread; watching; the last spans; the names of those
+    # that a fork leaves behind; log lines that wait for their reader.
+    "threading": {"control", "resolver", "bulkhead", "viewthread", "watchdog", "spans", "starting", "outlet"},
     "_thread": set[str](),
     "concurrent": {"store", "viewthread"},  # one thread that reads, one that writes; the executor of a view's thread
 }

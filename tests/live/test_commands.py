@@ -105,6 +105,72 @@ def test_all_problems_of_the_environment_come_at_once(tmp_path: Path) -> None:
     )
 
 
+ESCAPES = "\x1b]0;owned\x07\x9b31m\u202e"
+HOSTILE_ROUTES = f"""
+from django.urls import path
+from gateway.routing import from_environment
+async def view(request): ...
+urlpatterns = [*from_environment(), path({ESCAPES!r}, view)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "routes", "environment"),
+    [
+        (["check"], ROUTES, {"GATEWAY_ROUTE_A": f"/a/{ESCAPES} -> users"}),
+        (["check", "--env-file", ESCAPES], ROUTES, {}),
+        (["check"], f"raise ValueError({ESCAPES!r})", {}),
+        (["check", ESCAPES], ROUTES, {}),
+        (["routes"], HOSTILE_ROUTES, {}),
+        (["explain", "GET", f"/users/{ESCAPES}", "-H", f"X: {ESCAPES}"], ROUTES, {}),
+        (["explain", f"G{ESCAPES}", "/users"], ROUTES, {}),
+        (["cache", "why", "GET", f"/users/{ESCAPES}"], ROUTES, {"GATEWAY_ROUTE_USERS__CACHE": "on"}),
+        (["cache", "purge", ESCAPES], ROUTES, {"GATEWAY_ROUTE_USERS__CACHE": "on"}),
+        ([ESCAPES], ROUTES, {}),
+    ],
+    ids=lambda value: " ".join(value[:2]).replace(ESCAPES, "...") if isinstance(value, list) else "",
+)
+def test_what_a_terminal_would_act_on_is_shown_instead(
+    tmp_path: Path, words: list[str], routes: str, environment: dict[str, str]
+) -> None:
+    write_routes(tmp_path, routes)
+    ran = run(tmp_path, *words, **{**USERS, **environment})
+    said = ran.output + ran.errors
+    assert "]0;owned" in said
+    assert said.replace("\n", "").isprintable(), ascii(said)
+
+
+@pytest.mark.parametrize(
+    ("bind", "expected"),
+    [
+        ("nothing.invalid:8000", "GATEWAY_BIND: the host name has no address here: "),
+        (":8000", "GATEWAY_BIND = :8000"),
+        ("*:8000", "GATEWAY_BIND = *:8000"),
+        ("127.0.0.1", "GATEWAY_BIND = 127.0.0.1"),
+        ("127.0.0.1:0", "GATEWAY_BIND = 127.0.0.1:0"),
+        ("127.0.0.1:http", "GATEWAY_BIND = 127.0.0.1:http"),
+        ("127.1:8000", "GATEWAY_BIND = 127.1:8000"),
+        ("::1:8000", "GATEWAY_BIND = ::1:8000"),
+        ("unix:/run/gateway", "GATEWAY_BIND = unix:/run/gateway"),
+    ],
+)
+def test_an_address_that_cannot_be_served_is_refused(tmp_path: Path, bind: str, expected: str) -> None:
+    write_routes(tmp_path, ROUTES)
+    ran = run(tmp_path, "check", **USERS, GATEWAY_BIND=bind)
+    assert ran.code == 2
+    assert expected in ran.errors
+
+
+def test_an_address_of_another_machine_is_a_warning(tmp_path: Path) -> None:
+    """A configuration may be checked elsewhere than where it serves."""
+    write_routes(tmp_path, ROUTES)
+    ran = run(tmp_path, "check", **USERS, GATEWAY_BIND="192.0.2.1:8000")
+    assert ran.code == 0
+    assert ran.lines == [
+        "gateway: warning: on this machine: cannot listen on 192.0.2.1:0: cannot assign requested address"
+    ]
+
+
 @pytest.mark.parametrize("command", ["check", "serve", "routes", "config"])
 def test_no_command_gets_past_a_faulty_environment(tmp_path: Path, command: str) -> None:
     ran = run(tmp_path, command, **USERS, GATEWAY_LOG="yaml")

@@ -11,7 +11,7 @@ import pytest
 
 from .harness import Answers, Gateway, Upstream, Wire, eventually, request_bytes
 
-IDLE_S = 1.0
+IDLE_S, KEEPALIVE_S = 1.0, 2.0
 LARGE = 20_000_000  # more than sockets and channels take on the way
 
 
@@ -38,7 +38,7 @@ def brief() -> Iterator[Answers]:
 def gateway(
     upstream: Upstream, generous: Answers, brief: Answers, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Gateway]:
-    environment = {"GATEWAY_CLIENT_IDLE": f"{IDLE_S:.0f}s"}
+    environment = {"GATEWAY_CLIENT_IDLE": f"{IDLE_S:.0f}s", "GATEWAY_CLIENT_KEEPALIVE": f"{KEEPALIVE_S:.0f}s"}
     for name, server in {"b": upstream, "large": generous, "brief": brief}.items():
         environment[f"GATEWAY_UPSTREAM_{name.upper()}"] = server.url
         environment[f"GATEWAY_ROUTE_{name.upper()}"] = f"/{name}/** -> {name}"
@@ -112,10 +112,12 @@ def test_a_head_that_stops_arriving_is_cut_off(gateway: Gateway) -> None:
         assert wire.is_closed()
 
 
-def test_an_idle_connection_is_closed(gateway: Gateway) -> None:
+def test_an_idle_connection_is_closed_after_a_time_of_its_own(gateway: Gateway) -> None:
     with gateway.connect() as wire:
-        wire.send(request_bytes("GET", "/-/live"))
-        assert wire.read_answer().status == 200
+        for _ in range(2):
+            wire.send(request_bytes("GET", "/-/live"))
+            assert wire.read_answer().status == 200
+        assert not wire.is_hung_up(within_s=(IDLE_S + KEEPALIVE_S) / 2)
         assert wire.is_closed()
 
 

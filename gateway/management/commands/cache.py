@@ -18,6 +18,7 @@ from gateway.headers import Pairs, parse_host
 from gateway.management import Ours, add_env_file
 from gateway.memory import Key, Purge, origin_and_target
 from gateway.patterns import Miss
+from gateway.plain import plain, plain_lines
 from gateway.queries import masked_target
 from gateway.routing import Routes
 from gateway.startup import aligned
@@ -81,7 +82,7 @@ examples:
             else:
                 self._purge(options, is_there=is_there)
         except DatabaseError as error:
-            self.stderr.write(f"gateway: the database of the cache cannot be used: {error}")
+            self.stderr.write(f"gateway: the database of the cache cannot be used: {plain_lines(str(error))}")
             sys.exit(1)
 
     # -- ls -------------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ examples:
         said = next((value.decode("latin-1") for name, value in pairs if name == b"host"), "")
         asked = Key("", scheme or "http", host or said.lower(), target)
         for line in _reasons(config, routes, method, asked, pairs, is_there=is_there):
-            self.stdout.write(line)
+            self.stdout.write(plain(line))
 
     # -- purge ----------------------------------------------------------------------------------------------------
 
