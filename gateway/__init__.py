@@ -43,7 +43,9 @@ middle: one kind of effect a file
     calls       what a call to an endpoint is, and what comes of it
     shortage    what the gateway itself has run out of: nobody is judged for it
     tls         which authorities are trusted, which certificate is shown
-    client      aiohttp: one call to one endpoint; foreign exceptions become our errors here
+    foreign     what aiohttp or the system raised becomes our error
+    connections aiohttp's protocol and parser: where an answer ends, and what follows it unasked
+    client      aiohttp: one call to one endpoint
     places      so many at a time, and a bounded queue before them
     resolver    the addresses of a name
     probes      one active probe

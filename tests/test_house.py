@@ -28,7 +28,7 @@ LOCKS = [HOME / "requirements.lock", HOME / "requirements-dev.lock"]
 
 # Who may know what; everybody else may not.
 OWNERS = {
-    "aiohttp": {"client"},
+    "aiohttp": {"client", "connections", "foreign"},
     "yarl": {"client"},
     "granian": {"serve", "supervisor"},
     "opentelemetry": {"spans"},

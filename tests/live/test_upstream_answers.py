@@ -1,0 +1,200 @@
+"""What an upstream answers is judged by one rule, whichever way it was asked: proxied, cached, as a part, by fetch()."""
+
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from .harness import Answer, Answers, Gateway, Request, Upstream, eventually
+
+ROUTES = """
+from gateway.messages import GatewayResponse
+from gateway.routing import fetch, from_environment, route
+
+async def asks(request):
+    return passed_on(await fetch("u:" + request.raw_path))
+
+async def asks_cached(request):
+    return passed_on(await fetch("u:" + request.raw_path, cache="60s"))
+
+def passed_on(answer):
+    return GatewayResponse(answer.status, list(answer.pairs), answer.body)
+
+urlpatterns = [*from_environment(), route("/fetch", asks), route("/fetch-cached", asks_cached)]
+"""
+WAYS = ["/proxied", "/cached", "/part", "/part-cached", "/fetch", "/fetch-cached"]
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: max-age=60\r\n"
+GOOD = OK + b"Content-Length: 1\r\n\r\n7"
+
+
+class Ups(NamedTuple):
+    u: Answers
+    probed: Answers
+
+
+@pytest.fixture(scope="module")
+def ups() -> Iterator[Ups]:
+    with Answers() as u, Answers() as probed:
+        yield Ups(u, probed)
+
+
+def started(ups: Ups, folder: Path) -> Gateway:
+    (folder / "routes.py").write_text(ROUTES)
+    environment = {
+        "GATEWAY_UPSTREAM_U": ups.u.url,
+        "GATEWAY_UPSTREAM_PROBED": ups.probed.url,
+        "GATEWAY_UPSTREAM_PROBED__HEALTH": "/healthz",
+        "GATEWAY_UPSTREAM_PROBED__HEALTH_INTERVAL": "100ms",
+        "GATEWAY_ROUTE_PROBED": "/probed -> probed",
+        "GATEWAY_ROUTE_PROXIED": "/proxied -> u",
+        "GATEWAY_ROUTE_CACHED": "/cached -> u",
+        "GATEWAY_ROUTE_CACHED__CACHE": "60s",
+        "GATEWAY_ROUTE_PART": "GET /part",
+        "GATEWAY_ROUTE_PART__PART_A": "u:/part",
+        "GATEWAY_ROUTE_PART_CACHED": "GET /part-cached",
+        "GATEWAY_ROUTE_PART_CACHED__PART_A": "u:/part-cached",
+        "GATEWAY_ROUTE_PART_CACHED__PART_A__CACHE": "60s",
+    }
+    return Gateway(environment, cwd=folder)
+
+
+@pytest.fixture(scope="module")
+def gateway(ups: Ups, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with started(ups, tmp_path_factory.mktemp("upstream_answers")) as running:
+        yield running
+
+
+def ask(gateway: Gateway, ups: Ups, answer: bytes, way: str, method: str = "GET") -> Answer:
+    """What a client gets when the upstream answers so, however it is asked."""
+    ups.u.answer = answer
+    return gateway.ask(f"{method} {way} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+
+
+def reason_of(gateway: Gateway, answer: Answer) -> Any:
+    return gateway.request_line(answer.one("x-request-id"))["reason"]
+
+
+# -- names of fields ----------------------------------------------------------------------------------------------
+
+NAMES = [
+    *(b"Content-Length : 1", b"Content-Length\t: 1", b"Content-Length  : 1", b"content-length :1"),
+    *(b"Transfer-Encoding : chunked", b"Connection : close", b"Upgrade : x", b"Proxy-Connection : close"),
+    *(b"Keep-Alive : x", b"Set-Cookie : a=1", b"Cache-Control : no-store", b"X-A : b", b"X A: b", b"X\x0b: b"),
+    *(b"X\0: b", b"X\x01: b", b"X\x7f: b", b"X(: b", b'X"Y: b', b"X@Y: b", b"X\xe9: b", b"X\xc3\xa9: b", b": b"),
+    *(b" X-A: b", b"\tX-A: b", b"X-A: b\r\n folded", b"Content-Length:\r\n 1", b"X-A"),
+]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_field_name_that_is_no_token_is_refused_and_never_stored(gateway: Gateway, ups: Ups, way: str) -> None:
+    for line in NAMES:
+        for framing in (b"", b"Content-Length: 1\r\n", b"Transfer-Encoding: chunked\r\n"):
+            body = b"1\r\n7\r\n0\r\n\r\n" if b"hunked" in line + framing else b"7"
+            answer = ask(gateway, ups, OK + line + b"\r\n" + framing + b"\r\n" + body, way)
+            assert (answer.status, reason_of(gateway, answer)) == (502, "response_invalid"), (line, framing)
+            answer = ask(gateway, ups, OK + framing + line + b"\r\n\r\n" + body, way)
+            assert (answer.status, reason_of(gateway, answer)) == (502, "response_invalid"), (line, framing)
+    asked = len(ups.u.requests)
+    assert ask(gateway, ups, GOOD, way).status == 200
+    assert len(ups.u.requests) == asked + 1, "one of them was stored"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("status", ["200 OK", "204 No Content", "304 Not Modified", "103 Early Hints", "404 Not Found"])
+def test_it_is_so_for_answers_without_a_body_too(gateway: Gateway, ups: Ups, method: str, status: str) -> None:
+    for line in NAMES:
+        raw = b"HTTP/1.1 " + status.encode() + b"\r\n" + line + b"\r\nContent-Length: 0\r\n\r\n"
+        answer = ask(gateway, ups, raw + (GOOD if status.startswith("103") else b""), "/proxied", method)
+        assert (answer.status, reason_of(gateway, answer)) == (502, "response_invalid"), line
+
+
+def test_a_validation_that_is_answered_so_brings_no_such_field_into_the_store(gateway: Gateway, ups: Ups) -> None:
+    first = OK.replace(b"max-age=60", b"no-cache") + b'ETag: "a"\r\nContent-Length: 1\r\n\r\n7'
+    assert ask(gateway, ups, first, "/cached").status == 200
+    broken = b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\nConnection : close\r\nX-New: 1\r\n\r\n'
+    answer = ask(gateway, ups, broken, "/cached")
+    assert not answer.has("x-new")
+    answer = ask(gateway, ups, b'HTTP/1.1 304 Not Modified\r\nETag: "a"\r\n\r\n', "/cached")
+    assert (answer.status, answer.body, answer.has("x-new")) == (200, b"7", False)
+
+
+def test_a_trailer_goes_nowhere_whatever_its_name(gateway: Gateway, ups: Ups) -> None:
+    chunked = OK + b"Transfer-Encoding: chunked\r\n\r\n1\r\n7\r\n0\r\n"
+    for line in NAMES:
+        answer = ask(gateway, ups, chunked + line + b"\r\n\r\n", "/proxied")
+        assert answer.status in {200, 502}
+        if answer.status == 200:
+            assert (answer.body, answer.broke_off) == (b"7", False)
+            assert answer.names.isdisjoint({"x-a", "set-cookie", "upgrade", "keep-alive"})
+        after = ask(gateway, ups, GOOD, "/proxied")
+        assert (after.status, after.body, after.names & {"x-a", "set-cookie", "keep-alive"}) == (200, b"7", set())
+
+
+def test_a_probe_judges_by_the_same_rule(gateway: Gateway, ups: Ups) -> None:
+    assert eventually(lambda: gateway.get("/probed").status == 200)
+    ups.probed.answer = OK + b"Content-Length : 1\r\n\r\n7"
+    event = gateway.wait_for_log(lambda line: line["event"] == "upstream.down")
+    assert "response_invalid" in event["cause"]
+
+
+# -- interim answers ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("interim", ["100 Continue", "102 Processing", "103 Early Hints", "199 Odd"])
+@pytest.mark.parametrize("way", ["/proxied", "/part", "/fetch"])
+def test_twenty_interim_answers_are_enough(gateway: Gateway, ups: Ups, way: str, interim: str) -> None:
+    one = b"HTTP/1.1 " + interim.encode() + b"\r\nLink: </x>\r\n\r\n"
+    answer = ask(gateway, ups, one * 21 + GOOD, way)
+    assert (answer.status, reason_of(gateway, answer)) == (502, "response_invalid")
+    answer = ask(gateway, ups, one * 20 + GOOD, way)
+    assert (answer.status, answer.body) == (200, b'{"a":7}' if way == "/part" else b"7")
+
+
+class NeverAnswers(Upstream):
+    """Says 1xx for ever."""
+
+    def on_request(self, request: Request) -> None:
+        while True:
+            request.send(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" * 1000)
+
+
+def test_interim_answers_without_end_hold_nobody_up(tmp_path: Path) -> None:
+    with NeverAnswers() as up:
+        environment = {"GATEWAY_UPSTREAM_U": up.url, "GATEWAY_ROUTE_U": "/** -> u", "GATEWAY_UPSTREAM_U__RETRIES": "0"}
+        with Gateway(environment, cwd=tmp_path) as gateway:
+            for method in ("GET", "HEAD", "POST"):
+                raw = f"{method} /x HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+                answer = gateway.ask(raw.encode())
+                assert (answer.status, reason_of(gateway, answer)) == (502, "response_invalid")
+            assert eventually(lambda: up.connections_open == 0)
+            assert not [line for line in gateway.log if line["event"] == "loop.stalled"]
+
+
+# -- bytes after the answer ---------------------------------------------------------------------------------------
+
+
+def test_bytes_after_an_answer_are_nobodys_and_are_said_once(ups: Ups, tmp_path: Path) -> None:
+    head = OK.replace(b"max-age=60", b"no-store")
+    evil = OK + b"Content-Length: 4\r\nSet-Cookie: evil=1\r\n\r\n6666"
+    answers = (b"Content-Length: 1\r\n\r\n7", b"Transfer-Encoding: chunked\r\n\r\n1\r\n7\r\n0\r\n\r\n")
+    with started(ups, tmp_path) as gateway:
+        for way, raw, extra in product(WAYS, answers, (b"X", b"and more\r\n\r\n", evil, evil + b"X", b"\0")):
+            made = ups.u.connections_made
+            for _ in range(2):
+                answer = ask(gateway, ups, head + raw + extra, way)
+                assert (answer.status, answer.has("set-cookie")) == (200, False), (way, extra)
+                assert answer.body in (b"7", b'{"a":7}'), (way, extra)
+            assert ups.u.connections_made == made + 2, "the connection was used again"
+        assert eventually(lambda: ups.u.connections_open == 0)
+        said = [line for line in gateway.log if line["event"] == "upstream.unasked_bytes"]
+        assert [(line["level"], line["upstream"]) for line in said] == [("warning", "u")]
+
+
+def test_bytes_after_an_answer_that_has_no_body(gateway: Gateway, ups: Ups) -> None:
+    for status, method in (("204 No Content", "GET"), ("304 Not Modified", "GET"), ("200 OK", "HEAD")):
+        raw = b"HTTP/1.1 " + status.encode() + b"\r\nX-A: b\r\n\r\n"
+        answer = ask(gateway, ups, raw + b"7777", "/proxied", method)
+        assert (answer.status, answer.body, answer.broke_off) == (int(status[:3]), b"", False)
+        assert ask(gateway, ups, GOOD, "/proxied").body == b"7"
