@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from gateway.errors import GatewayError, Reason
-from gateway.headers import HTTP_1_0, OWS, RequestFields, as_cgi, is_token, parse_host
+from gateway.headers import HTTP_1_0, OWS, Pair, RequestFields, as_cgi, is_token, parse_host
 from gateway.paths import is_refused
 
 # RFC 3986 lets none of these stand in a path; `#` would end it for some readers and not for others.
@@ -102,6 +102,11 @@ def content_length(fields: RequestFields, http_version: str) -> int | None:
     if codings is not None:
         raise _unframed("Content-Length and Transfer-Encoding came together.")
     return int(lengths[0])
+
+
+def ends_with_connection(http_version: str, pairs: Sequence[Pair]) -> bool:
+    """Whether a streaming answer has no other end than the connection's: HTTP/1.0 knows no chunks."""
+    return http_version in HTTP_1_0 and not any(name == b"content-length" for name, _ in pairs)
 
 
 def _check_codings(codings: Sequence[bytes], http_version: str) -> None:

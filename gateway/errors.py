@@ -54,7 +54,7 @@ class Reason(Enum):
     HEADERS_TOO_LARGE = (431, Side.CLIENT, "http_request_error", "The header block is too large",
         "Send less, cookies for one, or raise `GATEWAY_MAX_HEADERS`.")
     CLIENT_BODY_BROKEN = (499, Side.CLIENT, None, "The request body ended before it was complete",
-        "In the log only. It left, or broke its framing; the upstream request was broken off.")
+        "It left, or broke its framing: then it sees a 400. The upstream request was broken off.")
     CLIENT_STALLED = (408, Side.CLIENT, None, "The client stopped reading the answer",
         "In the log only: the transfer was cut after `GATEWAY_CLIENT_IDLE`. Raise it if clients must pause.")
     CLIENT_GONE = (499, Side.CLIENT, None, "The client left",
@@ -228,7 +228,7 @@ $ curl http://127.0.0.1:8000/orders/7 | python3 -m json.tool
   library said. That never goes to the client.
 - A failure after the answer began cannot change its status any more. The client sees a transfer that broke off, never
   a short answer that looks whole; the log line has the status that was sent, and the reason.
-- 499 stands in the log only: there was nobody left to answer.
+- 499 stands in the log only: there was nobody left to answer, or perhaps not (`client_body_broken`, sent as 400).
 - Whose fault: *client* is who asked; *gateway* is Portway, its limits, or your Python in it; *upstream* is a service,
   or the way there. The log's level follows: `info` for clients, `error` for Python, `warning` for the rest.
 - Requests that are no HTTP at all are refused by Granian, the server underneath, with a bare 400, 414 or 431 and

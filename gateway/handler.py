@@ -92,6 +92,8 @@ class GatewayHandler(ASGIHandler):
             await self._undelivered(request, error, send)
         finally:
             exchange.ended = perf_counter()
+            if exchange.reason == _BODY_BROKEN:  # what was sent is for a client that may not be there any more
+                exchange.status = Reason.CLIENT_BODY_BROKEN.status
             self.runtime.closed(exchange)
             # The task's context holds the exchange, and a request its own: circles are work for the collector.
             exchange.task = exchange.request = None
@@ -209,8 +211,13 @@ class GatewayHandler(ASGIHandler):
             body = b"" if isinstance(body, bytes) else nothing(body)
         elif request.method == "HEAD" and not isinstance(body, bytes):
             body = nothing(body)
-        start = {"type": "http.response.start", "status": response.status_code, "headers": self._finish(request, pairs)}
-        await send(start)
+        is_whole = isinstance(body, bytes)  # a stream may still read what it answers to
+        if is_whole and not request.inbox.complete and _CLOSE not in pairs and request.may_discard_body:
+            await request.inbox.discard()
+        headers = self._finish(request, pairs)
+        if not is_whole and door.ends_with_connection(request.scope["http_version"], headers):
+            headers.append(_CLOSE)
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         request.answer_began = True
         if isinstance(body, bytes):
             exchange.bytes_out = len(body) if request.method != "HEAD" else 0
@@ -231,7 +238,8 @@ class GatewayHandler(ASGIHandler):
         extra = [(b"x-request-id", request.exchange.request_id.encode("ascii")), _VIA]
         if b"server" not in names:
             extra.append(_SERVER)
-        if self.runtime.draining:
+        # A body that is not all here when the answer is ends the connection with the answer (RFC 9112, section 9.6).
+        if (self.runtime.draining or not request.inbox.complete) and _CLOSE not in pairs:
             extra.append(_CLOSE)
         return [*pairs, *extra]
 
@@ -244,13 +252,13 @@ class GatewayHandler(ASGIHandler):
         if failure is None:
             failure = error_of_view(error)
             exchange.interruption = failure  # what comes now comes too late
-        if not request.answer_began and failure.reason not in _CLIENT_LEFT:
+        if not request.answer_began and failure.reason is not Reason.CLIENT_GONE:
             await self._deliver(request, self._problem(request, failure), send)
             return
         exchange.fail(failure)
-        if failure.reason in _CLIENT_LEFT:
+        if failure.reason is Reason.CLIENT_GONE:
             exchange.status = failure.reason.status
-        else:
+        elif failure.reason is not Reason.CLIENT_BODY_BROKEN:
             # `send` only hands over to Granian: what was sent before the break gets the time to leave.
             await asyncio.sleep(_LEAVE_S)
         if failure.reason is not Reason.CLIENT_GONE:  # there is nothing left to cut
@@ -336,7 +344,7 @@ async def _at_once(response: HttpResponseBase) -> HttpResponseBase:
 def _own_cancellation(exchange: Exchange, error: asyncio.CancelledError) -> GatewayError:
     """Why the work was cancelled: broken off by the gateway, or by the view itself. Raises it where the client left."""
     failure = exchange.interruption
-    if failure is not None and failure.reason in _CLIENT_LEFT:
+    if failure is not None and failure.reason is Reason.CLIENT_GONE:
         raise error
     _uncancel(exchange, error)
     return failure or error_of_view(error)
@@ -379,7 +387,7 @@ async def _stream(exchange: Exchange, body: AsyncIterator[bytes], send: Send, cl
 _ZERO = [b"0"]
 _LEAVE_S = 0.05
 _NOTHING: dict[str, str] = {}
-_CLIENT_LEFT = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_BODY_BROKEN})
+_BODY_BROKEN = Reason.CLIENT_BODY_BROKEN.word
 
 
 def open_request(scope: Scope, receive: Receive, client_idle_s: float) -> GatewayRequest:

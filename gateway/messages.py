@@ -4,6 +4,7 @@ Django's own classes join repeated fields, decode the path and spool the body be
 pairs, the raw path and a body that streams, and build Django's `META`, `GET`, `COOKIES`, `POST` only when asked.
 """
 
+import contextlib
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from http.cookies import SimpleCookie
@@ -43,6 +44,10 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Message], Awaitable[None]]
 
 
+# nginx and others read a short body that nobody wants too, rather than to close the connection.
+_MAX_DISCARDED_BYTES = 64 * 1024
+_DISCARD_S = 0.02
+
 # What a view of one's own may take into memory; the options of a proxied route bound what streams through it.
 DEFAULT_MAX_BODY_BYTES = effective(Overrides(), Overrides()).max_body_bytes or 0
 
@@ -71,7 +76,8 @@ class Inbox:
             with Deadline(self.idle_timeout_s, _stalled):
                 message = await self._receive()
             if message["type"] == "http.disconnect":
-                raise GatewayError(Reason.CLIENT_BODY_BROKEN)
+                # Who left sees no answer. Who broke the framing of the body is still there, and Granian tells neither.
+                raise GatewayError(Reason.CLIENT_BODY_BROKEN, status=400)
             body: bytes = message.get("body", b"")
             exchange.bytes_in += len(body)
             # Granian tells the end of a body only by a message after it; the upstream may have answered by then.
@@ -80,6 +86,18 @@ class Inbox:
                 raise too_large(self.max_bytes)
             if body:
                 yield body
+
+    async def discard(self) -> None:
+        """Throw a short body away that nobody has begun to read, if it is here within a moment.
+
+        Then the connection can be kept: a body that is still under way when the answer is sent closes it.
+        """
+        if self.content_length is not None and self.content_length > _MAX_DISCARDED_BYTES:
+            return
+        self.max_bytes = _MAX_DISCARDED_BYTES
+        with contextlib.suppress(GatewayError), Deadline(_DISCARD_S, _stalled):
+            async for _ in self.chunks():
+                pass
 
     async def gone(self) -> None:
         """Returns when the client has left. Only for a body that is complete, since it would swallow the rest."""
@@ -182,6 +200,11 @@ class GatewayRequest(HttpRequest):
         return next((value for name, value in self.scope["headers"] if name == field), b"")
 
     # -- the body -------------------------------------------------------------------------------------------------
+
+    @property
+    def may_discard_body(self) -> bool:
+        """Whether nobody has begun to read the body, and its client does not wait to be asked for it."""
+        return not self._read_started and b"expect" not in self.fields.own
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The body as it arrives, once. Raises GatewayError as `Inbox.chunks` does."""

@@ -1,4 +1,4 @@
-"""What an upstream answers is judged by one rule, whichever way it was asked: proxied, cached, as a part, by fetch()."""
+"""What an upstream answers is judged by one rule, whichever way it was asked: by a route, a part, fetch(), a probe."""
 
 from collections.abc import Iterator
 from itertools import product
