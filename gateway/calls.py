@@ -85,9 +85,14 @@ def fault_of_fields(pairs: Sequence[Pair]) -> Fault | None:
     if name_bytes.translate(None, _TOKEN_CHARACTERS) or b"" in names:
         wrong = next(name for name in names if not is_token(name))
         return Reason.RESPONSE_INVALID, f"a field name that is no token: {wrong[:100]!r}"
-    if len(value_bytes.translate(None, _CONTROLS)) != len(value_bytes):
+    if has_controls(value_bytes):
         return Reason.RESPONSE_INVALID, "a control character in a header field"
     return None
+
+
+def has_controls(value: bytes) -> bool:
+    """Whether there is a control character in a field value; a tab is none (RFC 9110, section 5.5)."""
+    return len(value.translate(None, _CONTROLS)) != len(value)
 
 
 class Unsent(GatewayError):

@@ -32,7 +32,7 @@ class Reason(Enum):
     HOST_INVALID = (400, Side.CLIENT, "http_request_error", "The Host field is missing, repeated or malformed",
         "Send exactly one Host field with a host and an optional port.")
     HEADER_INVALID = (400, Side.CLIENT, "http_request_error", "A header field cannot be forwarded",
-        "Send field values in UTF-8 or ASCII, and each framing field once.")
+        "Send each framing field once, and no name that passes for one of the gateway's own. The detail names it.")
     TEMPLATE_VALUE = (400, Side.CLIENT, "http_request_error", "A value cannot stand in the upstream's URL",
         "Send it: it is missing, empty, `.` or `..`. The detail names it.")
     REQUEST_INVALID = (400, Side.CLIENT, "http_request_error", "A view refused the request as malformed",

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway import fields
 from gateway.attempts import Notebook, Outgoing, answer_to
-from gateway.calls import Answer
+from gateway.calls import Answer, has_controls
 from gateway.config import Overrides, ProxyOptions, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Deadline, Exchange, current
@@ -222,7 +222,8 @@ async def fetch(
     """Ask an upstream from within a view: `await fetch("users:/users/{id}", params={"id": id}, timeout="300ms")`.
 
     Limits, retries, trace and log are those of every call; the client's Authorization and Accept-Language go along,
-    and `headers` replace or add (lower or upper case). Values in `params` are percent-encoded. `json` is sent as JSON.
+    and `headers` replace or add (lower or upper case): a value is sent as latin-1, as `request.headers` has it, or as
+    UTF-8 where it does not fit. Values in `params` are percent-encoded. `json` is sent as JSON.
     `cache` is `on` or a duration: answers to GET are stored, as those of a route with `CACHE` are.
     Gives what the upstream answered, whatever its status. Raises GatewayError where it did not answer, which becomes
     the view's 502 or 504 unless it is caught; ValueError for a target that cannot be.
@@ -238,7 +239,7 @@ async def fetch(
         raise ValueError(f"there is no upstream {upstream}; set GATEWAY_UPSTREAM_{upstream.upper()}")
     options = effective(pool.upstream.overrides, Overrides())
     configured = encoded_changes(options.headers)
-    own = encoded_changes((settable(name), field_value(value)) for name, value in (headers or {}).items())
+    own = [(settable(name).encode("ascii"), _raw_value(value)) for name, value in (headers or {}).items()]
     pairs = set_fields(set_fields(own_pairs(request, ()), configured), own)
     if json is not None:
         body = msgspec.json.encode(json)
@@ -264,6 +265,17 @@ async def fetch(
     finally:
         exchange.attempts = (exchange.attempts or 0) + (leg.attempts or 0)
         exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, leg.endpoint, leg.upstream_ms
+
+
+def _raw_value(text: str) -> bytes:
+    """The bytes of a field value. What a client sent is text of latin-1 in Python, and goes on as it came."""
+    try:
+        raw = text.encode("latin-1")
+    except UnicodeEncodeError:
+        return field_value(text).encode()
+    if has_controls(raw):
+        raise ValueError("expected a header value without line breaks, NUL or control characters")
+    return raw
 
 
 _parsed = lru_cache(maxsize=256)(parse_part)

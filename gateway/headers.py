@@ -18,6 +18,7 @@ Network = IPv4Network | IPv6Network
 
 # RFC 9110, section 5.6.3. HOWEVER not what bytes.strip() takes for white space by itself: a vertical tab is none.
 OWS = b" \t"
+_OWS = " \t"  # text of latin-1 has more white space for str.strip(): bytes of values that are no ASCII
 
 # `http_version` of a request in HTTP/1.0: Granian gives "1", the ASGI specification "1.0". A live test holds the first.
 HTTP_1_0 = frozenset(("1", "1.0"))
@@ -385,7 +386,7 @@ def client_and_hops(peer: str, forwarded_for: Iterable[bytes], networks: Sequenc
     """
     client, hops = peer, 1
     for entry in reversed(b",".join(forwarded_for).split(b",")):
-        text = entry.strip().decode("latin-1")
+        text = entry.strip(OWS).decode("latin-1")
         if not text:
             continue
         address, _ = _node(text)
@@ -463,7 +464,8 @@ def _lengthened(
     said: dict[str, list[str]] = {}
     for name, value in incoming:
         said.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
-    chain = [entry.strip() for entry in ",".join(said.pop("x-forwarded-for", [])).split(",") if entry.strip()]
+    entries = (entry.strip(_OWS) for entry in ",".join(said.pop("x-forwarded-for", [])).split(","))
+    chain = [entry for entry in entries if entry]
     host = ", ".join(said.pop("x-forwarded-host", [host]))
     scheme = ", ".join(said.pop("x-forwarded-proto", [scheme]))
     prefix = said.pop("x-forwarded-prefix", [""])[0].rstrip("/") + prefix
@@ -477,8 +479,8 @@ def _fields(chain: list[str], host: str, scheme: str, prefix: str, asked: tuple[
     # A list has grown from proxy to proxy. What is no scheme or host is passed on as it came first.
     asked_scheme, asked_host = asked
     facts = (
-        ("host", asked_host or host.partition(",")[0].strip()),
-        ("proto", asked_scheme or scheme.partition(",")[0].strip()),
+        ("host", asked_host or host.partition(",")[0].strip(_OWS)),
+        ("proto", asked_scheme or scheme.partition(",")[0].strip(_OWS)),
     )
     elements[0] += "".join(f";{name}={_quoted(value)}" for name, value in facts if value)
     fields = {

@@ -216,7 +216,7 @@ def _limit_total(exchange: Exchange, seconds: float, upstream: str) -> None:
 
 
 def upward_pairs(request: GatewayRequest, plan: Plan, prefix: str) -> Pairs:
-    """The field lines for the upstream but Host: the client's in their order, then ours. Raises HEADER_INVALID."""
+    """The field lines for the upstream but Host: the client's in their order, then ours."""
     incoming, exchange = request.fields, request.exchange
     own = incoming.own
     pairs = [*incoming.plain, *((b"via", value) for value in own.get(b"via", ()))]
@@ -225,9 +225,6 @@ def upward_pairs(request: GatewayRequest, plan: Plan, prefix: str) -> Pairs:
     else:
         pairs.append((b"traceparent", request.traceparent))
         pairs.extend((b"tracestate", value) for value in own.get(b"tracestate", ()))
-    for _, value in pairs:
-        if not value.isascii():
-            _check_utf8(value)
     if request.content_length is not None:
         pairs.append((b"content-length", b"%d" % request.content_length))
     pairs.append((b"x-request-id", exchange.request_id.encode("ascii")))
@@ -241,13 +238,6 @@ def upward_pairs(request: GatewayRequest, plan: Plan, prefix: str) -> Pairs:
         forwarding_pairs(request.peer, request.scope["scheme"], request.host_field, prefix, trusted, asked=asked)
     )
     return set_fields(pairs, plan.set_up) if plan.set_up else pairs
-
-
-def _check_utf8(value: bytes) -> None:
-    try:
-        value.decode()
-    except UnicodeDecodeError as error:
-        raise GatewayError(Reason.HEADER_INVALID, "A field value is not valid UTF-8.") from error
 
 
 # -- down ---------------------------------------------------------------------------------------------------------

@@ -692,7 +692,7 @@ def test_forwarded_is_valid_and_says_what_x_forwarded_says(
     trusted: list[Pair] = [(b"x-forwarded-for", entry.encode("latin-1")) for entry in chain]
     found = forwarding(str(peer), scheme, host, "", trusted)
     elements = parsed(found["forwarded"][0])
-    entries = [entry.strip() for entry in found["x-forwarded-for"][0].split(",")]
+    entries = [entry.strip(" \t") for entry in found["x-forwarded-for"][0].split(",")]
     assert entries[-1] == str(peer)
     for element, entry in zip(elements, entries, strict=True):
         try:
@@ -702,6 +702,6 @@ def test_forwarded_is_valid_and_says_what_x_forwarded_says(
             continue
         address = getattr(address, "ipv4_mapped", None) or address
         assert element["for"] == (f"[{address}]" if address.version == 6 else str(address))
-    assert elements[0].get("host", "") == host.partition(",")[0].strip()
-    assert elements[0].get("proto", "") == scheme.partition(",")[0].strip()
+    assert elements[0].get("host", "") == host.partition(",")[0].strip(" \t")
+    assert elements[0].get("proto", "") == scheme.partition(",")[0].strip(" \t")
     assert all(element.keys() == {"for"} for element in elements[1:])

@@ -22,8 +22,23 @@ async def asks_cached(request):
 def passed_on(answer):
     return GatewayResponse(answer.status, list(answer.pairs), answer.body)
 
-urlpatterns = [*from_environment(), route("/fetch", asks), route("/fetch-cached", asks_cached)]
+async def sends(request):
+    return passed_on(await fetch("u:/sends", headers={"x-a": request.headers["x-a"], "x-own": "\u20ac"}))
+
+async def sees(request):
+    seen = request.headers["x-a"]
+    assert seen == request.META["HTTP_X_A"]
+    return GatewayResponse(200, [(b"x-a", seen.encode("latin-1"))])
+
+urlpatterns = [
+    *from_environment(),
+    route("/fetch", asks),
+    route("/fetch-cached", asks_cached),
+    route("/sends", sends),
+    route("/sees", sees),
+]
 """
+LATIN_1 = "Zo\xeb \xa0\x85\xff\xb2\xa0"  # no UTF-8, with what str takes for white space and digits
 WAYS = ["/proxied", "/cached", "/part", "/part-cached", "/fetch", "/fetch-cached"]
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nCache-Control: max-age=60\r\n"
 GOOD = OK + b"Content-Length: 1\r\n\r\n7"
@@ -53,6 +68,11 @@ def started(ups: Ups, folder: Path) -> Gateway:
         "GATEWAY_ROUTE_CACHED__CACHE": "60s",
         "GATEWAY_ROUTE_PART": "GET /part",
         "GATEWAY_ROUTE_PART__PART_A": "u:/part",
+        "GATEWAY_ROUTE_TEMPLATE": "GET /template",
+        "GATEWAY_ROUTE_TEMPLATE__PART_A": "u:/template?a={header.x-a}",
+        "GATEWAY_ROUTE_TEMPLATE__FORWARD_HEADERS": "x-a",
+        "GATEWAY_TRUSTED_PROXIES": "127.0.0.0/8",
+        "GATEWAY_ADMIN_TOKEN": "secret",
         "GATEWAY_ROUTE_PART_CACHED": "GET /part-cached",
         "GATEWAY_ROUTE_PART_CACHED__PART_A": "u:/part-cached",
         "GATEWAY_ROUTE_PART_CACHED__PART_A__CACHE": "60s",
@@ -198,3 +218,68 @@ def test_bytes_after_an_answer_that_has_no_body(gateway: Gateway, ups: Ups) -> N
         answer = ask(gateway, ups, raw + b"7777", "/proxied", method)
         assert (answer.status, answer.body, answer.broke_off) == (int(status[:3]), b"", False)
         assert ask(gateway, ups, GOOD, "/proxied").body == b"7"
+
+
+# -- values that are no UTF-8 -------------------------------------------------------------------------------------
+
+
+def test_a_value_of_any_bytes_goes_up_whoever_sends_it(gateway: Gateway, ups: Ups) -> None:
+    ups.u.answer = GOOD.replace(b"max-age=60", b"no-store")
+    for target in ("/proxied?latin", "/cached?latin", "/template", "/sends"):
+        ups.u.forget()
+        assert gateway.get(target, f"X-A: {LATIN_1}").status == 200
+        assert ups.u.requests[0].raw_head.count(f"\r\nx-a: {LATIN_1}\r\n".encode("latin-1")) == 1, target
+    assert "\r\nx-own: \u20ac\r\n".encode() in ups.u.requests[0].raw_head
+    gateway.get("/template", f"X-A: {LATIN_1}")
+    assert ups.u.requests[1].target == "/template?a=Zo%EB%20%A0%85%FF%B2%A0"
+
+
+def test_a_view_sees_it_as_django_does(gateway: Gateway) -> None:
+    assert f"x-a: {LATIN_1}" in gateway.get("/sees", f"X-A: {LATIN_1}").lines
+
+
+def test_what_a_trusted_proxy_says_goes_up_byte_for_byte(gateway: Gateway, ups: Ups) -> None:
+    ups.u.forget()
+    said = [f"X-Forwarded-{name}: {LATIN_1}" for name in ("For", "Host", "Proto", "Prefix", "Tenant")]
+    assert gateway.get("/proxied?forwarded", *said).status == 200
+    raw = ups.u.requests[0].raw_head
+    value = LATIN_1.encode("latin-1")
+    assert b"x-forwarded-for: " + value + b", 127.0.0.1\r\n" in raw
+    for name in (b"host", b"proto", b"prefix", b"tenant"):
+        assert b"x-forwarded-" + name + b": " + value + b"\r\n" in raw
+
+
+@pytest.mark.parametrize("way", ["/proxied", "/cached", "/fetch"])
+def test_a_value_of_any_bytes_comes_down(gateway: Gateway, ups: Ups, way: str) -> None:
+    ups.u.answer = OK + f"X-A: {LATIN_1}\r\nVary: X-A\r\nContent-Length: 1\r\n\r\n7".encode("latin-1")
+    for _ in range(2):
+        answer = gateway.get(f"{way}?down", f"X-A: {LATIN_1}")
+        assert (answer.status, f"\r\nx-a: {LATIN_1}\r\n".encode("latin-1") in answer.raw_head) == (200, True)
+
+
+def test_variants_differ_by_their_bytes(gateway: Gateway, ups: Ups) -> None:
+    ups.u.answer = OK + b"Vary: X-A\r\nContent-Length: 1\r\n\r\n7"
+    ups.u.forget()
+    for value in ("Zo\xeb", "Zo\xc3\xab", "Zo\xea", "Zo\xeb", "Zo\xea"):
+        assert gateway.get("/cached?variants", f"X-A: {value}").status == 200
+    assert len(ups.u.requests) == 3
+
+
+def test_no_field_of_the_gateways_own_fails_over_it(gateway: Gateway) -> None:
+    names = [
+        "Authorization",
+        "Accept",
+        "Accept-Language",
+        "Cookie",
+        "Origin",
+        "If-None-Match",
+        "Range",
+        "Cache-Control",
+    ]
+    names += ["X-Request-ID", "Traceparent", "Tracestate", "Via", "Forwarded", "X-Forwarded-For", "Connection", "TE"]
+    names += ["Content-Type", "Access-Control-Request-Method", "If-Modified-Since", "Idempotency-Key"]
+    for name in names:
+        for value in ("\xeb", "Basic \xeb", "a\xa0, \xb2;q=\xb2", "http://\xbd/", '"\xeb"'):
+            for target in ("/cached?names", "/part", "/sees", "/-/status", "/nothing"):
+                answer = gateway.get(target, f"{name}: {value}", "X-A: b")
+                assert answer.status in {200, 304, 401, 403, 404}, (name, value, target, answer)
