@@ -16,6 +16,7 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     plain       text that a terminal shows and does not act on
     verdicts    why a route does not get a request, in words
     fields      field values that decide about caching: dates, directives, entity tags, ranges
+    codings     content codings undone, bounded
     storing     what may be stored, and for how long it is fresh
     freshness   whether a stored answer answers a request, how it is validated, what must be forgotten
     conditions  a stored answer meets a request's conditions and ranges

@@ -3,8 +3,9 @@
 They go the way of a proxied request, by the same limits, retries and trace; the body is read whole.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from time import time
 from types import UnionType
@@ -12,7 +13,7 @@ from typing import Any, TypeVar, overload
 
 import msgspec
 
-from gateway import fields
+from gateway import codings, fields
 from gateway.attempts import Notebook, Outgoing, answer_to
 from gateway.calls import Answer, has_controls
 from gateway.config import Overrides, ProxyOptions, effective
@@ -37,6 +38,7 @@ ValueT = TypeVar("ValueT")
 # The client's fields that go with every call: who asks and in which language. The trace goes by itself.
 FORWARDED = ("authorization", "accept-language")
 MAX_BODY_BYTES = 10 * 2**20
+_TURN_BYTES = 2**20  # what may be decoded before others have their turn
 _VIA = (b"via", b"1.1 portway")
 _ACCEPT = (b"accept", b"application/json")
 
@@ -56,7 +58,10 @@ class Leg:
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """An upstream's whole answer. `pairs` are its fields less those of the connection, with names in lower case."""
+    """An upstream's whole answer. `pairs` are its fields less those of the connection, with names in lower case.
+
+    A content coding is undone, in the fields too; one that is not known, or not what the body is in, is left.
+    """
 
     status: int
     pairs: Sequence[Pair]
@@ -78,6 +83,8 @@ class Fetched:
     def decode(self, kind: Any) -> Any:
         """The body as a Struct, dataclass, TypedDict, list or dict, checked. Raises GatewayError PART_INVALID."""
         try:
+            if coded := codings.of(self.pairs):
+                raise msgspec.DecodeError(f"coded as {', '.join(coded)}")
             return msgspec.json.decode(self.body, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise GatewayError(Reason.PART_INVALID, cause=str(error)) from error
@@ -113,7 +120,11 @@ async def ask(
     body: bytes | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Fetched:
-    """Make one call and read its answer whole, within the time. Raises GatewayError."""
+    """Make one call and read its answer whole, within the time. Raises GatewayError.
+
+    A content coding is undone, asked for or not: no Accept-Encoding allows any (RFC 9110, section 12.5.3). The body has
+    at most `max_body_bytes`, coded and decoded.
+    """
     if body is not None or method in {"POST", "PUT", "PATCH"}:
         pairs = [*pairs, (b"content-length", b"%d" % len(body or b""))]
     began_s = pool.now()
@@ -139,7 +150,13 @@ async def ask(
         raise GatewayError(Reason.PART_TOO_LARGE, upstream=pool.name)
     if method not in SAFE_METHODS:
         request.cache.written(pool.name, target, answer.status)
-    return Fetched(answer.status, tuple(strip_hop_by_hop(answer.pairs)), whole)
+    fetched = Fetched(answer.status, tuple(strip_hop_by_hop(answer.pairs)), whole)
+    names = codings.of(fetched.pairs)
+    if names and fetched.status != 206:  # a part of something coded cannot be decoded
+        return await _decoded(fetched, names, max_body_bytes, pool.name, has_body=method != "HEAD")
+    if fetched.status == 304:
+        return replace(fetched, pairs=_as_asked(fetched.pairs, pairs))
+    return fetched
 
 
 async def ask_cached(
@@ -206,6 +223,36 @@ async def _collected(answer: Answer, max_bytes: int, upstream: str) -> bytes:
     finally:
         answer.close()
     return b"".join(chunks)
+
+
+async def _decoded(fetched: Fetched, names: Sequence[str], max_bytes: int, upstream: str, *, has_body: bool) -> Fetched:
+    """The answer without its codings; as it came, field and all, if that cannot be done. Raises PART_TOO_LARGE."""
+    if not codings.known(names):
+        return fetched
+    if not has_body or fetched.status in {204, 304}:
+        return replace(fetched, pairs=tuple(codings.without(fetched.pairs, None)))
+    pieces, size = [], 0
+    try:
+        for piece in codings.decoded(fetched.body, names, max_bytes):
+            pieces.append(piece)
+            if size // _TURN_BYTES != (size := size + len(piece)) // _TURN_BYTES:
+                await asyncio.sleep(0)  # others have their turn
+    except codings.Undecodable:
+        return fetched
+    except codings.TooLarge as error:
+        raise GatewayError(Reason.PART_TOO_LARGE, upstream=upstream, cause=f"decoded, {error}") from error
+    return Fetched(fetched.status, tuple(codings.without(fetched.pairs, size)), b"".join(pieces))
+
+
+def _as_asked(answered: Sequence[Pair], asked: Sequence[Pair]) -> Sequence[Pair]:
+    """The pairs of a 304 whose tag is as weak as the one that it confirms: what is stored may have been decoded."""
+    known = b" ".join(value for name, value in asked if name == b"if-none-match")
+    if b"W/" not in known:
+        return answered
+    return [
+        (name, codings.weak(value) if name.lower() == b"etag" and codings.weak(value) in known else value)
+        for name, value in answered
+    ]
 
 
 async def fetch(

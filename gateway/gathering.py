@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from gateway import merging, splice
+from gateway import codings, merging, splice
 from gateway.config import Overrides, ProxyOptions, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fetching import Fetched, Leg, ask, ask_cached, own_pairs
@@ -382,8 +382,8 @@ class Gathering:
         media = (fetched.field("content-type") or "").partition(";")[0].strip().lower()
         if media != merging.JSON and not media.endswith("+json"):
             raise splice.NotJson(f"Content-Type is {media or 'missing'}")
-        if (coding := (fetched.field("content-encoding") or "identity").lower()) != "identity":
-            raise splice.NotJson(f"it is coded as {coding}, which was not asked for")
+        if coded := codings.of(fetched.pairs):  # what is known was undone
+            raise splice.NotJson(f"it is coded as {', '.join(coded)}, which cannot be undone")
         return splice.checked(fetched.body)
 
     async def _fetch(self, step: Step, target: str, left_s: float, outcome: Outcome) -> Fetched:

@@ -1,5 +1,7 @@
 """What an upstream answers is judged by one rule, whichever way it was asked: by a route, a part, fetch(), a probe."""
 
+import gzip
+import zlib
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -22,6 +24,16 @@ async def asks_cached(request):
 def passed_on(answer):
     return GatewayResponse(answer.status, list(answer.pairs), answer.body)
 
+async def decodes(request):
+    method, target = request.headers.get("x-method", "GET"), "u:/decodes?" + request.headers["x-a"]
+    answer = await fetch(target, method=method)
+    if request.headers.get("x-json"):
+        return GatewayResponse(200, [], str(answer.json()).encode())
+    return passed_on(answer)
+
+async def decodes_cached(request):
+    return passed_on(await fetch("u:/decodes?" + request.headers["x-a"], cache="on"))
+
 async def sends(request):
     return passed_on(await fetch("u:/sends", headers={"x-a": request.headers["x-a"], "x-own": "\u20ac"}))
 
@@ -35,6 +47,8 @@ urlpatterns = [
     route("/fetch", asks),
     route("/fetch-cached", asks_cached),
     route("/sends", sends),
+    route("/decodes", decodes),
+    route("/decodes-cached", decodes_cached),
     route("/sees", sees),
 ]
 """
@@ -71,6 +85,12 @@ def started(ups: Ups, folder: Path) -> Gateway:
         "GATEWAY_ROUTE_TEMPLATE": "GET /template",
         "GATEWAY_ROUTE_TEMPLATE__PART_A": "u:/template?a={header.x-a}",
         "GATEWAY_ROUTE_TEMPLATE__FORWARD_HEADERS": "x-a",
+        "GATEWAY_ROUTE_DECODED": "GET /decoded/{id}",
+        "GATEWAY_ROUTE_DECODED__PART_A": "u:/decoded/{id}",
+        "GATEWAY_ROUTE_DECODED__PART_A__MAX_BODY": "100KiB",
+        "GATEWAY_ROUTE_DECODED_CACHED": "GET /decoded-cached/{id}",
+        "GATEWAY_ROUTE_DECODED_CACHED__PART_A": "u:/decoded-cached/{id}",
+        "GATEWAY_ROUTE_DECODED_CACHED__PART_A__CACHE": "60s",
         "GATEWAY_TRUSTED_PROXIES": "127.0.0.0/8",
         "GATEWAY_ADMIN_TOKEN": "secret",
         "GATEWAY_ROUTE_PART_CACHED": "GET /part-cached",
@@ -283,3 +303,104 @@ def test_no_field_of_the_gateways_own_fails_over_it(gateway: Gateway) -> None:
             for target in ("/cached?names", "/part", "/sees", "/-/status", "/nothing"):
                 answer = gateway.get(target, f"{name}: {value}", "X-A: b")
                 assert answer.status in {200, 304, 401, 403, 404}, (name, value, target, answer)
+
+
+# -- content codings ----------------------------------------------------------------------------------------------
+
+CODED = {
+    "gzip": gzip.compress(b'{"a":1}'),
+    "x-gzip": gzip.compress(b'{"a":1}'),
+    "GZIP": gzip.compress(b'{"a"') + gzip.compress(b":1}") + b"\0" * 8,
+    "deflate": zlib.compress(b'{"a":1}'),
+    "gzip, identity, deflate": zlib.compress(gzip.compress(b'{"a":1}')),
+    "identity": b'{"a":1}',
+}
+
+
+def coded(coding: str, body: bytes, *lines: bytes, chunked: bool = False) -> bytes:
+    head = OK + b"Content-Encoding: " + coding.encode() + b"\r\n" + b"".join(line + b"\r\n" for line in lines)
+    if chunked:
+        pieces = [body[start : start + 7000] for start in range(0, len(body), 7000)]
+        return (
+            head
+            + b"Transfer-Encoding: chunked\r\n\r\n"
+            + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in [*pieces, b""])
+        )
+    return head + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("coding", CODED)
+def test_a_part_that_is_coded_unasked_is_decoded(gateway: Gateway, ups: Ups, coding: str, chunked: bool) -> None:
+    ups.u.answer = coded(coding, CODED[coding], chunked=chunked)
+    number = f"{list(CODED).index(coding)}-{chunked}"
+    for way in ("/decoded", "/decoded-cached", "/decoded-cached"):
+        answer = gateway.get(f"{way}/{number}")
+        assert (answer.status, answer.body, answer.has("content-encoding")) == (200, b'{"a":{"a":1}}', False)
+
+
+@pytest.mark.parametrize("coding", CODED)
+def test_what_fetch_gives_is_decoded_and_its_fields_agree(gateway: Gateway, ups: Ups, coding: str) -> None:
+    ups.u.answer = coded(coding, CODED[coding], b'ETag: "x"', b"Accept-Ranges: bytes", b"Content-MD5: abc=")
+    assert gateway.get("/decodes", "X-A: 1", "X-JSON: 1").body == b"{'a': 1}"
+    answer = gateway.get("/decodes", "X-A: 1")
+    assert (answer.status, answer.body, answer.one("content-length")) == (200, b'{"a":1}', "7")
+    if coding != "identity":
+        assert answer.one("etag") == 'W/"x"'
+        assert answer.names.isdisjoint({"content-encoding", "accept-ranges", "content-md5"})
+
+
+def test_what_is_not_in_its_coding_is_the_parts_failure(gateway: Gateway, ups: Ups) -> None:
+    whole = gzip.compress(b'{"a":1}' * 100)
+    for coding, body in (("gzip", b'{"a":1}'), ("gzip", whole[:-1]), ("gzip", whole + b"junk"), ("deflate", whole)):
+        ups.u.answer = coded(coding, body)
+        for target, more in (("/decoded/bad", "X-B: 1"), ("/decodes", "X-JSON: 1")):
+            answer = gateway.get(target, "X-A: 1", more)
+            assert (answer.status, answer.json()["reason"]) == (502, "part_invalid"), (coding, body)
+        answer = gateway.get("/decodes", "X-A: 1")
+        assert (answer.status, answer.one("content-encoding"), answer.body) == (200, coding, body)
+
+
+def test_a_bomb_is_bounded_by_what_it_holds(gateway: Gateway, ups: Ups) -> None:
+    zeros = b"0" * 50_000_000
+    bombs = {
+        "gzip": gzip.compress(zeros),
+        "deflate": zlib.compress(zeros),
+        "gzip, gzip": gzip.compress(gzip.compress(zeros)),
+    }
+    for coding, bomb in bombs.items():
+        ups.u.answer = coded(coding, bomb)
+        for target in ("/decoded/bomb", "/decodes"):
+            answer = gateway.get(target, "X-A: bomb")
+            assert (answer.status, answer.json()["reason"]) == (502, "part_too_large"), (coding, target)
+
+
+def test_a_coding_that_is_not_known_passes_as_it_is_and_is_no_json(gateway: Gateway, ups: Ups) -> None:
+    ups.u.answer = coded("compress", b"\x1f\x9d", b'ETag: "x"')
+    answer = gateway.get("/decodes", "X-A: 2")
+    assert (answer.body, answer.one("content-encoding"), answer.one("etag")) == (b"\x1f\x9d", "compress", '"x"')
+    assert gateway.get("/decoded/unknown").json()["reason"] == "part_invalid"
+
+
+def test_a_part_of_a_coded_answer_is_left_alone(gateway: Gateway, ups: Ups) -> None:
+    ups.u.answer = coded("gzip", CODED["gzip"][:5], b"Content-Range: bytes 0-4/99").replace(b"200 OK", b"206 Partial")
+    answer = gateway.get("/decodes", "X-A: 3")
+    assert (answer.status, answer.body, answer.one("content-encoding")) == (206, CODED["gzip"][:5], "gzip")
+
+
+def test_an_answer_without_a_body_is_said_as_the_one_with_a_body(gateway: Gateway, ups: Ups) -> None:
+    ups.u.answer = OK + b'Content-Encoding: gzip\r\nETag: "x"\r\nContent-Length: 999\r\n\r\n'
+    answer = gateway.get("/decodes", "X-A: 4", "X-Method: HEAD")
+    assert (answer.has("content-encoding"), answer.one("etag")) == (False, 'W/"x"')
+
+
+@pytest.mark.parametrize("line", [b"", b"Content-Encoding: gzip\r\n"])
+def test_a_decoded_answer_is_validated_with_its_own_tag(gateway: Gateway, ups: Ups, line: bytes) -> None:
+    value = f"valid{len(line)}"
+    ups.u.answer = coded("gzip", CODED["gzip"], b'ETag: "x"').replace(b"max-age=60", b"no-cache")
+    assert gateway.get("/decodes-cached", f"X-A: {value}").body == b'{"a":1}'
+    ups.u.forget()
+    ups.u.answer = b'HTTP/1.1 304 Not Modified\r\nETag: "x"\r\n' + line + b"\r\n"
+    answer = gateway.get("/decodes-cached", f"X-A: {value}")
+    assert [request.one("if-none-match") for request in ups.u.requests] == ['W/"x"']
+    assert (answer.status, answer.body, answer.has("content-encoding")) == (200, b'{"a":1}', False)
