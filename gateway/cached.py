@@ -16,7 +16,7 @@ from gateway.cache import Cache, Served, Words
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
 from gateway.filling import Produced, Question
-from gateway.headers import URL_CLAIMS, FieldLines, Pair, Pairs, set_fields
+from gateway.headers import URL_CLAIMS, FieldLines, Pair, Pairs, ends_in_dot, same_authority, set_fields
 from gateway.memory import quoted
 from gateway.messages import GatewayRequest, GatewayResponse, error_of_view, pairs_of
 from gateway.observed import ObservedRequest
@@ -192,15 +192,17 @@ def not_stored(request: GatewayRequest) -> str | None:
     """Why a request may be answered by what is stored, but goes up as it is where nothing does; None elsewhere."""
     if request.method == "HEAD":
         return "head"
+    if ends_in_dot(request.host_field) or ends_in_dot(request.forwarded_host):  # it is seen upstream, where it may find another site
+        return "host-dot"
     return "range" if any(name in _PARTIAL for name, _ in request.raw_headers) else None
 
 
 def key_of(request: GatewayRequest) -> str:
-    """What the answer to a request is stored by: route, scheme, host, raw path and query, all as the client has them.
+    """What the answer to a request is stored by: route, scheme, host, raw path and query, as the client has them.
 
     What a trusted proxy says of how the client asked goes up, and may show in the answer: all of it is in the key.
     """
-    scope, host = request.scope, (request.forwarded_host or request.host_field).lower()
+    scope, host = request.scope, same_authority(request.forwarded_host or request.host_field)
     scheme = request.forwarded_scheme or scope["scheme"]
     query = scope["query_string"]
     target = f"{request.raw_path}?{query.decode('latin-1')}" if query else request.raw_path

@@ -22,7 +22,7 @@ from gateway.config import Config, Settings
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm, Exchange, current
 from gateway.freshness import SAFE_METHODS, invalidated
-from gateway.headers import Pairs, asked_for, client_and_hops, is_trusted, peer_address, read_fields
+from gateway.headers import Pairs, asked_for, client_and_hops, is_trusted, peer_address, read_fields, same_authority
 from gateway.lines import GatewayRoute
 from gateway.messages import (
     GatewayRequest,
@@ -186,7 +186,7 @@ class GatewayHandler(ASGIHandler):
         """What was stored of a URL goes when it is written to, whichever routes they were (RFC 9111, section 4.4)."""
         target = f"{request.raw_path}?{request.query}" if request.query else request.raw_path
         scheme = request.forwarded_scheme or request.scope["scheme"]
-        host = (request.forwarded_host or request.host_field).lower()
+        host = same_authority(request.forwarded_host or request.host_field)
         for one in invalidated(scheme, host, target, response.status_code, pairs_of(response)):
             if self.routes.caches_at(request.exchange.host or "", one.partition("?")[0]):
                 self.runtime.cache.invalidate(f"{scheme}://{host}{one}")

@@ -329,14 +329,31 @@ def is_token(text: bytes) -> bool:
 
 @lru_cache(maxsize=1024)
 def parse_host(value: bytes) -> str | None:
-    """The host of a Host field in lower case, without its port; None when it is no host."""
+    """The host of a Host field in lower case, without its port; None when it is no host.
+
+    A dot at its end says that the name is complete (RFC 1034, section 3.1), which it is: it is left out.
+    """
     match = _HOST.fullmatch(value)
     if match is None or (match[2] and int(match[2]) > 65535):
         return None
     host = match[1].decode("ascii").lower()
     if host.startswith("["):
         return host if _address(host[1:-1]) is not None else None
-    return host
+    return (host if host.endswith("..") else host.removesuffix(".")) or None
+
+
+def same_authority(host_field: str) -> str:
+    """A Host field in the one spelling that stands for all: in lower case, the name without a dot at its end."""
+    authority = host_field.lower()
+    if ends_in_dot(authority):
+        name, _, port = authority.rpartition(".")
+        return name + port
+    return authority
+
+
+def ends_in_dot(host_field: str) -> bool:
+    """Whether the name in a Host field that has passed the door ends in a dot; a port may follow."""
+    return host_field.endswith(".") or ".:" in host_field
 
 
 # -- who is asking ------------------------------------------------------------------------------------------------

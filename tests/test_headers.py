@@ -23,6 +23,7 @@ from gateway.headers import (
     forwarding_pairs,
     parse_host,
     read_fields,
+    same_authority,
 )
 
 # -- sorting ------------------------------------------------------------------------------------------------------
@@ -289,7 +290,9 @@ def test_what_is_no_token_is_none(text: bytes) -> None:
         ("a!$&'()*+;=b", "a!$&'()*+;=b"),
         ("caf%C3%A9.example", "caf%c3%a9.example"),
         ("%41!.example", "%41!.example"),
-        ("example.com.", "example.com."),
+        ("example.com.", "example.com"),  # RFC 1034, section 3.1: the name is complete, which it is anyway
+        ("Example.COM.:8000", "example.com"),
+        ("example.com..", "example.com.."),
         ("999.1.1.1", "999.1.1.1"),  # a name, since it is no address
         # section 3.2.3: a port is digits, or none after its colon
         ("a:", "a"),
@@ -358,10 +361,17 @@ def test_a_host_is_read_without_its_port(value: str, host: str) -> None:
         "[fe80::1%eth0]",
         "[v1.fe80]",  # RFC 3986 leaves room for later addresses; none came
         "[[::1]]",
+        ".",
     ],
 )
 def test_what_is_no_host_is_none(value: str) -> None:
     assert parse_host(value.encode()) is None
+
+
+@pytest.mark.parametrize("field", ["example.com", "Example.com.", "example.COM", "example.com."])
+@pytest.mark.parametrize("port", ["", ":8000"])
+def test_a_host_has_one_spelling_that_stands_for_all(field: str, port: str) -> None:
+    assert same_authority(field + port) == "example.com" + port
 
 
 @given(st.binary(max_size=20))

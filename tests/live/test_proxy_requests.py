@@ -554,3 +554,31 @@ def test_several_base_urls_take_turns(tmp_path: Path) -> None:
                 assert gateway.get("/x").status == 200
         assert [request.target for request in first.requests] == ["/x"] * 3
         assert [request.target for request in second.requests] == ["/base/x"] * 3
+
+
+def test_a_dot_at_the_end_of_host_is_ignored_and_goes_up_where_host_does(up: Answers, tmp_path: Path) -> None:
+    environment = {
+        "GATEWAY_UPSTREAM_U": up.url,
+        "GATEWAY_ROUTE_API": "api.example.com/api -> u",
+        "GATEWAY_ROUTE_API__HOST": "preserve",
+        "GATEWAY_ROUTE_OTHER": "other.example.com/api -> u",
+        "GATEWAY_ROUTE_STORED": "api.example.com/stored -> u",
+        "GATEWAY_ROUTE_STORED__CACHE": "60s",
+    }
+    with Gateway(environment, cwd=tmp_path) as gateway:
+        for host in ("api.example.com.", "API.example.com.:8000", "api.example.com"):
+            up.forget()
+            answer = gateway.ask(request_bytes("GET", "/api", host=host))
+            line = gateway.request_line(answer.one("x-request-id"))
+            assert (answer.status, line["route"], line["host"]) == (200, "api", "api.example.com")
+            assert (up.requests[0].one("host"), up.requests[0].one("x-forwarded-host")) == (host, host)
+        # What the spelling with a dot got is stored for nobody; what is stored is for both, and goes with a write.
+        up.forget()
+        for host in ("api.example.com.", "api.example.com", "api.example.com.", "api.example.com"):
+            assert gateway.ask(request_bytes("GET", "/stored", host=host)).status == 200
+        assert len(up.requests) == 2
+        gateway.ask(request_bytes("PUT", "/stored", "Content-Length: 0", host="api.example.com."))
+        gateway.ask(request_bytes("GET", "/stored", host="api.example.com"))
+        assert len(up.requests) == 4
+        for host in (".", "api.example.com..", "api.example.com.evil"):
+            assert gateway.ask(request_bytes("GET", "/api", host=host)).status in {400, 404}
