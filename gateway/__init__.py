@@ -38,6 +38,7 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
 middle: one kind of effect a file
     viewthread  the thread of a request that a view of the team's own answers
     exchange    the notebook of one request
+    inbox       a request's body as it arrives, and the news that the client left
     messages    Django's request and response, made lossless
     answers     what a view of one's own returned becomes an answer that can be sent
     endpoints   one address of an upstream, and what is known of it

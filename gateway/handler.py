@@ -23,12 +23,11 @@ from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm, Exchange, current
 from gateway.freshness import SAFE_METHODS, invalidated
 from gateway.headers import Pairs, asked_for, client_and_hops, is_trusted, peer_address, read_fields, same_authority
+from gateway.inbox import Inbox, Receive
 from gateway.lines import GatewayRoute
 from gateway.messages import (
     GatewayRequest,
     GatewayResponse,
-    Inbox,
-    Receive,
     Scope,
     Send,
     error_of_view,

@@ -4,7 +4,6 @@ Django's own classes join repeated fields, decode the path and spool the body be
 pairs, the raw path and a body that streams, and build Django's `META`, `GET`, `COOKIES`, `POST` only when asked.
 """
 
-import contextlib
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from http.cookies import SimpleCookie
@@ -23,7 +22,7 @@ from django.utils.functional import cached_property
 
 from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
-from gateway.exchange import Deadline, Exchange
+from gateway.exchange import Exchange
 from gateway.headers import (
     AnyPair,
     FieldLines,
@@ -37,80 +36,15 @@ from gateway.headers import (
     peer_address,
     read_fields,
 )
+from gateway.inbox import Inbox, too_large
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Message], Awaitable[None]]
 
 
-# nginx and others read a short body that nobody wants too, rather than to close the connection.
-_MAX_DISCARDED_BYTES = 64 * 1024
-_DISCARD_S = 0.02
-
 # What a view of one's own may take into memory; the options of a proxied route bound what streams through it.
 DEFAULT_MAX_BODY_BYTES = effective(Overrides(), Overrides()).max_body_bytes or 0
-
-
-class Inbox:
-    """The one reader of ASGI's `receive`: the request's body, and the news that the client left.
-
-    A disconnect before the last piece of the body is an abort, always: Granian reports a broken chunked body that
-    way, and taken for the end it would send a cut request upstream as a whole one.
-    """
-
-    __slots__ = ("_exchange", "_receive", "complete", "content_length", "idle_timeout_s", "max_bytes")
-
-    def __init__(self, receive: Receive, exchange: Exchange, idle_timeout_s: float, *, expects_body: bool) -> None:
-        self._receive = receive
-        self._exchange = exchange
-        self.complete = not expects_body
-        self.content_length: int | None = None
-        self.max_bytes: int | None = None
-        self.idle_timeout_s = idle_timeout_s
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises GatewayError: CLIENT_BODY_BROKEN, _TOO_LARGE or _TIMEOUT."""
-        exchange = self._exchange
-        while not self.complete:
-            with Deadline(self.idle_timeout_s, _stalled):
-                message = await self._receive()
-            if message["type"] == "http.disconnect":
-                # Who left sees no answer. Who broke the framing of the body is still there, and Granian tells neither.
-                raise GatewayError(Reason.CLIENT_BODY_BROKEN, status=400)
-            body: bytes = message.get("body", b"")
-            exchange.bytes_in += len(body)
-            # Granian tells the end of a body only by a message after it; the upstream may have answered by then.
-            self.complete = not message.get("more_body", False) or exchange.bytes_in == self.content_length
-            if self.max_bytes is not None and exchange.bytes_in > self.max_bytes:
-                raise too_large(self.max_bytes)
-            if body:
-                yield body
-
-    async def discard(self) -> None:
-        """Throw a short body away that nobody has begun to read, if it is here within a moment.
-
-        Then the connection can be kept: a body that is still under way when the answer is sent closes it.
-        """
-        if self.content_length is not None and self.content_length > _MAX_DISCARDED_BYTES:
-            return
-        self.max_bytes = _MAX_DISCARDED_BYTES
-        with contextlib.suppress(GatewayError), Deadline(_DISCARD_S, _stalled):
-            async for _ in self.chunks():
-                pass
-
-    async def gone(self) -> None:
-        """Returns when the client has left. Only for a body that is complete, since it would swallow the rest."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-
-
-def _stalled() -> GatewayError:
-    return GatewayError(Reason.CLIENT_BODY_TIMEOUT)
-
-
-def too_large(max_bytes: int) -> GatewayError:
-    return GatewayError(Reason.CLIENT_BODY_TOO_LARGE, f"The request body is larger than {max_bytes} bytes.")
 
 
 RequestT = TypeVar("RequestT", bound="GatewayRequest")

@@ -27,8 +27,9 @@ from gateway.headers import (
     set_fields,
     strip_hop_by_hop,
 )
+from gateway.inbox import too_large
 from gateway.loading import overrides
-from gateway.messages import GatewayRequest, GatewayResponse, too_large
+from gateway.messages import GatewayRequest, GatewayResponse
 from gateway.patterns import Target, ValueConfined, parse_target
 from gateway.pool import Pool
 from gateway.queries import joined

@@ -19,7 +19,7 @@ from gateway.cache import Cache
 from gateway.config import Config
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange, current
-from gateway.messages import Inbox
+from gateway.inbox import Inbox
 from gateway.pool import Pool
 from gateway.tally import Tally
 from gateway.telemetry import log

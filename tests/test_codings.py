@@ -1,5 +1,6 @@
 """Content codings undone: whatever was coded comes back, and a bomb goes off where the limit is."""
 
+import contextlib
 import gzip
 import zlib
 from collections.abc import Callable
@@ -51,10 +52,8 @@ def test_what_breaks_off_is_undecodable(data: bytes, name: str, draw: st.DataObj
 
 @given(st.binary(min_size=1, max_size=300), st.lists(st.sampled_from(sorted(WAYS)), min_size=1, max_size=3))
 def test_anything_is_decoded_or_undecodable(body: bytes, names: list[str]) -> None:
-    try:
+    with contextlib.suppress(Undecodable):
         decoded(body, *names)
-    except Undecodable as error:
-        assert str(error)
 
 
 @pytest.mark.parametrize("names", [["gzip"], ["deflate"], ["gzip", "gzip"], ["deflate", "gzip", "x-gzip"]])
@@ -62,11 +61,10 @@ def test_not_much_more_than_the_limit_is_ever_made(names: list[str]) -> None:
     body = b"0" * 30_000_000
     for name in names:
         body = WAYS[name](body)
-    made = 0
+    made: list[int] = []
     with pytest.raises(TooLarge):
-        for piece in codings.decoded(body, names, 1_000_000):
-            made += len(piece)
-    assert made <= 1_000_000
+        made.extend(len(piece) for piece in codings.decoded(body, names, 1_000_000))
+    assert sum(made) <= 1_000_000
 
 
 @given(st.integers(0, 200_000))
