@@ -192,7 +192,8 @@ def not_stored(request: GatewayRequest) -> str | None:
     """Why a request may be answered by what is stored, but goes up as it is where nothing does; None elsewhere."""
     if request.method == "HEAD":
         return "head"
-    if ends_in_dot(request.host_field) or ends_in_dot(request.forwarded_host):  # it is seen upstream, where it may find another site
+    # The dot is seen upstream, where it may find another site.
+    if ends_in_dot(request.host_field) or ends_in_dot(request.forwarded_host):
         return "host-dot"
     return "range" if any(name in _PARTIAL for name, _ in request.raw_headers) else None
 

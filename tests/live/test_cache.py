@@ -420,7 +420,7 @@ SETTING = ["/set", "/set/below", "/set/python", "/set/within", "/set/twice"]
         (fresh("x", "CDN-Cache-Control: no-store"), "no-store"),
         (fresh("x", "Set-Cookie: a=b"), "set-cookie"),
     ],
-    ids=str,
+    ids=["no-freshness", "500", "403", "no-store", "private", "cdn-no-store", "set-cookie"],
 )
 def test_what_the_route_sets_on_answers_is_no_word_on_what_is_stored(
     page: Page, under: str, act: Act, why: str
