@@ -527,5 +527,12 @@ def test_every_recipe_does_what_its_page_says(page: Path, tmp_path: Path, upstre
 
 
 def test_every_page_about_a_capability_has_a_recipe() -> None:
-    about_the_house = {"CHANGELOG.md", "CONTRIBUTING.md", "cache-rfc.md", "configuration.md", "performance.md"}
+    about_the_house = {
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "cache-rfc.md",
+        "configuration.md",
+        "performance.md",
+    }
     assert {page.name for page in PAGES} - about_the_house == {page.name for page in RECIPES}

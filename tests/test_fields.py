@@ -314,8 +314,7 @@ def test_a_malformed_number_of_seconds_is_none(value: str) -> None:
 
 @given(st.lists(NEARLY, max_size=4))
 def test_a_word_of_its_own_that_forbids_is_always_found(values: list[bytes]) -> None:
-    found = directives([*values, b"no-store"])
-    assert found["no-store"] is None
+    assert "no-store" in directives([*values, b"no-store"])
 
 
 # -- targeted fields (RFC 9213, a Dictionary of RFC 9651) ---------------------------------------------------------
