@@ -94,6 +94,7 @@ class GatewayHandler(ASGIHandler):
             if exchange.reason == _BODY_BROKEN:  # what was sent is for a client that may not be there any more
                 exchange.status = Reason.CLIENT_BODY_BROKEN.status
             self.runtime.closed(exchange)
+            request.inbox.close()
             # The task's context holds the exchange, and a request its own: circles are work for the collector.
             exchange.task = exchange.request = None
             for hook in self.hooks:

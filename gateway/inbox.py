@@ -66,6 +66,18 @@ class Inbox:
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
+    def close(self) -> None:
+        """Let go of the server's side, once the request is over: who reads now is told that the client has left.
+
+        While anything holds `receive`, a failure's traceback for one, Granian keeps a connection open whose body was
+        begun and not read to its end, though it said that it closes.
+        """
+        self._receive = _over
+
+
+async def _over() -> Mapping[str, Any]:
+    return {"type": "http.disconnect"}
+
 
 def _stalled() -> GatewayError:
     return GatewayError(Reason.CLIENT_BODY_TIMEOUT)

@@ -201,6 +201,17 @@ def test_a_connection_that_closes_after_an_unread_body_says_so(gateway: Gateway,
                 assert wire.is_closed()
 
 
+def test_what_says_that_it_closes_does_not_wait_for_the_collector(gateway: Gateway) -> None:
+    """A failure holds its own traceback, and that the request: whatever holds it must not hold the connection too."""
+    wires = [gateway.connect() for _ in range(40)]
+    for wire in wires:
+        wire.send(request_bytes("POST", "/nothing", "Content-Length: 20", body=b"half of it"))
+    for wire in wires:
+        with wire:
+            assert wire.read_answer("POST").one("connection") == "close"
+            assert wire.is_closed(within_s=5)
+
+
 def test_who_waits_to_be_asked_for_a_body_is_not_asked_for_one_that_nobody_wants(gateway: Gateway) -> None:
     with gateway.connect() as wire:
         wire.send(request_bytes("POST", "/nothing", "Content-Length: 5", "Expect: 100-continue"))
