@@ -32,6 +32,8 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
     door        what is ambiguous is refused before any route sees it
 middle: one kind of effect a file
     exchange    the notebook of one request
+    bodies      the memory for bodies that are kept whole, so much a worker
+    inbox       a request's body as it arrives, and the news that the client left
     messages    Django's request and response, made lossless
     endpoints   one address of an upstream, and what is known of it
     calls       what a call to an endpoint is, and what comes of it
@@ -57,6 +59,7 @@ middle: one kind of effect a file
     legacy      the view that calls old synchronous code
     splice      JSON cut and joined byte for byte
     fetching    fetch(), and every call that the gateway makes by itself
+    outcomes    how one part of a fan-out ended
     gathering   the parts of one request while they are asked for
     fanout      the view that merges several services
     typed       @fanout: the same with its parts in a function's signature

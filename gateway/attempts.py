@@ -74,7 +74,9 @@ async def answer_to(outgoing: Outgoing, pool: Pool, exchange: Notebook) -> tuple
         return await _answer_to(outgoing, pool, exchange)
     try:
         await upload.begin()
-        return await _answer_to(outgoing, pool, exchange)
+        answer = await _answer_to(outgoing, pool, exchange)
+        upload.settled()
+        return answer
     except BaseException:
         upload.close()
         raise

@@ -25,6 +25,8 @@ from gateway.exchange import Deadline
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 # A pool that stays stuck is told of so often.
 _TELL_AGAIN_S = 10.0
+# So many calls that were given up before their turn may be waiting for a thread that passes over them.
+_MOST_LEFT = 500
 
 
 class Call:
@@ -55,6 +57,10 @@ class Call:
 
 def _carry_out(call: Call) -> Any:
     return call.work(call)
+
+
+def _carry_nothing_out(call: Call) -> None:
+    """In the place of the work of a call that was given up before it began."""
 
 
 class Bulkhead:
@@ -102,7 +108,9 @@ class Bulkhead:
         if len(self._calls) >= self.options.threads:
             if self.is_stuck():
                 raise self._stuck()
-            if len(self._calls) >= self.options.threads + self.options.queue:
+            most = self.options.threads + self.options.queue
+            # Who left before its turn has no place any more, but its call is still in the threads' queue.
+            if len(self._calls) >= most or self._jobs.qsize() >= most + _MOST_LEFT:
                 raise self._full()
         self._calls[call] = None
         self._next = call
@@ -114,6 +122,7 @@ class Bulkhead:
             # round, so that one of the two sees the other.
             if call.began_s is None:
                 self._calls.pop(call, None)
+                call.work = _carry_nothing_out  # what it would work on, a request and its body, is needed no more
 
     async def pieces(self, call: Call) -> AsyncIterator[Any]:
         """What the rest of a call gives. Raises GatewayError LEGACY_TIMEOUT where one piece takes too long."""

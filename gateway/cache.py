@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway import freshness
+from gateway.bodies import Bodies
 from gateway.config import Settings
 from gateway.errors import GatewayError, Reason
-from gateway.filling import Fill, Passed, Question, Seat
+from gateway.filling import Fill, Passed, Question, Seat, read_on
 from gateway.freshness import CREDENTIALS, NO_WISH, Use, Wish
 from gateway.headers import Pair
 from gateway.known import Known
@@ -54,7 +55,8 @@ class Served:
 class Cache:
     """One worker's. `start` it in the loop that serves; without `database` it is in memory only."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, bodies: Bodies | None = None) -> None:
+        self.bodies = bodies or Bodies()
         self.memory = Memory(settings.cache_memory_bytes // settings.workers)
         self.in_use = False
         self.has_parts = False  # whether parts or fetch() store answers
@@ -246,7 +248,7 @@ class Cache:
         elif not follows:
             words["detail"] = Why.PURGED.word
         outcome = "collapsed" if follows else "revalidated" if fill.was_validated else "miss"
-        body = seat.read() if fill.streams else entry.body
+        body = read_on(question, seat) if fill.streams else entry.body
         pairs = entry.pairs if follows or fill.was_validated else fill.pairs
         return Served(entry, pairs, body, None, outcome, words, fill)
 

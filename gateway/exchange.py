@@ -26,8 +26,8 @@ class Exchange:
 
     __slots__ = (
         *("attempts", "bytes_in", "bytes_out", "cache", "cause", "client", "closers", "ended", "endpoint", "heir"),
-        *("host", "interruption", "method", "ms", "parts", "path", "reason", "request", "request_id", "route"),
-        *("started", "status", "task", "timer", "trace_id", "upstream", "upstream_ms", "watch"),
+        *("host", "interruption", "kept_bytes", "method", "ms", "parts", "path", "reason", "request", "request_id"),
+        *("route", "started", "status", "task", "timer", "trace_id", "upstream", "upstream_ms", "watch"),
     )
 
     def __init__(self, started: float, method: str, path: str, client: str) -> None:
@@ -58,6 +58,7 @@ class Exchange:
         self.timer: asyncio.TimerHandle | None = None
         self.watch: asyncio.Task[None] | None = None
         self.closers: list[Callable[[], None]] = []  # they let go of what answers still hold, sent or not
+        self.kept_bytes = 0  # of bodies that are kept in memory for it, as `Bodies` counts them
         self.heir: Exchange | None = None  # whoever goes on with what was begun here
 
     def interrupt(self, error: GatewayError) -> None:
@@ -73,6 +74,11 @@ class Exchange:
     def is_own(self) -> bool:
         """Whether it is for the gateway itself, as who looks at it makes many: they are no traffic."""
         return is_own(self.route)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the request has been answered, and its task is done with it."""
+        return self.ended is not None and self.task is None
 
     def child(self) -> "Exchange":
         """The notebook of a call that is made for this request, and may outlive it."""

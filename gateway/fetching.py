@@ -9,6 +9,7 @@ from functools import lru_cache, partial
 from time import time
 from types import UnionType
 from typing import Any, TypeVar, overload
+from weakref import finalize
 
 import msgspec
 
@@ -35,6 +36,8 @@ ValueT = TypeVar("ValueT")
 # The client's fields that go with every call: who asks and in which language. The trace goes by itself.
 FORWARDED = ("authorization", "accept-language")
 MAX_BODY_BYTES = 10 * 2**20
+# To see when a view lets go of an answer costs more than a small one weighs.
+_SMALL_BYTES = 4096
 _VIA = (b"via", b"1.1 portway")
 _ACCEPT = (b"accept", b"application/json")
 
@@ -52,7 +55,7 @@ class Leg:
         self.interruption: GatewayError | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Fetched:
     """An upstream's whole answer. `pairs` are its raw fields."""
 
@@ -136,7 +139,7 @@ async def ask(
     whole = answer.whole()
     if whole is None:
         with Deadline(max(0.0, timeout_s - (pool.now() - began_s)), too_late):
-            whole = await _collected(answer, max_body_bytes, pool.name)
+            whole = await _collected(answer, max_body_bytes, pool.name, request)
     if len(whole) > max_body_bytes:
         raise GatewayError(Reason.PART_TOO_LARGE, upstream=pool.name)
     if method not in SAFE_METHODS:
@@ -197,17 +200,19 @@ def _bytes(body: Body | None) -> bytes:
     return body
 
 
-async def _collected(answer: Answer, max_bytes: int, upstream: str) -> bytes:
-    chunks, size = [], 0
+async def _collected(answer: Answer, max_bytes: int, upstream: str, request: GatewayRequest) -> bytes:
+    """The whole body. What is here of it counts among the bodies that are kept; who keeps the whole counts it anew."""
+    arrived = bytearray()
     try:
         async for chunk in answer.chunks():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > max_bytes:
+            if len(arrived) + len(chunk) > max_bytes:
                 raise GatewayError(Reason.PART_TOO_LARGE, upstream=upstream)
+            request.bodies.take(request.exchange, len(chunk))
+            arrived += chunk
     finally:
         answer.close()
-    return b"".join(chunks)
+        request.bodies.give(request.exchange, len(arrived))
+    return bytes(arrived)
 
 
 async def fetch(
@@ -249,7 +254,7 @@ async def fetch(
     leg = Leg()
     try:
         if cache is not None and method == "GET" and body is None:
-            return await ask_cached(
+            fetched = await ask_cached(
                 request,
                 pool,
                 leg,
@@ -260,12 +265,22 @@ async def fetch(
                 options=options,
                 timeout_s=timeout_s,
             )
-        return await ask(
-            request, pool, leg, method=method, target=path, pairs=pairs, options=options, timeout_s=timeout_s, body=body
-        )
+        else:
+            said: dict[str, Any] = {"target": path, "pairs": pairs, "options": options, "timeout_s": timeout_s}
+            fetched = await ask(request, pool, leg, method=method, body=body, **said)
+        return _counted(fetched, request)
     finally:
         exchange.attempts = (exchange.attempts or 0) + (leg.attempts or 0)
         exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, leg.endpoint, leg.upstream_ms
+
+
+def _counted(fetched: Fetched, request: GatewayRequest) -> Fetched:
+    """An answer whose body counts for as long as the view has it, at most until its request is over."""
+    size = len(fetched.body)
+    if size > _SMALL_BYTES:
+        request.bodies.take(request.exchange, size)
+        finalize(fetched, request.bodies.give, request.exchange, size).atexit = False
+    return fetched
 
 
 _parsed = lru_cache(maxsize=256)(parse_part)

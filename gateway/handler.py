@@ -22,11 +22,10 @@ from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm, Exchange, current
 from gateway.freshness import SAFE_METHODS, invalidated
 from gateway.headers import Pairs, client_address, is_trusted, read_fields
+from gateway.inbox import Inbox, Receive
 from gateway.messages import (
     GatewayRequest,
     GatewayResponse,
-    Inbox,
-    Receive,
     Scope,
     Send,
     error_of_view,
@@ -120,6 +119,7 @@ class GatewayHandler(ASGIHandler):
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
         request.pools = self.runtime.pools
         request.cache = self.runtime.cache
+        request.bodies = self.runtime.bodies
         request.disclose_names = self._disclose_names
         if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
             answer = self.preflight(request, host, path)

@@ -19,14 +19,15 @@ from django.http.request import RawPostDataException
 from django.http.response import HttpResponseBase
 from django.utils.functional import cached_property
 
+from gateway.bodies import Bodies
 from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
-from gateway.exchange import Deadline, Exchange
+from gateway.exchange import Exchange
 from gateway.headers import Pair, Pairs, RequestFields, read_fields
+from gateway.inbox import Inbox, too_large
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[Message], Awaitable[None]]
 
 
@@ -34,55 +35,8 @@ Send = Callable[[Message], Awaitable[None]]
 DEFAULT_MAX_BODY_BYTES = effective(Overrides(), Overrides()).max_body_bytes or 0
 
 
-class Inbox:
-    """The one reader of ASGI's `receive`: the request's body, and the news that the client left.
-
-    A disconnect before the last piece of the body is an abort, always: Granian reports a broken chunked body that
-    way, and taken for the end it would send a cut request upstream as a whole one.
-    """
-
-    __slots__ = ("_exchange", "_receive", "complete", "content_length", "idle_timeout_s", "max_bytes")
-
-    def __init__(self, receive: Receive, exchange: Exchange, idle_timeout_s: float, *, expects_body: bool) -> None:
-        self._receive = receive
-        self._exchange = exchange
-        self.complete = not expects_body
-        self.content_length: int | None = None
-        self.max_bytes: int | None = None
-        self.idle_timeout_s = idle_timeout_s
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives. Raises GatewayError: CLIENT_BODY_BROKEN, _TOO_LARGE or _TIMEOUT."""
-        exchange = self._exchange
-        while not self.complete:
-            with Deadline(self.idle_timeout_s, _stalled):
-                message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise GatewayError(Reason.CLIENT_BODY_BROKEN)
-            body: bytes = message.get("body", b"")
-            exchange.bytes_in += len(body)
-            # Granian tells the end of a body only by a message after it; the upstream may have answered by then.
-            self.complete = not message.get("more_body", False) or exchange.bytes_in == self.content_length
-            if self.max_bytes is not None and exchange.bytes_in > self.max_bytes:
-                raise too_large(self.max_bytes)
-            if body:
-                yield body
-
-    async def gone(self) -> None:
-        """Returns when the client has left. Only for a body that is complete, since it would swallow the rest."""
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-
-
-def _stalled() -> GatewayError:
-    return GatewayError(Reason.CLIENT_BODY_TIMEOUT)
-
-
-def too_large(max_bytes: int) -> GatewayError:
-    return GatewayError(Reason.CLIENT_BODY_TOO_LARGE, f"The request body is larger than {max_bytes} bytes.")
-
-
 RequestT = TypeVar("RequestT", bound="GatewayRequest")
+NO_WORKERS = Bodies()  # of requests that no worker serves: those of tests
 
 
 class GatewayRequest(HttpRequest):
@@ -103,6 +57,7 @@ class GatewayRequest(HttpRequest):
         self.fields = fields
         self.pools: Mapping[str, Any] = {}
         self.cache: Any = None
+        self.bodies = NO_WORKERS
         self.disclose_names = True
         self.raw_values: Mapping[str, str] | None = None
         self.raw_rest = ""
@@ -169,17 +124,42 @@ class GatewayRequest(HttpRequest):
             raise RawPostDataException("the request body was already streamed")
 
     async def read_body(self) -> bytes:
-        """The whole body in memory, bounded by `__MAX_BODY`'s default; then `body`, `POST` and `FILES` work."""
+        """The whole body in memory, bounded by `__MAX_BODY`'s default; then `body`, `POST` and `FILES` work.
+
+        Raises GatewayError: as `Inbox.chunks`, and OVERLOADED where this worker keeps too many bodies already.
+        """
         if not hasattr(self, "_body"):
-            inbox = self.inbox
-            if inbox.max_bytes is None:
-                inbox.max_bytes = DEFAULT_MAX_BODY_BYTES
-            if self.content_length is not None and self.content_length > inbox.max_bytes:
-                raise too_large(inbox.max_bytes)
-            body = b"".join([chunk async for chunk in self.stream()])
-            self._body = body
-            self._stream = BytesIO(body)
+            self._bound_body()
+            arrived = bytearray()  # pieces may be of a byte each, which take fifty as objects
+            async for chunk in self.stream():
+                self.bodies.take(self.exchange, len(chunk))
+                arrived += chunk
+            if self._is_form():  # it is taken to pieces, which are copies
+                self.bodies.take(self.exchange, len(arrived))
+            self._body = bytes(arrived)
+            self._stream = BytesIO(self._body)
         return self._body
+
+    async def drop_body(self) -> None:
+        """Read the body and keep nothing of it: for who needs none, but wants to hear of a client that leaves.
+
+        Raises GatewayError as `Inbox.chunks` does.
+        """
+        if not hasattr(self, "_body"):
+            self._bound_body()
+            async for _ in self.stream():
+                pass
+
+    def _bound_body(self) -> None:
+        inbox = self.inbox
+        if inbox.max_bytes is None:
+            inbox.max_bytes = DEFAULT_MAX_BODY_BYTES
+        if self.content_length is not None and self.content_length > inbox.max_bytes:
+            raise too_large(inbox.max_bytes)
+
+    def _is_form(self) -> bool:
+        kind = next((value for name, value in self.scope["headers"] if name == b"content-type"), b"").lower()
+        return kind.startswith((b"multipart/form-data", b"application/x-www-form-urlencoded"))
 
     @property
     def body(self) -> bytes:
@@ -261,7 +241,10 @@ class GatewayRequest(HttpRequest):
         return self.scope.get("scheme") or "http"
 
 
-_KEPT = ("pools", "cache", "disclose_names", "raw_values", "raw_rest", "route", "traceparent", "from_trusted_peer")
+_KEPT = (
+    *("pools", "cache", "bodies", "disclose_names", "raw_values", "raw_rest", "route", "traceparent"),
+    "from_trusted_peer",
+)
 
 
 async def _no_client() -> Mapping[str, Any]:

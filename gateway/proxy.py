@@ -19,8 +19,9 @@ from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
 from gateway.freshness import SAFE_METHODS
 from gateway.headers import Pairs, encoded_changes, forwarding_pairs, set_fields, strip_hop_by_hop
+from gateway.inbox import too_large
 from gateway.loading import overrides
-from gateway.messages import GatewayRequest, GatewayResponse, too_large
+from gateway.messages import GatewayRequest, GatewayResponse
 from gateway.patterns import Target, ValueConfined, parse_target
 from gateway.pool import Pool
 from gateway.retries import is_repeatable

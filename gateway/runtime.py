@@ -13,12 +13,13 @@ from time import time
 from typing import TYPE_CHECKING
 
 from gateway.board import Board
+from gateway.bodies import Bodies
 from gateway.bulkhead import Bulkhead
 from gateway.cache import Cache
 from gateway.config import Config
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange, current
-from gateway.messages import Inbox
+from gateway.inbox import Inbox
 from gateway.pool import Pool
 from gateway.tally import Tally
 from gateway.telemetry import log
@@ -47,7 +48,8 @@ class Runtime:
         self.board: Board | None = None  # where there are other workers
         self.every_second: Callable[[], None] | None = None
         self.started_s = time()
-        self.cache = Cache(config.settings)
+        self.bodies = Bodies()
+        self.cache = Cache(config.settings, self.bodies)
         self.caches = False  # whether a route does
         self.tracer: Tracer | None = None  # where spans are exported
         self.in_flight: dict[Exchange, Inbox] = {}
@@ -92,6 +94,8 @@ class Runtime:
     def closed(self, exchange: Exchange) -> None:
         del self.in_flight[exchange]
         exchange.let_go()
+        if exchange.kept_bytes:
+            self.bodies.end(exchange)
 
     async def _tick(self) -> None:
         ticks = 0
