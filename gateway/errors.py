@@ -44,7 +44,7 @@ class Reason(Enum):
     METHOD_NOT_ALLOWED = (405, Side.CLIENT, "http_request_error", "The path has a route, but not for this method",
         "Use one that the Allow field lists.")
     CLIENT_BODY_TIMEOUT = (408, Side.CLIENT, "http_request_error", "The request body stopped arriving",
-        "It paused for longer than `GATEWAY_CLIENT_IDLE` or `__IDLE_TIMEOUT`: raise them if it must.")
+        "It paused for `GATEWAY_CLIENT_IDLE` or `__IDLE_TIMEOUT`, or stayed below `GATEWAY_MIN_UPLOAD_RATE`.")
     CLIENT_BODY_TOO_LARGE = (413, Side.CLIENT, "http_request_error", "The request body is too large",
         "Send less, or raise `__MAX_BODY`.")
     EXPECTATION_FAILED = (417, Side.CLIENT, "http_request_error", "The expectation cannot be met",

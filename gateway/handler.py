@@ -54,6 +54,7 @@ class GatewayHandler(ASGIHandler):
         self.settings: Settings = config.settings
         self.routes = routes
         self._disclose_names = self.settings.disclose == "full"
+        self._min_upload_rate = self.settings.min_upload_rate_bytes_per_s
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
         self.runtime = runtime or Runtime(config, routes.bulkheads)
         self.hooks = (*hooks, self.runtime.tally.note)
@@ -75,7 +76,7 @@ class GatewayHandler(ASGIHandler):
     # -- one request ----------------------------------------------------------------------------------------------
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = open_request(scope, receive, self.settings.client_idle_s)
+        request = open_request(scope, receive, self.settings.client_idle_s, self._min_upload_rate)
         exchange = request.exchange
         current.set(exchange)
         if self.runtime.tracer is not None and not exchange.path.startswith(ops.PREFIX):
@@ -356,14 +357,16 @@ _NOTHING: dict[str, str] = {}
 _CLIENT_LEFT = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_BODY_BROKEN})
 
 
-def open_request(scope: Scope, receive: Receive, client_idle_s: float) -> GatewayRequest:
+def open_request(
+    scope: Scope, receive: Receive, client_idle_s: float, min_upload_rate_bytes_per_s: int = 0
+) -> GatewayRequest:
     """A request with its notebook, from what ASGI shows."""
     fields = read_fields(scope["headers"])
     own = fields.own
     exchange = Exchange(perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), scope["client"][0])
     exchange.task = asyncio.current_task()
     expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
-    inbox = Inbox(receive, exchange, client_idle_s, expects_body=expects_body)
+    inbox = Inbox(receive, exchange, client_idle_s, min_upload_rate_bytes_per_s, expects_body=expects_body)
     request = exchange.request = GatewayRequest(scope, exchange, inbox, fields)
     _identify(request)
     return request

@@ -74,7 +74,7 @@ class GatewayRequest(HttpRequest):
 
     def detached(self, kind: "type[RequestT]", pairs: Pairs, exchange: Exchange) -> "RequestT":
         """The same request without its client and its body, with other field lines and a notebook of its own."""
-        inbox = Inbox(_no_client, exchange, self.inbox.idle_timeout_s, expects_body=False)
+        inbox = Inbox(_no_client, exchange, self.inbox.idle_timeout_s, 0, expects_body=False)
         other = kind({**self.scope, "headers": pairs}, exchange, inbox, read_fields(pairs))
         for name in _KEPT:
             setattr(other, name, getattr(self, name))

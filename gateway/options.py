@@ -103,6 +103,7 @@ DURATION = Unit("duration", units.duration, "_s")
 TIMEOUT = Unit("duration", units.positive_duration, "_s")
 SIZE = Unit("size", units.size, "_bytes")
 SOME_SIZE = Unit("size", units.positive_size, "_bytes")
+RATE = Unit("rate", units.rate, "_bytes_per_s")
 COUNT = Unit("number", units.whole)
 POSITIVE = Unit("number", partial(units.whole, least=1))
 FIELD = Unit("header value", units.field_change, mask=units.mask_all)
@@ -161,6 +162,8 @@ OPTIONS: tuple[Option, ...] = (
            "What the status page, metrics and purges over HTTP ask for; unset, they answer this machine only."),
     Option("gateway", "CLIENT_IDLE", TIMEOUT, "30s", "1m",
            "How long a client may send or read nothing in the middle of a message."),
+    Option("gateway", "MIN_UPLOAD_RATE", RATE, "100B/s", "1KiB/s",
+           "The least pace of a request's body: one that stays below it over CLIENT_IDLE is 408; `0B` is none."),
     Option("gateway", "MAX_IN_FLIGHT", POSITIVE, "", "2000",
            "Requests at a time, over all routes; more get 503 at once. Counts per worker."),
     Option("gateway", "CACHE_MEMORY", SIZE, "64MiB", "256MiB", "The cache in memory, over all workers; `0B` is none."),
@@ -348,7 +351,7 @@ export GATEWAY_ROUTE_USERS__TIMEOUT=500ms                                 # the 
 - **Every variable has a twin that ends in `_FILE`** and names a file to read the value from, less one trailing newline.
   Secrets belong there. Setting both is an error; no name ends in `_FILE`.
 - Durations have a unit (`500ms`, `60s`, `5m`, `1h`), sizes too (`64KiB`, `10MiB`, `1GiB`; also `kB`, `MB`, `GB`),
-  percentages a `%`. Lists are separated by commas or white space.
+  percentages a `%`; a rate is a size a second (`1KiB/s`). Lists are separated by commas or white space.
 - An empty value is the same as none, and is warned about. Quotes that arrive inside a value are an error: the shell
   takes them away, but `docker --env-file` does not.
 - In `HEADER_X_Y` a `_` is a `-`: the field is `x-y`. Header values are never printed.

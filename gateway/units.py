@@ -117,6 +117,17 @@ def format_size(count: int) -> str:
     return f"{count}B"
 
 
+def rate(text: str) -> int:
+    """`100B/s`, `1KiB/s`: a size a second -> bytes a second; nothing is `0B` or `0B/s`."""
+    amount, slash, _ = text.partition("/")
+    if _SIZE.fullmatch(amount) is None or text not in {amount, amount + "/s"}:
+        raise ValueError("expected a size a second, such as 100B/s, 64KiB/s or 1MiB/s")
+    count = size(amount)
+    if count and not slash:
+        raise ValueError("a rate is a size a second, such as 100B/s; a bare size says of which time")
+    return count
+
+
 def percentage(text: str) -> float:
     """`20%`, from 0% to 100% -> a fraction of one."""
     match = _PERCENTAGE.fullmatch(text)

@@ -34,14 +34,17 @@ class Upload:
         self._first: asyncio.Future[bytes] | None = None
         self._next: asyncio.Future[bytes] | None = None
 
-    async def begin(self) -> None:
+    async def begin(self, *, with_body: bool) -> None:
         """Wait a moment for the first piece, which is all of a short body. Raises GatewayError as `Inbox.chunks` does.
 
         Head and body then go up in one piece. In two, more servers would close an idle connection between them, after
-        which it is not known whether they acted on the request.
+        which it is not known whether they acted on the request. `with_body` waits for as long as it takes: who takes
+        one of a few places has something to send.
         """
         first = self._first = asyncio.ensure_future(anext(self._stream, b""))
-        await asyncio.wait((first,), timeout=_MOMENT_S)
+        await asyncio.wait((first,), timeout=None if with_body else _MOMENT_S)
+        if with_body:
+            first.result()  # else it is raised where it is waited for
         if first.done() and first.result() and not self._request.inbox.complete:
             # Read one piece ahead: else nobody would hear of a client that leaves before its turn.
             self._next = asyncio.ensure_future(anext(self._stream, b""))
