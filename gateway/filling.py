@@ -26,7 +26,7 @@ from gateway.storing import Entry, Reply, Rule, Why
 _CHUNK_BYTES = 64
 # What is held at least of a body on its way, so that a client and an upstream need not wait for each other.
 _LEAST_BYTES = 256 * 1024
-# How long all who read a body together wait for the slowest of them.
+# How long those who read a body together wait for each that is behind, in all.
 _PATIENCE_S = 1.0
 
 
@@ -100,7 +100,6 @@ class Fill:
         self._size = 0
         self._most_bytes = question.rule.max_body_bytes  # that are held
         self._gone_bytes, self._gone = 0, blake2b()  # what is held no more: how much, and its digest
-        self._patience_s = _PATIENCE_S
         self._waiting: list[asyncio.Future[None]] = []
         self._ended = False
         self._error: Exception | None = None
@@ -269,7 +268,7 @@ class Fill:
             slowest = min(seat.number for seat in readers)
             self._drop_before(slowest, is_last=len(readers) == 1)
             if self._size > self._most_bytes:
-                await self._wait_for([seat for seat in readers if seat.number == slowest], len(readers))
+                await self._wait_for([seat for seat in readers if seat.number == slowest], readers)
         return True
 
     def _drop_before(self, number: int, *, is_last: bool) -> None:
@@ -282,20 +281,23 @@ class Fill:
                 self._gone_bytes += len(chunk)
                 self._gone.update(chunk)
 
-    async def _wait_for(self, slowest: "list[Seat]", readers: int) -> None:
-        """Wait until something was read. Others wait for the slowest no longer than `_PATIENCE_S` in all: then those
-        go on by themselves."""
-        if len(slowest) == readers:
+    async def _wait_for(self, slowest: "list[Seat]", readers: "list[Seat]") -> None:
+        """Wait until something was read. Who is behind others has so much of their time in all; then he goes on by
+        himself."""
+        if len(slowest) == len(readers):
             await self._change()
             return
+        end = self._first + len(self._chunks)
+        behind = [seat for seat in readers if seat.number < end]
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._patience_s):
+            async with asyncio.timeout(min(seat.patience_s for seat in slowest)):
                 await self._change()
-        self._patience_s -= loop.time() - began_s
-        if self._patience_s <= 0:
-            for seat in slowest:
+        for seat in behind:
+            seat.patience_s -= loop.time() - began_s
+        for seat in slowest:
+            if seat.patience_s <= 0:
                 seat.left_at = LeftAt(self._gone_bytes, self._gone.copy())
                 self.left(seat)
 
@@ -332,13 +334,14 @@ class Fill:
 class Seat:
     """One who takes part in a call. `number` is that of the chunk that it reads next."""
 
-    __slots__ = ("_fill", "left_at", "number", "reads")
+    __slots__ = ("_fill", "left_at", "number", "patience_s", "reads")
 
     def __init__(self, fill: Fill, *, reads: bool) -> None:
         self._fill = fill
         self.number = 0
         self.reads = reads
-        self.left_at: LeftAt | None = None  # it was too slow for the others
+        self.patience_s = _PATIENCE_S  # that others have with it
+        self.left_at: LeftAt | None = None  # it was too slow for them
 
     @property
     def is_left(self) -> bool:
