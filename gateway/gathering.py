@@ -26,6 +26,8 @@ from gateway.messages import GatewayRequest
 from gateway.outcomes import Outcome
 from gateway.pool import Pool
 
+# Of a longer list nothing is called, however few of its items differ.
+_MOST_ITEMS = 100_000
 # RFC 9110: without these a client cannot act on 401, 405, 429 or 503.
 _ADVICE = frozenset({b"www-authenticate", b"allow", b"retry-after"})
 
@@ -89,6 +91,7 @@ class Gathering:
         self._ends_s = self._loop.time() + timeout_s
         self._pairs = own_pairs(request, fan.forward)
         self._waiting = list(steps)
+        self._values: dict[Reference, str | None] = {}  # of other parts, None for what cannot stand in a URL
         self._tasks: list[asyncio.Task[None]] = []
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._listen: Callable[[Outcome | None], None] | None = None
@@ -200,9 +203,12 @@ class Gathering:
         """One call for each distinct target, some at a time; the results stand in the list's order."""
         part = step.part
         try:
-            items = splice.items_of(self.outcomes[mapped.owner].whole, mapped.fields)
+            most = max(_MOST_ITEMS, self._fan.max_items)
+            items = splice.items_of(self.outcomes[mapped.owner].whole, mapped.fields, most)
         except splice.NoValue:
             raise Confined(mapped) from None
+        except splice.TooMany:
+            raise GatewayError(Reason.PART_TOO_MANY, f"It maps over a list of more than {most} items.") from None
         targets = await self._targets(part, items)
         times = Counter(target for target in targets if target is not None)
         results: dict[str, bytes] = {}
@@ -345,12 +351,17 @@ class Gathering:
             return self._query.get(fields[0], "")
         if owner == "header":
             name = fields[0].encode("ascii")
-            value = next((value for found, value in self._request.raw_headers if found == name), b"")
-            return value.decode("utf-8", "surrogateescape")
-        try:
-            return splice.scalar(self.outcomes[owner].whole, fields)
-        except splice.NoValue:
-            raise Confined(reference) from None
+            sent = next((value for found, value in self._request.raw_headers if found == name), b"")
+            return sent.decode("utf-8", "surrogateescape")
+        if reference not in self._values:  # of a large part it is found once, not for each item of another one
+            try:
+                self._values[reference] = splice.scalar(self.outcomes[owner].whole, fields)
+            except splice.NoValue:
+                self._values[reference] = None
+        value = self._values[reference]
+        if value is None:
+            raise Confined(reference)
+        return value
 
     @cached_property
     def _query(self) -> dict[str, str]:

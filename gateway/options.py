@@ -125,7 +125,7 @@ BALANCE = Unit("word", units.balance)
 PROBE = _shaped("path", r"/[!-\"$-~]*", "a path that begins with a slash, such as /healthz, percent-encoded")
 FAILURES = Unit("list of reasons and statuses", partial(units.set_of, parse=failure_of))
 STATUSES = Unit("list of statuses", partial(units.set_of, parse=partial(units.whole, least=400, most=599)))
-FIELD_NAMES = _listed("list of JSON names", str)
+FIELD_NAMES = _listed("list of JSON names", units.member_name)
 
 # A table is read by its rows: let nobody break them into one argument a line.
 # fmt: off

@@ -246,6 +246,13 @@ def json_text(text: str) -> bytes:
     return text.strip().encode()
 
 
+def member_name(text: str) -> str:
+    """The name of a member of a JSON object, as it would stand there without an escape."""
+    if any(character in '"\\' or character < " " or "\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("expected the name of a JSON member, without quotes, backslashes and control characters")
+    return text
+
+
 def _refuse_constant(_: str) -> object:
     raise ValueError
 
