@@ -32,6 +32,7 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 # What will be so for the next answer too, as far as anybody can tell.
 _LASTING = frozenset(Why) - {Why.REQUEST_NO_STORE, Why.RANGE, Why.METHOD, Why.PURGED}
+_MOST_REVALIDATING = 200
 _RETRY_S = 1.0  # after a revalidation in the background failed
 
 
@@ -274,7 +275,8 @@ class Cache:
 
     def _revalidate(self, question: Question, entry: Entry) -> None:
         name = self._shared_name(question)
-        if name not in self._revalidating:
+        # Of more than so many at a time the rest stays stale until somebody asks again.
+        if name not in self._revalidating and len(self._revalidating) < _MOST_REVALIDATING:
             task = asyncio.create_task(self._revalidated(name, question, entry), name="portway-revalidate")
             self._revalidating[name] = task
 

@@ -151,6 +151,15 @@ class Reason(Enum):
         self.word: Final = self.name.lower()
 
 
+_LONGEST_DETAIL: Final = 500
+_LONGEST_CAUSE: Final = 10_000
+
+
+def _shortened(text: str, most: int) -> str:
+    """A text that is too long, less its middle: a traceback says most at its end."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
 class GatewayError(Exception):
     """A failure that has its word.
 
@@ -173,9 +182,10 @@ class GatewayError(Exception):
     ) -> None:
         super().__init__(reason.word)
         self.reason = reason
-        self.detail = detail or reason.title
+        # What a client or an upstream sent may stand in them, of whatever length.
+        self.detail = _shortened(detail or reason.title, _LONGEST_DETAIL)
         self.upstream = upstream
-        self.cause = cause
+        self.cause = None if cause is None else _shortened(cause, _LONGEST_CAUSE)
         self.headers = tuple(headers)
         self.status = status or reason.status
         self.members = dict(members or {})

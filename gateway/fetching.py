@@ -38,6 +38,7 @@ FORWARDED = ("authorization", "accept-language")
 MAX_BODY_BYTES = 10 * 2**20
 # To see when a view lets go of an answer costs more than a small one weighs.
 _SMALL_BYTES = 4096
+_LONGEST_PARSED = 256
 _VIA = (b"via", b"1.1 portway")
 _ACCEPT = (b"accept", b"application/json")
 
@@ -288,7 +289,8 @@ _parsed = lru_cache(maxsize=256)(parse_part)
 
 def _target(text: str, params: Mapping[str, str | int]) -> tuple[str, str]:
     """`users:/users/{id}` -> the upstream's name and the raw target. Raises ValueError."""
-    target = _parsed(text)
+    # A view may have written values into it, which a client chose: those that are long have no place in the cache.
+    target = _parsed(text) if len(text) <= _LONGEST_PARSED else parse_part(text)
     for reference in target.references:
         if reference.text[1:-1] not in params:
             raise ValueError(f"{text!r} has no value for {reference.text}; give it by params=")
