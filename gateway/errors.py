@@ -77,7 +77,7 @@ class Reason(Enum):
     WEBSOCKET_UNSUPPORTED = (501, Side.GATEWAY, "http_upgrade_failed", "WebSockets are not supported",
         "Connect to the service directly.")
     OVERLOADED = (503, Side.GATEWAY, "proxy_internal_response", "The gateway is full",
-        "More than `GATEWAY_MAX_IN_FLIGHT` requests were open: add workers or replicas, or raise it.")
+        "`GATEWAY_MAX_IN_FLIGHT` were open, or 64 MiB of bodies were kept: add workers or replicas.")
     # A legacy function in its threads
     LEGACY_FULL = (503, Side.GATEWAY, "proxy_internal_response", "The legacy function has all the calls it may have",
         "`THREADS` ran and `QUEUE` waited, or this one waited for all of its `TIMEOUT`: is it slow, or the pool small?")

@@ -36,7 +36,6 @@ DEFAULT_MAX_BODY_BYTES = effective(Overrides(), Overrides()).max_body_bytes or 0
 
 
 RequestT = TypeVar("RequestT", bound="GatewayRequest")
-NO_WORKERS = Bodies()  # of requests that no worker serves: those of tests
 
 
 class GatewayRequest(HttpRequest):
@@ -46,6 +45,8 @@ class GatewayRequest(HttpRequest):
     pairs as they came; `fields` the same, sorted. `stream()` gives the body as it arrives. `raw_values` are the raw
     segments of the route's parameters (None where Django's own `path()` matched), `raw_rest` what its `**` took.
     """
+
+    bodies = Bodies()  # the worker's; this one is of requests that none serves, as in tests
 
     def __init__(self, scope: Scope, exchange: Exchange, inbox: Inbox, fields: RequestFields) -> None:
         # HttpRequest's own __init__ builds six dictionaries; here they are built when asked for.
@@ -57,7 +58,6 @@ class GatewayRequest(HttpRequest):
         self.fields = fields
         self.pools: Mapping[str, Any] = {}
         self.cache: Any = None
-        self.bodies = NO_WORKERS
         self.disclose_names = True
         self.raw_values: Mapping[str, str] | None = None
         self.raw_rest = ""
