@@ -165,7 +165,7 @@ class Bulkhead:
 
     def submit(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
         """`sync_to_async` comes here with the call that `run` has put aside. Raises RuntimeError without threads."""
-        call, loop = self._next, asyncio.get_running_loop()
+        call, self._next, loop = self._next, None, asyncio.get_running_loop()
         assert call is not None  # noqa: S101 - nobody else submits
         if len(self._threads) < min(len(self._calls), self.options.threads):  # as many as are needed at a time
             thread = threading.Thread(target=self._serve, name=f"legacy-{self.name}-{len(self._threads)}", daemon=True)

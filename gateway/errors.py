@@ -194,6 +194,17 @@ class GatewayError(Exception):
         return f"<GatewayError {self.reason.word} {self.upstream or '-'}: {self.detail}>"
 
 
+def drop_frames(error: BaseException) -> None:
+    """Let go of the frames that an exception went through, and those before it.
+
+    They hold it, and it holds them: until the collector comes, with the request that failed and all of its body.
+    """
+    seen: BaseException | None = error
+    while seen is not None and seen.__traceback__ is not None:
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
+
+
 # -- the page -----------------------------------------------------------------------------------------------------
 
 _INTRODUCTION = """\

@@ -92,8 +92,10 @@ class Exchange:
         for waiting in (self.watch, self.timer):
             if waiting is not None:
                 waiting.cancel()
-        for close in self.closers:
-            close()
+        if self.closers:
+            for close in self.closers:
+                close()
+            self.closers.clear()  # each holds its request, and this is held by that
 
     def note(self, other: "Exchange") -> None:
         """Write down what was found out in another notebook."""
@@ -144,6 +146,11 @@ class Alarm:
 
     def cancel(self) -> None:
         self._timer.cancel()
+        self._fire = self._since = _nothing  # what they belong to holds this, as a rule
+
+
+def _nothing() -> float:
+    return 0.0
 
 
 class Deadline:

@@ -126,6 +126,8 @@ class Fill:
         if not any(seat.reads for seat in self._seats):
             self._chunks.clear()
             self._keeper.bodies.end(self.exchange)
+        if not self._seats:
+            self._leader = None  # it holds this
 
     def when_over(self, call: Callable[[], None]) -> None:
         """Have something called at the end of it all."""

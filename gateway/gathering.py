@@ -154,6 +154,7 @@ class Gathering:
     def _end(self) -> None:
         for task in self._tasks:
             task.cancel()
+        self._tasks.clear()  # what a cancelled one raises would hold this, and this it
         exchange = self._request.exchange
         exchange.parts = [outcome.logged for outcome in self.in_order()]
         exchange.attempts = sum(outcome.attempts for outcome in self.outcomes.values())

@@ -18,7 +18,7 @@ from django.http.response import HttpResponseBase
 
 from gateway import cors, door, ops, sever, status
 from gateway.config import Config, Settings
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, drop_frames
 from gateway.exchange import Alarm, Exchange, current
 from gateway.freshness import SAFE_METHODS, invalidated
 from gateway.headers import Pairs, client_address, is_trusted, read_fields
@@ -85,7 +85,10 @@ class GatewayHandler(ASGIHandler):
         try:
             await self._deliver(request, await self._answer(request), send)
         except BaseException as error:  # noqa: BLE001 - cancellation too: whatever it is, the client must see it
-            await self._undelivered(request, error, send)
+            try:
+                await self._undelivered(request, error, send)
+            finally:
+                drop_frames(error)
         finally:
             exchange.ended = perf_counter()
             self.runtime.closed(exchange)
@@ -247,6 +250,7 @@ class GatewayHandler(ASGIHandler):
     def _problem(self, request: GatewayRequest, failure: GatewayError) -> GatewayResponse:
         exchange = request.exchange
         exchange.fail(failure)
+        drop_frames(failure)
         return problem(failure, exchange.request_id, disclose_names=self._disclose_names)
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:

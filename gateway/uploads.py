@@ -30,7 +30,7 @@ class Upload:
         self._waits_for_client = False
         self._kept: bytes | bytearray | None = b""  # None once it was too much, or is needed no more
         self._streams = False
-        self._stream = self._read()
+        self._stream: AsyncIterator[bytes] = self._read()
         self._first: asyncio.Future[bytes] | None = None
         self._next: asyncio.Future[bytes] | None = None
 
@@ -50,12 +50,16 @@ class Upload:
             self._next = asyncio.ensure_future(anext(self._stream, b""))
             self._next.add_done_callback(self._interrupt)
             self._request.exchange.closers.append(self.close)
+        elif first.done():
+            await anext(self._stream, b"")  # there is nothing more: with that it ends, and no longer holds this
 
     def close(self) -> None:
         """Stop reading what nobody sends."""
         for piece in (self._first, self._next):
             if piece is not None and not piece.cancel() and not piece.cancelled():
                 piece.exception()  # taken, or asyncio complains that nobody looked
+        self.settled()
+        self._stream = _ended
 
     def settled(self) -> None:
         """It is not sent again: what was kept for that is needed no more."""
@@ -121,6 +125,19 @@ class Upload:
             alarm.cancel()
             self._waits_for_client = False
             self._moved_at = self._loop.time()
+
+
+class _Ended:
+    """A body of which nothing is read any more."""
+
+    def __aiter__(self) -> "_Ended":
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
+
+
+_ended = _Ended()
 
 
 def _joined(kept: bytes | bytearray, chunk: bytes) -> bytes | bytearray:
