@@ -15,7 +15,7 @@ ON_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to ask,
 def main() -> int:
     bind = os.environ.get("GATEWAY_BIND", "").strip()
     if not bind and (file := os.environ.get("GATEWAY_BIND_FILE", "").strip()):
-        bind = Path(file).read_text(encoding="utf-8").strip()
+        bind = Path(file).read_text(encoding="utf-8-sig").strip()
     host, _, port = (bind or "127.0.0.1:8000").rpartition(":")
     host = host.strip("[]")
     connection = http.client.HTTPConnection(ON_EVERY_ADDRESS.get(host, host), int(port), timeout=2)

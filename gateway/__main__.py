@@ -17,6 +17,7 @@ from types import ModuleType
 
 from gateway import __version__
 from gateway.envfile import EnvFile, located
+from gateway.plain import plain_lines
 
 HOME = Path(__file__).resolve().parent.parent
 
@@ -75,7 +76,10 @@ def read_env_files(paths: Iterable[str]) -> EnvFile:
     found = EnvFile()
     for path in paths:
         try:
-            found.read(read_text(path), path, os.environ)
+            text = read_text(path)
+            if "\0" in text:  # UTF-16 without its mark; no environment holds one
+                raise UnicodeError
+            found.read(text, path, os.environ)
         except OSError as error:
             found.problems.append(f"{path}: {error.strerror}")
         except UnicodeError:
@@ -122,7 +126,7 @@ def _settings(env_files: list[str]) -> bool:
     except ConfigError as error:
         problems.append(located(format_problems(error.problems).rstrip(), found.places))
     if problems:
-        sys.stderr.write("\n".join(problems) + "\n")
+        sys.stderr.write(plain_lines("\n".join(problems)) + "\n")
     return not problems
 
 
@@ -162,14 +166,15 @@ def _run(arguments: list[str]) -> int:
     try:
         ManagementUtility(["gateway", *arguments]).execute()
     except CommandError as error:
-        sys.stderr.write(f"gateway: {error}\n")
+        sys.stderr.write(f"gateway: {plain_lines(str(error))}\n")
         return error.returncode
     except BrokenPipeError:  # no failure: `main` knows what it means
         raise
     except Exception as error:
         if os.environ.get("GATEWAY_LOG_LEVEL") == "debug":
             raise
-        sys.stderr.write(f"gateway: {type(error).__name__}: {error} (GATEWAY_LOG_LEVEL=debug tells where)\n")
+        told = plain_lines(f"{type(error).__name__}: {error}")
+        sys.stderr.write(f"gateway: {told} (GATEWAY_LOG_LEVEL=debug tells where)\n")
         return 1
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)

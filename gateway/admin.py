@@ -6,15 +6,14 @@ here: so Host must be a name of the loopback, and nothing may say that the reque
 
 import hmac
 from base64 import b64decode
-from binascii import Error
 from ipaddress import ip_address
 
 from gateway.errors import GatewayError, Reason
 from gateway.freshness import SAFE_METHODS
+from gateway.headers import HTTP_1_0, is_claim
 from gateway.messages import GatewayRequest
 
 _CHALLENGE = [(b"www-authenticate", b'Bearer realm="portway"'), (b"www-authenticate", b'Basic realm="portway"')]
-_FORWARDED = frozenset({b"forwarded", b"via", b"x-real-ip"})
 
 
 def admit(request: GatewayRequest, token: str | None) -> None:
@@ -38,15 +37,14 @@ def _presented(request: GatewayRequest) -> str:
         return ""
     try:
         return b64decode(said.strip(), validate=True).decode().partition(":")[2]
-    except (Error, UnicodeDecodeError):
+    except ValueError:  # no base64, no ASCII, no UTF-8
         return ""
 
 
 def _is_local(request: GatewayRequest) -> bool:
-    names = {name for name, _ in request.raw_headers}
-    forwarded = not names.isdisjoint(_FORWARDED) or any(name.startswith(b"x-forwarded-") for name in names)
+    forwarded = any(name == b"via" or is_claim(name) for name, _ in request.raw_headers)
     # nginx' plainest proxy_pass says nothing of the client, and Host is ours then; but it speaks HTTP/1.0.
-    forwarded = forwarded or request.scope["http_version"] == "1.0"
+    forwarded = forwarded or request.scope["http_version"] in HTTP_1_0
     return not forwarded and _is_loopback(request.peer) and _is_loopback(request.exchange.host or "")
 
 
@@ -66,4 +64,4 @@ def _is_same_origin(request: GatewayRequest) -> bool:
         return True
     # A gateway behind TLS does not know its own scheme; the host decides.
     host = origins[0].lower().partition("://")[2]
-    return len(origins) == 1 and host == request.host_field.lower() != ""
+    return len(origins) == 1 and host == (request.forwarded_host or request.host_field).lower() != ""

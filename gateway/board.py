@@ -1,6 +1,7 @@
-"""Where workers see each other's counts: a slot for each in memory that they share, made before they are forked.
+"""Where workers see each other's counts: a place for each in memory that they share, made before they are forked.
 
-No file is needed, so it works where nothing can be written. What a worker that died has counted stays.
+No file is needed, so it works where nothing can be written. A worker that is started again takes the place of the one
+that died, and with it what that one has shown.
 """
 
 import mmap
@@ -8,54 +9,59 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
+from typing import Final
 
-_SLOT_BYTES = 8 * 2**20  # taken from the system only as far as it is written to
-_SPARE = 64  # workers that are started again take a new slot
-_HEAD = struct.Struct("<IIQ")  # length, checksum, process
+# Each place is written in two halves by turns, so that a worker that is killed as it writes leaves the last one whole.
+_HALF_BYTES: Final = 8 * 2**20  # taken from the system only as far as it is written to
+_PLACE_BYTES: Final = 2 * _HALF_BYTES
+_HEAD: Final = struct.Struct("<IIQQ")  # length, checksum, process, which one this is: the greater one is the newer
 
 
 class Board:
     """Made by the parent; each worker `join`s once, in itself."""
 
     def __init__(self, workers: int) -> None:
-        self._count = workers + _SPARE
-        self._memory = mmap.mmap(-1, self._count * _SLOT_BYTES)
-        # A pipe gives each of its bytes to one reader only: these are the numbers of the slots.
-        tickets, full = os.pipe()
-        os.write(full, bytes(range(self._count)) if self._count <= 256 else bytes(range(256)))
-        os.close(full)
-        self._tickets = tickets
-        self._slot: int | None = None
+        self._count = workers
+        self._memory = mmap.mmap(-1, workers * _PLACE_BYTES)
+        self._number: int | None = None
+        self._serial = 0
 
-    def join(self) -> None:
-        """Take a slot. Where none is left, this worker is seen by itself only."""
-        ticket = os.read(self._tickets, 1)
-        self._slot = ticket[0] if ticket else None
+    def join(self, number: int) -> bytes | None:
+        """Take this place, from 0; what the worker that had it before has shown last, if there was one."""
+        self._number = number
+        newest = self._newest(number)
+        self._serial = newest[0] if newest is not None else 0
+        return None if newest is None else newest[2]
 
     def publish(self, data: bytes) -> None:
         """Show this instead of what was shown before."""
-        if self._slot is None or len(data) > _SLOT_BYTES - _HEAD.size:
+        if self._number is None or len(data) > _HALF_BYTES - _HEAD.size:
             return
-        at = self._slot * _SLOT_BYTES
+        self._serial += 1
+        at = self._number * _PLACE_BYTES + self._serial % 2 * _HALF_BYTES
+        _HEAD.pack_into(self._memory, at, 0, 0, 0, 0)  # until all of it is there
         self._memory[at + _HEAD.size : at + _HEAD.size + len(data)] = data
-        _HEAD.pack_into(self._memory, at, len(data), zlib.crc32(data), os.getpid())
+        _HEAD.pack_into(self._memory, at, len(data), zlib.crc32(data), os.getpid(), self._serial)
 
     def others(self) -> Iterator[tuple[int, bytes]]:
         """What the others show, with the numbers of their processes, the dead ones too."""
-        for slot in range(self._count):
-            if slot != self._slot and (found := self._read(slot)) is not None:
-                yield found
+        for number in range(self._count):
+            if number != self._number and (newest := self._newest(number)) is not None:
+                yield newest[1:]
 
-    def _read(self, slot: int) -> tuple[int, bytes] | None:
-        at = slot * _SLOT_BYTES
+    def _newest(self, number: int) -> tuple[int, int, bytes] | None:
+        """Serial number, process and data of what was shown last in this place."""
         for _ in range(5):  # it may be written just now
-            length, checksum, process = _HEAD.unpack_from(self._memory, at)
-            if not length:
-                return None
-            data = self._memory[at + _HEAD.size : at + _HEAD.size + length]
-            if zlib.crc32(data) == checksum:
-                return process, data
+            halves = [self._half(number * _PLACE_BYTES + half * _HALF_BYTES) for half in range(2)]
+            found = [half for half in halves if half is not None]
+            if found:
+                return max(found)
         return None
+
+    def _half(self, at: int) -> tuple[int, int, bytes] | None:
+        length, checksum, process, serial = _HEAD.unpack_from(self._memory, at)
+        data = self._memory[at + _HEAD.size : at + _HEAD.size + length]
+        return (serial, process, data) if length and zlib.crc32(data) == checksum else None
 
 
 def is_alive(process: int) -> bool:

@@ -36,7 +36,10 @@ class Call:
     None at the end: the same thread calls it whenever the loop asks, and `at_end` once nobody asks any more.
     """
 
-    __slots__ = ("asks", "at_end", "began_s", "future", "is_late", "name", "request_id", "rest", "since_s", "work")
+    __slots__ = (
+        *("asks", "at_end", "began_s", "future", "is_late", "is_over", "name", "request_id", "rest", "since_s"),
+        *("waiting_for_end", "work"),
+    )
 
     def __init__(self, name: str, request_id: str, work: Callable[["Call"], Any]) -> None:
         self.name = name
@@ -49,6 +52,22 @@ class Call:
         self.began_s: float | None = None  # None while it waits for a thread
         self.since_s: float | None = None  # since when the thread works for the loop; None while it waits for it
         self.is_late = False
+        self.is_over = False
+        self.waiting_for_end: list[Callable[[], None]] = []
+
+    def when_over(self, function: Callable[[], None]) -> None:
+        """Call the function once no thread carries this call out; at once where none does, which it must not later."""
+        if self.is_over or self.began_s is None:
+            function()
+        else:
+            self.waiting_for_end.append(function)
+
+    def end(self) -> None:
+        """No thread carries it out any more."""
+        self.is_over = True
+        for function in self.waiting_for_end:
+            function()
+        self.waiting_for_end.clear()
 
     def close(self) -> None:
         """Nobody asks any more."""
@@ -190,7 +209,7 @@ class Bulkhead:
             if call.future is not None and not call.future.cancelled():
                 result = function()
         except BaseException as caught:  # noqa: BLE001 - it is the caller's
-            error = _raisable(caught)
+            error = raisable(caught)
         if call.rest is not None:
             _tell(loop, _settle, call.future, result, error)
             result, error = None, _give_pieces(call, loop)
@@ -198,6 +217,7 @@ class Bulkhead:
 
     def _ended(self, call: Call, result: Any, error: Exception | None) -> None:
         self._calls.pop(call, None)
+        call.end()
         if call.future is not None and call.future.cancelled() and (call.is_late or error is not None):
             seconds, failure = round(self._now() - (call.began_s or 0.0), 3), repr(error) if error is not None else None
             _log.warning(
@@ -214,18 +234,33 @@ def _give_pieces(call: Call, loop: asyncio.AbstractEventLoop) -> Exception | Non
             try:
                 piece, error = call.rest(), None
             except BaseException as caught:  # noqa: BLE001 - it is the caller's
-                piece, error = None, _raisable(caught)
+                piece, error = None, raisable(caught)
             _tell(loop, _settle, asked, piece, error)
             if piece is None:
                 break
         call.at_end()
     except BaseException as caught:  # noqa: BLE001
-        return _raisable(caught)
+        return raisable(caught)
     return None
 
 
-def _raisable(error: BaseException) -> Exception:
-    """What the loop may raise: sys.exit() in old code ends no worker, and a future knows no StopIteration."""
+async def in_thread(work: Callable[[], Any]) -> Any:
+    """What synchronous code of a view gives in the thread of its request, or raises as the loop may raise it."""
+
+    def call() -> Any:
+        try:
+            return work()
+        except BaseException as error:
+            raise raisable(error) from error
+
+    return await sync_to_async(call)()
+
+
+def raisable(error: BaseException) -> Exception:
+    """What synchronous code raised in a thread, as the loop may raise it.
+
+    sys.exit() ends no worker, a future takes no StopIteration, and an asyncio.CancelledError cancels nobody.
+    """
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     failure = RuntimeError(f"raised {error!r}")

@@ -18,10 +18,10 @@ from gateway.bodies import Bodies
 from gateway.config import Settings
 from gateway.errors import GatewayError, Reason
 from gateway.filling import Fill, Passed, Question, Seat, read_on
-from gateway.freshness import CREDENTIALS, NO_WISH, Use, Wish
+from gateway.freshness import CONDITIONS, CREDENTIALS, NO_WISH, Use
 from gateway.headers import Pair
 from gateway.known import Known
-from gateway.memory import Key, Memory, Purge, Purges, Unstored, digest
+from gateway.memory import Key, Memory, Purge, Purges, Unstored, digest, fingerprint
 from gateway.messages import Body
 from gateway.storing import Entry, Reply, Why, vary_values
 
@@ -32,6 +32,8 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 # What will be so for the next answer too, as far as anybody can tell.
 _LASTING = frozenset(Why) - {Why.REQUEST_NO_STORE, Why.RANGE, Why.METHOD, Why.PURGED}
+# What it costs something to take in, although it is not stored in the end.
+_PASSING = frozenset({Why.TOO_LARGE, Why.STREAMS})
 _MOST_REVALIDATING = 200
 _RETRY_S = 1.0  # after a revalidation in the background failed
 
@@ -121,19 +123,20 @@ class Cache:
     async def answer(self, question: Question) -> tuple[Served | None, Words]:
         """What is stored if it may be used, else what the upstream says. Raises GatewayError, and what a view does.
 
-        None where the last answer was not stored, a moment ago: then nobody should wait for anybody else, and the words
+        None where the answer to such a request was not stored, a moment ago, and need not be looked at again: the words
         are what is to be said of it.
         """
-        why = self._why_unstored(question)
+        why = self._unstored.why(self._shared_name(question), question.pairs, monotonic())
         served, entry, words = await self.stored(question, ask_database=why is None)
         if served is not None:
             return served, served.words
-        if entry is None and why is not None:
+        if entry is None and why is not None and (why in _PASSING or _has_conditions(question.pairs)):
             return None, {**words, "detail": why.word}
         wish = freshness.wish_of(question.pairs)
         stands_in = False
         try:
-            served = await self._forward(question, entry, wish, words)
+            # Nobody waits for an answer that will hardly be stored. HOWEVER it is, if it may be this time.
+            served = await self._forward(question, entry, words, may_share=wish == NO_WISH and why is None)
         except GatewayError as error:
             is_failure = freshness.is_failure(error.status)
             stands_in = is_failure and entry is not None and freshness.may_stand_in(entry, wish, time())
@@ -168,18 +171,18 @@ class Cache:
         if found is None:
             return entry, is_varied, True
         place = Key.of(question.key)
-        others = [other for other in found.entries if not self._purges.cover(place, other)]
+        others = [other for other in found.entries if not self._purges.cover(place, other, time())]
         for other in others:
             self.memory.put_back(question.key, other)
         # Beside what is in memory: it may have had no room there.
         entry, is_varied = freshness.chosen([*self.memory.get(question.key), *others], question.pairs)
         return entry and freshness.under(question.rule, entry), is_varied or found.has_others, False
 
-    async def _forward(self, question: Question, entry: Entry | None, wish: Wish, words: Words) -> Served:
-        """Ask the upstream, or join who does. A follower whose leader failed tries once itself."""
+    async def _forward(self, question: Question, entry: Entry | None, words: Words, *, may_share: bool) -> Served:
+        """Ask the upstream, or join who does. A follower whose leader failed tries once itself; and one whose leader's
+        answer is not for others joins those who are left, once."""
         name = self._shared_name(question)
-        may_share = wish == NO_WISH
-        failed = False
+        failed = disappointed = False
         while True:
             fill = self._fills.get(name) if may_share else None
             follows = fill is not None and fill.is_shared
@@ -206,17 +209,21 @@ class Cache:
                 continue
             if isinstance(outcome, Passed):
                 if not follows:
-                    if entry is None and outcome.why in _LASTING and outcome.produced.status < 500:
+                    if entry is None and outcome.why in _LASTING and outcome.produced.status < 400:
                         self.remember(fill, outcome.why)
                     question.exchange.take_over(fill.exchange)
                     words["detail"] = outcome.why.word
                     words["fwd-status"] = 304 if fill.was_validated else None
                     return Served(None, outcome.produced.pairs, b"", outcome, "miss", words, fill)
-                may_share = False
+                is_like_it = fingerprint(question.pairs) == fingerprint(fill.question.pairs)
+                may_share, disappointed = not (disappointed or is_like_it), True
                 continue
             if follows and not self._may_follow(question, outcome):
-                may_share = False
+                is_varied = freshness.chosen([outcome], question.pairs)[0] is not outcome
+                may_share, disappointed = is_varied and not disappointed, True
+                name = self._shared_name(question, outcome.vary)
                 continue
+            self._unstored.discard(name)
             return self._of_fill(question, fill, seat, outcome, words, follows=follows)
 
     def _may_follow(self, question: Question, entry: Entry) -> bool:
@@ -253,23 +260,20 @@ class Cache:
         pairs = entry.pairs if follows or fill.was_validated else fill.pairs
         return Served(entry, pairs, body, None, outcome, words, fill)
 
-    def _shared_name(self, question: Question) -> str:
+    def _shared_name(self, question: Question, vary: Sequence[bytes] = ()) -> str:
         """What may wait for each other: not requests that differ in what answers are known to vary on, and not those
         with credentials for those without."""
-        names = {name for entry in self.memory.get(question.key) for name in entry.vary}
+        names = {*vary, *(name for entry in self.memory.get(question.key) for name in entry.vary)}
         has_credentials = any(name in CREDENTIALS for name, _ in question.pairs)
         if not names and not has_credentials and not question.group:
             return question.key
         values = vary_values(sorted(names), question.pairs)
         return digest(question.key, repr(values), str(has_credentials), question.group)
 
-    def _why_unstored(self, question: Question) -> Why | None:
-        """Why the last answer to such a request was not stored, if that was a moment ago: then nobody waits for it."""
-        return self._unstored.why(self._shared_name(question), monotonic())
-
     def remember(self, fill: Fill, why: Why) -> None:
         """The answers of such calls are not stored: for a while nobody waits for them."""
-        self._unstored.add(self._shared_name(fill.question), why, monotonic())
+        question = fill.question
+        self._unstored.add(self._shared_name(question), question.pairs, why, monotonic())
 
     # -- in the background ----------------------------------------------------------------------------------------
 
@@ -307,7 +311,7 @@ class Cache:
     def keep(self, key: str, entry: Entry) -> bool:
         """Store an answer; False where it was purged while it was under way."""
         place = Key.of(key)
-        if self._purges.cover(place, entry):
+        if self._purges.cover(place, entry, time()):
             return False
         self.memory.put(key, entry)
         if self.store is not None:
@@ -362,7 +366,11 @@ class Cache:
         for fill in self._fills.values():
             if purge.covers_key(Key.of(fill.question.key)):
                 fill.is_shared = False  # who asks from now on must not get what was asked for before
-        return self.memory.forget(purge)
+        return self.memory.forget(purge, time())
+
+
+def _has_conditions(pairs: Sequence[Pair]) -> bool:
+    return any(name in CONDITIONS for name, _ in pairs)
 
 
 def hit(entry: Entry, detail: str | None = None) -> Served:

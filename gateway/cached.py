@@ -1,21 +1,22 @@
 """The view that answers from the cache what another view has answered before: `cached(proxy("orders"), "60s")`."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import time
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from asgiref.sync import markcoroutinefunction
 from django.http.response import HttpResponseBase
+from django.utils.functional import cached_property
 
 from gateway import conditions, freshness, options, units
 from gateway.cache import Cache, Served, Words
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
 from gateway.filling import Produced, Question
-from gateway.headers import Pair, Pairs
+from gateway.headers import URL_CLAIMS, FieldLines, Pair, Pairs, ends_in_dot, same_authority, set_fields
 from gateway.memory import quoted
 from gateway.messages import GatewayRequest, GatewayResponse, error_of_view, pairs_of
 from gateway.observed import ObservedRequest
@@ -28,6 +29,11 @@ _SPECIAL = freshness.CONDITIONS | {b"cache-control", b"if-match", b"if-unmodifie
 # Only the upstream can tell (RFC 9111, section 4.3.2).
 _FOR_UPSTREAM = frozenset({b"if-match", b"if-unmodified-since"})
 _PARTIAL = frozenset({b"range", b"if-range"})
+# What a request has once it was asked for it, or once its body was read.
+_BUILT_LATER = {
+    name for kind in GatewayRequest.__mro__ for name, one in vars(kind).items() if isinstance(one, cached_property)
+}
+_BUILT_LATER |= {"_body", "_stream", "_post", "_files", "_encoding"}
 _PLAIN = "=,:/[] "  # as it is in a key
 
 
@@ -37,13 +43,26 @@ class Cached:
     def __init__(self, view: View, rule: Rule) -> None:
         self.view = self.__wrapped__ = view
         self.rule = rule
+        self.wrappers: set[Callable[..., Any]] = set()  # views of routes that pass each request on to this one
+        self._pools: Mapping[str, Any] | None = None  # those for which it is known which fields are set on answers
+        self._setter: Any = None
+        self._changes: Sequence[tuple[bytes, bytes | None]] = ()
         self.__name__ = self.__qualname__ = getattr(view, "__name__", type(view).__name__)
         markcoroutinefunction(self)
 
     def __call__(self, request: GatewayRequest, **params: Any) -> Awaitable[HttpResponseBase]:
+        why_not = self._unkeyed(request, params)
+        if why_not is not None:
+            return self._pass(request, params, {"fwd": "bypass", "detail": why_not})
+        if request.pools is not self._pools:
+            self._find_fields(request.pools)
+        if self._changes:
+            request.defers_fields_of = self._setter
+            return self._with_fields(self._look_up(request, params))
+        return self._look_up(request, params)
+
+    def _look_up(self, request: GatewayRequest, params: dict[str, Any]) -> Awaitable[HttpResponseBase]:
         cache: Cache = request.cache
-        if not self._stands_outermost(request):  # the key knows of one view only
-            return self._pass(request, params, {"fwd": "bypass", "detail": "nested"})
         past = goes_past(request.method, request.raw_headers, has_body=not request.inbox.complete)
         if past is not None:
             return self._pass(request, params, past)
@@ -54,13 +73,48 @@ class Cached:
             return _stored(request, entries[0])
         return self._told(request, self._answer(request, params, key))
 
-    def _stands_outermost(self, request: GatewayRequest) -> bool:
-        """Whether it is the route's own view, and not one that the route's view calls."""
+    def _unkeyed(self, request: GatewayRequest, params: dict[str, Any]) -> str | None:
+        """Why the key would not tell all of what is asked, which knows of the client's request to one view; None else.
+
+        `nested`: it is not the route's own cache, but that of a view which the route's view calls.
+        """
         if isinstance(request, ObservedRequest):  # made for the call of another one
-            return False
+            return "nested"
         if request.route is not None:
-            return request.route.view is self
-        return request.resolver_match is None or request.resolver_match.func is self
+            view = request.route.view
+        elif request.resolver_match is not None:
+            view = request.resolver_match.func
+        else:
+            return None
+        if view is self:
+            return None
+        if view not in self.wrappers:
+            return "nested"
+        return None if _is_as_it_came(request, params) else "request-changed"
+
+    # -- the fields that the route sets on answers -----------------------------------------------------------------
+
+    def _find_fields(self, pools: Mapping[str, Any]) -> None:
+        """Which fields the view within sets by its options: they are for the client, and no word on what is stored."""
+        view: Any = self.view
+        while view is not None and not hasattr(view, "fields_set"):
+            view = getattr(view, "__wrapped__", None)
+        self._pools, self._setter = pools, view
+        self._changes = () if view is None else view.fields_set(pools)
+
+    async def _with_fields(self, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
+        response, changes = await answer, self._changes
+        pairs = pairs_of(response)
+        if hasattr(self._setter, "fitting"):
+            changes = self._setter.fitting(changes, pairs)
+        if isinstance(response, GatewayResponse):
+            response.pairs = set_fields(response.pairs, changes)
+            return response
+        for name, value in changes:  # a view between this one and that has made another answer
+            del response[name.decode("ascii")]
+            if value is not None:
+                response[name.decode("ascii")] = value.decode("latin-1")
+        return response
 
     async def _told(self, request: GatewayRequest, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
         """The answer; a failure says that nothing stored could stand in for it."""
@@ -95,17 +149,10 @@ class Cached:
         self, request: GatewayRequest, params: dict[str, Any], pairs: Pairs, exchange: Exchange
     ) -> Produced:
         detached = request.detached(ObservedRequest, pairs, exchange)
-        try:
-            response = await self.view(detached, **params)
-        except Exception as error:  # noqa: BLE001 - it may be for others too, and what is stored may stand in for it
-            raise error_of_view(error) from None
+        response = await self.view(detached, **params)
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
-        # A view of our own reads for what it forwards, and tells; its Vary is the upstreams'.
-        functions = getattr(self.view, "functions", {}).values()
-        is_ours = hasattr(self.view, "upstreams") and not hasattr(self.view, "function")
-        is_ours = is_ours and not any(one.takes_request for one in functions)
-        unnamed = not is_ours and detached.unnamed(vary_names(pairs) or ())
+        unnamed = detached.unnamed(vary_names(pairs) or ())
         if detached.forwarded_by_fetch:
             pairs = [*pairs, (b"vary", b"Authorization, Accept-Language")]
         return Produced(response.status_code, pairs, body, response, unnamed)
@@ -118,13 +165,16 @@ class Cached:
             raise _failed(error_of_view(error), words) from None
 
 
-def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB") -> Cached:
+def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB", stale_if_error: str | None = None) -> Cached:
     """A view whose answers are stored: `cached(proxy("orders"), "60s")`.
 
     `ttl` is `on`, which leaves it to what the answers say, or a duration that holds where they say nothing. A view of
-    your own must name in Vary what it reads of a request. Raises ValueError.
+    your own must name in Vary what it reads of a request. A stored answer may stand in for a failure for as long as
+    `stale_if_error` says, a duration, where it says nothing of that itself. Raises ValueError.
     """
-    return Cached(view, replace(options.cache_rule(ttl), max_body_bytes=units.positive_size(max_body)))
+    stale_s = 0.0 if stale_if_error is None else units.positive_duration(stale_if_error)
+    most = units.positive_size(max_body)
+    return Cached(view, replace(options.cache_rule(ttl), max_body_bytes=most, stale_if_error_s=stale_s))
 
 
 def goes_past(method: str, pairs: Iterable[Pair], *, has_body: bool) -> Words | None:
@@ -142,23 +192,47 @@ def not_stored(request: GatewayRequest) -> str | None:
     """Why a request may be answered by what is stored, but goes up as it is where nothing does; None elsewhere."""
     if request.method == "HEAD":
         return "head"
+    # The dot is seen upstream, where it may find another site.
+    if ends_in_dot(request.host_field) or ends_in_dot(request.forwarded_host):
+        return "host-dot"
     return "range" if any(name in _PARTIAL for name, _ in request.raw_headers) else None
 
 
 def key_of(request: GatewayRequest) -> str:
-    """What the answer to a request is stored by: route, scheme, host, raw path and query, all as the client has them.
+    """What the answer to a request is stored by: route, scheme, host, raw path and query, as the client has them.
 
-    What a trusted proxy says of how the client asked goes up, and may show in the answer: it is in the key.
+    What a trusted proxy says of how the client asked goes up, and may show in the answer: all of it is in the key.
     """
-    scope, host = request.scope, request.host_field.lower()
+    scope, host = request.scope, same_authority(request.forwarded_host or request.host_field)
+    scheme = request.forwarded_scheme or scope["scheme"]
     query = scope["query_string"]
     target = f"{request.raw_path}?{query.decode('latin-1')}" if query else request.raw_path
-    key = f"{quoted(request.exchange.route or '')} {scope['scheme']}://{host}{target}"
+    key = f"{quoted(request.exchange.route or '')} {scheme}://{host}{target}"
     if request.from_trusted_peer:
         said = [name + b"=" + value for name, value in request.fields.x_forwarded if name != b"x-forwarded-for"]
+        said += [name + b"=" + value for name, value in request.fields.claims if name in URL_CLAIMS]
+        if request.forwarded_host:  # Host may go up too
+            said.append(b"host=" + request.host_field.encode("latin-1"))
         if said:
             key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in said)  # no `;` within one
     return key
+
+
+def _is_as_it_came(request: GatewayRequest, params: dict[str, Any]) -> bool:
+    """Whether a wrapper passes on what it got: the key knows nothing of what it adds, perhaps for one user."""
+    if request.raw_values is not None:
+        given: dict[str, Any] = {name: unquote(value) for name, value in request.raw_values.items()}
+    else:
+        given = request.resolver_match.kwargs if request.resolver_match is not None else {}
+    fresh = GatewayRequest(request.scope, request.exchange, request.inbox, request.fields)
+    fresh.from_trusted_peer = request.from_trusted_peer
+    seen = vars(request)
+    return (
+        params == given
+        and not seen.keys() - vars(fresh).keys() - _BUILT_LATER
+        and request.method == fresh.method
+        and all(seen[name] == getattr(fresh, name) for name in ("META", "GET", "COOKIES") if name in seen)
+    )
 
 
 # -- answers ------------------------------------------------------------------------------------------------------
@@ -177,7 +251,7 @@ async def _stored(request: GatewayRequest, entry: Entry) -> GatewayResponse:
     request.exchange.cache = "hit"
     age_s = int(entry.current_age_s(time()))
     said = b"portway; hit; ttl=%d" % (int(entry.lifetime_s) - age_s)
-    pairs = [*entry.pairs, (b"age", b"%d" % age_s), (b"cache-status", said)]
+    pairs = FieldLines((*entry.pairs, (b"age", b"%d" % age_s), (b"cache-status", said)))
     return GatewayResponse(entry.status, pairs, entry.body)
 
 
@@ -193,6 +267,7 @@ def _response(request: GatewayRequest, served: Served) -> HttpResponseBase:
         pairs = [pair for pair in pairs if pair[0] != b"age"]
         pairs.append((b"age", b"%d" % age_s))
     pairs.append((b"cache-status", freshness.status_field(served.words)))
+    pairs = FieldLines(pairs)
     if isinstance(served.body, bytes):
         return GatewayResponse(status, pairs, body)
     if status == 304:

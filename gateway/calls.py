@@ -1,16 +1,18 @@
 """What a call to an endpoint is and what comes of it, in words of our own: who makes calls need not know aiohttp."""
 
-import re
 from collections.abc import AsyncIterator, Sequence
-from itertools import chain
+from string import ascii_letters, digits
 from typing import Final, NamedTuple, Protocol
 
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, Reason
-from gateway.headers import Pair
+from gateway.headers import Pair, is_token
 
 MAX_RESPONSE_HEADERS_BYTES: Final = 64 * 1024
-_CONTROL: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+_CONTROLS: Final = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
+_TOKEN_CHARACTERS: Final = b"!#$%&'*+-.^_`|~" + ascii_letters.encode() + digits.encode()
+
+Fault = tuple[Reason, str]
 
 
 class Call(NamedTuple):
@@ -51,20 +53,46 @@ def one_chunk(body: bytes) -> bytes:
     return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
 
 
-def fault_of(status: int, pairs: Sequence[Pair], coding: str | None) -> tuple[Reason, str] | None:
-    """Why a head that parsed may not go down, if so: it would not survive the way, or mean something else."""
-    block = b"".join(chain.from_iterable(pairs))
-    size = len(block) + 4 * len(pairs)
-    if size > MAX_RESPONSE_HEADERS_BYTES:
-        return Reason.RESPONSE_HEADERS_TOO_LARGE, f"{size} bytes of header fields"
+def fault_of(status: int, pairs: Sequence[Pair], codings: Sequence[str], *, chunked: bool) -> Fault | None:
+    """Why a head that parsed may not go down, if so: it would not survive the way, or mean something else.
+
+    `codings` are the values of its Transfer-Encoding, `chunked` is how the parser reads the body.
+    """
+    fault = fault_of_fields(pairs)
+    if fault is not None:
+        return fault
     if not 200 <= status <= 599:
         return Reason.RESPONSE_INVALID, f"status {status}"
-    if _CONTROL.search(block):
-        return Reason.RESPONSE_INVALID, "a control character in a header field"
-    if coding is not None and coding.strip().lower() != "chunked":
+    if codings and not (chunked and len(codings) == 1 and codings[0].strip().lower() == "chunked"):
         # It is taken off here, and nobody below could know that the body is still coded (RFC 9112, section 6.1).
-        return Reason.RESPONSE_INVALID, f"Transfer-Encoding: {coding}"
+        return Reason.RESPONSE_INVALID, f"Transfer-Encoding: {', '.join(codings)}"
     return None
+
+
+def fault_of_fields(pairs: Sequence[Pair]) -> Fault | None:
+    """Why the field lines of an answer may not be believed, if so: too many bytes, a name or value that cannot be.
+
+    RFC 9112, section 5.1: no white space between name and colon. A reader that takes it for a part of the name sees no
+    `Content-Length` in `Content-Length : 4`, and the parser does.
+    """
+    if not pairs:
+        return None
+    names, values = zip(*pairs, strict=True)
+    name_bytes, value_bytes = b"".join(names), b"".join(values)
+    size = len(name_bytes) + len(value_bytes) + 4 * len(pairs)
+    if size > MAX_RESPONSE_HEADERS_BYTES:
+        return Reason.RESPONSE_HEADERS_TOO_LARGE, f"{size} bytes of header fields"
+    if name_bytes.translate(None, _TOKEN_CHARACTERS) or b"" in names:
+        wrong = next(name for name in names if not is_token(name))
+        return Reason.RESPONSE_INVALID, f"a field name that is no token: {wrong[:100]!r}"
+    if has_controls(value_bytes):
+        return Reason.RESPONSE_INVALID, "a control character in a header field"
+    return None
+
+
+def has_controls(value: bytes) -> bool:
+    """Whether there is a control character in a field value; a tab is none (RFC 9110, section 5.5)."""
+    return len(value.translate(None, _CONTROLS)) != len(value)
 
 
 class Unsent(GatewayError):

@@ -1,11 +1,9 @@
-"""The wire: one call to one endpoint. The only module that knows aiohttp.
+"""The wire: one call to one endpoint.
 
 aiohttp gives the parser of answers and the writer of bodies. Its session is not used: it resends an idempotent request
 by itself on a dead connection, which no log line would show; it invents fields and upper-cases methods; and it costs a
 third of a proxied request. Nor is its connector, which knows names where we must choose among addresses. So the steps
 that they take inside are taken here: connect, write, read the head, keep the connection.
-
-Foreign exceptions become `GatewayError`s here and nowhere else.
 """
 
 import asyncio
@@ -13,67 +11,33 @@ import contextlib
 import random
 import ssl
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Final
 
 import aiohttp
+import structlog
 from aiohttp import http_exceptions
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.helpers import TimerNoop
 from aiohttp.http_parser import RawResponseMessage
 from aiohttp.http_writer import StreamWriter
 
 from gateway import calls
 from gateway.calls import Call, Outcome, StaleConnection, Unsent
+from gateway.connections import Connection, UpstreamProtocol
 from gateway.endpoints import Endpoint
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Alarm
+from gateway.foreign import translated
 from gateway.headers import Pair
+from gateway.shortage import raise_for_shortage
 
 # A connection stays with the one process behind an address that takes turns, as a Service of Kubernetes is: new ones
 # get their share soon.
 _OLDEST_S: Final = 60.0
-_MAX_RESPONSE_FIELDS: Final = 1000
-# aiohttp pauses the socket when twice this is waiting to be read.
-_READ_BUFFER_BYTES: Final = 64 * 1024
+# Interim answers (1xx) before the answer. Nobody sends more than a few, and each costs time.
+_MAX_INTERIM: Final = 20
+_COMPLAIN_S: Final = 60.0
 
-
-class _Protocol(ResponseHandler):
-    """aiohttp's, whose body hears of it when the connection closes: a parser's error is told only to the connection."""
-
-    body: aiohttp.StreamReader | None = None
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
-        body = self.body
-        if body is not None and not body.is_eof() and body.exception() is None:
-            body.set_exception(aiohttp.ClientPayloadError(str(self.exception() or "connection closed")))
-
-
-class Connection:
-    """One connection to an endpoint, with aiohttp's protocol on it."""
-
-    __slots__ = ("endpoint", "idle_since", "protocol", "retire_at")
-
-    def __init__(self, endpoint: Endpoint, protocol: _Protocol, retire_at: float) -> None:
-        self.endpoint = endpoint
-        self.protocol = protocol
-        self.retire_at = retire_at
-        self.idle_since = 0.0
-
-    def is_good(self) -> bool:
-        """Open, and nothing was said on it that nobody asked for (`408` and a close, as a rule)."""
-        return self.protocol.is_connected() and not self.protocol.should_close
-
-    def is_silent(self) -> bool:
-        """Whether not even the beginning of a message lies in the parser: the next request would get its rest."""
-        try:
-            return self.protocol._parser.feed_eof() is None  # type: ignore[union-attr]
-        except Exception:  # noqa: BLE001 - it dislikes what lies there
-            return False
-
-    def close(self) -> None:
-        """Close without waiting, be it for an upstream that does not read or for TLS."""
-        self.protocol.abort()
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Answer:
@@ -104,28 +68,36 @@ class Answer:
     async def head(self) -> None:
         protocol, call = self._protocol, self._call
         try:
-            while True:
+            message, content = await protocol.read()
+            interim = 0
+            while 100 <= message.code <= 199 and message.code != 101:  # nobody asked for an upgrade
+                interim += 1
+                if interim > _MAX_INTERIM:
+                    raise self._refused((Reason.RESPONSE_INVALID, f"more than {_MAX_INTERIM} interim answers"))
+                if (fault := calls.fault_of_fields(message.raw_headers)) is not None:
+                    raise self._refused(fault)
                 message, content = await protocol.read()
-                if not 100 <= message.code <= 199 or message.code == 101:  # nobody asked for an upgrade
-                    break
-            fault = calls.fault_of(message.code, message.raw_headers, message.headers.get("Transfer-Encoding"))
+            codings = message.headers.getall("Transfer-Encoding", ())
+            fault = calls.fault_of(message.code, message.raw_headers, codings, chunked=message.chunked)
             if fault is not None:
-                raise GatewayError(fault[0], upstream=call.upstream, cause=fault[1])
+                raise self._refused(fault)
         # Not when cancelled: whoever does that decides whether to go on waiting.
         except (GatewayError, aiohttp.ClientError, http_exceptions.HttpProcessingError, OSError) as error:
             self._outcome = None  # the exception tells
             self._abort()
             if isinstance(error, GatewayError):
                 raise
-            failure = _translated(error, call.upstream, Reason.CONNECTION_RESET)
+            failure = translated(error, call.upstream, Reason.CONNECTION_RESET)
             if self._was_kept and failure.reason is Reason.CONNECTION_RESET:
                 raise StaleConnection(failure.reason, upstream=call.upstream, cause=failure.cause) from error
             raise failure from error
         self._message, self._content = message, content
-        protocol.body = content
         self.status = message.code
         self.pairs = message.raw_headers
         content.on_eof(self._end)
+
+    def _refused(self, fault: calls.Fault) -> GatewayError:
+        return GatewayError(fault[0], upstream=self._call.upstream, cause=fault[1])
 
     def whole(self) -> bytes | None:
         content = self._content
@@ -153,7 +125,7 @@ class Answer:
 
     def _raise_if_broken(self, error: BaseException | None) -> None:
         if error is not None:
-            failure = _translated(error, self._call.upstream, Reason.RESPONSE_INCOMPLETE)
+            failure = translated(error, self._call.upstream, Reason.RESPONSE_INCOMPLETE)
             self._broke(failure.reason)
             raise failure from error
 
@@ -263,7 +235,7 @@ class Client:
         self._loop = asyncio.get_running_loop()
         self._tls = tls
         self._keepalive_s = keepalive_s
-        self._timer = TimerNoop()
+        self._complained_s = -_COMPLAIN_S
         self._endpoints: set[Endpoint] = set()  # those with idle connections
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -293,7 +265,7 @@ class Client:
             connection.close()
             raise
         protocol = connection.protocol
-        self._expect_answer(protocol, call.method)
+        protocol.expect_answer(without_body=call.method == "HEAD")
         answer = Answer(self, call, connection, outcome, was_kept=was_kept)
         if protocol.transport is not None:  # else it closed just now, which waiting for the head will tell
             body = call.body
@@ -316,8 +288,10 @@ class Client:
             connection: Connection = idle[-1]
             for_how_long = now - connection.idle_since
             is_fresh = for_how_long < self._keepalive_s and now < connection.retire_at
-            if is_fresh and connection.is_good() and connection.is_silent():
-                return idle.pop() if for_how_long < call.reuse_idle_s else None
+            if is_fresh and connection.is_good():
+                if connection.is_silent():
+                    return idle.pop() if for_how_long < call.reuse_idle_s else None
+                connection.protocol.refuse()
             idle.pop().close()
         return None
 
@@ -325,6 +299,7 @@ class Client:
         """Keep a connection whose answer has ended, if it is worth it."""
         endpoint, now = connection.endpoint, self._loop.time()
         connection.idle_since = now
+        connection.protocol.is_asked = False
         unwanted = endpoint.is_gone or not endpoint.is_in or now >= connection.retire_at or not self._keepalive_s
         if unwanted or not connection.is_good():
             connection.close()
@@ -355,51 +330,45 @@ class Client:
             async with asyncio.timeout(timeout_s):
                 for number, address in enumerate(endpoint.addresses, start=1):
                     try:
-                        protocol = await self._connect_to(endpoint, address)
+                        protocol = await self._connect_to(endpoint, address, call.upstream)
                         break
-                    except OSError:
+                    except OSError as error:
+                        raise_for_shortage(error, address, call.upstream)
                         if number == len(endpoint.addresses):
                             raise
         except TimeoutError as error:
             raise Unsent(Reason.CONNECT_TIMEOUT, upstream=call.upstream) from error
         except OSError as error:  # TLS has its errors below it
-            failure = _translated(error, call.upstream, Reason.CONNECTION_FAILED)
+            failure = translated(error, call.upstream, Reason.CONNECTION_FAILED)
             raise Unsent(failure.reason, upstream=call.upstream, cause=failure.cause) from error
-        lives_s = _OLDEST_S * random.uniform(0.8, 1.2)
-        return Connection(endpoint, protocol, self._loop.time() + lives_s)
+        return Connection(endpoint, protocol, self._loop.time() + _OLDEST_S * random.uniform(0.8, 1.2))
 
-    async def _connect_to(self, endpoint: Endpoint, address: str) -> _Protocol:
-        base = endpoint.base
-        tls = self._tls if base.scheme == "https" else None
+    async def _connect_to(self, endpoint: Endpoint, address: str, upstream: str) -> UpstreamProtocol:
+        unasked = partial(self._complain, upstream, endpoint.label)
+        tls = self._tls if endpoint.base.scheme == "https" else None
         _, protocol = await self._loop.create_connection(
-            lambda: _Protocol(self._loop),
+            lambda: UpstreamProtocol(self._loop, unasked),
             address,
-            base.port,
+            endpoint.base.port,
             ssl=tls,
             # A name that ends in a dot is absolute; certificates have it without.
-            server_hostname=base.host.rstrip(".") if tls else None,
+            server_hostname=endpoint.base.host.rstrip(".") if tls else None,
         )
         return protocol
 
-    def _expect_answer(self, protocol: ResponseHandler, method: str) -> None:
-        protocol.set_response_params(
-            timer=self._timer,
-            skip_payload=method == "HEAD",
-            read_until_eof=True,
-            auto_decompress=False,
-            read_timeout=None,
-            read_bufsize=_READ_BUFFER_BYTES,
-            max_line_size=calls.MAX_RESPONSE_HEADERS_BYTES,
-            max_field_size=calls.MAX_RESPONSE_HEADERS_BYTES,
-            max_headers=_MAX_RESPONSE_FIELDS,
-        )
+    def _complain(self, upstream: str, endpoint: str) -> None:
+        """Warn of an upstream that sends what answers nothing, at most once a minute."""
+        now = self._loop.time()
+        if now - self._complained_s >= _COMPLAIN_S:
+            self._complained_s = now
+            _log.warning("upstream.unasked_bytes", upstream=upstream, endpoint=endpoint)
 
 
 # -- up and down --------------------------------------------------------------------------------------------------
 
 
 async def _write_body(
-    protocol: ResponseHandler, body: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop, *, chunked: bool
+    protocol: UpstreamProtocol, body: AsyncIterator[bytes], loop: asyncio.AbstractEventLoop, *, chunked: bool
 ) -> bool:
     """Write the body as it comes, no faster than the upstream reads; whether all of it was written.
 
@@ -416,35 +385,3 @@ async def _write_body(
     except Exception:  # noqa: BLE001 - see above
         return False
     return True
-
-
-# -- foreign exceptions -------------------------------------------------------------------------------------------
-
-
-def _translated(error: BaseException, upstream: str, otherwise: Reason) -> GatewayError:
-    """The word for what aiohttp or the system raised; `otherwise` is the word of the phase it was raised in."""
-    return GatewayError(_reason(error, otherwise), upstream=upstream, cause=_cause(error))
-
-
-def _reason(error: BaseException, otherwise: Reason) -> Reason:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return Reason.TLS_CERTIFICATE
-    if _is_tls(error):
-        return Reason.TLS_FAILED
-    if isinstance(error, http_exceptions.HttpProcessingError):
-        # aiohttp has an error of its own for what is too long, but hands on only its text.
-        too_long = "Got more than" in error.message or "Too many headers" in error.message
-        return Reason.RESPONSE_HEADERS_TOO_LARGE if too_long else Reason.RESPONSE_INVALID
-    if otherwise is Reason.CONNECTION_FAILED and isinstance(error, ConnectionRefusedError):
-        return Reason.CONNECTION_REFUSED
-    return otherwise
-
-
-def _is_tls(error: BaseException) -> bool:
-    """With TLS 1.3 a peer's refusal of our certificate comes after the handshake, as an error of the connection."""
-    return isinstance(error, ssl.SSLError) or (isinstance(error, OSError) and "[SSL" in str(error))
-
-
-def _cause(error: BaseException) -> str:
-    """What a log line says of it: the kind and the text, on one line, bounded."""
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]

@@ -88,6 +88,7 @@ class Settings:
 
     bind: tuple[str, int]
     workers: int
+    worker_timeout_s: float
     database_url: str = field(repr=False)
     urlconf: str
     log: str
@@ -99,6 +100,7 @@ class Settings:
     drain_s: float
     drain_delay_s: float
     client_idle_s: float
+    client_keepalive_s: float
     min_upload_rate_bytes_per_s: int
     reuse_port: bool
     max_in_flight: int | None = None

@@ -24,7 +24,14 @@ _POSTGRESQL_OPTIONS = {
     "connect_timeout": "2",
     "tcp_user_timeout": "10000",
 }
-_POOLED = {"pool": {"min_size": 1, "max_size": 16, "timeout": 2.0, "reconnect_timeout": 2.0}}
+_POOL = {"min_size": 1, "max_size": 16, "timeout": 2.0, "reconnect_timeout": 2.0}
+
+
+def as_new(connection: Any) -> None:
+    """Make a connection that goes back to the pool what it was at first: the next one who has it is another request."""
+    connection.autocommit = True
+    connection.execute("DISCARD ALL")
+    connection.execute("SET TIME ZONE 'UTC'")  # as Django has it, once, when it connects
 
 
 def databases(url: str, further: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
@@ -35,7 +42,11 @@ def databases(url: str, further: Mapping[str, str] | None = None) -> dict[str, d
     """
     found = {name: _database(said) for name, said in {"default": url, **(further or {})}.items()}
     own = found["default"]
-    own["OPTIONS"] = (_SQLITE if own["ENGINE"] == _SQLITE_ENGINE else _POOLED) | own["OPTIONS"]
+    if own["ENGINE"] == _SQLITE_ENGINE:
+        own["OPTIONS"] = _SQLITE | own["OPTIONS"]
+    else:
+        own["OPTIONS"] = {"pool": _POOL | {"reset": as_new}} | own["OPTIONS"]
+        own["CONN_HEALTH_CHECKS"] = True  # what a restart of the server broke leaves the pool before anybody has it
     return found
 
 

@@ -7,14 +7,14 @@ import re
 from collections.abc import Sequence
 
 from gateway.errors import GatewayError, Reason
-from gateway.headers import OWS, RequestFields, is_token, parse_host
-from gateway.patterns import has_dot_segment_or_nul
+from gateway.headers import HTTP_1_0, OWS, Pair, RequestFields, as_cgi, is_token, parse_host
+from gateway.paths import is_refused
 
 # RFC 3986 lets none of these stand in a path; `#` would end it for some readers and not for others.
 _FORBIDDEN_IN_TARGET = re.compile(rb"[^!-~]|#")
 _MAX_HOST_BYTES = 255 + len(":65535")
-_HTTP_1_0 = frozenset({"1", "1.0"})  # Granian says "1"
 _MAX_METHOD_CHARACTERS = 32
+_MAX_FORWARDED = 100  # entries of an X-Forwarded-* list, empty ones too: each of X-Forwarded-For's is parsed
 _SERVED = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 _STANDARD = _SERVED | {"CONNECT", "TRACE"}
 _DIGITS = re.compile(rb"[0-9]{1,18}")
@@ -45,8 +45,8 @@ def check_target(method: str, raw_path: bytes, query: bytes) -> str:
 
 
 def check_path(path: str) -> None:
-    """Raises GatewayError for a segment that decodes to `.` or `..`, and for `%00`."""
-    if has_dot_segment_or_nul(path):
+    """Raises GatewayError for a piece `.` or `..` of a segment, for a raw backslash, and for `%00`."""
+    if is_refused(path):
         raise GatewayError(Reason.PATH_INVALID)
 
 
@@ -56,7 +56,7 @@ def check_host(fields: RequestFields, http_version: str) -> str:
     if len(values) > 1:
         raise GatewayError(Reason.HOST_INVALID, "The Host field came more than once.")
     if not values or not values[0]:
-        if http_version in _HTTP_1_0:
+        if http_version in HTTP_1_0:
             return ""
         raise GatewayError(Reason.HOST_INVALID, "The Host field is missing or empty.")
     # A name has at most 255 octets (RFC 1035, section 2.3.4), and what is longer stays out of the cache of hosts.
@@ -72,10 +72,21 @@ def check_fields(fields: RequestFields, max_bytes: int) -> None:
         raise GatewayError(Reason.HEADERS_TOO_LARGE, f"The header block is larger than {max_bytes} bytes.")
     if fields.forged is not None:
         name = fields.forged.decode("latin-1")
-        raise GatewayError(Reason.HEADER_INVALID, f"The field {name} would pass for {name.replace('_', '-')}.")
+        meant = as_cgi(fields.forged).decode("ascii")
+        raise GatewayError(Reason.HEADER_INVALID, f"The field {name} would pass for {meant}.")
     expected = fields.own.get(b"expect")
     if expected is not None and [value.strip(OWS).lower() for value in expected] != [b"100-continue"]:
         raise GatewayError(Reason.EXPECTATION_FAILED)
+
+
+def check_forwarded(fields: RequestFields) -> None:
+    """Raises GatewayError for an X-Forwarded-* list of a trusted peer that no chain of proxies is as long as."""
+    entries: dict[bytes, int] = {}
+    for name, value in fields.x_forwarded:
+        entries[name] = entries.get(name, 0) + value.count(b",") + 1
+        if entries[name] > _MAX_FORWARDED:
+            detail = f"The field {name.decode('latin-1')} has more than {_MAX_FORWARDED} entries."
+            raise GatewayError(Reason.HEADER_INVALID, detail)
 
 
 def content_length(fields: RequestFields, http_version: str) -> int | None:
@@ -93,9 +104,14 @@ def content_length(fields: RequestFields, http_version: str) -> int | None:
     return int(lengths[0])
 
 
+def ends_with_connection(http_version: str, pairs: Sequence[Pair]) -> bool:
+    """Whether a streaming answer has no other end than the connection's: HTTP/1.0 knows no chunks."""
+    return http_version in HTTP_1_0 and not any(name == b"content-length" for name, _ in pairs)
+
+
 def _check_codings(codings: Sequence[bytes], http_version: str) -> None:
     """RFC 9112, section 6.1. What hyper takes beyond `chunked` would go up under another framing than it came in."""
-    if len(codings) > 1 or http_version in _HTTP_1_0:
+    if len(codings) > 1 or http_version in HTTP_1_0:
         raise _unframed("The Transfer-Encoding field is repeated, or came with HTTP/1.0.")
     names = [name.strip(OWS).lower() for name in codings[0].split(b",")]
     if names.count(b"chunked") != 1 or names[-1] != b"chunked" or not all(map(is_token, names)):

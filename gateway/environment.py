@@ -139,6 +139,9 @@ def is_service_link(variable: str, text: str) -> bool:
 
 # -- reading ------------------------------------------------------------------------------------------------------
 
+# What Windows' editors and PowerShell begin a UTF-8 file with. It says how to read the file, and is nothing in it.
+_BYTE_ORDER_MARK = "\ufeff"
+
 ReadFile = Callable[[str], str]  # a path -> its text; raises OSError or UnicodeError
 
 
@@ -178,6 +181,7 @@ def read(environ: Mapping[str, str], read_file: ReadFile) -> Reading:
 
 def _read_one(variable: str, environ: Mapping[str, str], read_file: ReadFile, reading: Reading) -> None:
     name, text, visible = _find_written(variable), environ[variable], shown(variable, environ[variable])
+    text = text.removeprefix(_BYTE_ORDER_MARK)  # out of `$(cat token)`
     if not text.strip():
         reading.warnings.append(f"{variable} is empty, which counts as not set")
         return
@@ -221,5 +225,8 @@ def _content(path: str, visible: str, read_file: ReadFile) -> str:
         raise Refused(f"cannot read the file {visible}: it is not UTF-8 text") from None
     except ValueError:  # open() refuses a NUL
         raise Refused(f"cannot read the file {visible}: this is no path") from None
+    if "\0" in text:
+        raise Refused(f"cannot read the file {visible}: it holds NULs, as UTF-16 does; write it as UTF-8")
+    text = text.removeprefix(_BYTE_ORDER_MARK)
     # One newline, because editors and `echo` end a file in one; more would be part of the value.
     return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")

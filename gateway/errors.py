@@ -25,12 +25,14 @@ class Reason(Enum):
     # The request, before any view saw it
     TARGET_INVALID = (400, Side.CLIENT, "http_request_error", "The request target is not valid",
         "Percent-encode it.")
-    PATH_INVALID = (400, Side.CLIENT, "http_request_error", "The path has a dot segment or a NUL",
+    PATH_INVALID = (400, Side.CLIENT, "http_request_error", "The path has a dot segment, a backslash or a NUL",
         "Resolve `.` and `..` before sending; a route may lift this with `__PATH=raw`.")
+    PATH_AMBIGUOUS = (400, Side.CLIENT, "http_request_error", "The path could be read as that of another route",
+        "Send it plain, without `%2F`, `//` and `;`; a route may lift this with `__PATH=raw`.")
     HOST_INVALID = (400, Side.CLIENT, "http_request_error", "The Host field is missing, repeated or malformed",
         "Send exactly one Host field with a host and an optional port.")
     HEADER_INVALID = (400, Side.CLIENT, "http_request_error", "A header field cannot be forwarded",
-        "Send field values in UTF-8 or ASCII, and each framing field once.")
+        "Send each framing field once, and no name that passes for one of the gateway's own. The detail names it.")
     TEMPLATE_VALUE = (400, Side.CLIENT, "http_request_error", "A value cannot stand in the upstream's URL",
         "Send it: it is missing, empty, `.` or `..`. The detail names it.")
     REQUEST_INVALID = (400, Side.CLIENT, "http_request_error", "A view refused the request as malformed",
@@ -52,7 +54,7 @@ class Reason(Enum):
     HEADERS_TOO_LARGE = (431, Side.CLIENT, "http_request_error", "The header block is too large",
         "Send less, cookies for one, or raise `GATEWAY_MAX_HEADERS`.")
     CLIENT_BODY_BROKEN = (499, Side.CLIENT, None, "The request body ended before it was complete",
-        "In the log only. It left, or broke its framing; the upstream request was broken off.")
+        "It left, or broke its framing: then it sees a 400. The upstream request was broken off.")
     CLIENT_STALLED = (408, Side.CLIENT, None, "The client stopped reading the answer",
         "In the log only: the transfer was cut after `GATEWAY_CLIENT_IDLE`. Raise it if clients must pause.")
     CLIENT_GONE = (499, Side.CLIENT, None, "The client left",
@@ -77,7 +79,7 @@ class Reason(Enum):
     WEBSOCKET_UNSUPPORTED = (501, Side.GATEWAY, "http_upgrade_failed", "WebSockets are not supported",
         "Connect to the service directly.")
     OVERLOADED = (503, Side.GATEWAY, "proxy_internal_response", "The gateway is full",
-        "`GATEWAY_MAX_IN_FLIGHT` were open, or 64 MiB of bodies were kept: add workers or replicas.")
+        "`GATEWAY_MAX_IN_FLIGHT` requests, 64 MiB of kept bodies, or (see `cause`) all files of `ulimit -n`: raise it.")
     # A legacy function in its threads
     LEGACY_FULL = (503, Side.GATEWAY, "proxy_internal_response", "The legacy function has all the calls it may have",
         "`THREADS` ran and `QUEUE` waited, or this one waited for all of its `TIMEOUT`: is it slow, or the pool small?")
@@ -247,7 +249,7 @@ $ curl http://127.0.0.1:8000/orders/7 | python3 -m json.tool
   library said. That never goes to the client.
 - A failure after the answer began cannot change its status any more. The client sees a transfer that broke off, never
   a short answer that looks whole; the log line has the status that was sent, and the reason.
-- 499 stands in the log only: there was nobody left to answer.
+- 499 stands in the log only: there was nobody left to answer, or perhaps not (`client_body_broken`, sent as 400).
 - Whose fault: *client* is who asked; *gateway* is Portway, its limits, or your Python in it; *upstream* is a service,
   or the way there. The log's level follows: `info` for clients, `error` for Python, `warning` for the rest.
 - Requests that are no HTTP at all are refused by Granian, the server underneath, with a bare 400, 414 or 431 and

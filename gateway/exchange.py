@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from gateway.errors import GatewayError
+from gateway.viewthread import ViewThread
 
 # The request being served in this context: log lines written inside a view carry its ids.
 current: ContextVar["Exchange | None"] = ContextVar("gateway_exchange", default=None)
@@ -27,7 +28,7 @@ class Exchange:
     __slots__ = (
         *("attempts", "bytes_in", "bytes_out", "cache", "cause", "client", "closers", "ended", "endpoint", "heir"),
         *("host", "interruption", "kept_bytes", "method", "ms", "parts", "path", "reason", "request", "request_id"),
-        *("route", "started", "status", "task", "timer", "trace_id", "upstream", "upstream_ms", "watch"),
+        *("route", "started", "status", "task", "timer", "trace_id", "upstream", "upstream_ms", "view_thread", "watch"),
     )
 
     def __init__(self, started: float, method: str, path: str, client: str) -> None:
@@ -60,6 +61,7 @@ class Exchange:
         self.closers: list[Callable[[], None]] = []  # they let go of what answers still hold, sent or not
         self.kept_bytes = 0  # of bodies that are kept in memory for it, as `Bodies` counts them
         self.heir: Exchange | None = None  # whoever goes on with what was begun here
+        self.view_thread: ViewThread | None = None  # where a view of the team's own answers
 
     def interrupt(self, error: GatewayError) -> None:
         """Break the request off for this reason, once: the first reason stands."""
@@ -87,6 +89,17 @@ class Exchange:
         child.host, child.route = self.host, self.route
         return child
 
+    def enter_view_thread(self, close_request: Callable[[], None]) -> ViewThread:
+        """Give the current task the request's own thread, to call a view of the team's own in.
+
+        `close_request` is called once, at the end of the request.
+        """
+        if self.view_thread is None:
+            self.view_thread = ViewThread(close_request)
+            self.closers.append(self.view_thread.close)
+        self.view_thread.enter()
+        return self.view_thread
+
     def let_go(self) -> None:
         """Cancel what still waits, and close what is still open."""
         for waiting in (self.watch, self.timer):
@@ -106,6 +119,7 @@ class Exchange:
         """Go on with what was begun with another notebook."""
         self.note(other)
         other.heir = self
+        self.view_thread = other.view_thread or self.view_thread
         self.closers += other.closers
 
     def fail(self, error: GatewayError) -> None:

@@ -6,25 +6,27 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from gateway import cors, door, freshness, ops, options, origins, verdicts
+from gateway import cors, freshness, ops, options, origins, verdicts
 from gateway.cache import Words
-from gateway.cached import Cached, goes_past, not_stored
+from gateway.cached import goes_past, not_stored
 from gateway.config import Config, Overrides, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fanout import Fanout
 from gateway.fetching import own_pairs
 from gateway.gathering import Gathering, Step, steps_for
 from gateway.handler import GatewayHandler, open_request
-from gateway.headers import HOP_BY_HOP, Pair, connection_options, is_token
+from gateway.headers import HOP_BY_HOP, Pair, connection_options, is_claim, is_token
 from gateway.legacy import Legacy
+from gateway.lines import GatewayRoute, describe
 from gateway.merging import Confined, Reference
 from gateway.messages import GatewayRequest, Message, Scope
 from gateway.patterns import Miss
 from gateway.proxy import Plan, Proxy, plan_for, upward_pairs
 from gateway.retries import DEFAULT_RETRY_ON, MAX_KEPT_BYTES, is_repeatable
-from gateway.routing import GatewayRoute, Routes, decoded, describe, innermost, raw_values
+from gateway.routing import Routes, decoded, raw_values
 from gateway.storing import Reply, Rule, Why, refusal
 from gateway.units import authority_of, format_duration, format_size
+from gateway.wrapping import innermost
 
 _URL = re.compile(r"(?:https?://([^/?#]*))?(/[^?#]*)?(?:\?([^#]*))?(?:#.*)?", re.DOTALL)
 _NEAR_MISSES = 5
@@ -57,8 +59,8 @@ def scope_of(method: str, target: str, fields: Sequence[str], bind: tuple[str, i
         "raw_path": (match[2] or "/").encode(),
         "query_string": (match[3] or "").encode(),
         "headers": pairs,
-        "client": (_PEER, 0),
-        "server": bind,
+        "client": (_PEER, "0"),  # ports are text, as Granian gives them
+        "server": (bind[0], str(bind[1])),
     }
 
 
@@ -122,13 +124,14 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
     yield Section("Route", [_named(line), *([f"{{{name}}}", value] for name, value in values.items())])
     yield Section("Also match, and lose", list(_losers(routes, line, request.method, host, path)))
     if not line.raw_path:
-        door.check_path(path)
+        routes.guards.check(request.method, host, path, match)
     request.route, request.raw_rest, request.raw_values = line, match.rest, values
     decoded(values)  # refuses what is not UTF-8
     view = innermost(line.view)
     if isinstance(view, Proxy):
         yield from _proxied(handler.config, request, line, view)
     elif isinstance(view, Fanout):
+        request.hide_claims()
         yield from _fanned_out(handler.config, request, line, view)
     elif isinstance(view, Legacy):
         yield Section("A function of yours answers, in threads of its own", _threads(view))
@@ -162,7 +165,7 @@ def _no_route(routes: Routes, request: GatewayRequest, miss: Miss, host: str) ->
     ]
     rows += [[f"and {len(near) - _NEAR_MISSES} more"]] if len(near) > _NEAR_MISSES else []
     yield Section("No route() line or GATEWAY_ROUTE_* matches; the nearest", rows)
-    door.check_path(path)
+    routes.guards.check(method, host, path, miss)
     found = routes.find_django(request)
     if found is not None:
         yield Section("Django's own path() line answers", [[found[3], str(found[2] or "")]])
@@ -183,10 +186,10 @@ def _even(rows: list[list[str]]) -> list[list[str]]:
 def _proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: Proxy) -> Iterator[Section]:
     upstream = config.upstreams[view.target.upstream]
     plan = plan_for(upstream, view.own)
-    path, query = view.target_of(request, {})
+    path, query = Proxy(view.target.shown(), view.own).target_of(request, {})
     yield Section("Upstream", _urls(upstream, path + query))
     pairs = upward_pairs(request, plan, view.stripped_prefix(request))
-    if isinstance(line.view, Cached) and not _goes_past(request) and not not_stored(request):
+    if line.cache is not None and not _goes_past(request) and not not_stored(request):
         pairs = [pair for pair in pairs if pair[0] not in freshness.CONDITIONS]  # the whole is stored
     host = request.host_field if plan.options.preserve_host else upstream.bases[0].authority
     pairs = [(b"host", host.encode()), *pairs]
@@ -220,7 +223,7 @@ def _urls(upstream: Upstream, target: str) -> list[list[str]]:
 
 def _changes(request: GatewayRequest, pairs: Sequence[Pair], places: Mapping[str, str]) -> list[list[str]]:
     """Field by field what became of the client's on the way up, and what came to them; masked where it was set."""
-    came, goes = _by_name(request.raw_headers), _by_name(pairs)
+    came, goes = _by_name([*request.raw_headers, *request.fields.nominated]), _by_name(pairs)
     rows = []
     for name, values in goes.items():
         shown = ", ".join(values)
@@ -248,7 +251,9 @@ def _why_removed(name: bytes, named: Collection[bytes]) -> str:
         return "is about one connection"
     if name in named:
         return "is named by Connection"
-    if name.startswith(b"x-forwarded-") or name == b"forwarded":
+    if name == b"proxy":
+        return "would become HTTP_PROXY where CGI is spoken"
+    if is_claim(name):
         return "is believed of GATEWAY_TRUSTED_PROXIES only"
     return "is answered here: the whole is asked for, and stored" if name in freshness.CONDITIONS else ""
 
@@ -325,17 +330,17 @@ def _cors(config: Config, line: GatewayRoute) -> list[list[str]]:
 
 def _cache(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
     """What is stored, and for how long; what there is in the store is for `gateway cache why` to tell."""
-    view, rows = line.view, []
-    inner = innermost(view)
+    cache, rows = line.cache, []
+    inner = innermost(line.view)
     if isinstance(inner, Fanout):
         rows = [[f"part {part.name}", *_stored(part.cache)] for part in inner.fan.parts if part.cache is not None]
-    if not isinstance(view, Cached):
+    if cache is None:
         return rows or [["answers are not stored"]]
     past, unstorable = _goes_past(request), not_stored(request)
     if past is not None:
         return [["this request", f"goes up: nothing stored answers it ({past.get('detail', past['fwd'])})"], *rows]
-    why = refusal(Reply("GET", request.raw_headers, 200, _SAYS_NOTHING, 0.0, 0.0), view.rule)
-    answer = ["the answer", *_stored(view.rule)]
+    why = refusal(Reply("GET", request.raw_headers, 200, _SAYS_NOTHING, 0.0, 0.0), cache.rule)
+    answer = ["the answer", *_stored(cache.rule)]
     if unstorable is not None:
         answer = ["the answer", f"is not stored if it comes from the upstream ({unstorable})"]
     elif why is Why.REQUEST_NO_STORE:
@@ -361,7 +366,8 @@ _SAYS_NOTHING = [(b"etag", b'"1"')]
 
 def _stored(rule: Rule) -> list[str]:
     lasts = "" if rule.ttl_s is None else f", else {format_duration(rule.ttl_s)}"
-    return [f"stored for as long as it says{lasts}", f"up to {format_size(rule.max_body_bytes)}"]
+    stale = f", stale for {format_duration(rule.stale_if_error_s)} after a failure" if rule.stale_if_error_s else ""
+    return [f"stored for as long as it says{lasts}{stale}", f"up to {format_size(rule.max_body_bytes)}"]
 
 
 # -- a fan-out --------------------------------------------------------------------------------------------------------
@@ -426,7 +432,7 @@ def _asked(gathering: Gathering, step: Step) -> str:
 
 
 def _filled(gathering: Gathering, step: Step) -> str:
-    target, unknown = step.part.target, set[str]()
+    target, unknown = step.part.target.shown(), set[str]()
 
     def text_of(reference: Reference) -> str:
         if reference.owner in step.needs:

@@ -17,11 +17,16 @@ from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fetching import FORWARDED
 from gateway.gathering import Gathering, Step, steps_for, whole_time_s
-from gateway.headers import Pairs, encoded_changes, set_fields
+from gateway.headers import FieldLines, Pairs, encoded_changes, set_fields
 from gateway.legacy import Legacy, with_functions
 from gateway.merging import Fan
-from gateway.messages import GatewayRequest, GatewayResponse, problem_members
+from gateway.messages import GatewayRequest, GatewayResponse
 from gateway.pool import Pool
+from gateway.problems import problem_members
+from gateway.proxy import Changes
+
+_COMPLETE = (b"gateway-complete", b"?1")
+_OF_CACHING = frozenset({b"cache-control", b"cdn-cache-control", b"surrogate-control", b"expires"})
 
 
 class Fanout:
@@ -73,7 +78,7 @@ class Fanout:
             request.inbox.max_bytes = self._max_body_bytes
             await (request.read_body() if self.reads_body else request.drop_body())
         gathering = Gathering(self.fan, steps, self._timeout_s, request)
-        media = merging.representation(value for name, value in request.raw_headers if name == b"accept")
+        media = merging.representation(value for name, value in request.scope["headers"] if name == b"accept")
         if media != merging.JSON and self.streams:
             return self._stream(request, gathering, media)
         await gathering.run()
@@ -91,7 +96,7 @@ class Fanout:
         except splice.NotJson as error:
             detail = f"{str(error)[:1].upper()}{str(error)[1:]}." if request.disclose_names else ""
             raise GatewayError(Reason.PARTS_CLASH, detail) from None
-        return GatewayResponse(200, self.pairs(request, gathering), body)
+        return GatewayResponse(200, FieldLines(self.pairs(request, gathering)), body)
 
     def pairs(self, request: GatewayRequest, gathering: Gathering) -> Pairs:
         pairs = [(b"content-type", b"application/json"), (b"vary", self._vary)]
@@ -103,31 +108,40 @@ class Fanout:
             said = b"no-store"
         if said is not None:
             pairs.append((b"cache-control", said))
-        pairs.append((b"gateway-complete", b"?1" if complete else b"?0"))
+        pairs.append(_COMPLETE if complete else (b"gateway-complete", b"?0"))
         if request.disclose_names:
             outcomes = list(gathering.in_order())
             parts = merging.parts_field((outcome.part.name, outcome.params) for outcome in outcomes)
             timing = ", ".join(f"{outcome.part.name};dur={outcome.ms:.1f}" for outcome in outcomes)
             pairs += [(b"gateway-parts", parts), (b"server-timing", timing.encode("ascii"))]
-        return self._changed(pairs, is_complete=complete)
+        return self._changed(request, pairs)
 
-    def _changed(self, pairs: Pairs, *, is_complete: bool) -> Pairs:
-        """The fields with those that the route sets; none of them lets a cache store what is not the whole."""
-        changes = self._changes
-        if not is_complete:
-            changes = tuple(change for change in changes if change[0] != b"cache-control")
-        return set_fields(pairs, changes) if changes else pairs
+    def _changed(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
+        """The fields with those that the route sets."""
+        if not self._changes or request.defers_fields_of is self:
+            return pairs
+        return set_fields(pairs, self.fitting(self._changes, pairs))
+
+    def fields_set(self, pools: Mapping[str, Pool]) -> Changes:
+        """The fields that its options set on answers."""
+        return self._changes
+
+    def fitting(self, changes: Changes, pairs: Pairs) -> Changes:
+        """Those of them that fit an answer: none lets a cache store what is not the whole."""
+        if _COMPLETE in pairs:
+            return changes
+        return tuple(change for change in changes if change[0] not in _OF_CACHING)
 
     # -- as they end ----------------------------------------------------------------------------------------------
 
     def _stream(self, request: GatewayRequest, gathering: Gathering, media: str) -> GatewayResponse:
         pairs = [(b"cache-control", b"no-store"), (b"vary", self._vary)]
-        last = next((value for name, value in request.raw_headers if name == b"last-event-id"), b"")
+        last = next((value for name, value in request.scope["headers"] if name == b"last-event-id"), b"")
         if media == merging.EVENTS and last == merging.LAST.encode():
             # All was said: without this, EventSource would ask again.
-            return GatewayResponse(204, self._changed(pairs, is_complete=False))
+            return GatewayResponse(204, self._changed(request, pairs))
         framed = _event if media == merging.EVENTS else _line
-        pairs = self._changed([(b"content-type", media.encode("ascii")), *pairs], is_complete=False)
+        pairs = self._changed(request, [(b"content-type", media.encode("ascii")), *pairs])
         return GatewayResponse(200, pairs, self._events(request, gathering, framed))
 
     async def _events(

@@ -3,8 +3,9 @@
 They go the way of a proxied request, by the same limits, retries and trace; the body is read whole.
 """
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from time import time
 from types import UnionType
@@ -13,8 +14,9 @@ from weakref import finalize
 
 import msgspec
 
+from gateway import codings, fields
 from gateway.attempts import Notebook, Outgoing, answer_to
-from gateway.calls import Answer
+from gateway.calls import Answer, has_controls
 from gateway.config import Overrides, ProxyOptions, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Deadline, Exchange, current
@@ -26,6 +28,7 @@ from gateway.merging import Confined, parse_part
 from gateway.messages import Body, GatewayRequest
 from gateway.options import cache_rule, settable
 from gateway.pool import Pool
+from gateway.queries import masked_target
 from gateway.retries import is_repeatable
 from gateway.storing import Rule
 from gateway.tracing import new_traceparent
@@ -36,6 +39,7 @@ ValueT = TypeVar("ValueT")
 # The client's fields that go with every call: who asks and in which language. The trace goes by itself.
 FORWARDED = ("authorization", "accept-language")
 MAX_BODY_BYTES = 10 * 2**20
+_TURN_BYTES = 2**20  # what may be decoded before others have their turn
 # To see when a view lets go of an answer costs more than a small one weighs.
 _SMALL_BYTES = 4096
 _LONGEST_PARSED = 256
@@ -58,7 +62,10 @@ class Leg:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Fetched:
-    """An upstream's whole answer. `pairs` are its raw fields."""
+    """An upstream's whole answer. `pairs` are its fields less those of the connection, with names in lower case.
+
+    A content coding is undone, in the fields too; one that is not known, or not what the body is in, is left.
+    """
 
     status: int
     pairs: Sequence[Pair]
@@ -66,12 +73,8 @@ class Fetched:
 
     def field(self, name: str) -> str | None:
         """The first value of a field, None if it did not come."""
-        key = name.lower().encode("latin-1")
-        size = len(key)
-        for found, value in self.pairs:
-            if len(found) == size and found.lower() == key:
-                return value.decode("latin-1")
-        return None
+        value = fields.first_of(self.pairs, name.lower().encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
 
     def json(self) -> Any:
         """The body as Python values. Raises GatewayError PART_INVALID for what is no JSON."""
@@ -84,6 +87,8 @@ class Fetched:
     def decode(self, kind: Any) -> Any:
         """The body as a Struct, dataclass, TypedDict, list or dict, checked. Raises GatewayError PART_INVALID."""
         try:
+            if coded := codings.of(self.pairs):
+                raise msgspec.DecodeError(f"coded as {', '.join(coded)}")
             return msgspec.json.decode(self.body, type=kind)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise GatewayError(Reason.PART_INVALID, cause=str(error)) from error
@@ -93,7 +98,7 @@ def own_pairs(request: GatewayRequest, forward: Iterable[str]) -> Pairs:
     """The field lines of a call that the gateway makes for a request: some of the client's, the trace, Via."""
     exchange, own = request.exchange, request.fields.own
     wanted = {name.encode("ascii") for name in (*FORWARDED, *forward)}
-    pairs = [(name, value) for name, value in request.fields.end_to_end() if name in wanted]
+    pairs = [(name, value) for name, value in request.fields.plain if name in wanted]
     if not any(name == b"accept" for name, _ in pairs):
         pairs.append(_ACCEPT)
     if request.traceparent is None:
@@ -119,7 +124,11 @@ async def ask(
     body: bytes | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
 ) -> Fetched:
-    """Make one call and read its answer whole, within the time. Raises GatewayError."""
+    """Make one call and read its answer whole, within the time. Raises GatewayError.
+
+    A content coding is undone, asked for or not: no Accept-Encoding allows any (RFC 9110, section 12.5.3). The body has
+    at most `max_body_bytes`, coded and decoded.
+    """
     if body is not None or method in {"POST", "PUT", "PATCH"}:
         pairs = [*pairs, (b"content-length", b"%d" % len(body or b""))]
     began_s = pool.now()
@@ -145,7 +154,13 @@ async def ask(
         raise GatewayError(Reason.PART_TOO_LARGE, upstream=pool.name)
     if method not in SAFE_METHODS:
         request.cache.written(pool.name, target, answer.status)
-    return Fetched(answer.status, answer.pairs, whole)
+    fetched = Fetched(answer.status, tuple(strip_hop_by_hop(answer.pairs)), whole)
+    names = codings.of(fetched.pairs)
+    if names and fetched.status != 206:  # a part of something coded cannot be decoded
+        return await _decoded(fetched, names, max_body_bytes, request, pool.name, has_body=method != "HEAD")
+    if fetched.status == 304:
+        return replace(fetched, pairs=_as_asked(fetched.pairs, pairs))
+    return fetched
 
 
 async def ask_cached(
@@ -172,7 +187,7 @@ async def ask_cached(
     async def produce(changed: Pairs, exchange: Exchange) -> Produced:
         whole = [*pairs, *(pair for pair in changed if pair[0] in CONDITIONS)]
         fetched = await ask(request, pool, exchange, method="GET", pairs=whole, target=target, **said)
-        return Produced(fetched.status, strip_hop_by_hop(fetched.pairs), fetched.body)
+        return Produced(fetched.status, [*fetched.pairs], fetched.body)
 
     request.cache.has_parts = True
     exchange = request.exchange.child()
@@ -191,9 +206,9 @@ async def ask_cached(
     leg.cache = served.outcome
     if served.passed is not None:
         produced = served.passed.produced
-        return Fetched(produced.status, produced.pairs, _bytes(produced.body))
+        return Fetched(produced.status, tuple(produced.pairs), _bytes(produced.body))
     age = (b"age", b"%d" % served.entry.current_age_s(time()))
-    return Fetched(served.entry.status, [*served.entry.pairs, age], _bytes(served.body))
+    return Fetched(served.entry.status, (*served.entry.pairs, age), _bytes(served.body))
 
 
 def _bytes(body: Body | None) -> bytes:
@@ -216,6 +231,44 @@ async def _collected(answer: Answer, max_bytes: int, upstream: str, request: Gat
     return bytes(arrived)
 
 
+async def _decoded(
+    fetched: Fetched, names: Sequence[str], max_bytes: int, request: GatewayRequest, upstream: str, *, has_body: bool
+) -> Fetched:
+    """The answer without its codings; as it came, field and all, if that cannot be done.
+
+    Raises GatewayError PART_TOO_LARGE, OVERLOADED.
+    """
+    if not codings.known(names):
+        return fetched
+    if not has_body or fetched.status in {204, 304}:
+        return replace(fetched, pairs=tuple(codings.without(fetched.pairs, None)))
+    pieces, size = [], 0
+    try:
+        for piece in codings.decoded(fetched.body, names, max_bytes):
+            request.bodies.take(request.exchange, len(piece))
+            pieces.append(piece)
+            if size // _TURN_BYTES != (size := size + len(piece)) // _TURN_BYTES:
+                await asyncio.sleep(0)  # others have their turn
+    except codings.Undecodable:
+        return fetched
+    except codings.TooLarge as error:
+        raise GatewayError(Reason.PART_TOO_LARGE, upstream=upstream, cause=f"decoded, {error}") from error
+    finally:
+        request.bodies.give(request.exchange, size)
+    return Fetched(fetched.status, tuple(codings.without(fetched.pairs, size)), b"".join(pieces))
+
+
+def _as_asked(answered: Sequence[Pair], asked: Sequence[Pair]) -> Sequence[Pair]:
+    """The pairs of a 304 whose tag is as weak as the one that it confirms: what is stored may have been decoded."""
+    known = b" ".join(value for name, value in asked if name == b"if-none-match")
+    if b"W/" not in known:
+        return answered
+    return [
+        (name, codings.weak(value) if name.lower() == b"etag" and codings.weak(value) in known else value)
+        for name, value in answered
+    ]
+
+
 async def fetch(
     target: str,
     *,
@@ -230,7 +283,8 @@ async def fetch(
     """Ask an upstream from within a view: `await fetch("users:/users/{id}", params={"id": id}, timeout="300ms")`.
 
     Limits, retries, trace and log are those of every call; the client's Authorization and Accept-Language go along,
-    and `headers` replace or add (lower or upper case). Values in `params` are percent-encoded. `json` is sent as JSON.
+    and `headers` replace or add (lower or upper case): a value is sent as latin-1, as `request.headers` has it, or as
+    UTF-8 where it does not fit. Values in `params` are percent-encoded. `json` is sent as JSON.
     `cache` is `on` or a duration: answers to GET are stored, as those of a route with `CACHE` are.
     Gives what the upstream answered, whatever its status. Raises GatewayError where it did not answer, which becomes
     the view's 502 or 504 unless it is caught; ValueError for a target that cannot be.
@@ -246,7 +300,7 @@ async def fetch(
         raise ValueError(f"there is no upstream {upstream}; set GATEWAY_UPSTREAM_{upstream.upper()}")
     options = effective(pool.upstream.overrides, Overrides())
     configured = encoded_changes(options.headers)
-    own = encoded_changes((settable(name), field_value(value)) for name, value in (headers or {}).items())
+    own = [(settable(name).encode("ascii"), _raw_value(value)) for name, value in (headers or {}).items()]
     pairs = set_fields(set_fields(own_pairs(request, ()), configured), own)
     if json is not None:
         body = msgspec.json.encode(json)
@@ -275,6 +329,17 @@ async def fetch(
         exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, leg.endpoint, leg.upstream_ms
 
 
+def _raw_value(text: str) -> bytes:
+    """The bytes of a field value. What a client sent is text of latin-1 in Python, and goes on as it came."""
+    try:
+        raw = text.encode("latin-1")
+    except UnicodeEncodeError:
+        return field_value(text).encode()
+    if has_controls(raw):
+        raise ValueError("expected a header value without line breaks, NUL or control characters")
+    return raw
+
+
 def _counted(fetched: Fetched, request: GatewayRequest) -> Fetched:
     """An answer whose body counts for as long as the view has it, at most until its request is over."""
     size = len(fetched.body)
@@ -293,8 +358,9 @@ def _target(text: str, params: Mapping[str, str | int]) -> tuple[str, str]:
     target = _parsed(text) if len(text) <= _LONGEST_PARSED else parse_part(text)
     for reference in target.references:
         if reference.text[1:-1] not in params:
-            raise ValueError(f"{text!r} has no value for {reference.text}; give it by params=")
+            raise ValueError(f"{masked_target(text)!r} has no value for {reference.text}; give it by params=")
     try:
         return target.upstream, target.fill(lambda reference: str(params[reference.text[1:-1]]), {})
     except Confined as error:
-        raise ValueError(f"the value of {error} cannot stand in {text!r}: it is empty, or a dot segment") from None
+        shown = masked_target(text)
+        raise ValueError(f"the value of {error} cannot stand in {shown!r}: it is empty, or a dot segment") from None

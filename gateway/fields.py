@@ -57,13 +57,13 @@ def first_of(pairs: Iterable[Pair], name: bytes) -> bytes | None:
 def members(values: Iterable[bytes]) -> Iterator[str]:
     """The members of a list field, all its lines together (RFC 9110, section 5.6.1); a quoted comma is none of it."""
     for value in values:
-        for member in _split(value.decode("latin-1")):
+        for member in split_list(value.decode("latin-1")):
             if text := member.strip(" \t"):
                 yield text
 
 
-def _split(text: str) -> Iterator[str]:
-    """At the commas that stand in no quoted-string. One that does not end is none: its commas count."""
+def split_list(text: str) -> Iterator[str]:
+    """Split at commas outside quoted strings; an unterminated quote is not a quote."""
     if '"' not in text:
         yield from text.split(",")
         return

@@ -19,7 +19,7 @@ from gateway.bodies import Bodies
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange, current
 from gateway.headers import Pair, Pairs
-from gateway.messages import Body
+from gateway.messages import Body, error_of_view
 from gateway.storing import Entry, Reply, Rule, Why
 
 # What a chunk costs as an object: an upstream may send them by the byte.
@@ -160,10 +160,8 @@ class Fill:
             body = await self._begin()
             if isinstance(self.outcome, Entry):
                 await self._take_in(self.outcome, body)
-        except asyncio.CancelledError:
-            self._error = self.exchange.interruption or GatewayError(Reason.DRAIN_CUT)
-        except Exception as error:  # noqa: BLE001 - of a view: it is the asker's to translate
-            self._error = error
+        except BaseException as error:  # noqa: BLE001 - of a view: whatever it is, others wait for it
+            self._error = self._failure(error)
         finally:
             self._ended = True
             self.is_shared = False
@@ -174,6 +172,12 @@ class Fill:
             self.exchange.request = self.exchange.task = None
             if not isinstance(self.outcome, Passed) or self._leader not in self._seats:
                 self.exchange.let_go()
+
+    def _failure(self, error: BaseException) -> GatewayError:
+        """What broke the call off. Who interrupts it cancels it, and the last one that leaves: else its view did."""
+        if isinstance(error, asyncio.CancelledError) and (self.exchange.interruption or not self._seats):
+            return self.exchange.interruption or GatewayError(Reason.DRAIN_CUT)
+        return error_of_view(error)
 
     async def _begin(self) -> Body:
         """Ask, and find out what comes of it. The body, where there is one to take in."""
@@ -188,7 +192,7 @@ class Fill:
                     self.is_kept = self._keeper.keep(question.key, entry)
                     self.outcome = entry
                 else:
-                    self._keeper.drop(question.key, stale)
+                    self._end(stale, reply, why)
                     self.outcome = Passed(Produced(entry.status, [*entry.pairs], entry.body), why)
                     self.is_shared = False
                 self._wake()
@@ -208,12 +212,18 @@ class Fill:
             self.outcome = entry
             self._wake()
             return produced.body
-        if stale is not None and reply.status < 500:
-            self._keeper.drop(question.key, stale)  # the upstream has another word on it now
+        why = why or Why.STREAMS
+        if stale is not None:
+            self._end(stale, reply, why)
         self.is_shared = False
-        self.outcome = Passed(produced, why or Why.STREAMS)
+        self.outcome = Passed(produced, why)
         self._wake()
         return b""
+
+    def _end(self, stale: Entry, reply: Reply, why: Why) -> None:
+        """Forget what is stored, if an answer that is not says so."""
+        if freshness.ends(stale, reply, why, time()):
+            self._keeper.drop(self.question.key, stale)
 
     async def _ask(self, stale: Entry | None) -> tuple[Produced, Reply]:
         question, requested_s = self.question, time()
@@ -224,8 +234,8 @@ class Fill:
         why = storing.refusal(reply, self.question.rule)
         if why is not None:
             return why
-        if self._stale is not None and freshness.is_failure(reply.status):
-            return Why.STATUS  # what is stored may have to stand in for it
+        if self._stale is not None and freshness.stands(self._stale, reply, self.question.rule, time()):
+            return Why.STATUS
         if produced.unnamed_vary:
             return Why.UNNAMED_VARY
         size = len(produced.body) if isinstance(produced.body, bytes) else _length(reply.pairs)

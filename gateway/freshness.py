@@ -13,13 +13,14 @@ from urllib.parse import urljoin, urlsplit
 from gateway import fields
 from gateway.fields import Directives
 from gateway.headers import Pair, Pairs
-from gateway.storing import Entry, Reply, Rule, Why, entry_of, refusal, validators, vary_values
+from gateway.storing import OF_REQUEST, Entry, Reply, Rule, Why, entry_of, is_told, refusal, validators, vary_values
 
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # What another user must not be given, unless the upstream says that it may be.
 CREDENTIALS: Final = frozenset({b"authorization", b"cookie"})
 CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-range"})
 _FAILED: Final = frozenset({500, 502, 503, 504})  # RFC 5861, section 4
+_GONE: Final = frozenset({404, 410})
 INFINITE: Final = float("inf")
 
 
@@ -121,9 +122,13 @@ class Use(Enum):
 
 
 def under(rule: Rule, entry: Entry) -> Entry:
-    """The stored answer as a rule has it that may be another one than it was stored under: its `ttl_s` is the most."""
+    """The entry with its durations capped by those of a rule, which may be another one than it was stored under."""
     most_s = rule.ttl_s or 0.0
-    return replace(entry, lifetime_s=most_s) if entry.source == "ttl" and entry.lifetime_s > most_s else entry
+    if entry.source == "ttl" and entry.lifetime_s > most_s:
+        entry = replace(entry, lifetime_s=most_s)
+    if entry.stand_in_s > rule.stale_if_error_s:
+        entry = replace(entry, stand_in_s=rule.stale_if_error_s)
+    return entry
 
 
 def use_of(entry: Entry, wish: Wish, now_s: float) -> Use:
@@ -147,17 +152,45 @@ def use_of(entry: Entry, wish: Wish, now_s: float) -> Use:
 
 def may_stand_in(entry: Entry, wish: Wish, now_s: float) -> bool:
     """Whether a stored answer may be sent because the upstream failed (RFC 5861, section 4): also a fresh one that the
-    request wanted validated."""
+    request wanted validated. The route's own word counts where nothing forbids it (section 4.2.4)."""
     if entry.always_validate or wish.no_cache:
         return False
     stale_s = now_s - entry.fresh_until_s
-    most_s = max(entry.stale_if_error_s, 0 if entry.never_stale else wish.stale_if_error_s)
+    most_s = max(entry.stale_if_error_s, entry.stand_in_s, 0 if entry.never_stale else wish.stale_if_error_s)
     return stale_s < 0 or (most_s > 0 and stale_s <= most_s)
 
 
 def is_failure(status: int) -> bool:
     """Whether an answer is a failure that a stale one may stand in for (RFC 5861, section 4)."""
     return status in _FAILED
+
+
+def stands(entry: Entry, reply: Reply, rule: Rule, now_s: float) -> bool:
+    """Whether a stored answer stays although the upstream gave one request another answer that could be stored.
+
+    A failure does not take its place: what is stored may have to stand in for it. Nor does a 4xx that does not say
+    itself how long it is fresh take the place of what is fresh and good: mostly it is about the request.
+    """
+    if is_failure(reply.status):
+        return True
+    is_good = entry.status < 400 and use_of(entry, NO_WISH, now_s) is Use.FRESH
+    return is_good and reply.status >= 400 and not is_told(reply, rule)
+
+
+def ends(entry: Entry, reply: Reply, why: Why, now_s: float) -> bool:
+    """Whether an answer that is not stored is the upstream's new word on a stored one, which must go then.
+
+    What one request was refused says nothing of others: not where the request is the reason or may be it; and what is
+    fresh stays so, whatever one request that wanted another one got.
+    """
+    if _is_for_one(reply, why) or (reply.status >= 400 and reply.status not in _GONE):
+        return False
+    return use_of(entry, NO_WISH, now_s) is not Use.FRESH
+
+
+def _is_for_one(reply: Reply, why: Why) -> bool:
+    """Whether an answer may not be stored for what its request says, perhaps: others may be answered otherwise."""
+    return why in OF_REQUEST or any(name in CREDENTIALS for name, _ in reply.request)
 
 
 # -- validation ---------------------------------------------------------------------------------------------------
@@ -193,14 +226,19 @@ def freshened(entry: Entry, reply: Reply, rule: Rule) -> tuple[Entry, Why | None
 
 
 def after_head(entry: Entry, reply: Reply, rule: Rule) -> Entry | None:
-    """The stored answer after a HEAD was answered with 200 (section 4.3.5); None where it must not be used any more."""
+    """The stored answer after a HEAD was answered with 200 (section 4.3.5); None where it must not be used any more.
+
+    As it was, where that says nothing of other requests.
+    """
     said, stored = dict(reply.pairs), dict(entry.pairs)
     if entry.status != reply.status:
         return None
     if any(name in said and said[name] != stored.get(name) for name in (b"etag", b"last-modified", b"content-length")):
         return None
     updated, why = _updated(entry, replace(reply, method="GET"), rule)
-    return updated if why is None else None
+    if why is None:
+        return updated
+    return entry if _is_for_one(reply, why) else None
 
 
 def _updated(entry: Entry, reply: Reply, rule: Rule) -> tuple[Entry, Why | None]:

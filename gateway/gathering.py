@@ -4,7 +4,6 @@ Which parts there are and in which order they can run is decided in `merging`. T
 """
 
 import asyncio
-import traceback
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,14 +14,14 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from gateway import merging, splice
+from gateway import codings, merging, splice
 from gateway.config import Overrides, ProxyOptions, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fetching import Fetched, Leg, ask, ask_cached, own_pairs
 from gateway.headers import encoded_changes, set_fields
 from gateway.legacy import Legacy, NoSuchValue
 from gateway.merging import Confined, Fan, Part, Reference
-from gateway.messages import GatewayRequest
+from gateway.messages import GatewayRequest, error_of_view
 from gateway.outcomes import Outcome
 from gateway.pool import Pool
 
@@ -85,8 +84,7 @@ class Gathering:
     def __init__(self, fan: Fan, steps: Sequence[Step], timeout_s: float, request: GatewayRequest) -> None:
         self.outcomes: dict[str, Outcome] = {}
         self.failed: Outcome | None = None
-        self._fan = fan
-        self._request = request
+        self._fan, self._request = fan, request
         self._loop = asyncio.get_running_loop()
         self._ends_s = self._loop.time() + timeout_s
         self._pairs = own_pairs(request, fan.forward)
@@ -152,6 +150,7 @@ class Gathering:
                 self._listen(None)
 
     def _end(self) -> None:
+        self._over.cancel()
         for task in self._tasks:
             task.cancel()
         self._tasks.clear()  # what a cancelled one raises would hold this, and this it
@@ -183,22 +182,23 @@ class Gathering:
             outcome.text = splice.picked(outcome.whole, part.pick) if part.pick else outcome.whole
             if step.decode is not None:
                 outcome.value = step.decode(outcome.text)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
+        except BaseException as error:  # whatever it is, the others must not wait for it
+            if isinstance(error, asyncio.CancelledError) and self._over.done():
+                raise
             outcome.failed(self._failure(error, part), step.default)
         outcome.ms = (perf_counter() - began) * 1000
         self._ended(outcome)
 
-    def _failure(self, error: Exception, part: Part) -> GatewayError:
+    def _failure(self, error: BaseException, part: Part) -> GatewayError:
         if isinstance(error, GatewayError):
             return error
         if isinstance(error, Confined):
-            # Another part's value is an upstream's doing, all others are the client's.
             of_part = any(one.name == error.reference.owner for one in self._fan.parts)
-            reason = Reason.PART_VALUE if of_part else Reason.TEMPLATE_VALUE
+            reason = Reason.PART_VALUE if of_part else Reason.TEMPLATE_VALUE  # an upstream's doing, or the client's
             return GatewayError(reason, f"The value of {error.reference.text} cannot stand in its URL.")
         if isinstance(error, (splice.NotJson, msgspec.DecodeError, RecursionError)):
             return GatewayError(Reason.PART_INVALID, f"Its answer is not the JSON that was expected: {error}.")
-        return GatewayError(Reason.INTERNAL_ERROR, cause="".join(traceback.format_exception(error)).rstrip())
+        return GatewayError(Reason.INTERNAL_ERROR, cause=error_of_view(error).cause)
 
     async def _map(self, step: Step, mapped: Reference, ends_s: float, outcome: Outcome) -> None:
         """One call for each distinct target, some at a time; the results stand in the list's order."""
@@ -292,15 +292,15 @@ class Gathering:
         outcome.answers.append(fetched.pairs)
         outcome.status = fetched.status
         if not 200 <= fetched.status <= 299:
-            outcome.advice = [(name.lower(), value) for name, value in fetched.pairs if name.lower() in _ADVICE]
+            outcome.advice = [pair for pair in fetched.pairs if pair[0] in _ADVICE]
             raise GatewayError(Reason.PART_STATUS, f"It was answered with {fetched.status}.")
         if fetched.status == 204:
             return b"null"
         media = (fetched.field("content-type") or "").partition(";")[0].strip().lower()
         if media != merging.JSON and not media.endswith("+json"):
             raise splice.NotJson(f"Content-Type is {media or 'missing'}")
-        if (coding := (fetched.field("content-encoding") or "identity").lower()) != "identity":
-            raise splice.NotJson(f"it is coded as {coding}, which was not asked for")
+        if coded := codings.of(fetched.pairs):  # what is known was undone
+            raise splice.NotJson(f"it is coded as {', '.join(coded)}, which cannot be undone")
         self._request.bodies.take(self._request.exchange, len(fetched.body))
         return splice.checked(fetched.body)
 
@@ -332,7 +332,7 @@ class Gathering:
             raise GatewayError(reason, f"The value of {{{error.name}}} is not of the type that it should be.") from None
         if len(body) > part.max_body_bytes:
             raise GatewayError(Reason.PART_TOO_LARGE)
-        return Fetched(status, pairs, body)
+        return Fetched(status, tuple(pairs), body)
 
     def parameter(self, name: str) -> str:
         """A parameter of the path, decoded."""
@@ -352,8 +352,7 @@ class Gathering:
             return self._query.get(fields[0], "")
         if owner == "header":
             name = fields[0].encode("ascii")
-            sent = next((value for found, value in self._request.raw_headers if found == name), b"")
-            return sent.decode("utf-8", "surrogateescape")
+            return self._request.believed(name).decode("utf-8", "surrogateescape")
         if reference not in self._values:  # of a large part it is found once, not for each item of another one
             try:
                 self._values[reference] = splice.scalar(self.outcomes[owner].whole, fields)

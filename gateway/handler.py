@@ -17,12 +17,14 @@ from django.core.handlers.asgi import ASGIHandler
 from django.http.response import HttpResponseBase
 
 from gateway import cors, door, ops, sever, status
+from gateway.answers import WITHOUT_BODY, exactly, nothing, promised_bytes
 from gateway.config import Config, Settings
 from gateway.errors import GatewayError, Reason, drop_frames
 from gateway.exchange import Alarm, Exchange, current
 from gateway.freshness import SAFE_METHODS, invalidated
-from gateway.headers import Pairs, client_address, is_trusted, read_fields
+from gateway.headers import Pairs, asked_for, client_and_hops, is_trusted, peer_address, read_fields, same_authority
 from gateway.inbox import Inbox, Receive
+from gateway.lines import GatewayRoute
 from gateway.messages import (
     GatewayRequest,
     GatewayResponse,
@@ -30,11 +32,13 @@ from gateway.messages import (
     Send,
     error_of_view,
     pairs_of,
-    problem,
 )
+from gateway.paths import is_plain
 from gateway.patterns import Miss
-from gateway.routing import GatewayRoute, Routes, decoded, pieces, raw_values
+from gateway.problems import problem
+from gateway.routing import Routes, decoded, pieces, raw_values
 from gateway.runtime import Runtime
+from gateway.starting import start_worker
 from gateway.telemetry import log
 from gateway.tracing import is_request_id, new_trace_id, trace_id_of
 
@@ -91,6 +95,8 @@ class GatewayHandler(ASGIHandler):
                 drop_frames(error)
         finally:
             exchange.ended = perf_counter()
+            if exchange.reason == _BODY_BROKEN:  # what was sent is for a client that may not be there any more
+                exchange.status = Reason.CLIENT_BODY_BROKEN.status
             self.runtime.closed(exchange)
             # The task's context holds the exchange, and a request its own: circles are work for the collector.
             exchange.task = exchange.request = None
@@ -121,6 +127,8 @@ class GatewayHandler(ASGIHandler):
             return ops.answer(self.runtime, self.routes, request)
         if len(self.runtime.in_flight) - self.runtime.watchers > self._max_in_flight:  # this one is among them
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
+        if request.fields.has_claims:
+            request.hide_claims()
         request.pools = self.runtime.pools
         request.cache = self.runtime.cache
         request.bodies = self.runtime.bodies
@@ -131,11 +139,11 @@ class GatewayHandler(ASGIHandler):
                 return _at_once(answer)
         match = self.routes.find(request.method, host, path)
         if isinstance(match, Miss):
-            door.check_path(path)
+            self.routes.guards.check(request.method, host, path, match)
             return self._django(request, match)
         line = match.route
-        if not line.raw_path:
-            door.check_path(path)
+        if not line.raw_path and not is_plain(path):
+            self.routes.guards.check(request.method, host, path, match)
         request.route = line
         request.exchange.route = line.name
         request.raw_rest = match.rest
@@ -157,9 +165,11 @@ class GatewayHandler(ASGIHandler):
         trusted = self.settings.trusted_proxies
         if trusted and is_trusted(request.peer, trusted):
             request.from_trusted_peer = True
-            said = [value for name, value in fields.x_forwarded if name == b"x-forwarded-for"]
-            if said:
-                exchange.client = client_address(request.peer, said, trusted)
+            door.check_forwarded(fields)
+            if fields.x_forwarded:
+                said = [value for name, value in fields.x_forwarded if name == b"x-forwarded-for"]
+                exchange.client, hops = client_and_hops(request.peer, said, trusted)
+                request.forwarded_scheme, request.forwarded_host = asked_for(fields.x_forwarded, hops)
         return path, host
 
     async def _django(self, request: GatewayRequest, miss: Miss) -> HttpResponseBase:
@@ -179,7 +189,8 @@ class GatewayHandler(ASGIHandler):
     def _invalidate(self, request: GatewayRequest, response: HttpResponseBase) -> None:
         """What was stored of a URL goes when it is written to, whichever routes they were (RFC 9111, section 4.4)."""
         target = f"{request.raw_path}?{request.query}" if request.query else request.raw_path
-        scheme, host = request.scope["scheme"], request.host_field.lower()
+        scheme = request.forwarded_scheme or request.scope["scheme"]
+        host = same_authority(request.forwarded_host or request.host_field)
         for one in invalidated(scheme, host, target, response.status_code, pairs_of(response)):
             if self.routes.caches_at(request.exchange.host or "", one.partition("?")[0]):
                 self.runtime.cache.invalidate(f"{scheme}://{host}{one}")
@@ -191,24 +202,34 @@ class GatewayHandler(ASGIHandler):
         exchange.status = response.status_code
         if not 200 <= response.status_code <= 999:  # Granian would end the whole worker over it
             raise ValueError(f"a view answered with status {response.status_code}")
-        pairs = pairs_of(response)
+        pairs: Pairs = pairs_of(response)
         body: bytes | AsyncIterator[bytes]
         if isinstance(response, GatewayResponse):
             body = response.body
+        elif response.streaming:
+            body = exactly(pieces(response), promised_bytes(pairs))
         else:
-            body = pieces(response) if response.streaming else response.content  # type: ignore[attr-defined]
-        start = {"type": "http.response.start", "status": response.status_code, "headers": self._finish(request, pairs)}
-        await send(start)
+            body = response.content  # type: ignore[attr-defined]
+        if response.status_code in WITHOUT_BODY:  # RFC 9110, section 8.6: nor a Content-Length
+            pairs = [pair for pair in pairs if pair[0] != b"content-length"]
+            body = b"" if isinstance(body, bytes) else nothing(body)
+        elif request.method == "HEAD" and not isinstance(body, bytes):
+            body = nothing(body)
+        is_whole = isinstance(body, bytes)  # a stream may still read what it answers to
+        if is_whole and not request.inbox.complete and _CLOSE not in pairs and request.may_discard_body:
+            await request.inbox.discard()
+        headers = self._finish(request, pairs)
+        if not is_whole and door.ends_with_connection(request.scope["http_version"], headers):
+            headers.append(_CLOSE)
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         request.answer_began = True
-        try:
-            if isinstance(body, bytes):
-                exchange.bytes_out = len(body) if request.method != "HEAD" else 0
-                await send({"type": "http.response.body", "body": body})
-            else:
-                await _stream(exchange, body, send, self.settings.client_idle_s)
-        finally:
-            if not isinstance(response, GatewayResponse):
-                response.close()
+        if isinstance(body, bytes):
+            exchange.bytes_out = len(body) if request.method != "HEAD" else 0
+            await send({"type": "http.response.body", "body": body})
+        else:
+            if exchange.view_thread is not None:  # the view may have run in another task
+                exchange.view_thread.enter()
+            await _stream(exchange, body, send, self.settings.client_idle_s)
 
     def _finish(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
         """The pairs that leave: the gateway's own field lines are added, each in one place only."""
@@ -221,7 +242,8 @@ class GatewayHandler(ASGIHandler):
         extra = [(b"x-request-id", request.exchange.request_id.encode("ascii")), _VIA]
         if b"server" not in names:
             extra.append(_SERVER)
-        if self.runtime.draining:
+        # A body that is not all here when the answer is ends the connection with the answer (RFC 9112, section 9.6).
+        if (self.runtime.draining or not request.inbox.complete) and _CLOSE not in pairs:
             extra.append(_CLOSE)
         return [*pairs, *extra]
 
@@ -230,22 +252,21 @@ class GatewayHandler(ASGIHandler):
         exchange = request.exchange
         failure = exchange.interruption
         if isinstance(error, asyncio.CancelledError):
-            if failure is None or exchange.task is None:
-                raise error
-            exchange.task.uncancel()
-        elif failure is None:
+            _uncancel(exchange, error)
+        if failure is None:
             failure = error_of_view(error)
             exchange.interruption = failure  # what comes now comes too late
-        if not request.answer_began and failure.reason not in _CLIENT_LEFT:
+        if not request.answer_began and failure.reason is not Reason.CLIENT_GONE:
             await self._deliver(request, self._problem(request, failure), send)
             return
         exchange.fail(failure)
-        if failure.reason in _CLIENT_LEFT:
+        if failure.reason is Reason.CLIENT_GONE:
             exchange.status = failure.reason.status
-        else:
+        elif failure.reason is not Reason.CLIENT_BODY_BROKEN:
             # `send` only hands over to Granian: what was sent before the break gets the time to leave.
             await asyncio.sleep(_LEAVE_S)
-        sever.sever(request.scope["client"], request.scope["server"])
+        if failure.reason is not Reason.CLIENT_GONE:  # there is nothing left to cut
+            await sever.sever(request.scope["client"], request.scope["server"])
 
     def _problem(self, request: GatewayRequest, failure: GatewayError) -> GatewayResponse:
         exchange = request.exchange
@@ -275,15 +296,22 @@ class GatewayHandler(ASGIHandler):
         return self.settings.cors if line is None or line.cors is None else line.cors
 
     def preflight(self, request: GatewayRequest, host: str, path: str) -> GatewayResponse | None:
-        """The answer to a preflight for a route that has origins; None where the question is the upstream's."""
+        """The answer to a preflight for a route that has origins; None where the question is the upstream's.
+
+        Django's own lines are routes too, unless one of the table takes OPTIONS.
+        """
         asked = cors.field(request.raw_headers, b"access-control-request-method") or ""
         match = self.routes.find(asked, host, path)
-        if isinstance(match, Miss):
+        if not isinstance(match, Miss):
+            name, own = match.route.name, match.route.cors
+        elif isinstance(self.routes.find("OPTIONS", host, path), Miss) and (line := self.routes.find_django(request)):
+            name, own = line[3], None
+        else:
             return None
-        origins = self.settings.cors if match.route.cors is None else match.route.cors
+        origins = self.settings.cors if own is None else own
         if not origins:
             return None
-        request.exchange.route = match.route.name
+        request.exchange.route = name
         request.is_preflight = True
         return GatewayResponse(204, cors.preflight_pairs(origins, request.raw_headers))
 
@@ -294,6 +322,7 @@ class GatewayHandler(ASGIHandler):
             message = await receive()
             if message["type"] == "lifespan.startup":
                 try:
+                    await start_worker()
                     await self.runtime.start()
                     if self.runtime.tracer is not None:
                         self.hooks = (*self.hooks, self.runtime.tracer.end)
@@ -318,16 +347,21 @@ async def _at_once(response: HttpResponseBase) -> HttpResponseBase:
 
 
 def _own_cancellation(exchange: Exchange, error: asyncio.CancelledError) -> GatewayError:
-    """Why the work was cancelled: broken off by the gateway, or by the view itself. Raises what is neither."""
-    failure, task = exchange.interruption, exchange.task
-    if task is None or (failure is not None and failure.reason in _CLIENT_LEFT):
+    """Why the work was cancelled: broken off by the gateway, or by the view itself. Raises it where the client left."""
+    failure = exchange.interruption
+    if failure is not None and failure.reason is Reason.CLIENT_GONE:
         raise error
-    if failure is None:
-        if task.cancelling():
-            raise error
-        return error_of_view(error)
-    task.uncancel()
-    return failure
+    _uncancel(exchange, error)
+    return failure or error_of_view(error)
+
+
+def _uncancel(exchange: Exchange, error: asyncio.CancelledError) -> None:
+    """Let the task of a request go on, to answer. Only `interrupt` cancels it: without one the view did, itself."""
+    task = exchange.task
+    if task is None:
+        raise error
+    while task.cancelling():
+        task.uncancel()
 
 
 async def _stream(exchange: Exchange, body: AsyncIterator[bytes], send: Send, client_idle_s: float) -> None:
@@ -358,7 +392,7 @@ async def _stream(exchange: Exchange, body: AsyncIterator[bytes], send: Send, cl
 _ZERO = [b"0"]
 _LEAVE_S = 0.05
 _NOTHING: dict[str, str] = {}
-_CLIENT_LEFT = frozenset({Reason.CLIENT_GONE, Reason.CLIENT_BODY_BROKEN})
+_BODY_BROKEN = Reason.CLIENT_BODY_BROKEN.word
 
 
 def open_request(
@@ -367,7 +401,17 @@ def open_request(
     """A request with its notebook, from what ASGI shows."""
     fields = read_fields(scope["headers"])
     own = fields.own
-    exchange = Exchange(perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), scope["client"][0])
+    plain = fields.end_to_end()
+    if len(plain) < len(fields.plain):
+        # What `Connection` names does not go up, so nobody here must see it either: the cache would store the answer to
+        # one request as that to another one, and a view would believe what its service never gets.
+        names = {name for name, _ in fields.plain} - {name for name, _ in plain}
+        fields.nominated = [pair for pair in fields.plain if pair[0] in names]
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in names]}
+        fields.plain = plain
+    exchange = Exchange(
+        perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), peer_address(scope["client"][0])
+    )
     exchange.task = asyncio.current_task()
     expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
     inbox = Inbox(receive, exchange, client_idle_s, min_upload_rate_bytes_per_s, expects_body=expects_body)

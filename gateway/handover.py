@@ -40,7 +40,7 @@ class SharedPort:
     @property
     def is_open(self) -> bool:
         """Whether our worker listens, or did."""
-        return any(True for _ in self._listeners())
+        return bool(self._addresses) or any(True for _ in self._listeners())
 
     def joined(self) -> bool:
         """Whether our worker listens yet. If so, what the kernel was told before holds no longer."""

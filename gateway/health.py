@@ -4,6 +4,7 @@ import time
 from typing import Final
 
 import structlog
+from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -39,3 +40,9 @@ class Health:
             if self._was_said:
                 self._was_said = False
                 _log.info("cache.store_works", what=self._what)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether it is the database that does not work, and not the one answer that should be written."""
+    is_of_database = isinstance(error, (DatabaseError, InterfaceError, OSError))
+    return is_of_database and not isinstance(error, (DataError, IntegrityError))

@@ -1,6 +1,7 @@
 """A request's body as it arrives, and the news that the client left: the one reader of ASGI's `receive`."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
@@ -8,6 +9,10 @@ from gateway.errors import GatewayError, Reason
 from gateway.exchange import Deadline, Exchange
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+
+# nginx and others read a short body that nobody wants too, rather than to close the connection.
+_MAX_DISCARDED_BYTES = 64 * 1024
+_DISCARD_S = 0.02
 
 
 class Inbox:
@@ -50,7 +55,8 @@ class Inbox:
         while not self.complete:
             message = await self._next()
             if message["type"] == "http.disconnect":
-                raise GatewayError(Reason.CLIENT_BODY_BROKEN)
+                # Who left sees no answer. Who broke the framing of the body is still there, and Granian tells neither.
+                raise GatewayError(Reason.CLIENT_BODY_BROKEN, status=400)
             body: bytes = message.get("body", b"")
             exchange.bytes_in += len(body)
             # Granian tells the end of a body only by a message after it; the upstream may have answered by then.
@@ -82,6 +88,18 @@ class Inbox:
             if self._waited_bytes >= self._few_bytes or self._exchange.status is not None:
                 self._waited_s, self._waited_bytes = 0.0, 0
         return message
+
+    async def discard(self) -> None:
+        """Throw a short body away that nobody has begun to read, if it is here within a moment.
+
+        Then the connection can be kept: a body that is still under way when the answer is sent closes it.
+        """
+        if self.content_length is not None and self.content_length > _MAX_DISCARDED_BYTES:
+            return
+        self.max_bytes = _MAX_DISCARDED_BYTES
+        with contextlib.suppress(GatewayError), Deadline(_DISCARD_S, _stalled):
+            async for _ in self.chunks():
+                pass
 
     async def gone(self) -> None:
         """Returns when the client has left. Only for a body that is complete, since it would swallow the rest."""

@@ -13,17 +13,18 @@ from typing import Any, get_type_hints
 import msgspec
 import msgspec.inspect
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.db import close_old_connections
 from django.db.backends.signals import connection_created
 from django.http.response import FileResponse, HttpResponseBase
 
 from gateway import options, units
+from gateway.answers import described, exactly, name_of_view, promised_bytes, rendered_in_thread, sendable
 from gateway.bulkhead import Bulkhead, Call
 from gateway.config import LegacyOptions
 from gateway.errors import GatewayError, Reason
 from gateway.headers import Pair
 from gateway.merging import Fan, Part, function_target
 from gateway.messages import DEFAULT_MAX_BODY_BYTES, GatewayRequest, GatewayResponse, error_of_view, pairs_of
+from gateway.viewthread import close_connections
 
 Answered = tuple[int, Sequence[Pair], bytes]
 
@@ -106,11 +107,17 @@ class Legacy:
 
     async def answer(self, request: GatewayRequest, values: dict[str, Any], timeout_s: float) -> HttpResponseBase:
         """Call the function in its pool. Raises GatewayError, and what the function raises."""
+        call = Call(self.__name__, request.exchange.request_id, partial(self._work, values, request.method == "HEAD"))
+        closers = request.exchange.closers
+        closers.append(call.close)
         if self.takes_request:
             values["request"] = request
-        call = Call(self.__name__, request.exchange.request_id, partial(self._work, values))
-        request.exchange.closers.append(call.close)
-        return await self.bulkhead.run(call, timeout_s)  # type: ignore[no-any-return]
+            # A call that was given up may still read the files of its request.
+            closers.append(partial(call.when_over, request.close))
+        answer: HttpResponseBase = await self.bulkhead.run(call, timeout_s)
+        if not isinstance(answer, GatewayResponse):  # an async iterator, which runs in the loop
+            request.exchange.enter_view_thread(request.close).holds(answer)
+        return answer
 
     async def as_service(self, request: GatewayRequest, params: Mapping[str, Any], timeout_s: float) -> Answered:
         """Status, field lines and body of what the function answers. What it raises like Http404 is a status too.
@@ -133,13 +140,14 @@ class Legacy:
 
     # -- in the thread --------------------------------------------------------------------------------------------
 
-    def _work(self, values: Mapping[str, Any], call: Call) -> HttpResponseBase:
+    def _work(self, values: Mapping[str, Any], is_head: bool, call: Call) -> HttpResponseBase:
         opened: list[object] = []
         _opened.set(opened)
         try:
-            result = self.function(**values)
+            result = rendered_in_thread(self.function(**values))
             if not isinstance(result, HttpResponseBase):
                 return GatewayResponse(200, [_JSON], self._encoded(result))
+            result = sendable(result, self.function, is_head=is_head)
             if isinstance(result, GatewayResponse):
                 return result
             if not result.streaming:
@@ -153,14 +161,18 @@ class Legacy:
                 result.block_size = 64 * 1024  # Django's 4 KiB would be a hop each
             context = copy_context()
             call.rest, call.at_end = partial(context.run, next, iter(result), None), partial(context.run, result.close)
-            return GatewayResponse(result.status_code, pairs_of(result), self.bulkhead.pieces(call))
+            pairs = pairs_of(result)
+            body = exactly(self.bulkhead.pieces(call), promised_bytes(pairs))
+            return GatewayResponse(result.status_code, pairs, body)
         finally:
             if opened and call.rest is None:
-                close_old_connections()
+                close_connections()
 
     def _encoded(self, result: Any) -> bytes:
         if isinstance(result, (bytes, bytearray, memoryview)):
             raise TypeError(f"{self.__name__}() returned bytes: say what they are, HttpResponse(..., content_type=...)")
+        if inspect.iscoroutine(result) or inspect.isasyncgen(result):
+            raise TypeError(f"the function {name_of_view(self.function)} returned {described(result)}")
         return msgspec.json.encode(result, enc_hook=_listed)
 
 

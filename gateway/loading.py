@@ -60,7 +60,7 @@ def _option_of_call(key: str) -> tuple[Option, str]:
     if key != key.lower():
         raise Refused("options are lower case in Python", key)
     option, member = options.lookup("route", key.upper())
-    if option.name.startswith("CACHE"):
+    if option.name.startswith("CACHE") or option.name == "STALE_IF_ERROR":
         raise Refused("what stores answers is a view around this one: cached(proxy('orders'), '60s')")
     if option not in options.SHARED:
         raise Refused("this is an option of a route in the environment, not of a call")
@@ -218,7 +218,12 @@ class _Draft:
     def _check_together(self, given: Mapping[str, Entry], values: Mapping[str, Any]) -> None:
         """Options that mean nothing without another one: whoever sets them believes that they work."""
         for name, entry in given.items():
-            for stem, partner in (("HEALTH_", "HEALTH"), ("QUEUE", "MAX_IN_FLIGHT"), ("CACHE_", "CACHE")):
+            for stem, partner in (
+                ("HEALTH_", "HEALTH"),
+                ("QUEUE", "MAX_IN_FLIGHT"),
+                ("CACHE_", "CACHE"),
+                ("STALE_", "CACHE"),
+            ):
                 if name.startswith(stem) and partner not in given:
                     self.blame(entry, f"this means nothing without {entry.name.declaration}__{partner}; set that too")
             if name.startswith("RETRY_") and values.get("retries") == 0:
@@ -357,4 +362,8 @@ def _route(owner: str, variable: str, values: Mapping[str, Any], fan: Fan | None
 
 def _cache_rule(values: Mapping[str, Any]) -> Rule | None:
     rule: Rule | None = values.get("cache")
-    return rule and replace(rule, max_body_bytes=values.get("cache_max_body_bytes", rule.max_body_bytes))
+    return rule and replace(
+        rule,
+        max_body_bytes=values.get("cache_max_body_bytes", rule.max_body_bytes),
+        stale_if_error_s=values.get("stale_if_error_s", rule.stale_if_error_s),
+    )

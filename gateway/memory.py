@@ -1,12 +1,13 @@
 """Stored answers in memory, bounded in bytes: what was used least lately goes first. And what a purge names."""
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
+from math import inf
 from typing import Final, NamedTuple
 
-from gateway.headers import Pair
+from gateway.headers import Pair, read_fields
 from gateway.storing import Entry, Why
 
 # One request field can have any number of values: of one URI this many variants are kept.
@@ -16,7 +17,9 @@ _PURGES_KEPT_S: Final = 600.0  # an answer that was under way for longer than th
 _MAX_PURGES: Final = 20_000
 _MAX_PREFIXES: Final = 200  # each is compared with each answer that is stored
 _LONGEST_NAME: Final = 320  # the origin of a URL, which is no longer than a host may be, and a digest
-_UNSTORED_S, _MAX_UNSTORED = 10.0, 10_000  # some 2 MB
+_SEVERAL: Final = 3  # different requests
+_CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-range"})
+_UNSTORED_S, _MAX_UNSTORED = 10.0, 10_000  # some 6 MB
 # What an entry costs beside its bytes, measured: its record, its pairs, the fields it varies on, its place in tables.
 _ENTRY_BYTES, _PAIR_BYTES, _VARY_BYTES = 1150, 180, 110
 
@@ -119,9 +122,13 @@ class Purge:
         place = self.place
         return _short(f"{self.kind} {self.value}" if place is None else place.name)
 
-    def covers(self, key: Key, entry: Entry) -> bool:
-        """Whether a stored answer must go."""
-        if entry.requested_s > self.at_s:
+    def covers(self, key: Key, entry: Entry, now_s: float = inf) -> bool:
+        """Whether a stored answer must go.
+
+        One that seems to have been asked for after `now_s` was so while the clock was ahead, or by a gateway whose
+        clock is: whether that was before the purge, nobody can tell.
+        """
+        if self.at_s < entry.requested_s <= now_s:
             return False
         return self.value in entry.tags if self.kind == "tag" else self.covers_key(key)
 
@@ -211,8 +218,10 @@ class Purges:
         self._at_s: OrderedDict[str, float] = OrderedDict()  # by the names of purges, the oldest first
         self._prefixes: OrderedDict[str, float] = OrderedDict()
         self._all_until_s = 0.0  # what was asked for until then counts as purged: there were too many to tell
+        self._last_s = 0.0
 
     def add(self, purge: Purge) -> None:
+        self._last_s = max(self._last_s, purge.at_s)
         if purge.kind == "prefix":
             kept, name, most = self._prefixes, purge.value, _MAX_PREFIXES
         else:
@@ -225,15 +234,23 @@ class Purges:
             while each and next(iter(each.values())) < purge.at_s - _PURGES_KEPT_S:
                 each.popitem(last=False)
 
-    def cover(self, key: Key, entry: Entry) -> bool:
-        """Whether one of them covers an answer."""
-        since_s = entry.requested_s
+    def cover(self, key: Key, entry: Entry, now_s: float = inf) -> bool:
+        """Whether one of them covers an answer, as `Purge.covers` has it."""
+        if now_s < self._last_s:
+            self._set_back(now_s)
+        since_s = entry.requested_s if entry.requested_s <= now_s else 0.0
         if since_s <= self._all_until_s:
             return True
         at_s = self._at_s
         if at_s and any(at_s.get(name, -1.0) >= since_s for name in _names_of(key, entry)):
             return True
         return any(until_s >= since_s and key.target.startswith(one) for one, until_s in self._prefixes.items())
+
+    def _set_back(self, now_s: float) -> None:
+        """The clock was: all of them were made by now, and what is asked for from now on is asked for after them."""
+        for kept in (self._at_s, self._prefixes):
+            kept.update((name, min(at_s, now_s)) for name, at_s in kept.items())
+        self._all_until_s, self._last_s = min(self._all_until_s, now_s), now_s
 
 
 def _names_of(key: Key, entry: Entry) -> Iterator[str]:
@@ -244,28 +261,57 @@ def _names_of(key: Key, entry: Entry) -> Iterator[str]:
             yield _short(Place(is_path, origin, of_it).name)
 
 
+class _Refusals(NamedTuple):
+    until_s: float
+    why: Why
+    requests: tuple[int, ...]
+
+
 class Unstored:
-    """Which answers were not stored a moment ago, and why. Of what they are known by, digests are kept."""
+    """Which requests were answered with what is not stored a moment ago, and why.
+
+    What one request was refused says nothing of other requests: whoever wanted could keep a page out of the cache for
+    all by a field that its service dislikes. Only what several different ones were, with nothing stored in between,
+    counts for all. Of what they are known by, digests are kept.
+    """
 
     def __init__(self) -> None:
-        self._known: OrderedDict[str, tuple[float, Why]] = OrderedDict()  # until when, and why; the oldest first
+        self._known: OrderedDict[str, _Refusals] = OrderedDict()  # the oldest first
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def add(self, name: str, why: Why, now_s: float) -> None:
+    def add(self, name: str, request: Sequence[Pair], why: Why, now_s: float) -> None:
         """`now_s` is of a clock that never goes back."""
         known, short = self._known, digest(name)
-        known[short] = now_s + _UNSTORED_S, why
+        before = known.get(short)
+        requests = before.requests if before is not None and before.until_s > now_s else ()
+        one = fingerprint(request)
+        if one not in requests:
+            requests = (*requests, one)[-_SEVERAL:]
+        known[short] = _Refusals(now_s + _UNSTORED_S, why, requests)
         known.move_to_end(short)
-        while len(known) > _MAX_UNSTORED or next(iter(known.values()))[0] <= now_s:
+        while len(known) > _MAX_UNSTORED or next(iter(known.values())).until_s <= now_s:
             known.popitem(last=False)
 
-    def why(self, name: str, now_s: float) -> Why | None:
-        if not self._known:
+    def why(self, name: str, request: Sequence[Pair], now_s: float) -> Why | None:
+        """Why the answer to such a request will hardly be stored; None where nobody knows."""
+        found = self._known.get(digest(name)) if self._known else None
+        if found is None or found.until_s <= now_s:
             return None
-        until_s, why = self._known.get(digest(name), (0.0, None))
-        return why if until_s > now_s else None
+        is_known = len(found.requests) >= _SEVERAL or fingerprint(request) in found.requests
+        return found.why if is_known else None
+
+    def discard(self, name: str) -> None:
+        """An answer was stored."""
+        if self._known:
+            self._known.pop(digest(name), None)
+
+
+def fingerprint(request: Sequence[Pair]) -> int:
+    """A number for all that a client says in a request, less its conditions and what differs with every request."""
+    words = (word for pair in read_fields(request).plain if pair[0] not in _CONDITIONS for word in pair)
+    return int(digest(*(word.decode("latin-1") for word in words))[:15], 16)
 
 
 class Memory:
@@ -312,13 +358,13 @@ class Memory:
         """Forget what is kept for the same requests as this entry."""
         self._set(key, [other for other in self._kept.get(key, ()) if not _is_same(other, entry)])
 
-    def forget(self, purge: Purge) -> int:
+    def forget(self, purge: Purge, now_s: float = inf) -> int:
         """Forget what a purge covers; how many that were."""
         place = purge.place
         count = 0
         for text in list(self._kept) if place is None else self._index.at(place):
             key, entries = Key.of(text), self._kept[text]
-            left = [entry for entry in entries if not purge.covers(key, entry)]
+            left = [entry for entry in entries if not purge.covers(key, entry, now_s)]
             if len(left) < len(entries):
                 count += len(entries) - len(left)
                 self._set(text, left)

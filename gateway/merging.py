@@ -14,7 +14,9 @@ from urllib.parse import quote
 from gateway import fields
 from gateway.fields import Directives
 from gateway.headers import Pair
-from gateway.patterns import PLACEHOLDER, PatternError, cut, has_dot_segment_or_nul, is_upstream_name
+from gateway.paths import climbs, is_refused
+from gateway.patterns import PLACEHOLDER, PatternError, cut, is_upstream_name
+from gateway.queries import masked_target
 from gateway.storing import Rule, vary_names
 
 _NO_VALUES = frozenset({"", ".", ".."})
@@ -69,11 +71,15 @@ class PartTarget:
         """The placeholder whose list the part is mapped over, if it is."""
         return next((reference for reference in self.references if reference.item_fields is not None), None)
 
+    def shown(self) -> "PartTarget":
+        """The same as it may be shown: what is written as a value in its query may be a key."""
+        return self if self.is_function else parse_part(masked_target(self.text))
+
     def fill(self, text_of: Callable[[Reference], str], raw: Mapping[str, str]) -> str:
         """The raw target; `text_of` gives a value as text, `raw` the path's own parameters as they came.
 
         Values are percent-encoded for where they stand; what is no UTF-8 (lone surrogates, PEP 383) stays what it was.
-        Raises Confined for one that is empty, `.` or `..`.
+        Raises Confined for one that is empty, or has a piece `.` or `..`.
         """
         out = []
         for literal, reference, in_query in self.pieces:
@@ -85,11 +91,11 @@ class PartTarget:
             else:
                 value = text_of(reference)
                 text = quote(value, safe="", errors="surrogateescape")
-            if value in _NO_VALUES or (not in_query and ("\0" in value or has_dot_segment_or_nul("/" + value))):
+            if value in _NO_VALUES or (not in_query and ("\0" in value or climbs("/" + value))):
                 raise Confined(reference)
             out.append(text)
         target = "".join(out)
-        if has_dot_segment_or_nul(target.partition("?")[0]):  # what stands side by side may be what neither is
+        if climbs(target.partition("?")[0]):  # what stands side by side may be what neither is
             raise Confined(self.references[0])
         return target
 
@@ -103,7 +109,9 @@ def parse_part(text: str) -> PartTarget:
     """`upstream:/path/{id}?query={user.id}` -> PartTarget; raises PatternError."""
     upstream, colon, target = text.strip().partition(":")
     if not is_upstream_name(upstream):
-        raise PatternError(f"'{upstream}' is not an upstream's name; a part is written 'users:/users/{{id}}'")
+        raise PatternError(
+            f"'{masked_target(upstream)}' is not an upstream's name; a part is written 'users:/users/{{id}}'"
+        )
     if not colon or not target.startswith("/"):
         raise PatternError(f"a part needs a path that begins with a slash: '{upstream}:/...'")
     if any(character == "#" or not "!" <= character <= "~" for character in target):
@@ -111,8 +119,8 @@ def parse_part(text: str) -> PartTarget:
     path, mark, query = target.partition("?")
     if "**" in path:
         raise PatternError("a part's target has no '**': what it asks for is written out")
-    if has_dot_segment_or_nul(PLACEHOLDER.sub("x", path)):
-        raise PatternError("a target holds no '.' or '..' segment and no '%00'")
+    if is_refused(PLACEHOLDER.sub("x", path)):
+        raise PatternError("a target holds no '.' or '..' segment, no '\\' and no '%00'")
     pieces = [*cut(path, _reference, in_query=False), *(cut(mark + query, _reference, in_query=True) if mark else ())]
     found = PartTarget(text.strip(), upstream, tuple(pieces))
     lists = {(one.owner, one.fields) for one in found.references if one.item_fields is not None}

@@ -8,13 +8,13 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from http.cookies import SimpleCookie
 from io import BytesIO
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote
 
-import orjson
 from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted, SuspiciousOperation
 from django.http import Http404, HttpRequest, QueryDict
 from django.http.cookie import parse_cookie
+from django.http.multipartparser import MultiPartParserError
 from django.http.request import RawPostDataException
 from django.http.response import HttpResponseBase
 from django.utils.functional import cached_property
@@ -23,7 +23,19 @@ from gateway.bodies import Bodies
 from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
-from gateway.headers import Pair, Pairs, RequestFields, read_fields
+from gateway.headers import (
+    AnyPair,
+    FieldLines,
+    Pair,
+    Pairs,
+    RequestFields,
+    believed,
+    cgi_fields,
+    field_lines,
+    is_claim,
+    peer_address,
+    read_fields,
+)
 from gateway.inbox import Inbox, too_large
 
 Scope = MutableMapping[str, Any]
@@ -44,9 +56,12 @@ class GatewayRequest(HttpRequest):
     `raw_path` (as the client sent it) and `query` (without its question mark) are text of ASCII; `raw_headers` the
     pairs as they came; `fields` the same, sorted. `stream()` gives the body as it arrives. `raw_values` are the raw
     segments of the route's parameters (None where Django's own `path()` matched), `raw_rest` what its `**` took.
+    `forwarded_scheme` and `forwarded_host` are what a trusted proxy says that the client asked for; empty without one.
     """
 
     bodies = Bodies()  # the worker's; this one is of requests that none serves, as in tests
+    forwarded_scheme = ""
+    forwarded_host = ""
 
     def __init__(self, scope: Scope, exchange: Exchange, inbox: Inbox, fields: RequestFields) -> None:
         # HttpRequest's own __init__ builds six dictionaries; here they are built when asked for.
@@ -68,6 +83,8 @@ class GatewayRequest(HttpRequest):
         self.answer_began = False
         self.is_preflight = False
         self.forwarded_by_fetch = False  # whether a view's calls took fields of the client along
+        # The view that leaves the fields that its options set on answers to the cache around it.
+        self.defers_fields_of: Any = None
         self.resolver_match = None
         self._read_started = False
         self._post_parse_error = False
@@ -84,7 +101,7 @@ class GatewayRequest(HttpRequest):
     @property
     def peer(self) -> str:
         """The address that the connection came from; `exchange.client` is whom it speaks for."""
-        return self.scope["client"][0]  # type: ignore[no-any-return]
+        return peer_address(self.scope["client"][0])
 
     @property
     def host_field(self) -> str:
@@ -100,13 +117,29 @@ class GatewayRequest(HttpRequest):
     def query(self) -> str:
         return self.scope["query_string"].decode("latin-1")  # type: ignore[no-any-return]
 
+    def hide_claims(self) -> None:
+        """Take off what an untrusted peer says of who asked and how: all that follows, views too, does not see it."""
+        self.scope["headers"] = believed(self.scope["headers"], from_trusted_peer=self.from_trusted_peer)
+
     def balance_key(self, field: bytes | None) -> bytes:
         """What `__BALANCE=hash:...` chooses by: the client's address, or the value of a field (empty without it)."""
         if field is None:
             return self.exchange.client.encode("ascii")
+        return self.believed(field)
+
+    def believed(self, field: bytes) -> bytes:
+        """The first value of a field (its name in lower case) as something is decided by it: empty where it did not
+        come, and where it is a claim that only a trusted peer may make."""
+        if is_claim(field) and not self.from_trusted_peer:
+            return b""
         return next((value for name, value in self.scope["headers"] if name == field), b"")
 
     # -- the body -------------------------------------------------------------------------------------------------
+
+    @property
+    def may_discard_body(self) -> bool:
+        """Whether nobody has begun to read the body, and its client does not wait to be asked for it."""
+        return not self._read_started and b"expect" not in self.fields.own
 
     async def stream(self) -> AsyncIterator[bytes]:
         """The body as it arrives, once. Raises GatewayError as `Inbox.chunks` does."""
@@ -137,7 +170,6 @@ class GatewayRequest(HttpRequest):
             if self._is_form():  # it is taken to pieces, which are copies
                 self.bodies.take(self.exchange, len(arrived))
             self._body = bytes(arrived)
-            self._stream = BytesIO(self._body)
         return self._body
 
     async def drop_body(self) -> None:
@@ -164,11 +196,15 @@ class GatewayRequest(HttpRequest):
     @property
     def body(self) -> bytes:
         if not hasattr(self, "_body"):
-            if not self.inbox.complete or self._read_started:
+            if not self.inbox.complete or self.exchange.bytes_in:
                 raise RawPostDataException("the request body streams: `await request.read_body()` first")
             self._body = b""
-            self._stream = BytesIO()
         return self._body
+
+    @cached_property
+    def _stream(self) -> BinaryIO:  # type: ignore[override]
+        """What `read`, `readline` and iteration read from, as Django has them."""
+        return BytesIO(self.body)
 
     # -- Django's view of it, built when asked for ------------------------------------------------------------------
 
@@ -188,15 +224,15 @@ class GatewayRequest(HttpRequest):
             "QUERY_STRING": self.query,
             "SCRIPT_NAME": "",
             "PATH_INFO": self.path,
-            "REMOTE_ADDR": client[0],
-            "REMOTE_HOST": client[0],
+            "REMOTE_ADDR": peer_address(client[0]),
+            "REMOTE_HOST": peer_address(client[0]),
             "REMOTE_PORT": client[1],
             "SERVER_NAME": server[0],
             "SERVER_PORT": str(server[1]),
             "wsgi.multithread": True,
             "wsgi.multiprocess": True,
         }
-        meta.update(_meta_fields(self.scope["headers"]))
+        meta.update(cgi_fields(self.scope["headers"]))
         return meta
 
     @cached_property
@@ -224,6 +260,14 @@ class GatewayRequest(HttpRequest):
             self._load_post_and_files()
         return self._files  # type: ignore[attr-defined]
 
+    def parse_file_upload(self, META: Mapping[str, Any], post_data: Any) -> Any:  # noqa: N803 - Django's name
+        try:
+            b"a\xff".decode(self.encoding or "utf-8", "replace")
+        except (LookupError, UnicodeError) as error:  # a codec that is none of text, as base64, or not by itself
+            raise MultiPartParserError(f"the form has no charset: {error}") from error
+        # Django's parser takes a form without Content-Length, as a chunked one is, for an empty one.
+        return super().parse_file_upload({**META, "CONTENT_LENGTH": str(len(self.body))}, post_data)
+
     @cached_property
     def content_type(self) -> str | None:  # type: ignore[override]
         self._set_content_type_params(self.META)  # type: ignore[attr-defined]
@@ -235,15 +279,22 @@ class GatewayRequest(HttpRequest):
         return self.__dict__["content_params"]  # type: ignore[no-any-return]
 
     def _get_raw_host(self) -> str:
-        return self.host_field  # Django would build META for it
+        return self.forwarded_host or self.host_field or self._server  # Django would build META for it
+
+    @property
+    def _server(self) -> str:
+        """The server's own name, for a request without Host, as HTTP/1.0 may have it."""
+        name, port = self.scope["server"]
+        usual = 443 if self.is_secure() else 80
+        return (f"[{name}]" if ":" in name else name) + (f":{port}" if int(port) != usual else "")
 
     def _get_scheme(self) -> str:
-        return self.scope.get("scheme") or "http"
+        return self.forwarded_scheme or self.scope.get("scheme") or "http"
 
 
 _KEPT = (
     *("pools", "cache", "bodies", "disclose_names", "raw_values", "raw_rest", "route", "traceparent"),
-    "from_trusted_peer",
+    *("from_trusted_peer", "forwarded_scheme", "forwarded_host", "defers_fields_of"),
 )
 
 
@@ -251,25 +302,10 @@ async def _no_client() -> Mapping[str, Any]:
     raise RuntimeError("a request without a client has nothing to receive")
 
 
-def _meta_fields(raw: Iterable[Pair]) -> dict[str, str]:
-    """CGI names for field lines; a name with `_` is left out, since it would pass for one with `-`."""
-    found: dict[str, list[str]] = {}
-    for name, value in raw:
-        if b"_" not in name:
-            found.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
-    plain = ("content-length", "content-type")
-    return {
-        ("" if name in plain else "HTTP_") + name.upper().replace("-", "_"): ("; " if name == "cookie" else ",").join(
-            values
-        )
-        for name, values in found.items()
-    }
-
-
 class RawHeaders(MutableMapping[str, str]):
     """Django's mapping of an answer's fields over its raw pairs: reading joins what came twice, setting replaces."""
 
-    def __init__(self, pairs: Pairs) -> None:
+    def __init__(self, pairs: FieldLines) -> None:
         self._pairs = pairs
 
     def __getitem__(self, name: str) -> str:
@@ -280,11 +316,8 @@ class RawHeaders(MutableMapping[str, str]):
         return ", ".join(values)
 
     def __setitem__(self, name: str, value: object) -> None:
-        key, text = name.lower().encode("ascii"), str(value)
-        if any(character in text for character in "\r\n\0"):
-            raise ValueError(f"a field value cannot hold a line break or NUL: {text!r}")
-        self._pairs[:] = [pair for pair in self._pairs if pair[0] != key]
-        self._pairs.append((key, text.encode("latin-1")))
+        lines = field_lines([(name, str(value))])
+        self._pairs[:] = [*(pair for pair in self._pairs if pair[0] != lines[0][0]), *lines]
 
     def __delitem__(self, name: str) -> None:
         key = name.lower().encode("latin-1")
@@ -304,18 +337,30 @@ Body = bytes | AsyncIterator[bytes]
 
 
 class GatewayResponse(HttpResponseBase):
-    """A Django response over raw pairs (names in lower case) and bytes, or an async iterator of them."""
+    """A Django response over raw pairs and bytes, or an async iterator of them.
 
-    def __init__(self, status: int = 200, pairs: Pairs | None = None, body: Body = b"") -> None:
+    `pairs` is a list of names and values whose names become lower case as they are put in, in whatever case they are
+    written; what is text becomes bytes. Raises ValueError and TypeError for pairs that are no field lines.
+    """
+
+    def __init__(self, status: int = 200, pairs: Iterable[AnyPair] | None = None, body: Body = b"") -> None:
         # HttpResponseBase's own __init__ would invent a Content-Type and build a cookie jar.
         self.status_code = status
-        self.pairs: Pairs = [] if pairs is None else pairs
+        self._pairs = FieldLines() if pairs is None else field_lines(pairs)
         self.body = body
         self.closed = False
         self._reason_phrase = None
         self._charset = None
         self._handler_class = None
         self._resource_closers: list[Callable[[], Any]] = []
+
+    @property
+    def pairs(self) -> FieldLines:
+        return self._pairs
+
+    @pairs.setter
+    def pairs(self, pairs: Iterable[AnyPair]) -> None:
+        self._pairs[:] = pairs
 
     @property
     def streaming(self) -> bool:  # type: ignore[override]
@@ -330,10 +375,16 @@ class GatewayResponse(HttpResponseBase):
     @content.setter
     def content(self, content: bytes) -> None:
         self.body = content
+        if any(name == b"content-length" for name, _ in self.pairs):  # it was that of another body
+            self.headers["Content-Length"] = len(content)
 
-    @cached_property
-    def headers(self) -> RawHeaders:  # type: ignore[override]
-        return RawHeaders(self.pairs)
+    @property  # type: ignore[override]
+    def headers(self) -> RawHeaders:
+        return RawHeaders(self._pairs)
+
+    @headers.setter
+    def headers(self, headers: Mapping[str, str]) -> None:
+        self._pairs[:] = [(name, str(value)) for name, value in headers.items()]
 
     @cached_property
     def cookies(self) -> SimpleCookie:  # type: ignore[override]
@@ -344,12 +395,12 @@ class GatewayResponse(HttpResponseBase):
         return f"<GatewayResponse {self.status_code} {size}>"
 
 
-def pairs_of(response: HttpResponseBase) -> Pairs:
+def pairs_of(response: HttpResponseBase) -> FieldLines:
     """The field lines of any response, Django's own too."""
     if isinstance(response, GatewayResponse):
-        return [*response.pairs, *cookie_pairs(response)] if "cookies" in response.__dict__ else response.pairs
-    pairs = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
-    return [*pairs, *cookie_pairs(response)]
+        pairs = response.pairs
+        return FieldLines([*pairs, *cookie_pairs(response)]) if "cookies" in response.__dict__ else pairs
+    return field_lines([*response.items(), *cookie_pairs(response)])
 
 
 def cookie_pairs(response: HttpResponseBase) -> Pairs:
@@ -365,46 +416,6 @@ def error_of_view(error: BaseException) -> GatewayError:
         return GatewayError(Reason.VIEW_NOT_FOUND)
     if isinstance(error, PermissionDenied):
         return GatewayError(Reason.REQUEST_DENIED)
-    if isinstance(error, (BadRequest, SuspiciousOperation, RequestAborted)):
+    if isinstance(error, (BadRequest, SuspiciousOperation, MultiPartParserError, RequestAborted)):
         return GatewayError(Reason.REQUEST_INVALID)
     return GatewayError(Reason.VIEW_ERROR, cause="".join(traceback.format_exception(error)).rstrip())
-
-
-_JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", b"application/problem+json")
-
-
-def json_response(data: Mapping[str, Any], status: int = 200) -> GatewayResponse:
-    """An answer of the gateway's own, never to be stored."""
-    return GatewayResponse(status, [_JSON, (b"cache-control", b"no-store")], orjson.dumps(data))
-
-
-def problem_members(error: GatewayError, request_id: str, *, disclose_names: bool = True) -> dict[str, Any]:
-    """The members of a failure's problem (RFC 9457)."""
-    reason = error.reason
-    members: dict[str, Any] = {
-        "type": f"urn:portway:error:{reason.word}",
-        "title": reason.title,
-        "status": error.status,
-        "detail": error.detail,
-        "reason": reason.word,
-        "request_id": request_id,
-    }
-    if disclose_names and error.upstream is not None:
-        members["upstream"] = error.upstream
-    if not disclose_names and error.members:  # its detail names a part
-        return members | {"detail": reason.title}
-    return members | error.members
-
-
-def problem(error: GatewayError, request_id: str, *, disclose_names: bool = True) -> GatewayResponse:
-    """The problem answer (RFC 9457) of a failure, with its Proxy-Status (RFC 9209)."""
-    members = problem_members(error, request_id, disclose_names=disclose_names)
-    proxy_status = "portway"
-    if error.reason.token is not None:
-        proxy_status += f"; error={error.reason.token}"
-    if "upstream" in members:
-        proxy_status += f'; next-hop="{error.upstream}"'
-    pairs = [_PROBLEM, (b"cache-control", b"no-store"), (b"proxy-status", proxy_status.encode("ascii"))]
-    pairs.extend(error.headers)
-    return GatewayResponse(error.status, pairs, orjson.dumps(members))

@@ -1,4 +1,8 @@
-"""A request that notes which header fields a view reads: an answer that is stored must name them in Vary."""
+"""A request that notes which header fields a view reads: an answer that is stored must name them in Vary.
+
+What `proxy()`, a fan-out and `fetch()` send on is not noted: they take it out of `scope` and `fields`, and the services
+say in Vary what they look at. So what is noted is what Python of a team's own reads, wherever it stands.
+"""
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any

@@ -12,9 +12,10 @@ from functools import partial
 from pathlib import Path
 
 from gateway import units
-from gateway.headers import HOP_BY_HOP
+from gateway.headers import HOP_BY_HOP, as_cgi, is_claim
 from gateway.merging import parse_part
 from gateway.patterns import parse_line
+from gateway.queries import masked_target
 from gateway.retries import failure_of
 from gateway.storing import Rule
 
@@ -86,7 +87,7 @@ _OWN |= {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"
 def settable(text: str) -> str:
     """A field that may be set in a call of the gateway's own, in lower case. Raises ValueError."""
     field = units.field_name(text)
-    if field in _OWN:
+    if as_cgi(field.encode("ascii")).decode("ascii") in _OWN:
         raise ValueError("a field that is the gateway's own business in these calls; it cannot be forwarded or set")
     return field
 
@@ -94,9 +95,14 @@ def settable(text: str) -> str:
 def forwardable(text: str) -> str:
     """A field of the client's that may go on to such a call, in lower case. Raises ValueError."""
     field = settable(text)
-    if field == "forwarded" or field.startswith("x-forwarded-"):
+    if is_claim(field.encode("ascii")):
         raise ValueError("what a client says of itself would pass for the gateway's word; it can be set, not forwarded")
     return field
+
+
+def mask_target(text: str) -> str:
+    """A route's line or a target, or what was written in its place, as it may be shown."""
+    return masked_target(units.mask_user_info(text))
 
 
 DURATION = Unit("duration", units.duration, "_s")
@@ -113,8 +119,8 @@ TOKEN = Unit("secret", units.printable, mask=units.mask_all)
 DATABASE = Unit("database URL", units.database_url, mask=units.mask_url)
 BASES = Unit("list of base URLs", partial(units.items_of, parse=units.base_url), mask=units.mask_url)
 ORIGINS = Unit("list of origins", units.origins)
-ROUTE = Unit("route", parse_line)
-PART = Unit("target", parse_part)
+ROUTE = Unit("route", parse_line, mask=mask_target)
+PART = Unit("target", parse_part, mask=mask_target)
 CACHE = Unit("on|duration", cache_rule)
 NAMES = _listed("list of names", units.name)
 FIELDS = _listed("list of header names", forwardable)
@@ -132,9 +138,11 @@ FIELD_NAMES = _listed("list of JSON names", units.member_name)
 OPTIONS: tuple[Option, ...] = (
     # families, name, unit, default, example, sentence
     Option("gateway", "BIND", Unit("host:port", units.bind), "127.0.0.1:8000", "0.0.0.0:8000",
-           "The address and port to listen on; the image sets 0.0.0.0:8000."),
+           "The address, or a name that has one, and the port to listen on; the image sets 0.0.0.0:8000."),
     Option("gateway", "WORKERS", Unit("number", partial(units.whole, least=1, most=256)), "1", "4",
            "How many worker processes serve; limits count per worker."),
+    Option("gateway", "WORKER_TIMEOUT", Unit("duration", units.seconds_or_more, "_s"), "30s", "2m",
+           "A worker that gives no sign of life for so long (its event loop is blocked, it is stopped) is replaced."),
     Option("gateway", "DATABASE_URL", DATABASE, "sqlite:///portway.sqlite3",
            "postgresql://portway:secret@db:5432/portway",
            "Django's database; `sqlite:///x` is relative to the working directory, `sqlite:////x` absolute."),
@@ -161,7 +169,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("gateway", "ADMIN_TOKEN", TOKEN, "", "",
            "What the status page, metrics and purges over HTTP ask for; unset, they answer this machine only."),
     Option("gateway", "CLIENT_IDLE", TIMEOUT, "30s", "1m",
-           "How long a client may send or read nothing in the middle of a message."),
+           "How long a client may send nothing in the middle of a body, or read nothing of an answer."),
+    Option("gateway", "CLIENT_KEEPALIVE", TIMEOUT, "75s", "11m",
+           "How long a client's connection may idle between requests, or amid a head: above a balancer's idle time."),
     Option("gateway", "MIN_UPLOAD_RATE", RATE, "100B/s", "1KiB/s",
            "The least pace of a request's body: one that stays below it over CLIENT_IDLE is 408; `0B` is none."),
     Option("gateway", "MAX_IN_FLIGHT", POSITIVE, "", "2000",
@@ -221,11 +231,14 @@ OPTIONS: tuple[Option, ...] = (
     Option("upstream", "QUEUE_TIMEOUT", TIMEOUT, "1s", "200ms", "How long one may wait, then 503."),
 
     Option("route", "PATH", _either("strict|raw", "raw"), "strict", "raw",
-           "`raw` lets dot segments and `%00` through to the upstream, which are 400 elsewhere.", "raw_path"),
+           "`raw` lets paths through that are 400 elsewhere: with dot segments, or readable as another route's.",
+           "raw_path"),
     Option("route", "CORS", ORIGINS, "", "https://app.example.com", "As GATEWAY_CORS, for this route alone."),
     Option("route", "CACHE", CACHE, "", "60s",
            "Stores answers. `on`: for as long as the upstream says; a duration: also where it says nothing."),
     Option("route", "CACHE_MAX_BODY", SOME_SIZE, "2MiB", "10MiB", "Larger answers pass through unstored."),
+    Option("route", "STALE_IF_ERROR", TIMEOUT, "", "1h",
+           "How long a stored answer may be sent stale if the upstream fails, where it says nothing of that itself."),
     Option("route", "PART_*", PART, "", "orders:/orders?user={id}",
            "A part of a fan-out: `upstream:/path`, with values of the request and of other parts in braces.", "parts"),
     Option("route", "OPTIONAL", NAMES, "", "team,orders",
@@ -348,8 +361,8 @@ export GATEWAY_ROUTE_USERS__TIMEOUT=500ms                                 # the 
 
 - Variables are upper case. The name of an upstream or a route is words, digits and single underscores (`USERS_V2`); it
   is referred to in lower case (`-> users_v2`).
-- **Every variable has a twin that ends in `_FILE`** and names a file to read the value from, less one trailing newline.
-  Secrets belong there. Setting both is an error; no name ends in `_FILE`.
+- **Every variable has a twin that ends in `_FILE`** and names a file of UTF-8 to read the value from, less one trailing
+  newline and a byte order mark. Secrets belong there. Setting both is an error; no name ends in `_FILE`.
 - Durations have a unit (`500ms`, `60s`, `5m`, `1h`), sizes too (`64KiB`, `10MiB`, `1GiB`; also `kB`, `MB`, `GB`),
   percentages a `%`; a rate is a size a second (`1KiB/s`). Lists are separated by commas or white space.
 - An empty value is the same as none, and is warned about. Quotes that arrive inside a value are an error: the shell

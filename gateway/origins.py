@@ -36,6 +36,7 @@ def effective(entries: Sequence[Entry]) -> list[list[Row]]:
 _ORDER = {family: number for number, family in enumerate(("gateway", "upstream", "route", "legacy", "database"))}
 _PARTS = options.TABLE["route", "PART_*"]
 _CACHE, _CACHE_MAX_BODY = options.TABLE["route", "CACHE"], options.TABLE["route", "CACHE_MAX_BODY"]
+_STALE_IF_ERROR = options.TABLE["route", "STALE_IF_ERROR"]
 
 
 def _group(family: str, owner: str, entries: Sequence[Entry]) -> list[Row]:
@@ -45,7 +46,7 @@ def _group(family: str, owner: str, entries: Sequence[Entry]) -> list[Row]:
     known = [option for (of, word), option in options.TABLE.items() if of == family and word]
     if family == "route":
         known = list(options.FAN) if parts else []
-        known += [_CACHE_MAX_BODY] if any(entry.name.option is _CACHE for entry in own) else []
+        known += [_CACHE_MAX_BODY, _STALE_IF_ERROR] if any(entry.name.option is _CACHE for entry in own) else []
     rows = list(_rows(prefix, own, known))
     for part in parts:
         said = [entry for entry in entries if entry.name.part == part.name.member.lower()]
@@ -105,12 +106,14 @@ def said_by_cache(rule: Rule) -> dict[str, str]:
     said = {"cache": text_of(_CACHE, rule)}
     if rule.max_body_bytes != Rule().max_body_bytes:
         said["cache_max_body"] = text_of(_CACHE_MAX_BODY, rule.max_body_bytes)
+    if rule.stale_if_error_s:
+        said["stale_if_error"] = text_of(_STALE_IF_ERROR, rule.stale_if_error_s)
     return said
 
 
 def said_by_fan(fan: Fan) -> dict[str, str]:
     """The parts of a fan-out and their options, where they are not the defaults, as `said_by` has them."""
-    said = {f"part_{part.name}": part.target.text for part in fan.parts}
+    said = {f"part_{part.name}": part.target.shown().text for part in fan.parts}
     if optional := [part.name for part in fan.parts if part.optional]:
         said["optional"] = ",".join(optional)
     said |= _not_default(fan, options.FAN, "")

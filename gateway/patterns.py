@@ -17,6 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
+from gateway.paths import has_dot_piece, is_plain, is_refused, normalized
+from gateway.queries import masked, masked_target
+
 RouteT = TypeVar("RouteT")
 
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
@@ -26,9 +29,6 @@ _UPSTREAM = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _LITERAL = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 PlaceholderT = TypeVar("PlaceholderT")
-_ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
-_BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
-_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _DOTS = frozenset({".", ".."})
 
 
@@ -42,32 +42,6 @@ class ValueConfined(ValueError):
     def __init__(self, name: str) -> None:
         super().__init__(name)
         self.name = name
-
-
-def _unescape(match: re.Match[str]) -> str:
-    octet = int(match[1], 16)
-    return chr(octet) if octet in _UNRESERVED else match[0].upper()
-
-
-def normalized(segment: str) -> str:
-    """A raw segment with its percent-encoded unreserved characters decoded, once: `%41%2f` is `A%2F`.
-
-    One with a `%` that begins no escape stays as it is: decoding beside it could make an escape that nobody wrote.
-    """
-    if "%" not in segment or _BARE_PERCENT.search(segment):
-        return segment
-    return _ESCAPE.sub(_unescape, segment)
-
-
-def has_dot_segment_or_nul(path: str) -> bool:
-    """Whether any segment of a raw path decodes to `.` or `..`, or the path holds `%00` (DESIGN, Paths)."""
-    if "%" in path:
-        if "%00" in path:
-            return True
-        path = _ESCAPE.sub(_unescape, path)
-    if "/." not in path:
-        return False
-    return not _DOTS.isdisjoint(path.split("/"))
 
 
 # -- patterns -----------------------------------------------------------------------------------------------------
@@ -120,9 +94,9 @@ def parse_pattern(text: str) -> Pattern:
     methods = _parse_methods(words[0]) if len(words) == 2 else frozenset()
     host, slash, path = words[-1].partition("/")
     if not slash:
-        raise PatternError(f"the path must begin with a slash: '/{host}' perhaps")
+        raise PatternError(f"the path must begin with a slash: '/{masked_target(host)}' perhaps")
     if host and not _HOST.fullmatch(host):
-        raise PatternError(f"'{host}' is not a host name (no port, no scheme, no wildcard)")
+        raise PatternError(f"'{masked_target(host)}' is not a host name (no port, no scheme, no wildcard)")
     segments, rest, params = _parse_path(path)
     return Pattern(" ".join(words), methods, host.lower(), segments, rest, params)
 
@@ -131,7 +105,9 @@ def _parse_methods(text: str) -> frozenset[str]:
     methods = text.split(",")
     for method in methods:
         if not _METHOD.fullmatch(method):
-            raise PatternError(f"'{method or text}' is not a method; methods are upper case with commas: 'GET,HEAD'")
+            raise PatternError(
+                f"'{masked_target(method or text)}' is not a method; methods are upper case with commas: 'GET,HEAD'"
+            )
     return frozenset(methods)
 
 
@@ -148,7 +124,7 @@ def _parse_path(path: str) -> tuple[tuple[str | None, ...], bool, tuple[str, ...
             segments.append(normalized(part))
         else:
             raise PatternError(_segment_advice(part))
-    if not _DOTS.isdisjoint(segment for segment in segments if segment):
+    if has_dot_piece("".join(f"/{segment or 'x'}" for segment in segments)):
         raise PatternError("a '.' or '..' segment never matches: such paths are refused")
     return tuple(segments), rest, tuple(params)
 
@@ -162,15 +138,16 @@ def _parse_name(name: str, taken: Sequence[str]) -> str:
 
 
 def _segment_advice(part: str) -> str:
+    shown = masked_target(part)
     if "**" in part:
-        return f"'**' stands alone and last, as in '/users/**'; not in '{part}'"
+        return f"'**' stands alone and last, as in '/users/**'; not in '{shown}'"
     if "{" in part or "}" in part:
-        return f"a parameter is a whole segment, as in '/users/{{id}}'; not in '{part}'"
+        return f"a parameter is a whole segment, as in '/users/{{id}}'; not in '{shown}'"
     if part == "*":
         return "'*' is no wildcard; write '{name}' for one segment, '**' for the rest"
     if "*" in part:
-        return f"'*' is not a wildcard in '{part}'; write '{{name}}' for one segment, '**' for the rest"
-    return f"'{part}' holds characters that must be percent-encoded in a path"
+        return f"'*' is not a wildcard in '{shown}'; write '{{name}}' for one segment, '**' for the rest"
+    return f"'{shown}' holds characters that must be percent-encoded in a path"
 
 
 # -- targets ------------------------------------------------------------------------------------------------------
@@ -193,6 +170,8 @@ class Template:
     def path(self, values: Mapping[str, str], rest: str) -> str:
         """The raw target path; `values` are raw segments, `rest` the raw rest with its slash. Raises ValueConfined."""
         out = "".join(literal + _in_path(name, values) for literal, name, in_query in self.pieces if not in_query)
+        if self.names and not is_plain(out) and has_dot_piece(out):  # within a value, or of one beside a literal
+            raise ValueConfined(next((name for name in self.names if has_dot_piece("/" + values[name])), self.names[0]))
         if self.rest:
             out += rest
         return out or "/"
@@ -226,6 +205,10 @@ class Target:
     upstream: str
     template: Template | None = None
 
+    def shown(self) -> "Target":
+        """The same as it may be shown: what is written as a value in its query may be a key."""
+        return parse_target(masked_target(self.text))
+
 
 def is_upstream_name(text: str) -> bool:
     return _UPSTREAM.fullmatch(text) is not None
@@ -235,7 +218,9 @@ def parse_target(text: str) -> Target:
     """`upstream` or `upstream:/path/{name}?query` or `upstream:/prefix/**` -> Target; raises PatternError."""
     upstream, colon, path = text.strip().partition(":")
     if not _UPSTREAM.fullmatch(upstream):
-        raise PatternError(f"'{upstream}' is not an upstream's name; names are lower case: 'users' or 'users:/path'")
+        raise PatternError(
+            f"'{masked_target(upstream)}' is not an upstream's name; names are lower case: 'users' or 'users:/path'"
+        )
     if not colon:
         return Target(text.strip(), upstream)
     if upstream in {"http", "https"} and path.startswith("//"):
@@ -254,8 +239,8 @@ def _parse_template(text: str) -> Template:
         path = path.removesuffix("/**")
     if "*" in path:
         raise PatternError("'**' stands alone and last in a target's path, as in 'users:/**'")
-    if has_dot_segment_or_nul(path):
-        raise PatternError("a target holds no '.' or '..' segment and no '%00'")
+    if is_refused(path):
+        raise PatternError("a target holds no '.' or '..' segment, no '\\' and no '%00'")
     pieces = [*cut(path, _parameter, in_query=False), *cut(query, _parameter, in_query=True)]
     return Template(text, tuple(pieces), rest, query, tuple(name for _, name, _ in pieces if name))
 
@@ -269,9 +254,9 @@ def cut(
     """
     end = 0
     for match in PLACEHOLDER.finditer(text):
-        yield _literal(text[end : match.start()]), read(match[1]), in_query
+        yield _literal(text[end : match.start()], in_query=in_query), read(match[1]), in_query
         end = match.end()
-    yield _literal(text[end:]), None, in_query
+    yield _literal(text[end:], in_query=in_query), None, in_query
 
 
 def _parameter(inside: str) -> str:
@@ -280,9 +265,9 @@ def _parameter(inside: str) -> str:
     return inside
 
 
-def _literal(text: str) -> str:
+def _literal(text: str, *, in_query: bool) -> str:
     if "{" in text or "}" in text:
-        raise PatternError(f"a brace without its partner in '{text}'")
+        raise PatternError(f"a brace without its partner in '{masked(text) if in_query else text}'")
     return text
 
 
@@ -346,7 +331,9 @@ class Table(Generic[RouteT]):
 
     def __init__(self, routes: Iterable[tuple[Pattern, RouteT]]) -> None:
         self._hosts: dict[str, _Node[RouteT]] = {}
+        self._depth = 0  # of the deepest pattern: beyond it a path's segments are of no interest
         for pattern, route in routes:
+            self._depth = max(self._depth, len(pattern.segments))
             node = self._hosts.setdefault(pattern.host, _Node())
             for segment in pattern.segments:
                 node = node.child(segment)
@@ -360,7 +347,7 @@ class Table(Generic[RouteT]):
 
     def find(self, method: str, host: str, path: str) -> Match[RouteT] | Miss:
         """The most specific competing route for a raw path; `host` in lower case without its port."""
-        raw = path[1:].split("/")
+        raw = path[1:].split("/", self._depth)
         keys = [normalized(segment) for segment in raw] if "%" in path else raw
         asked = _Asked(method, keys, raw, set())
         for name in (host, "") if host else ("",):

@@ -4,6 +4,7 @@ The decisions are made elsewhere, as functions of values: `balancing`, `ejection
 """
 
 import asyncio
+import contextlib
 import math
 import random
 from collections.abc import Collection
@@ -22,6 +23,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.places import Full, Places
 from gateway.probes import probe
 from gateway.resolver import look_up
+from gateway.shortage import is_shortage, overloaded
 from gateway.tls import tls_context
 
 if TYPE_CHECKING:
@@ -137,6 +139,7 @@ class Pool:
         self._due_s = _NEVER
         self._up: tuple[Endpoint, ...] = ()  # those that probes let in
         self._look_ups = 0
+        self._shortage: OSError | None = None  # why the last look-up could not be made
         self._known = asyncio.Event()  # every name was looked up once
 
     def start(self) -> None:
@@ -190,7 +193,8 @@ class Pool:
     def pick(self, key: bytes, tried: Collection[Endpoint], *, repeatable: bool, also_ejected: bool = False) -> Attempt:
         """The endpoint that answers next; one not tried yet if there is one, `also_ejected` ones at last.
 
-        Raises GatewayError: DESTINATION_UNAVAILABLE when probes took all out, DNS_FAILED when there is no address.
+        Raises GatewayError: DESTINATION_UNAVAILABLE when probes took all out, DNS_FAILED when there is no address,
+        OVERLOADED when none could be looked up.
         """
         candidates = self.candidates
         if not tried and self.now() >= self._due_s:
@@ -220,6 +224,8 @@ class Pool:
 
     def _nobody(self) -> GatewayError:
         if not self.endpoints:
+            if self._shortage is not None:
+                return overloaded(self._shortage, self.name)
             return GatewayError(Reason.DNS_FAILED, upstream=self.name)
         wait_s = max(1, math.ceil(self.upstream.health_interval_s))
         headers = [(b"retry-after", b"%d" % wait_s)]
@@ -272,17 +278,20 @@ class Pool:
         # Not all at once, neither those of one gateway nor those of several that started together.
         await asyncio.sleep(random.uniform(0, min(1.0, upstream.health_interval_s)))
         while True:
-            fault = await probe(self.client, upstream, endpoint)
-            before = endpoint.probed
-            endpoint.probed = ejection.probed(before, fault is None, upstream.health_rise, upstream.health_fall)
-            if endpoint.probed.up is not before.up:
-                self._changed()
-                if endpoint.probed.up:
-                    self._say("info", "upstream.up", endpoint)
-                else:
-                    self.client.close_idle(endpoint)
-                    self._say("warning", "upstream.down", endpoint, cause=fault)
+            with contextlib.suppress(GatewayError):  # it could not ask: that is no verdict
+                self._probed(endpoint, await probe(self.client, upstream, endpoint))
             await asyncio.sleep(upstream.health_interval_s * random.uniform(0.9, 1.1))
+
+    def _probed(self, endpoint: Endpoint, fault: str | None) -> None:
+        before, upstream = endpoint.probed, self.upstream
+        endpoint.probed = ejection.probed(before, fault is None, upstream.health_rise, upstream.health_fall)
+        if endpoint.probed.up is not before.up:
+            self._changed()
+            if endpoint.probed.up:
+                self._say("info", "upstream.up", endpoint)
+            else:
+                self.client.close_idle(endpoint)
+                self._say("warning", "upstream.down", endpoint, cause=fault)
 
     # -- names ----------------------------------------------------------------------------------------------------
 
@@ -299,6 +308,7 @@ class Pool:
             try:
                 found = await look_up(base.host, base.port)
             except OSError as error:  # what was known stays
+                self._shortage = error if is_shortage(error) else None
                 if not failing:
                     _log.warning("upstream.lookup_failed", upstream=self.name, host=base.host, cause=str(error))
                 failing = True

@@ -27,6 +27,8 @@ _NOBODY = _Nobody()
 async def probe(client: "Client", upstream: Upstream, endpoint: Endpoint) -> str | None:
     """None where the endpoint is well: a status from 200 to 399 within the time. Else what is wrong, for the log.
 
+    Raises GatewayError OVERLOADED where the gateway itself could not ask.
+
     The path is the whole one: it is not below the base URL's prefix. The upstream's own `__HEADER_*` go with it.
     """
     pairs: Pairs = [(b"host", endpoint.host_field), (b"user-agent", b"portway-probe"), (b"connection", b"close")]
@@ -50,6 +52,8 @@ async def probe(client: "Client", upstream: Upstream, endpoint: Endpoint) -> str
     except TimeoutError:
         return f"no answer within {upstream.health_timeout_s:g} s"
     except GatewayError as error:
+        if error.reason is Reason.OVERLOADED:
+            raise
         return f"{error.reason.word}: {error.cause}" if error.cause else error.reason.word
     finally:
         if answer is not None:

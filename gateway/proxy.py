@@ -18,12 +18,21 @@ from gateway.config import Base, Overrides, ProxyOptions, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
 from gateway.freshness import SAFE_METHODS
-from gateway.headers import Pairs, encoded_changes, forwarding_pairs, set_fields, strip_hop_by_hop
+from gateway.headers import (
+    HTTP_1_0,
+    FieldLines,
+    Pairs,
+    encoded_changes,
+    forwarding_pairs,
+    set_fields,
+    strip_hop_by_hop,
+)
 from gateway.inbox import too_large
 from gateway.loading import overrides
 from gateway.messages import GatewayRequest, GatewayResponse
 from gateway.patterns import Target, ValueConfined, parse_target
 from gateway.pool import Pool
+from gateway.queries import joined
 from gateway.retries import is_repeatable
 from gateway.tracing import new_traceparent
 from gateway.uploads import Upload
@@ -76,7 +85,7 @@ class Proxy:
         pool: Pool = request.pools[self.target.upstream]
         plan = self._plan
         if plan is None or plan.upstream is not pool.upstream:
-            plan = self._plan = plan_for(pool.upstream, self.own)
+            plan = self._plan_anew(pool)
         options, exchange = plan.options, request.exchange
         exchange.upstream = pool.name
         path, query = self.target_of(request, params)
@@ -92,7 +101,7 @@ class Proxy:
             timeout_s=options.timeout_s,
             host=request.fields.first(b"host") if options.preserve_host else None,
             key=request.balance_key(pool.key_field) if pool.uses_key else b"",
-            repeatable=is_repeatable(request.method, request.raw_headers),
+            repeatable=is_repeatable(request.method, request.scope["headers"]),
             too_late=partial(_too_late, request, pool),
             upload=upload,
             chunked=upload is not None and request.content_length is None,
@@ -101,6 +110,14 @@ class Proxy:
         if request.method not in SAFE_METHODS:
             request.cache.written(pool.name, path + query, answer.status)
         return self._response(request, plan, answer, endpoint.base)
+
+    def _plan_anew(self, pool: Pool) -> Plan:
+        self._plan = plan = plan_for(pool.upstream, self.own)
+        return plan
+
+    def fields_set(self, pools: Mapping[str, Pool]) -> Changes:
+        """The fields that its options and its upstream's set on every answer."""
+        return self._plan_anew(pools[self.target.upstream]).set_down
 
     def target_of(self, request: GatewayRequest, params: Mapping[str, str]) -> tuple[str, str]:
         """The raw path below the upstream's base, and the query with its question mark (or nothing)."""
@@ -116,17 +133,18 @@ class Proxy:
             own_query = template.fixed_query(values)
         except ValueConfined as error:
             raise GatewayError(
-                Reason.TEMPLATE_VALUE, f"The value of {{{error.name}}} in the path is empty, '.' or '..'."
+                Reason.TEMPLATE_VALUE,
+                f"The value of {{{error.name}}} in the path is empty, or has a piece '.' or '..'.",
             ) from error
-        joined = "&".join(part for part in (own_query, query) if part)
-        return path, "?" + joined if joined else ""
+        whole = joined(own_query, query)
+        return path, "?" + whole if whole else ""
 
     def _response(self, request: GatewayRequest, plan: Plan, answer: Answer, base: Base) -> GatewayResponse:
         pairs = strip_hop_by_hop(answer.pairs)
         if plan.options.rewrite_redirects and any(name in _LOCATIONS for name, _ in pairs):
-            pairs = _redirected(pairs, request, plan, self._path_map(request, base))
-        if plan.set_down:
-            pairs = set_fields(pairs, plan.set_down)
+            pairs = FieldLines(_redirected(pairs, request, plan, self._path_map(request, base)))
+        if plan.set_down and request.defers_fields_of is not self:
+            pairs = FieldLines(set_fields(pairs, plan.set_down))
         attempts = request.exchange.attempts or 0
         if attempts > 1:
             pairs.append((b"proxy-status", b'portway; details="attempts=%d"' % attempts))
@@ -199,32 +217,28 @@ def _limit_total(exchange: Exchange, seconds: float, upstream: str) -> None:
 
 
 def upward_pairs(request: GatewayRequest, plan: Plan, prefix: str) -> Pairs:
-    """The field lines for the upstream but Host: the client's in their order, then ours. Raises HEADER_INVALID."""
+    """The field lines for the upstream but Host: the client's in their order, then ours."""
     incoming, exchange = request.fields, request.exchange
     own = incoming.own
-    pairs = [*incoming.end_to_end(), *((b"via", value) for value in own.get(b"via", ()))]
+    pairs = [*incoming.plain, *((b"via", value) for value in own.get(b"via", ()))]
     if request.traceparent is None:
         pairs.append((b"traceparent", new_traceparent(exchange.trace_id)))
     else:
         pairs.append((b"traceparent", request.traceparent))
         pairs.extend((b"tracestate", value) for value in own.get(b"tracestate", ()))
-    for _, value in pairs:
-        if not value.isascii():
-            _check_utf8(value)
     if request.content_length is not None:
         pairs.append((b"content-length", b"%d" % request.content_length))
     pairs.append((b"x-request-id", exchange.request_id.encode("ascii")))
-    pairs.append(_VIA_1_1 if request.scope["http_version"] == "1.1" else _VIA_1_0)
-    trusted = incoming.x_forwarded if request.from_trusted_peer else None
-    pairs.extend(forwarding_pairs(request.peer, request.scope["scheme"], request.host_field, prefix, trusted))
+    pairs.append(_VIA_1_0 if request.scope["http_version"] in HTTP_1_0 else _VIA_1_1)
+    trusted = None
+    if request.from_trusted_peer:
+        trusted = incoming.x_forwarded
+        pairs.extend(incoming.claims)
+    asked = (request.forwarded_scheme, request.forwarded_host)
+    pairs.extend(
+        forwarding_pairs(request.peer, request.scope["scheme"], request.host_field, prefix, trusted, asked=asked)
+    )
     return set_fields(pairs, plan.set_up) if plan.set_up else pairs
-
-
-def _check_utf8(value: bytes) -> None:
-    try:
-        value.decode()
-    except UnicodeDecodeError as error:
-        raise GatewayError(Reason.HEADER_INVALID, "A field value is not valid UTF-8.") from error
 
 
 # -- down ---------------------------------------------------------------------------------------------------------
@@ -234,14 +248,13 @@ def _redirected(pairs: Pairs, request: GatewayRequest, plan: Plan, paths: redire
     """The pairs with Location and Content-Location said as the client must see them."""
     if paths is None:
         return pairs
-    own = plan.origins
-    if plan.options.preserve_host:
-        seen_as = redirects.origin_of(f"{request.scope['scheme']}://{request.host_field}")
-        own = own | {seen_as} if seen_as else own
-    return [
-        (
-            name,
-            redirects.rewritten(value.decode("latin-1"), own, paths).encode("latin-1") if name in _LOCATIONS else value,
-        )
-        for name, value in pairs
-    ]
+    asked: frozenset[redirects.Origin] = frozenset()
+    if plan.options.preserve_host:  # an upstream says Host, or what X-Forwarded-Proto and -Host have of it
+        schemes = (request.scope["scheme"], request.forwarded_scheme)
+        hosts = (request.host_field, request.forwarded_host)
+        asked = redirects.asked_origins(filter(None, schemes), [host for host in hosts if host])
+
+    def moved(value: bytes) -> bytes:
+        return redirects.rewritten(value.decode("latin-1"), plan.origins, paths, asked).encode("latin-1")
+
+    return [(name, moved(value) if name in _LOCATIONS else value) for name, value in pairs]

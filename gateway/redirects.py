@@ -1,6 +1,7 @@
 """Location fields that point at the upstream's own base, said again as the client must see them."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -44,10 +45,21 @@ def origin_of(url: str) -> tuple[str, str, int] | None:
     return parts.scheme, parts.hostname, _PORTS[parts.scheme] if port is None else port
 
 
-def rewritten(location: str, own: frozenset[tuple[str, str, int]], paths: PathMap) -> str:
+Origin = tuple[str, str, int]
+
+
+def asked_origins(schemes: Iterable[str], hosts: Iterable[str]) -> frozenset[Origin]:
+    """Under which origins the client may have asked: each scheme with each host that has been named for it."""
+    found = (origin_of(f"{scheme}://{host}") for scheme in schemes for host in hosts)
+    return frozenset(origin for origin in found if origin is not None)
+
+
+def rewritten(location: str, own: frozenset[Origin], paths: PathMap, asked: frozenset[Origin] = frozenset()) -> str:
     """The Location to send on; unchanged when it points elsewhere, or where no path of the gateway leads.
 
-    `own` are the origins that mean the upstream itself (its base URLs, and the client's own Host if that goes up).
+    `own` are the origins that mean the upstream itself: its base URLs. So do those in `asked`, under which the client
+    asked, if its Host goes up. A redirect from one of their hosts to its other scheme, mostly from http to https, keeps
+    that scheme: its path is the upstream's all the same.
     """
     if _DROPPED.search(location):
         return location
@@ -55,9 +67,21 @@ def rewritten(location: str, own: frozenset[tuple[str, str, int]], paths: PathMa
         return paths.back(location) or location
     # `//host/path` is relative to a scheme: the upstream's own, whichever that is.
     absolute = [f"http:{location}", f"https:{location}"] if location.startswith("//") else [location]
-    if not any(origin_of(url) in own for url in absolute):
+    origins = [origin_of(url) for url in absolute]
+    is_own = any(origin in own or origin in asked for origin in origins)
+    if not is_own and not _is_other_scheme(origins[0], asked):
         return location
     after_scheme = location.index("//") + 2
-    cuts = [cut for mark in "/?#" if (cut := location.find(mark, after_scheme)) >= 0]
-    path = location[min(cuts) :] if cuts else ""
-    return paths.back(path if path.startswith("/") else "/" + path) or location
+    cut = min((cut for mark in "/?#" if (cut := location.find(mark, after_scheme)) >= 0), default=len(location))
+    path = location[cut:]
+    moved = paths.back(path if path.startswith("/") else "/" + path)
+    if moved is None:
+        return location
+    return moved if is_own else location[:cut] + moved
+
+
+def _is_other_scheme(origin: Origin | None, asked: frozenset[Origin]) -> bool:
+    """Whether it is a host that the client asked, on the usual port of another scheme."""
+    if origin is None or origin[2] != _PORTS[origin[0]]:
+        return False
+    return any(host == origin[1] and scheme != origin[0] for scheme, host, _ in asked)

@@ -5,9 +5,11 @@ import contextlib
 import socket
 import threading
 
+from gateway.shortage import raise_if_short_of_descriptors
+
 
 async def look_up(host: str, port: int) -> tuple[str, ...]:
-    """Every A and AAAA address of a name. Raises OSError (`socket.gaierror`) when there is none.
+    """Every A and AAAA address of a name. Raises OSError: `socket.gaierror` when there is none.
 
     The system does not tell how long they hold: asking again is up to the caller. It asks in a thread of its own, since
     a name server that is silent holds it for many seconds: the loop's own few threads would be used up by a few such
@@ -29,7 +31,7 @@ async def look_up(host: str, port: int) -> tuple[str, ...]:
             # A link-local address comes with its zone (RFC 4007), which is part of where it is.
             found = tuple(dict.fromkeys(str(address[0]) for *_, address in entries))
         except OSError as error:
-            found = error
+            found = _told_better(error)
         except UnicodeError as error:  # a label that is too long
             found = socket.gaierror(socket.EAI_NONAME, str(error))
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
@@ -40,3 +42,12 @@ async def look_up(host: str, port: int) -> tuple[str, ...]:
     except RuntimeError as error:  # no more threads
         raise OSError(str(error)) from error
     return await answer
+
+
+def _told_better(error: OSError) -> OSError:
+    """The failure of a look-up; the want of a descriptor where there was one, of which the system says nothing."""
+    try:
+        raise_if_short_of_descriptors()
+    except OSError as shortage:
+        return shortage
+    return error

@@ -123,13 +123,19 @@ async def remove(variants: Iterable[str]) -> None:
 
 async def remove_covered(purges: Sequence[Purge]) -> int:
     """Remove what any of these purges covers; how many rows that were."""
-    removed, _ = await CachedResponse.objects.filter(reduce(or_, map(_covered, purges))).adelete()
+    now_s = time.time()
+    removed, _ = await CachedResponse.objects.filter(
+        reduce(or_, (_covered(purge, now_s) for purge in purges))
+    ).adelete()
     return removed
 
 
-def _covered(purge: Purge) -> Q:
-    """The rows that a purge is about. HOWEVER not by `startswith` and `contains`: on SQLite they do not regard case."""
-    said = Q(requested_s__lte=purge.at_s)
+def _covered(purge: Purge, now_s: float) -> Q:
+    """The rows that a purge is about, as `Purge.covers` has it.
+
+    By no `startswith` or `contains`: on SQLite they do not regard case.
+    """
+    said = Q(requested_s__lte=purge.at_s) | Q(requested_s__gt=now_s)
     place = purge.place
     if place is not None:
         scheme, _, host = place.origin.partition("://")
@@ -171,10 +177,11 @@ async def last_told() -> int:
     return (await CachePurge.objects.aaggregate(last=Max("id")))["last"] or 0
 
 
-async def remove_expired(told_before_s: float) -> None:
-    """Remove what nothing can be answered with any more, and purges that everybody has heard of."""
+async def remove_expired(heard: int, told_before_s: float) -> None:
+    """Remove what nothing can be answered with any more, and purges that everybody has heard of: up to that number, and
+    old enough by the clock, which alone may be wrong."""
     await CachedResponse.objects.filter(useful_until_s__lt=time.time()).adelete()
-    await CachePurge.objects.filter(at_s__lt=told_before_s).adelete()
+    await CachePurge.objects.filter(id__lte=heard, at_s__lt=told_before_s).adelete()
 
 
 async def total_size() -> int:
@@ -235,5 +242,5 @@ def variants_of(key: Key) -> list[Entry]:
 def purge_now(purge: Purge) -> int:
     """Make a purge and tell every worker; how many stored answers it removed. Raises DatabaseError."""
     CachePurge.objects.create(kind=purge.kind, value=purge.value, at_s=purge.at_s)
-    removed, _ = CachedResponse.objects.filter(_covered(purge)).delete()
+    removed, _ = CachedResponse.objects.filter(_covered(purge, time.time())).delete()
     return int(removed)

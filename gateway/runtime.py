@@ -10,8 +10,9 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from gateway import viewthread
 from gateway.board import Board
 from gateway.bodies import Bodies
 from gateway.bulkhead import Bulkhead
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 TICK_S = 0.2
 _TICKS_A_SECOND = 5
 _LOOK_S = 0.02
+_LOOKS_AT_CLOSING = 10
 
 
 class Runtime:
@@ -45,7 +47,8 @@ class Runtime:
         self.watchdog = Watchdog(config.settings.stall_s, self._request_of)
         self.pools: dict[str, Pool] = {}
         self.tally = Tally()
-        self.board: Board | None = None  # where there are other workers
+        self.board: Board | None = None  # where workers see each other's counts
+        self.past: dict[str, Any] | None = None  # what those before it in its place have counted
         self.every_second: Callable[[], None] | None = None
         self.started_s = time()
         self.bodies = Bodies()
@@ -74,7 +77,7 @@ class Runtime:
 
     async def stop(self) -> None:
         self.ready = False
-        await self._legacy_ended()
+        await self._threads_ended()
         self.watchdog.stop()
         if self._ticker is not None:
             self._ticker.cancel()
@@ -123,14 +126,18 @@ class Runtime:
         self._abandon()
         return len(open_now)
 
-    async def _legacy_ended(self) -> None:
+    async def _threads_ended(self) -> None:
         """Wait for the calls in threads, those that nobody waits for any more too, as long as a drain lasts."""
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + self.config.settings.drain_s
-        while not self._cut and any(pool.running for pool in self.bulkheads.values()):
+        while not self._cut and (viewthread.busy() or any(pool.running for pool in self.bulkheads.values())):
             if loop.time() >= give_up_s:
                 self._abandon()
             await asyncio.sleep(_LOOK_S)
+        # A request that was cut closes what it has open, uploaded files for one, in the thread of its view.
+        for _ in range(_LOOKS_AT_CLOSING):
+            if viewthread.busy():
+                await asyncio.sleep(_LOOK_S)
 
     def _abandon(self) -> None:
         """Say which calls the end of the process breaks off. A thread cannot be killed, and does not hold the exit."""
@@ -138,6 +145,8 @@ class Runtime:
         calls = {pool.name: pool.told() for pool in self.bulkheads.values() if pool.running}
         if calls:
             log.warning("legacy.abandoned", count=sum(map(len, calls.values())), calls=calls)
+        if viewthread.busy():
+            log.warning("view.abandoned", count=viewthread.busy())
 
     # -- who runs -------------------------------------------------------------------------------------------------
 

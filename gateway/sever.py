@@ -3,29 +3,107 @@
 ASGI has no word for "this answer failed after it began". An application that returns or raises then makes Granian
 end a chunked body in good order, and the client takes a torn answer for a whole one. So the connection itself is
 shut: the client sees a chunked body without its last chunk, or fewer bytes than Content-Length said.
+
+Which of the worker's descriptors it is, nobody tells. With thousands of them a look at each takes long. So the look is
+taken in short pieces, between which the loop goes on, and what was seen is remembered: where an upstream fails that
+many clients listen to, one look finds them all. What is remembered may be out of date, since numbers are used again: it
+only says where to look first.
 """
 
+import asyncio
 import contextlib
 import os
+import resource
 import socket
-import stat
 from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
-from pathlib import Path
+from typing import Final
+
+Ends = tuple[tuple[str, int], tuple[str, int]]  # of a connection: the client's address and port, and ours
+
+# So many descriptors are looked at before others have their turn: less than half a millisecond.
+_AT_A_TIME: Final = 100
 
 
-def sever(client: Sequence[str | int], server: Sequence[str | int]) -> bool:
-    """Shut the accepted TCP connection between these two (address, port) pairs of an ASGI scope; whether it was found.
+class _Connections:
+    """Where connections were seen last, by both their ends."""
 
-    The socket belongs to Granian, which closes it when it notices. Costs some microseconds per open descriptor.
-    """
-    wanted = _key(client), _key(server)
-    for connection in _tcp_sockets():
-        with contextlib.suppress(OSError):
-            if (_key(connection.getpeername()), _key(connection.getsockname())) == wanted:
+    def __init__(self) -> None:
+        self._seen: dict[Ends, int] = {}
+        self._looking: asyncio.Lock | None = None
+
+    async def shut(self, ends: Ends) -> bool:
+        """Shut the connection, if it is open."""
+        if self._shut_known(ends):
+            return True
+        if self._looking is None:
+            self._looking = asyncio.Lock()
+        async with self._looking:
+            if self._shut_known(ends):  # another one has looked meanwhile
+                return True
+            await self._look()
+            return self._shut_known(ends)
+
+    def _shut_known(self, ends: Ends) -> bool:
+        descriptor = self._seen.get(ends)
+        if descriptor is None:
+            return False
+        # The number may be another connection's at any moment. A duplicate stays what it is once it was asked.
+        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
+            if _ends_of(connection) == ends:
                 connection.shutdown(socket.SHUT_RDWR)
                 return True
-    return False
+        return False
+
+    async def _look(self) -> None:
+        seen: dict[Ends, int] = {}
+        for count, descriptor in enumerate(_descriptors(), start=1):
+            if (ends := _ends_at(descriptor)) is not None:
+                seen[ends] = descriptor
+            if count % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        self._seen = seen
+
+
+_connections: Final = _Connections()
+
+
+async def sever(client: Sequence[str | int], server: Sequence[str | int]) -> bool:
+    """Shut the accepted TCP connection between these two (address, port) pairs of an ASGI scope; whether it was found.
+
+    The socket belongs to Granian, which closes it when it notices.
+    """
+    return await _connections.shut((_key(client), _key(server)))
+
+
+def _ends_at(descriptor: int) -> Ends | None:
+    """As `_looked_at` and `_ends_of`, in half the time."""
+    try:
+        found = socket.SocketType(socket.AF_INET6, socket.SOCK_STREAM, 0, descriptor)
+    except OSError:
+        return None
+    try:
+        return _ends_of(found)
+    except OSError:
+        return None
+    finally:
+        found.detach()
+
+
+def _ends_of(connection: socket.SocketType) -> Ends | None:
+    peer = connection.getpeername()
+    if not isinstance(peer, tuple):  # a Unix socket
+        return None
+    return _key(peer), _key(connection.getsockname())
+
+
+def _key(address: Sequence[str | int]) -> tuple[str, int]:
+    host = str(address[0])
+    # ip_address() is slow, and only an IPv6 address has more than one spelling.
+    return (str(ip_address(host.partition("%")[0])) if ":" in host else host), int(address[1])
+
+
+# -- all that is open ---------------------------------------------------------------------------------------------
 
 
 def limit_unread(seconds: float) -> None:
@@ -40,23 +118,62 @@ def limit_unread(seconds: float) -> None:
 
 
 def own_listeners() -> Iterator[socket.socket]:
-    """The sockets on which this process listens."""
-    for found in _tcp_sockets():
-        with contextlib.suppress(OSError):
-            if found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+    """The TCP sockets on which this process listens, each to be used until the next one is asked for."""
+    for descriptor in _descriptors():
+        with _looked_at(descriptor) as found:
+            if found is not None and _is_listener(found):
                 yield found
 
 
-def _tcp_sockets() -> Iterator[socket.socket]:
-    """This process's TCP sockets, each as a duplicate, so that closing ours never closes its owner's."""
-    for entry in Path("/dev/fd").iterdir():
-        descriptor = int(entry.name)
-        with contextlib.suppress(OSError):
-            if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-                with socket.socket(fileno=os.dup(descriptor)) as found:
-                    if found.family in {socket.AF_INET, socket.AF_INET6} and found.type == socket.SOCK_STREAM:
-                        yield found
+def _is_listener(found: socket.socket) -> bool:
+    with contextlib.suppress(OSError):
+        return bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)) and _has_port(found)
+    return False
 
 
-def _key(address: Sequence[str | int]) -> tuple[str, int]:
-    return str(ip_address(str(address[0]).partition("%")[0])), int(address[1])
+def close_sockets_of(port: int) -> None:
+    """Close this process's own descriptors of the listener on a port, and of the connections that it accepted."""
+    for descriptor in list(_descriptors()):
+        with _looked_at(descriptor) as found:
+            is_theirs = found is not None and _has_port(found, port)
+        if is_theirs:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+
+
+def _has_port(found: socket.socket, port: int | None = None) -> bool:
+    """Whether this is a TCP socket, with this port at our end if one is given."""
+    try:
+        own = found.getsockname()
+        is_tcp = isinstance(own, tuple) and found.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == socket.SOCK_STREAM
+        return is_tcp and port in {None, own[1]}
+    except OSError:
+        return False
+
+
+def _descriptors() -> Iterator[int]:
+    """The numbers of all that this process has open. Also where it has no number left, to open their list with."""
+    try:
+        entries = os.scandir("/dev/fd")
+    except OSError:
+        yield from range(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+        return
+    with entries:
+        for entry in entries:
+            yield int(entry.name)
+
+
+@contextlib.contextmanager
+def _looked_at(descriptor: int) -> Iterator[socket.socket | None]:
+    """The socket behind a number, if it is one, for a look: it needs no further number, and is left as it is."""
+    try:
+        # With all three given nothing is asked of the system yet, neither whether this is a socket. The family says
+        # only how long an address may be: those of IPv4 come as what they are.
+        found = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, fileno=descriptor)
+    except OSError:
+        yield None
+        return
+    try:
+        yield found
+    finally:
+        found.detach()

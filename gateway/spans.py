@@ -123,7 +123,11 @@ class Tracer:
         if opened is None:
             return
         span, request = opened
-        status, reason, scheme = exchange.status or 0, exchange.reason, request.scope["scheme"]
+        status, reason, scheme = (
+            exchange.status or 0,
+            exchange.reason,
+            request.forwarded_scheme or request.scope["scheme"],
+        )
         port = request.host_field.rpartition(":")[2]
         name, said = _of_method(exchange.method)
         said |= {

@@ -12,6 +12,7 @@ import msgspec
 from gateway import __version__, environment, origins
 from gateway.board import Board, is_alive
 from gateway.exchange import is_own
+from gateway.past import added
 from gateway.pool import Pool
 from gateway.runtime import Runtime
 from gateway.tally import BOUNDS_S, RECENT, RECENT_CLIENT
@@ -94,17 +95,26 @@ def _stalls(runtime: Runtime) -> dict[str, Any]:
 
 def of_all(runtime: Runtime) -> list[Snapshot]:
     """This worker's snapshot first, then what the others showed last, those that have ended too."""
-    found = [snapshot(runtime)]
+    found = [snapshot(runtime), runtime.past]
     board: Board | None = runtime.board
     for process, data in () if board is None else board.others():
-        found.append({**msgspec.msgpack.decode(data), "alive": is_alive(process)})
-    return found
+        shown, past = msgspec.msgpack.decode(data)
+        found += [{**shown, "alive": is_alive(process)}, past]
+    return [one for one in found if one is not None]
 
 
 def publish(runtime: Runtime) -> None:
-    """Show this worker's snapshot to the others, if there are any."""
+    """Show this worker's snapshot to the others, and what those before it in its place have counted."""
     if runtime.board is not None:
-        runtime.board.publish(msgspec.msgpack.encode(snapshot(runtime)))
+        runtime.board.publish(msgspec.msgpack.encode((snapshot(runtime), runtime.past)))
+
+
+def past_of(shown: bytes | None) -> Snapshot | None:
+    """What the worker that published this, and those before it, have counted."""
+    if shown is None:
+        return None
+    ended, past = msgspec.msgpack.decode(shown)
+    return added(past, ended)
 
 
 class Told:

@@ -16,11 +16,11 @@ from dataclasses import replace
 import structlog
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
 from django.core.management import call_command
-from django.db import DatabaseError, DataError, IntegrityError, InterfaceError, connection
+from django.db import connection
 
 from gateway import rows
 from gateway.headers import Pair
-from gateway.health import PAUSE_S, Health
+from gateway.health import PAUSE_S, Health, is_away
 from gateway.known import CAPACITY, Known
 from gateway.memory import Index, Key, Purge, digest, size_of, variant
 from gateway.rows import BATCH_ROWS, MOST_PURGES, STORED_ROWS, Found
@@ -37,7 +37,6 @@ _POLL_S = 0.4  # how often others are asked what they stored and purged
 _DEAF_S = 30.0  # who has not heard of purges for so long does not know what is still true
 _TOLD_S = 60.0  # how long purges are kept for the others
 _OVERLAP = 200  # transactions end in another order than they are numbered in: so many are asked for again
-_CLOCKS_S = 0.5  # by how much the clocks of two machines may differ
 _SWEEP_S = 5.0  # how often what is of no use any more is removed
 
 
@@ -69,6 +68,7 @@ class Store:
         self._is_written_elsewhere = False  # the writer's connection is of a database that is no more
         self._told: set[tuple[int, float]] = set()  # the numbers and times of purges that need no hearing
         self._last_told = 0
+        self._heard_by: deque[int] = deque(maxlen=1 + int(_TOLD_S / _SWEEP_S))  # as it was at the last sweeps
         self._heard_s = 0.0
         self._rows: deque[int] = deque(maxlen=3)  # the number of the last row, as it was at the last looks
         self._new_rows = 0  # since all were looked at
@@ -189,7 +189,7 @@ class Store:
     def _take_out_covered(self, purge: Purge) -> None:
         place = purge.place
         for name in list(self._queue) if place is None else self._queue_index.at(place):
-            if purge.covers(*self._queue[name]):
+            if purge.covers(*self._queue[name], time.time()):
                 self._take_out(name)
 
     # -- reading --------------------------------------------------------------------------------------------------
@@ -279,7 +279,8 @@ class Store:
             self._last_told = max(self._last_told, number)
             if (number, purge.at_s) not in self._told:
                 self._told.add((number, purge.at_s))
-                purge = replace(purge, at_s=purge.at_s + _CLOCKS_S)
+                # By our own clock: who made it may have another one. What was asked for in between goes too.
+                purge = replace(purge, at_s=time.time())
                 self._heard(purge)
                 self._take_out_covered(purge)
                 self._others_purges.append(purge)  # what was under way may have been written since
@@ -303,6 +304,7 @@ class Store:
         self._known.clear()
         self._rows.clear()
         self._told.clear()
+        self._heard_by.clear()
         await _disconnect()
         await self._until_prepared(anew=True)
 
@@ -385,7 +387,7 @@ class Store:
             try:
                 self._size += await _write(batch)
             except Exception as error:
-                if _is_away(error):
+                if is_away(error):
                     raise
                 await self._write_singly(batch)  # one of them cannot be stored: which one is found out by itself
             self._has_grown = True
@@ -400,7 +402,7 @@ class Store:
             try:
                 self._size += await _write({name: (key, entry)})
             except Exception as error:
-                if _is_away(error):
+                if is_away(error):
                     raise
                 _log.warning("cache.not_stored", target=key.target, cause=str(error))
 
@@ -411,19 +413,16 @@ class Store:
         if not is_due and self._size <= self._max_bytes:
             return
         self._swept_s = now_s
-        await rows.remove_expired(time.time() - _TOLD_S)
+        if is_due:
+            self._heard_by.append(self._last_told)
+        is_long_ago = len(self._heard_by) == self._heard_by.maxlen
+        await rows.remove_expired(self._heard_by[0] if is_long_ago else 0, time.time() - _TOLD_S)
         if self._has_grown:
             self._has_grown = False
             self._size = await rows.total_size()
             if self._size > self._max_bytes:
                 await rows.remove_oldest(self._size - self._max_bytes * 9 // 10)
                 self._size = await rows.total_size()
-
-
-def _is_away(error: Exception) -> bool:
-    """Whether it is the database that does not work, and not the one answer that should be written."""
-    is_of_database = isinstance(error, (DatabaseError, InterfaceError, OSError))
-    return is_of_database and not isinstance(error, (DataError, IntegrityError))
 
 
 async def _on(executor: ThreadPoolExecutor, work: Callable[[], Awaitable[None]]) -> None:

@@ -24,23 +24,29 @@ _UNSTORED_FIELDS: Final = frozenset(
     {b"age", b"proxy-authenticate", b"proxy-authentication-info", b"proxy-authorization", b"x-request-id"}
 ) | {b"proxy-status", b"server-timing", b"connection", b"keep-alive", b"transfer-encoding", b"trailer", b"upgrade"}
 # What goes up in these is the gateway's word, another one for each client or request.
-_OWN_WORDS: Final = frozenset({b"forwarded", b"traceparent", b"x-forwarded-for", b"x-request-id"})
+_OWN_WORDS: Final = frozenset({b"forwarded", b"traceparent", b"tracestate", b"x-forwarded-for", b"x-request-id"})
 _TAG_FIELDS: Final = (b"cache-tag", b"surrogate-key")
 # In these white space and case, or order, mean nothing (section 4.1).
 _NEGOTIATED: Final = frozenset({b"accept", b"accept-charset", b"accept-encoding", b"accept-language"})
 _ORDERLESS: Final = frozenset({b"accept-encoding"})
+# These are no lists: a comma in them parts nothing, and they say who asks.
+_OPAQUE: Final = frozenset({b"authorization", b"cookie"})
 # What is longer is compared as it came: to take it to pieces costs more than the answers that it might find.
 _NORMAL_MOST_BYTES: Final = 2048
 _MAX_VARY: Final = 50  # fields: who names more than that means all of them
+_NEVER_STALE: Final = frozenset({"must-revalidate", "proxy-revalidate", "s-maxage"})
+_GUESSES: Final = frozenset({"ttl", "heuristic", "none"})
 _VALIDATABLE_S: Final = 3600.0  # how long a stale answer with a validator is kept, at least
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What a route says of caching: `ttl_s` holds where the upstream says nothing, None leaves it to the upstream."""
+    """What a route says of caching. `ttl_s` and `stale_if_error_s` hold where the upstream says nothing: how long an
+    answer is fresh, None leaves it to the upstream, and how long a stale one may stand in for a failure."""
 
     ttl_s: float | None = None
     max_body_bytes: int = 2 * 2**20
+    stale_if_error_s: float = 0.0
 
 
 class Why(Enum):
@@ -67,6 +73,10 @@ class Why(Enum):
     @property
     def word(self) -> str:
         return self.name.lower().replace("_", "-")
+
+
+# Those that are a request's own doing: another one may be answered with what is stored.
+OF_REQUEST: Final = frozenset({Why.METHOD, Why.REQUEST_NO_STORE, Why.RANGE, Why.AUTHORIZATION, Why.COOKIE})
 
 
 @dataclass(frozen=True)
@@ -105,8 +115,8 @@ class Reply:
 class Entry:
     """A stored answer. `pairs` lack Age; `values` are what the request said in the fields of `vary`.
 
-    `source` is what its lifetime comes from. One that is `anonymous` may only answer requests without credentials:
-    its lifetime is our own guess, or it has none.
+    `source` is what its lifetime comes from, `stand_in_s` the stale-if-error of its route. One that is `anonymous` may
+    only answer requests without credentials: its lifetime is our own guess, or it has none.
     """
 
     status: int
@@ -127,6 +137,7 @@ class Entry:
     stale_if_error_s: int
     etag: bytes | None
     last_modified: bytes | None
+    stand_in_s: float = 0.0
 
     @property
     def fresh_until_s(self) -> float:
@@ -135,7 +146,7 @@ class Entry:
     @property
     def useful_until_s(self) -> float:
         """When it may be forgotten: nothing could be answered with it any more."""
-        stale_s = float(max(self.stale_while_revalidate_s, self.stale_if_error_s))
+        stale_s = float(max(self.stale_while_revalidate_s, self.stale_if_error_s, self.stand_in_s))
         if self.can_be_validated:
             stale_s = max(stale_s, _VALIDATABLE_S, self.lifetime_s)
         return max(self.fresh_until_s, self.received_s) + stale_s
@@ -191,21 +202,19 @@ def refusal(reply: Reply, rule: Rule) -> Why | None:
 def _unknown_lifetime(reply: Reply, rule: Rule, said: Directives, *, has_cookie: bool) -> Why | None:
     """What only an answer that says how long it is fresh may be stored in spite of."""
     seconds, source = lifetime(reply, rule)
-    is_told = source not in {"ttl", "heuristic", "none"}
-    if not is_told and (fields.first_of(reply.pairs, b"content-type") or b"").lower().startswith(b"text/event-stream"):
+    told = source not in _GUESSES
+    if not told and (fields.first_of(reply.pairs, b"content-type") or b"").lower().startswith(b"text/event-stream"):
         return Why.STREAMS
-    if not is_told and (reply.status >= 500 or (reply.status not in HEURISTIC and "public" not in said)):
+    if not told and (reply.status >= 500 or (reply.status not in HEURISTIC and "public" not in said)):
         return Why.STATUS
-    if has_cookie and not (is_told and (seconds > 0 or "public" in said)):
+    if has_cookie and not (told and (seconds > 0 or "public" in said)):
         return Why.COOKIE
     if validators(reply.pairs, reply.received_s) != (None, None):
         return None
     if source == "none":
         return Why.NO_FRESHNESS
-    is_fresh = seconds > _initial_age_s(reply, source)
-    return (
-        None if is_fresh or _stale_s(said, "stale-while-revalidate") or _stale_s(said, "stale-if-error") else Why.STALE
-    )
+    stale_s = _stale_s(said, "stale-while-revalidate") or _stale_s(said, "stale-if-error") or _stand_in_s(said, rule)
+    return None if stale_s or seconds > _initial_age_s(reply, source) else Why.STALE
 
 
 def _excluded(said: Directives) -> frozenset[bytes]:
@@ -242,6 +251,11 @@ def lifetime(reply: Reply, rule: Rule) -> tuple[float, str]:
     return min(max(0.0, (reply.date_s - modified_s) * _HEURISTIC_FRACTION), _HEURISTIC_MOST_S), "heuristic"
 
 
+def is_told(reply: Reply, rule: Rule) -> bool:
+    """Whether the answer itself says how long it is fresh."""
+    return lifetime(reply, rule)[1] not in _GUESSES
+
+
 def _initial_age_s(reply: Reply, source: str) -> float:
     """corrected_initial_age, the conservative one (section 4.2.3); HOWEVER a lifetime of our own counts from when the
     answer came, whatever the clock of the upstream says."""
@@ -262,6 +276,12 @@ def _stale_s(said: Directives, name: str) -> int:
     return fields.delta_seconds(said.get(name)) or 0
 
 
+def _stand_in_s(said: Directives, rule: Rule) -> float:
+    """The route's own stale-if-error: what is agreed on beside the protocol holds where nothing in it forbids that, nor
+    says it otherwise (section 4.2.4)."""
+    return 0.0 if said.keys() & {*_NEVER_STALE, "no-cache", "stale-if-error"} else rule.stale_if_error_s
+
+
 # -- as it is stored ----------------------------------------------------------------------------------------------
 
 
@@ -271,7 +291,7 @@ def entry_of(reply: Reply, rule: Rule, body: bytes = b"") -> Entry:
     names = vary_names(reply.pairs) or ()
     seconds, source = lifetime(reply, rule)
     etag, modified = validators(reply.pairs, reply.received_s)
-    is_told = source not in {"ttl", "heuristic", "none"}
+    told = source not in _GUESSES
     return Entry(
         status=reply.status,
         pairs=stored_pairs(reply),
@@ -284,13 +304,14 @@ def entry_of(reply: Reply, rule: Rule, body: bytes = b"") -> Entry:
         age_s=_initial_age_s(reply, source),
         lifetime_s=seconds,
         source=source,
-        anonymous=not (is_told and (seconds > 0 or "public" in said)),
+        anonymous=not (told and (seconds > 0 or "public" in said)),
         always_validate="no-cache" in said and said["no-cache"] is None,
-        never_stale=not said.keys().isdisjoint({"must-revalidate", "proxy-revalidate", "s-maxage"}),
+        never_stale=not said.keys().isdisjoint(_NEVER_STALE),
         stale_while_revalidate_s=_stale_s(said, "stale-while-revalidate"),
         stale_if_error_s=_stale_s(said, "stale-if-error"),
         etag=etag,
         last_modified=modified,
+        stand_in_s=_stand_in_s(said, rule),
     )
 
 
@@ -332,8 +353,11 @@ def _normal(name: bytes, values: Sequence[bytes]) -> bytes | None:
     if not values:
         return None
     joined = b",".join(values)
-    if name not in _NEGOTIATED or b'"' in joined or len(joined) > _NORMAL_MOST_BYTES:
+    if name in _OPAQUE or len(joined) > _NORMAL_MOST_BYTES:
         return b", ".join(value.strip(OWS) for value in values)
+    if name not in _NEGOTIATED or b'"' in joined:
+        members = (member.strip(" \t") for member in fields.split_list(joined.decode("latin-1")))
+        return ", ".join(members).encode("latin-1")
     words = []
     for word in joined.split(b","):
         choice, *params = (part.strip(OWS) for part in word.split(b";"))

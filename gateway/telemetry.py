@@ -5,7 +5,6 @@ names, and carries the ids of the request it happened in.
 """
 
 import contextlib
-import errno
 import io
 import json
 import logging
@@ -15,13 +14,15 @@ import time
 from collections.abc import Callable, MutableMapping
 from functools import lru_cache
 from operator import attrgetter
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 import structlog
 
 from gateway.errors import Reason, Side
 from gateway.exchange import Exchange, current
+from gateway.outlet import Outlet, Raw, outlet_of, text_of
+from gateway.plain import plain, plain_json, plain_lines
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 _FIELDS: Final = (
@@ -51,52 +52,71 @@ EventDict = MutableMapping[str, Any]
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
-class Raw(Protocol):
-    """An unbuffered byte stream, as `io.FileIO`: a write may take less than it is given, or None for nothing."""
+class _Lines:
+    """The logger below structlog's: a level is a line, whatever it is."""
 
-    def write(self, data: bytes, /) -> int | None: ...
-    def isatty(self) -> bool: ...
+    def __init__(self, outlet: Outlet) -> None:
+        self._write = outlet.write
+
+    def msg(self, line: bytes) -> None:
+        self._write(line + b"\n")
+
+    debug = info = warning = warn = error = critical = exception = fatal = log = msg
 
 
-class Outlet:
-    """stdout for log lines: each is one write, so that the lines of several workers do not mix.
+# Where stdout and stderr led when the process was started, once `take_streams` has taken them over.
+_streams: list[Outlet] = []
 
-    Nothing stays in a buffer of Python's, which a fork would write twice. A full disk or a closed pipe costs lines,
-    never a request: it is said once on stderr.
+
+def take_streams() -> None:
+    """From now on what is logged, printed, or said on stderr by Python waits for no reader; see `outlet`.
+
+    Both go to descriptors of our own, so that it does not matter who closes 1 or 2 and whose they are then.
     """
-
-    def __init__(self, stream: Raw) -> None:
-        self._stream = stream
-        self._failed = False
-
-    def write(self, line: bytes) -> None:
-        try:
-            while line:
-                line = line[self._stream.write(line) or _take_nothing() :]
-        except OSError as error:
-            if not self._failed:
-                self._failed = True
-                with contextlib.suppress(OSError):
-                    sys.stderr.write(f"portway: log lines are being lost: {error}\n")
-        else:
-            self._failed = False
-
-    def flush(self) -> None:
-        """Nothing is kept back."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    errors = outlet_of(2)
+    sys.stderr = text_of(errors)
+    lines = outlet_of(1, _complain)
+    sys.stdout = text_of(lines)
+    _streams[:] = [lines, errors]
 
 
-def _take_nothing() -> int:
-    raise BlockingIOError(errno.EAGAIN, "stdout takes nothing")
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text)
+
+
+def stdout_to_null() -> None:
+    """Make descriptor 1 /dev/null, after `take_streams`.
+
+    What a library or a program that a view executes writes there would come between the lines of the log; and whoever
+    closes it leaves its number to the next socket, to which all that would go.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def flush(within_s: float) -> None:
+    """Wait, at most so long, until lines that wait for their reader have been written."""
+    for outlet in _streams:
+        outlet.wait(within_s / len(_streams))
 
 
 def configure(kind: str, level: str, stream: Raw | None = None) -> None:
     """Set logging up for this process: `kind` is json or console, `level` a word of GATEWAY_LOG_LEVEL."""
-    stream = stream or io.FileIO(1, "wb", closefd=False)
-    render = _render_json if kind == "json" else _console(stream.isatty() and not os.environ.get("NO_COLOR"))
+    if stream is None and _streams:
+        outlet = _streams[0]
+    else:
+        outlet = Outlet(stream or io.FileIO(1, "wb", closefd=False), complain=_complain)
+    is_coloured = outlet.stream.isatty() and not os.environ.get("NO_COLOR")
+    render = _render_json if kind == "json" else _console(is_coloured)
+    outlet.on_lost = lambda count: _rendered(render, "warning", event="log.lost", count=count)
     structlog.configure(
         processors=[_complete, render],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.BytesLoggerFactory(file=Outlet(stream)),  # type: ignore[arg-type]
+        logger_factory=lambda *_: _Lines(outlet),
         cache_logger_on_first_use=False,
     )
     logging.captureWarnings(True)
@@ -106,6 +126,10 @@ def configure(kind: str, level: str, stream: Raw | None = None) -> None:
     root.setLevel(max(_LEVELS[level], logging.WARNING))
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # each try to reach a database that is away
     logging.getLogger("django.request").setLevel(logging.ERROR)  # "Method Not Allowed": the request line says it
+
+
+def _rendered(render: Callable[[object, str, EventDict], bytes], level: str, **event: Any) -> bytes:
+    return render(None, level, _complete(None, level, event)) + b"\n"
 
 
 def _complete(logger: object, method: str, event: EventDict) -> EventDict:
@@ -140,12 +164,12 @@ def _second(seconds: int) -> str:
 
 
 def _render_json(logger: object, method: str, event: EventDict) -> bytes:
-    line = _dumped(event)
+    line = plain_json(_dumped(event))
     # A write of up to PIPE_BUF bytes to a pipe is never torn by another worker's; a client chooses the path.
     for most in (2000, 500, 100):
         if len(line) < _PIPE_BUF:
             break
-        line = _dumped({key: _shortened(value, most) for key, value in event.items()})
+        line = plain_json(_dumped({key: _shortened(value, most) for key, value in event.items()}))
     return line
 
 
@@ -210,6 +234,8 @@ def _level_of(exchange: Exchange) -> str:
 
 # -- for people ---------------------------------------------------------------------------------------------------
 
+# Before each line of a traceback: an exception's text may hold line ends, and after them lines that look like ours.
+_INDENT: Final = "    "
 _COLOURS: Final = {2: "32", 3: "36", 4: "33", 5: "31"}
 _LEVEL_COLOURS: Final = {"debug": "2", "info": "36", "warning": "33", "error": "31", "critical": "31"}
 
@@ -219,8 +245,8 @@ def _console(colours: bool) -> Callable[[object, str, EventDict], bytes]:
         return f"\x1b[{colour}m{text}\x1b[0m" if colours else text
 
     def render(logger: object, method: str, event: EventDict) -> bytes:
-        if "text" in event:
-            return str(event["text"]).encode("utf-8", "replace")
+        if event["event"] == "start" and "text" in event:  # of several lines; a view may log a text too
+            return plain_lines(str(event["text"])).encode("utf-8", "replace")
         clock = paint(event["timestamp"][11:23], "2")
         if event["event"] == "request":
             return f"{clock}  {_request_line(event, paint)}".encode("utf-8", "replace")
@@ -232,13 +258,13 @@ def _console(colours: bool) -> Callable[[object, str, EventDict], bytes]:
 def _request_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
     status = event["status"] or 0
     line = (
-        f"{event['method']:<7} {paint(str(status), _COLOURS.get(status // 100, '0'))} "
-        f"{event['ms']:>8.1f} ms  {_plain(event['path'])}"
+        f"{plain(event['method']):<7} {paint(str(status), _COLOURS.get(status // 100, '0'))} "
+        f"{event['ms']:>8.1f} ms  {plain(event['path'])}"
     )
     if event["upstream"]:
         several = (event["attempts"] or 0) > 1 and event["parts"] is None  # those of a fan-out are of all its parts
         attempts = f" ({event['attempts']} attempts)" if several else ""
-        line += paint(f"  -> {event['upstream']} {event['endpoint'] or ''}".rstrip() + attempts, "2")
+        line += paint(plain(f"  -> {event['upstream']} {event['endpoint'] or ''}").rstrip() + attempts, "2")
     if event["reason"]:
         line += "  " + paint(event["reason"], "31" if status >= 500 else "33")
     for part in event["parts"] or ():
@@ -246,7 +272,7 @@ def _request_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
             is_status = part["reason"] == Reason.PART_STATUS.word and part["status"]
             line += "  " + paint(f"{part['part']}: {part['status'] if is_status else part['reason']}", "33")
     if event.get("cause"):
-        line += "\n" + paint(event["cause"].rstrip(), "2")
+        line += "\n" + paint(plain_lines(event["cause"].rstrip(), _INDENT), "2")
     return line
 
 
@@ -254,12 +280,7 @@ def _event_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
     words = dict(event)
     words.pop("timestamp")
     level, name, error = words.pop("level"), words.pop("event"), words.pop("exception", None)
-    values = "  ".join(f"{key}={_plain(str(value))}" for key, value in words.items() if value is not None)
-    return f"{paint(f'{level:<7}', _LEVEL_COLOURS.get(level, '0'))} {name}  {values}".rstrip() + (
-        f"\n{error}" if error else ""
+    values = "  ".join(f"{plain(str(key))}={plain(str(value))}" for key, value in words.items() if value is not None)
+    return f"{paint(f'{level:<7}', _LEVEL_COLOURS.get(level, '0'))} {plain(str(name))}  {values}".rstrip() + (
+        f"\n{plain_lines(str(error), _INDENT)}" if error else ""
     )
-
-
-def _plain(text: str) -> str:
-    """A value without what a terminal would act on."""
-    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)

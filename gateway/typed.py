@@ -16,13 +16,15 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
 from gateway import options, units
+from gateway.answers import finished, response_of
+from gateway.bulkhead import in_thread
 from gateway.config import Overrides
 from gateway.fanout import Fanout
 from gateway.gathering import Gathering
 from gateway.legacy import Legacy
 from gateway.loading import overrides
 from gateway.merging import Fan, Part, PartTarget, function_target, parse_part
-from gateway.messages import GatewayRequest, GatewayResponse
+from gateway.messages import GatewayRequest, GatewayResponse, error_of_view
 from gateway.storing import Rule
 
 _UNSET: Final = object()
@@ -98,7 +100,7 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
         self.function = self.__wrapped__ = function
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
-        self.decoders = {name: msgspec.json.Decoder(hints[name]) for name in specs}
+        self.decoders = {name: _Decoder(hints[name]) for name in specs}
         self.defaults = {name: _default_of(name, spec, hints[name]) for name, spec in specs.items()}
         # Of the others one with a default is not asked for, unless the path has it.
         signature = inspect.signature(function)
@@ -124,18 +126,42 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
         raw = request.raw_values or {}
         known = {"request": request, **{name: gathering.parameter(name) for name in raw if name != "request"}}
         function: Callable[..., Coroutine[Any, Any, ResultT]] = self.function
+        thread = request.exchange.enter_view_thread(request.close)
         result = await function(**values, **{name: known[name] for name in self.others if name in known})
         if not isinstance(result, HttpResponseBase):
+            if inspect.iscoroutine(result):
+                response_of(result, self.function)  # raises TypeError
             return GatewayResponse(200, self.pairs(request, gathering), msgspec.json.encode(result))
+        thread.holds(result)
+        response = await finished(result, self.function, is_head=request.method == "HEAD", in_thread=in_thread)
         for key, value in self.pairs(request, gathering):
             name, text = key.decode("ascii"), value.decode("ascii")
             # Of these the function may have its own word: of caching not if a part is missing.
             own = {"content-type", "cache-control"} if gathering.is_complete else {"content-type"}
             if name == "vary":
-                patch_vary_headers(result, text.split(", "))
-            elif name not in own or not result.has_header(name):
-                result[name] = text
-        return result
+                patch_vary_headers(response, text.split(", "))
+            elif name not in own or not response.has_header(name):
+                response[name] = text
+        return response
+
+
+class _Decoder:
+    """Makes a part's value of its JSON. What a `__post_init__` of a team's own raises is a fault of the view."""
+
+    def __init__(self, kind: Any) -> None:
+        self._decode = msgspec.json.Decoder(kind).decode
+
+    def decode(self, text: bytes) -> Any:
+        """Raises DecodeError, RecursionError for JSON that is too deep, and GatewayError VIEW_ERROR."""
+        try:
+            return self._decode(text)
+        except msgspec.DecodeError:
+            raise
+        except BaseException as error:
+            frames = error.__traceback__
+            if isinstance(error, RecursionError) and (frames is None or frames.tb_next is None):
+                raise  # no Python below this: the JSON is too deep
+            raise error_of_view(error) from None
 
 
 def _default_of(name: str, spec: PartSpec, hint: Any) -> Any:

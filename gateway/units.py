@@ -74,6 +74,14 @@ def positive_duration(text: str) -> float:
     return seconds
 
 
+def seconds_or_more(text: str) -> float:
+    """A duration of at least one second -> seconds."""
+    seconds = duration(text)
+    if seconds < 1:
+        raise ValueError("expected a duration of at least 1s, such as 30s or 2m")
+    return seconds
+
+
 def format_duration(seconds: float) -> str:
     """Seconds, finite and not negative -> the text that `duration` reads, to the nanosecond: 0.8 -> `800ms`."""
     if not 0 <= seconds < math.inf:

@@ -1,6 +1,7 @@
 """Why a route does not get a request, in words. The table of `patterns` decides; this retells."""
 
-from gateway.patterns import Pattern, normalized
+from gateway.paths import normalized
+from gateway.patterns import Pattern
 
 
 def mismatch(pattern: Pattern, host: str, path: str) -> str:

@@ -47,8 +47,8 @@ def scope_of(method: str, target: str, fields: Sequence[tuple[bytes, bytes]] = (
         "query_string": query.encode(),
         "root_path": "",
         "headers": [(b"host", b"gateway.test"), *fields],
-        "client": ("127.0.0.1", 50000),
-        "server": ("127.0.0.1", 8000),
+        "client": ("127.0.0.1", "50000"),
+        "server": ("127.0.0.1", "8000"),
         "extensions": {},
         "state": {},
     }

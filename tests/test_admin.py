@@ -39,7 +39,7 @@ async def ask(
     scope = scope_of(method, target)
     scope["http_version"] = version
     scope["headers"] = pairs(f"Host: {host}", *lines)
-    scope["client"] = (peer, 50000)
+    scope["client"] = (peer, "50000")
     messages: asyncio.Queue[Message] = asyncio.Queue()
     messages.put_nowait({"type": "http.request", "body": b"", "more_body": False})
     answered = Answered()
@@ -140,7 +140,7 @@ async def test_without_a_token_this_machine_is_let_in(peer: str, host: str) -> N
 
 
 async def test_who_speaks_as_nginx_does_by_default_is_a_proxy() -> None:
-    assert (await ask(version="1.0")).status == 403
+    assert (await ask(version="1")).status == 403
     assert (await ask("X-Real-IP: 192.0.2.1")).status == 403
 
 

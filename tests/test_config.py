@@ -76,6 +76,7 @@ def test_every_plain_setting_is_read() -> None:
         {
             "GATEWAY_BIND": "[::]:80",
             "GATEWAY_WORKERS": "4",
+            "GATEWAY_WORKER_TIMEOUT": "1m",
             "GATEWAY_DATABASE_URL": "postgresql://u:p@db:5432/portway",
             "GATEWAY_URLCONF": "team.routes",
             "GATEWAY_LOG": "console",
@@ -87,6 +88,7 @@ def test_every_plain_setting_is_read() -> None:
             "GATEWAY_DRAIN": "25s",
             "GATEWAY_DRAIN_DELAY": "500ms",
             "GATEWAY_CLIENT_IDLE": "5s",
+            "GATEWAY_CLIENT_KEEPALIVE": "11m",
             "GATEWAY_MIN_UPLOAD_RATE": "1KiB/s",
             "GATEWAY_REUSE_PORT": "on",
             "GATEWAY_MAX_IN_FLIGHT": "2000",
@@ -99,6 +101,7 @@ def test_every_plain_setting_is_read() -> None:
     assert dataclasses.astuple(settings) == (
         ("::", 80),
         4,
+        60.0,
         "postgresql://u:p@db:5432/portway",
         "team.routes",
         "console",
@@ -110,6 +113,7 @@ def test_every_plain_setting_is_read() -> None:
         25.0,
         0.5,
         5.0,
+        660.0,
         1024,
         True,
         2000,
@@ -244,6 +248,7 @@ def test_options_in_python_are_the_words_of_the_environment() -> None:
         ({"cors": "*"}, "cors: this is an option of a route in the environment"),
         ({"cache": "60s"}, r"cache: what stores answers is a view around this one: cached\(proxy\('orders'\), '60s'\)"),
         ({"cache_max_body": "1MiB"}, "cache_max_body: what stores answers is a view around this one"),
+        ({"stale_if_error": "1h"}, "stale_if_error: what stores answers is a view around this one"),
         ({"legacy": "reports.build"}, "legacy: this is an option of a route in the environment"),
         ({"header_connection": "x"}, "header_connection: .*cannot be set"),
         ({"timeout": 5}, "timeout: expected a string, written as in the environment: timeout='5s'"),
@@ -349,6 +354,25 @@ def test_every_variable_has_a_twin() -> None:
 def test_one_trailing_newline_of_a_file_is_stripped(text: str) -> None:
     found = config({**USERS, "GATEWAY_UPSTREAM_USERS__HEADER_X_FILE": "/x"}, x=text)
     assert found.upstreams["users"].overrides.headers == (("x", "a"),)
+
+
+@pytest.mark.parametrize("text", ["\ufeffa", "\ufeffa\n", "\ufeffa\r\n"])
+def test_a_byte_order_mark_is_no_part_of_a_value(text: str) -> None:
+    twin = config({**USERS, "GATEWAY_UPSTREAM_USERS__HEADER_X_FILE": "/x"}, x=text)
+    assert twin.upstreams["users"].overrides.headers == (("x", "a"),)
+    by_value = config({**USERS, "GATEWAY_UPSTREAM_USERS__HEADER_X": "\ufeffa"})  # of `$(cat x)`
+    assert by_value.upstreams["users"].overrides.headers == (("x", "a"),)
+
+
+def test_a_mark_alone_is_an_empty_file() -> None:
+    assert config({"GATEWAY_DRAIN_FILE": "/d"}, d="\ufeff\n").settings.drain_s == 8.0
+
+
+@pytest.mark.parametrize("variable", ["GATEWAY_ADMIN_TOKEN", "GATEWAY_UPSTREAM_USERS__HEADER_X", "GATEWAY_ROUTE_USERS"])
+def test_a_file_of_nuls_is_no_text(variable: str) -> None:
+    """UTF-16 without its mark reads as UTF-8: ASCII with a NUL beside each character."""
+    environ = {name: value for name, value in USERS.items() if name != variable} | {f"{variable}_FILE": "/x"}
+    assert "UTF-16" in problems(environ, {"/x": "s\0e\0"})[0].message
 
 
 @pytest.mark.parametrize("text", ["a\n\n", "\na\n", "a\nb", "a\r"])
@@ -749,6 +773,7 @@ def test_a_route_stores_nothing_unless_it_says_so() -> None:
         ({"CACHE": "on"}, Rule(ttl_s=None, max_body_bytes=2 * 2**20)),
         ({"CACHE": "60s"}, Rule(ttl_s=60.0, max_body_bytes=2 * 2**20)),
         ({"CACHE": "500ms", "CACHE_MAX_BODY": "1KiB"}, Rule(ttl_s=0.5, max_body_bytes=1024)),
+        ({"CACHE": "on", "STALE_IF_ERROR": "1h"}, Rule(stale_if_error_s=3600)),
     ],
 )
 def test_a_route_that_stores_has_a_rule(said: Mapping[str, str], rule: Rule) -> None:
@@ -763,6 +788,7 @@ def test_a_route_that_stores_has_a_rule(said: Mapping[str, str], rule: Rule) -> 
         ("CACHE", "60", "a duration needs its unit"),
         ("CACHE", "off", "duration"),
         ("CACHE_MAX_BODY", "1MiB", "this means nothing without GATEWAY_ROUTE_A__CACHE; set that too"),
+        ("STALE_IF_ERROR", "1h", "this means nothing without GATEWAY_ROUTE_A__CACHE; set that too"),
     ],
 )
 def test_a_route_that_stores_in_a_way_that_cannot_be_is_refused(name: str, text: str, message: str) -> None:
@@ -1003,6 +1029,9 @@ def test_a_fan_out_is_read_with_all_its_options() -> None:
         ({"FORWARD_HEADERS": "Forwarded"}, "FORWARD_HEADERS", "what a client says of itself would pass", ""),
         ({"FORWARD_HEADERS": "x-tenant,X-Forwarded-For"}, "FORWARD_HEADERS", "what a client says of itself", ""),
         ({"FORWARD_HEADERS": "x-forwarded-user"}, "FORWARD_HEADERS", "what a client says of itself would pass", ""),
+        ({"FORWARD_HEADERS": "X-Real-IP"}, "FORWARD_HEADERS", "what a client says of itself would pass", ""),
+        ({"FORWARD_HEADERS": "x.original_url"}, "FORWARD_HEADERS", "what a client says of itself would pass", ""),
+        ({"FORWARD_HEADERS": "content_length"}, "FORWARD_HEADERS", "the gateway's own business", ""),
     ],
 )
 def test_a_fault_of_a_fan_out_names_its_variable(said: Mapping[str, str], variable: str, words: str, hint: str) -> None:

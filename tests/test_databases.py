@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import units
-from gateway.databases import databases
+from gateway.databases import as_new, databases
 from gateway.options import OPTIONS
 
 SQLITE = "django.db.backends.sqlite3"
@@ -18,7 +18,7 @@ POSTGRESQL = "django.db.backends.postgresql"
 WAITS = {
     "connect_timeout": "2",
     "tcp_user_timeout": "10000",
-    "pool": {"min_size": 1, "max_size": 16, "timeout": 2.0, "reconnect_timeout": 2.0},
+    "pool": {"min_size": 1, "max_size": 16, "timeout": 2.0, "reconnect_timeout": 2.0, "reset": as_new},
 }
 
 
@@ -55,6 +55,7 @@ def test_a_postgresql_url_says_everything() -> None:
             "HOST": "db",
             "PORT": "5433",
             "OPTIONS": WAITS,
+            "CONN_HEALTH_CHECKS": True,
         }
     }
 

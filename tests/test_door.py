@@ -186,6 +186,18 @@ def test_http_1_0_knows_no_transfer_encoding(http_version: str) -> None:
     assert caught.value.reason is Reason.HEADER_INVALID
 
 
+# -- what a trusted peer says of the chain ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", [b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"])
+def test_a_list_of_a_hundred_proxies_is_one_and_a_longer_one_is_not(name: bytes) -> None:
+    door.check_forwarded(read_fields([(name, b",".join([b"192.0.2.1"] * 100)), (b"x-forwarded-port", b"1")]))
+    door.check_forwarded(read_fields([(name, b"192.0.2.1")] * 100))
+    for values in ([b",".join([b"192.0.2.1"] * 101)], [b"192.0.2.1"] * 101, [b"," * 100], [b"a,b"] * 51):
+        fields = read_fields([(name, value) for value in values])
+        assert refusal(door.check_forwarded, fields) is Reason.HEADER_INVALID
+
+
 # -- methods and expectations -------------------------------------------------------------------------------------
 
 

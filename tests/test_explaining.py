@@ -13,8 +13,9 @@ from django.urls import path
 from gateway import loading
 from gateway.explaining import explain, scope_of
 from gateway.fanout import Fanout
+from gateway.lines import GatewayRoute
 from gateway.messages import GatewayRequest
-from gateway.routing import GatewayRoute, Routes, cached, fanout, legacy, part, proxy, route
+from gateway.routing import Routes, cached, fanout, legacy, part, proxy, route
 
 CONFIG = loading.load(
     {

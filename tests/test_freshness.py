@@ -215,6 +215,49 @@ def test_whether_a_stale_answer_may_stand_in_for_a_failure(
 
 
 @pytest.mark.parametrize(
+    ("said", "asked", "later_s", "is_so"),
+    [
+        ("max-age=600", "", 1200, True),
+        ("max-age=600", "", 1200.1, False),
+        ("", "", 660, True),  # as long as the rule says, too
+        ("", "", 660.1, False),
+        ("max-age=600", "no-cache", 601, False),
+        ("max-age=600", "stale-if-error=900", 1500, True),  # the longer one
+        # What the upstream says itself counts, and nothing overrules what forbids it.
+        ("max-age=600, stale-if-error=60", "", 661, False),
+        ("max-age=600, stale-if-error=0", "", 601, False),
+        ("max-age=600, stale-if-error=900", "", 1500, True),
+        ("max-age=600, must-revalidate", "", 601, False),
+        ("max-age=600, proxy-revalidate", "", 601, False),
+        ("s-maxage=600", "", 601, False),
+        ("max-age=600, no-cache", "", 601, False),
+        ('max-age=600, no-cache="x"', "", 601, False),
+    ],
+)
+def test_how_long_a_route_lets_a_stale_answer_stand_in(said: str, asked: str, later_s: float, *, is_so: bool) -> None:
+    rule = Rule(ttl_s=60.0, stale_if_error_s=600.0)
+    stored = entry(*([f"Cache-Control: {said}"] if said else []), rule=rule)
+    assert may_stand_in(stored, wish(asked), NOW_S + later_s) is is_so
+    assert not is_so or stored.useful_until_s >= NOW_S + later_s or asked
+    assert use_of(stored, NO_WISH, NOW_S + later_s) in {Use.STALE, Use.FRESH}, "it is validated first"
+
+
+def test_a_route_that_lets_it_no_longer_counts_at_once() -> None:
+    stored = entry(FRESH, rule=Rule(stale_if_error_s=600.0))
+    assert may_stand_in(under(Rule(stale_if_error_s=600.0), stored), NO_WISH, NOW_S + 600)
+    assert not may_stand_in(under(Rule(stale_if_error_s=10.0), stored), NO_WISH, NOW_S + 600)
+    assert not may_stand_in(under(Rule(), stored), NO_WISH, NOW_S + 600)
+
+
+def test_what_is_stale_when_it_comes_is_stored_where_it_may_stand_in() -> None:
+    lines = ["Cache-Control: max-age=0"]
+    assert refusal(reply(*lines), Rule()) is Why.STALE
+    assert refusal(reply(*lines), Rule(stale_if_error_s=600.0)) is None
+    assert refusal(reply("Cache-Control: max-age=0, must-revalidate"), Rule(stale_if_error_s=600.0)) is Why.STALE
+    assert refusal(reply(), Rule(stale_if_error_s=600.0)) is Why.NO_FRESHNESS
+
+
+@pytest.mark.parametrize(
     ("status", "is_so"), [(500, True), (501, False), (502, True), (503, True), (504, True), (404, False)]
 )
 def test_a_failure_is_what_rfc_5861_calls_one(status: int, *, is_so: bool) -> None:

@@ -3,13 +3,28 @@
 import re
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import headers
-from gateway.headers import HOP_BY_HOP, Network, Pair, Pairs, client_address, forwarding_pairs, parse_host, read_fields
+from gateway.headers import (
+    HOP_BY_HOP,
+    FieldLines,
+    Network,
+    Pair,
+    Pairs,
+    asked_for,
+    believed,
+    client_and_hops,
+    field_lines,
+    forwarding_pairs,
+    parse_host,
+    read_fields,
+    same_authority,
+)
 
 # -- sorting ------------------------------------------------------------------------------------------------------
 
@@ -39,6 +54,54 @@ def test_only_is_the_value_of_a_field_that_came_once_and_first_the_first() -> No
     assert (fields.first(b"host"), fields.first(b"via"), fields.first(b"te")) == (b"a", b"1", None)
 
 
+CLAIMS = sorted(headers.ADDRESS_CLAIMS | headers.URL_CLAIMS)
+
+
+def spellings(name: bytes) -> list[bytes]:
+    """Other names that CGI-like servers make the same variable of."""
+    return [name.replace(b"-", mark) for mark in (b"_", b".", b"!", b"~") if b"-" in name]
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_a_claim_about_who_asks_for_what_is_set_apart_and_another_spelling_of_one_is_dropped(name: bytes) -> None:
+    fields = read_fields([(name, b"1"), *((other, b"2") for other in spellings(name)), (b"accept", b"*/*")])
+    assert (fields.plain, fields.claims, fields.forged) == ([(b"accept", b"*/*")], [(name, b"1")], None)
+    assert all(headers.is_claim(one) for one in (name, *spellings(name)))
+
+
+def test_proxy_passes_from_nobody() -> None:
+    fields = read_fields([(b"proxy", b"http://evil.test")])
+    assert (fields.plain, fields.claims, fields.x_forwarded) == ([], [], [])
+    assert headers.is_claim(b"proxy")
+
+
+@pytest.mark.parametrize(
+    "name", [b"content-length", b"x-forwarded-for", b"x-forwarded-anything", b"forwarded", b"host"]
+)
+def test_a_spelling_that_would_pass_for_a_field_of_the_gateways_own_is_told(name: bytes) -> None:
+    for other in spellings(name):
+        fields = read_fields([(other, b"1")])
+        assert (fields.forged, fields.plain, fields.x_forwarded, fields.own) == (other, [], [], {})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [b"x-http-method-override", b"x-real", b"real-ip", b"hostx", b"proxy-x", b"x.y_z", b"forwardedness", b"x-ip"],
+)
+def test_other_names_pass_in_whatever_spelling(name: bytes) -> None:
+    assert read_fields([(name, b"1")]).plain == [(name, b"1")]
+    assert not headers.is_claim(name)
+
+
+def test_names_that_clients_make_up_take_no_memory() -> None:
+    for number in range(10_000):
+        read_fields([(b"x-%d" % number, b"")])
+    read_fields([(b"x" * 100_000, b"")])
+    assert len(headers._kinds) <= headers._MOST_KINDS
+    assert max(map(len, headers._kinds)) <= headers._LONGEST_KIND
+    assert read_fields([(b"x-real_ip", b""), (b"via", b"")]).own == {b"via": [b""]}
+
+
 names = st.sampled_from(
     [*sorted(HOP_BY_HOP), b"host", b"via", b"content-length", b"accept", b"cookie", b"x-a", b"x-forwarded-for"]
 )
@@ -57,6 +120,53 @@ def test_no_field_line_is_lost_or_taken_twice(pairs: Pairs) -> None:
 @given(pairs_of_a_request)
 def test_no_hop_by_hop_field_goes_up(pairs: Pairs) -> None:
     assert HOP_BY_HOP.isdisjoint(name for name, _ in read_fields(pairs).end_to_end())
+
+
+# -- what code of a team's own writes -----------------------------------------------------------------------------
+
+WRITTEN: list[Any] = [(b"Set-Cookie", b"a=1"), ("CACHE-Control", "private"), ("x-name", "J\xe9r\xf4me"), (b"x-b", "")]
+READ = [(b"set-cookie", b"a=1"), (b"cache-control", b"private"), (b"x-name", b"J\xe9r\xf4me"), (b"x-b", b"")]
+
+
+def test_field_lines_are_lower_case_and_bytes_however_they_are_put_in() -> None:
+    appended, extended, inserted, added, replaced = (FieldLines() for _ in range(5))
+    for pair in WRITTEN:
+        appended.append(pair)
+        inserted.insert(len(inserted), pair)
+    extended.extend(WRITTEN)
+    added += WRITTEN
+    replaced[:] = WRITTEN
+    by_index = FieldLines([(b"x", b"y")] * len(WRITTEN))
+    for index, pair in enumerate(WRITTEN):
+        by_index[index] = pair
+    for found in (field_lines(WRITTEN), appended, extended, inserted, added, replaced, by_index):
+        assert list(found) == READ
+        assert type(found) is FieldLines
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        ("", "x"),
+        ("a b", "x"),
+        ("a ", "x"),
+        ("a\r\nb", "x"),
+        ("a:", "x"),
+        ("a", "x\r\ny"),
+        ("a", b"x\0"),
+        ("a", "\u20ac"),
+        ("a",),
+    ],
+)
+def test_what_is_no_field_line_is_refused(pair: Any) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - of several kinds
+        field_lines([pair])
+
+
+@pytest.mark.parametrize("pair", [("a", 1), (None, "x"), ("a", ["x"])])
+def test_what_is_neither_text_nor_bytes_is_refused(pair: Any) -> None:
+    with pytest.raises(TypeError, match="a field line is a name and a value in bytes or text"):
+        FieldLines().append(pair)
 
 
 # -- hop by hop ---------------------------------------------------------------------------------------------------
@@ -142,6 +252,18 @@ def test_a_change_replaces_every_line_of_its_name_and_none_deletes(
     assert pairs == [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]
 
 
+@pytest.mark.parametrize("name", [b"x_user", b"x.user", b"x!user", b"x~user", b"x'user", b"x-user"])
+@pytest.mark.parametrize("value", [b"ours", None])
+def test_a_change_takes_what_cgi_reads_as_the_same_name_away(name: bytes, value: bytes | None) -> None:
+    pairs = [(name, b"theirs"), (b"x-users", b"1"), (b"xuser", b"2")]
+    ours = [] if value is None else [(b"x-user", value)]
+    assert headers.set_fields(pairs, [(b"x-user", value)]) == [(b"x-users", b"1"), (b"xuser", b"2"), *ours]
+
+
+def test_a_name_of_python_that_is_no_cgi_name_is_set_all_the_same() -> None:
+    assert headers.set_fields([(b"x-user", b"theirs")], [(b"x.user", b"ours")]) == [(b"x.user", b"ours")]
+
+
 @pytest.mark.parametrize("text", [b"GET", b"x-a", b"!#$%&'*+-.^_`|~09AZaz"])
 def test_a_token_is_one(text: bytes) -> None:
     assert headers.is_token(text)
@@ -168,7 +290,9 @@ def test_what_is_no_token_is_none(text: bytes) -> None:
         ("a!$&'()*+;=b", "a!$&'()*+;=b"),
         ("caf%C3%A9.example", "caf%c3%a9.example"),
         ("%41!.example", "%41!.example"),
-        ("example.com.", "example.com."),
+        ("example.com.", "example.com"),  # RFC 1034, section 3.1: the name is complete, which it is anyway
+        ("Example.COM.:8000", "example.com"),
+        ("example.com..", "example.com.."),
         ("999.1.1.1", "999.1.1.1"),  # a name, since it is no address
         # section 3.2.3: a port is digits, or none after its colon
         ("a:", "a"),
@@ -237,10 +361,17 @@ def test_a_host_is_read_without_its_port(value: str, host: str) -> None:
         "[fe80::1%eth0]",
         "[v1.fe80]",  # RFC 3986 leaves room for later addresses; none came
         "[[::1]]",
+        ".",
     ],
 )
 def test_what_is_no_host_is_none(value: str) -> None:
     assert parse_host(value.encode()) is None
+
+
+@pytest.mark.parametrize("field", ["example.com", "Example.com.", "example.COM", "example.com."])
+@pytest.mark.parametrize("port", ["", ":8000"])
+def test_a_host_has_one_spelling_that_stands_for_all(field: str, port: str) -> None:
+    assert same_authority(field + port) == "example.com" + port
 
 
 @given(st.binary(max_size=20))
@@ -326,11 +457,11 @@ def test_a_trusted_peer_lies_in_a_trusted_network(peer: str, *, is_one: bool) ->
     ],
 )
 def test_the_client_is_the_rightmost_untrusted_address(lines: list[str], client: str) -> None:
-    assert client_address("10.0.0.1", [line.encode() for line in lines], PROXIES) == client
+    assert client_and_hops("10.0.0.1", [line.encode() for line in lines], PROXIES)[0] == client
 
 
 def test_nobody_is_walked_past_where_nobody_is_trusted() -> None:
-    assert client_address("10.0.0.1", [b"192.0.2.1, 10.0.0.2"], ()) == "10.0.0.2"
+    assert client_and_hops("10.0.0.1", [b"192.0.2.1, 10.0.0.2"], ()) == ("10.0.0.2", 1)
 
 
 networks = st.lists(
@@ -352,7 +483,59 @@ def test_the_walk_never_passes_an_untrusted_address_or_garbage(
         expected = str(shown)
         if not any(shown.version == network.version and shown in network for network in trusted):
             break
-    assert client_address("10.0.0.1", [line], trusted) == expected
+    assert client_and_hops("10.0.0.1", [line], trusted)[0] == expected
+
+
+# -- what was asked for ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("line", "hops"),
+    [
+        ("", 1),
+        ("192.0.2.1", 1),
+        ("192.0.2.1, 10.0.0.2", 2),
+        ("10.0.0.9, 192.0.2.1, 10.0.0.3, 10.0.0.2", 3),
+        ("unknown, 10.0.0.2", 2),
+        ("10.0.0.3, 10.0.0.2", 3),
+    ],
+)
+def test_every_trusted_proxy_on_the_way_is_a_hop(line: str, hops: int) -> None:
+    assert client_and_hops("10.0.0.1", [line.encode()], PROXIES)[1] == hops
+
+
+@pytest.mark.parametrize(
+    ("protos", "hosts", "hops", "expected"),
+    [
+        ([], [], 1, ("", "")),
+        (["https"], ["shop.test:8443"], 1, ("https", "shop.test:8443")),
+        (["https"], ["shop.test"], 3, ("https", "shop.test")),
+        (["https, http"], ["evil.test, shop.test"], 1, ("http", "shop.test")),
+        (["https", "http"], ["evil.test", "shop.test"], 1, ("http", "shop.test")),
+        (["http, https, http"], ["evil.test, shop.test, inner"], 2, ("https", "shop.test")),
+        ([" HTTPS ,,"], ["[2001:db8::1]:443"], 1, ("https", "[2001:db8::1]:443")),
+        (["ftp"], ["no host/"], 1, ("", "")),
+        (["https\xff"], ["\xff"], 1, ("", "")),
+        ([""], [","], 1, ("", "")),
+    ],
+)
+def test_the_outermost_trusted_proxy_says_what_was_asked_for(
+    protos: list[str], hosts: list[str], hops: int, expected: tuple[str, str]
+) -> None:
+    pairs = [(b"x-forwarded-proto", value.encode("latin-1")) for value in protos]
+    pairs += [(b"x-forwarded-host", value.encode("latin-1")) for value in hosts]
+    assert asked_for(pairs, hops) == expected
+
+
+def test_claims_are_left_out_for_whom_nobody_trusts() -> None:
+    plain = [(b"host", b"a"), (b"x-forwards", b"no claim"), (b"accept", b"*/*")]
+    told = [(b"x-forwarded-for", b"6.6.6.6"), (b"x-forwarded-user", b"root")]
+    raw = [*plain, *told, (b"forwarded", b"for=6.6.6.6")]
+    assert believed(raw, from_trusted_peer=False) == plain
+    assert believed(raw, from_trusted_peer=True) == [*plain, *told]
+    assert read_fields(raw).has_claims
+    assert read_fields([(b"forwarded", b"for=6.6.6.6")]).has_claims
+    assert not read_fields(plain).has_claims
 
 
 # -- X-Forwarded-* and Forwarded ----------------------------------------------------------------------------------
@@ -470,6 +653,13 @@ def test_a_bare_ipv6_peer_is_bracketed_and_quoted() -> None:
     ]
 
 
+def test_forwarded_says_what_the_trusted_ones_say() -> None:
+    trusted = [(b"x-forwarded-proto", b"https, http"), (b"x-forwarded-host", b"evil.test, shop.test")]
+    found = forwarding("10.0.0.1", "http", "inner", "", trusted, asked=("http", "shop.test"))
+    assert found["forwarded"] == ["for=10.0.0.1;host=shop.test;proto=http"]
+    assert found["x-forwarded-host"] == ["evil.test, shop.test"], "which is passed on as it came"
+
+
 def test_a_value_cannot_leave_its_quotes() -> None:
     trusted = [(b"x-forwarded-host", b'a";for=127.0.0.1;x="\\')]
     assert forwarding("10.0.0.1", "http", "a", "", trusted)["forwarded"] == [
@@ -512,7 +702,7 @@ def test_forwarded_is_valid_and_says_what_x_forwarded_says(
     trusted: list[Pair] = [(b"x-forwarded-for", entry.encode("latin-1")) for entry in chain]
     found = forwarding(str(peer), scheme, host, "", trusted)
     elements = parsed(found["forwarded"][0])
-    entries = [entry.strip() for entry in found["x-forwarded-for"][0].split(",")]
+    entries = [entry.strip(" \t") for entry in found["x-forwarded-for"][0].split(",")]
     assert entries[-1] == str(peer)
     for element, entry in zip(elements, entries, strict=True):
         try:
@@ -522,8 +712,8 @@ def test_forwarded_is_valid_and_says_what_x_forwarded_says(
             continue
         address = getattr(address, "ipv4_mapped", None) or address
         assert element["for"] == (f"[{address}]" if address.version == 6 else str(address))
-    assert elements[0].get("host", "") == host.partition(",")[0].strip()
-    assert elements[0].get("proto", "") == scheme.partition(",")[0].strip()
+    assert elements[0].get("host", "") == host.partition(",")[0].strip(" \t")
+    assert elements[0].get("proto", "") == scheme.partition(",")[0].strip(" \t")
     assert all(element.keys() == {"for"} for element in elements[1:])
 
 

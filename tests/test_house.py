@@ -28,20 +28,21 @@ LOCKS = [HOME / "requirements.lock", HOME / "requirements-dev.lock"]
 
 # Who may know what; everybody else may not.
 OWNERS = {
-    "aiohttp": {"client"},
+    "aiohttp": {"client", "connections", "foreign"},
     "yarl": {"client"},
-    "granian": {"serve"},
+    "granian": {"serve", "supervisor"},
     "opentelemetry": {"spans"},
-    "multiprocessing": {"serve"},
+    "multiprocessing": {"serve", "supervisor"},
     "subprocess": set[str](),
-    # Its timer; look-ups; legacy calls; watching; the last spans.
-    "threading": {"serve", "resolver", "bulkhead", "watchdog", "spans"},
+    # A worker's last moment; look-ups; legacy calls; a view's own thread; watching; the last spans; the names of those
+    # that a fork leaves behind; log lines that wait for their reader.
+    "threading": {"control", "resolver", "bulkhead", "viewthread", "watchdog", "spans", "starting", "outlet"},
     "_thread": set[str](),
-    "concurrent": {"store"},  # one thread that reads, one that writes
+    "concurrent": {"store", "viewthread"},  # one thread that reads, one that writes; the executor of a view's thread
 }
 # Ways onto another thread that are no import, or not only one.
 THREAD_WORDS = {
-    "sync_to_async": {"routing", "store", "bulkhead"},  # synchronous views; what the async ORM leaves out; legacy calls
+    "sync_to_async": {"store", "bulkhead"},  # what the async ORM leaves out; synchronous views and legacy calls
     "to_thread": set[str](),
     "run_in_executor": set[str](),
     "set_default_executor": set[str](),
@@ -205,7 +206,7 @@ def test_a_module_fits_in_the_head(path: Path) -> None:
 
 
 def test_the_house_does_not_grow_unseen() -> None:
-    assert sum(lines_of(path) for path in PACKAGE.rglob("*.py")) <= 15500
+    assert sum(lines_of(path) for path in PACKAGE.rglob("*.py")) <= 19000
 
 
 @pytest.mark.parametrize("path", [*MODULES, *DOORS, PACKAGE / "__init__.py"], ids=lambda path: path.name)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import memory
+from gateway.headers import Pairs
 from gateway.memory import KINDS, MAX_VARIANTS, Key, Memory, Purge, Purges, Unstored, size_of, variant
 from gateway.storing import Entry, Why, vary_values
 from tests.stored import NOW_S, entry, pairs
@@ -98,6 +99,10 @@ def test_no_two_variants_have_one_name(said: list[tuple[str, str | None]]) -> No
 # -- what a purge names -------------------------------------------------------------------------------------------
 
 
+URL = "http://a.example/users/1"
+NAMING = [("path", "/users/1"), ("path", URL), ("prefix", "/users"), ("route", "users"), ("tag", "red"), ("all", "")]
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "key", "is_so"),
     [
@@ -150,6 +155,43 @@ def test_a_purge_is_about_what_was_asked_for_until_then() -> None:
     slow = entry(FRESH, at_s=NOW_S + 5, took_s=10)
     assert purge.covers(Key.of(KEY), slow)
     assert not purge.covers(Key.of(KEY), stored(at_s=NOW_S + 0.001))
+
+
+@pytest.mark.parametrize(
+    ("requested_s", "now_s", "is_so"),
+    [
+        (-10, 0, True),
+        (0, 0, True),
+        (5, 10, False),  # asked for after the purge
+        (10, 10, False),
+        (3600, 0, True),  # the clock was an hour ahead then
+        (3600, 10, True),
+        (3600, 3600, False),
+        (0.001, 0, True),  # or another gateway's was, by a little
+    ],
+)
+def test_an_answer_of_the_future_is_covered_by_every_purge(requested_s: float, now_s: float, *, is_so: bool) -> None:
+    found = stored(0, "Cache-Tag: red", at_s=NOW_S + requested_s)
+    for purge in (*(Purge(kind, value, NOW_S) for kind, value in NAMING), Purge.of_url(URL, NOW_S)):
+        assert purge.covers(Key.of(KEY), found, NOW_S + now_s) is is_so
+        kept, purges = Memory(2**20), Purges()
+        kept.put(KEY, found)
+        assert kept.forget(purge, NOW_S + now_s) == is_so
+        purges.add(purge)
+        assert purges.cover(Key.of(KEY), found, NOW_S + now_s) is is_so
+    for purge in (Purge("path", "/users/2", NOW_S), Purge("tag", "blue", NOW_S), Purge("route", "x", NOW_S)):
+        assert not purge.covers(Key.of(KEY), found, NOW_S + now_s)
+
+
+@pytest.mark.parametrize("purge", [*NAMING, ("uri", URL)], ids=str)
+def test_purges_of_before_the_clock_was_set_back_keep_nothing_out_for_long(purge: tuple[str, str]) -> None:
+    kind, value = purge
+    purges, ahead_s = Purges(), NOW_S + 3600
+    purges.add(Purge.of_url(value, ahead_s) if kind == "uri" else Purge(kind, value, ahead_s))
+    under_way = stored(0, "Cache-Tag: red", at_s=ahead_s - 1)
+    assert purges.cover(Key.of(KEY), under_way, NOW_S)
+    assert purges.cover(Key.of(KEY), stored(0, "Cache-Tag: red", at_s=NOW_S - 1), NOW_S + 1)
+    assert not purges.cover(Key.of(KEY), stored(0, "Cache-Tag: red", at_s=NOW_S + 1), NOW_S + 2)
 
 
 def test_a_purge_removes_every_variant_and_tells_how_many() -> None:
@@ -295,20 +337,67 @@ def test_one_purge_of_many_is_found_by_what_it_is_about() -> None:
 # -- what was not stored ------------------------------------------------------------------------------------------
 
 
+ASKS = pairs("Accept: */*", "User-Agent: a")
+
+
 def test_why_an_answer_was_not_stored_is_known_for_a_moment() -> None:
     unstored = Unstored()
-    assert unstored.why(KEY, 0.0) is None
-    unstored.add(KEY, Why.PRIVATE, 100.0)
-    assert unstored.why(KEY, 109.9) is Why.PRIVATE
-    assert unstored.why(KEY + "x", 100.0) is None
-    assert unstored.why(KEY, 110.0) is None
+    assert unstored.why(KEY, ASKS, 0.0) is None
+    unstored.add(KEY, ASKS, Why.PRIVATE, 100.0)
+    assert unstored.why(KEY, ASKS, 109.9) is Why.PRIVATE
+    assert unstored.why(KEY + "x", ASKS, 100.0) is None
+    assert unstored.why(KEY, ASKS, 110.0) is None
 
 
 def test_the_last_reason_counts_and_for_its_own_time() -> None:
     unstored = Unstored()
-    unstored.add(KEY, Why.PRIVATE, 100.0)
-    unstored.add(KEY, Why.SET_COOKIE, 105.0)
-    assert unstored.why(KEY, 114.0) is Why.SET_COOKIE
+    unstored.add(KEY, ASKS, Why.PRIVATE, 100.0)
+    unstored.add(KEY, ASKS, Why.SET_COOKIE, 105.0)
+    assert unstored.why(KEY, ASKS, 114.0) is Why.SET_COOKIE
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pairs("Accept: */*", "User-Agent: a", "X-Bad: 1"),
+        pairs("Accept: application/x-ndjson", "User-Agent: a"),
+        pairs("Accept: */*", "User-Agent: b"),
+        pairs("Accept: */*"),
+        [],
+    ],
+)
+def test_what_one_request_was_refused_says_nothing_of_others(other: Pairs) -> None:
+    unstored = Unstored()
+    unstored.add(KEY, other, Why.NO_STORE, 100.0)
+    unstored.add(KEY, other, Why.NO_STORE, 101.0)
+    assert unstored.why(KEY, other, 101.0) is Why.NO_STORE
+    assert unstored.why(KEY, ASKS, 101.0) is None
+
+
+@pytest.mark.parametrize(
+    "more", ["Traceparent: 00-1", "X-Request-ID: 1", "X-Forwarded-For: a", 'If-None-Match: "1"', "Connection: close"]
+)
+def test_what_differs_with_every_request_does_not_make_another_one_of_it(more: str) -> None:
+    unstored = Unstored()
+    unstored.add(KEY, [*ASKS, *pairs(more)], Why.PRIVATE, 100.0)
+    assert unstored.why(KEY, ASKS, 100.0) is Why.PRIVATE
+
+
+def test_what_several_different_requests_were_refused_counts_for_all_until_one_is_stored() -> None:
+    unstored = Unstored()
+    for number in range(3):
+        assert unstored.why(KEY, ASKS, 100.0) is None
+        unstored.add(KEY, pairs(f"User-Agent: {number}"), Why.PRIVATE, 100.0)
+    assert unstored.why(KEY, ASKS, 100.0) is Why.PRIVATE
+    unstored.discard(KEY)
+    assert unstored.why(KEY, ASKS, 100.0) is None
+
+
+def test_refusals_of_long_ago_are_none_of_several() -> None:
+    unstored = Unstored()
+    for number in range(5):
+        unstored.add(KEY, pairs(f"User-Agent: {number}"), Why.PRIVATE, 100.0 + 10 * number)
+        assert unstored.why(KEY, ASKS, 100.0 + 10 * number) is None
 
 
 def test_what_was_not_stored_is_forgotten_by_time_and_bounded_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,13 +406,13 @@ def test_what_was_not_stored_is_forgotten_by_time_and_bounded_in_bytes(monkeypat
     def fill() -> Unstored:
         unstored = Unstored()
         for number in range(2000):
-            unstored.add(f"u http://a/{number}?{LONG}", Why.NO_STORE, 100.0)
+            unstored.add(f"u http://a/{number}?{LONG}", ASKS, Why.NO_STORE, 100.0)
         assert len(unstored) == 1000
         return unstored
 
-    assert taken_by(fill) < 1000 * 400
+    assert taken_by(fill) < 1000 * 600
     unstored = fill()
-    unstored.add(KEY, Why.NO_STORE, 110.0)
+    unstored.add(KEY, ASKS, Why.NO_STORE, 110.0)
     assert len(unstored) == 1
 
 
@@ -445,9 +534,9 @@ def test_one_url_of_many_queries_is_found_without_a_walk(monkeypatch: pytest.Mon
         kept.put(f"{KEY}?page={number}", stored())
     covers = Purge.covers
 
-    def counted(purge: Purge, key: Key, found: Entry) -> bool:
+    def counted(purge: Purge, key: Key, found: Entry, now_s: float) -> bool:
         looked_at.append(key)
-        return covers(purge, key, found)
+        return covers(purge, key, found, now_s)
 
     monkeypatch.setattr(Purge, "covers", counted)
     assert kept.forget(Purge.of_url("http://a.example/users/1", NOW_S)) == 0

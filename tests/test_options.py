@@ -43,12 +43,14 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
     homes = {
         "gateway": attributes(config.Settings),
         "upstream": attributes(config.Upstream, config.Overrides),
-        "route": attributes(config.Route, config.Overrides, merging.Fan) | {"line", "optional", "cache_max_body_bytes"},
+        "route": attributes(config.Route, config.Overrides, merging.Fan)
+        | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s"},
         "part": attributes(merging.Part) | {"legacy"},
         "legacy": attributes(config.LegacyOptions),
         "database": {"url"},
     }
-    assert "max_body_bytes" in attributes(storing.Rule)  # where CACHE_MAX_BODY goes, within `cache`
+    # Where CACHE_MAX_BODY and STALE_IF_ERROR go, within `cache`.
+    assert attributes(storing.Rule) >= {"max_body_bytes", "stale_if_error_s"}
     for (family, name), option in TABLE.items():
         assert option.attribute in homes[family], f"{family} {name}"
 

@@ -93,6 +93,7 @@ def test_a_rule_of_the_cache_is_told_as_it_was_written(text: str) -> None:
     rule = cache_rule(text)
     assert said_by_cache(rule) == {"cache": text}
     assert said_by_cache(replace(rule, max_body_bytes=2**16)) == {"cache": text, "cache_max_body": "64KiB"}
+    assert said_by_cache(replace(rule, stale_if_error_s=300.0)) == {"cache": text, "stale_if_error": "5m"}
 
 
 def test_a_fan_out_tells_its_parts_and_what_is_not_the_default() -> None:

@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import dataclass
-from urllib.parse import parse_qs, quote, unquote, unquote_to_bytes
+from urllib.parse import parse_qs, quote, unquote
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from gateway.paths import has_dot_piece, normalized
 from gateway.patterns import (
     Match,
     Miss,
@@ -17,106 +18,10 @@ from gateway.patterns import (
     ValueConfined,
     check_names,
     clash,
-    has_dot_segment_or_nul,
-    normalized,
     parse_line,
     parse_pattern,
     parse_target,
 )
-
-# -- raw text -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("segment", "expected"),
-    [
-        ("users", "users"),
-        ("%75sers", "users"),
-        ("%7Euser", "~user"),
-        ("a%2fb", "a%2Fb"),  # a slash is none: only its hex digits change their case
-        ("%41%2F%2e", "A%2F."),
-        ("%2541", "%2541"),  # once, not twice
-        ("%c3%a9", "%C3%A9"),
-        ("a+b;c=1", "a+b;c=1"),
-        ("100%", "100%"),
-        ("%zz", "%zz"),
-        ("%4", "%4"),
-        ("%%41", "%%41"),
-        ("", ""),
-    ],
-)
-def test_a_segment_has_its_unreserved_characters_decoded_once(segment: str, expected: str) -> None:
-    assert normalized(segment) == expected
-
-
-raw = st.text(st.sampled_from("a.~-%2eEfF4105/;"), max_size=12)
-
-
-@given(raw)
-def test_a_segment_means_the_same_before_and_after(segment: str) -> None:
-    assert unquote_to_bytes(normalized(segment)) == unquote_to_bytes(segment)
-
-
-well_formed = st.lists(
-    st.sampled_from("a.~-;@") | st.integers(0, 255).map(lambda octet: f"%{octet:02x}") | st.just("%2E"), max_size=8
-).map("".join)
-
-
-@given(well_formed)
-def test_normalized_twice_is_normalized_once_for_well_formed_escapes(segment: str) -> None:
-    assert normalized(normalized(segment)) == normalized(segment)
-
-
-@pytest.mark.parametrize("segment", ["%%34%31", "%%410", "%", "%4", "%41%"])
-def test_a_segment_with_a_malformed_escape_stays_as_it_is(segment: str) -> None:
-    """Decoding `%41` in `%%410` would make the escape `%A0`, which nobody wrote."""
-    assert normalized(segment) == segment
-
-
-@given(raw, raw)
-def test_equal_keys_mean_equal_segments(one: str, other: str) -> None:
-    if normalized(one) == normalized(other):
-        assert unquote_to_bytes(one) == unquote_to_bytes(other)
-
-
-@pytest.mark.parametrize(
-    "path",
-    ["/.", "/..", "/a/../b", "/a/./b", "/a/..", "/%2e", "/%2E%2e/a", "/.%2e", "/a/%2e./", "/%00", "/a%00b", "/a/b%00"],
-)
-def test_a_dot_segment_or_a_nul_is_found(path: str) -> None:
-    assert has_dot_segment_or_nul(path)
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/",
-        "/a",
-        "/.well-known/x",
-        "/a.b",
-        "/a/.../b",
-        "/a/..b",
-        "/a/b..",
-        "/%2e%2e%2e",
-        "/%252e%252e",  # decodes to %2e%2e, which is a name
-        "/..%2Fa",  # one segment, and its name is `../a`
-        "/..;x/a",
-        "/%2500",
-        "//a//",
-        "/%0",
-        "/a%",
-    ],
-)
-def test_what_only_looks_like_a_dot_segment_is_none(path: str) -> None:
-    assert not has_dot_segment_or_nul(path)
-
-
-@given(raw)
-def test_dot_segments_are_those_that_decode_to_dots(tail: str) -> None:
-    path = "/" + tail
-    slow = any(unquote_to_bytes(segment) in {b".", b".."} for segment in path.split("/"))
-    assert has_dot_segment_or_nul(path) == (slow or b"\0" in unquote_to_bytes(path))
-
 
 # -- patterns -----------------------------------------------------------------------------------------------------
 
@@ -524,7 +429,7 @@ def test_no_value_leaves_its_place(one: str, other: str) -> None:
     except ValueConfined:
         return
     assert path.split("/") == ["", "a", one, "b", other]
-    assert not has_dot_segment_or_nul(path.replace("%00", ""))
+    assert not has_dot_piece(path)
     assert set(query) <= set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%&=")
     assert parse_qs(query, encoding="latin-1", strict_parsing=True, keep_blank_values=True) == {
         "p": [unquote(one, "latin-1")],

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.redirects import PathMap, origin_of, rewritten
+from gateway.redirects import PathMap, asked_origins, origin_of, rewritten
 
 OWN = frozenset({("http", "users", 8000), ("https", "users.test", 443), ("http", "fd00::1", 80)})
 STRIPPED = PathMap(upstream="", gateway="/api/users")  # /api/users/** -> users:/**
@@ -146,6 +146,41 @@ def test_a_harmless_location_never_becomes_another_host(location: str) -> None:
 def test_a_match_below_two_slashes_is_no_host_either() -> None:
     """A route may match `//evil.test/a` as raw as it came."""
     assert rewritten("http://users:8000/b", OWN, PathMap("", "//evil.test")) == "http://users:8000/b"
+
+
+ASKED = asked_origins(["http", "https"], ["shop.test", "inner:8000", "no host/"])
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("https://shop.test/7", "/api/users/7"),
+        ("http://shop.test/7", "/api/users/7"),
+        ("http://inner:8000/7?a#b", "/api/users/7?a#b"),
+        ("//shop.test/7", "/api/users/7"),
+        ("https://shop.test", "/api/users/"),
+        ("http://inner:8001/7", "http://inner:8001/7"),
+        ("https://shop.test:8443/7", "https://shop.test:8443/7"),
+        ("https://other.test/7", "https://other.test/7"),
+    ],
+)
+def test_where_the_clients_host_goes_up_it_means_the_upstream_too(location: str, expected: str) -> None:
+    assert rewritten(location, OWN, STRIPPED, ASKED) == expected
+
+
+@pytest.mark.parametrize(
+    ("location", "expected"),
+    [
+        ("https://shop.test/7", "https://shop.test/api/users/7"),
+        ("https://shop.test:443/7?a", "https://shop.test:443/api/users/7?a"),
+        ("https://shop.test", "https://shop.test/api/users/"),
+        ("HTTPS://SHOP.test#b", "HTTPS://SHOP.test/api/users/#b"),
+        ("https://shop.test:444/7", "https://shop.test:444/7"),
+        ("https://shop.test//evil.test", "https://shop.test/api/users//evil.test"),
+    ],
+)
+def test_a_redirect_to_https_stays_one(location: str, expected: str) -> None:
+    assert rewritten(location, OWN, STRIPPED, asked_origins(["http"], ["shop.test:8000"])) == expected
 
 
 def as_a_browser(location: str, base: str) -> str:

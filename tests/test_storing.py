@@ -521,6 +521,17 @@ def test_an_answer_depends_on_the_fields_of_vary(lines: list[str], names: tuple[
         # Of any field: its lines together, white space around them.
         ("X", ["X: a"], ["X:  a "], True),
         ("X", ["X: a", "X: b"], ["X: a, b"], True),
+        ("X", ["X: a,b"], ["X: a , \t b"], True),
+        ("X", ["X: a,b", "X: c"], ["X: a, b,c"], True),
+        ("X", ['X: "a, b",c'], ['X: "a, b" ,  c'], True),
+        ("X", ['X: "a, b"'], ['X: "a,b"'], False),
+        ("X", ['X: "a, b'], ['X: "a,b'], True),  # no quoted-string
+        ("X", ["X: a b"], ["X: a  b"], False),
+        ("X", ["X: ab"], ["X: a,b"], False),
+        ("X", ["X: a,,b"], ["X: a, b"], False),
+        ("Cookie", ["Cookie: a=1, b"], ["Cookie: a=1,b"], False),
+        ("Authorization", ["Authorization: D a=1, b=2"], ["Authorization: D a=1,b=2"], False),
+        ("Accept", ['Accept: a/b;p="x, y",c/d'], ['Accept: a/b;p="x, y" , c/d'], True),
         ("X", ["X: a"], ["X: A"], False),
         ("X", ["X: a, b"], ["X: b, a"], False),
         ("X", ["X: a"], [], False),

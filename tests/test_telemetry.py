@@ -212,6 +212,26 @@ def test_other_events_on_the_console_are_one_line_each() -> None:
     assert [line[14:] for line in lines] == ["warning drain.cut  count=3", "info    drain.done"]
 
 
+def test_what_a_terminal_would_act_on_is_shown_instead() -> None:
+    hostile = "\x1b]0;owned\x07\x9b31m\u202e\n10:00:00.000  GET     200      1.0 ms  /forged"
+    stream = io.BytesIO()
+    telemetry.configure("console", "info", stream)
+    try:
+        raise ValueError(hostile)
+    except ValueError:
+        telemetry.log.exception(hostile, **{hostile: hostile})
+        telemetry.log.info("said", text=hostile)
+        logging.getLogger("_granian").error(hostile, exc_info=True)
+        logging.getLogger("py.warnings").warning(hostile)
+    cause = f"Traceback\n{hostile}"
+    refused = finished(method=hostile, path=hostile, upstream="b", endpoint=hostile, reason="view_error", cause=cause)
+    written("console", refused, to=stream)
+    text = stream.getvalue().decode()
+    assert text.count("/forged") >= 10
+    assert text.replace("\n", "").isprintable()
+    assert not [line for line in text.splitlines() if line.startswith("10:00:00.000")], "no line is forged"
+
+
 # -- nobody takes them ------------------------------------------------------------------------------------------------
 
 
@@ -354,7 +374,7 @@ def test_every_line_is_one_json_object_whatever_happens(gateway: Gateway) -> Non
     eventually(lambda: sum(line.get("path") == "/fails" for line in gateway.log) == 160)
     children = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children")
     os.kill(int(children.read_text(encoding="ascii").split()[0]), signal.SIGKILL)
-    gateway.wait_for_log(lambda line: "exit" in str(line.get("message", "")) and line["level"] == "error")
+    gateway.wait_for_log(lambda line: line["event"] == "worker.died" and line["level"] == "error")
     eventually(lambda: len(children.read_text(encoding="ascii").split()) == 2)
     said = " ".join(gateway.output)
     for word in ("said by logging", "said by warnings", "in a task that nobody waits for"):
@@ -472,3 +492,85 @@ def test_no_stdout_at_all_costs_no_request(upstream: Upstream, tmp_path: Path, k
     with served(upstream, tmp_path, subprocess.DEVNULL, kind, *closes) as (process, port):
         assert [status_of(process, port, target) for target in ("/b/1", "/nothing")] == [200, 404]
         assert stopped(process) == (0, "")
+
+
+PRINTS = """
+import os
+import subprocess
+import sys
+
+from django.http import HttpResponse
+
+from gateway.routing import from_environment, legacy, route
+
+
+async def prints(request):
+    print("printed by", "a view")
+    sys.stderr.write("said on stderr\\n")
+    return HttpResponse("printed")
+
+
+def executes():
+    return subprocess.run(["sh", "-c", "echo from a program"], check=False).returncode
+
+
+def closes(number):
+    os.close(int(number))
+    return "closed"
+
+
+urlpatterns = [
+    *from_environment(),
+    route("GET /prints", prints),
+    route("GET /executes", legacy(executes)),
+    route("GET /closes/{number}", legacy(closes)),
+]
+"""
+
+
+def test_a_pipe_that_nobody_reads_costs_lines_and_no_request(upstream: Upstream, tmp_path: Path) -> None:
+    read_end, write_end = os.pipe()
+    (tmp_path / "routes.py").write_text(PRINTS, encoding="utf-8")
+    with served(upstream, tmp_path, write_end, "json") as (process, port):
+        os.close(write_end)
+        asked = 0
+        with Wire("127.0.0.1", port) as wire:
+            while asked < 600:  # lines of two thousand bytes: more than the pipe holds, and what is kept for it
+                wire.send(request_bytes("GET", f"/nothing/{'x' * 1900}") * 20)
+                assert [wire.read_answer().status for _ in range(20)] == [404] * 20
+                asked += 20
+        assert status_of(process, port, "/-/live") == 200
+        read = threading.Thread(target=lambda: output.append(Path(f"/dev/fd/{read_end}").read_bytes()))
+        output: list[bytes] = []
+        read.start()
+        code, errors = stopped(process)
+        read.join(10)
+        os.close(read_end)
+    assert (code, errors) == (0, "portway: log lines are being lost: nobody reads them\n")
+    lines = [json.loads(line) for line in output[0].splitlines()]
+    written = sum(line["event"] == "request" and line["path"].startswith("/nothing") for line in lines)
+    (lost,) = [line["count"] for line in lines if line["event"] == "log.lost"]
+    assert 0 < lost < asked
+    assert asked <= written + lost <= asked + 5, "those that asked whether it is live and ready may be lost too"
+    assert lines[-1]["event"] == "drain.done"
+
+
+@pytest.mark.parametrize("number", ["", "1", "2"])
+def test_what_a_view_prints_is_seen_whatever_it_closes(upstream: Upstream, tmp_path: Path, number: str) -> None:
+    (tmp_path / "routes.py").write_text(PRINTS, encoding="utf-8")
+    with (tmp_path / "out").open("wb") as out, served(upstream, tmp_path, out, "json") as (process, port):
+        if number:
+            assert status_of(process, port, f"/closes/{number}") == 200
+        with contextlib.ExitStack() as stack:  # one of these may have got its number
+            wires = [stack.enter_context(Wire("127.0.0.1", port)) for _ in range(3)]
+            for path in ("/prints", "/nothing", "/executes", "/b/1"):
+                status_of(process, port, path)
+            eventually(lambda: '"path":"/b/1"' in (tmp_path / "out").read_text(encoding="utf-8"))
+            code, errors = stopped(process)
+            assert [wire.read_to_end() for wire in wires] == [b""] * 3
+        lines = (tmp_path / "out").read_text(encoding="utf-8").splitlines()
+        assert [line for line in lines if not line.startswith("{")] == ["printed by a view"]
+        logged = [json.loads(line).get("path") for line in lines if line.startswith("{")]
+        assert [path for path in logged if path in {"/prints", "/nothing", "/b/1"}] == ["/prints", "/nothing", "/b/1"]
+        assert code == 0
+        assert "said on stderr" in errors.splitlines()

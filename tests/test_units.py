@@ -51,6 +51,13 @@ def test_a_timeout_is_longer_than_zero(text: str) -> None:
         units.positive_duration(text)
 
 
+def test_a_worker_needs_a_moment_for_a_sign_of_life() -> None:
+    assert (units.seconds_or_more("1s"), units.seconds_or_more("1500ms")) == (1.0, 1.5)
+    for text in ("0s", "999ms"):
+        with pytest.raises(ValueError, match="expected a duration of at least 1s"):
+            units.seconds_or_more(text)
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [

@@ -12,6 +12,7 @@ from django.core.management import BaseCommand, CommandError, CommandParser
 from gateway.__main__ import read_env_files
 from gateway.config import Config
 from gateway.envfile import located
+from gateway.plain import plain_lines
 from gateway.routing import Routes
 from gateway.startup import examine
 
@@ -19,7 +20,7 @@ from gateway.startup import examine
 class _Parser(CommandParser):
     def error(self, message: str) -> NoReturn:
         """A command that is written wrong ends with 1: 2 is for the configuration."""
-        self.exit(1, f"{self.format_usage()}gateway: {message}\n")
+        self.exit(1, f"{self.format_usage()}gateway: {plain_lines(message)}\n")
 
 
 def add_env_file(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRESS) -> None:
@@ -61,7 +62,7 @@ class Ours(BaseCommand):
         try:
             return super().execute(*args, **options)
         except CommandError as error:
-            self.stderr.write(f"gateway: {error}")
+            self.stderr.write(f"gateway: {plain_lines(str(error))}")
             sys.exit(error.returncode)
 
     def sound(self, env_files: list[str]) -> tuple[Config, Routes]:
@@ -69,9 +70,9 @@ class Ours(BaseCommand):
         config: Config = settings.GATEWAY
         found, read = examine(config), read_env_files(env_files)
         for warning in (*read.warnings, *found.warnings):
-            self.stderr.write(f"gateway: warning: {located(warning, read.places)}")
+            self.stderr.write(f"gateway: warning: {plain_lines(located(warning, read.places))}")
         for problem in found.problems:
-            self.stderr.write(f"gateway: {located(problem, read.places)}")
+            self.stderr.write(f"gateway: {plain_lines(located(problem, read.places))}")
         if found.problems or found.routes is None:
             sys.exit(2)
         return config, found.routes

@@ -75,10 +75,11 @@ _CLOSING = frozenset(
     )
 )
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
-# What ends at a hop, and what a proxy writes itself: neither belongs to the meaning of a request.
+# What ends at a hop, what a proxy writes itself, and what it believes of nobody: not in the meaning of a request.
 NOT_END_TO_END = frozenset(
     b"connection keep-alive proxy-connection proxy-authorization proxy-authenticate te trailer transfer-encoding "
-    b"upgrade host content-length expect via forwarded x-request-id traceparent tracestate http2-settings".split()
+    b"upgrade host content-length expect via forwarded x-request-id traceparent tracestate http2-settings "
+    b"proxy x-real-ip x-original-url".split()
 )
 
 

@@ -145,7 +145,7 @@ def test_what_reads_fields_raises_nothing(pairs: headers.Pairs, peer: str, host:
     headers.strip_hop_by_hop(pairs)
     headers.set_fields(pairs, [(b"x-a", b"b"), (b"host", None)])
     headers.is_trusted(peer, networks)
-    headers.client_address("10.0.0.1", values, networks)
+    headers.client_and_hops("10.0.0.1", values, networks)
     for value in values:
         headers.parse_host(value)
     forwarded = [(b"x-forwarded-for", value) for value in values]

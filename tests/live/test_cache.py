@@ -20,10 +20,58 @@ MORE = {
     "ROUTE_CROSS": "/cross/** -> u",
     "ROUTE_CROSS__CACHE": "on",
     "ROUTE_CROSS__CORS": "https://a.example,https://b.example",
+    "ROUTE_STALE": "/stale/env/** -> u",
+    "ROUTE_STALE__CACHE": "on",
+    "ROUTE_STALE__STALE_IF_ERROR": "1h",
     "ROUTE_SET": "/set/** -> u",
     "ROUTE_SET__CACHE": "on",
-    "ROUTE_SET__RESPONSE_HEADER_CACHE_CONTROL": "max-age=60",
+    "ROUTE_SET__RESPONSE_HEADER_CACHE_CONTROL": "max-age=3600",
+    "ROUTE_SET__RESPONSE_HEADER_CDN_CACHE_CONTROL": "-",
+    "ROUTE_SET__RESPONSE_HEADER_X_OWN": "route",
+    "ROUTE_SET__RESPONSE_HEADER_SET_COOKIE": "-",
+    "UPSTREAM_SETTING__RESPONSE_HEADER_CACHE_CONTROL": "max-age=3600",
+    "UPSTREAM_SETTING__RESPONSE_HEADER_CDN_CACHE_CONTROL": "-",
+    "UPSTREAM_SETTING__RESPONSE_HEADER_X_OWN": "upstream",
+    "UPSTREAM_SETTING__RESPONSE_HEADER_SET_COOKIE": "-",
+    "UPSTREAM_SETTING__RETRIES": "0",
+    "ROUTE_BELOW": "/set/below/** -> setting",
+    "ROUTE_BELOW__CACHE": "on",
+    "ROUTE_FAN": "GET /set/fan/{id}",
+    "ROUTE_FAN__CACHE": "on",
+    "ROUTE_FAN__RESPONSE_HEADER_CACHE_CONTROL": "max-age=3600",
+    "ROUTE_FAN__RESPONSE_HEADER_X_OWN": "fan",
+    "ROUTE_FAN__PART_P": "u:/set/fan/{id}",
+    "ROUTE_FAN__OPTIONAL": "p",
 }
+ROUTES = """
+import functools
+
+from gateway.routing import cached, from_environment, proxy, route
+
+FIELDS = {
+    "response_header_cache_control": "max-age=3600",
+    "response_header_cdn_cache_control": "-",
+    "response_header_x_own": "python",
+    "response_header_set_cookie": "-",
+}
+
+
+def counting(view):
+    @functools.wraps(view)
+    async def counted(request, **params):
+        return await view(request, **params)
+
+    return counted
+
+
+urlpatterns = [
+    *from_environment(),
+    route("/stale/python/**", cached(proxy("u"), stale_if_error="1h")),
+    route("/set/python/**", cached(proxy("u", **FIELDS))),
+    route("/set/within/**", cached(counting(proxy("u", **FIELDS)))),
+    route("/set/twice/**", cached(cached(proxy("u", **FIELDS)))),
+]
+"""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +82,9 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture(scope="module")
 def gateway(origin: Origin, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with Gateway(cached(origin, **MORE), cwd=tmp_path_factory.mktemp("cache")) as started:
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "routes.py").write_text(ROUTES, encoding="utf-8")
+    with Gateway(cached(origin, UPSTREAM_SETTING=origin.url, **MORE), cwd=folder) as started:
         yield started
 
 
@@ -142,6 +192,7 @@ def varied(request_field: str) -> Act:
         ("X-Tenant", ["X-Tenant:"], [], False),
         ("X-Tenant", ["X-Tenant: a, b"], ["X-Tenant: a", "X-Tenant: b"], True),
         ("X-Tenant", ["X-Tenant: a, b"], ["X-Tenant: b, a"], False),
+        ("X-Tenant", ["X-Tenant: a,  b"], ["X-Tenant: a ,b"], True),
         ("X-Tenant", ["x-tenant: a"], ["X-TENANT:   a  "], True),
         ("Accept-Encoding", ["Accept-Encoding: gzip, br"], ["Accept-Encoding: BR,gzip"], True),
         ("Accept-Encoding", ["Accept-Encoding: gzip"], ["Accept-Encoding: br"], False),
@@ -354,11 +405,69 @@ def test_fields_of_one_hop_or_one_request_are_not_stored(page: Page) -> None:
     assert second.one("x-kept") == "1"
 
 
-def test_a_field_that_the_route_sets_decides_as_if_the_upstream_had_said_it(page: Page) -> None:
-    page = at(page, "/set")
-    page.answers(fresh("x", control=""))
-    assert said(page.get()) == "portway; fwd=uri-miss; stored"
-    assert is_hit(page.get())
+SETTING = ["/set", "/set/below", "/set/python", "/set/within", "/set/twice"]
+
+
+@pytest.mark.parametrize("under", SETTING)
+@pytest.mark.parametrize(
+    ("act", "why"),
+    [
+        (fresh("x", control=""), "no-freshness"),
+        (says(message("500 Broken", b"x")), "status"),
+        (says(message("403 Denied", b"x")), "status"),
+        (fresh("x", control="no-store"), "no-store"),
+        (fresh("x", control="private"), "private"),
+        (fresh("x", "CDN-Cache-Control: no-store"), "no-store"),
+        (fresh("x", "Set-Cookie: a=b"), "set-cookie"),
+    ],
+    ids=["no-freshness", "500", "403", "no-store", "private", "cdn-no-store", "set-cookie"],
+)
+def test_what_the_route_sets_on_answers_is_no_word_on_what_is_stored(
+    page: Page, under: str, act: Act, why: str
+) -> None:
+    page = at(page, under)
+    page.answers(act)
+    for _ in range(2):
+        answer = page.get()
+        assert said(answer) == f"portway; fwd=uri-miss; detail={why}"
+        assert answer.all("cache-control") == ["max-age=3600"]
+        assert not answer.has("cdn-cache-control")
+        assert not answer.has("set-cookie")
+
+
+@pytest.mark.parametrize("under", SETTING)
+def test_what_the_route_sets_is_on_answers_from_the_cache_too(page: Page, under: str) -> None:
+    page = at(page, under)
+    page.answers(fresh("x", 'ETag: "1"', "X-Own: service"), fresh("y"))
+    answers = [
+        page.get(),
+        page.get(),
+        page.get('If-None-Match: "1"'),
+        page.get(method="HEAD"),
+        page.get("Range: bytes=0-0"),
+    ]
+    assert [answer.status for answer in answers] == [200, 200, 304, 200, 206]
+    assert [is_hit(answer) for answer in answers] == [False, True, True, True, True]
+    answers += [page.get(method="POST"), page.get("Range: bytes=0-0", more="?unstored")]
+    own = {"/set": "route", "/set/below": "upstream"}.get(under, "python")
+    for answer in answers:
+        assert answer.all("x-own") == [own]
+        assert answer.all("cache-control") == ["max-age=3600"]
+
+
+def test_what_a_fan_out_sets_is_no_word_on_what_is_stored_either(page: Page) -> None:
+    page = at(page, "/set/fan")
+    json = "Content-Type: application/json"
+    page.answers(fresh("1", json, control=""), says(message("500 Broken", b"")), fresh("2", json), fresh("3", json))
+    silent, partial, stored, hit = (page.get() for _ in range(4))
+    assert [answer.json()["p"] for answer in (silent, partial, stored, hit)] == [1, None, 2, 2]
+    assert said(silent).endswith("detail=no-freshness")
+    assert said(partial).endswith("detail=no-store")
+    assert is_hit(hit)
+    assert [answer.all("cache-control")[0] for answer in (silent, stored, hit)] == ["max-age=3600"] * 3
+    assert partial.all("cache-control") == ["no-store"]
+    assert page.get("Accept: application/x-ndjson").all("cache-control") == ["no-store"]
+    assert {answer.one("x-own") for answer in (silent, partial, stored, hit)} == {"fan"}
 
 
 # -- bodies -------------------------------------------------------------------------------------------------------
@@ -625,6 +734,42 @@ def test_a_stale_answer_stands_in_for_no_404_and_not_for_ever(page: Page) -> Non
     late.answers(fresh("one", "Age: 700", 'ETag: "1"', control="max-age=60, stale-if-error=600"), status(503))
     late.get()
     assert late.get().status == 503
+
+
+FAILING = {"500": status(500), "503": status(503), "a hang-up": hangs_up, "a reset": resets}
+
+
+@pytest.mark.parametrize("under", ["/stale/env", "/stale/python"])
+@pytest.mark.parametrize("name", FAILING)
+def test_a_route_may_allow_a_stale_answer_in_place_of_a_failure(page: Page, under: str, name: str) -> None:
+    page = at(page, under)
+    page.answers(fresh("one", "Age: 100"), FAILING[name])
+    assert said(page.get()).endswith("; stored")
+    for _ in range(2):
+        answer = page.get()
+        assert (answer.status, answer.body) == (200, b"one")
+        assert said(answer).endswith("; detail=stale-if-error")
+        assert ttl_of(answer) < 0
+        assert page.line(answer)["cache"] == "stale"
+    assert len(page.asked) >= 3
+    page.answers(fresh("two"))
+    assert page.get().body == b"two"
+
+
+@pytest.mark.parametrize(
+    ("control", "age"),
+    [
+        ("max-age=60, must-revalidate", 100),
+        ("s-maxage=60", 100),
+        ("max-age=60, stale-if-error=10", 100),
+        ("max-age=60", 4000),
+    ],
+)
+def test_no_route_allows_what_the_upstream_forbids_nor_for_ever(page: Page, control: str, age: int) -> None:
+    page = at(page, "/stale/env")
+    page.answers(fresh("one", f"Age: {age}", 'ETag: "1"', control=control), status(503))
+    page.get()
+    assert page.get().status == 503
 
 
 def test_a_request_may_allow_a_stale_answer_in_place_of_a_failure(page: Page) -> None:

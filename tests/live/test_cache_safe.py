@@ -10,7 +10,7 @@ import pytest
 
 from .caching import Origin, Page, cached, fresh, is_hit, said
 from .harness import Answer, Gateway, Request, request_bytes
-from .stage import message
+from .stage import message, says
 
 ROUTES = '''
 import json
@@ -18,11 +18,11 @@ from collections import Counter
 from typing import Annotated, Any
 
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpResponse, JsonResponse
+from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 from django.utils.cache import patch_vary_headers
 from gateway.messages import GatewayResponse
-from gateway.routing import cached, fanout, fetch, from_environment, part, proxy, route
+from gateway.routing import cached, fanout, fetch, from_environment, legacy, part, proxy, route
 
 
 def telling(*fields):
@@ -118,6 +118,106 @@ async def within(request):
     return await cached(own(lambda r: "ada"), "60s")(request)
 
 
+async def pieces():
+    yield b"x"
+
+
+def by_pairs(change):
+    """A response whose pairs are changed after it was made."""
+
+    def write(name, value):
+        response = GatewayResponse(200, [("Content-Type", "text/plain")], b"x")
+        response.pairs = change(response.pairs, (name.encode(), value.encode())) or response.pairs
+        return response
+
+    return write
+
+
+def by_item(response):
+    def write(name, value):
+        answer = response()
+        answer[name] = value
+        return answer
+
+    return write
+
+
+def by_headers(name, value):
+    response = GatewayResponse(200, [], b"x")
+    response.headers = {name: value}
+    return response
+
+
+WRITES = {
+    "made": lambda name, value: GatewayResponse(200, [(name.encode(), value.encode())], b"x"),
+    "text": lambda name, value: GatewayResponse(200, [(name, value)], b"x"),
+    "tuple": lambda name, value: GatewayResponse(200, ((name, value),), b"x"),
+    "streamed": lambda name, value: GatewayResponse(200, [(name, value)], pieces()),
+    "append": by_pairs(lambda pairs, pair: pairs.append(pair)),
+    "insert": by_pairs(lambda pairs, pair: pairs.insert(0, pair)),
+    "extend": by_pairs(lambda pairs, pair: pairs.extend([pair])),
+    "added": by_pairs(lambda pairs, pair: pairs + [pair]),
+    "added-in-place": by_pairs(lambda pairs, pair: pairs.__iadd__([pair])),
+    "item": by_pairs(lambda pairs, pair: pairs.__setitem__(0, pair)),
+    "slice": by_pairs(lambda pairs, pair: pairs.__setitem__(slice(0, 1), [pair])),
+    "replaced": by_pairs(lambda pairs, pair: [pair]),
+    "mapping": by_item(lambda: GatewayResponse(200, [], b"x")),
+    "headers": by_headers,
+    "django": by_item(lambda: HttpResponse("x")),
+    "django-headers": lambda name, value: HttpResponse("x", headers={name: value}),
+    "django-streamed": lambda name, value: StreamingHttpResponse(pieces(), headers={name: value}),
+    "cookie": lambda name, value: with_cookie(GatewayResponse(200, [(name, value)], b"x")),
+}
+
+
+def with_cookie(response):
+    if "set-cookie" in response:
+        response.set_cookie("b", "2")
+    return response
+
+
+def field_of(request):
+    return request.GET["name"], request.GET["value"]
+
+
+async def writing(request, how):
+    return WRITES[how](*field_of(request))
+
+
+def writing_in_thread(request, how):
+    return WRITES[how](*field_of(request))
+
+
+def writing_legacy(how, request):
+    return WRITES[how](*field_of(request))
+
+
+@fanout
+async def writing_typed(request, how: str, who: Annotated[Any, part("u:/public")]):
+    return WRITES[how](*field_of(request))
+
+
+def writing_on_top(view):
+    """What stands between the cache and a proxied call writes too."""
+
+    async def written(request, how):
+        response = await view(request)
+        response.pairs.append(tuple(text.encode() for text in field_of(request)))
+        return response
+
+    return written
+
+
+async def handed_on(request):
+    answer = await fetch("u:/raw/" + request.GET["case"])
+    return GatewayResponse(answer.status, answer.pairs, answer.body)
+
+
+async def handed_on_from_cache(request):
+    answer = await fetch("u:/raw/" + request.GET["case"], cache="60s")
+    return GatewayResponse(answer.status, answer.pairs, answer.body)
+
+
 def decorated(view):
     async def checks(request, **params):
         return await view(request, **params)
@@ -127,6 +227,14 @@ def decorated(view):
 
 urlpatterns = [
     *from_environment(),
+    route("/writes/async/{how}", cached(writing, "60s")),
+    route("/writes/thread/{how}", cached(writing_in_thread, "60s")),
+    route("/writes/legacy/{how}", cached(legacy(writing_legacy, name="writing"), "60s")),
+    route("GET /writes/typed/{how}", cached(writing_typed, "60s")),
+    route("/writes/top/{how}", cached(writing_on_top(proxy("u:/public")), "60s")),
+    path("writes/django/<how>", cached(writing, "60s")),
+    route("/handed", cached(handed_on, "60s")),
+    route("/handed/cached", cached(handed_on_from_cache, "60s")),
     route("/stream", cached(streaming, "60s")),
     route("/failing/{kind}", cached(failing, "60s")),
     route("/either", either),
@@ -356,6 +464,123 @@ def test_a_cached_view_that_is_not_the_route_s_own_stores_nothing_and_says_so(ga
         assert said(gateway.get(path, "X-Tenant: ada")) == "portway; fwd=bypass; detail=nested"
 
 
+# -- what Connection names -------------------------------------------------------------------------------------------
+
+NAMED = [
+    *("/proxied/named", "/python/proxied", "/fan", "/fan/forwarding", "/own/named", "/own/thread", "/django/"),
+    *("/own/fetch/named", "/typed/cached", "/fan/parted", "/typed"),
+]
+
+
+@pytest.mark.parametrize("path", NAMED)
+@pytest.mark.parametrize("connection", ["close, X-Tenant", "x-tenant", "keep-alive,, X-TENANT\r\nConnection: close"])
+def test_who_takes_a_field_back_by_connection_gets_and_leaves_the_answer_to_none(
+    gateway: Gateway, path: str, connection: str
+) -> None:
+    mark = f"?{path}&{connection[:5].strip(', ')}"
+    taken_back = gateway.get(path + mark, "X-Tenant: ada", f"Connection: {connection}")
+    assert b"ada" not in taken_back.body
+    kept = gateway.get(path + mark, "X-Tenant: ada")
+    assert b'"ada"' in kept.body
+    gateway.get(path + mark, "X-Tenant: ada", "Cache-Control: no-cache", f"Connection: {connection}")
+    assert b'"ada"' in gateway.get(path + mark, "X-Tenant: ada").body
+    assert b"ada" not in gateway.get(path + mark).body
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("Authorization: Bearer x", "Cookie: a=b", "Range: bytes=0-0", 'If-Match: "1"', 'If-None-Match: "1"'),
+        *("Cache-Control: no-store", "Cache-Control: no-cache", "Cache-Control: only-if-cached", "Pragma: no-cache"),
+        "If-Modified-Since: Tue, 14 Nov 2023 22:13:20 GMT",
+    ],
+)
+def test_what_connection_names_says_nothing_to_the_cache_either(page: Page, field: str) -> None:
+    page.answers(fresh("x", 'ETag: "1"', "Last-Modified: Tue, 14 Nov 2023 22:13:20 GMT", control=""), fresh("second"))
+    named = (field, f"Connection: {field.partition(':')[0]}")
+    first, second, plain = page.get(*named), page.get(*named), page.get()
+    assert [(answer.status, answer.body) for answer in (first, second, plain)] == [(200, b"x")] * 3
+    assert said(first) == "portway; fwd=uri-miss; stored"
+    assert is_hit(second)
+    assert is_hit(plain)
+
+
+def test_connection_cannot_name_what_the_gateway_itself_needs_to_know(page: Page) -> None:
+    named = "Connection: host, x-forwarded-host, x-forwarded-proto, via, x-request-id, traceparent"
+    page.get("X-Forwarded-Host: a.test", named, source=PROXY)
+    assert is_hit(page.get("X-Forwarded-Host: a.test", source=PROXY))
+    assert not is_hit(page.get(source=PROXY))
+
+
+# -- what a view writes -----------------------------------------------------------------------------------------------
+
+WAYS = [
+    *("made", "text", "tuple", "streamed", "append", "insert", "extend", "added", "added-in-place", "item", "slice"),
+    *("replaced", "mapping", "headers", "django", "django-headers", "cookie"),
+]
+WRITERS = [
+    *(f"/writes/async/{way}" for way in (*WAYS, "django-streamed")),
+    *(f"/writes/{kind}/{way}" for kind in ("thread", "legacy", "typed") for way in ("append", "django")),
+    *("/writes/top/x", "/writes/django/append", "/writes/django/django"),
+]
+FORBIDDING = [
+    ("Set-Cookie", "sid=1", "set-cookie"),
+    ("CACHE-CONTROL", "private", "private"),
+    ("Cache-control", "no-store", "no-store"),
+    ("CDN-Cache-Control", "no-store", "no-store"),
+    ("VARY", "*", "vary"),
+]
+
+
+@pytest.mark.parametrize("path", WRITERS)
+def test_whatever_case_a_view_writes_a_field_in_it_keeps_the_answer_out_of_the_cache(
+    gateway: Gateway, path: str
+) -> None:
+    for name, value, why in FORBIDDING:
+        for _ in range(2):
+            answer = gateway.get(f"{path}?name={name}&value={value}")
+            assert said(answer) == f"portway; fwd=uri-miss; detail={why}", name
+            assert value in answer.all(name)
+
+
+@pytest.mark.parametrize("path", [path for path in WRITERS if not path.endswith("streamed") or "django" not in path])
+def test_whatever_case_a_view_writes_vary_and_max_age_in_they_are_heeded(gateway: Gateway, path: str) -> None:
+    varied = f"{path}?name=VARY&value=X-Tenant"
+    assert not is_hit(gateway.get(varied, "X-Tenant: ada"))
+    assert is_hit(gateway.get(varied, "X-Tenant: ada"))
+    assert "fwd=vary-miss" in said(gateway.get(varied, "X-Tenant: bob"))
+    if "/top/" not in path:  # the proxied call below reads what its service, which says nothing of Vary, may look at
+        assert "ttl=600" in said([gateway.get(f"{path}?name=Cache-CONTROL&value=max-age=600") for _ in range(2)][1])
+
+
+@pytest.mark.parametrize("path", ["/handed", "/handed/cached"])
+def test_what_a_service_forbids_holds_where_a_view_hands_its_answer_on(
+    gateway: Gateway, origin: Echo, path: str
+) -> None:
+    for number, (name, value, why) in enumerate(FORBIDDING):
+        case = f"{path.strip('/').replace('/', '-')}-{number}"
+        origin.answers(
+            f"/raw/{case}", says(message("200 OK", b"x", f"{name}: {value}", "Connection: X-Hop", "X-Hop: 1"))
+        )
+        for _ in range(2):
+            answer = gateway.get(f"{path}?case={case}")
+            assert answer.status == 200
+            assert said(answer) == f"portway; fwd=uri-miss; detail={why}", name
+            assert answer.all(name) == [value]
+            assert not answer.has("x-hop")
+
+
+def test_a_field_that_is_none_is_the_view_s_own_fault_and_is_not_stored(gateway: Gateway) -> None:
+    for name, value in (
+        ("Set-Cookie%20", "x"),
+        ("X%0d%0aSet-Cookie", "x"),
+        ("", "x"),
+        ("X", "a%0d%0aSet-Cookie:%20a=b"),
+    ):
+        for _ in range(2):
+            assert gateway.get(f"/writes/async/text?name={name}&value={value}").status == 500
+
+
 def test_a_view_that_streams_without_ever_waiting_is_answered_whole(gateway: Gateway) -> None:
     answers = [gateway.get("/stream") for _ in range(2)]
     assert [answer.body for answer in answers] == [b"onetwo", b"onetwo"]
@@ -386,6 +611,9 @@ def forwarded(answer: Answer) -> Any:
         (["X-Forwarded-Prefix: /v1"], ["X-Forwarded-Prefix: /v2"]),
         (["X-Forwarded-Host: a;x-forwarded-proto=https"], ["X-Forwarded-Host: a", "X-Forwarded-Proto: https"]),
         (["X-Forwarded-Host: a", "X-Forwarded-Host: b"], ["X-Forwarded-Host: a, b"]),
+        (["X-Original-URL: /a"], ["X-Original-URL: /b"]),
+        (["X-Host: a"], []),
+        (["X-Forwarded-Host: a", "X-Forwarded-Host: b"], ["X-Forwarded-Host: b", "X-Forwarded-Host: b"]),
     ],
     ids=str,
 )
@@ -397,17 +625,40 @@ def test_what_a_trusted_proxy_says_of_the_request_is_in_the_key(page: Page, one:
     assert forwarded(page.get(*one, source=PROXY)) == forwarded(first)
 
 
+BEHIND_TLS = ("X-Forwarded-Host: shop.test", "X-Forwarded-Proto: https")
+
+
+def test_what_a_client_asked_for_behind_tls_is_forgotten_by_its_own_url(gateway: Gateway, page: Page) -> None:
+    def purged(origin: str) -> Any:
+        target = f"/-/cache?path={origin}{page.path}"
+        return gateway.ask(request_bytes("DELETE", target, host="localhost")).json()["purged"]
+
+    page.get(*BEHIND_TLS, source=PROXY)
+    assert purged("http://gateway.test") == purged("http://shop.test") == purged("https://gateway.test") == 0
+    assert is_hit(page.get(*BEHIND_TLS, source=PROXY))
+    assert purged("https://shop.test") == 1
+    assert not is_hit(page.get(*BEHIND_TLS, source=PROXY))
+    page.get(*BEHIND_TLS, method="POST", source=PROXY)
+    assert not is_hit(page.get(*BEHIND_TLS, source=PROXY)), "it was written to"
+
+
 def test_what_a_stranger_says_of_it_is_not(page: Page) -> None:
     page.get(source=STRANGER)
-    spoofed = page.get("X-Forwarded-Host: evil.test", "X-Forwarded-Proto: https", source=STRANGER)
+    lines = (
+        "X-Forwarded-Host: evil.test",
+        "X-Forwarded-Proto: https",
+        "X-Original-URL: /evil.test",
+        "X.Host: evil.test",
+    )
+    spoofed = page.get(*lines, source=STRANGER)
     assert is_hit(spoofed)
     assert "evil" not in spoofed.body.decode()
     assert all("evil.test" not in request.raw_head.decode() for request in page.asked)
 
 
 def test_clients_behind_a_trusted_proxy_share(page: Page) -> None:
-    page.get("X-Forwarded-For: 192.0.2.1", source=PROXY)
-    second = page.get("X-Forwarded-For: 192.0.2.2", source=PROXY)
+    page.get("X-Forwarded-For: 192.0.2.1", "X-Real-IP: 192.0.2.1", source=PROXY)
+    second = page.get("X-Forwarded-For: 192.0.2.2", "X-Real-IP: 192.0.2.2", source=PROXY)
     assert is_hit(second)
     assert page.line(second)["client"] == "192.0.2.2"
 

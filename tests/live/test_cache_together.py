@@ -534,6 +534,133 @@ def test_those_who_join_as_the_limit_is_passed_miss_nothing(small: Crowd, round_
     assert all(found == body for found in bodies)
 
 
+# -- what one request was refused -----------------------------------------------------------------------------------
+
+REFUSED = {
+    "400": (["X-Bad: 1"], says(message("400 Bad", b"no"))),
+    "401": (["Authorization: Bearer x"], says(message("401 Who", b"no", "WWW-Authenticate: Bearer"))),
+    "403, with a cookie": (["Cookie: a=b"], says(message("403 No", b"no"))),
+    "404": (["X-Bad: 1"], says(message("404 Not Found", b"no"))),
+    "404, no-store": (["X-Bad: 1"], says(message("404 Not Found", b"no", "Cache-Control: no-store"))),
+    "405": (["X-HTTP-Method-Override: POST"], says(message("405 Not So", b"no", "Allow: GET"))),
+    "410": (["X-Bad: 1"], says(message("410 Gone", b"no"))),
+    "414": (["X-Bad: 1"], says(message("414 Long", b"no"))),
+    "429": (["X-Bad: 1"], says(message("429 Slow Down", b"no", "Retry-After: 5"))),
+    "no-store": (["X-Bad: 1"], fresh("no", control="no-store")),
+    "private": (["Cookie: a=b"], fresh("no", control="private")),
+    "set-cookie": (["X-Bad: 1"], fresh("no", "Set-Cookie: a=b")),
+    "vary": (["X-Bad: 1"], fresh("no", "Vary: *")),
+    "events": (["Accept: text/event-stream"], says(message("200 OK", b"no", "Content-Type: text/event-stream"))),
+    "too large": (["Accept: text/csv"], fresh("n" * 3_000_000)),
+    "no-store asked for": (["Cache-Control: no-store"], fresh("no")),
+}
+
+
+def a_few_ask(crowd: Crowd, count: int = 6) -> None:
+    """A crowd of innocent ones: one call is made for all of them."""
+    crowd.page.answers(crowd.held.append)
+    for _ in range(count):
+        crowd.asks()
+    fresh("good")(crowd.wait_for_call())
+    answers = crowd.answers()
+    assert [answer.body for answer in answers] == [b"good"] * count
+    assert len(crowd.held) == 1
+    assert is_hit(crowd.page.get())
+
+
+# With a duration of ours some are stored, where nothing is: HTTP calls them cacheable.
+NOT_STORED = [(under, name) for under in ("/c", "/t") for name in REFUSED]
+NOT_STORED = [one for one in NOT_STORED if one not in {("/t", "404"), ("/t", "405"), ("/t", "410"), ("/t", "414")}]
+
+
+@pytest.mark.parametrize(("under", "name"), NOT_STORED)
+def test_what_one_was_refused_keeps_others_neither_from_the_cache_nor_from_sharing(
+    crowd: Crowd, name: str, under: str
+) -> None:
+    fields, refusing = REFUSED[name]
+    crowd.page.path = crowd.page.path.replace("/c/", f"{under}/")
+    crowd.page.answers(refusing)
+    for _ in range(3):
+        assert not is_hit(crowd.page.get(*fields))
+    a_few_ask(crowd)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("under", ["/c", "/t"])
+def test_what_one_was_refused_takes_no_good_answer_from_others(crowd: Crowd, name: str, under: str) -> None:
+    fields, refusing = REFUSED[name]
+    crowd.page.path = crowd.page.path.replace("/c/", f"{under}/")
+    crowd.page.answers(fresh("good", control="" if under == "/t" else "max-age=60"), refusing)
+    crowd.page.get()
+    for more in (["Cache-Control: no-cache"], ["Cache-Control: max-age=0"]):
+        refused = crowd.page.get(*fields, *more)
+        assert refused.body[:1] == b"n", "the one who asked gets the new one"
+        assert crowd.page.get().body == b"good"
+        assert is_hit(crowd.page.get())
+
+
+def test_a_4xx_does_not_end_what_is_stale_but_a_404_does(crowd: Crowd) -> None:
+    for code, body in ((400, b"still"), (404, b"new")):
+        page = Page(crowd.page.gateway, crowd.page.origin)
+        page.answers(
+            fresh("old", "Age: 100", 'ETag: "1"'),
+            says(message(f"{code} X", b"x")),
+            says(message("304 X", b"", 'ETag: "1"')),
+        )
+        page.get()
+        assert page.get().status == code
+        page.get()
+        assert page.asked[2].has("if-none-match") is (code == 400), body
+
+
+def test_those_behind_one_who_is_refused_share_the_next_call(crowd: Crowd) -> None:
+    crowd.page.answers(crowd.held.append)
+    crowd.asks("X-Bad: 1")
+    crowd.wait_for_call()
+    for _ in range(5):
+        crowd.asks()
+    crowd.settles()
+    crowd.held[0].send(message("400 Bad", b"no"))
+    fresh("good")(crowd.wait_for_call(2))
+    assert sorted(answer.body for answer in crowd.answers()) == [b"good"] * 5 + [b"no"]
+    assert len(crowd.held) == 2
+
+
+def test_those_behind_one_whom_vary_tells_apart_share_the_next_call(crowd: Crowd) -> None:
+    crowd.page.answers(crowd.held.append)
+    crowd.asks("X-Tenant: a")
+    crowd.wait_for_call()
+    for _ in range(5):
+        crowd.asks("X-Tenant: b")
+    crowd.settles()
+    for number in (1, 2):
+        request = crowd.wait_for_call(number)
+        fresh(request.one("x-tenant"), "Vary: X-Tenant")(request)
+    assert sorted(answer.body for answer in crowd.answers()) == [b"a"] + [b"b"] * 5
+    assert len(crowd.held) == 2
+
+
+def test_who_is_refused_for_long_waits_for_nobody_and_may_ask_by_a_condition(crowd: Crowd) -> None:
+    crowd.page.answers(fresh("mine", 'ETag: "1"', control="private"))
+    for number in range(3):
+        crowd.page.get(f"User-Agent: {number}")
+    crowd.page.answers(crowd.held.append)
+    for number in range(3, 6):
+        crowd.asks(f"User-Agent: {number}")
+    crowd.asks("User-Agent: 6", 'If-None-Match: "1"')
+    crowd.wait_for_call(4)
+    assert any(request.has("if-none-match") for request in crowd.held)
+    for request in list(crowd.held):
+        fresh("mine", control="private")(request)
+    assert [answer.body for answer in crowd.answers()] == [b"mine"] * 4
+
+
+def test_an_answer_that_may_be_stored_after_all_is(crowd: Crowd) -> None:
+    crowd.page.answers(fresh("mine", control="private"), fresh("mine", control="private"), fresh("for all"))
+    assert [crowd.page.get().body for _ in range(4)] == [b"mine", b"mine", b"for all", b"for all"]
+    assert is_hit(crowd.page.get())
+
+
 # -- the end --------------------------------------------------------------------------------------------------------
 
 

@@ -105,6 +105,72 @@ def test_all_problems_of_the_environment_come_at_once(tmp_path: Path) -> None:
     )
 
 
+ESCAPES = "\x1b]0;owned\x07\x9b31m\u202e"
+HOSTILE_ROUTES = f"""
+from django.urls import path
+from gateway.routing import from_environment
+async def view(request): ...
+urlpatterns = [*from_environment(), path({ESCAPES!r}, view)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "routes", "environment"),
+    [
+        (["check"], ROUTES, {"GATEWAY_ROUTE_A": f"/a/{ESCAPES} -> users"}),
+        (["check", "--env-file", ESCAPES], ROUTES, {}),
+        (["check"], f"raise ValueError({ESCAPES!r})", {}),
+        (["check", ESCAPES], ROUTES, {}),
+        (["routes"], HOSTILE_ROUTES, {}),
+        (["explain", "GET", f"/users/{ESCAPES}", "-H", f"X: {ESCAPES}"], ROUTES, {}),
+        (["explain", f"G{ESCAPES}", "/users"], ROUTES, {}),
+        (["cache", "why", "GET", f"/users/{ESCAPES}"], ROUTES, {"GATEWAY_ROUTE_USERS__CACHE": "on"}),
+        (["cache", "purge", ESCAPES], ROUTES, {"GATEWAY_ROUTE_USERS__CACHE": "on"}),
+        ([ESCAPES], ROUTES, {}),
+    ],
+    ids=lambda value: " ".join(value[:2]).replace(ESCAPES, "...") if isinstance(value, list) else "",
+)
+def test_what_a_terminal_would_act_on_is_shown_instead(
+    tmp_path: Path, words: list[str], routes: str, environment: dict[str, str]
+) -> None:
+    write_routes(tmp_path, routes)
+    ran = run(tmp_path, *words, **{**USERS, **environment})
+    said = ran.output + ran.errors
+    assert "]0;owned" in said
+    assert said.replace("\n", "").isprintable(), ascii(said)
+
+
+@pytest.mark.parametrize(
+    ("bind", "expected"),
+    [
+        ("nothing.invalid:8000", "GATEWAY_BIND: the host name has no address here: "),
+        (":8000", "GATEWAY_BIND = :8000"),
+        ("*:8000", "GATEWAY_BIND = *:8000"),
+        ("127.0.0.1", "GATEWAY_BIND = 127.0.0.1"),
+        ("127.0.0.1:0", "GATEWAY_BIND = 127.0.0.1:0"),
+        ("127.0.0.1:http", "GATEWAY_BIND = 127.0.0.1:http"),
+        ("127.1:8000", "GATEWAY_BIND = 127.1:8000"),
+        ("::1:8000", "GATEWAY_BIND = ::1:8000"),
+        ("unix:/run/gateway", "GATEWAY_BIND = unix:/run/gateway"),
+    ],
+)
+def test_an_address_that_cannot_be_served_is_refused(tmp_path: Path, bind: str, expected: str) -> None:
+    write_routes(tmp_path, ROUTES)
+    ran = run(tmp_path, "check", **USERS, GATEWAY_BIND=bind)
+    assert ran.code == 2
+    assert expected in ran.errors
+
+
+def test_an_address_of_another_machine_is_a_warning(tmp_path: Path) -> None:
+    """A configuration may be checked elsewhere than where it serves."""
+    write_routes(tmp_path, ROUTES)
+    ran = run(tmp_path, "check", **USERS, GATEWAY_BIND="192.0.2.1:8000")
+    assert ran.code == 0
+    assert ran.lines == [
+        "gateway: warning: on this machine: cannot listen on 192.0.2.1:0: cannot assign requested address"
+    ]
+
+
 @pytest.mark.parametrize("command", ["check", "serve", "routes", "config"])
 def test_no_command_gets_past_a_faulty_environment(tmp_path: Path, command: str) -> None:
     ran = run(tmp_path, command, **USERS, GATEWAY_LOG="yaml")
@@ -129,6 +195,51 @@ def test_a_warning_is_no_problem(tmp_path: Path) -> None:
     ran = run(tmp_path, "check", **USERS, GATEWAY_CORS="")
     assert ran.code == 0
     assert ran.lines == ["gateway: warning: GATEWAY_CORS is empty, which counts as not set"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "is_warned"),
+    [
+        ("CACHE_CONTROL", "max-age=3600", True),
+        ("CACHE_CONTROL", "public", True),
+        ("CACHE_CONTROL", "private, max-age=60", True),
+        ("CDN_CACHE_CONTROL", "s-maxage=60", True),
+        ("EXPIRES", "Fri, 31 Dec 2100 23:59:59 GMT", True),
+        ("EXPIRES", "0", False),
+        ("CACHE_CONTROL", "no-store", False),
+        ("CACHE_CONTROL", "no-cache, max-age=60", False),
+        ("CACHE_CONTROL", "max-age=0", False),
+        ("CACHE_CONTROL", "-", False),
+        ("X_FRAME_OPTIONS", "DENY", False),
+    ],
+)
+def test_a_field_that_lets_caches_keep_failures_is_warned_of(
+    tmp_path: Path, name: str, value: str, *, is_warned: bool
+) -> None:
+    field = f"response_header_{name.lower()}"
+    (tmp_path / "routes.py").write_text(
+        "from django.urls import path\nfrom gateway.routing import cached, from_environment, proxy, route\n"
+        f"view = proxy('users', {field}={value!r})\n"
+        "urlpatterns = [*from_environment(), route('/python', view), path('django/', cached(view))]\n"
+    )
+    variables = {f"GATEWAY_{owner}__{field.upper()}": value for owner in ("UPSTREAM_USERS", "ROUTE_USERS", "ROUTE_FAN")}
+    ran = run(
+        tmp_path, "check", **USERS, GATEWAY_ROUTE_FAN="GET /fan", GATEWAY_ROUTE_FAN__PART_P="users:/", **variables
+    )
+    assert ran.code == 0
+    places = [line.split(": it is set on answers of every status")[0] for line in ran.lines]
+    expected = sorted([*variables, f"routes.py:4: {field}", f"django/: {field}"])
+    assert sorted(place.removeprefix("gateway: warning: ") for place in places) == (expected if is_warned else [])
+
+
+def test_every_command_that_tells_of_a_route_tells_how_long_it_lets_stale_answers_stand_in(tmp_path: Path) -> None:
+    said = {**USERS, "GATEWAY_ROUTE_USERS__CACHE": "60s", "GATEWAY_ROUTE_USERS__STALE_IF_ERROR": "5m"}
+    assert "stored for as long as it says, else 60s, stale for 5m after a failure" in run(
+        tmp_path, "explain", "GET", "/users/1", **said
+    ).output.replace("  ", " ")
+    assert "stale for 300 s after a failure" in run(tmp_path, "cache", "why", "GET", "/users/1", **said).output
+    assert "stale_if_error=5m" in run(tmp_path, "routes", **said).output
+    assert "GATEWAY_ROUTE_USERS__STALE_IF_ERROR" in run(tmp_path, "config", **said).output
 
 
 def test_problems_of_certificates_and_routes_come_at_once(tmp_path: Path) -> None:
@@ -164,6 +275,28 @@ def test_problems_of_certificates_and_routes_come_at_once(tmp_path: Path) -> Non
 # -- routes modules that cannot be served -----------------------------------------------------------------------------
 
 HEAD = "from django.urls import include, path\nfrom gateway.routing import from_environment, proxy, route\n"
+# A wrapper as teams write it, and what may stand behind one.
+WRAPS = (
+    HEAD
+    + """
+import functools
+from django.urls import re_path
+from gateway.routing import cached, legacy
+
+
+def guard(view):
+    @functools.wraps(view)
+    async def inner(request, **params):
+        return await view(request, **params)
+    return inner
+
+
+def report(year): ...
+
+
+urlpatterns = [*from_environment(), %s]
+"""
+)
 FAULTY = {
     "a syntax error": (
         "urlpatterns = [\n",
@@ -245,6 +378,38 @@ FAULTY = {
     "a view that wants what its pattern does not give": (
         HEAD + "async def home(request, id): ...\nurlpatterns = [*from_environment(), route('/a', home)]\n",
         "routes.py:4: route('/a'): home() does not fit: missing a required argument: 'id'",
+    ),
+    "a rest that Django's own line does not give": (
+        WRAPS % "path('api/<path:rest>', proxy('users:/v1/**'))",
+        "api/<path:rest>: the target users:/v1/** ends in '**', for which there is route(): ",
+    ),
+    "the same behind a wrapper, a cache and an include()": (
+        WRAPS % "path('x/', include([path('<path:rest>', guard(cached(guard(proxy('users:/v1/**')))))]))",
+        "<path:rest>: the target users:/v1/** ends in '**', for which there is route(): ",
+    ),
+    "a parameter that Django's own line does not give": (
+        WRAPS % "path('x/<int:x>', proxy('users:/users/{id}'))",
+        "x/<int:x>: '{id}' of the target users:/users/{id} is not in the pattern (its parameters: {x})",
+    ),
+    "the same in a query, behind a wrapper": (
+        WRAPS % "re_path('^x/(?P<x>.)$', guard(proxy('users:/users?id={id}')))",
+        "^x/(?P<x>.)$: '{id}' of the target users:/users?id={id} is not in the pattern (its parameters: {x})",
+    ),
+    "a parameter that a route behind a wrapper does not have": (
+        WRAPS % "route('/x/{x}', guard(proxy('users:/users/{id}')))",
+        "routes.py:19: '{id}' is not in the pattern (its parameters: {x})",
+    ),
+    "groups without names": (
+        WRAPS % "re_path('^x/(.)$', proxy('users:/users'))",
+        "^x/(.)$: users takes parameters by name: write (?P<id>...) instead of (...)",
+    ),
+    "groups without names before a cache": (
+        WRAPS % "re_path('^x/', include([re_path('^(.)$', guard(cached(guard(guard))))]))",
+        "^(.)$: guard takes parameters by name: write (?P<id>...) instead of (...)",
+    ),
+    "a function that Django's own line does not fit": (
+        WRAPS % "path('x/<int:x>', guard(legacy(report)))",
+        "x/<int:x>: report() does not fit: missing a required argument: 'year'",
     ),
     "a route under /-/": (
         HEAD + "urlpatterns = [*from_environment(), route('/-/a', proxy('users'))]\n",
@@ -397,6 +562,32 @@ def test_a_file_stands_instead_of_the_environment(tmp_path: Path) -> None:
     assert ran == Ran(0, "The configuration is good: upstreams 1, routes 1.\n", "")
 
 
+@pytest.mark.parametrize(
+    ("coding", "problem"),
+    [
+        ("utf-8-sig", ""),
+        ("utf-16", "gateway: prod.env: this is not UTF-8 text"),
+        ("utf-16-le", "gateway: prod.env: this is not UTF-8 text"),
+        ("latin-1", "gateway: prod.env: this is not UTF-8 text"),
+    ],
+)
+def test_files_of_other_editors_are_read_or_refused(tmp_path: Path, coding: str, problem: str) -> None:
+    lines = "".join(f"{name}={value}\r\n" for name, value in USERS.items())
+    (tmp_path / "prod.env").write_text(f"{lines}# caf\u00e9\r\n", encoding=coding, newline="")
+    ran = run(tmp_path, "check", "--env-file", "prod.env")
+    assert (ran.code, ran.errors.partition("\n")[0]) == (2 if problem else 0, problem)
+
+
+@pytest.mark.parametrize("coding", ["utf-16", "utf-16-le", "latin-1"])
+def test_a_secret_that_is_not_utf_8_is_refused_and_not_shown(tmp_path: Path, coding: str) -> None:
+    write_routes(tmp_path, ROUTES)
+    (tmp_path / "token").write_text("tops\u00e9cret", encoding=coding)
+    ran = run(tmp_path, "check", **USERS, GATEWAY_UPSTREAM_USERS__HEADER_X_FILE="token")
+    assert ran.code == 2
+    assert "cannot read the file" in ran.errors
+    assert "tops" not in ran.errors
+
+
 def test_a_verb_of_the_cache_takes_a_file_too(tmp_path: Path) -> None:
     lines = "\n".join(f"{name}={value}" for name, value in USERS.items())
     (tmp_path / "prod.env").write_text(lines, encoding="utf-8")
@@ -458,6 +649,107 @@ def test_the_configuration_in_force_with_its_origins(tmp_path: Path) -> None:
 
 
 # -- colours ----------------------------------------------------------------------------------------------------------
+
+
+KEYED = (
+    ROUTES.replace("from_environment", "cached, from_environment, fetch, proxy, route", 1)
+    .replace(
+        "[*from_environment()]",
+        """[
+    *from_environment(),
+    route("GET /python", proxy("u:/python?key=topsecret")),
+    route("GET /cached", cached(proxy("u:/cached?topsecret"), "60s")),
+    path("django", proxy("u:/django?key=topsecret&id=1")),
+    route("GET /fetched", fetched),
+    route("GET /failing", failing),
+]""",
+    )
+    .replace(
+        "\n\nurl",
+        """
+from django.http import HttpResponse
+from django.urls import path
+
+async def fetched(request):
+    return HttpResponse((await fetch("u:/fetched?key=topsecret", cache="60s")).body)
+
+async def failing(request):
+    await fetch("u:/{id}?key=" + "top" "secret", params={})  # the log shows the line
+
+url""",
+    )
+)
+
+
+def test_a_key_in_the_query_of_a_target_shows_nowhere(tmp_path: Path) -> None:
+    """Not in what commands, the log, the status page, metrics and problems say, nor where it came out of a file."""
+    write_routes(tmp_path, KEYED)
+    (tmp_path / "route").write_text("GET /file -> u:/file?key=topsecret&shown={id}".replace("/file ", "/file/{id} "))
+    answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+    with Upstream.answering(answer) as up:
+        environment = {
+            "GATEWAY_UPSTREAM_U": up.url,
+            "GATEWAY_ROUTE_PLAIN": "GET /plain/{id} -> u:/plain?key=topsecret&id={id}",
+            "GATEWAY_ROUTE_FILED_FILE": "route",
+            "GATEWAY_ROUTE_FAN": "GET /fan/{id}",
+            "GATEWAY_ROUTE_FAN__PART_A": "u:/part?key=topsecret&id={id}",
+            "GATEWAY_ROUTE_FAN__PART_B": "u:/gone?key=topsecret",
+            "GATEWAY_ROUTE_FAN__PART_B__CACHE": "60s",
+            "GATEWAY_LOG_LEVEL": "debug",
+            "GATEWAY_DATABASE_URL": f"sqlite:///{tmp_path}/portway.sqlite3",
+        }
+        texts: dict[str, str] = {}
+        with Gateway(environment, cwd=tmp_path) as gateway:
+            for target in ("/plain/1", "/file/1", "/fan/1", "/python", "/cached", "/django", "/fetched", "/failing"):
+                status = 500 if target == "/failing" else 200
+                raw = gateway.get(target)
+                assert raw.status == status, raw
+                texts[target] = raw.body.decode()
+            assert sum("topsecret" in request.target for request in up.requests) == 8
+            for own in ("/-/status", "/-/metrics", "/-/"):
+                texts[own] = gateway.ask(request_bytes("GET", own, host="localhost")).body.decode()
+            commands = ["check", "config", "routes", "routes --json", "explain GET /plain/1", "explain GET /file/1"]
+            commands += ["explain GET /fan/1", "explain GET /python", "explain GET /cached", "cache why GET /cached"]
+
+            def listed() -> str:
+                ls = run(tmp_path, "cache", "ls", **environment).output
+                return ls if ls.count("\n") >= 4 else ""
+
+            texts["cache ls"] = eventually(listed)
+            for command in commands:
+                ran = run(tmp_path, *command.split(), **environment)
+                assert ran.code == 0, ran
+                texts[command] = ran.output + ran.errors
+        texts["log"] = "\n".join([*gateway.output, *gateway.errors])
+    assert {name: text for name, text in texts.items() if "topsecret" in text} == {}
+    assert "u:/plain?key=***&id={id}" in texts["routes"]
+    assert f"{up.url}/plain?key=***&id=1" in texts["explain GET /plain/1"]
+    assert "part://u/gone?key=***" in texts["cache ls"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "GET /a u:/x?key=topsecret",
+        "GET /a -> u/x?key=topsecret",
+        "GET /a?key=topsecret -> u",
+        "u:x?key=topsecret",
+        "GET /a -> u:/x?key=topsecret{",
+        "GET /a -> u:/x?key=topsecret{id",
+        "GET /a -> u:/x?key=topsecret{id}",
+        "GET /a -> http://u/x?key=topsecret",
+        "GET /a -> u:/x?key=topsecret#",
+        "get /a -> u:/x?key=topsecret",
+        "GET a?key=topsecret",
+        "'GET /a -> u:/x?key=topsecret'",
+    ],
+)
+def test_a_key_in_a_target_that_is_no_target_shows_nowhere(line: str, tmp_path: Path) -> None:
+    write_routes(tmp_path, ROUTES)
+    part = {"GATEWAY_ROUTE_F": "GET /f", "GATEWAY_ROUTE_F__PART_P": line.rpartition("-> ")[2]}
+    ran = run(tmp_path, "check", GATEWAY_UPSTREAM_U="http://u", GATEWAY_ROUTE_A=line, **part)
+    assert ran.code == 2
+    assert "topsecret" not in ran.output + ran.errors
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])

@@ -233,7 +233,7 @@ def test_pages_of_other_origins_read_nothing_of_the_gateways_own(up: Answers, tm
 @pytest.mark.parametrize("twin", [False, True])
 def test_the_image_looks_for_the_gateway_where_it_is(gateway: Gateway, tmp_path: Path, *, twin: bool) -> None:
     bind = f"127.0.0.1:{gateway.port}"
-    (tmp_path / "bind").write_text(f"{bind}\n", encoding="utf-8")
+    (tmp_path / "bind").write_text(f"{bind}\n", encoding="utf-8-sig")
     said = {"GATEWAY_BIND": "", "GATEWAY_BIND_FILE": str(tmp_path / "bind")} if twin else {"GATEWAY_BIND": bind}
     done = subprocess.run(
         [sys.executable, HOME / "deploy" / "health.py"], env=said, capture_output=True, text=True, check=False
@@ -276,6 +276,19 @@ def guarded(up: Answers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
 def test_without_a_token_only_this_machine_asks_and_nobody_through_a_proxy(gateway: Gateway) -> None:
     assert own(gateway, "/-/status", "X-Forwarded-For: 203.0.113.9").status == 403
     assert gateway.get("/-/status").status == 403
+
+
+@pytest.mark.parametrize(
+    "line", ["GET /-/", "GET /-/status", "GET /-/metrics", "HEAD /-/status", "DELETE /-/cache?all"]
+)
+@pytest.mark.parametrize("connection", ["close", "keep-alive"])
+def test_without_a_token_who_speaks_as_nginx_does_by_default_is_a_proxy(
+    gateway: Gateway, line: str, connection: str
+) -> None:
+    """Its plainest proxy_pass says nothing of the client, and Host is ours then; but it speaks HTTP/1.0."""
+    raw = f"{line} HTTP/1.0\r\nHost: {gateway.authority}\r\nConnection: {connection}\r\n\r\n".encode()
+    assert gateway.ask(raw).status == 403
+    assert gateway.ask(raw.replace(b"HTTP/1.0", b"HTTP/1.1")).status == 200
 
 
 @needs_browser

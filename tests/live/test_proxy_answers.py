@@ -12,6 +12,7 @@ from .harness import Answer, Answers, AnswersAndCloses, Gateway, Upstream, reque
 
 # What the gateway adds to every answer, and what Granian does.
 OURS = {"x-request-id", "via", "server", "date"}
+PROXY = "127.0.0.2"
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,7 @@ def gateway(
         "GATEWAY_UPSTREAM_SETS": up.url,
         "GATEWAY_UPSTREAM_SETS__RESPONSE_HEADER_X_FRAME_OPTIONS": "DENY",
         "GATEWAY_UPSTREAM_SETS__RESPONSE_HEADER_X_LAYER": "upstream",
+        "GATEWAY_TRUSTED_PROXIES": PROXY,
         "GATEWAY_ROUTE_ALL": "/** -> u",
         "GATEWAY_ROUTE_CLOSING": "/closing/** -> closing",
         "GATEWAY_ROUTE_PUPPET": "/puppet/** -> puppet",
@@ -434,6 +436,29 @@ def test_a_location_without_a_scheme_at_the_upstreams_own_host_points_at_the_gat
 def test_where_the_clients_host_goes_up_a_location_that_names_it_is_rewritten(gateway: Gateway, up: Answers) -> None:
     assert location(gateway, up, "http://gateway.test/login", "/preserve/x") == "/preserve/login"
     assert location(gateway, up, "http://gateway.test/login", "/strip/x") == "http://gateway.test/login"
+
+
+@pytest.mark.parametrize(
+    ("fields", "said", "expected"),
+    [
+        (("Proto: https",), "https://gateway.test/login", "/preserve/login"),
+        (("Proto: https",), "http://gateway.test/login", "/preserve/login"),
+        (("Proto: https", "Host: shop.test"), "https://shop.test/login", "/preserve/login"),
+        (("Proto: https", "Host: shop.test:8443"), "https://shop.test:8443/login", "/preserve/login"),
+        (("Proto: https", "Host: shop.test"), "https://gateway.test/login", "/preserve/login"),
+        (("Proto: http", "Host: shop.test"), "https://shop.test/login", "https://shop.test/preserve/login"),
+        ((), "https://gateway.test/login", "https://gateway.test/preserve/login"),
+        (("Proto: https", "Host: shop.test"), "https://evil.test/login", "https://evil.test/login"),
+    ],
+)
+def test_an_upstream_that_knows_what_the_client_asked_for_may_say_so(
+    gateway: Gateway, up: Answers, fields: tuple[str, ...], said: str, expected: str
+) -> None:
+    up.answer = response(f"Location: {said}", "Content-Length: 0", status="302 Found")
+    forwarded = [f"X-Forwarded-{field}" for field in fields]
+    assert gateway.get("/preserve/x", *forwarded, source=PROXY).one("location") == expected
+    named_here = said.partition("/login")[0].endswith("//gateway.test")
+    assert named_here or gateway.get("/preserve/x", *forwarded).one("location") == said, "nobody believes a stranger"
 
 
 def test_redirects_raw_leaves_every_location_alone(gateway: Gateway, up: Answers) -> None:

@@ -50,6 +50,51 @@ def closed(up: Answers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ga
         yield running
 
 
+DJANGO = """
+from django.http import HttpResponse
+from django.urls import include, path, re_path
+from django.views import View
+from django.views.decorators.http import require_POST
+from gateway.routing import from_environment, proxy, route
+
+@require_POST
+def save(request, **params):
+    return HttpResponse("saved")
+
+async def own(request):
+    return HttpResponse("own", headers={"Access-Control-Allow-Origin": "https://own.example", "Allow": "own"})
+
+class Both(View):
+    async def put(self, request):
+        return HttpResponse("put")
+
+urlpatterns = [
+    *from_environment(),
+    route("OPTIONS /own", own),
+    path("own", save),
+    path("save", save),
+    path("in/", include([path("<int:id>/save", save)])),
+    re_path(r"^re/[0-9]+$", save),
+    path("class", Both.as_view()),
+    path("proxied/<str:id>", proxy("u:/x/{id}")),
+    path("async", own),
+]
+"""
+
+
+@pytest.fixture(scope="module")
+def django(up: Answers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Gateway]]:
+    """Lines of Django's own, with GATEWAY_CORS and without."""
+    home = tmp_path_factory.mktemp("django")
+    (home / "routes.py").write_text(DJANGO)
+    environment = {"GATEWAY_UPSTREAM_U": up.url, "GATEWAY_ROUTE_POSTED": "POST /posted -> u"}
+    with Gateway({**environment, "GATEWAY_CORS": APP}, cwd=home) as named, Gateway(environment, cwd=home) as closed:
+        yield {"named": named, "closed": closed}
+
+
+DJANGO_LINES = ["/save", "/in/3/save", "/re/7", "/class", "/proxied/1", "/async"]
+
+
 def preflight(gateway: Gateway, target: str, origin: str) -> Answer:
     return gateway.ask(request_bytes("OPTIONS", target, f"Origin: {origin}", *PREFLIGHT))
 
@@ -75,6 +120,36 @@ def test_a_preflight_of_a_named_origin_is_answered_by_the_gateway(gateway: Gatew
     assert "origin" in ", ".join(answer.all("vary")).lower()
     assert up.requests == []
     assert gateway.request_line(answer.one("x-request-id"))["status"] == 204
+
+
+@pytest.mark.parametrize("target", DJANGO_LINES)
+def test_djangos_own_lines_are_routes_like_any_other(django: dict[str, Gateway], up: Answers, target: str) -> None:
+    up.forget()
+    answer = preflight(django["named"], target, APP)
+    assert answer.status == 204
+    assert cors_of(answer) == {
+        "allow-origin": APP,
+        "allow-credentials": "true",
+        "allow-methods": "PUT",
+        "allow-headers": "x-a, content-type",
+        "max-age": "600",
+    }
+    assert not up.requests
+    assert cors_of(preflight(django["named"], target, OTHER)) == {}
+    assert cors_of(django["named"].get(target, f"Origin: {APP}"))["allow-origin"] == APP
+    assert preflight(django["closed"], target, APP).status != 204  # the view's own word
+
+
+def test_a_preflight_for_what_is_not_there_is_no_routes(django: dict[str, Gateway]) -> None:
+    assert preflight(django["named"], "/nothing", APP).status == 404
+    assert preflight(django["named"], "/posted", APP).status == 405  # PUT is no route's
+    assert django["named"].ask(request_bytes("OPTIONS", "/save", f"Origin: {APP}")).status == 405  # no preflight
+    for path in ("/save%2F..", "/%2d/x"):
+        assert preflight(django["named"], path, APP).status in {400, 404}
+
+
+def test_a_route_that_takes_options_itself_answers_preflights(django: dict[str, Gateway]) -> None:
+    assert preflight(django["named"], "/own", APP).body == b"own"
 
 
 def test_a_preflight_of_another_origin_is_allowed_nothing(gateway: Gateway, up: Answers) -> None:

@@ -17,8 +17,8 @@ from gateway.handover import aim
 
 from .harness import PATIENCE_S, Answers, Gateway, Wire, eventually, free_port, request_bytes
 
-# Why it may be left out: SO_REUSEPORT deals connections out, and can be told to whom, on Linux alone. Elsewhere handover
-# does nothing, which leaves nothing to test; `.ci/run` is on Linux.
+# Why it may be left out: SO_REUSEPORT deals connections out, and can be told to whom, on Linux alone. Elsewhere
+# handover does nothing, which leaves nothing to test; `.ci/run` is on Linux.
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux shares a port in this way")
 
 BODY = b"x" * 20_000

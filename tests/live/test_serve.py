@@ -174,6 +174,14 @@ def test_an_address_of_another_machine_is_one_line_and_1(upstream: Upstream, tmp
     assert gateway.errors == ["gateway: cannot listen on 203.0.113.7:8000: cannot assign requested address"]
 
 
+def test_it_listens_on_a_name(upstream: Upstream, tmp_path: Path) -> None:
+    gateway = gateway_before(upstream, tmp_path)
+    gateway.environment["GATEWAY_BIND"] = f"localhost:{gateway.port}"
+    with gateway:
+        (start,) = said(gateway, "start")
+        assert start["address"] == f"http://127.0.0.1:{gateway.port}"
+
+
 def test_reuse_port_starts_beside_and_takes_over(upstream: Upstream, tmp_path: Path) -> None:
     first = gateway_before(upstream, tmp_path, REUSE_PORT="on")
     second = gateway_before(upstream, tmp_path, REUSE_PORT="on", BIND=first.authority)

@@ -10,16 +10,20 @@ from django.core.management import CommandError, CommandParser
 from django.db import DatabaseError
 
 from gateway import freshness, rows, storing
-from gateway.cached import Cached, goes_past
+from gateway.cached import goes_past
 from gateway.config import Config
+from gateway.errors import GatewayError
 from gateway.fanout import Fanout
 from gateway.headers import Pairs, parse_host
 from gateway.management import Ours, add_env_file
 from gateway.memory import Key, Purge, origin_and_target
 from gateway.patterns import Miss
-from gateway.routing import Routes, innermost
+from gateway.plain import plain, plain_lines
+from gateway.queries import masked_target
+from gateway.routing import Routes
 from gateway.startup import aligned
 from gateway.storing import Entry
+from gateway.wrapping import innermost
 
 
 class Command(Ours):
@@ -78,7 +82,7 @@ examples:
             else:
                 self._purge(options, is_there=is_there)
         except DatabaseError as error:
-            self.stderr.write(f"gateway: the database of the cache cannot be used: {error}")
+            self.stderr.write(f"gateway: the database of the cache cannot be used: {plain_lines(str(error))}")
             sys.exit(1)
 
     # -- ls -------------------------------------------------------------------------------------------------------
@@ -111,7 +115,7 @@ examples:
         said = next((value.decode("latin-1") for name, value in pairs if name == b"host"), "")
         asked = Key("", scheme or "http", host or said.lower(), target)
         for line in _reasons(config, routes, method, asked, pairs, is_there=is_there):
-            self.stdout.write(line)
+            self.stdout.write(plain(line))
 
     # -- purge ----------------------------------------------------------------------------------------------------
 
@@ -133,6 +137,8 @@ def _pair(text: str) -> tuple[bytes, bytes]:
 
 
 def _url(key: Key) -> str:
+    if key.scheme == "part":  # the target of a call of the gateway's own: its query may hold a key
+        key = replace(key, target=masked_target(key.target))
     return f"{key.scheme}://{key.host}{key.target}" + (f" ({key.extra})" if key.extra else "")
 
 
@@ -159,11 +165,17 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
         yield f"No route matches {method} {asked.path}: the gateway answers by itself, and stores nothing{others}."
         return
     line = match.route
+    if not line.raw_path:
+        try:
+            routes.guards.check(method, host, asked.path, match)
+        except GatewayError as error:
+            yield f"Answer   from the gateway itself: {error.status} {error.reason.word}"
+            return
     name = line.name or ""
     yield f"Route    {name} ({line.origin}): {line.rule.text}"
     if method not in freshness.SAFE_METHODS and routes.caches_at(host, asked.path):
         yield f"Then     what is stored of {asked.path} goes, if the upstream answers with 2xx or 3xx"
-    if not isinstance(line.view, Cached):
+    if line.cache is None:
         is_of_environment = line.origin.startswith("GATEWAY_")
         how = f"set {line.origin}__CACHE=on, or to a duration" if is_of_environment else "cached(...) around its view"
         yield f"Cache    off: {how}"
@@ -172,9 +184,10 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
         if stored_parts:
             yield f"Parts    {', '.join(stored_parts)}: stored by themselves (gateway cache ls)"
         return
-    rule = line.view.rule
+    rule = line.cache.rule
     told = "as the upstream says" if rule.ttl_s is None else f"as the upstream says, else for {rule.ttl_s:g} s"
-    yield f"Cache    {told}; bodies of up to {rule.max_body_bytes} bytes"
+    stale = f"; stale for {rule.stale_if_error_s:g} s after a failure" if rule.stale_if_error_s else ""
+    yield f"Cache    {told}; bodies of up to {rule.max_body_bytes} bytes{stale}"
     past = goes_past(method, pairs, has_body=False)
     if past is not None:
         words = "; ".join(f"{name}={word}" for name, word in past.items())

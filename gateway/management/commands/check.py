@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gateway.address import AddressInUse, resolved, try_bind
 from gateway.management import Ours
 
 
@@ -17,6 +18,10 @@ examples:
 
     def handle(self, *args: Any, **options: Any) -> None:
         config, routes = self.sound(options["env_file"])
+        try:
+            try_bind((resolved(config.settings.bind)[0], 0))
+        except AddressInUse as error:
+            self.stderr.write(f"gateway: warning: on this machine: {error}")
         upstreams, lines = len(config.upstreams), len(routes.lines) + len(routes.others)
         said = f"The configuration is good: upstreams {upstreams}, routes {lines}."
         self.stdout.write(self.style.SUCCESS(said))

@@ -6,6 +6,7 @@ from typing import Any
 from django.core.management import CommandError, CommandParser
 
 from gateway.management import Ours
+from gateway.plain import plain
 from gateway.startup import aligned
 
 
@@ -44,5 +45,5 @@ examples:
             raise CommandError(str(error)) from None
         sections = asyncio.run(explaining.explain(config, routes, scope))
         for number, section in enumerate(sections):
-            self.stdout.write(("\n" if number else "") + self.style.MIGRATE_LABEL(section.title))
+            self.stdout.write(("\n" if number else "") + self.style.MIGRATE_LABEL(plain(section.title)))
             self.stdout.write(aligned(section.rows))

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.core.management import CommandParser
 
 from gateway.management import Ours
+from gateway.plain import plain_lines
 from gateway.routing import RouteError, load_routes
 from gateway.startup import NO_ROUTES, aligned, rows
 
@@ -31,7 +32,7 @@ examples:
             if not table:
                 raise RouteError(NO_ROUTES)
         except RouteError as error:
-            self.stderr.write(f"gateway: {error}")
+            self.stderr.write(f"gateway: {plain_lines(str(error))}")
             sys.exit(2)
         if options["json"]:
             self.stdout.write(json.dumps(table, indent=2))

@@ -5,8 +5,9 @@ from typing import Any
 
 from gateway import telemetry
 from gateway.__main__ import own_module
+from gateway.address import AddressInUse
 from gateway.management import Ours
-from gateway.serve import AddressInUse, serve
+from gateway.serve import serve
 
 
 class Command(Ours):
@@ -24,9 +25,12 @@ example:
 
     def handle(self, *args: Any, **options: Any) -> None:
         config, routes = self.sound([])
+        telemetry.take_streams()
         telemetry.configure(config.settings.log, config.settings.log_level)
         try:
             sys.exit(serve(config, routes, lambda: own_module("asgi").application))
         except AddressInUse as error:
             self.stderr.write(f"gateway: {error}")
             sys.exit(1)
+        finally:
+            telemetry.flush(1.0)

@@ -1,0 +1,45 @@
+"""The address to listen on, before Granian has it: a name is looked up, one that is taken is said in a line."""
+
+import socket
+from ipaddress import ip_address
+
+Address = tuple[str, int]
+
+
+class AddressInUse(Exception):
+    """It cannot be listened on; the text is the one line to show."""
+
+
+def resolved(bind: Address) -> Address:
+    """The address of GATEWAY_BIND, where that holds a name: its first IPv4 address, else its first one.
+
+    Granian takes an IP address. Raises OSError (`socket.gaierror`) for a name that has none here.
+    """
+    host, port = bind
+    try:
+        return str(ip_address(host)), port
+    except ValueError:
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    entries.sort(key=lambda entry: entry[0] != socket.AF_INET)
+    return str(entries[0][4][0]), port
+
+
+def try_bind(address: Address) -> None:
+    """Raises AddressInUse when it is taken, or is none of this machine's. Port 0 tries the latter alone.
+
+    Granian itself sets SO_REUSEPORT and would share it silently.
+    """
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            # A restart is not held up by connections in TIME_WAIT.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        raise AddressInUse(f"cannot listen on {shown(address)}: {(error.strerror or str(error)).lower()}") from error
+
+
+def shown(address: Address) -> str:
+    """`127.0.0.1:8000`, `[::1]:8000`."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

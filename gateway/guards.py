@@ -1,0 +1,93 @@
+"""No spelling of a path reaches, in whatever stands behind the gateway, what another route guards.
+
+`paths` knows how other servers read a path; here the table of routes and Django's own lines are asked about each one.
+"""
+
+from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import unquote
+
+from django.urls import Resolver404, ResolverMatch, URLResolver
+
+from gateway import door
+from gateway.errors import GatewayError, Reason
+from gateway.paths import Reading, is_plain, is_read_otherwise, normalized, readings
+from gateway.patterns import Match, Miss, Pattern, Table
+
+_OWN_SEGMENT = "-"  # paths under `/-/` belong to the gateway
+
+
+class Line(Protocol):
+    """A line of the table."""
+
+    @property
+    def rule(self) -> Pattern: ...
+
+
+LineT = TypeVar("LineT", bound=Line)
+
+
+class Guards(Generic[LineT]):
+    """The routes of the table and, after them, Django's own lines, asked about paths that are not plain."""
+
+    def __init__(self, table: Table[LineT], django: URLResolver | None) -> None:
+        self._table = table
+        self._django = django
+
+    def check(self, method: str, host: str, path: str, match: Match[LineT] | Miss) -> None:
+        """Raises PATH_INVALID, and PATH_AMBIGUOUS where another server could read a path that is somebody else's.
+
+        `match` is what the table says of the raw path; a Miss leaves it to Django's own lines.
+        """
+        if is_plain(path):
+            return
+        door.check_path(path)
+        line = self.django_match(path) if isinstance(match, Miss) else None
+        if isinstance(match, Miss) and line is None:
+            return  # nobody answers it
+        if not is_read_otherwise(path):
+            if _is_own(path):
+                raise GatewayError(Reason.PATH_AMBIGUOUS)
+            return
+        answers: Any
+        if isinstance(match, Miss):
+            answers, found = line and line.func, readings([], path)
+        else:
+            answers, segments = match.route, match.route.rule.segments
+            raw = path[1:].split("/", len(segments))
+            taken = [(text, part is None) for text, part in zip(raw, segments, strict=False)]
+            found = readings(taken, match.rest)
+        if any(self._is_anothers(method, host, reading, answers) for reading in found):
+            raise GatewayError(Reason.PATH_AMBIGUOUS)
+
+    def _is_anothers(self, method: str, host: str, reading: Reading, answers: object) -> bool:
+        """Whether what is read is for somebody else than `answers`.
+
+        What a `{name}` took is data, whatever it would be with its slashes decoded: where it is read all the same,
+        only a pattern counts that writes out what stands in it.
+        """
+        if _is_own(reading.path):
+            return True
+        found = self._table.find(method, host, reading.path)
+        if isinstance(found, Miss) and found.allowed:  # for no such method: somebody guards it all the same
+            found = self._table.find(min(found.allowed), host, reading.path)
+        if not isinstance(found, Miss):
+            if found.route is answers:
+                return False
+            spelled = zip(found.route.rule.segments, reading.from_values, strict=False)
+            return not reading.from_values or any(part is not None and is_value for part, is_value in spelled)
+        line = self.django_match(reading.path)
+        if line is None or line.func is answers:
+            return False
+        return not reading.from_values or not {"<", "("} & set(line.route)
+
+    def django_match(self, path: str) -> ResolverMatch | None:
+        """What Django's own lines say of a raw path."""
+        try:
+            return None if self._django is None else self._django.resolve(unquote(path, errors="replace"))
+        except Resolver404:
+            return None
+
+
+def _is_own(path: str) -> bool:
+    first, slash, _ = path[1:].partition("/")
+    return slash != "" and normalized(first) == _OWN_SEGMENT

@@ -1,0 +1,231 @@
+"""The lines of urlpatterns, ours and Django's own: what they hold, and what keeps them from being served."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from asgiref.sync import iscoroutinefunction
+from django.http.response import HttpResponseBase
+from django.urls import URLPattern, URLResolver
+from django.urls.resolvers import RegexPattern
+
+from gateway.cached import Cached
+from gateway.config import Config, Route
+from gateway.fanout import Fanout
+from gateway.legacy import Legacy
+from gateway.options import nearest
+from gateway.patterns import Pattern, PatternError, check_names, clash
+from gateway.proxy import Proxy
+from gateway.wrapping import cache_of, cache_problem, innermost
+
+View = Callable[..., Awaitable[HttpResponseBase]]
+
+
+class RouteError(Exception):
+    """A routes module that cannot be served; the text says where and why."""
+
+
+class GatewayRoute(URLPattern):
+    """One line of the table: a pattern, its view, and where it was written."""
+
+    def __init__(self, rule: Pattern, view: View, name: str, origin: str, given: Route | None = None) -> None:
+        super().__init__(RegexPattern(rule.regex(), name=name), view, name=name)
+        self.rule = rule
+        self.view = view
+        self.cache = standing_before(view)
+        self.origin = origin
+        self.raw_path = given.raw_path if given is not None else False
+        self.cors = given.cors if given is not None else None
+
+    def __repr__(self) -> str:
+        return f"<GatewayRoute {self.rule.text} ({self.origin})>"
+
+
+def standing_before(view: Callable[..., Any]) -> Cached | None:
+    """The cache before the view that answers a line, told that it stands there."""
+    cache = cache_of(view)
+    if cache is not None and cache is not view:
+        cache.wrappers.add(view)
+    return cache
+
+
+class Params(NamedTuple):
+    """What one of Django's patterns gives a view: by keyword, and, of groups without a name, by position."""
+
+    names: tuple[str, ...] = ()
+    has_unnamed: bool = False
+
+
+_NO_PARAMS = Params()
+
+
+def flat(line: URLPattern | URLResolver, outer: Params = _NO_PARAMS) -> Iterator[tuple[URLPattern, Params]]:
+    """The patterns of one of Django's lines, those of an include() one by one, and what each gives its view."""
+    regex = line.pattern.regex
+    names = (*outer.names, *regex.groupindex)
+    unnamed = regex.groups > 0 and not regex.groupindex
+    if isinstance(line, URLPattern):
+        names = (*names, *line.default_args)
+        # What an include() has without a name, Django drops where there is a name.
+        yield line, Params(names, unnamed or (outer.has_unnamed and not names))
+    else:
+        for inner in line.url_patterns:
+            yield from flat(inner, Params((*names, *line.default_kwargs), unnamed or outer.has_unnamed))
+
+
+def _outermost(
+    lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
+) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Every view with what is wrapped around it, and where it was written."""
+    yield from ((line.origin, line.view) for line in lines)
+    yield from ((str(line.pattern), line.callback) for other in others for line, _ in flat(other))
+
+
+def views_of(
+    lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
+) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Every view without what is wrapped around it, and where it was written."""
+    yield from ((origin, innermost(view)) for origin, view in _outermost(lines, others))
+
+
+def legacies(lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[tuple[str, Legacy]]:
+    """Every legacy function, as a view or as a part, with where it was written."""
+    for origin, view in views_of(lines, others):
+        if isinstance(view, Legacy):
+            yield origin, view
+        elif isinstance(view, Fanout):
+            yield from ((origin, function) for function in view.functions.values())
+
+
+def caches_parts(view: Callable[..., Any]) -> bool:
+    inner = innermost(view)
+    return isinstance(inner, Fanout) and any(part.cache for part in inner.fan.parts)
+
+
+def describe(line: URLPattern) -> str:
+    """Where a line leads, as `gateway routes` and the start-up summary say it."""
+    view = innermost(line.callback)
+    if isinstance(view, Fanout):
+        return ", ".join(part.name for part in view.fan.parts)
+    return view.target.shown().text if isinstance(view, Proxy) else f"{name_of(inspect.unwrap(view))}()"
+
+
+def name_of(view: Callable[..., Any]) -> str:
+    return str(getattr(view, "__name__", type(view).__name__))
+
+
+def is_async(view: Callable[..., Any]) -> bool:
+    return iscoroutinefunction(view) or iscoroutinefunction(getattr(view, "__call__", None))  # noqa: B004 - the method
+
+
+def synchronous_views(lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[str]:
+    """A word for each synchronous function that stands where an async view belongs."""
+    found: dict[Callable[..., Any], str] = {}
+    for origin, outermost in _outermost(lines, others):
+        cache = cache_of(outermost)
+        for view in {outermost, outermost if cache is None else cache.view}:
+            function = getattr(view, "synchronous", None) or (None if is_async(view) else view)
+            if function is not None:
+                found.setdefault(function, origin)
+    for function, origin in found.items():
+        name = name_of(function)
+        yield (
+            f"{origin}: {name}() is synchronous: it runs in threads, as many as there are requests for it, without a "
+            f"time limit; legacy({name}) sets limits"
+        )
+
+
+def caches_without_effect(lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[str]:
+    """A word for each cache that is without effect."""
+    for origin, view in _outermost(lines, others):
+        if (problem := cache_problem(view)) is not None:
+            yield f"{origin}: {problem}"
+
+
+def check_lines(
+    lines: Sequence[GatewayRoute],
+    others: Sequence[URLPattern | URLResolver],
+    config: Config,
+    faults: Iterable[str],
+) -> None:
+    """Raises RouteError for lines that cannot all be served; `faults` are those of their pools."""
+    problems = [
+        f"{lines[first].rule.text!r} stands twice: {lines[first].origin} and {lines[second].origin}"
+        for first, second in clash([line.rule for line in lines])
+    ]
+    problems.extend(
+        f"{line.origin}: {line.rule.text!r} lies under /-/, which belongs to the gateway"
+        for line in lines
+        if line.rule.segments[:1] == ("-",)
+    )
+    plain = [one for other in others for one in flat(other)]
+    problems.extend(f"{line.pattern}: {problem}" for line, params in plain for problem in _misfits(line, params))
+    problems.extend(
+        f"{origin}: there is no upstream {upstream}{_meant(upstream, config)}"
+        for origin, view in views_of(lines, others)
+        if isinstance(view, (Proxy, Fanout))
+        for upstream in view.upstreams
+        if upstream not in config.upstreams
+    )
+    problems.extend(faults)
+    problems.extend(_name_problems(lines))
+    if config.routes and not any(line.origin == config.routes[0].variable for line in lines):
+        problems.append(
+            f"{config.settings.urlconf}.py leaves out *from_environment(), so GATEWAY_ROUTE_* would be without effect"
+        )
+    problems.extend(
+        f"{line.origin}: route() lines do not work inside include(); write them into urlpatterns"
+        for line, _ in plain
+        if isinstance(line, GatewayRoute)
+    )
+    if problems:
+        raise RouteError("\n".join(problems))
+
+
+def _misfits(line: URLPattern, params: Params) -> Iterator[str]:
+    """What keeps a view of ours from answering one of Django's lines: each request would fail, or go elsewhere."""
+    view, cache = innermost(line.callback), cache_of(line.callback)
+    if params.has_unnamed and (cache is not None or isinstance(view, (Proxy, Fanout, Legacy))):
+        yield f"{name_of(view)} takes parameters by name: write (?P<id>...) instead of (...)"
+    elif isinstance(view, Fanout):
+        yield from view.problems(params.names)
+    elif isinstance(view, Legacy):
+        if (problem := misfit(view, params.names)) is not None:
+            yield f"{view.__name__}() does not fit: {problem}"
+    elif isinstance(view, Proxy) and view.target.template is not None:
+        template, text = view.target.template, view.target.shown().text
+        known = ", ".join(f"{{{name}}}" for name in params.names) or "none"
+        for name in template.names:
+            if name not in params.names:
+                yield f"'{{{name}}}' of the target {text} is not in the pattern (its parameters: {known})"
+        if template.rest:  # which is raw, and Django's patterns see the path decoded
+            yield f'the target {text} ends in \'**\', for which there is route(): route("/.../**", proxy("{text}"))'
+
+
+def misfit(view: Callable[..., Any], params: Iterable[str]) -> str | None:
+    """Why a view cannot be called with the request and these parameters by keyword."""
+    try:
+        # What decorates a method of a class is no signature of the view that `as_view()` made of the class.
+        signature = inspect.signature(view, follow_wrapped=not hasattr(view, "view_class"))
+    except ValueError:  # what is written in C may not tell
+        return None
+    try:
+        signature.bind(None, **dict.fromkeys(params))
+    except TypeError as error:
+        return str(error)
+    return None
+
+
+def _meant(name: str, config: Config) -> str:
+    near = nearest(name, sorted(config.upstreams))
+    return f"; did you mean {near}?" if near else f"; set GATEWAY_UPSTREAM_{name.upper()} to its base URL"
+
+
+def _name_problems(lines: Sequence[GatewayRoute]) -> Iterable[str]:
+    for line in lines:
+        view = innermost(line.view)
+        if isinstance(view, Proxy):
+            try:
+                check_names(line.rule, view.target)
+            except PatternError as error:
+                yield f"{line.origin}: {error}"

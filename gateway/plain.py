@@ -1,0 +1,30 @@
+"""Text that a terminal shows and does not act on.
+
+What is not printable (control characters of C0 and C1, DEL, marks that turn the direction of writing, separators of
+lines) is shown as Python writes it in a literal: `\\x1b`, `\\u202e`.
+"""
+
+import re
+
+# What JSON's own escapes leave as it is: DEL, C1, separators of lines, marks of direction.
+_UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def plain(text: str) -> str:
+    """One line."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+def plain_lines(text: str, indent: str = "") -> str:
+    """Lines, such as a traceback: their ends stay, and all of them begin with `indent`."""
+    return "\n".join(indent + plain(line) for line in text.split("\n"))
+
+
+def plain_json(line: bytes) -> bytes:
+    """A line of JSON in UTF-8, the same value without what a terminal would act on."""
+    if line.isascii() and b"\x7f" not in line:
+        return line
+    text = line.decode("utf-8", "surrogatepass")
+    return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode("utf-8", "surrogatepass")

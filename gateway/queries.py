@@ -1,0 +1,54 @@
+"""Queries of targets: which of the client's parameters go up beside the target's own, and how a query is shown.
+
+A query is text of ASCII without its question mark; its parameters stand between `&` and nothing else (the URL standard,
+application/x-www-form-urlencoded): `;` separates none, and `a[]` is another name than `a`.
+"""
+
+import re
+from urllib.parse import unquote_to_bytes
+
+_PLACEHOLDER = re.compile(r"(\{[^{}]*\})")
+_MASK = "***"
+
+
+def joined(own: str, client: str) -> str:
+    """The query that goes up: the target's own parameters, then those of the client's that have other names.
+
+    Names are compared decoded, case as it is: `%70ublic=0` and `public` do not go up beside the target's `public=1`.
+    Which of two a service would take, the first or the last, nobody here knows.
+    """
+    if not own or not client:
+        return own or client
+    taken = {_name(parameter) for parameter in own.split("&") if parameter}
+    return "&".join([own, *(one for one in client.split("&") if not one or _name(one) not in taken)])
+
+
+def _name(parameter: str) -> str:
+    name = parameter.partition("=")[0]
+    if "%" in name or "+" in name:
+        return unquote_to_bytes(name.replace("+", " ")).decode("latin-1")
+    return name
+
+
+def masked(query: str) -> str:
+    """A target's query as it may be shown: names and placeholders stand, what is written as a value is `***`.
+
+    A parameter without `=` may be a key by itself, so it counts as a value.
+    """
+    return "&".join(map(_masked_parameter, query.split("&")))
+
+
+def _masked_parameter(parameter: str) -> str:
+    name, equals, value = parameter.partition("=")
+    return name + equals + _masked_value(value) if equals else _masked_value(name)
+
+
+def _masked_value(text: str) -> str:
+    parts = _PLACEHOLDER.split(text)
+    return "".join(part if index % 2 else part and _MASK for index, part in enumerate(parts))
+
+
+def masked_target(text: str) -> str:
+    """A target, a route's line, or whatever was written in the place of one, with its query masked."""
+    path, mark, query = text.partition("?")
+    return path + mark + (masked(query) if mark else "")

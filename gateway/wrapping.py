@@ -1,0 +1,92 @@
+"""Which view answers a route, and which cache stands before it, behind what a team has wrapped around them.
+
+`functools.wraps` tells what a wrapper is around; what hides it is taken for a view of its own.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from gateway.cached import Cached
+from gateway.fanout import Fanout
+from gateway.legacy import Legacy
+from gateway.proxy import Proxy
+
+# What these say of caching they say of the answer that leaves: a cache within has stored it by then.
+_ABOUT_CACHING = frozenset({"django.views.decorators.cache", "django.views.decorators.vary"})
+# Those of Django's middleware that may be made a wrapper and leave the answer to one request good for others.
+_HARMLESS = frozenset({"GZipMiddleware", "ConditionalGetMiddleware", "XFrameOptionsMiddleware", "SecurityMiddleware"})
+
+
+def layers(view: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
+    """A view and what it is wrapped around, from the outside in."""
+    seen: set[int] = set()
+    while id(view) not in seen:
+        yield view
+        # What stands in a function of a team's own below these is not a view; nor is a class's `dispatch`.
+        if isinstance(view, (Proxy, Fanout, Legacy)) or hasattr(view, "view_class"):
+            return
+        seen.add(id(view))
+        view = view.view if isinstance(view, Cached) else getattr(view, "__wrapped__", view)
+
+
+def innermost(view: Callable[..., Any]) -> Callable[..., Any]:
+    """The view that answers."""
+    *_, last = layers(view)
+    return last
+
+
+def cache_of(view: Callable[..., Any]) -> Cached | None:
+    """The cache before the view that answers, if what is wrapped around it leaves it its meaning."""
+    for layer in layers(view):
+        if isinstance(layer, Cached):
+            return layer
+        if decorator_about_caching(layer) is not None:
+            return None
+    return None
+
+
+def decorator_about_caching(layer: Callable[..., Any]) -> str | None:
+    """The name of the decorator of Django's that made this wrapper, if it is about caching, or about one user."""
+    if not inspect.isfunction(layer):
+        return None
+    module = layer.__globals__.get("__name__")
+    if module in _ABOUT_CACHING:
+        return layer.__code__.co_qualname.partition(".")[0]
+    if module == "django.utils.decorators":
+        # A wrapper of a middleware has it in what it calls before the view.
+        calls = [call for call in inspect.getclosurevars(layer).nonlocals.values() if inspect.isfunction(call)]
+        kinds = {type(inspect.getclosurevars(call).nonlocals.get("middleware")).__name__ for call in calls}
+        return next(iter(sorted(kinds - _HARMLESS - {"NoneType"})), None)
+    return None
+
+
+def cache_problem(view: Callable[..., Any]) -> str | None:
+    """Why nothing is stored of a view in which a cache is to be found, in words."""
+    for layer in layers(view):
+        if isinstance(layer, Cached):
+            return None
+        if (name := decorator_about_caching(layer)) is not None and any(
+            isinstance(one, Cached) for one in layers(layer)
+        ):
+            return (
+                f"{name} stands outside of cached(), which cannot see what it says of caching: nothing is stored; "
+                "put it inside, cached(decorated(view))"
+            )
+    if any(isinstance(value, Cached) for value in _held_by(innermost(view))):
+        return "what is wrapped around cached() hides it: nothing is stored; it needs functools.wraps(view)"
+    return None
+
+
+def _held_by(view: Callable[..., Any]) -> Iterator[object]:
+    """What a wrapper without `functools.wraps` may have its view in."""
+    if isinstance(view, functools.partial):
+        yield from (view.func, *view.args, *view.keywords.values())
+    for cell in getattr(view, "__closure__", None) or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not filled yet
+            continue
+    if not inspect.isfunction(view) and not isinstance(view, (Proxy, Fanout, Legacy)):
+        yield from getattr(view, "__dict__", {}).values()

@@ -1,0 +1,58 @@
+"""Where workers see each other's counts."""
+
+import os
+
+import pytest
+
+from gateway import board as boards
+from gateway.board import Board
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boards, "_HALF_BYTES", 4096)
+    monkeypatch.setattr(boards, "_PLACE_BYTES", 8192)
+
+
+def copied(board: Board) -> Board:
+    """As a forked worker has it."""
+    copy = Board.__new__(Board)
+    copy.__dict__.update(board.__dict__)
+    return copy
+
+
+@pytest.mark.usefixtures("small")
+def test_a_place_is_used_again_however_often() -> None:
+    board = Board(2)
+    watcher = copied(board)
+    assert watcher.join(0) is None
+    for number in range(300):
+        worker = copied(board)
+        assert worker.join(1) == (b"%d" % (number - 1) if number else None)
+        worker.publish(b"%d" % number)
+        assert list(watcher.others()) == [(os.getpid(), b"%d" % number)]
+
+
+@pytest.mark.usefixtures("small")
+def test_a_worker_that_is_killed_as_it_writes_leaves_what_it_showed_before() -> None:
+    board = Board(2)
+    worker, watcher = copied(board), copied(board)
+    worker.join(1)
+    watcher.join(0)
+    for data in (b"first", b"second"):
+        worker.publish(data)
+    place = boards._PLACE_BYTES + 3 % 2 * boards._HALF_BYTES  # where the third would go
+    board._memory[place : place + 8] = b"\xff" * 8  # and as far as it came
+    assert list(watcher.others()) == [(os.getpid(), b"second")]
+    assert copied(board).join(1) == b"second"
+
+
+@pytest.mark.usefixtures("small")
+def test_what_is_too_large_is_not_shown() -> None:
+    board = Board(2)
+    worker, watcher = copied(board), copied(board)
+    worker.join(1)
+    watcher.join(0)
+    worker.publish(b"fits")
+    worker.publish(b"x" * 4096)
+    assert [data for _, data in watcher.others()] == [b"fits"]

@@ -1,0 +1,174 @@
+"""Where an answer ends does not depend on how TCP cut it, and nothing that follows it is ever an answer."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp.http_exceptions import HttpProcessingError
+
+from gateway.config import Base
+from gateway.connections import Connection, UpstreamProtocol
+from gateway.endpoints import Endpoint
+
+OK = b"HTTP/1.1 200 OK\r\n"
+ANSWERS = {
+    "a length": (OK + b"Content-Length: 4\r\n\r\ngood", 200, b"good"),
+    "a length of nothing": (OK + b"Content-Length: 0\r\n\r\n", 200, b""),
+    "chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\ngo\r\n2\r\nod\r\n0\r\n\r\n", 200, b"good"),
+    "trailers": (OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\ngood\r\n0\r\nX-A: b\r\n\r\n", 200, b"good"),
+    "interim answers": (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nLink: </x>\r\n\r\n"
+        + OK
+        + b"Content-Length: 4\r\n\r\ngood",
+        200,
+        b"good",
+    ),
+    "bare line feeds": (b"HTTP/1.1 200 OK\nContent-Length: 4\n\ngood", 200, b"good"),
+    "no content": (b"HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n", 204, b""),
+    "not modified": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\n", 304, b""),
+    "a close": (OK + b"Connection: close\r\nContent-Length: 4\r\n\r\ngood", 200, b"good"),
+    "HTTP/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 4\r\n\r\ngood", 200, b"good"),
+    "HEAD": (OK + b"Content-Length: 4\r\n\r\n", 200, b""),
+    "HEAD of chunks": (OK + b"Transfer-Encoding: chunked\r\n\r\n", 200, b""),
+}
+EXTRAS = {
+    "a byte": b"X",
+    "the first byte of an answer": b"H",
+    "words": b"and more\r\n\r\n",
+    "a NUL": b"\0",
+    "another answer": OK + b"Content-Length: 4\r\n\r\nevil",
+    "the head of another answer": OK + b"Content-Length: 400\r\n\r\n",
+    "another answer and words": OK + b"Content-Length: 4\r\n\r\nevil and more",
+    "an interim answer": b"HTTP/1.1 103 Early\r\nLink: </evil>\r\n\r\n",
+}
+
+
+class Tried:
+    """A connection that was given an answer in pieces."""
+
+    def __init__(self, connection: Connection, protocol: UpstreamProtocol) -> None:
+        self.connection = connection
+        self.protocol = protocol
+        self.complaints = 0
+
+    async def read(self) -> tuple[int, bytes]:
+        status = 100
+        while status < 200:
+            message, content = await self.protocol.read()
+            status = message.code
+        if content.is_eof():
+            return status, content.read_nowait()
+        async with asyncio.timeout(5):
+            return status, await content.read()
+
+    @property
+    def may_be_used_again(self) -> bool:
+        return self.connection.is_good() and self.connection.is_silent()
+
+
+@contextlib.asynccontextmanager
+async def connected(*, without_body: bool) -> AsyncIterator[Tried]:
+    ours, theirs = socket.socketpair()
+    complaints: list[None] = []
+    loop = asyncio.get_running_loop()
+    made = await loop.create_connection(lambda: UpstreamProtocol(loop, lambda: complaints.append(None)), sock=ours)
+    protocol = made[1]
+    protocol.expect_answer(without_body=without_body)
+    endpoint = Endpoint(Base("http", "127.0.0.1", 1, ""), ("127.0.0.1",))
+    tried = Tried(Connection(endpoint, protocol, float("inf")), protocol)
+    try:
+        yield tried
+    finally:
+        tried.complaints = len(complaints)
+        tried.connection.close()
+        theirs.close()
+
+
+def feed(tried: Tried, *pieces: bytes) -> None:
+    for piece in pieces:
+        if piece and tried.protocol.transport is not None and not tried.protocol.transport.is_closing():
+            tried.protocol.data_received(piece)
+
+
+@pytest.mark.parametrize("kind", ANSWERS)
+async def test_an_answer_is_whole_and_its_connection_may_be_used_again_however_it_is_cut(kind: str) -> None:
+    raw, status, body = ANSWERS[kind]
+    for cut in range(len(raw)):
+        async with connected(without_body=kind.startswith("HEAD")) as tried:
+            feed(tried, raw[:cut], raw[cut:])
+            assert await tried.read() == (status, body), cut
+            assert tried.may_be_used_again == (kind not in {"a close", "HTTP/1.0"}), cut
+        assert tried.complaints == 0, cut
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+@pytest.mark.parametrize("kind", ANSWERS)
+async def test_what_follows_an_answer_takes_nothing_from_it_however_it_is_cut(kind: str, extra: str) -> None:
+    raw, status, body = ANSWERS[kind]
+    whole = raw + EXTRAS[extra]
+    for cut in range(len(whole)):
+        async with connected(without_body=kind.startswith("HEAD")) as tried:
+            feed(tried, whole[:cut], whole[cut:])
+            assert await tried.read() == (status, body), cut
+            assert not tried.may_be_used_again, cut
+        if extra != "the first byte of an answer":  # the parser waits for its rest; whoever takes the connection looks
+            assert tried.complaints == 1, cut
+
+
+@pytest.mark.parametrize("extra", [*EXTRAS.values(), b"\r\n"])
+async def test_what_comes_while_nobody_asks_closes_the_connection(extra: bytes) -> None:
+    async with connected(without_body=False) as tried:
+        feed(tried, ANSWERS["a length"][0])
+        await tried.read()
+        tried.protocol.is_asked = False
+        feed(tried, extra)
+        assert not tried.connection.is_good()
+    assert tried.complaints == 1
+
+
+async def test_a_server_that_says_408_to_an_idle_connection_is_no_news() -> None:
+    async with connected(without_body=False) as tried:
+        tried.protocol.is_asked = False
+        feed(tried, b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n")
+        assert not tried.connection.is_good()
+    assert tried.complaints == 0
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        OK + b" Content-Length: 4\r\n\r\n",
+        OK + b"\tX: a\r\nContent-Length: 4\r\n\r\n",
+        OK + b"X: a\r\n b\r\nContent-Length: 4\r\n\r\n",
+        OK + b"Content-Length:\r\n 4\r\n\r\n",
+        OK + b"Content-Length: 4\r\nX: a\r\n\tb\r\n\r\n",
+        b"HTTP/1.1 200 OK\nX: a\n b\nContent-Length: 4\n\n",
+        b"\r\n\r\n" + OK + b"X: a\r\n b\r\nContent-Length: 4\r\n\r\n",
+        b"HTTP/1.1 103 Early\r\nX: a\r\n b\r\n\r\n" + OK + b"Content-Length: 4\r\n\r\n",
+        b"HTTP/1.1 103 Early\r\n\r\n" + OK + b"X: a\r\n b\r\nContent-Length: 4\r\n\r\n",
+    ],
+)
+async def test_a_folded_line_is_refused_however_it_is_cut(head: bytes) -> None:
+    raw = head + b"good"
+    for cut in range(len(raw)):
+        async with connected(without_body=False) as tried:
+            feed(tried, raw[:cut], raw[cut:])
+            with pytest.raises(HttpProcessingError):
+                await tried.read()
+
+
+async def test_a_body_may_hold_what_looks_like_a_folded_line() -> None:
+    raw = OK + b'Content-Length: 11\r\n\r\n{\n "a": 1\n}'
+    for cut in range(len(raw)):
+        async with connected(without_body=False) as tried:
+            feed(tried, raw[:cut], raw[cut:])
+            assert await tried.read() == (200, raw[-11:])
+
+
+async def test_empty_lines_before_an_answer_have_an_end() -> None:
+    async with connected(without_body=False) as tried:
+        feed(tried, *[b"\r\n" * 1000] * 100)
+        with pytest.raises(HttpProcessingError, match="Got more than"):
+            await tried.read()

@@ -1,0 +1,126 @@
+"""Cutting a client's connection: the right one, and no other, without holding the loop up."""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from gateway import sever
+
+Pair = tuple[socket.socket, socket.socket]  # the client's and ours
+
+
+@contextlib.contextmanager
+def connected(count: int, host: str = "127.0.0.1") -> Iterator[tuple[socket.socket, list[Pair]]]:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server((host, 0), family=family, backlog=1000))
+        pairs = []
+        for _ in range(count):
+            client = stack.enter_context(socket.create_connection(listener.getsockname()[:2]))
+            client.settimeout(0.5)
+            pairs.append((client, stack.enter_context(listener.accept()[0])))
+        yield listener, pairs
+
+
+async def cut(client: socket.socket, listener: socket.socket) -> bool:
+    return await sever.sever(client.getsockname()[:2], listener.getsockname()[:2])
+
+
+def is_open(client: socket.socket) -> bool:
+    try:
+        return client.recv(1) != b""
+    except TimeoutError:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def nothing_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sever, "_connections", sever._Connections())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_the_one_connection_is_shut(host: str) -> None:
+    with connected(3, host) as (listener, pairs):
+        assert await cut(pairs[1][0], listener)
+        assert [is_open(client) for client, _ in pairs] == [True, False, True]
+        assert pairs[1][1].fileno() >= 0, "its owner closes it"
+
+
+async def test_one_that_is_gone_is_not_found() -> None:
+    with connected(1) as (listener, pairs):
+        client, ours = pairs[0]
+        name = client.getsockname()
+        ours.close()
+        assert not await sever.sever(name, listener.getsockname())
+
+
+async def test_a_number_that_was_used_again_cuts_nobody_else() -> None:
+    with connected(2) as (listener, pairs):
+        (first, ours), (second, _) = pairs
+        assert await cut(second, listener)  # now all have been seen
+        with connected(1) as (_, [(third, its)]):
+            os.dup2(its.fileno(), ours.fileno())
+            assert not await cut(first, listener)
+            assert is_open(third)
+
+
+async def test_one_look_finds_all_that_were_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, real = 0, sever._descriptors
+
+    def counted() -> Iterator[int]:
+        nonlocal looks
+        looks += 1
+        yield from real()
+
+    monkeypatch.setattr(sever, "_descriptors", counted)
+    with connected(50) as (listener, pairs):
+        assert all(await asyncio.gather(*(cut(client, listener) for client, _ in pairs)))
+        assert looks == 1
+        assert not any(is_open(client) for client, _ in pairs)
+
+
+async def test_a_look_lets_others_have_their_turn() -> None:
+    with connected(400) as (listener, pairs):
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(others())
+        await asyncio.sleep(0)
+        assert await cut(pairs[-1][0], listener)
+        task.cancel()
+        assert turns >= 8, "800 descriptors, 100 at a time"
+
+
+async def test_where_nothing_can_be_opened_it_is_found_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    with connected(2) as (listener, pairs):
+
+        def refuse(path: str) -> None:
+            raise OSError(24, "Too many open files", path)
+
+        monkeypatch.setattr(os, "scandir", refuse)
+        assert await cut(pairs[0][0], listener)
+        assert listener.fileno() in [found.fileno() for found in sever.own_listeners()]
+
+
+def test_a_child_closes_what_belongs_to_a_port_and_nothing_else() -> None:
+    with connected(2) as (listener, pairs), connected(1) as (other, others):
+        numbers = [listener.fileno(), *(ours.fileno() for _, ours in pairs)]
+        copies = [os.dup(number) for number in numbers]
+        sever.close_sockets_of(listener.getsockname()[1])
+        for one in (listener, *(ours for _, ours in pairs)):
+            with pytest.raises(OSError, match="Bad file"):
+                os.fstat(one.detach())
+        for copy in copies:
+            with pytest.raises(OSError, match="Bad file"):
+                os.fstat(copy)
+        for one in (other, *others[0], *(client for client, _ in pairs)):
+            os.fstat(one.fileno())
