@@ -38,8 +38,10 @@ floor: decide; no I/O, no Django, no aiohttp; time and chance are arguments
 middle: one kind of effect a file
     viewthread  the thread of a request that a view of the team's own answers
     exchange    the notebook of one request
+    bodies      the memory for bodies that are kept whole, so much a worker
     inbox       a request's body as it arrives, and the news that the client left
     messages    Django's request and response, made lossless
+    problems    answers of the gateway's own: JSON, and the problems that failures become
     answers     what a view of one's own returned becomes an answer that can be sent
     endpoints   one address of an upstream, and what is known of it
     calls       what a call to an endpoint is, and what comes of it
@@ -68,6 +70,7 @@ middle: one kind of effect a file
     legacy      the view that calls old synchronous code
     splice      JSON cut and joined byte for byte
     fetching    fetch(), and every call that the gateway makes by itself
+    outcomes    how one part of a fan-out ended
     gathering   the parts of one request while they are asked for
     fanout      the view that merges several services
     typed       @fanout: the same with its parts in a function's signature

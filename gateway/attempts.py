@@ -73,8 +73,10 @@ async def answer_to(outgoing: Outgoing, pool: Pool, exchange: Notebook) -> tuple
     if upload is None:
         return await _answer_to(outgoing, pool, exchange)
     try:
-        await upload.begin()
-        return await _answer_to(outgoing, pool, exchange)
+        await upload.begin(with_body=pool.places is not None)
+        answer = await _answer_to(outgoing, pool, exchange)
+        upload.settled()
+        return answer
     except BaseException:
         upload.close()
         raise

@@ -25,6 +25,8 @@ from gateway.exchange import Deadline
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 # A pool that stays stuck is told of so often.
 _TELL_AGAIN_S = 10.0
+# So many calls that were given up before their turn may be waiting for a thread that passes over them.
+_MOST_LEFT = 500
 
 
 class Call:
@@ -76,6 +78,10 @@ def _carry_out(call: Call) -> Any:
     return call.work(call)
 
 
+def _carry_nothing_out(call: Call) -> None:
+    """In the place of the work of a call that was given up before it began."""
+
+
 class Bulkhead:
     """The threads of one pool. All but `_serve` and what it calls runs in the loop."""
 
@@ -121,7 +127,9 @@ class Bulkhead:
         if len(self._calls) >= self.options.threads:
             if self.is_stuck():
                 raise self._stuck()
-            if len(self._calls) >= self.options.threads + self.options.queue:
+            most = self.options.threads + self.options.queue
+            # Who left before its turn has no place any more, but its call is still in the threads' queue.
+            if len(self._calls) >= most or self._jobs.qsize() >= most + _MOST_LEFT:
                 raise self._full()
         self._calls[call] = None
         self._next = call
@@ -133,6 +141,7 @@ class Bulkhead:
             # round, so that one of the two sees the other.
             if call.began_s is None:
                 self._calls.pop(call, None)
+                call.work = _carry_nothing_out  # what it would work on, a request and its body, is needed no more
 
     async def pieces(self, call: Call) -> AsyncIterator[Any]:
         """What the rest of a call gives. Raises GatewayError LEGACY_TIMEOUT where one piece takes too long."""
@@ -175,7 +184,7 @@ class Bulkhead:
 
     def submit(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
         """`sync_to_async` comes here with the call that `run` has put aside. Raises RuntimeError without threads."""
-        call, loop = self._next, asyncio.get_running_loop()
+        call, self._next, loop = self._next, None, asyncio.get_running_loop()
         assert call is not None  # noqa: S101 - nobody else submits
         if len(self._threads) < min(len(self._calls), self.options.threads):  # as many as are needed at a time
             thread = threading.Thread(target=self._serve, name=f"legacy-{self.name}-{len(self._threads)}", daemon=True)

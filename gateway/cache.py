@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway import freshness
+from gateway.bodies import Bodies
 from gateway.config import Settings
 from gateway.errors import GatewayError, Reason
-from gateway.filling import Fill, Passed, Question, Seat
+from gateway.filling import Fill, Passed, Question, Seat, read_on
 from gateway.freshness import CONDITIONS, CREDENTIALS, NO_WISH, Use
 from gateway.headers import Pair
 from gateway.known import Known
@@ -33,6 +34,7 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 _LASTING = frozenset(Why) - {Why.REQUEST_NO_STORE, Why.RANGE, Why.METHOD, Why.PURGED}
 # What it costs something to take in, although it is not stored in the end.
 _PASSING = frozenset({Why.TOO_LARGE, Why.STREAMS})
+_MOST_REVALIDATING = 200
 _RETRY_S = 1.0  # after a revalidation in the background failed
 
 
@@ -56,7 +58,8 @@ class Served:
 class Cache:
     """One worker's. `start` it in the loop that serves; without `database` it is in memory only."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, bodies: Bodies | None = None) -> None:
+        self.bodies = bodies or Bodies()
         self.memory = Memory(settings.cache_memory_bytes // settings.workers)
         self.in_use = False
         self.has_parts = False  # whether parts or fetch() store answers
@@ -253,7 +256,7 @@ class Cache:
         elif not follows:
             words["detail"] = Why.PURGED.word
         outcome = "collapsed" if follows else "revalidated" if fill.was_validated else "miss"
-        body = seat.read() if fill.streams else entry.body
+        body = read_on(question, seat) if fill.streams else entry.body
         pairs = entry.pairs if follows or fill.was_validated else fill.pairs
         return Served(entry, pairs, body, None, outcome, words, fill)
 
@@ -276,7 +279,8 @@ class Cache:
 
     def _revalidate(self, question: Question, entry: Entry) -> None:
         name = self._shared_name(question)
-        if name not in self._revalidating:
+        # Of more than so many at a time the rest stays stale until somebody asks again.
+        if name not in self._revalidating and len(self._revalidating) < _MOST_REVALIDATING:
             task = asyncio.create_task(self._revalidated(name, question, entry), name="portway-revalidate")
             self._revalidating[name] = task
 

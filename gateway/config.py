@@ -101,6 +101,7 @@ class Settings:
     drain_delay_s: float
     client_idle_s: float
     client_keepalive_s: float
+    min_upload_rate_bytes_per_s: int
     reuse_port: bool
     max_in_flight: int | None = None
     admin_token: str | None = field(default=None, repr=False)

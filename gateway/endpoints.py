@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Final
 
 from gateway import ejection, units
 from gateway.config import Base
 from gateway.ejection import Standing
 
+MAX_ADDRESSES: Final = 1000
 _LOCALHOST = ("127.0.0.1", "::1")
 
 
@@ -74,9 +75,10 @@ def literal(base: Base) -> tuple[str, ...] | None:
 def grouped(found: Iterable[str]) -> list[tuple[str, ...]]:
     """The addresses of a name -> those of each endpoint, in a steady order.
 
-    Every address is an endpoint. HOWEVER `localhost` is one machine that has two: a service seldom listens on both.
+    Every address is an endpoint, up to MAX_ADDRESSES: each has a state, a probe and rows of the metrics. But
+    `localhost` is one machine that has two: a service seldom listens on both.
     """
-    addresses = sorted(set(found))
+    addresses = sorted(set(found))[:MAX_ADDRESSES]
     if not set(addresses) >= set(_LOCALHOST):
         return [(address,) for address in addresses]
     return [_LOCALHOST, *((address,) for address in addresses if address not in _LOCALHOST)]

@@ -46,7 +46,7 @@ class Reason(Enum):
     METHOD_NOT_ALLOWED = (405, Side.CLIENT, "http_request_error", "The path has a route, but not for this method",
         "Use one that the Allow field lists.")
     CLIENT_BODY_TIMEOUT = (408, Side.CLIENT, "http_request_error", "The request body stopped arriving",
-        "It paused for longer than `GATEWAY_CLIENT_IDLE` or `__IDLE_TIMEOUT`: raise them if it must.")
+        "It paused for `GATEWAY_CLIENT_IDLE` or `__IDLE_TIMEOUT`, or stayed below `GATEWAY_MIN_UPLOAD_RATE`.")
     CLIENT_BODY_TOO_LARGE = (413, Side.CLIENT, "http_request_error", "The request body is too large",
         "Send less, or raise `__MAX_BODY`.")
     EXPECTATION_FAILED = (417, Side.CLIENT, "http_request_error", "The expectation cannot be met",
@@ -79,7 +79,7 @@ class Reason(Enum):
     WEBSOCKET_UNSUPPORTED = (501, Side.GATEWAY, "http_upgrade_failed", "WebSockets are not supported",
         "Connect to the service directly.")
     OVERLOADED = (503, Side.GATEWAY, "proxy_internal_response", "The gateway is full",
-        "More than `GATEWAY_MAX_IN_FLIGHT` requests, or (as `cause` says) all files that `ulimit -n` grants: raise it.")
+        "`GATEWAY_MAX_IN_FLIGHT` requests, 64 MiB of kept bodies, or (see `cause`) all files of `ulimit -n`: raise it.")
     # A legacy function in its threads
     LEGACY_FULL = (503, Side.GATEWAY, "proxy_internal_response", "The legacy function has all the calls it may have",
         "`THREADS` ran and `QUEUE` waited, or this one waited for all of its `TIMEOUT`: is it slow, or the pool small?")
@@ -153,6 +153,15 @@ class Reason(Enum):
         self.word: Final = self.name.lower()
 
 
+_LONGEST_DETAIL: Final = 500
+_LONGEST_CAUSE: Final = 10_000
+
+
+def _shortened(text: str, most: int) -> str:
+    """A text that is too long, less its middle: a traceback says most at its end."""
+    return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
+
+
 class GatewayError(Exception):
     """A failure that has its word.
 
@@ -175,15 +184,27 @@ class GatewayError(Exception):
     ) -> None:
         super().__init__(reason.word)
         self.reason = reason
-        self.detail = detail or reason.title
+        # What a client or an upstream sent may stand in them, of whatever length.
+        self.detail = _shortened(detail or reason.title, _LONGEST_DETAIL)
         self.upstream = upstream
-        self.cause = cause
+        self.cause = None if cause is None else _shortened(cause, _LONGEST_CAUSE)
         self.headers = tuple(headers)
         self.status = status or reason.status
         self.members = dict(members or {})
 
     def __repr__(self) -> str:
         return f"<GatewayError {self.reason.word} {self.upstream or '-'}: {self.detail}>"
+
+
+def drop_frames(error: BaseException) -> None:
+    """Let go of the frames that an exception went through, and those before it.
+
+    They hold it, and it holds them: until the collector comes, with the request that failed and all of its body.
+    """
+    seen: BaseException | None = error
+    while seen is not None and seen.__traceback__ is not None:
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
 
 
 # -- the page -----------------------------------------------------------------------------------------------------

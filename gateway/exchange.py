@@ -27,8 +27,8 @@ class Exchange:
 
     __slots__ = (
         *("attempts", "bytes_in", "bytes_out", "cache", "cause", "client", "closers", "ended", "endpoint", "heir"),
-        *("host", "interruption", "method", "ms", "parts", "path", "reason", "request", "request_id", "route"),
-        *("started", "status", "task", "timer", "trace_id", "upstream", "upstream_ms", "view_thread", "watch"),
+        *("host", "interruption", "kept_bytes", "method", "ms", "parts", "path", "reason", "request", "request_id"),
+        *("route", "started", "status", "task", "timer", "trace_id", "upstream", "upstream_ms", "view_thread", "watch"),
     )
 
     def __init__(self, started: float, method: str, path: str, client: str) -> None:
@@ -59,6 +59,7 @@ class Exchange:
         self.timer: asyncio.TimerHandle | None = None
         self.watch: asyncio.Task[None] | None = None
         self.closers: list[Callable[[], None]] = []  # they let go of what answers still hold, sent or not
+        self.kept_bytes = 0  # of bodies that are kept in memory for it, as `Bodies` counts them
         self.heir: Exchange | None = None  # whoever goes on with what was begun here
         self.view_thread: ViewThread | None = None  # where a view of the team's own answers
 
@@ -75,6 +76,11 @@ class Exchange:
     def is_own(self) -> bool:
         """Whether it is for the gateway itself, as who looks at it makes many: they are no traffic."""
         return is_own(self.route)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the request has been answered, and its task is done with it."""
+        return self.ended is not None and self.task is None
 
     def child(self) -> "Exchange":
         """The notebook of a call that is made for this request, and may outlive it."""
@@ -99,8 +105,10 @@ class Exchange:
         for waiting in (self.watch, self.timer):
             if waiting is not None:
                 waiting.cancel()
-        for close in self.closers:
-            close()
+        if self.closers:
+            for close in self.closers:
+                close()
+            self.closers.clear()  # each holds its request, and this is held by that
 
     def note(self, other: "Exchange") -> None:
         """Write down what was found out in another notebook."""
@@ -152,6 +160,11 @@ class Alarm:
 
     def cancel(self) -> None:
         self._timer.cancel()
+        self._fire = self._since = _nothing  # what they belong to holds this, as a rule
+
+
+def _nothing() -> float:
+    return 0.0
 
 
 class Deadline:

@@ -20,8 +20,9 @@ from gateway.gathering import Gathering, Step, steps_for, whole_time_s
 from gateway.headers import FieldLines, Pairs, encoded_changes, set_fields
 from gateway.legacy import Legacy, with_functions
 from gateway.merging import Fan
-from gateway.messages import GatewayRequest, GatewayResponse, problem_members
+from gateway.messages import GatewayRequest, GatewayResponse
 from gateway.pool import Pool
+from gateway.problems import problem_members
 from gateway.proxy import Changes
 
 _COMPLETE = (b"gateway-complete", b"?1")
@@ -39,6 +40,7 @@ class Fanout:
         self.functions = functions or {}
         self.fan = fan = with_functions(fan, self.functions)
         self.own = own
+        self.reads_body = any(function.takes_request for function in self.functions.values())
         self.__name__ = self.__qualname__ = name  # Django's resolver asks for both
         options = effective(Overrides(), own)
         self._timeout_s, self._max_body_bytes = whole_time_s(options), options.max_body_bytes
@@ -74,7 +76,7 @@ class Fanout:
             request.raw_values = {name: quote(str(value), safe="") for name, value in params.items()}
         if not request.inbox.complete:  # what is left of a request would hide that its client leaves
             request.inbox.max_bytes = self._max_body_bytes
-            await request.read_body()
+            await (request.read_body() if self.reads_body else request.drop_body())
         gathering = Gathering(self.fan, steps, self._timeout_s, request)
         media = merging.representation(value for name, value in request.scope["headers"] if name == b"accept")
         if media != merging.JSON and self.streams:
@@ -100,7 +102,7 @@ class Fanout:
         pairs = [(b"content-type", b"application/json"), (b"vary", self._vary)]
         complete = gathering.is_complete
         if complete:
-            answers = [answer.pairs for outcome in gathering.in_order() for answer in outcome.answers]
+            answers = [pairs for outcome in gathering.in_order() for pairs in outcome.answers]
             said = merging.cache_control(answers, time.time())
         else:
             said = b"no-store"

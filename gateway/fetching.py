@@ -10,6 +10,7 @@ from functools import lru_cache, partial
 from time import time
 from types import UnionType
 from typing import Any, TypeVar, overload
+from weakref import finalize
 
 import msgspec
 
@@ -39,6 +40,9 @@ ValueT = TypeVar("ValueT")
 FORWARDED = ("authorization", "accept-language")
 MAX_BODY_BYTES = 10 * 2**20
 _TURN_BYTES = 2**20  # what may be decoded before others have their turn
+# To see when a view lets go of an answer costs more than a small one weighs.
+_SMALL_BYTES = 4096
+_LONGEST_PARSED = 256
 _VIA = (b"via", b"1.1 portway")
 _ACCEPT = (b"accept", b"application/json")
 
@@ -56,7 +60,7 @@ class Leg:
         self.interruption: GatewayError | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Fetched:
     """An upstream's whole answer. `pairs` are its fields less those of the connection, with names in lower case.
 
@@ -145,7 +149,7 @@ async def ask(
     whole = answer.whole()
     if whole is None:
         with Deadline(max(0.0, timeout_s - (pool.now() - began_s)), too_late):
-            whole = await _collected(answer, max_body_bytes, pool.name)
+            whole = await _collected(answer, max_body_bytes, pool.name, request)
     if len(whole) > max_body_bytes:
         raise GatewayError(Reason.PART_TOO_LARGE, upstream=pool.name)
     if method not in SAFE_METHODS:
@@ -153,7 +157,7 @@ async def ask(
     fetched = Fetched(answer.status, tuple(strip_hop_by_hop(answer.pairs)), whole)
     names = codings.of(fetched.pairs)
     if names and fetched.status != 206:  # a part of something coded cannot be decoded
-        return await _decoded(fetched, names, max_body_bytes, pool.name, has_body=method != "HEAD")
+        return await _decoded(fetched, names, max_body_bytes, request, pool.name, has_body=method != "HEAD")
     if fetched.status == 304:
         return replace(fetched, pairs=_as_asked(fetched.pairs, pairs))
     return fetched
@@ -212,21 +216,28 @@ def _bytes(body: Body | None) -> bytes:
     return body
 
 
-async def _collected(answer: Answer, max_bytes: int, upstream: str) -> bytes:
-    chunks, size = [], 0
+async def _collected(answer: Answer, max_bytes: int, upstream: str, request: GatewayRequest) -> bytes:
+    """The whole body. What is here of it counts among the bodies that are kept; who keeps the whole counts it anew."""
+    arrived = bytearray()
     try:
         async for chunk in answer.chunks():
-            chunks.append(chunk)
-            size += len(chunk)
-            if size > max_bytes:
+            if len(arrived) + len(chunk) > max_bytes:
                 raise GatewayError(Reason.PART_TOO_LARGE, upstream=upstream)
+            request.bodies.take(request.exchange, len(chunk))
+            arrived += chunk
     finally:
         answer.close()
-    return b"".join(chunks)
+        request.bodies.give(request.exchange, len(arrived))
+    return bytes(arrived)
 
 
-async def _decoded(fetched: Fetched, names: Sequence[str], max_bytes: int, upstream: str, *, has_body: bool) -> Fetched:
-    """The answer without its codings; as it came, field and all, if that cannot be done. Raises PART_TOO_LARGE."""
+async def _decoded(
+    fetched: Fetched, names: Sequence[str], max_bytes: int, request: GatewayRequest, upstream: str, *, has_body: bool
+) -> Fetched:
+    """The answer without its codings; as it came, field and all, if that cannot be done.
+
+    Raises GatewayError PART_TOO_LARGE, OVERLOADED.
+    """
     if not codings.known(names):
         return fetched
     if not has_body or fetched.status in {204, 304}:
@@ -234,6 +245,7 @@ async def _decoded(fetched: Fetched, names: Sequence[str], max_bytes: int, upstr
     pieces, size = [], 0
     try:
         for piece in codings.decoded(fetched.body, names, max_bytes):
+            request.bodies.take(request.exchange, len(piece))
             pieces.append(piece)
             if size // _TURN_BYTES != (size := size + len(piece)) // _TURN_BYTES:
                 await asyncio.sleep(0)  # others have their turn
@@ -241,6 +253,8 @@ async def _decoded(fetched: Fetched, names: Sequence[str], max_bytes: int, upstr
         return fetched
     except codings.TooLarge as error:
         raise GatewayError(Reason.PART_TOO_LARGE, upstream=upstream, cause=f"decoded, {error}") from error
+    finally:
+        request.bodies.give(request.exchange, size)
     return Fetched(fetched.status, tuple(codings.without(fetched.pairs, size)), b"".join(pieces))
 
 
@@ -295,7 +309,7 @@ async def fetch(
     leg = Leg()
     try:
         if cache is not None and method == "GET" and body is None:
-            return await ask_cached(
+            fetched = await ask_cached(
                 request,
                 pool,
                 leg,
@@ -306,9 +320,10 @@ async def fetch(
                 options=options,
                 timeout_s=timeout_s,
             )
-        return await ask(
-            request, pool, leg, method=method, target=path, pairs=pairs, options=options, timeout_s=timeout_s, body=body
-        )
+        else:
+            said: dict[str, Any] = {"target": path, "pairs": pairs, "options": options, "timeout_s": timeout_s}
+            fetched = await ask(request, pool, leg, method=method, body=body, **said)
+        return _counted(fetched, request)
     finally:
         exchange.attempts = (exchange.attempts or 0) + (leg.attempts or 0)
         exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, leg.endpoint, leg.upstream_ms
@@ -325,12 +340,22 @@ def _raw_value(text: str) -> bytes:
     return raw
 
 
+def _counted(fetched: Fetched, request: GatewayRequest) -> Fetched:
+    """An answer whose body counts for as long as the view has it, at most until its request is over."""
+    size = len(fetched.body)
+    if size > _SMALL_BYTES:
+        request.bodies.take(request.exchange, size)
+        finalize(fetched, request.bodies.give, request.exchange, size).atexit = False
+    return fetched
+
+
 _parsed = lru_cache(maxsize=256)(parse_part)
 
 
 def _target(text: str, params: Mapping[str, str | int]) -> tuple[str, str]:
     """`users:/users/{id}` -> the upstream's name and the raw target. Raises ValueError."""
-    target = _parsed(text)
+    # A view may have written values into it, which a client chose: those that are long have no place in the cache.
+    target = _parsed(text) if len(text) <= _LONGEST_PARSED else parse_part(text)
     for reference in target.references:
         if reference.text[1:-1] not in params:
             raise ValueError(f"{masked_target(text)!r} has no value for {reference.text}; give it by params=")

@@ -4,20 +4,30 @@ It has a task of its own, so that a client that leaves fails nobody else; when t
 """
 
 import asyncio
+import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from time import time
 from typing import Protocol
 
 from django.http.response import HttpResponseBase
 
 from gateway import freshness, storing
+from gateway.bodies import Bodies
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange, current
 from gateway.headers import Pair, Pairs
 from gateway.messages import Body, error_of_view
 from gateway.storing import Entry, Reply, Rule, Why
+
+# What a chunk costs as an object: an upstream may send them by the byte.
+_CHUNK_BYTES = 64
+# What is held at least of a body on its way, so that a client and an upstream need not wait for each other.
+_LEAST_BYTES = 256 * 1024
+# How long those who read a body together wait for each that is behind, in all.
+_PATIENCE_S = 1.0
 
 
 @dataclass(slots=True)
@@ -46,7 +56,9 @@ class Question:
 
 
 class Keeper(Protocol):
-    """Where answers are stored."""
+    """Where answers are stored. What is on its way there counts in `bodies`."""
+
+    bodies: Bodies
 
     def keep(self, key: str, entry: Entry) -> bool:
         """Store an answer; False where it was purged while it was under way."""
@@ -86,6 +98,8 @@ class Fill:
         self._chunks: deque[bytes] = deque()
         self._first = 0  # the number of the first chunk that is still here
         self._size = 0
+        self._most_bytes = question.rule.max_body_bytes  # that are held
+        self._gone_bytes, self._gone = 0, blake2b()  # what is held no more: how much, and its digest
         self._waiting: list[asyncio.Future[None]] = []
         self._ended = False
         self._error: Exception | None = None
@@ -105,6 +119,15 @@ class Fill:
             self._wake()
             if not self._seats:
                 self._task.cancel()
+            if self._ended:
+                self._let_go_of_unread()
+
+    def _let_go_of_unread(self) -> None:
+        if not any(seat.reads for seat in self._seats):
+            self._chunks.clear()
+            self._keeper.bodies.end(self.exchange)
+        if not self._seats:
+            self._leader = None  # it holds this
 
     def when_over(self, call: Callable[[], None]) -> None:
         """Have something called at the end of it all."""
@@ -145,6 +168,7 @@ class Fill:
             if self.outcome is None:
                 self.outcome = self._error
             self._wake()
+            self._let_go_of_unread()
             self.exchange.request = self.exchange.task = None
             if not isinstance(self.outcome, Passed) or self._leader not in self._seats:
                 self.exchange.let_go()
@@ -222,12 +246,17 @@ class Fill:
     async def _take_in(self, entry: Entry, body: Body) -> None:
         if isinstance(body, bytes):
             return
+        bodies = self._keeper.bodies
         try:
             async for chunk in body:
+                size = len(chunk) + _CHUNK_BYTES
+                if not bodies.has_room(size):  # nobody is refused for that: it only is not stored
+                    self._most_bytes = min(self._most_bytes, _LEAST_BYTES)
+                bodies.count(self.exchange, size)
                 self._chunks.append(chunk)
                 self._size += len(chunk)
                 self._wake()
-                if self._size > self.question.rule.max_body_bytes and not await self._has_room():
+                if self._size > self._most_bytes and not await self._has_room():
                     return
         finally:
             close = getattr(body, "aclose", None)
@@ -244,16 +273,45 @@ class Fill:
         if self.is_shared:
             self.is_shared = False
             self._keeper.remember(self, Why.TOO_LARGE)
-        while self._size > self.question.rule.max_body_bytes:
-            readers = [seat.number for seat in self._seats if seat.reads]
+        while self._size > self._most_bytes:
+            readers = [seat for seat in self._seats if seat.reads]
             if not readers:
                 return False
-            while self._chunks and self._first < min(readers):
-                self._size -= len(self._chunks.popleft())
-                self._first += 1
-            if self._size > self.question.rule.max_body_bytes:
-                await self._change()
+            slowest = min(seat.number for seat in readers)
+            self._drop_before(slowest, is_last=len(readers) == 1)
+            if self._size > self._most_bytes:
+                await self._wait_for([seat for seat in readers if seat.number == slowest], readers)
         return True
+
+    def _drop_before(self, number: int, *, is_last: bool) -> None:
+        while self._chunks and self._first < number:
+            chunk = self._chunks.popleft()
+            self._size -= len(chunk)
+            self._keeper.bodies.give(self.exchange, len(chunk) + _CHUNK_BYTES)
+            self._first += 1
+            if not is_last:  # who is alone is never left behind
+                self._gone_bytes += len(chunk)
+                self._gone.update(chunk)
+
+    async def _wait_for(self, slowest: "list[Seat]", readers: "list[Seat]") -> None:
+        """Wait until something was read. Who is behind others has so much of their time in all; then he goes on by
+        himself."""
+        if len(slowest) == len(readers):
+            await self._change()
+            return
+        end = self._first + len(self._chunks)
+        behind = [seat for seat in readers if seat.number < end]
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(seat.patience_s for seat in slowest)):
+                await self._change()
+        for seat in behind:
+            seat.patience_s -= loop.time() - began_s
+        for seat in slowest:
+            if seat.patience_s <= 0:
+                seat.left_at = LeftAt(self._gone_bytes, self._gone.copy())
+                self.left(seat)
 
     def chunk(self, number: int) -> bytes | None:
         """That chunk of the body, if it is here already. Raises what broke the body off."""
@@ -288,29 +346,89 @@ class Fill:
 class Seat:
     """One who takes part in a call. `number` is that of the chunk that it reads next."""
 
-    __slots__ = ("_fill", "number", "reads")
+    __slots__ = ("_fill", "left_at", "number", "patience_s", "reads")
 
     def __init__(self, fill: Fill, *, reads: bool) -> None:
         self._fill = fill
         self.number = 0
         self.reads = reads
+        self.patience_s = _PATIENCE_S  # that others have with it
+        self.left_at: LeftAt | None = None  # it was too slow for them
+
+    @property
+    def is_left(self) -> bool:
+        return self.left_at is not None
 
     def leave(self) -> None:
         self._fill.left(self)
 
     async def read(self) -> AsyncIterator[bytes]:
-        """The body as it comes in. Raises what broke it off."""
+        """The body as it comes in, or what of it came before the others went on. Raises what broke it off."""
         fill = self._fill
-        while True:
+        while not self.is_left:
             chunk = fill.chunk(self.number)
             if chunk is not None:
                 yield chunk
                 self.number += 1
+                if self.left_at is not None:
+                    self.left_at.pass_by(chunk)
                 fill.took()
             elif fill.is_over:
                 return
             else:
                 await fill.more()
+
+
+@dataclass(slots=True)
+class LeftAt:
+    """How much of a body a reader has had, and the digest of that."""
+
+    size: int
+    digest: "blake2b"
+
+    def pass_by(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        self.digest.update(chunk)
+
+
+async def read_on(question: Question, seat: Seat) -> AsyncIterator[bytes]:
+    """The body of a call that others take part in; by a call of its own from where it became too slow for them.
+
+    Raises what broke it off, and GatewayError CLIENT_STALLED where what comes now is not what came before.
+    """
+    async for chunk in seat.read():
+        yield chunk
+    if seat.left_at is None:
+        return
+    exchange = question.exchange.child()
+    produced = await question.produce(freshness.validating(question.pairs, None), exchange)
+    question.exchange.take_over(exchange)
+    async with contextlib.aclosing(_in_pieces(produced.body)) as body:
+        async for chunk in _after(seat.left_at, body):
+            yield chunk
+
+
+async def _in_pieces(body: Body | None) -> AsyncGenerator[bytes, None]:
+    if isinstance(body, bytes):
+        yield body
+    elif body is not None:
+        async for chunk in body:
+            yield chunk
+
+
+async def _after(left: LeftAt, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """What of a body comes after the part that was had already, if it begins with that part."""
+    had = LeftAt(0, blake2b())
+    async for chunk in body:
+        rest = chunk[left.size - had.size :] if had.size < left.size else chunk
+        if had.size < left.size:
+            had.pass_by(chunk[: left.size - had.size])
+            if had.size == left.size and had.digest.digest() != left.digest.digest():
+                raise GatewayError(Reason.CLIENT_STALLED)
+        if rest:
+            yield rest
+    if had.size < left.size:
+        raise GatewayError(Reason.CLIENT_STALLED)
 
 
 def _length(pairs: Sequence[Pair]) -> int:

@@ -4,7 +4,6 @@ Which parts there are and in which order they can run is decided in `merging`. T
 """
 
 import asyncio
-import copy
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,104 +18,17 @@ from gateway import codings, merging, splice
 from gateway.config import Overrides, ProxyOptions, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fetching import Fetched, Leg, ask, ask_cached, own_pairs
-from gateway.headers import Pairs, encoded_changes, set_fields
+from gateway.headers import encoded_changes, set_fields
 from gateway.legacy import Legacy, NoSuchValue
 from gateway.merging import Confined, Fan, Part, Reference
 from gateway.messages import GatewayRequest, error_of_view
+from gateway.outcomes import Outcome
 from gateway.pool import Pool
 
+# Of a longer list nothing is called, however few of its items differ.
+_MOST_ITEMS = 100_000
 # RFC 9110: without these a client cannot act on 401, 405, 429 or 503.
 _ADVICE = frozenset({b"www-authenticate", b"allow", b"retry-after"})
-
-
-class Outcome:
-    """How one part ended. `text` is its JSON, or what stands for it; `reason` is None where it did not fail."""
-
-    __slots__ = (
-        *("advice", "answers", "attempts", "cache", "cause", "detail", "endpoint", "items"),
-        *("item_failure", "ms", "part", "reason", "status", "text", "value", "whole"),
-    )
-
-    def __init__(self, part: Part) -> None:
-        self.part = part
-        self.whole = b"null"  # as it came: other parts may refer to what is not picked
-        self.text = b"null"
-        self.value: Any = None  # decoded, where the view is typed
-        self.status: int | None = None
-        self.reason: Reason | None = None
-        self.detail = ""
-        self.cause: str | None = None
-        self.item_failure: Reason | None = None  # the first one of an optional mapped part
-        self.items: tuple[int, int] | None = None  # of a mapped part: how many, and how many good ones
-        self.ms = 0.0
-        self.attempts = 0
-        self.endpoint: str | None = None
-        self.cache: str | None = None
-        self.answers: list[Fetched] = []
-        self.advice: Pairs = []  # what a status that is passed on comes with
-
-    @property
-    def is_good(self) -> bool:
-        return self.reason is None and (self.items is None or self.items[0] == self.items[1])
-
-    @property
-    def params(self) -> dict[str, int | str]:
-        """What Gateway-Parts says of it. A status tells all of a failure that it is."""
-        said: dict[str, int | str] = {}
-        if self.items is not None:
-            said |= {"n": self.items[0], "ok": self.items[1]}
-        elif self.status is not None:
-            said["s"] = self.status
-        word = self.reason or self.item_failure
-        if word is not None and (word is not Reason.PART_STATUS or self.items is not None):
-            said["e"] = word.word
-        if self.reason is not Reason.SKIPPED:
-            said["ms"] = round(self.ms)
-        return said
-
-    def told(self, *, timed: bool) -> dict[str, Any]:
-        """What a stream says of it."""
-        said: dict[str, Any] = {"part": self.part.name, "status": self.status}
-        word = self.reason or self.item_failure
-        if word is not None:
-            said["reason"] = word.word
-        if self.items is not None:
-            said |= {"n": self.items[0], "ok": self.items[1]}
-        return {**said, "ms": round(self.ms)} if timed else said
-
-    @property
-    def logged(self) -> dict[str, Any]:
-        """What the log line says of it."""
-        word = self.reason or self.item_failure
-        return {
-            "part": self.part.name,
-            "upstream": self.part.target.upstream or None,
-            "endpoint": self.endpoint,
-            "status": self.status,
-            "reason": word.word if word is not None else None,
-            "attempts": self.attempts,
-            "cache": self.cache,
-            "ms": round(self.ms, 2),
-        }
-
-    def failed(self, error: GatewayError, value: Any) -> None:
-        self.reason, self.detail, self.cause = error.reason, error.detail, error.cause
-        self.text = self.whole = self.part.default
-        self.value = copy.deepcopy(value)  # a list of one request is not the next one's
-
-    def problem(self, passes: frozenset[int]) -> GatewayError:
-        """The failure of the whole, since the part is required; statuses in `passes` become the answer's own."""
-        reason = self.reason or Reason.INTERNAL_ERROR
-        is_passed = self.status in passes
-        return GatewayError(
-            reason,
-            f"The part {self.part.name} failed: {self.detail[:1].lower()}{self.detail[1:]}",
-            upstream=self.part.target.upstream or None,
-            cause=self.cause,
-            headers=self.advice if is_passed else [(b"retry-after", b"1")] if reason.status == 503 else (),
-            status=self.status if is_passed else None,
-            members={"part": self.part.name, "part_status": self.status},
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +89,7 @@ class Gathering:
         self._ends_s = self._loop.time() + timeout_s
         self._pairs = own_pairs(request, fan.forward)
         self._waiting = list(steps)
+        self._values: dict[Reference, str | None] = {}  # of other parts, None for what cannot stand in a URL
         self._tasks: list[asyncio.Task[None]] = []
         self._over: asyncio.Future[None] = self._loop.create_future()
         self._listen: Callable[[Outcome | None], None] | None = None
@@ -240,6 +153,7 @@ class Gathering:
         self._over.cancel()
         for task in self._tasks:
             task.cancel()
+        self._tasks.clear()  # what a cancelled one raises would hold this, and this it
         exchange = self._request.exchange
         exchange.parts = [outcome.logged for outcome in self.in_order()]
         exchange.attempts = sum(outcome.attempts for outcome in self.outcomes.values())
@@ -290,9 +204,12 @@ class Gathering:
         """One call for each distinct target, some at a time; the results stand in the list's order."""
         part = step.part
         try:
-            items = splice.items_of(self.outcomes[mapped.owner].whole, mapped.fields)
+            most = max(_MOST_ITEMS, self._fan.max_items)
+            items = splice.items_of(self.outcomes[mapped.owner].whole, mapped.fields, most)
         except splice.NoValue:
             raise Confined(mapped) from None
+        except splice.TooMany:
+            raise GatewayError(Reason.PART_TOO_MANY, f"It maps over a list of more than {most} items.") from None
         targets = await self._targets(part, items)
         times = Counter(target for target in targets if target is not None)
         results: dict[str, bytes] = {}
@@ -372,7 +289,7 @@ class Gathering:
             fetched = await self._call(step.part, step.function, left_s)
         else:
             fetched = await self._fetch(step, target, left_s, outcome)
-        outcome.answers.append(fetched)
+        outcome.answers.append(fetched.pairs)
         outcome.status = fetched.status
         if not 200 <= fetched.status <= 299:
             outcome.advice = [pair for pair in fetched.pairs if pair[0] in _ADVICE]
@@ -384,6 +301,7 @@ class Gathering:
             raise splice.NotJson(f"Content-Type is {media or 'missing'}")
         if coded := codings.of(fetched.pairs):  # what is known was undone
             raise splice.NotJson(f"it is coded as {', '.join(coded)}, which cannot be undone")
+        self._request.bodies.take(self._request.exchange, len(fetched.body))
         return splice.checked(fetched.body)
 
     async def _fetch(self, step: Step, target: str, left_s: float, outcome: Outcome) -> Fetched:
@@ -435,10 +353,15 @@ class Gathering:
         if owner == "header":
             name = fields[0].encode("ascii")
             return self._request.believed(name).decode("utf-8", "surrogateescape")
-        try:
-            return splice.scalar(self.outcomes[owner].whole, fields)
-        except splice.NoValue:
-            raise Confined(reference) from None
+        if reference not in self._values:  # of a large part it is found once, not for each item of another one
+            try:
+                self._values[reference] = splice.scalar(self.outcomes[owner].whole, fields)
+            except splice.NoValue:
+                self._values[reference] = None
+        value = self._values[reference]
+        if value is None:
+            raise Confined(reference)
+        return value
 
     @cached_property
     def _query(self) -> dict[str, str]:

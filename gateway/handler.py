@@ -19,7 +19,7 @@ from django.http.response import HttpResponseBase
 from gateway import cors, door, ops, sever, status
 from gateway.answers import WITHOUT_BODY, exactly, nothing, promised_bytes
 from gateway.config import Config, Settings
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, drop_frames
 from gateway.exchange import Alarm, Exchange, current
 from gateway.freshness import SAFE_METHODS, invalidated
 from gateway.headers import Pairs, asked_for, client_and_hops, is_trusted, peer_address, read_fields, same_authority
@@ -32,10 +32,10 @@ from gateway.messages import (
     Send,
     error_of_view,
     pairs_of,
-    problem,
 )
 from gateway.paths import is_plain
 from gateway.patterns import Miss
+from gateway.problems import problem
 from gateway.routing import Routes, decoded, pieces, raw_values
 from gateway.runtime import Runtime
 from gateway.starting import start_worker
@@ -58,6 +58,7 @@ class GatewayHandler(ASGIHandler):
         self.settings: Settings = config.settings
         self.routes = routes
         self._disclose_names = self.settings.disclose == "full"
+        self._min_upload_rate = self.settings.min_upload_rate_bytes_per_s
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
         self.runtime = runtime or Runtime(config, routes.bulkheads)
         self.hooks = (*hooks, self.runtime.tally.note)
@@ -79,7 +80,7 @@ class GatewayHandler(ASGIHandler):
     # -- one request ----------------------------------------------------------------------------------------------
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = open_request(scope, receive, self.settings.client_idle_s)
+        request = open_request(scope, receive, self.settings.client_idle_s, self._min_upload_rate)
         exchange = request.exchange
         current.set(exchange)
         if self.runtime.tracer is not None and not exchange.path.startswith(ops.PREFIX):
@@ -88,7 +89,10 @@ class GatewayHandler(ASGIHandler):
         try:
             await self._deliver(request, await self._answer(request), send)
         except BaseException as error:  # noqa: BLE001 - cancellation too: whatever it is, the client must see it
-            await self._undelivered(request, error, send)
+            try:
+                await self._undelivered(request, error, send)
+            finally:
+                drop_frames(error)
         finally:
             exchange.ended = perf_counter()
             if exchange.reason == _BODY_BROKEN:  # what was sent is for a client that may not be there any more
@@ -128,6 +132,7 @@ class GatewayHandler(ASGIHandler):
             request.hide_claims()
         request.pools = self.runtime.pools
         request.cache = self.runtime.cache
+        request.bodies = self.runtime.bodies
         request.disclose_names = self._disclose_names
         if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
             answer = self.preflight(request, host, path)
@@ -267,6 +272,7 @@ class GatewayHandler(ASGIHandler):
     def _problem(self, request: GatewayRequest, failure: GatewayError) -> GatewayResponse:
         exchange = request.exchange
         exchange.fail(failure)
+        drop_frames(failure)
         return problem(failure, exchange.request_id, disclose_names=self._disclose_names)
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -390,7 +396,9 @@ _NOTHING: dict[str, str] = {}
 _BODY_BROKEN = Reason.CLIENT_BODY_BROKEN.word
 
 
-def open_request(scope: Scope, receive: Receive, client_idle_s: float) -> GatewayRequest:
+def open_request(
+    scope: Scope, receive: Receive, client_idle_s: float, min_upload_rate_bytes_per_s: int = 0
+) -> GatewayRequest:
     """A request with its notebook, from what ASGI shows."""
     fields = read_fields(scope["headers"])
     own = fields.own
@@ -407,7 +415,7 @@ def open_request(scope: Scope, receive: Receive, client_idle_s: float) -> Gatewa
     )
     exchange.task = asyncio.current_task()
     expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
-    inbox = Inbox(receive, exchange, client_idle_s, expects_body=expects_body)
+    inbox = Inbox(receive, exchange, client_idle_s, min_upload_rate_bytes_per_s, expects_body=expects_body)
     request = exchange.request = GatewayRequest(scope, exchange, inbox, fields)
     _identify(request)
     return request

@@ -465,7 +465,7 @@ def forwarding_pairs(
     """
     if trusted:
         return _lengthened(peer, scheme, host, prefix, trusted, asked=asked)
-    if len(host) > 255:  # not worth a place in the cache, and the client chose it
+    if len(host) + len(prefix) > 255:  # not worth a place in the cache, and the client chose it
         return _replaced.__wrapped__(peer, scheme, host, prefix)
     return _replaced(peer, scheme, host, prefix)
 

@@ -1,5 +1,6 @@
 """A request's body as it arrives, and the news that the client left: the one reader of ASGI's `receive`."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
@@ -19,24 +20,40 @@ class Inbox:
 
     A disconnect before the last piece of the body is an abort, always: Granian reports a broken chunked body that
     way, and taken for the end it would send a cut request upstream as a whole one.
+
+    A body keeps a least rate until the answer begins: each time that it was waited for as long as `idle_timeout_s` (as
+    it was given), so many bytes must have come. The time that whoever reads it needs in between does not count.
     """
 
-    __slots__ = ("_exchange", "_receive", "complete", "content_length", "idle_timeout_s", "max_bytes")
+    __slots__ = (
+        *("_exchange", "_few_bytes", "_receive", "_waited_bytes", "_waited_s", "_window_s"),
+        *("complete", "content_length", "idle_timeout_s", "max_bytes"),
+    )
 
-    def __init__(self, receive: Receive, exchange: Exchange, idle_timeout_s: float, *, expects_body: bool) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        exchange: Exchange,
+        idle_timeout_s: float,
+        min_rate_bytes_per_s: int,
+        *,
+        expects_body: bool,
+    ) -> None:
         self._receive = receive
         self._exchange = exchange
         self.complete = not expects_body
         self.content_length: int | None = None
         self.max_bytes: int | None = None
-        self.idle_timeout_s = idle_timeout_s
+        self.idle_timeout_s = self._window_s = idle_timeout_s
+        self._few_bytes = min_rate_bytes_per_s * idle_timeout_s  # too few for one window
+        self._waited_s = 0.0  # in this window, for
+        self._waited_bytes = 0
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives. Raises GatewayError: CLIENT_BODY_BROKEN, _TOO_LARGE or _TIMEOUT."""
         exchange = self._exchange
         while not self.complete:
-            with Deadline(self.idle_timeout_s, _stalled):
-                message = await self._receive()
+            message = await self._next()
             if message["type"] == "http.disconnect":
                 # Who left sees no answer. Who broke the framing of the body is still there, and Granian tells neither.
                 raise GatewayError(Reason.CLIENT_BODY_BROKEN, status=400)
@@ -48,6 +65,29 @@ class Inbox:
                 raise too_large(self.max_bytes)
             if body:
                 yield body
+
+    async def _next(self) -> Mapping[str, Any]:
+        left_s = self._window_s - self._waited_s if self._few_bytes else self.idle_timeout_s
+        if left_s >= self.idle_timeout_s:
+            with Deadline(self.idle_timeout_s, _stalled):
+                return await self._timed()
+        # Once the answer has begun there can be no 408, and who reads it may well say little: then only a pause counts.
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        later_s = self.idle_timeout_s - left_s
+        with Deadline(left_s, _too_slow, lambda: began_s + (later_s if self._exchange.status is not None else 0.0)):
+            return await self._timed()
+
+    async def _timed(self) -> Mapping[str, Any]:
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        message = await self._receive()
+        if self._few_bytes:
+            self._waited_s += loop.time() - began_s
+            self._waited_bytes += len(message.get("body", b""))
+            if self._waited_bytes >= self._few_bytes or self._exchange.status is not None:
+                self._waited_s, self._waited_bytes = 0.0, 0
+        return message
 
     async def discard(self) -> None:
         """Throw a short body away that nobody has begun to read, if it is here within a moment.
@@ -81,6 +121,10 @@ async def _over() -> Mapping[str, Any]:
 
 def _stalled() -> GatewayError:
     return GatewayError(Reason.CLIENT_BODY_TIMEOUT)
+
+
+def _too_slow() -> GatewayError:
+    return GatewayError(Reason.CLIENT_BODY_TIMEOUT, "The request body arrived too slowly.")
 
 
 def too_large(max_bytes: int) -> GatewayError:

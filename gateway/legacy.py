@@ -91,7 +91,7 @@ class Legacy:
             raise GatewayError(Reason.VIEW_NOT_FOUND, f"The path parameter {error.name} is not of its type.") from None
         if not request.inbox.complete:
             request.inbox.max_bytes = self.max_body_bytes
-            await request.read_body()
+            await (request.read_body() if self.takes_request else request.drop_body())
         return await self.answer(request, values, self.bulkhead.options.timeout_s)
 
     def bound(self, params: Mapping[str, Any]) -> dict[str, Any]:

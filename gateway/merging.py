@@ -310,6 +310,9 @@ JSON, NDJSON, EVENTS = "application/json", "application/x-ndjson", "text/event-s
 _PLAIN: Final = frozenset({b"", b"*/*", b"application/json"})  # what most clients say
 
 
+_MOST_RANGES: Final = 50  # of Accept, and parameters of one, that are looked at: no client means more
+
+
 def representation(accept: Iterable[bytes]) -> str:
     """The media type that the client likes best (RFC 9110, section 12.5.1); a wildcard means JSON.
 
@@ -326,8 +329,8 @@ def representation(accept: Iterable[bytes]) -> str:
 
 
 def _ranges(text: str) -> Iterator[tuple[str, float]]:
-    for item in text.split(","):
-        media, *params = (word.strip().lower() for word in item.split(";"))
+    for item in text.split(",", _MOST_RANGES)[:_MOST_RANGES]:
+        media, *params = (word.strip().lower() for word in item.split(";", _MOST_RANGES)[:_MOST_RANGES])
         quality = 1.0
         for param in params:
             name, _, value = param.partition("=")

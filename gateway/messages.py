@@ -11,7 +11,6 @@ from io import BytesIO
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote
 
-import orjson
 from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted, SuspiciousOperation
 from django.http import Http404, HttpRequest, QueryDict
 from django.http.cookie import parse_cookie
@@ -20,6 +19,7 @@ from django.http.request import RawPostDataException
 from django.http.response import HttpResponseBase
 from django.utils.functional import cached_property
 
+from gateway.bodies import Bodies
 from gateway.config import Overrides, effective
 from gateway.errors import GatewayError, Reason
 from gateway.exchange import Exchange
@@ -59,6 +59,7 @@ class GatewayRequest(HttpRequest):
     `forwarded_scheme` and `forwarded_host` are what a trusted proxy says that the client asked for; empty without one.
     """
 
+    bodies = Bodies()  # the worker's; this one is of requests that none serves, as in tests
     forwarded_scheme = ""
     forwarded_host = ""
 
@@ -90,7 +91,7 @@ class GatewayRequest(HttpRequest):
 
     def detached(self, kind: "type[RequestT]", pairs: Pairs, exchange: Exchange) -> "RequestT":
         """The same request without its client and its body, with other field lines and a notebook of its own."""
-        inbox = Inbox(_no_client, exchange, self.inbox.idle_timeout_s, expects_body=False)
+        inbox = Inbox(_no_client, exchange, self.inbox.idle_timeout_s, 0, expects_body=False)
         other = kind({**self.scope, "headers": pairs}, exchange, inbox, read_fields(pairs))
         for name in _KEPT:
             setattr(other, name, getattr(self, name))
@@ -156,15 +157,41 @@ class GatewayRequest(HttpRequest):
             raise RawPostDataException("the request body was already streamed")
 
     async def read_body(self) -> bytes:
-        """The whole body in memory, bounded by `__MAX_BODY`'s default; then `body`, `POST` and `FILES` work."""
+        """The whole body in memory, bounded by `__MAX_BODY`'s default; then `body`, `POST` and `FILES` work.
+
+        Raises GatewayError: as `Inbox.chunks`, and OVERLOADED where this worker keeps too many bodies already.
+        """
         if not hasattr(self, "_body"):
-            inbox = self.inbox
-            if inbox.max_bytes is None:
-                inbox.max_bytes = DEFAULT_MAX_BODY_BYTES
-            if self.content_length is not None and self.content_length > inbox.max_bytes:
-                raise too_large(inbox.max_bytes)
-            self._body = b"".join([chunk async for chunk in self.stream()])
+            self._bound_body()
+            arrived = bytearray()  # pieces may be of a byte each, which take fifty as objects
+            async for chunk in self.stream():
+                self.bodies.take(self.exchange, len(chunk))
+                arrived += chunk
+            if self._is_form():  # it is taken to pieces, which are copies
+                self.bodies.take(self.exchange, len(arrived))
+            self._body = bytes(arrived)
         return self._body
+
+    async def drop_body(self) -> None:
+        """Read the body and keep nothing of it: for who needs none, but wants to hear of a client that leaves.
+
+        Raises GatewayError as `Inbox.chunks` does.
+        """
+        if not hasattr(self, "_body"):
+            self._bound_body()
+            async for _ in self.stream():
+                pass
+
+    def _bound_body(self) -> None:
+        inbox = self.inbox
+        if inbox.max_bytes is None:
+            inbox.max_bytes = DEFAULT_MAX_BODY_BYTES
+        if self.content_length is not None and self.content_length > inbox.max_bytes:
+            raise too_large(inbox.max_bytes)
+
+    def _is_form(self) -> bool:
+        kind = next((value for name, value in self.scope["headers"] if name == b"content-type"), b"").lower()
+        return kind.startswith((b"multipart/form-data", b"application/x-www-form-urlencoded"))
 
     @property
     def body(self) -> bytes:
@@ -266,7 +293,7 @@ class GatewayRequest(HttpRequest):
 
 
 _KEPT = (
-    *("pools", "cache", "disclose_names", "raw_values", "raw_rest", "route", "traceparent"),
+    *("pools", "cache", "bodies", "disclose_names", "raw_values", "raw_rest", "route", "traceparent"),
     *("from_trusted_peer", "forwarded_scheme", "forwarded_host", "defers_fields_of"),
 )
 
@@ -392,43 +419,3 @@ def error_of_view(error: BaseException) -> GatewayError:
     if isinstance(error, (BadRequest, SuspiciousOperation, MultiPartParserError, RequestAborted)):
         return GatewayError(Reason.REQUEST_INVALID)
     return GatewayError(Reason.VIEW_ERROR, cause="".join(traceback.format_exception(error)).rstrip())
-
-
-_JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", b"application/problem+json")
-
-
-def json_response(data: Mapping[str, Any], status: int = 200) -> GatewayResponse:
-    """An answer of the gateway's own, never to be stored."""
-    return GatewayResponse(status, [_JSON, (b"cache-control", b"no-store")], orjson.dumps(data))
-
-
-def problem_members(error: GatewayError, request_id: str, *, disclose_names: bool = True) -> dict[str, Any]:
-    """The members of a failure's problem (RFC 9457)."""
-    reason = error.reason
-    members: dict[str, Any] = {
-        "type": f"urn:portway:error:{reason.word}",
-        "title": reason.title,
-        "status": error.status,
-        "detail": error.detail,
-        "reason": reason.word,
-        "request_id": request_id,
-    }
-    if disclose_names and error.upstream is not None:
-        members["upstream"] = error.upstream
-    if not disclose_names and error.members:  # its detail names a part
-        return members | {"detail": reason.title}
-    return members | error.members
-
-
-def problem(error: GatewayError, request_id: str, *, disclose_names: bool = True) -> GatewayResponse:
-    """The problem answer (RFC 9457) of a failure, with its Proxy-Status (RFC 9209)."""
-    members = problem_members(error, request_id, disclose_names=disclose_names)
-    proxy_status = "portway"
-    if error.reason.token is not None:
-        proxy_status += f"; error={error.reason.token}"
-    if "upstream" in members:
-        proxy_status += f'; next-hop="{error.upstream}"'
-    pairs = [_PROBLEM, (b"cache-control", b"no-store"), (b"proxy-status", proxy_status.encode("ascii"))]
-    pairs.extend(error.headers)
-    return GatewayResponse(error.status, pairs, orjson.dumps(members))

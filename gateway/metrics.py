@@ -54,6 +54,8 @@ def _build(snapshots: Sequence[Snapshot]) -> Iterator[Metric]:
     yield GaugeMetricFamily("portway_workers", "Worker processes that serve.", value=len(living))
     in_flight = sum(snapshot["in_flight"] for snapshot in living)
     yield GaugeMetricFamily("portway_requests_in_flight", "Requests that are being served.", value=in_flight)
+    kept = sum(snapshot["kept_body_bytes"] for snapshot in living)
+    yield GaugeMetricFamily("portway_kept_body_bytes", "Bodies that are kept whole in memory.", value=kept)
 
 
 def _requests(snapshots: Sequence[Snapshot]) -> Iterator[Metric]:

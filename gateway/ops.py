@@ -10,8 +10,9 @@ from urllib.parse import parse_qs
 from gateway import admin, status
 from gateway.errors import GatewayError, Reason
 from gateway.memory import KINDS
-from gateway.messages import GatewayRequest, GatewayResponse, json_response
+from gateway.messages import GatewayRequest, GatewayResponse
 from gateway.metrics import exposition
+from gateway.problems import json_response
 from gateway.routing import Routes
 from gateway.runtime import Runtime
 from gateway.startup import rows

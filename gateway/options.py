@@ -109,6 +109,7 @@ DURATION = Unit("duration", units.duration, "_s")
 TIMEOUT = Unit("duration", units.positive_duration, "_s")
 SIZE = Unit("size", units.size, "_bytes")
 SOME_SIZE = Unit("size", units.positive_size, "_bytes")
+RATE = Unit("rate", units.rate, "_bytes_per_s")
 COUNT = Unit("number", units.whole)
 POSITIVE = Unit("number", partial(units.whole, least=1))
 FIELD = Unit("header value", units.field_change, mask=units.mask_all)
@@ -130,7 +131,7 @@ BALANCE = Unit("word", units.balance)
 PROBE = _shaped("path", r"/[!-\"$-~]*", "a path that begins with a slash, such as /healthz, percent-encoded")
 FAILURES = Unit("list of reasons and statuses", partial(units.set_of, parse=failure_of))
 STATUSES = Unit("list of statuses", partial(units.set_of, parse=partial(units.whole, least=400, most=599)))
-FIELD_NAMES = _listed("list of JSON names", str)
+FIELD_NAMES = _listed("list of JSON names", units.member_name)
 
 # A table is read by its rows: let nobody break them into one argument a line.
 # fmt: off
@@ -171,6 +172,8 @@ OPTIONS: tuple[Option, ...] = (
            "How long a client may send nothing in the middle of a body, or read nothing of an answer."),
     Option("gateway", "CLIENT_KEEPALIVE", TIMEOUT, "75s", "11m",
            "How long a client's connection may idle between requests, or amid a head: above a balancer's idle time."),
+    Option("gateway", "MIN_UPLOAD_RATE", RATE, "100B/s", "1KiB/s",
+           "The least pace of a request's body: one that stays below it over CLIENT_IDLE is 408; `0B` is none."),
     Option("gateway", "MAX_IN_FLIGHT", POSITIVE, "", "2000",
            "Requests at a time, over all routes; more get 503 at once. Counts per worker."),
     Option("gateway", "CACHE_MEMORY", SIZE, "64MiB", "256MiB", "The cache in memory, over all workers; `0B` is none."),
@@ -361,7 +364,7 @@ export GATEWAY_ROUTE_USERS__TIMEOUT=500ms                                 # the 
 - **Every variable has a twin that ends in `_FILE`** and names a file of UTF-8 to read the value from, less one trailing
   newline and a byte order mark. Secrets belong there. Setting both is an error; no name ends in `_FILE`.
 - Durations have a unit (`500ms`, `60s`, `5m`, `1h`), sizes too (`64KiB`, `10MiB`, `1GiB`; also `kB`, `MB`, `GB`),
-  percentages a `%`. Lists are separated by commas or white space.
+  percentages a `%`; a rate is a size a second (`1KiB/s`). Lists are separated by commas or white space.
 - An empty value is the same as none, and is warned about. Quotes that arrive inside a value are an error: the shell
   takes them away, but `docker --env-file` does not.
 - In `HEADER_X_Y` a `_` is a `-`: the field is `x-y`. Header values are never printed.

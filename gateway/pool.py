@@ -18,7 +18,7 @@ from gateway.balancing import BALANCERS, Balancer
 from gateway.calls import Answer
 from gateway.config import Base, Upstream
 from gateway.ejection import Standing
-from gateway.endpoints import Endpoint, grouped, literal
+from gateway.endpoints import MAX_ADDRESSES, Endpoint, grouped, literal
 from gateway.errors import GatewayError, Reason
 from gateway.places import Full, Places
 from gateway.probes import probe
@@ -303,7 +303,7 @@ class Pool:
             raise GatewayError(Reason.DNS_TIMEOUT, upstream=self.name) from None
 
     async def _keep_looking_up(self, base: Base) -> None:
-        first, failing, known = True, False, False
+        first, failing, known, most = True, False, False, 0
         while True:
             try:
                 found = await look_up(base.host, base.port)
@@ -314,6 +314,10 @@ class Pool:
                 failing = True
             else:
                 self._set_endpoints(base, grouped(found))
+                if len(found) > MAX_ADDRESSES > most:
+                    counts = {"addresses": len(found), "used": MAX_ADDRESSES}
+                    _log.warning("upstream.too_many_addresses", upstream=self.name, host=base.host, **counts)
+                most = len(found)
                 if failing:
                     _log.info("upstream.lookup_works", upstream=self.name, host=base.host)
                 failing, known = False, True

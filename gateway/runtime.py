@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from gateway import viewthread
 from gateway.board import Board
+from gateway.bodies import Bodies
 from gateway.bulkhead import Bulkhead
 from gateway.cache import Cache
 from gateway.config import Config
@@ -50,7 +51,8 @@ class Runtime:
         self.past: dict[str, Any] | None = None  # what those before it in its place have counted
         self.every_second: Callable[[], None] | None = None
         self.started_s = time()
-        self.cache = Cache(config.settings)
+        self.bodies = Bodies()
+        self.cache = Cache(config.settings, self.bodies)
         self.caches = False  # whether a route does
         self.tracer: Tracer | None = None  # where spans are exported
         self.in_flight: dict[Exchange, Inbox] = {}
@@ -95,6 +97,8 @@ class Runtime:
     def closed(self, exchange: Exchange) -> None:
         del self.in_flight[exchange]
         exchange.let_go()
+        if exchange.kept_bytes:
+            self.bodies.end(exchange)
 
     async def _tick(self) -> None:
         ticks = 0

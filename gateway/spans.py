@@ -36,6 +36,8 @@ _PART: Final = context.create_key("portway-part")
 _PORTS: Final = {"http": 80, "https": 443}
 _TELL_AGAIN_S: Final = 60.0
 _FLUSH_S: Final = 2.0
+# Thousands of spans wait for an exporter that is slow, and clients choose paths and names of agents.
+_LONGEST: Final = 2000
 
 
 class Complaints(logging.Handler):
@@ -171,7 +173,9 @@ class Tracer:
 
 
 def _end(span: Span, said: dict[str, Any], *, failed: bool) -> None:
-    span.set_attributes({name: value for name, value in said.items() if value is not None})
+    span.set_attributes({
+        name: value[:_LONGEST] if isinstance(value, str) else value for name, value in said.items() if value is not None
+    })  # fmt: skip
     if failed:
         span.set_status(StatusCode.ERROR)
     span.end()

@@ -6,17 +6,22 @@ white space around it.
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from functools import lru_cache
+from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, Raw, UnsetType
 
 _whole = msgspec.json.Decoder(msgspec.Raw)
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _list = msgspec.json.Decoder(list[msgspec.Raw])
 _text = msgspec.json.Decoder(str)
 _ERRORS = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-_ESCAPE = re.compile(rb"\\(?:u([dD][89a-fA-F][0-9a-fA-F]{2})|.)", re.DOTALL)
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _BLANK = b" \t\r\n"
+_DEEPEST: Final = 16  # lists within lists that something is picked from
+# Values this short, and so many of them: as objects they take thirty times the memory of their text.
+_DUST_BYTES, _DUST_COUNT = 8, 100_000
 
 
 class NotJson(ValueError):
@@ -25,6 +30,10 @@ class NotJson(ValueError):
 
 class NoValue(ValueError):
     """A value that cannot stand in a URL: it is missing, null, or no scalar."""
+
+
+class TooMany(ValueError):
+    """A list of more items than anything is to be done with."""
 
 
 def checked(body: bytes) -> bytes:
@@ -37,9 +46,10 @@ def checked(body: bytes) -> bytes:
         raise NotJson(str(error)) from None
     except _ERRORS as error:
         # Half of a surrogate pair is within the grammar (RFC 8259, section 8.2), and what JavaScript writes of a text
-        # that was cut in two; msgspec refuses it. Looked for only here, so it costs nobody else anything.
-        mended = _ESCAPE.sub(lambda escape: escape[0] if escape[1] is None else rb"\u0000", body)
-        if mended == body:
+        # that was cut in two; msgspec refuses it. Looked for only here, so it costs nobody else anything. An escaped
+        # backslash begins no other escape, so those go first, from the left.
+        mended = _SURROGATE.sub(rb"\\u0000", body.replace(rb"\\", rb"\/"))
+        if mended == body.replace(rb"\\", rb"\/"):
             raise NotJson(str(error) or type(error).__name__) from None
         _decoded(_whole, mended, NotJson)
         return body.strip(_BLANK)
@@ -55,19 +65,36 @@ def _decoded(decoder: msgspec.json.Decoder[Any], text: bytes, otherwise: type[Va
 
 def picked(text: bytes, names: Sequence[str]) -> bytes:
     """An object, or each object of a list, with these members only, in this order; null stays. Raises NotJson."""
+    if _is_dust(text, b"{"):
+        raise NotJson(f"it has more than {_DUST_COUNT} objects of a few bytes")
     try:
-        return _picked(text, names)
-    except RecursionError as error:
-        raise NotJson(str(error)) from None
+        return msgspec.json.encode(_picking(tuple(dict.fromkeys(names))).decode(text))
+    except msgspec.ValidationError:
+        raise NotJson("expected an object") from None
+    except _ERRORS as error:
+        raise NotJson(str(error) or type(error).__name__) from None
 
 
-def _picked(text: bytes, names: Sequence[str]) -> bytes:
-    if text == b"null":
-        return text
-    if text[:1] == b"[":
-        return joined(_picked(bytes(item), names) for item in _decoded(_list, text, NotJson))
-    members = members_of(text)
-    return as_object((name, members[name]) for name in names if name in members)
+@lru_cache(maxsize=256)
+def _picking(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
+    """Reads what is picked, and passes over the rest without making anything of it. The names are a configuration's."""
+    kind: Any = _with_members(names) | None
+    for _ in range(_DEEPEST):
+        kind = _with_members(names) | None | list[kind]
+    return msgspec.json.Decoder(kind)
+
+
+@lru_cache(maxsize=256)
+def _with_members(names: tuple[str, ...]) -> Any:
+    """A type with these members of an object, their texts as they are; one that is missing is left out."""
+    members = {f"m{number}": name for number, name in enumerate(names)}
+    return msgspec.defstruct("Picked", [(own, Raw | UnsetType, UNSET) for own in members], rename=members)
+
+
+def _is_dust(text: bytes, mark: bytes) -> bool:
+    """Whether there may be so many values in it, each so short, that they had better not become objects."""
+    count = text.count(mark)
+    return count > _DUST_COUNT and count * _DUST_BYTES > len(text)
 
 
 def members_of(text: bytes) -> dict[str, bytes]:
@@ -77,12 +104,17 @@ def members_of(text: bytes) -> dict[str, bytes]:
     return {name: bytes(value) for name, value in _decoded(_object, text, NotJson).items()}
 
 
-def items_of(text: bytes, fields: Iterable[str]) -> list[bytes]:
-    """The items of the list that the fields lead to. Raises NoValue."""
+def items_of(text: bytes, fields: Iterable[str], most: int = _DUST_COUNT) -> list[bytes]:
+    """The items of the list that the fields lead to. Raises NoValue; TooMany for more than `most`."""
     found = _at(text, fields)
     if found[:1] != b"[":
         raise NoValue
-    return [bytes(item) for item in _decoded(_list, found, NoValue)]
+    if _is_dust(found, b",") and found.count(b",") > most:
+        raise TooMany
+    items = _decoded(_list, found, NoValue)
+    if len(items) > most:
+        raise TooMany
+    return [bytes(item) for item in items]
 
 
 def scalar(text: bytes, fields: Iterable[str]) -> str:
@@ -99,11 +131,16 @@ def _at(text: bytes, fields: Iterable[str]) -> bytes:
     for field in fields:
         if text[:1] != b"{":
             raise NoValue
-        value = _decoded(_object, text, NoValue).get(field)
-        if value is None:
+        value = _decoded(_one_member(field), text, NoValue).m0
+        if value is UNSET:
             raise NoValue
         text = bytes(value)
     return text
+
+
+@lru_cache(maxsize=256)
+def _one_member(name: str) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(_with_members((name,)))
 
 
 def joined(texts: Iterable[bytes]) -> bytes:

@@ -21,6 +21,7 @@ Snapshot = dict[str, Any]
 _EVERY_S = 1.0
 _NONE = {"total": 0, "failed": 0, "seconds": 0.0}
 _DATABASE = ("not in use", "works", "not reached", "failing")  # what one worker says of it, the worst last
+_OF_WORKER = ("pid", "started_s", "draining", "in_flight", "kept_body_bytes")
 _MEMORY = ("memory_bytes", "memory_max_bytes", "memory_entries")
 
 
@@ -36,6 +37,7 @@ def snapshot(runtime: Runtime) -> Snapshot:
         "started_s": runtime.started_s,
         "draining": runtime.draining,
         "in_flight": sum(not exchange.is_own for exchange in runtime.in_flight),
+        "kept_body_bytes": runtime.bodies.kept_bytes,
         "requests": [
             [*labels, one.counts, one.seconds, one.bytes_in, one.bytes_out] for labels, one in tally.requests.items()
         ],
@@ -135,7 +137,7 @@ class Told:
         return {
             "version": __version__,
             "time_s": time.time(),
-            "workers": [{name: one[name] for name in ("pid", "started_s", "draining", "in_flight")} for one in living],
+            "workers": [{name: one[name] for name in _OF_WORKER} for one in living],
             "requests": _totals(snapshots),
             "bounds_s": list(BOUNDS_S),
             "routes": [{**route, **by_route.get(route["name"], _NONE)} for route in self._routes],

@@ -86,7 +86,7 @@ class Tally:
         (self.recent_client if whose is Side.CLIENT else self.recent).append({
             "at_s": time.time(),
             "request_id": exchange.request_id,
-            "method": exchange.method,
+            "method": exchange.method[:32],
             "path": exchange.path[:200],
             "route": exchange.route,
             "status": exchange.status,

@@ -108,6 +108,7 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
         self.others = {
             name: one.default is one.empty for name, one in signature.parameters.items() if name not in specs
         }
+        self.reads_body |= "request" in self.others
         self._no_texts = [name for name in self.others if name != "request" and not _may_be_text(hints.get(name))]
 
     def problems(self, params: Sequence[str]) -> Iterator[str]:

@@ -125,6 +125,17 @@ def format_size(count: int) -> str:
     return f"{count}B"
 
 
+def rate(text: str) -> int:
+    """`100B/s`, `1KiB/s`: a size a second -> bytes a second; nothing is `0B` or `0B/s`."""
+    amount, slash, _ = text.partition("/")
+    if _SIZE.fullmatch(amount) is None or text not in {amount, amount + "/s"}:
+        raise ValueError("expected a size a second, such as 100B/s, 64KiB/s or 1MiB/s")
+    count = size(amount)
+    if count and not slash:
+        raise ValueError("a rate is a size a second, such as 100B/s; a bare size says of which time")
+    return count
+
+
 def percentage(text: str) -> float:
     """`20%`, from 0% to 100% -> a fraction of one."""
     match = _PERCENTAGE.fullmatch(text)
@@ -241,6 +252,13 @@ def json_text(text: str) -> bytes:
     except (ValueError, RecursionError):
         raise ValueError('expected JSON, such as null, [], {"name": "?"} or "text" with its quotes') from None
     return text.strip().encode()
+
+
+def member_name(text: str) -> str:
+    """The name of a member of a JSON object, as it would stand there without an escape."""
+    if any(character in '"\\' or character < " " or "\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("expected the name of a JSON member, without quotes, backslashes and control characters")
+    return text
 
 
 def _refuse_constant(_: str) -> object:

@@ -17,7 +17,7 @@ class Upload:
     """One request's body. `begin` it, then send `body()`, for each attempt anew; `close` it if none was made."""
 
     __slots__ = (
-        *("_first", "_idle_timeout_s", "_kept", "_kept_bytes", "_loop", "_moved_at"),
+        *("_first", "_idle_timeout_s", "_kept", "_loop", "_moved_at"),
         *("_next", "_request", "_stream", "_streams", "_upstream", "_waits_for_client"),
     )
 
@@ -28,32 +28,44 @@ class Upload:
         self._loop = asyncio.get_running_loop()
         self._moved_at = self._loop.time()
         self._waits_for_client = False
-        self._kept: list[bytes] | None = []  # None once it was too much
-        self._kept_bytes = 0
+        self._kept: bytes | bytearray | None = b""  # None once it was too much, or is needed no more
         self._streams = False
-        self._stream = self._read()
+        self._stream: AsyncIterator[bytes] = self._read()
         self._first: asyncio.Future[bytes] | None = None
         self._next: asyncio.Future[bytes] | None = None
 
-    async def begin(self) -> None:
+    async def begin(self, *, with_body: bool) -> None:
         """Wait a moment for the first piece, which is all of a short body. Raises GatewayError as `Inbox.chunks` does.
 
         Head and body then go up in one piece. In two, more servers would close an idle connection between them, after
-        which it is not known whether they acted on the request.
+        which it is not known whether they acted on the request. `with_body` waits for as long as it takes: who takes
+        one of a few places has something to send.
         """
         first = self._first = asyncio.ensure_future(anext(self._stream, b""))
-        await asyncio.wait((first,), timeout=_MOMENT_S)
+        await asyncio.wait((first,), timeout=None if with_body else _MOMENT_S)
+        if with_body:
+            first.result()  # else it is raised where it is waited for
         if first.done() and first.result() and not self._request.inbox.complete:
             # Read one piece ahead: else nobody would hear of a client that leaves before its turn.
             self._next = asyncio.ensure_future(anext(self._stream, b""))
             self._next.add_done_callback(self._interrupt)
             self._request.exchange.closers.append(self.close)
+        elif first.done():
+            await anext(self._stream, b"")  # there is nothing more: with that it ends, and no longer holds this
 
     def close(self) -> None:
         """Stop reading what nobody sends."""
         for piece in (self._first, self._next):
             if piece is not None and not piece.cancel() and not piece.cancelled():
                 piece.exception()  # taken, or asyncio complains that nobody looked
+        self.settled()
+        self._stream = _ended
+
+    def settled(self) -> None:
+        """It is not sent again: what was kept for that is needed no more."""
+        if self._kept is not None:
+            self._request.bodies.give(self._request.exchange, len(self._kept))
+            self._kept = None
 
     def _interrupt(self, piece: asyncio.Future[bytes]) -> None:
         error = None if piece.cancelled() else piece.exception()
@@ -63,7 +75,7 @@ class Upload:
     def body(self) -> bytes | AsyncIterator[bytes]:
         """All of it, if it is short and here; else its pieces as they come, once."""
         if self._request.inbox.complete and self._kept is not None:
-            return b"".join(self._kept)
+            return bytes(self._kept)
         return self._pieces()
 
     @property
@@ -76,12 +88,15 @@ class Upload:
         return self._loop.time() if self._waits_for_client else self._moved_at
 
     async def _read(self) -> AsyncIterator[bytes]:
-        async for chunk in self._request.stream():
-            self._kept_bytes += len(chunk)
-            if self._kept_bytes > MAX_KEPT_BYTES:
-                self._kept = None
-            elif self._kept is not None:
-                self._kept.append(chunk)
+        request = self._request
+        async for chunk in request.stream():
+            if self._kept is not None:
+                # Without room it goes up all the same; it only cannot be sent again.
+                if len(self._kept) + len(chunk) > MAX_KEPT_BYTES or not request.bodies.has_room(len(chunk)):
+                    self.settled()
+                else:
+                    request.bodies.count(request.exchange, len(chunk))
+                    self._kept = _joined(self._kept, chunk)
             yield chunk
 
     async def _pieces(self) -> AsyncIterator[bytes]:
@@ -110,3 +125,25 @@ class Upload:
             alarm.cancel()
             self._waits_for_client = False
             self._moved_at = self._loop.time()
+
+
+class _Ended:
+    """A body of which nothing is read any more."""
+
+    def __aiter__(self) -> "_Ended":
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
+
+
+_ended = _Ended()
+
+
+def _joined(kept: bytes | bytearray, chunk: bytes) -> bytes | bytearray:
+    """All of it so far: the one piece that most bodies are, as it came; of many an array, however small they are."""
+    if not kept:
+        return chunk
+    kept = bytearray(kept) if isinstance(kept, bytes) else kept
+    kept += chunk
+    return kept

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextvars
+import gc
 import random
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -407,3 +409,49 @@ async def test_a_client_that_reads_slowly_makes_no_thread_stuck() -> None:
     assert not bulkhead.is_stuck()
     assert await all_of(body) == [b"two"]
     await eventually(lambda: is_at_rest(bulkhead))
+
+
+# -- those who leave before their turn ----------------------------------------------------------------------------
+
+
+async def test_a_call_that_is_given_up_before_its_turn_lets_go_of_what_it_would_work_on() -> None:
+    """A request with its body, for one: a thread that is busy does not hold those of all who came and left."""
+
+    class Body:
+        pass
+
+    bulkhead = pool(threads=1, queue=3)
+    with gate() as busy:
+        running = asyncio.create_task(run(bulkhead, busy))
+        await busy.wait_for(1)
+        bodies: weakref.WeakSet[Body] = weakref.WeakSet()
+        for _ in range(20):
+            body = Body()
+            bodies.add(body)
+            waiting = asyncio.create_task(run(bulkhead, partial(repr, body)))
+            del body
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            del waiting
+        gc.collect()
+        assert not bodies
+    assert await running == "through"
+
+
+async def test_so_many_leave_before_their_turn_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.bulkhead._MOST_LEFT", 5)
+    bulkhead, full = pool(threads=1, queue=3), 0
+    with gate() as busy:
+        running = asyncio.create_task(run(bulkhead, busy))
+        await busy.wait_for(1)
+        for _ in range(50):
+            waiting = asyncio.create_task(run(bulkhead, lambda: None))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            full += not waiting.cancelled() and reason_of(waiting.exception()) is Reason.LEGACY_FULL
+        assert full == 50 - 9
+    assert await running == "through"
+    await eventually(lambda: is_at_rest(bulkhead))
+    assert await run(bulkhead, lambda: "served") == "served"

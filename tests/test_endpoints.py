@@ -6,7 +6,7 @@ import pytest
 
 from gateway.config import Base
 from gateway.ejection import Health, Probed, Standing
-from gateway.endpoints import Endpoint, grouped, literal
+from gateway.endpoints import MAX_ADDRESSES, Endpoint, grouped, literal
 
 USERS = Base("http", "users", 8000)
 
@@ -125,3 +125,10 @@ def test_a_line_tells_all_of_it() -> None:
     one.is_gone = True
     assert repr(one).endswith(" failures=5 trial until=1234.6 down gone>")
     assert "\n" not in repr(one)
+
+
+def test_a_name_with_thousands_of_addresses_has_as_many_endpoints_as_can_be_looked_after() -> None:
+    found = [f"10.{number // 65536}.{number // 256 % 256}.{number % 256}" for number in range(10_000)]
+    groups = grouped(found)
+    assert len(groups) == MAX_ADDRESSES
+    assert groups == grouped(reversed(found)), "the same ones each time"

@@ -105,3 +105,11 @@ def test_an_error_shows_its_word_and_never_its_cause() -> None:
 def test_the_fields_of_an_error_are_taken_once() -> None:
     error = GatewayError(Reason.METHOD_NOT_ALLOWED, headers=iter([(b"allow", b"GET")]))
     assert error.headers == error.headers == ((b"allow", b"GET"),)
+
+
+def test_what_a_failure_says_is_short_whatever_was_sent() -> None:
+    error = GatewayError(Reason.VIEW_ERROR, "a" + "x" * 100_000 + "z", cause="first" + "x" * 10**7 + "last")
+    assert (len(error.detail) <= 505, len(str(error.cause)) <= 10_005) == (True, True)
+    assert str(error.cause).startswith("first")
+    assert str(error.cause).endswith("last"), "a traceback says most at its end"
+    assert GatewayError(Reason.VIEW_ERROR, "x" * 500, cause="y" * 10_000).detail == "x" * 500

@@ -715,3 +715,12 @@ def test_forwarded_is_valid_and_says_what_x_forwarded_says(
     assert elements[0].get("host", "") == host.partition(",")[0].strip(" \t")
     assert elements[0].get("proto", "") == scheme.partition(",")[0].strip(" \t")
     assert all(element.keys() == {"for"} for element in elements[1:])
+
+
+@pytest.mark.parametrize(("host", "prefix"), [("h" * 300, ""), ("a.example", "/" + "p" * 60_000)])
+def test_what_a_client_chose_at_length_has_no_place_in_the_cache(host: str, prefix: str) -> None:
+    before = headers._replaced.cache_info().currsize
+    for number in range(5):
+        found = dict(forwarding_pairs("192.0.2.1", "http", host, f"{prefix}{number}"))
+        assert found[b"x-forwarded-prefix"] == f"{prefix}{number}".encode()
+    assert headers._replaced.cache_info().currsize == before

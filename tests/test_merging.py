@@ -410,3 +410,10 @@ def test_vary_names_each_field_once_in_order() -> None:
 )
 def test_the_representation_is_the_one_liked_best(accept: Sequence[str], media: str) -> None:
     assert representation(value.encode("latin-1") for value in accept) == media
+
+
+def test_an_accept_of_thousands_of_ranges_is_read_as_far_as_anybody_means_it() -> None:
+    long = b",".join([b"a/b;q=0.1"] * 6000)
+    assert representation([NDJSON.encode() + b"," + long]) == NDJSON
+    assert representation([long + b"," + NDJSON.encode()]) == JSON
+    assert representation([b"application/x-ndjson" + b";a=b" * 15_000]) == NDJSON

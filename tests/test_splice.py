@@ -1,7 +1,7 @@
 """JSON cut and joined byte for byte."""
 
-import contextlib
 import json
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from gateway.splice import (
     NotJson,
     NoValue,
+    TooMany,
     as_object,
     checked,
     encoded,
@@ -248,13 +249,63 @@ def test_nothing_can_be_picked_from_what_is_no_object(text: bytes) -> None:
         picked(text, ["a"])
 
 
-def test_lists_of_lists_are_as_deep_as_python_goes() -> None:
-    assert picked(b"[[[null]]]", ["a"]) == b"[[[null]]]"
-    for depth in range(100, 500):
-        with contextlib.suppress(NotJson):
-            assert picked(b"[" * depth + b"]" * depth, ["a"]).startswith(b"[[")
-    with pytest.raises(NotJson, match="recursion"):
-        picked(b"[" * 500 + b"]" * 500, ["a"])
+@pytest.mark.parametrize("depth", [1, 3, 16])
+def test_lists_within_lists_are_picked_from(depth: int) -> None:
+    of, end = b"[" * depth, b"]" * depth
+    assert picked(of + b'null,{"a":1,"b":2}' + end, ["a"]) == of + b'null,{"a":1}' + end
+
+
+@pytest.mark.parametrize("depth", [17, 300, 5000])
+def test_but_not_where_they_are_deeper_than_anybody_means(depth: int) -> None:
+    """To go on would read what is left of the text once more for each of them."""
+    with pytest.raises(NotJson):
+        picked(b"[" * depth + b"{}" + b"]" * depth, ["a"])
+
+
+def test_a_name_that_comes_twice_is_picked_once() -> None:
+    assert picked(b'{"a":1,"b":2,"a":3}', ["b", "a", "b"]) == b'{"b":2,"a":3}'
+
+
+@pytest.mark.parametrize(
+    ("what", "text"),
+    [
+        ("a list", b"[" + b",".join([b'{"id":1}'] * 150_000) + b"]"),
+        ("a list deep within lists", b"[" * 16 + b",".join([b'{"id":1}'] * 150_000) + b"]" * 16),
+        ("many members", b"{" + b",".join(b'"m%d":1' % number for number in range(150_000)) + b',"id":1}'),
+        ("long texts", b'[{"id":"' + b"x" * 2_000_000 + b'"}]'),
+        ("escapes", b'[{"id":"' + b"\\n" * 1_000_000 + b'"}]'),
+    ],
+)
+def test_what_is_picked_costs_what_it_is_long(what: str, text: bytes) -> None:
+    """Of two megabytes each: a moment, where it was seconds."""
+    began_s = time.process_time()
+    picked(text, ["id"])
+    assert time.process_time() - began_s < 0.4, what
+
+
+@pytest.mark.parametrize("dust", [b"{}", b'{"a":1}', b"[{}]"])
+def test_objects_that_are_smaller_than_their_names_are_not_made_by_the_million(dust: bytes) -> None:
+    text = b"[" + b",".join([dust] * 200_000) + b"]"
+    if len(dust) + 1 >= 8:
+        assert picked(text, ["a"]).count(b"{") == 200_000
+        return
+    with pytest.raises(NotJson, match="more than 100000 objects"):
+        picked(text, ["a"])
+
+
+def test_a_list_has_so_many_items_and_no_more() -> None:
+    assert len(items_of(b"[" + b",".join([b"1"] * 1000) + b"]", [], most=1000)) == 1000
+    with pytest.raises(TooMany):
+        items_of(b"[" + b",".join([b"1"] * 1001) + b"]", [], most=1000)
+    with pytest.raises(TooMany):
+        items_of(b'{"a":[' + b",".join([b"1"] * 1_000_000) + b"]}", ["a"])
+
+
+def test_half_a_surrogate_pair_among_a_million_escapes_costs_what_it_is_long() -> None:
+    text = b'{"t":"' + b"\\n" * 1_000_000 + b"\\\\ud83d" * 100_000 + b'\\ud800"}'
+    began_s = time.process_time()
+    assert checked(text) == text
+    assert time.process_time() - began_s < 0.5
 
 
 def test_members_are_texts() -> None:

@@ -120,6 +120,26 @@ def test_a_size_is_written_in_the_largest_unit_that_divides_it() -> None:
         units.format_size(-1)
 
 
+@pytest.mark.parametrize(
+    ("text", "count"), [("100B/s", 100), ("1KiB/s", 1024), ("2kB/s", 2000), ("1GiB/s", 2**30), ("0B/s", 0), ("0B", 0)]
+)
+def test_a_rate_is_a_size_a_second(text: str, count: int) -> None:
+    assert units.rate(text) == count
+
+
+@pytest.mark.parametrize(
+    "text", ["", "/s", "100/s", "100B/m", "100B/", "100B/S", "100 B/s", "100B /s", "1B/s/s", "-1B/s"]
+)
+def test_what_is_no_rate_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"size a second|needs its unit"):
+        units.rate(text)
+
+
+def test_a_bare_size_is_no_rate_and_the_message_says_so() -> None:
+    with pytest.raises(ValueError, match="a bare size"):
+        units.rate("100B")
+
+
 def test_a_percentage_needs_its_sign() -> None:
     assert units.percentage("20%") == 0.2
     assert units.percentage("0.5%") == 0.005

@@ -348,6 +348,33 @@ def test_what_is_stored_outlives_a_stop_and_what_has_expired_goes(origin: Origin
     assert len(page.asked) == 3
 
 
+def test_what_the_version_before_has_stored_is_not_answered(origin: Origin, tmp_path: Path) -> None:
+    """It may go on storing while it is replaced. A write to the URL would not find what it stored."""
+    with Gateway(cached(origin, CACHE_MEMORY="0B"), cwd=tmp_path) as gateway:
+        page = Page(gateway, origin)
+        page.get()
+        eventually(lambda: is_hit(page.get()))
+        with contextlib.closing(sqlite3.connect(tmp_path / "portway.sqlite3")) as connection, connection:
+            connection.execute("UPDATE gateway_cachedresponse SET target_digest = ''")
+        assert not is_hit(page.get())
+        eventually(lambda: is_hit(page.get()))
+
+
+def test_a_write_to_a_long_url_is_told_in_a_short_row(origin: Origin, tmp_path: Path) -> None:
+    def told() -> list[int]:
+        with contextlib.closing(sqlite3.connect(tmp_path / "portway.sqlite3")) as connection:
+            return [row[0] for row in connection.execute("SELECT length(value) FROM gateway_cachepurge")]
+
+    with Gateway(cached(origin), cwd=tmp_path) as gateway:
+        page = Page(gateway, origin)
+        long = f"{page.path}?{'x' * 50_000}"
+        assert [is_hit(gateway.get(long)) for _ in range(2)] == [False, True]
+        assert gateway.ask(request_bytes("DELETE", long)).status == 200
+        assert not is_hit(gateway.get(long))
+        assert is_hit(gateway.get(long))
+        assert [size < 100 for size in eventually(told)] == [True]
+
+
 def test_no_file_is_made_where_nothing_caches_or_only_memory(origin: Origin, tmp_path: Path) -> None:
     plain, memory, lazily = (tmp_path / name for name in ("plain", "memory", "lazily"))
     for folder in (plain, memory, lazily):

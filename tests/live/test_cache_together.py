@@ -13,7 +13,7 @@ import pytest
 from .caching import Origin, Page, cached, chunked, fresh, is_hit, said, workers_of
 from .harness import Answer, Connection, Gateway, Request, Wire, eventually
 from .parts import begin
-from .stage import message, says
+from .stage import Act, message, says
 
 MIB = 2**20
 MORE = {
@@ -409,6 +409,7 @@ def resident_mib(pid: int) -> float:
 def test_a_body_over_the_limit_reaches_fast_and_slow_readers_whole_and_stays_small_in_memory(small: Crowd) -> None:
     size = 24 * MIB
     block = os.urandom(2**16)
+    small.page.answers(small.held.append, says(chunked(*[block] * (size // len(block)))))
     for _ in range(3):
         small.asks()
     small.asks(receive_buffer_bytes=4096)
@@ -429,6 +430,73 @@ def test_a_body_over_the_limit_reaches_fast_and_slow_readers_whole_and_stays_sma
     assert [len(body) for body in bodies] == [size] * 4
     assert all(body == block * (size // len(block)) for body in bodies)
     assert resident_mib(worker) - before < 12
+
+
+def feed(call: Request, blocks: list[bytes]) -> None:
+    call.send(chunked(end=False))
+    for block in blocks:
+        call.send(b"%x\r\n%b\r\n" % (len(block), block))
+    call.send(b"0\r\n\r\n")
+
+
+# More than a reader's sockets take, so that one who reads nothing is felt.
+BLOCKS = [os.urandom(2**16) for _ in range(128)]
+
+
+@pytest.mark.parametrize("first", ["the slow one asked first", "the quick one asked first"])
+def test_a_reader_who_stands_still_holds_nobody_up_and_goes_on_by_a_call_of_his_own(small: Crowd, first: str) -> None:
+    body = b"".join(BLOCKS)
+    small.page.answers(small.held.append, says(chunked(*BLOCKS)))
+    slow_is_first = first.startswith("the slow")
+    slow = small.asks(receive_buffer_bytes=4096) if slow_is_first else None
+    quick = [small.asks(), small.asks()]
+    call = small.wait_for_call()
+    slow = slow or small.asks(receive_buffer_bytes=4096)
+    small.settles()
+    with ThreadPoolExecutor(4) as pool:
+        pool.submit(feed, call, BLOCKS)
+        # Until they have all of it, the slow one reads nothing.
+        assert [answer.body for answer in pool.map(Wire.read_answer, quick)] == [body, body]
+        answer = slow.read_answer()
+    assert (answer.body == body, answer.broke_off) == (True, False)
+    assert len(small.page.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        says(chunked(*BLOCKS[:20], os.urandom(2**16), *BLOCKS[21:])),  # another one within what was read
+        says(chunked(*BLOCKS[:20])),  # it is shorter than that
+        says(message("503 Service Unavailable", b"no")),
+        says(message("200 OK", b"short")),
+        lambda request: request.close(),
+    ],
+    ids=["another", "shorter", "failure", "short", "nothing"],
+)
+def test_what_cannot_go_on_breaks_off(small: Crowd, then: Act) -> None:
+    """Never one answer's beginning with another one's end."""
+    body = b"".join(BLOCKS)
+    small.page.answers(small.held.append, then)
+    small.asks()
+    call = small.wait_for_call()
+    slow = small.asks(receive_buffer_bytes=4096)
+    small.settles()
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(feed, call, BLOCKS)
+        assert small.wires[0].read_answer().body == body
+        answer = slow.read_answer()
+    assert answer.broke_off
+    assert body.startswith(answer.body)
+
+
+def test_a_reader_who_is_alone_is_waited_for(small: Crowd) -> None:
+    slow = small.asks(receive_buffer_bytes=4096)
+    call = small.wait_for_call()
+    with ThreadPoolExecutor(1) as pool:
+        feeding = pool.submit(feed, call, BLOCKS * 4)
+        slow.is_hung_up(within_s=1.5)
+        assert not feeding.done()
+        assert slow.read_answer().body == b"".join(BLOCKS * 4)
     assert len(small.page.asked) == 1
 
 

@@ -229,6 +229,15 @@ def test_names_are_few_whatever_clients_send(set_up: Setting) -> None:
     assert twin.name == "GET /twin/<int:number>"
 
 
+def test_what_a_span_says_is_short_whatever_a_client_sent(set_up: Setting) -> None:
+    """Thousands of them wait where their collector is slow."""
+    long = "x" * 50_000
+    answer = set_up.gateway.get(f"/plain/{long}", "User-Agent: " + "y" * 10_000)
+    spans = set_up.trace_of(answer, 2)
+    texts = [value for span in spans for value in span.attributes.values() if isinstance(value, str)]
+    assert max(map(len, texts)) == 2000
+
+
 def test_the_endpoints_of_the_gateway_itself_make_none(set_up: Setting) -> None:
     answer = set_up.gateway.get("/-/live", SAMPLED.replace(TRACE, "1" * 32))
     assert answer.status == 200

@@ -1,0 +1,37 @@
+"""What the cache of one worker does with what it is asked, without a server."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from gateway.cache import Cache
+from gateway.exchange import Exchange
+from gateway.filling import Question
+from gateway.storing import Rule
+from tests.stored import NOW_S, entry
+
+
+def question(number: int) -> Question:
+    async def never(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    asked = Exchange(0.0, "GET", f"/{number}", "192.0.2.1")
+    return Question(f"u http://a.example/{number}", "GET", [], Rule(), never, asked)
+
+
+async def test_so_many_answers_are_validated_in_the_background_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a client asks for in a moment, of all that is stored and stale, is not asked of the upstream in a moment."""
+    monkeypatch.setattr("gateway.cache._MOST_REVALIDATING", 10)
+    settings: Any = SimpleNamespace(cache_memory_bytes=2**20, workers=1, cache_disk_bytes=0)
+    cache = Cache(settings)
+    stale = entry("Cache-Control: max-age=1, stale-while-revalidate=60", at_s=NOW_S)
+    for number in range(30):
+        cache._revalidate(question(number), stale)
+    assert len(cache._revalidating) == 10
+    tasks = list(cache._revalidating.values())
+    await asyncio.sleep(0)  # they have begun
+    await cache.stop()
+    await asyncio.wait(tasks)
+    assert not cache._revalidating
