@@ -206,7 +206,7 @@ def test_a_module_fits_in_the_head(path: Path) -> None:
 
 
 def test_the_house_does_not_grow_unseen() -> None:
-    assert sum(lines_of(path) for path in PACKAGE.rglob("*.py")) <= 19000
+    assert sum(lines_of(path) for path in PACKAGE.rglob("*.py")) <= 20000
 
 
 @pytest.mark.parametrize("path", [*MODULES, *DOORS, PACKAGE / "__init__.py"], ids=lambda path: path.name)
