@@ -105,6 +105,7 @@ class Exchange:
         for waiting in (self.watch, self.timer):
             if waiting is not None:
                 waiting.cancel()
+        self.watch = self.timer = None
         if self.closers:
             for close in self.closers:
                 close()
