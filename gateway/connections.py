@@ -167,6 +167,12 @@ class UpstreamProtocol(ResponseHandler):
         body = self._content
         if body is not None and not body.is_eof() and body.exception() is None:
             body.set_exception(aiohttp.ClientPayloadError(str(self.exception() or "connection closed")))
+        # They hold this, with what of an answer nobody has read: the collector would take its time.
+        self._content, self._unasked = None, _nothing
+
+
+def _nothing() -> None:
+    """What is called of a connection that is no more."""
 
 
 def _heads_end(raw: bytes, heads: int) -> int:

@@ -89,13 +89,13 @@ class Exchange:
         child.host, child.route = self.host, self.route
         return child
 
-    def enter_view_thread(self, close_request: Callable[[], None]) -> ViewThread:
+    def enter_view_thread(self, lend: Callable[[], Callable[[], None]]) -> ViewThread:
         """Give the current task the request's own thread, to call a view of the team's own in.
 
-        `close_request` is called once, at the end of the request.
+        What `lend` of the request gives is called once, at the end of the request and of what runs in the thread.
         """
         if self.view_thread is None:
-            self.view_thread = ViewThread(close_request)
+            self.view_thread = ViewThread(lend())
             self.closers.append(self.view_thread.close)
         self.view_thread.enter()
         return self.view_thread
@@ -105,6 +105,7 @@ class Exchange:
         for waiting in (self.watch, self.timer):
             if waiting is not None:
                 waiting.cancel()
+        self.watch = self.timer = None
         if self.closers:
             for close in self.closers:
                 close()

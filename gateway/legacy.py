@@ -113,10 +113,10 @@ class Legacy:
         if self.takes_request:
             values["request"] = request
             # A call that was given up may still read the files of its request.
-            closers.append(partial(call.when_over, request.close))
+            closers.append(partial(call.when_over, request.lend()))
         answer: HttpResponseBase = await self.bulkhead.run(call, timeout_s)
         if not isinstance(answer, GatewayResponse):  # an async iterator, which runs in the loop
-            request.exchange.enter_view_thread(request.close).holds(answer)
+            request.exchange.enter_view_thread(request.lend).holds(answer)
         return answer
 
     async def as_service(self, request: GatewayRequest, params: Mapping[str, Any], timeout_s: float) -> Answered:

@@ -4,8 +4,11 @@ Django's own classes join repeated fields, decode the path and spool the body be
 pairs, the raw path and a body that streams, and build Django's `META`, `GET`, `COOKIES`, `POST` only when asked.
 """
 
+import asyncio
+import contextlib
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from functools import partial
 from http.cookies import SimpleCookie
 from io import BytesIO
 from typing import Any, BinaryIO, TypeVar
@@ -60,6 +63,7 @@ class GatewayRequest(HttpRequest):
     """
 
     bodies = Bodies()  # the worker's; this one is of requests that none serves, as in tests
+    lent = 0  # to so many threads, which may use it after its end
     forwarded_scheme = ""
     forwarded_host = ""
 
@@ -171,6 +175,26 @@ class GatewayRequest(HttpRequest):
                 self.bodies.take(self.exchange, len(arrived))
             self._body = bytes(arrived)
         return self._body
+
+    def lend(self) -> Callable[[], None]:
+        """For a thread that may outlive the request: what it calls, wherever it is, once it needs it no more.
+
+        Then the files of the request are closed. Its body counts among those that are kept until the last one has.
+        """
+        self.lent += 1
+        return partial(self._give_back, asyncio.get_running_loop())
+
+    def _give_back(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self.close()
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(self._came_back)
+
+    def _came_back(self) -> None:
+        self.lent -= 1
+        if not self.lent and self.exchange.is_over:
+            self.bodies.end(self.exchange)
 
     async def drop_body(self) -> None:
         """Read the body and keep nothing of it: for who needs none, but wants to hear of a client that leaves.

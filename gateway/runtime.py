@@ -97,7 +97,7 @@ class Runtime:
     def closed(self, exchange: Exchange) -> None:
         del self.in_flight[exchange]
         exchange.let_go()
-        if exchange.kept_bytes:
+        if exchange.kept_bytes and not exchange.request.lent:
             self.bodies.end(exchange)
 
     async def _tick(self) -> None:

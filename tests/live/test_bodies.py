@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,7 @@ from .harness import Gateway, Request, Upstream, Wire, eventually, request_bytes
 
 MIB = 2**20
 ROUTES = """
-import gc
+import gc, pathlib, time
 from typing import Annotated, Any
 from django.http import HttpResponse
 from django.urls import path
@@ -39,6 +40,11 @@ async def fetches_and_forgets(request):
         size += len((await fetch("u:/" + request.GET["path"])).body)
     return GatewayResponse(200, [], b"%d" % size)
 
+def late(request):
+    while not pathlib.Path("go").exists():
+        time.sleep(0.01)
+    return HttpResponse(str(len(request.body)))
+
 def sync(request):
     return HttpResponse(str(len(request.body)))
 
@@ -62,7 +68,7 @@ async def typed_reads(p: Annotated[Any, part("u:/json")], request):
 gc.disable()  # what is over goes by itself: with all of its body, it would be long until the collector comes
 urlpatterns = [
     route("/alive", alive), route("/async", reads), route("/form", reads_form), route("/fails", fails),
-    route("/sync", sync),
+    route("/sync", sync), route("/late", late), route("/late-legacy", legacy(late, name="late", timeout="200ms")),
     route("/legacy", legacy(old, threads=16)), route("/legacy-none", legacy(needs_none)),
     route("/typed", typed), route("/typed-reads", typed_reads),
     route("/fetches", fetches), route("/forgets", fetches_and_forgets),
@@ -272,4 +278,23 @@ def test_a_request_that_is_over_is_gone_however_it_ended(
                 request = origin.wait_for_request("/held/held" if "many" in target else target)
                 request.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
             wire.read_answer(method)
+    eventually(lambda: is_empty(gateway))
+
+
+@pytest.mark.parametrize("target", ["/late", "/late-legacy"])
+def test_a_body_counts_for_as_long_as_a_thread_has_it(gateway: Gateway, target: str) -> None:
+    """A client that leaves does not stop what runs in a thread: else many that leave would fill the memory."""
+    eventually(lambda: is_empty(gateway))
+    go = Path(gateway.cwd) / "go"
+    go.unlink(missing_ok=True)
+    with gateway.connect() as wire:
+        wire.send(whole("POST", target, b"x" * MIB))
+        eventually(lambda: kept_mib(gateway) == 1)
+        if target == "/late":
+            wire.reset()
+        else:
+            assert wire.read_answer("POST").status == 504
+    line = gateway.wait_for_log(lambda line: line["event"] == "request" and line["path"] == target)
+    assert (line["status"], kept_mib(gateway)) == (499 if target == "/late" else 504, 1)
+    go.touch()
     eventually(lambda: is_empty(gateway))
