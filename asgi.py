@@ -7,9 +7,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 import django
 from django.conf import settings
 
-from gateway.handler import GatewayHandler
+from gateway.observe.log import configure, request_logger
 from gateway.routing import load_routes
-from gateway.telemetry import configure, request_logger
+from gateway.server.asgi import GatewayHandler
 
 django.setup(set_prefix=False)
 

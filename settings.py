@@ -1,12 +1,12 @@
-"""Django's few settings; everything else is `gateway.config`'s, read once from the environment."""
+"""Django's few settings; everything else is `gateway.config.records`'s, read once from the environment."""
 
 import os
 import secrets
 from pathlib import Path
 
-from gateway.config import Config
-from gateway.databases import databases
-from gateway.loading import load
+from gateway.config.databases import databases
+from gateway.config.loader import load
+from gateway.config.records import Config
 
 GATEWAY: Config = load(os.environ, lambda path: Path(path).read_text(encoding="utf-8"))
 

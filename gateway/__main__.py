@@ -16,8 +16,8 @@ from pathlib import Path
 from types import ModuleType
 
 from gateway import __version__
-from gateway.envfile import EnvFile, located
-from gateway.plain import plain_lines
+from gateway.config.env_file import EnvFile, located
+from gateway.text import plain_lines
 
 HOME = Path(__file__).resolve().parent.parent
 
@@ -113,7 +113,7 @@ def _settings(env_files: list[str]) -> bool:
 
     Variables of files stand instead of the environment's own.
     """
-    from gateway.config import ConfigError, format_problems
+    from gateway.config.records import ConfigError, format_problems
 
     os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
     found = read_env_files(env_files)

@@ -8,9 +8,9 @@ from urllib.parse import unquote
 
 from django.urls import Resolver404, ResolverMatch, URLResolver
 
-from gateway import door
 from gateway.errors import GatewayError, Reason
-from gateway.paths import Reading, is_plain, is_read_otherwise, normalized, readings
+from gateway.http import validation
+from gateway.http.paths import Reading, is_plain, is_read_otherwise, normalized, readings
 from gateway.patterns import Match, Miss, Pattern, Table
 
 _OWN_SEGMENT = "-"  # paths under `/-/` belong to the gateway
@@ -40,7 +40,7 @@ class Guards(Generic[LineT]):
         """
         if is_plain(path):
             return
-        door.check_path(path)
+        validation.check_path(path)
         line = self.django_match(path) if isinstance(match, Miss) else None
         if isinstance(match, Miss) and line is None:
             return  # nobody answers it

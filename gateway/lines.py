@@ -9,13 +9,13 @@ from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
-from gateway.cached import Cached
-from gateway.config import Config, Route
-from gateway.fanout import Fanout
-from gateway.legacy import Legacy
-from gateway.options import nearest
+from gateway.cache.view import Cached
+from gateway.config.records import Config, Route
+from gateway.config.table import nearest
+from gateway.fanout.view import Fanout
+from gateway.legacy.view import Legacy
 from gateway.patterns import Pattern, PatternError, check_names, clash
-from gateway.proxy import Proxy
+from gateway.proxy.view import Proxy
 from gateway.wrapping import cache_of, cache_problem, innermost
 
 View = Callable[..., Awaitable[HttpResponseBase]]

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
 from urllib.parse import quote, unquote_to_bytes
 
-from gateway.paths import has_dot_piece, is_plain, is_refused, normalized
-from gateway.queries import masked, masked_target
+from gateway.http.paths import has_dot_piece, is_plain, is_refused, normalized
+from gateway.http.queries import masked, masked_target
 
 RouteT = TypeVar("RouteT")
 

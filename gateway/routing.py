@@ -21,15 +21,18 @@ from django.http.response import FileResponse, HttpResponseBase
 from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
-from gateway.answers import finished, rendered_in_thread
-from gateway.bulkhead import in_thread
-from gateway.cached import Cached, cached
-from gateway.config import Config, Overrides, Route, effective
+from gateway.cache.view import Cached, cached
+from gateway.config.records import Config, Overrides, Route, effective
 from gateway.errors import GatewayError, Reason
-from gateway.fanout import Fanout
-from gateway.fetching import fetch
+from gateway.fanout.typed import fanout, part
+from gateway.fanout.view import Fanout
 from gateway.guards import Guards
-from gateway.legacy import Legacy, assign_pools, legacy
+from gateway.http.queries import masked_target
+from gateway.http.request import GatewayRequest
+from gateway.http.view_result import finished, rendered_in_thread
+from gateway.http.view_thread import ViewThread
+from gateway.legacy.bulkhead import in_thread
+from gateway.legacy.view import Legacy, assign_pools, legacy
 from gateway.lines import (
     GatewayRoute,
     RouteError,
@@ -46,13 +49,10 @@ from gateway.lines import (
     synchronous_views,
     views_of,
 )
-from gateway.messages import GatewayRequest
 from gateway.patterns import Match, Miss, Pattern, PatternError, Table, parse_pattern
-from gateway.proxy import Proxy, proxy
-from gateway.queries import masked_target
+from gateway.proxy.fetch import fetch
+from gateway.proxy.view import Proxy, proxy
 from gateway.starting import names_of_new, on_worker_start, thread_warning, threads_now
-from gateway.typed import fanout, part
-from gateway.viewthread import ViewThread
 from gateway.wrapping import innermost, layers
 
 __all__ = ["RouteError", "Routes", "cached", "fanout", "fetch", "from_environment", "legacy", "on_worker_start", "part"]

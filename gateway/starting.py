@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 import structlog
 from asgiref.sync import iscoroutinefunction
 
-from gateway.answers import name_of_view
-from gateway.bulkhead import in_thread
+from gateway.http.view_result import name_of_view
+from gateway.legacy.bulkhead import in_thread
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 _functions: list[Callable[[], Any]] = []

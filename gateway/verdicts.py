@@ -1,6 +1,6 @@
 """Why a route does not get a request, in words. The table of `patterns` decides; this retells."""
 
-from gateway.paths import normalized
+from gateway.http.paths import normalized
 from gateway.patterns import Pattern
 
 

@@ -8,10 +8,10 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from gateway.cached import Cached
-from gateway.fanout import Fanout
-from gateway.legacy import Legacy
-from gateway.proxy import Proxy
+from gateway.cache.view import Cached
+from gateway.fanout.view import Fanout
+from gateway.legacy.view import Legacy
+from gateway.proxy.view import Proxy
 
 # What these say of caching they say of the answer that leaves: a cache within has stored it by then.
 _ABOUT_CACHING = frozenset({"django.views.decorators.cache", "django.views.decorators.vary"})

@@ -9,8 +9,8 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from gateway.handler import GatewayHandler
-from gateway.messages import Message, Scope
+from gateway.http.request import Message, Scope
+from gateway.server.asgi import GatewayHandler
 
 Pairs = list[tuple[bytes, bytes]]
 PATIENCE_S = 20.0

@@ -8,9 +8,10 @@ What it finds becomes a test. It holds that nothing raises but a GatewayError, a
 import sys
 from ipaddress import ip_address, ip_network
 
-from gateway import conditions, cors, door, fields, freshness, headers, paths, redirects, tracing
+from gateway.cache import conditional, freshness
+from gateway.cache.policy import Reply, Rule, entry_of, refusal
 from gateway.errors import GatewayError
-from gateway.storing import Reply, Rule, entry_of, refusal
+from gateway.http import cors, fields, headers, location, paths, trace_context, validation
 
 NETWORKS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 NAMES = (b"host", b"content-length", b"transfer-encoding", b"expect", b"connection", b"x-forwarded-for", b"forwarded")
@@ -50,11 +51,11 @@ def check(data: bytes) -> None:
 
 def _check_door(fields: headers.RequestFields, target: bytes) -> None:
     try:
-        path = door.check_target("GET", *target.partition(b"?")[::2])
-        door.check_path(path)
-        door.check_fields(fields, 65536)
-        host = door.check_host(fields, "1.1")
-        length = door.content_length(fields, "1.1")
+        path = validation.check_target("GET", *target.partition(b"?")[::2])
+        validation.check_path(path)
+        validation.check_fields(fields, 65536)
+        host = validation.check_host(fields, "1.1")
+        length = validation.content_length(fields, "1.1")
     except GatewayError:
         return
     assert path.isascii()
@@ -75,13 +76,13 @@ def _check_values(raw: headers.Pairs, text: str) -> None:
         assert name in {b"forwarded", b"x-forwarded-host"} or name.startswith(b"x-forwarded-")
         assert b"\n" not in value
     for _, value in raw:
-        found = tracing.trace_id_of(value)
+        found = trace_context.trace_id_of(value)
         assert found is None or len(found) == 32
-        tracing.is_request_id(value)
+        trace_context.is_request_id(value)
     _check_caching(raw)
     cors.add_to(raw, ("https://a.example",), raw)
     cors.preflight_pairs(("*",), raw)
-    moved = redirects.rewritten(text, OWN, redirects.PathMap("/v1", "/api"))
+    moved = location.rewritten(text, OWN, location.PathMap("/v1", "/api"))
     assert moved == text or (moved.startswith("/") and not moved.startswith(("//", "/\\")))
 
 
@@ -97,7 +98,7 @@ def _check_caching(raw: headers.Pairs) -> None:
     refusal(answer, Rule(60.0))
     stored = entry_of(answer, Rule(60.0), b"body")
     freshness.use_of(stored, freshness.wish_of(raw), 1.0)
-    conditions.applied(stored, stored.pairs, "GET", raw)
+    conditional.applied(stored, stored.pairs, "GET", raw)
 
 
 def main() -> None:

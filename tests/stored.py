@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from gateway.fields import http_date
-from gateway.headers import Pair, Pairs
-from gateway.storing import Entry, Reply, Rule, entry_of
+from gateway.cache.policy import Entry, Reply, Rule, entry_of
+from gateway.http.fields import http_date
+from gateway.http.headers import Pair, Pairs
 
 NOW_S = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 AS_IT_SAYS = Rule()

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.address import AddressInUse, resolved, shown, try_bind
+from gateway.config.address import AddressInUse, resolved, shown, try_bind
 
 
 def test_an_address_is_itself_and_a_name_its_first_ipv4_address(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,10 @@ import pytest
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
-from gateway import loading
-from gateway.handler import GatewayHandler
-from gateway.messages import Message
+from gateway.config import loader
+from gateway.http.request import Message
 from gateway.routing import Routes
+from gateway.server.asgi import GatewayHandler
 from tests.application import PATIENCE_S, Answered, scope_of
 from tests.stored import entry, pairs
 
@@ -23,7 +23,7 @@ PURGE = "/-/cache?path=/x"
 
 @lru_cache(maxsize=2)
 def application(token: str) -> GatewayHandler:
-    loaded = loading.load({"GATEWAY_ADMIN_TOKEN": token} if token else {}, lambda name: "")
+    loaded = loader.load({"GATEWAY_ADMIN_TOKEN": token} if token else {}, lambda name: "")
     return GatewayHandler(loaded, Routes([], loaded), hooks=[])
 
 

@@ -15,9 +15,9 @@ from django.http.response import HttpResponseBase
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
-from gateway.answers import check_lines, corrections, exactly, finished, promised_bytes, response_of
-from gateway.headers import Pairs
-from gateway.messages import GatewayResponse
+from gateway.http.headers import Pairs
+from gateway.http.request import GatewayResponse
+from gateway.http.view_result import check_lines, corrections, exactly, finished, promised_bytes, response_of
 
 
 async def home() -> None: ...

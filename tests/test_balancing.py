@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.balancing import BALANCERS, p2c, rendezvous, round_robin
+from gateway.upstreams.load_balancing import BALANCERS, p2c, rendezvous, round_robin
 
 LARGEST_CHANCE = 1 - 2**-53  # what `random.random` gives at most
 

@@ -4,14 +4,14 @@ import os
 
 import pytest
 
-from gateway import board as boards
-from gateway.board import Board
+from gateway.observe import shared_memory
+from gateway.observe.shared_memory import Board
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boards, "_HALF_BYTES", 4096)
-    monkeypatch.setattr(boards, "_PLACE_BYTES", 8192)
+    monkeypatch.setattr(shared_memory, "_HALF_BYTES", 4096)
+    monkeypatch.setattr(shared_memory, "_PLACE_BYTES", 8192)
 
 
 def copied(board: Board) -> Board:
@@ -41,7 +41,7 @@ def test_a_worker_that_is_killed_as_it_writes_leaves_what_it_showed_before() -> 
     watcher.join(0)
     for data in (b"first", b"second"):
         worker.publish(data)
-    place = boards._PLACE_BYTES + 3 % 2 * boards._HALF_BYTES  # where the third would go
+    place = shared_memory._PLACE_BYTES + 3 % 2 * shared_memory._HALF_BYTES  # where the third would go
     board._memory[place : place + 8] = b"\xff" * 8  # and as far as it came
     assert list(watcher.others()) == [(os.getpid(), b"second")]
     assert copied(board).join(1) == b"second"

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from gateway.bodies import Bodies
 from gateway.errors import GatewayError, Reason
-from gateway.exchange import Exchange
+from gateway.http.body_budget import Bodies
+from gateway.http.exchange import Exchange
 
 
 def exchange() -> Exchange:

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from gateway.bulkhead import Bulkhead, Call
-from gateway.config import LegacyOptions
+from gateway.config.records import LegacyOptions
 from gateway.errors import GatewayError, Reason
+from gateway.legacy.bulkhead import Bulkhead, Call
 
 WITHIN_S = 10.0
 
@@ -440,7 +440,7 @@ async def test_a_call_that_is_given_up_before_its_turn_lets_go_of_what_it_would_
 
 
 async def test_so_many_leave_before_their_turn_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.bulkhead._MOST_LEFT", 5)
+    monkeypatch.setattr("gateway.legacy.bulkhead._MOST_LEFT", 5)
     bulkhead, full = pool(threads=1, queue=3), 0
     with gate() as busy:
         running = asyncio.create_task(run(bulkhead, busy))

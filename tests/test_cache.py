@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from gateway.cache import Cache
-from gateway.exchange import Exchange
-from gateway.filling import Question
-from gateway.storing import Rule
+from gateway.cache.cache import Cache
+from gateway.cache.coalescing import Question
+from gateway.cache.policy import Rule
+from gateway.http.exchange import Exchange
 from tests.stored import NOW_S, entry
 
 
@@ -23,7 +23,7 @@ def question(number: int) -> Question:
 
 async def test_so_many_answers_are_validated_in_the_background_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a client asks for in a moment, of all that is stored and stale, is not asked of the upstream in a moment."""
-    monkeypatch.setattr("gateway.cache._MOST_REVALIDATING", 10)
+    monkeypatch.setattr("gateway.cache.cache._MOST_REVALIDATING", 10)
     settings: Any = SimpleNamespace(cache_memory_bytes=2**20, workers=1, cache_disk_bytes=0)
     cache = Cache(settings)
     stale = entry("Cache-Control: max-age=1, stale-while-revalidate=60", at_s=NOW_S)

@@ -13,9 +13,9 @@ from hishel._core import _spec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.freshness import NO_WISH, Use, chosen, freshened, invalidated, use_of, validating, wish_of
-from gateway.headers import Pairs
-from gateway.storing import Entry, Reply, Why, entry_of, refusal
+from gateway.cache.freshness import NO_WISH, Use, chosen, freshened, invalidated, use_of, validating, wish_of
+from gateway.cache.policy import Entry, Reply, Why, entry_of, refusal
+from gateway.http.headers import Pairs
 from tests.stored import AS_IT_SAYS, NOW_S, date, entry, pairs, reply
 
 SHARED = hishel.CacheOptions(shared=True, supported_methods=["GET"], allow_stale=False)

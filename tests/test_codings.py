@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import codings
-from gateway.codings import TooLarge, Undecodable
+from gateway.http import codings
+from gateway.http.codings import TooLarge, Undecodable
 
 
 def bare(data: bytes) -> bytes:

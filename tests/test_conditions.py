@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.conditions import applied
-from gateway.headers import Pairs
+from gateway.cache.conditional import applied
+from gateway.http.headers import Pairs
 from tests.stored import NOW_S, date, entry, pairs, reply
 
 BODY = b"0123456789"

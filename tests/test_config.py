@@ -10,20 +10,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.config import (
-    Base,
-    Config,
-    ConfigError,
-    Overrides,
-    Problem,
-    effective,
-    format_problems,
-)
+from gateway.cache.policy import Rule
+from gateway.config.loader import NO_ROUTES_HELP, NO_TARGET, load, overrides
+from gateway.config.records import Base, Config, ConfigError, Overrides, Problem, effective, format_problems
+from gateway.config.table import OPTIONS
 from gateway.errors import Reason
-from gateway.loading import NO_ROUTES_HELP, NO_TARGET, load, overrides
-from gateway.options import OPTIONS
-from gateway.retries import DEFAULT_RETRY_ON
-from gateway.storing import Rule
+from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON
 
 USERS = {"GATEWAY_UPSTREAM_USERS": "http://users:8000"}
 TLS = {"GATEWAY_UPSTREAM_USERS": "https://users"}

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import cors
-from gateway.headers import Pair, Pairs
+from gateway.http import cors
+from gateway.http.headers import Pair, Pairs
 
 APP = b"https://app.example.com"
 ORIGINS = ("https://app.example.com", "http://localhost:3000")

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway import units
-from gateway.databases import as_new, databases
-from gateway.options import OPTIONS
+from gateway.config.databases import as_new, databases
+from gateway.config.table import OPTIONS
 
 SQLITE = "django.db.backends.sqlite3"
 POSTGRESQL = "django.db.backends.postgresql"

@@ -13,8 +13,9 @@ import msgspec
 import pytest
 import yaml
 
-from gateway import __version__, loading, options, units
-from gateway.config import Config, Route
+from gateway import __version__, units
+from gateway.config import loader, table
+from gateway.config.records import Config, Route
 
 HOME = Path(__file__).resolve().parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((HOME / "compose.yaml").read_text(encoding="utf-8"))
@@ -50,7 +51,7 @@ ENVIRONMENTS = {
 def loaded(request: pytest.FixtureRequest) -> Config:
     """The configuration of one of the two, with what the image sets."""
     image = {name: of_image(name) for name in ("GATEWAY_BIND", "GATEWAY_DATABASE_URL")}
-    return loading.load({**image, **ENVIRONMENTS[request.param]}, lambda path: "")
+    return loader.load({**image, **ENVIRONMENTS[request.param]}, lambda path: "")
 
 
 def test_every_variable_loads_without_a_word(loaded: Config) -> None:
@@ -71,7 +72,7 @@ def test_the_time_to_stop_is_longer_than_draining_takes() -> None:
         ("compose.yaml", units.duration(GATEWAY["stop_grace_period"])),
         ("kubernetes.yaml", POD["terminationGracePeriodSeconds"]),
     ):
-        settings = loading.load(ENVIRONMENTS[name], lambda path: "").settings
+        settings = loader.load(ENVIRONMENTS[name], lambda path: "").settings
         assert grace_s > settings.drain_delay_s + settings.drain_s, name
 
 
@@ -93,7 +94,7 @@ def test_compose_uses_words_that_there_are() -> None:
 
 
 def test_upstreams_are_services_of_the_file_on_the_port_that_they_listen_on() -> None:
-    loaded = loading.load(ENVIRONMENTS["compose.yaml"], lambda path: "")
+    loaded = loader.load(ENVIRONMENTS["compose.yaml"], lambda path: "")
     for upstream in loaded.upstreams.values():
         (base,) = upstream.bases
         assert COMPOSE["services"][base.host]["command"] == [f"{upstream.name}=0.0.0.0:{base.port}"]
@@ -117,7 +118,7 @@ def test_postgresql_is_there_only_on_request_and_its_url_is_one() -> None:
     assert told is not None
     user, password, name = (postgres["environment"][f"POSTGRES_{word}"] for word in ("USER", "PASSWORD", "DB"))
     assert told[1] == f"postgresql://{user}:{password}@postgres/{name}"
-    options.TABLE["gateway", "DATABASE_URL"].unit.parse(told[1])
+    table.TABLE["gateway", "DATABASE_URL"].unit.parse(told[1])
 
 
 # -- Kubernetes -------------------------------------------------------------------------------------------------------
@@ -194,7 +195,7 @@ def test_the_pod_names_what_there_is() -> None:
 
 def test_the_place_for_state_holds_the_cache() -> None:
     (volume,) = POD["volumes"]
-    settings = loading.load(ENVIRONMENTS["kubernetes.yaml"], lambda path: "").settings
+    settings = loader.load(ENVIRONMENTS["kubernetes.yaml"], lambda path: "").settings
     assert units.size(volume["emptyDir"]["sizeLimit"].replace("Gi", "GiB")) > settings.cache_disk_bytes
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import door
 from gateway.errors import GatewayError, Reason
-from gateway.headers import Pair, read_fields
+from gateway.http import validation
+from gateway.http.headers import Pair, read_fields
 
 
 def refusal(check: object, *args: object) -> Reason:
@@ -32,7 +32,7 @@ def refusal(check: object, *args: object) -> Reason:
     ],
 )
 def test_a_target_of_printable_ascii_passes_byte_for_byte(path: bytes, query: bytes) -> None:
-    assert door.check_target("GET", path, query) == path.decode()
+    assert validation.check_target("GET", path, query) == path.decode()
 
 
 @pytest.mark.parametrize(
@@ -55,13 +55,13 @@ def test_a_target_of_printable_ascii_passes_byte_for_byte(path: bytes, query: by
     ],
 )
 def test_a_target_that_readers_could_read_differently_is_refused(path: bytes, query: bytes) -> None:
-    assert refusal(door.check_target, "GET", path, query) is Reason.TARGET_INVALID
+    assert refusal(validation.check_target, "GET", path, query) is Reason.TARGET_INVALID
 
 
 @given(st.binary(max_size=12), st.binary(max_size=12))
 def test_no_target_smuggles_a_line_or_a_fragment(path: bytes, query: bytes) -> None:
     try:
-        text = door.check_target("GET", path, query)
+        text = validation.check_target("GET", path, query)
     except GatewayError:
         return
     assert text[0] == "/"
@@ -69,16 +69,16 @@ def test_no_target_smuggles_a_line_or_a_fragment(path: bytes, query: bytes) -> N
 
 
 def test_dot_segments_and_nuls_are_refused_in_a_path() -> None:
-    door.check_path("/a/.well-known/%2e%2e%2e")
+    validation.check_path("/a/.well-known/%2e%2e%2e")
     for path in ("/a/../b", "/%2e%2E", "/a%00"):
-        assert refusal(door.check_path, path) is Reason.PATH_INVALID
+        assert refusal(validation.check_path, path) is Reason.PATH_INVALID
 
 
 # -- Host ---------------------------------------------------------------------------------------------------------
 
 
 def host(http_version: str, *values: bytes) -> str:
-    return door.check_host(read_fields([(b"host", value) for value in values]), http_version)
+    return validation.check_host(read_fields([(b"host", value) for value in values]), http_version)
 
 
 def test_a_host_is_in_lower_case_without_its_port() -> None:
@@ -100,7 +100,7 @@ def test_http_1_0_needs_no_host_but_what_it_sends_is_checked(http_version: str) 
 @pytest.mark.parametrize("http_version", ["1.1", "2"])
 def test_a_host_that_is_missing_repeated_or_malformed_is_refused(http_version: str, values: list[bytes]) -> None:
     fields = read_fields([(b"host", value) for value in values])
-    assert refusal(door.check_host, fields, http_version) is Reason.HOST_INVALID
+    assert refusal(validation.check_host, fields, http_version) is Reason.HOST_INVALID
 
 
 # -- size and framing ---------------------------------------------------------------------------------------------
@@ -108,8 +108,8 @@ def test_a_host_that_is_missing_repeated_or_malformed_is_refused(http_version: s
 
 def test_a_header_block_may_be_as_large_as_its_limit_and_no_larger() -> None:
     fields = read_fields([(b"a", b"1"), (b"host", b"abc")])  # a: 1 CR LF, host: abc CR LF
-    door.check_fields(fields, 17)
-    assert refusal(door.check_fields, fields, 16) is Reason.HEADERS_TOO_LARGE
+    validation.check_fields(fields, 17)
+    assert refusal(validation.check_fields, fields, 16) is Reason.HEADERS_TOO_LARGE
 
 
 @pytest.mark.parametrize(
@@ -118,16 +118,16 @@ def test_a_header_block_may_be_as_large_as_its_limit_and_no_larger() -> None:
 def test_a_name_that_passes_for_one_of_the_gateways_own_is_refused(name: bytes) -> None:
     """CGI, and WSGI with it, writes `_` for `-`: a client could forge what the gateway says of it."""
     fields = read_fields([(b"a", b"1"), (name, b"1"), (b"b", b"2")])
-    assert refusal(door.check_fields, fields, 1000) is Reason.HEADER_INVALID
+    assert refusal(validation.check_fields, fields, 1000) is Reason.HEADER_INVALID
 
 
 @pytest.mark.parametrize("name", [b"x_tenant", b"_", b"content_type", b"forwarded_x", b"x_forwarded"])
 def test_any_other_name_may_hold_an_underscore(name: bytes) -> None:
-    door.check_fields(read_fields([(name, b"1")]), 1000)
+    validation.check_fields(read_fields([(name, b"1")]), 1000)
 
 
 def framing(*pairs: Pair, http_version: str = "1.1") -> int | None:
-    return door.content_length(read_fields(pairs), http_version)
+    return validation.content_length(read_fields(pairs), http_version)
 
 
 @pytest.mark.parametrize(("value", "length"), [(b"0", 0), (b"7", 7), (b"007", 7), (b"9" * 18, 10**18 - 1)])
@@ -191,11 +191,11 @@ def test_http_1_0_knows_no_transfer_encoding(http_version: str) -> None:
 
 @pytest.mark.parametrize("name", [b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"])
 def test_a_list_of_a_hundred_proxies_is_one_and_a_longer_one_is_not(name: bytes) -> None:
-    door.check_forwarded(read_fields([(name, b",".join([b"192.0.2.1"] * 100)), (b"x-forwarded-port", b"1")]))
-    door.check_forwarded(read_fields([(name, b"192.0.2.1")] * 100))
+    validation.check_forwarded(read_fields([(name, b",".join([b"192.0.2.1"] * 100)), (b"x-forwarded-port", b"1")]))
+    validation.check_forwarded(read_fields([(name, b"192.0.2.1")] * 100))
     for values in ([b",".join([b"192.0.2.1"] * 101)], [b"192.0.2.1"] * 101, [b"," * 100], [b"a,b"] * 51):
         fields = read_fields([(name, value) for value in values])
-        assert refusal(door.check_forwarded, fields) is Reason.HEADER_INVALID
+        assert refusal(validation.check_forwarded, fields) is Reason.HEADER_INVALID
 
 
 # -- methods and expectations -------------------------------------------------------------------------------------
@@ -205,20 +205,20 @@ def test_a_list_of_a_hundred_proxies_is_one_and_a_longer_one_is_not(name: bytes)
     "method", ["GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "PURGE", "M-SEARCH", "x"]
 )
 def test_a_method_goes_up_as_it_came(method: str) -> None:
-    door.check_method(method)
+    validation.check_method(method)
 
 
 @pytest.mark.parametrize("method", ["CONNECT", "TRACE", "get", "Post", "trace", "connect", "X" * 33])
 def test_a_method_that_would_leak_or_mean_two_things_is_not_served(method: str) -> None:
-    assert refusal(door.check_method, method) is Reason.METHOD_UNSUPPORTED
+    assert refusal(validation.check_method, method) is Reason.METHOD_UNSUPPORTED
 
 
 @pytest.mark.parametrize("value", [b"100-continue", b"100-Continue", b" 100-continue "])
 def test_the_one_expectation_is_known(value: bytes) -> None:
-    door.check_fields(read_fields([(b"expect", value)]), 1000)
+    validation.check_fields(read_fields([(b"expect", value)]), 1000)
 
 
 @pytest.mark.parametrize("values", [[b""], [b"200-ok"], [b"100-continue, x"], [b"100-continue", b"100-continue"]])
 def test_any_other_expectation_fails(values: list[bytes]) -> None:
     fields = read_fields([(b"expect", value) for value in values])
-    assert refusal(door.check_fields, fields, 1000) is Reason.EXPECTATION_FAILED
+    assert refusal(validation.check_fields, fields, 1000) is Reason.EXPECTATION_FAILED

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.ejection import (
+from gateway.upstreams.outlier_detection import (
     FAILURES_TO_EJECT,
     FIRST_PAUSE_S,
     HEALTHY,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.envfile import EnvFile, located
+from gateway.config.env_file import EnvFile, located
 
 
 def read(text: str, **environ: str) -> EnvFile:

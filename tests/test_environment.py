@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import environment
-from gateway.environment import Name, find
-from gateway.options import TABLE, Refused
+from gateway.config import environment
+from gateway.config.environment import Name, find
+from gateway.config.table import TABLE, Refused
 
 
 def test_a_name_says_whose_option_it_is() -> None:

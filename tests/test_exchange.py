@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from gateway.errors import GatewayError, Reason
-from gateway.exchange import Alarm, Deadline, Exchange
+from gateway.http.exchange import Alarm, Deadline, Exchange
 
 LATE = GatewayError(Reason.RESPONSE_TIMEOUT)
 LATER = GatewayError(Reason.TOTAL_TIMEOUT)

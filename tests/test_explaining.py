@@ -10,14 +10,14 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 from django.http import HttpResponse
 from django.urls import path
 
-from gateway import loading
-from gateway.explaining import explain, scope_of
-from gateway.fanout import Fanout
+from gateway.config import loader
+from gateway.fanout.view import Fanout
+from gateway.http.request import GatewayRequest
 from gateway.lines import GatewayRoute
-from gateway.messages import GatewayRequest
+from gateway.management.explain import explain, scope_of
 from gateway.routing import Routes, cached, fanout, legacy, part, proxy, route
 
-CONFIG = loading.load(
+CONFIG = loader.load(
     {
         "GATEWAY_UPSTREAM_USERS": "http://users-1:8000/v1,http://users-2:8000/v1",
         "GATEWAY_UPSTREAM_USERS__TIMEOUT": "2s",

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway import fields
-from gateway.fields import MAX_SECONDS, byte_range, delta_seconds, directives, http_date, http_date_s, targeted
+from gateway.http import fields
+from gateway.http.fields import MAX_SECONDS, byte_range, delta_seconds, directives, http_date, http_date_s, targeted
 from tests.stored import NOW_S
 
 VALUES = st.lists(st.binary(max_size=80), max_size=4)

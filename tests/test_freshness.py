@@ -7,8 +7,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway import fields, freshness
-from gateway.freshness import (
+from gateway.cache import freshness
+from gateway.cache.freshness import (
     INFINITE,
     NO_WISH,
     Use,
@@ -25,8 +25,9 @@ from gateway.freshness import (
     validating,
     wish_of,
 )
-from gateway.headers import Pair
-from gateway.storing import Entry, Rule, Why, entry_of, refusal, vary_values
+from gateway.cache.policy import Entry, Rule, Why, entry_of, refusal, vary_values
+from gateway.http import fields
+from gateway.http.headers import Pair
 from tests.stored import AS_IT_SAYS, NOW_S, date, entry, pairs, reply
 
 FRESH = "Cache-Control: max-age=60"

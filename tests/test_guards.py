@@ -15,13 +15,13 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 from django.http import HttpResponse
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from gateway import loading
+from gateway.config import loader
 from gateway.errors import GatewayError
-from gateway.messages import GatewayRequest
+from gateway.http.request import GatewayRequest
 from gateway.patterns import Miss, clash, parse_pattern
 from gateway.routing import Routes, route
 
-CONFIG = loading.load({}, lambda name: "")
+CONFIG = loader.load({}, lambda name: "")
 
 
 async def view(request: GatewayRequest, **params: str) -> HttpResponse:

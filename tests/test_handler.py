@@ -7,16 +7,16 @@ import pytest
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
-from gateway import loading
-from gateway.handler import GatewayHandler
+from gateway.config import loader
 from gateway.routing import Routes, proxy, route
-from gateway.runtime import Runtime
+from gateway.server.asgi import GatewayHandler
+from gateway.server.worker import Runtime
 from tests.application import Lifespan, call
 from tests.live.harness import OK, Upstream, eventually
 
 
 def application_before(upstream: Upstream) -> GatewayHandler:
-    loaded = loading.load({"GATEWAY_UPSTREAM_B": upstream.url}, lambda name: "")
+    loaded = loader.load({"GATEWAY_UPSTREAM_B": upstream.url}, lambda name: "")
     return GatewayHandler(loaded, Routes([route("/b/**", proxy("b"))], loaded), hooks=[])
 
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import headers
-from gateway.headers import (
+from gateway.http import headers
+from gateway.http.headers import (
     HOP_BY_HOP,
     FieldLines,
     Network,

@@ -15,11 +15,11 @@ from django.urls import path
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
-from gateway import loading
-from gateway.exchange import Exchange
-from gateway.handler import GatewayHandler
-from gateway.messages import GatewayRequest
+from gateway.config import loader
+from gateway.http.exchange import Exchange
+from gateway.http.request import GatewayRequest
 from gateway.routing import Routes, proxy, route
+from gateway.server.asgi import GatewayHandler
 from tests.application import Answered, call, lifespan
 
 # -- an upstream on a raw socket, and the application around it -------------------------------------------------------
@@ -95,7 +95,7 @@ async def gateway() -> AsyncIterator[Gateway]:
         route("/hops", hops),
         path("django/", home),
     ]
-    loaded = loading.load(with_ports, lambda name: Path(name).read_text(encoding="utf-8"))
+    loaded = loader.load(with_ports, lambda name: Path(name).read_text(encoding="utf-8"))
     finished: list[Exchange] = []
     application = GatewayHandler(loaded, Routes(lines, loaded), hooks=[finished.append])
     async with lifespan(application):

@@ -5,8 +5,8 @@ import multiprocessing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.known import CAPACITY, Known
-from gateway.memory import digest
+from gateway.cache.bloom_filter import CAPACITY, Known
+from gateway.cache.memory import digest
 
 FORK = multiprocessing.get_context("fork")
 

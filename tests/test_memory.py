@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import memory
-from gateway.headers import Pairs
-from gateway.memory import KINDS, MAX_VARIANTS, Key, Memory, Purge, Purges, Unstored, size_of, variant
-from gateway.storing import Entry, Why, vary_values
+from gateway.cache import memory
+from gateway.cache.memory import KINDS, MAX_VARIANTS, Key, Memory, Purge, Purges, Unstored, size_of, variant
+from gateway.cache.policy import Entry, Why, vary_values
+from gateway.http.headers import Pairs
 from tests.stored import NOW_S, entry, pairs
 
 FRESH = "Cache-Control: max-age=60"

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.headers import Pair
-from gateway.merging import (
+from gateway.fanout.plan import (
     EVENTS,
     JSON,
     NDJSON,
@@ -24,6 +23,7 @@ from gateway.merging import (
     representation,
     vary,
 )
+from gateway.http.headers import Pair
 from gateway.patterns import PatternError
 
 NOW_S = 1_700_000_000.0

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from gateway import config, merging, options, storing
-from gateway.options import OPTIONS, TABLE, Option, Refused, lookup
+from gateway.cache import policy
+from gateway.config import records as config
+from gateway.config import table
+from gateway.config.table import OPTIONS, TABLE, Option, Refused, lookup
+from gateway.fanout import plan
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 
@@ -43,29 +46,29 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
     homes = {
         "gateway": attributes(config.Settings),
         "upstream": attributes(config.Upstream, config.Overrides),
-        "route": attributes(config.Route, config.Overrides, merging.Fan)
+        "route": attributes(config.Route, config.Overrides, plan.Fan)
         | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s"},
-        "part": attributes(merging.Part) | {"legacy"},
+        "part": attributes(plan.Part) | {"legacy"},
         "legacy": attributes(config.LegacyOptions),
         "database": {"url"},
     }
     # Where CACHE_MAX_BODY and STALE_IF_ERROR go, within `cache`.
-    assert attributes(storing.Rule) >= {"max_body_bytes", "stale_if_error_s"}
+    assert attributes(policy.Rule) >= {"max_body_bytes", "stale_if_error_s"}
     for (family, name), option in TABLE.items():
         assert option.attribute in homes[family], f"{family} {name}"
 
 
 def test_a_shared_option_has_its_place_in_what_holds_for_a_call() -> None:
     names = [field.name for field in dataclasses.fields(config.ProxyOptions)]
-    assert sorted(option.attribute for option in options.SHARED) == sorted(names)
+    assert sorted(option.attribute for option in table.SHARED) == sorted(names)
 
 
 def test_the_page_of_all_options_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == options.reference(), "run: python -m gateway.options"
+    assert PAGE.read_text(encoding="utf-8") == table.reference(), "run: python -m gateway.config.table"
 
 
 def test_the_page_has_a_row_for_every_variable() -> None:
-    rows = [line for line in options.reference().splitlines() if line.startswith("| `GATEWAY_")]
+    rows = [line for line in table.reference().splitlines() if line.startswith("| `GATEWAY_")]
     assert len(rows) == len(TABLE)
     assert "| `GATEWAY_UPSTREAM_<NAME>__TIMEOUT` | duration | `30s` | `2s` | " in "\n".join(rows)
     assert "| `GATEWAY_ROUTE_<NAME>__TIMEOUT` | duration | the upstream's | `2s` | " in "\n".join(rows)
@@ -108,27 +111,27 @@ def test_an_option_of_another_family_says_whose_it_is() -> None:
 @pytest.mark.parametrize("name", ["", "2FA", "_X", "X_", "X__Y", "x", "X-Y", "Ü"])
 def test_a_name_is_upper_case_words_and_digits(name: str) -> None:
     with pytest.raises(Refused, match="upper-case words, digits and single underscores"):
-        options.check_name(name, "upstream")
+        table.check_name(name, "upstream")
 
 
 @pytest.mark.parametrize("name", ["FILE", "X_FILE"])
 def test_no_name_is_or_ends_in_file(name: str) -> None:
     with pytest.raises(Refused, match="marks the twin that reads a file"):
-        options.check_name(name, "upstream")
+        table.check_name(name, "upstream")
 
 
 def test_an_underscore_in_a_header_option_is_a_dash() -> None:
-    assert options.field_of(TABLE["route", "HEADER_*"], "X_TENANT_ID") == "x-tenant-id"
+    assert table.field_of(TABLE["route", "HEADER_*"], "X_TENANT_ID") == "x-tenant-id"
 
 
 @pytest.mark.parametrize("member", ["CONNECTION", "CONTENT_LENGTH", "TRANSFER_ENCODING", "TE", "UPGRADE", "KEEP_ALIVE"])
 @pytest.mark.parametrize("name", ["HEADER_*", "RESPONSE_HEADER_*"])
 def test_framing_and_hop_by_hop_fields_cannot_be_set(name: str, member: str) -> None:
     with pytest.raises(Refused, match="cannot be set"):
-        options.field_of(TABLE["upstream", name], member)
+        table.field_of(TABLE["upstream", name], member)
 
 
 def test_host_is_not_set_as_a_header() -> None:
     with pytest.raises(Refused, match="__HOST=preserve") as caught:
-        options.field_of(TABLE["upstream", "HEADER_*"], "HOST")
+        table.field_of(TABLE["upstream", "HEADER_*"], "HOST")
     assert caught.value.hint == "HOST"

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway import environment, options
-from gateway.config import Overrides
-from gateway.loading import load, overrides
-from gateway.options import cache_rule
-from gateway.origins import Row, effective, said_by, said_by_cache, said_by_fan, text_of
+from gateway.config import environment, table
+from gateway.config.effective import Row, effective, said_by, said_by_cache, said_by_fan, text_of
+from gateway.config.loader import load, overrides
+from gateway.config.records import Overrides
+from gateway.config.table import cache_rule
 
 FILES = {"/run/token": "Bearer topsecret\n", "/run/users": "http://users-1:8000\n"}
 SET = {
@@ -108,6 +108,6 @@ def test_a_fan_out_tells_its_parts_and_what_is_not_the_default() -> None:
     }
 
 
-@pytest.mark.parametrize("option", [one for one in options.SHARED if one.default], ids=lambda one: one.name)
-def test_the_text_of_a_default_is_the_default(option: options.Option) -> None:
+@pytest.mark.parametrize("option", [one for one in table.SHARED if one.default], ids=lambda one: one.name)
+def test_the_text_of_a_default_is_the_default(option: table.Option) -> None:
     assert text_of(option, option.unit.parse(option.default)) == option.default

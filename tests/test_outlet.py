@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway import outlet as outlets
-from gateway.outlet import MOST_KEPT_BYTES, Outlet, outlet_of, text_of
+from gateway.observe import outlet as outlets
+from gateway.observe.outlet import MOST_KEPT_BYTES, Outlet, outlet_of, text_of
 from tests.live.harness import eventually
 
 LINE = b"x" * 999 + b"\n"

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.past import Snapshot, added
+from gateway.observe.past_workers import Snapshot, added
 
 
 def snapshot(**known: Any) -> Snapshot:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.paths import Reading, has_dot_piece, is_plain, is_refused, normalized, readings
+from gateway.http.paths import Reading, has_dot_piece, is_plain, is_refused, normalized, readings
 
 # -- segments -----------------------------------------------------------------------------------------------------
 

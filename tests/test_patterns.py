@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway.paths import has_dot_piece, normalized
+from gateway.http.paths import has_dot_piece, normalized
 from gateway.patterns import (
     Match,
     Miss,

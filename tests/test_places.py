@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.places import Full, Places
+from gateway.upstreams.concurrency_limit import Full, Places
 
 LONG_S = 1000.0
 

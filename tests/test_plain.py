@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.plain import plain, plain_json, plain_lines
+from gateway.text import plain, plain_json, plain_lines
 
 HOSTILE = "a\x1b]0;owned\x07\x00\x7f\x9b31m\u202eb\u2028\u2066\r\tc\ud800"
 

@@ -14,14 +14,14 @@ from structlog.testing import capture_logs
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
-from gateway import loading
-from gateway.config import Base, Upstream
-from gateway.ejection import Standing
-from gateway.endpoints import Endpoint
+from gateway.config import loader
+from gateway.config.records import Base, Upstream
 from gateway.errors import GatewayError, Reason
-from gateway.handler import GatewayHandler
-from gateway.pool import Attempt, Pool
 from gateway.routing import Routes, proxy, route
+from gateway.server.asgi import GatewayHandler
+from gateway.upstreams.endpoint import Endpoint
+from gateway.upstreams.outlier_detection import Standing
+from gateway.upstreams.pool import Attempt, Pool
 from tests.application import Answered, call, lifespan, scope_of
 from tests.live.harness import OK, eventually
 from tests.live.stage import Act, Actor, breaks_off, hangs_up, says, status
@@ -355,7 +355,7 @@ async def behind() -> AsyncIterator[Behind]:
             "GATEWAY_UPSTREAM_B__RETRIES": "0",
             "GATEWAY_UPSTREAM_B__TIMEOUT": "5s",
         }
-        loaded = loading.load(environment, lambda name: "")
+        loaded = loader.load(environment, lambda name: "")
         application = GatewayHandler(loaded, Routes([route("/b/**", proxy("b"))], loaded), hooks=[])
         async with lifespan(application):
             yield Behind(application, [one, other])
@@ -410,7 +410,7 @@ async def test_connections_are_recycled_by_age(
     behind: Behind, monkeypatch: pytest.MonkeyPatch, oldest_s: float, made: int
 ) -> None:
     """Behind one address there may be many, which take turns at new connections."""
-    monkeypatch.setattr("gateway.client._OLDEST_S", oldest_s)
+    monkeypatch.setattr("gateway.upstreams.client._OLDEST_S", oldest_s)
     for _ in range(6):
         await behind.ask("/b/x")
     assert [actor.connections_made for actor in behind.actors] == [made, made]

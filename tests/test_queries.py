@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.http.queries import joined, masked_target
 from gateway.patterns import parse_target
-from gateway.queries import joined, masked_target
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.restarts import LONGEST_PAUSE_S, Silence, deaths_in_a_row, is_hopeless, listened, pause_s
+from gateway.server.restarts import LONGEST_PAUSE_S, Silence, deaths_in_a_row, is_hopeless, listened, pause_s
 
 
 def test_the_pause_grows_up_to_a_bound() -> None:

@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import Reason, Side
-from gateway.retries import (
+from gateway.upstreams.retry_policy import (
     DEFAULT_RETRY_ON,
     FAULTS,
     RETRIABLE,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from gateway import sever
+from gateway.server import abort
 
 Pair = tuple[socket.socket, socket.socket]  # the client's and ours
 
@@ -27,7 +27,7 @@ def connected(count: int, host: str = "127.0.0.1") -> Iterator[tuple[socket.sock
 
 
 async def cut(client: socket.socket, listener: socket.socket) -> bool:
-    return await sever.sever(client.getsockname()[:2], listener.getsockname()[:2])
+    return await abort.sever(client.getsockname()[:2], listener.getsockname()[:2])
 
 
 def is_open(client: socket.socket) -> bool:
@@ -39,7 +39,7 @@ def is_open(client: socket.socket) -> bool:
 
 @pytest.fixture(autouse=True)
 def nothing_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sever, "_connections", sever._Connections())
+    monkeypatch.setattr(abort, "_connections", abort._Connections())
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -55,7 +55,7 @@ async def test_one_that_is_gone_is_not_found() -> None:
         client, ours = pairs[0]
         name = client.getsockname()
         ours.close()
-        assert not await sever.sever(name, listener.getsockname())
+        assert not await abort.sever(name, listener.getsockname())
 
 
 async def test_a_number_that_was_used_again_cuts_nobody_else() -> None:
@@ -69,14 +69,14 @@ async def test_a_number_that_was_used_again_cuts_nobody_else() -> None:
 
 
 async def test_one_look_finds_all_that_were_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks, real = 0, sever._descriptors
+    looks, real = 0, abort._descriptors
 
     def counted() -> Iterator[int]:
         nonlocal looks
         looks += 1
         yield from real()
 
-    monkeypatch.setattr(sever, "_descriptors", counted)
+    monkeypatch.setattr(abort, "_descriptors", counted)
     with connected(50) as (listener, pairs):
         assert all(await asyncio.gather(*(cut(client, listener) for client, _ in pairs)))
         assert looks == 1
@@ -108,14 +108,14 @@ async def test_where_nothing_can_be_opened_it_is_found_all_the_same(monkeypatch:
 
         monkeypatch.setattr(os, "scandir", refuse)
         assert await cut(pairs[0][0], listener)
-        assert listener.fileno() in [found.fileno() for found in sever.own_listeners()]
+        assert listener.fileno() in [found.fileno() for found in abort.own_listeners()]
 
 
 def test_a_child_closes_what_belongs_to_a_port_and_nothing_else() -> None:
     with connected(2) as (listener, pairs), connected(1) as (other, others):
         numbers = [listener.fileno(), *(ours.fileno() for _, ours in pairs)]
         copies = [os.dup(number) for number in numbers]
-        sever.close_sockets_of(listener.getsockname()[1])
+        abort.close_sockets_of(listener.getsockname()[1])
         for one in (listener, *(ours for _, ours in pairs)):
             with pytest.raises(OSError, match="Bad file"):
                 os.fstat(one.detach())

@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from gateway import shortage
-from gateway.calls import Unsent
 from gateway.errors import Reason
+from gateway.upstreams import shortage
+from gateway.upstreams.call import Unsent
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.splice import (
+from gateway.fanout.raw_json import (
     NotJson,
     NoValue,
     TooMany,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.stalls import Allowance, Histogram, Stack, is_own, longest, shown
+from gateway.observe.stalls import Allowance, Histogram, Stack, is_own, longest, shown
 
 LIBRARIES = ("/usr/lib/python3.11", "/srv/portway/gateway")
 OWN = ("/srv/team/routes.py", 12, "report")

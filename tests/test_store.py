@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import django
 import pytest
 
-from gateway.known import Known
-from gateway.memory import Key, Purge
+from gateway.cache.bloom_filter import Known
+from gateway.cache.memory import Key, Purge
 from tests.stored import NOW_S, entry
 from tests.test_memory import taken_by
 
 if TYPE_CHECKING:
-    from gateway.store import Store
+    from gateway.cache.database import Store
 
 LONG = "x" * 60_000
 FOUND = entry("Cache-Control: max-age=60", at_s=NOW_S)
@@ -26,7 +26,7 @@ def away() -> "Store":
     """One that was never opened, as when nobody answers."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
     django.setup()
-    from gateway.store import Store
+    from gateway.cache.database import Store
 
     return Store(2**30, Known(), lambda purge: None)
 
@@ -79,7 +79,7 @@ async def test_nothing_that_should_go_comes_back_because_there_was_too_much_of_i
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     waiting = away()
-    monkeypatch.setattr("gateway.store._QUEUE_REMOVALS", 10)
+    monkeypatch.setattr("gateway.cache.database._QUEUE_REMOVALS", 10)
     waiting.put(key(0), FOUND)
     for number in range(1, 12):
         waiting.forget(key(number), FOUND)
@@ -89,7 +89,7 @@ async def test_nothing_that_should_go_comes_back_because_there_was_too_much_of_i
 
 async def test_who_asks_a_database_that_hangs_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = away()
-    monkeypatch.setattr("gateway.store._LOOK_UP_S", 0.001)
+    monkeypatch.setattr("gateway.cache.database._LOOK_UP_S", 0.001)
     waiting.is_open = True
     assert await asyncio.gather(*(waiting.find(str(key(number)), []) for number in range(20))) == [None] * 20
     assert not waiting._waiting

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway.storing import HEURISTIC, Reply, Rule, Why, entry_of, lifetime, refusal, vary_names, vary_values
+from gateway.cache.policy import HEURISTIC, Reply, Rule, Why, entry_of, lifetime, refusal, vary_names, vary_values
 from tests.stored import AS_IT_SAYS, NOW_S, date, entry, pairs, reply
 
 FRESH = "Cache-Control: max-age=60"

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from gateway.exchange import Exchange
-from gateway.tally import RECENT, RECENT_CLIENT, Tally
+from gateway.http.exchange import Exchange
+from gateway.observe.counters import RECENT, RECENT_CLIENT, Tally
 
 
 def failed(reason: str, route: str | None = None) -> Exchange:

@@ -18,8 +18,8 @@ from typing import Any, BinaryIO
 import pytest
 import structlog
 
-from gateway import telemetry
-from gateway.exchange import Exchange, current
+from gateway.http.exchange import Exchange, current
+from gateway.observe import log
 from tests.live.harness import OK, Gateway, Upstream, Wire, eventually, free_port, request_bytes
 
 FIELDS = [
@@ -75,8 +75,8 @@ def finished(**known: Any) -> Exchange:
 
 def written(kind: str, *exchanges: Exchange, to: io.BytesIO | None = None, level: str = "info") -> list[str]:
     stream = to or io.BytesIO()
-    telemetry.configure(kind, level, stream)
-    write = telemetry.request_logger()
+    log.configure(kind, level, stream)
+    write = log.request_logger()
     for exchange in exchanges:
         write(exchange)
     return stream.getvalue().decode().splitlines()
@@ -106,7 +106,7 @@ def test_a_level_drops_what_is_below_it() -> None:
 
 def test_what_libraries_say_joins_the_lines_with_the_ids_of_the_request() -> None:
     stream = io.BytesIO()
-    telemetry.configure("json", "info", stream)
+    log.configure("json", "info", stream)
     token = current.set(finished())
     try:
         logging.getLogger("library").warning("a %s word", "wise")
@@ -135,8 +135,8 @@ def test_what_libraries_say_joins_the_lines_with_the_ids_of_the_request() -> Non
 def test_no_value_breaks_a_line(said: object) -> None:
     for kind in ("json", "console"):
         stream = io.BytesIO()
-        telemetry.configure(kind, "info", stream)
-        telemetry.log.info("team.said", value=said)
+        log.configure(kind, "info", stream)
+        log.log.info("team.said", value=said)
         logging.getLogger("library").warning("%s", said)
         lines = stream.getvalue().decode().splitlines()
         assert len(lines) == 2, lines
@@ -147,7 +147,7 @@ def test_no_value_breaks_a_line(said: object) -> None:
 
 def test_warnings_of_python_join_the_lines() -> None:
     stream = io.BytesIO()
-    telemetry.configure("json", "info", stream)
+    log.configure("json", "info", stream)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         logging.captureWarnings(True)  # catch_warnings had put its own hook back
@@ -205,9 +205,9 @@ def test_nor_on_a_terminal_that_wants_none(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_other_events_on_the_console_are_one_line_each() -> None:
     stream = io.BytesIO()
-    telemetry.configure("console", "info", stream)
-    telemetry.log.warning("drain.cut", count=3, nothing=None)
-    telemetry.log.info("drain.done")
+    log.configure("console", "info", stream)
+    log.log.warning("drain.cut", count=3, nothing=None)
+    log.log.info("drain.done")
     lines = stream.getvalue().decode().splitlines()
     assert [line[14:] for line in lines] == ["warning drain.cut  count=3", "info    drain.done"]
 
@@ -215,12 +215,12 @@ def test_other_events_on_the_console_are_one_line_each() -> None:
 def test_what_a_terminal_would_act_on_is_shown_instead() -> None:
     hostile = "\x1b]0;owned\x07\x9b31m\u202e\n10:00:00.000  GET     200      1.0 ms  /forged"
     stream = io.BytesIO()
-    telemetry.configure("console", "info", stream)
+    log.configure("console", "info", stream)
     try:
         raise ValueError(hostile)
     except ValueError:
-        telemetry.log.exception(hostile, **{hostile: hostile})
-        telemetry.log.info("said", text=hostile)
+        log.log.exception(hostile, **{hostile: hostile})
+        log.log.info("said", text=hostile)
         logging.getLogger("_granian").error(hostile, exc_info=True)
         logging.getLogger("py.warnings").warning(hostile)
     cause = f"Traceback\n{hostile}"
@@ -245,10 +245,10 @@ def test_a_stream_that_fails_is_told_once_and_again_after_it_worked(capsys: pyte
             return super().write(data)
 
     stream = Full()
-    telemetry.configure("json", "info", stream)
+    log.configure("json", "info", stream)
     for is_full in (True, True, False, True):
         stream.is_full = is_full
-        telemetry.log.info("said")
+        log.log.info("said")
     assert capsys.readouterr().err == ("portway: log lines are being lost: [Errno 28] No space left on device\n" * 2)
 
 

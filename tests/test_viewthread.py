@@ -12,9 +12,9 @@ from django.http import HttpResponse
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
-from gateway import viewthread
 from gateway.errors import GatewayError, Reason
-from gateway.viewthread import ViewThread
+from gateway.http import view_thread
+from gateway.http.view_thread import ViewThread
 from tests.live.harness import PATIENCE_S, eventually
 
 name_of_thread = sync_to_async(lambda: threading.current_thread().name)
@@ -22,7 +22,7 @@ name_of_thread = sync_to_async(lambda: threading.current_thread().name)
 
 @pytest.fixture(autouse=True)
 def nobody_has_a_thread() -> None:
-    assert eventually(lambda: viewthread.busy() == 0)
+    assert eventually(lambda: view_thread.busy() == 0)
 
 
 class Closes(HttpResponse):
@@ -56,9 +56,9 @@ async def test_what_uses_no_thread_has_none() -> None:
     thread.enter()
     response = HttpResponse()
     thread.holds(response)
-    assert viewthread.busy() == 0
+    assert view_thread.busy() == 0
     thread.close()
-    assert (viewthread.busy(), response.closed, closed) == (0, True, ["request"])
+    assert (view_thread.busy(), response.closed, closed) == (0, True, ["request"])
     thread.close()
     assert closed == ["request"], "once"
 
@@ -69,7 +69,7 @@ async def test_what_has_something_to_close_is_closed_in_the_thread() -> None:
     thread.holds(response)
     thread.close()
     assert eventually(lambda: response.closed_in or "").startswith("view-")
-    assert eventually(lambda: viewthread.busy() == 0)
+    assert eventually(lambda: view_thread.busy() == 0)
 
 
 async def test_a_fault_in_closing_keeps_nothing_else_open() -> None:
@@ -82,7 +82,7 @@ async def test_a_fault_in_closing_keeps_nothing_else_open() -> None:
     thread.holds(Fails())
     thread.close()
     assert eventually(lambda: closed) == ["request"]
-    assert eventually(lambda: viewthread.busy() == 0)
+    assert eventually(lambda: view_thread.busy() == 0)
 
 
 async def test_where_the_system_has_no_thread_the_request_is_one_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,8 +90,8 @@ async def test_where_the_system_has_no_thread_the_request_is_one_too_many(monkey
         def __init__(self, **_: object) -> None:
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(viewthread, "Thread", NoThread)
-    monkeypatch.setattr(viewthread, "_threads", viewthread._Threads())
+    monkeypatch.setattr(view_thread, "Thread", NoThread)
+    monkeypatch.setattr(view_thread, "_threads", view_thread._Threads())
     thread = ViewThread(lambda: None)
     thread.enter()
     with pytest.raises(GatewayError) as raised:
@@ -123,11 +123,11 @@ async def test_it_ends_with_the_last_task_that_uses_it() -> None:
     task = await asyncio.create_task(request())
     gate.set()
     assert (await task).startswith("view-")
-    assert viewthread.busy() == 1
+    assert view_thread.busy() == 1
     del task
 
     async with asyncio.timeout(PATIENCE_S):
         while threads[0]() is not None:  # the loop has to let go of the task too
             await asyncio.sleep(0.01)
             gc.collect()
-    assert eventually(lambda: viewthread.busy() == 0)
+    assert eventually(lambda: view_thread.busy() == 0)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import structlog
 
-from gateway import watchdog
-from gateway.watchdog import Watchdog
+from gateway.observe import watchdog
+from gateway.observe.watchdog import Watchdog
 
 STALL_S = 0.1
 

@@ -4,7 +4,7 @@ import threading
 
 import msgspec
 
-from gateway.messages import GatewayRequest, GatewayResponse
+from gateway.http.request import GatewayRequest, GatewayResponse
 from gateway.routing import from_environment, legacy, route
 
 ANSWER = {"report": 7, "state": "done"}

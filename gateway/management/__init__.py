@@ -10,11 +10,11 @@ from django.conf import settings
 from django.core.management import BaseCommand, CommandError, CommandParser
 
 from gateway.__main__ import read_env_files
-from gateway.config import Config
-from gateway.envfile import located
-from gateway.plain import plain_lines
+from gateway.config.checks import examine
+from gateway.config.env_file import located
+from gateway.config.records import Config
 from gateway.routing import Routes
-from gateway.startup import examine
+from gateway.text import plain_lines
 
 
 class _Parser(CommandParser):

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway import door, headers
 from gateway.errors import GatewayError
+from gateway.http import headers, validation
 
 from . import restated
 from .corpus import EITHER, INVALID, REPAIRED, VALID, Case, expectation, own
@@ -117,13 +117,13 @@ def test_the_door_raises_nothing_but_its_own_refusals(
 ) -> None:
     fields = headers.read_fields(pairs)
     checks: Sequence[Callable[[], object]] = (
-        lambda: door.check_method(method),
-        lambda: door.check_target(method, target, target),
-        lambda: door.check_target(method, b"/" + target, b""),
-        lambda: door.check_path("/" + target.decode("latin-1")),
-        lambda: door.check_fields(fields, 1000),
-        lambda: door.check_host(fields, version),
-        lambda: door.content_length(fields, version),
+        lambda: validation.check_method(method),
+        lambda: validation.check_target(method, target, target),
+        lambda: validation.check_target(method, b"/" + target, b""),
+        lambda: validation.check_path("/" + target.decode("latin-1")),
+        lambda: validation.check_fields(fields, 1000),
+        lambda: validation.check_host(fields, version),
+        lambda: validation.content_length(fields, version),
     )
     statuses = []
     for check in checks:
@@ -158,7 +158,7 @@ def test_what_reads_fields_raises_nothing(pairs: headers.Pairs, peer: str, host:
 @settings(max_examples=600, deadline=None)
 def test_a_length_that_the_door_lets_in_is_the_only_one(pairs: headers.Pairs) -> None:
     try:
-        length = door.content_length(headers.read_fields(pairs), "1.1")
+        length = validation.content_length(headers.read_fields(pairs), "1.1")
     except GatewayError:
         return
     lengths = [value for name, value in pairs if name == b"content-length"]

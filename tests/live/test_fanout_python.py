@@ -17,12 +17,12 @@ from typing_extensions import TypedDict
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
-from gateway import loading
-from gateway.exchange import Exchange
-from gateway.fanout import Fanout
-from gateway.handler import GatewayHandler
-from gateway.messages import Message
+from gateway.config import loader
+from gateway.fanout.view import Fanout
+from gateway.http.exchange import Exchange
+from gateway.http.request import Message
 from gateway.routing import RouteError, Routes, fanout, part, route
+from gateway.server.asgi import GatewayHandler
 from tests.application import lifespan, scope_of
 
 from .harness import Gateway, Refuses, Request, eventually
@@ -349,7 +349,7 @@ def test_a_client_that_leaves_cancels_every_typed_part(gateway: Gateway, u: Part
 async def test_a_client_that_leaves_while_it_is_sent_to_is_told_of_in_the_log(services: Parts, u: Parts) -> None:
     u.script(b=silent)
     named = {"GATEWAY_ROUTE_X": "/x", "GATEWAY_ROUTE_X__PART_A": "u:/a", "GATEWAY_ROUTE_X__PART_B": "u:/b"}
-    loaded = loading.load({"GATEWAY_UPSTREAM_U": services.url, **named}, lambda _: "")
+    loaded = loader.load({"GATEWAY_UPSTREAM_U": services.url, **named}, lambda _: "")
     (line,) = loaded.routes
     loaded = replace(loaded, routes=())
     assert line.fan is not None
@@ -578,7 +578,7 @@ def test_what_a_client_may_not_say_of_itself_can_be_said_of_it() -> None:
     ],
 )
 def test_djangos_own_lines_are_checked_too(signature: str, words: str) -> None:
-    loaded = loading.load({"GATEWAY_UPSTREAM_U": "http://127.0.0.1:1"}, lambda _: "")
+    loaded = loader.load({"GATEWAY_UPSTREAM_U": "http://127.0.0.1:1"}, lambda _: "")
     with pytest.raises(RouteError) as caught:
         Routes([path("v1/", include([path("x/", async_part(signature))]))], loaded)
     assert words in str(caught.value)
@@ -586,7 +586,7 @@ def test_djangos_own_lines_are_checked_too(signature: str, words: str) -> None:
 
 
 def test_a_part_of_an_unknown_upstream_is_told() -> None:
-    loaded = loading.load({"GATEWAY_UPSTREAM_USERS": "http://127.0.0.1:1"}, lambda _: "")
+    loaded = loader.load({"GATEWAY_UPSTREAM_USERS": "http://127.0.0.1:1"}, lambda _: "")
     with pytest.raises(RouteError, match=r"there is no upstream user; did you mean users\?"):
         Routes([route("/h", async_part("a: Annotated[Any, part('user:/a')]"))], loaded)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.headers import ADDRESS_CLAIMS, URL_CLAIMS
+from gateway.http.headers import ADDRESS_CLAIMS, URL_CLAIMS
 
 from .harness import Answer, Answers, Gateway, Request, request_bytes
 

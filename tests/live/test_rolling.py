@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import pytest
 
-from gateway.handover import aim
+from gateway.server.reuseport import aim
 
 from .harness import PATIENCE_S, Answers, Gateway, Wire, eventually, free_port, request_bytes
 

@@ -9,20 +9,20 @@ from typing import Any
 from django.core.management import CommandError, CommandParser
 from django.db import DatabaseError
 
-from gateway import freshness, rows, storing
-from gateway.cached import goes_past
-from gateway.config import Config
+from gateway.cache import freshness, policy, queries
+from gateway.cache.memory import Key, Purge, origin_and_target
+from gateway.cache.policy import Entry
+from gateway.cache.view import goes_past
+from gateway.config.checks import aligned
+from gateway.config.records import Config
 from gateway.errors import GatewayError
-from gateway.fanout import Fanout
-from gateway.headers import Pairs, parse_host
+from gateway.fanout.view import Fanout
+from gateway.http.headers import Pairs, parse_host
+from gateway.http.queries import masked_target
 from gateway.management import Ours, add_env_file
-from gateway.memory import Key, Purge, origin_and_target
 from gateway.patterns import Miss
-from gateway.plain import plain, plain_lines
-from gateway.queries import masked_target
 from gateway.routing import Routes
-from gateway.startup import aligned
-from gateway.storing import Entry
+from gateway.text import plain, plain_lines
 from gateway.wrapping import innermost
 
 
@@ -74,7 +74,7 @@ examples:
             self.stderr.write("gateway: GATEWAY_CACHE_DISK=0B: each worker has its cache in memory only")
             sys.exit(1)
         try:
-            is_there = rows.is_there()
+            is_there = queries.is_there()
             if options["verb"] == "ls":
                 self._list(options, is_there=is_there)
             elif options["verb"] == "why":
@@ -89,7 +89,7 @@ examples:
 
     def _list(self, options: dict[str, Any], *, is_there: bool) -> None:
         now_s = time()
-        stored = rows.listing(options["route"], options["host"], options["prefix"]) if is_there else ()
+        stored = queries.listing(options["route"], options["host"], options["prefix"]) if is_there else ()
         table = [["ROUTE", "URL", "STATUS", "SIZE", "AGE", "FRESH", "VARIES ON"]]
         table += [
             [key.route, _url(key), str(entry.status), str(size), f"{entry.current_age_s(now_s):.0f} s", fresh, said]
@@ -125,7 +125,7 @@ examples:
         begins = ("/", "http://", "https://") if kind == "path" else "/"
         if kind in {"path", "prefix"} and not value.startswith(begins):
             raise CommandError(f"a {kind} begins with a slash: /{value}")
-        count = rows.purge_now(Purge(kind, value, time())) if is_there else 0
+        count = queries.purge_now(Purge(kind, value, time())) if is_there else 0
         self.stdout.write(f"Purged: {count} stored answer{'' if count == 1 else 's'}.")
 
 
@@ -193,13 +193,13 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
         words = "; ".join(f"{name}={word}" for name, word in past.items())
         yield f"Answer   from the upstream: nothing stored answers such a request ({words})"
         return
-    keys = [replace(asked, route=name)] if asked.host else rows.keys_at(name, asked.target) if is_there else []
+    keys = [replace(asked, route=name)] if asked.host else queries.keys_at(name, asked.target) if is_there else []
     for key in keys or [Key(name, "http", "{}:{}".format(*config.settings.bind), asked.target)]:
         yield f"Key      {key}"
-        yield from _verdict(rows.variants_of(key) if is_there else [], pairs, rule)
+        yield from _verdict(queries.variants_of(key) if is_there else [], pairs, rule)
 
 
-def _verdict(stored_here: Iterable[Entry], pairs: Pairs, rule: storing.Rule) -> Iterator[str]:
+def _verdict(stored_here: Iterable[Entry], pairs: Pairs, rule: policy.Rule) -> Iterator[str]:
     now_s, wish = time(), freshness.wish_of(pairs)
     entries = [freshness.under(rule, entry) for entry in stored_here]
     for stored in entries:
@@ -216,8 +216,8 @@ def _verdict(stored_here: Iterable[Entry], pairs: Pairs, rule: storing.Rule) -> 
     if entry is None:
         others = "what is stored is for requests with other fields (fwd=vary-miss)"
         yield f"Answer   from the upstream: {others if is_varied else 'nothing is stored (fwd=uri-miss)'}"
-        best = storing.Reply("GET", pairs, 200, [(b"cache-control", b"max-age=60")], now_s, now_s)
-        if (refused := storing.refusal(best, rule)) is not None:
+        best = policy.Reply("GET", pairs, 200, [(b"cache-control", b"max-age=60")], now_s, now_s)
+        if (refused := policy.refusal(best, rule)) is not None:
             yield f"Then     not even an answer with Cache-Control: max-age=60 is stored: {refused.value}"
         return
     use = freshness.use_of(entry, wish, now_s)

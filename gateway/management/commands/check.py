@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.address import AddressInUse, resolved, try_bind
+from gateway.config.address import AddressInUse, resolved, try_bind
 from gateway.management import Ours
 
 

@@ -3,10 +3,10 @@
 import os
 from typing import Any
 
-from gateway import environment, origins
 from gateway.__main__ import read_text
+from gateway.config import effective, environment
+from gateway.config.checks import aligned
 from gateway.management import Ours
-from gateway.startup import aligned
 
 
 class Command(Ours):
@@ -21,7 +21,7 @@ examples:
   gateway config | grep -v ' default$'"""
 
     def handle(self, *args: Any, **options: Any) -> None:
-        groups = origins.effective(environment.read(os.environ, read_text).entries)
+        groups = effective.effective(environment.read(os.environ, read_text).entries)
         rows = [row for group in groups for row in group]
         lines = iter(aligned([["VARIABLE", "VALUE", "FROM"], *map(list, rows)], indent="").splitlines())
         self.stdout.write(self.style.MIGRATE_LABEL(next(lines)))

@@ -5,9 +5,9 @@ from typing import Any
 
 from django.core.management import CommandError, CommandParser
 
+from gateway.config.checks import aligned
 from gateway.management import Ours
-from gateway.plain import plain
-from gateway.startup import aligned
+from gateway.text import plain
 
 
 class Command(Ours):
@@ -36,14 +36,14 @@ examples:
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from gateway import explaining  # it knows all that serves, which the other commands can do without
+        from gateway.management import explain  # it knows all that serves, which the other commands can do without
 
         config, routes = self.sound(options["env_file"])
         try:
-            scope = explaining.scope_of(options["method"], options["target"], options["header"], config.settings.bind)
+            scope = explain.scope_of(options["method"], options["target"], options["header"], config.settings.bind)
         except ValueError as error:
             raise CommandError(str(error)) from None
-        sections = asyncio.run(explaining.explain(config, routes, scope))
+        sections = asyncio.run(explain.explain(config, routes, scope))
         for number, section in enumerate(sections):
             self.stdout.write(("\n" if number else "") + self.style.MIGRATE_LABEL(plain(section.title)))
             self.stdout.write(aligned(section.rows))

@@ -7,10 +7,10 @@ from typing import Any
 from django.conf import settings
 from django.core.management import CommandParser
 
+from gateway.config.checks import NO_ROUTES, aligned, rows
 from gateway.management import Ours
-from gateway.plain import plain_lines
 from gateway.routing import RouteError, load_routes
-from gateway.startup import NO_ROUTES, aligned, rows
+from gateway.text import plain_lines
 
 
 class Command(Ours):

@@ -3,11 +3,11 @@
 import sys
 from typing import Any
 
-from gateway import telemetry
 from gateway.__main__ import own_module
-from gateway.address import AddressInUse
+from gateway.config.address import AddressInUse
 from gateway.management import Ours
-from gateway.serve import serve
+from gateway.observe import log
+from gateway.server.granian import serve
 
 
 class Command(Ours):
@@ -25,12 +25,12 @@ example:
 
     def handle(self, *args: Any, **options: Any) -> None:
         config, routes = self.sound([])
-        telemetry.take_streams()
-        telemetry.configure(config.settings.log, config.settings.log_level)
+        log.take_streams()
+        log.configure(config.settings.log, config.settings.log_level)
         try:
             sys.exit(serve(config, routes, lambda: own_module("asgi").application))
         except AddressInUse as error:
             self.stderr.write(f"gateway: {error}")
             sys.exit(1)
         finally:
-            telemetry.flush(1.0)
+            log.flush(1.0)

@@ -1,0 +1,392 @@
+"""Stored answers in memory, bounded in bytes: what was used least lately goes first. And what a purge names."""
+
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from math import inf
+from typing import Final, NamedTuple
+
+from gateway.cache.policy import Entry, Why
+from gateway.http.headers import Pair, read_fields
+
+# One request field can have any number of values: of one URI this many variants are kept.
+MAX_VARIANTS: Final = 32
+_PURGES_KEPT_S: Final = 600.0  # an answer that was under way for longer than that is no worry
+# Some 5 MB: the names of purges are short, whatever a client sent.
+_MAX_PURGES: Final = 20_000
+_MAX_PREFIXES: Final = 200  # each is compared with each answer that is stored
+_LONGEST_NAME: Final = 320  # the origin of a URL, which is no longer than a host may be, and a digest
+_SEVERAL: Final = 3  # different requests
+_CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-range"})
+_UNSTORED_S, _MAX_UNSTORED = 10.0, 10_000  # some 6 MB
+# What an entry costs beside its bytes, measured: its record, its pairs, the fields it varies on, its place in tables.
+_ENTRY_BYTES, _PAIR_BYTES, _VARY_BYTES = 1150, 180, 110
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What stored answers are found by. `target` is the raw path and query, `extra` what a trusted proxy said of the
+    request's origin, or the digest of what the configuration sets in a part's call."""
+
+    route: str
+    scheme: str
+    host: str
+    target: str
+    extra: str = ""
+
+    @classmethod
+    def of(cls, text: str) -> "Key":
+        """The key out of its text; the inverse of `str`."""
+        route, url, *extra = text.split(" ", 2)
+        scheme, _, rest = url.partition("://")
+        host, slash, target = rest.partition("/")
+        return cls(route.replace("%20", " "), scheme, host, slash + target, *extra)
+
+    def __str__(self) -> str:
+        extra = f" {self.extra}" if self.extra else ""
+        return f"{quoted(self.route)} {self.scheme}://{self.host}{self.target}{extra}"
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+
+def quoted(route: str) -> str:
+    """A route's name as it stands in the text of a key: in Python it may hold a space."""
+    return route.replace(" ", "%20")
+
+
+def digest(*words: str) -> str:
+    """A name of fixed length for something long."""
+    return blake2b("\0".join(words).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+
+
+def variant(key: str, vary: Iterable[bytes], values: Iterable[bytes | None]) -> str:
+    """The name of one variant: its key, the fields that it varies on, and the request's values of them."""
+    said = ("" if value is None else "=" + value.decode("latin-1") for value in values)
+    return digest(key, *(name.decode("latin-1") for name in vary), "", *said)
+
+
+KINDS: Final = ("path", "prefix", "route", "tag", "all")  # what a purge may name
+
+
+class Place(NamedTuple):
+    """What a purge of a path or URL is about: the digest of a raw path, or of a raw path with its query.
+
+    `origin` is `scheme://host`, or `://` for every one.
+    """
+
+    is_path: bool
+    origin: str
+    digest: str
+
+    @property
+    def name(self) -> str:
+        return f"{'path' if self.is_path else 'uri'} {self.origin} {self.digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """What must be forgotten of what was asked for until `at_s`. `kind` is one of KINDS, or `uri` for one URL exactly.
+
+    A path with a query means that query only; with a scheme and host before it, as `http://example.com/users/1`, that
+    origin only. The value of a `uri` is its origin and the digest of the rest: clients make these, with URLs as long
+    as they like, and each is kept in memory and in the database for a while.
+    """
+
+    kind: str
+    value: str
+    at_s: float
+
+    @classmethod
+    def of_url(cls, url: str, at_s: float) -> "Purge":
+        """The purge of one URL, `scheme://host/path?query`."""
+        scheme, host, target = origin_and_target(url)
+        return cls("uri", f"{scheme}://{host} {digest(target)}", at_s)
+
+    @property
+    def place(self) -> Place | None:
+        """The one path or URL that it is about, if it is."""
+        if self.kind == "uri":
+            origin, _, of_target = self.value.partition(" ")
+            return Place(False, origin, of_target)
+        if self.kind == "path":
+            scheme, host, target = origin_and_target(self.value)
+            return Place("?" not in target, f"{scheme}://{host}", digest(target))
+        return None
+
+    @property
+    def name(self) -> str:
+        """A short name; one purge has that of another only where it is about the same."""
+        place = self.place
+        return _short(f"{self.kind} {self.value}" if place is None else place.name)
+
+    def covers(self, key: Key, entry: Entry, now_s: float = inf) -> bool:
+        """Whether a stored answer must go.
+
+        One that seems to have been asked for after `now_s` was so while the clock was ahead, or by a gateway whose
+        clock is: whether that was before the purge, nobody can tell.
+        """
+        if self.at_s < entry.requested_s <= now_s:
+            return False
+        return self.value in entry.tags if self.kind == "tag" else self.covers_key(key)
+
+    def covers_key(self, key: Key) -> bool:
+        """Whether what is asked for by this key may be covered, whenever that was: all may that has a tag."""
+        place = self.place
+        if place is not None:
+            is_there = place.origin in {"://", f"{key.scheme}://{key.host}"}
+            return is_there and place.digest == digest(key.path if place.is_path else key.target)
+        if self.kind == "prefix":
+            return key.target.startswith(self.value)
+        if self.kind == "route":
+            return key.route == self.value
+        return self.kind in {"all", "tag"}
+
+
+def origin_and_target(value: str) -> tuple[str, str, str]:
+    """`http://host/path?query` or `/path` -> scheme, host (both empty without them) and raw target."""
+    if value.startswith("/"):
+        return "", "", value
+    scheme, _, rest = value.partition("://")
+    host, slash, target = rest.partition("/")
+    return scheme, host.lower(), slash + target
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else digest(name)
+
+
+class Index:
+    """Names of things by the paths and targets of their keys: what a purge of one is about is found without a walk."""
+
+    def __init__(self) -> None:
+        # A name by itself where there is one only, as nearly always: a set takes four times as much.
+        self._names: dict[tuple[bool, str], str | set[str]] = {}
+
+    def add(self, name: str, key: Key) -> None:
+        for place in _places(key):
+            there = self._names.get(place)
+            if there is None:
+                self._names[place] = name
+            elif isinstance(there, set):
+                there.add(name)
+            elif there != name:
+                self._names[place] = {there, name}
+
+    def discard(self, name: str, key: Key) -> None:
+        for place in _places(key):
+            there = self._names.get(place)
+            if isinstance(there, set):
+                there.discard(name)
+                if not there:
+                    del self._names[place]
+            elif there == name:
+                del self._names[place]
+
+    def at(self, place: Place) -> list[str]:
+        """What has this path or target, of whatever origin."""
+        there = self._names.get((place.is_path, place.digest), ())
+        return [there] if isinstance(there, str) else list(there)
+
+
+def _places(key: Key) -> tuple[tuple[bool, str], tuple[bool, str]]:
+    target = digest(key.target)
+    return (False, target), (True, digest(key.path) if "?" in key.target else target)
+
+
+def size_of(key: str, entry: Entry) -> int:
+    """The bytes of memory that an entry is counted with."""
+    pairs: Iterable[Pair] = entry.pairs
+    varies = sum(
+        len(name) + len(value or b"") + _VARY_BYTES for name, value in zip(entry.vary, entry.values, strict=True)
+    )
+    return (
+        _ENTRY_BYTES
+        + len(key)
+        + len(entry.body)
+        + varies
+        + sum(len(name) + len(value) + _PAIR_BYTES for name, value in pairs)
+    )
+
+
+class Purges:
+    """The purges of late: an answer that was under way when one was made must not be stored after it."""
+
+    def __init__(self) -> None:
+        self._at_s: OrderedDict[str, float] = OrderedDict()  # by the names of purges, the oldest first
+        self._prefixes: OrderedDict[str, float] = OrderedDict()
+        self._all_until_s = 0.0  # what was asked for until then counts as purged: there were too many to tell
+        self._last_s = 0.0
+
+    def add(self, purge: Purge) -> None:
+        self._last_s = max(self._last_s, purge.at_s)
+        if purge.kind == "prefix":
+            kept, name, most = self._prefixes, purge.value, _MAX_PREFIXES
+        else:
+            kept, name, most = self._at_s, purge.name, _MAX_PURGES
+        kept.pop(name, None)
+        kept[name] = purge.at_s
+        while len(kept) > most:
+            self._all_until_s = max(self._all_until_s, kept.popitem(last=False)[1])
+        for each in (self._at_s, self._prefixes):
+            while each and next(iter(each.values())) < purge.at_s - _PURGES_KEPT_S:
+                each.popitem(last=False)
+
+    def cover(self, key: Key, entry: Entry, now_s: float = inf) -> bool:
+        """Whether one of them covers an answer, as `Purge.covers` has it."""
+        if now_s < self._last_s:
+            self._set_back(now_s)
+        since_s = entry.requested_s if entry.requested_s <= now_s else 0.0
+        if since_s <= self._all_until_s:
+            return True
+        at_s = self._at_s
+        if at_s and any(at_s.get(name, -1.0) >= since_s for name in _names_of(key, entry)):
+            return True
+        return any(until_s >= since_s and key.target.startswith(one) for one, until_s in self._prefixes.items())
+
+    def _set_back(self, now_s: float) -> None:
+        """The clock was: all of them were made by now, and what is asked for from now on is asked for after them."""
+        for kept in (self._at_s, self._prefixes):
+            kept.update((name, min(at_s, now_s)) for name, at_s in kept.items())
+        self._all_until_s, self._last_s = min(self._all_until_s, now_s), now_s
+
+
+def _names_of(key: Key, entry: Entry) -> Iterator[str]:
+    """The names of all purges that are about an answer, but for prefixes."""
+    yield from ("all ", _short(f"route {key.route}"), *(_short(f"tag {tag}") for tag in entry.tags))
+    for is_path, of_it in _places(key):
+        for origin in (f"{key.scheme}://{key.host}", "://"):
+            yield _short(Place(is_path, origin, of_it).name)
+
+
+class _Refusals(NamedTuple):
+    until_s: float
+    why: Why
+    requests: tuple[int, ...]
+
+
+class Unstored:
+    """Which requests were answered with what is not stored a moment ago, and why.
+
+    What one request was refused says nothing of other requests: whoever wanted could keep a page out of the cache for
+    all by a field that its service dislikes. Only what several different ones were, with nothing stored in between,
+    counts for all. Of what they are known by, digests are kept.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, _Refusals] = OrderedDict()  # the oldest first
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def add(self, name: str, request: Sequence[Pair], why: Why, now_s: float) -> None:
+        """`now_s` is of a clock that never goes back."""
+        known, short = self._known, digest(name)
+        before = known.get(short)
+        requests = before.requests if before is not None and before.until_s > now_s else ()
+        one = fingerprint(request)
+        if one not in requests:
+            requests = (*requests, one)[-_SEVERAL:]
+        known[short] = _Refusals(now_s + _UNSTORED_S, why, requests)
+        known.move_to_end(short)
+        while len(known) > _MAX_UNSTORED or next(iter(known.values())).until_s <= now_s:
+            known.popitem(last=False)
+
+    def why(self, name: str, request: Sequence[Pair], now_s: float) -> Why | None:
+        """Why the answer to such a request will hardly be stored; None where nobody knows."""
+        found = self._known.get(digest(name)) if self._known else None
+        if found is None or found.until_s <= now_s:
+            return None
+        is_known = len(found.requests) >= _SEVERAL or fingerprint(request) in found.requests
+        return found.why if is_known else None
+
+    def discard(self, name: str) -> None:
+        """An answer was stored."""
+        if self._known:
+            self._known.pop(digest(name), None)
+
+
+def fingerprint(request: Sequence[Pair]) -> int:
+    """A number for all that a client says in a request, less its conditions and what differs with every request."""
+    words = (word for pair in read_fields(request).plain if pair[0] not in _CONDITIONS for word in pair)
+    return int(digest(*(word.decode("latin-1") for word in words))[:15], 16)
+
+
+class Memory:
+    """A worker's share of GATEWAY_CACHE_MEMORY."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self.max_bytes = max_bytes
+        self.size_bytes = 0
+        self._count = 0
+        self._kept: OrderedDict[str, list[Entry]] = OrderedDict()
+        self._index = Index()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def get(self, key: str) -> list[Entry]:
+        """Every variant of a key. They are used by asking for them."""
+        entries = self._kept.get(key)
+        if entries is None:
+            return []
+        self._kept.move_to_end(key)
+        return entries
+
+    def put(self, key: str, entry: Entry) -> None:
+        """Keep an answer, in the place of an older one for the same requests."""
+        size = size_of(key, entry)
+        if size > self.max_bytes // 4:  # one answer must not sweep the others out
+            self.drop(key, entry)
+            return
+        entries = [other for other in self._kept.get(key, ()) if not _is_same(other, entry)]
+        entries.append(entry)
+        self._set(key, entries[-MAX_VARIANTS:])
+        self._kept.move_to_end(key)
+        while self.size_bytes > self.max_bytes:
+            oldest = next(iter(self._kept))
+            self._set(oldest, [])
+
+    def put_back(self, key: str, entry: Entry) -> None:
+        """Keep an answer out of the database, unless a newer one came while that was asked."""
+        if not any(_is_same(other, entry) and other.received_s >= entry.received_s for other in self.get(key)):
+            self.put(key, entry)
+
+    def drop(self, key: str, entry: Entry) -> None:
+        """Forget what is kept for the same requests as this entry."""
+        self._set(key, [other for other in self._kept.get(key, ()) if not _is_same(other, entry)])
+
+    def forget(self, purge: Purge, now_s: float = inf) -> int:
+        """Forget what a purge covers; how many that were."""
+        place = purge.place
+        count = 0
+        for text in list(self._kept) if place is None else self._index.at(place):
+            key, entries = Key.of(text), self._kept[text]
+            left = [entry for entry in entries if not purge.covers(key, entry, now_s)]
+            if len(left) < len(entries):
+                count += len(entries) - len(left)
+                self._set(text, left)
+        return count
+
+    def _set(self, key: str, entries: list[Entry]) -> None:
+        before = self._kept.get(key, [])
+        self._count += len(entries) - len(before)
+        self.size_bytes += sum(size_of(key, entry) for entry in entries if not _is_among(entry, before))
+        self.size_bytes -= sum(size_of(key, entry) for entry in before if not _is_among(entry, entries))
+        if entries:
+            if not before:
+                self._index.add(key, Key.of(key))
+            self._kept[key] = entries
+        elif before:
+            del self._kept[key]
+            self._index.discard(key, Key.of(key))
+
+
+def _is_among(entry: Entry, others: Iterable[Entry]) -> bool:
+    return any(entry is other for other in others)  # equal ones may be of different sizes
+
+
+def _is_same(one: Entry, other: Entry) -> bool:
+    return (one.vary, one.values) == (other.vary, other.values)

@@ -1,0 +1,105 @@
+"""A request that notes which header fields a view reads: an answer that is stored must name them in Vary.
+
+What `proxy()`, a fan-out and `fetch()` send on is not noted: they take it out of `scope` and `fields`, and the services
+say in Vary what they look at. So what is noted is what Python of a team's own reads, wherever it stands.
+"""
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any
+
+from django.http.request import HttpHeaders
+from django.utils.functional import cached_property
+
+from gateway.http.headers import Pair
+from gateway.http.request import GatewayRequest
+
+ALL = "*"
+
+
+class ObservedRequest(GatewayRequest):
+    """`fields_read` are names in lower case, with ALL for what was read without a name."""
+
+    @cached_property
+    def fields_read(self) -> set[str]:
+        return set()
+
+    @property
+    def raw_headers(self) -> list[Pair]:
+        self.fields_read.add(ALL)
+        return super().raw_headers
+
+    @cached_property
+    def META(self) -> MutableMapping[str, Any]:  # type: ignore[override]  # noqa: N802 - Django's name
+        return _Meta(super().META, self.fields_read)
+
+    @cached_property
+    def headers(self) -> Mapping[str, str]:  # type: ignore[override]
+        return _Headers(HttpHeaders(super().META), self.fields_read)
+
+    @cached_property
+    def COOKIES(self) -> dict[str, str]:  # type: ignore[override]  # noqa: N802
+        self.fields_read.add("cookie")
+        return super().COOKIES
+
+    def unnamed(self, vary: tuple[bytes, ...]) -> bool:
+        """Whether something was read that is not in Vary. The host is in every key."""
+        named = {name.decode("latin-1") for name in vary}
+        if ALL in self.fields_read and not named:
+            return True
+        return bool(self.fields_read - named - {ALL, "host"})
+
+
+class _Meta(MutableMapping[str, Any]):
+    """META; what is read of it is noted. HOWEVER no dict: one is copied without being asked."""
+
+    def __init__(self, meta: dict[str, Any], fields_read: set[str]) -> None:
+        self._meta = meta
+        self._fields_read = fields_read
+
+    def __getitem__(self, key: str) -> Any:
+        if key.startswith("HTTP_"):
+            self._fields_read.add(key[5:].replace("_", "-").lower())
+        elif key in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
+            self._fields_read.add(key.replace("_", "-").lower())
+        elif key.startswith("REMOTE_"):
+            self._fields_read.add("the address of the client")  # no field: it can be named by nothing
+        return self._meta[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._meta[key] = value
+
+    def __delitem__(self, key: str) -> None:
+        del self._meta[key]
+
+    def __iter__(self) -> Iterator[str]:
+        self._fields_read.add(ALL)
+        return iter(self._meta)
+
+    def __len__(self) -> int:
+        return len(self._meta)
+
+    def copy(self) -> dict[str, Any]:
+        return dict(self)
+
+
+class _Headers(Mapping[str, str]):
+    """Django's headers; what is read of them is noted."""
+
+    def __init__(self, headers: Mapping[str, str], fields_read: set[str]) -> None:
+        self._headers = headers
+        self._fields_read = fields_read
+
+    def __getitem__(self, name: str) -> str:
+        self._fields_read.add(name.replace("_", "-").lower())
+        return self._headers[name]
+
+    def __contains__(self, name: object) -> bool:
+        self._fields_read.add(str(name).lower())
+        return name in self._headers
+
+    def __iter__(self) -> Iterator[str]:
+        self._fields_read.add(ALL)
+        return iter(self._headers)
+
+    def __len__(self) -> int:
+        return len(self._headers)

@@ -1,0 +1,311 @@
+"""The view that answers from the cache what another view has answered before: `cached(proxy("orders"), "60s")`."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from time import time
+from typing import Any
+from urllib.parse import quote, unquote
+
+from asgiref.sync import markcoroutinefunction
+from django.http.response import HttpResponseBase
+from django.utils.functional import cached_property
+
+from gateway import units
+from gateway.cache import conditional, freshness
+from gateway.cache.cache import Cache, Served, Words
+from gateway.cache.coalescing import Produced, Question
+from gateway.cache.memory import quoted
+from gateway.cache.policy import Entry, Reply, Rule, entry_of, vary_names
+from gateway.cache.tracked_request import ObservedRequest
+from gateway.config import table
+from gateway.errors import GatewayError, Reason
+from gateway.http.exchange import Exchange
+from gateway.http.headers import URL_CLAIMS, FieldLines, Pair, Pairs, ends_in_dot, same_authority, set_fields
+from gateway.http.request import GatewayRequest, GatewayResponse, error_of_view, pairs_of
+
+View = Callable[..., Awaitable[HttpResponseBase]]
+
+# What makes a request need more than a look into memory.
+_SPECIAL = freshness.CONDITIONS | {b"cache-control", b"if-match", b"if-unmodified-since", b"pragma", b"range"}
+# Only the upstream can tell (RFC 9111, section 4.3.2).
+_FOR_UPSTREAM = frozenset({b"if-match", b"if-unmodified-since"})
+_PARTIAL = frozenset({b"range", b"if-range"})
+# What a request has once it was asked for it, or once its body was read.
+_BUILT_LATER = {
+    name for kind in GatewayRequest.__mro__ for name, one in vars(kind).items() if isinstance(one, cached_property)
+}
+_BUILT_LATER |= {"_body", "_stream", "_post", "_files", "_encoding", "bodies"}
+_PLAIN = "=,:/[] "  # as it is in a key
+
+
+class Cached:
+    """An async Django view around another one."""
+
+    def __init__(self, view: View, rule: Rule) -> None:
+        self.view = self.__wrapped__ = view
+        self.rule = rule
+        self.wrappers: set[Callable[..., Any]] = set()  # views of routes that pass each request on to this one
+        self._pools: Mapping[str, Any] | None = None  # those for which it is known which fields are set on answers
+        self._setter: Any = None
+        self._changes: Sequence[tuple[bytes, bytes | None]] = ()
+        self.__name__ = self.__qualname__ = getattr(view, "__name__", type(view).__name__)
+        markcoroutinefunction(self)
+
+    def __call__(self, request: GatewayRequest, **params: Any) -> Awaitable[HttpResponseBase]:
+        why_not = self._unkeyed(request, params)
+        if why_not is not None:
+            return self._pass(request, params, {"fwd": "bypass", "detail": why_not})
+        if request.pools is not self._pools:
+            self._find_fields(request.pools)
+        if self._changes:
+            request.defers_fields_of = self._setter
+            return self._with_fields(self._look_up(request, params))
+        return self._look_up(request, params)
+
+    def _look_up(self, request: GatewayRequest, params: dict[str, Any]) -> Awaitable[HttpResponseBase]:
+        cache: Cache = request.cache
+        past = goes_past(request.method, request.raw_headers, has_body=not request.inbox.complete)
+        if past is not None:
+            return self._pass(request, params, past)
+        key = key_of(request)
+        entries = cache.memory.get(key)
+        # The plain case of many, decided as `freshness` would.
+        if len(entries) == 1 and entries[0].fresh_until_s > time() and _is_plain(request, entries[0], self.rule):
+            return _stored(request, entries[0])
+        return self._told(request, self._answer(request, params, key))
+
+    def _unkeyed(self, request: GatewayRequest, params: dict[str, Any]) -> str | None:
+        """Why the key would not tell all of what is asked, which knows of the client's request to one view; None else.
+
+        `nested`: it is not the route's own cache, but that of a view which the route's view calls.
+        """
+        if isinstance(request, ObservedRequest):  # made for the call of another one
+            return "nested"
+        if request.route is not None:
+            view = request.route.view
+        elif request.resolver_match is not None:
+            view = request.resolver_match.func
+        else:
+            return None
+        if view is self:
+            return None
+        if view not in self.wrappers:
+            return "nested"
+        return None if _is_as_it_came(request, params) else "request-changed"
+
+    # -- the fields that the route sets on answers -----------------------------------------------------------------
+
+    def _find_fields(self, pools: Mapping[str, Any]) -> None:
+        """Which fields the view within sets by its options: they are for the client, and no word on what is stored."""
+        view: Any = self.view
+        while view is not None and not hasattr(view, "fields_set"):
+            view = getattr(view, "__wrapped__", None)
+        self._pools, self._setter = pools, view
+        self._changes = () if view is None else view.fields_set(pools)
+
+    async def _with_fields(self, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
+        response, changes = await answer, self._changes
+        pairs = pairs_of(response)
+        if hasattr(self._setter, "fitting"):
+            changes = self._setter.fitting(changes, pairs)
+        if isinstance(response, GatewayResponse):
+            response.pairs = set_fields(response.pairs, changes)
+            return response
+        for name, value in changes:  # a view between this one and that has made another answer
+            del response[name.decode("ascii")]
+            if value is not None:
+                response[name.decode("ascii")] = value.decode("latin-1")
+        return response
+
+    async def _told(self, request: GatewayRequest, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
+        """The answer; a failure says that nothing stored could stand in for it."""
+        try:
+            return await answer
+        except GatewayError as error:
+            request.exchange.cache = request.exchange.cache or "miss"
+            detail = "only-if-cached" if error.reason is Reason.NOT_CACHED else "failed"
+            raise _failed(error, {"detail": detail}) from None
+
+    async def _answer(self, request: GatewayRequest, params: dict[str, Any], key: str) -> HttpResponseBase:
+        cache: Cache = request.cache
+        produce = partial(self._produce, request, params)
+        question = Question(key, "GET", request.raw_headers, self.rule, produce, request.exchange)
+        unstorable = not_stored(request)
+        if unstorable is not None:
+            served, _, words = await cache.stored(question)
+            if served is None:
+                words["detail"] = unstorable
+                requested_s = time()
+                response = await self._pass(request, params, words)
+                if request.method == "HEAD":
+                    cache.after_head(question, response.status_code, pairs_of(response), requested_s)
+                return response
+        else:
+            served, words = await cache.answer(question)
+            if served is None:
+                return await self._pass(request, params, words)
+        return _response(request, served)
+
+    async def _produce(
+        self, request: GatewayRequest, params: dict[str, Any], pairs: Pairs, exchange: Exchange
+    ) -> Produced:
+        detached = request.detached(ObservedRequest, pairs, exchange)
+        response = await self.view(detached, **params)
+        pairs = pairs_of(response)
+        body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
+        unnamed = detached.unnamed(vary_names(pairs) or ())
+        if detached.forwarded_by_fetch:
+            pairs = [*pairs, (b"vary", b"Authorization, Accept-Language")]
+        return Produced(response.status_code, pairs, body, response, unnamed)
+
+    async def _pass(self, request: GatewayRequest, params: dict[str, Any], words: Words) -> HttpResponseBase:
+        request.exchange.cache = "bypass" if words["fwd"] in {"method", "bypass"} else "miss"
+        try:
+            return _said(await self.view(request, **params), words)
+        except Exception as error:  # noqa: BLE001 - a view may raise anything
+            raise _failed(error_of_view(error), words) from None
+
+
+def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB", stale_if_error: str | None = None) -> Cached:
+    """A view whose answers are stored: `cached(proxy("orders"), "60s")`.
+
+    `ttl` is `on`, which leaves it to what the answers say, or a duration that holds where they say nothing. A view of
+    your own must name in Vary what it reads of a request. A stored answer may stand in for a failure for as long as
+    `stale_if_error` says, a duration, where it says nothing of that itself. Raises ValueError.
+    """
+    stale_s = 0.0 if stale_if_error is None else units.positive_duration(stale_if_error)
+    most = units.positive_size(max_body)
+    return Cached(view, replace(table.cache_rule(ttl), max_body_bytes=most, stale_if_error_s=stale_s))
+
+
+def goes_past(method: str, pairs: Iterable[Pair], *, has_body: bool) -> Words | None:
+    """Why a request has nothing to do with what is stored, in words of Cache-Status; None where it has."""
+    if method not in {"GET", "HEAD"}:
+        return {"fwd": "method"}
+    if has_body:  # it is no part of the key
+        return {"fwd": "bypass", "detail": "request-body"}
+    if any(name in _FOR_UPSTREAM for name, _ in pairs):
+        return {"fwd": "bypass", "detail": "condition"}
+    return None
+
+
+def not_stored(request: GatewayRequest) -> str | None:
+    """Why a request may be answered by what is stored, but goes up as it is where nothing does; None elsewhere."""
+    if request.method == "HEAD":
+        return "head"
+    # The dot is seen upstream, where it may find another site.
+    if ends_in_dot(request.host_field) or ends_in_dot(request.forwarded_host):
+        return "host-dot"
+    return "range" if any(name in _PARTIAL for name, _ in request.raw_headers) else None
+
+
+def key_of(request: GatewayRequest) -> str:
+    """What the answer to a request is stored by: route, scheme, host, raw path and query, as the client has them.
+
+    What a trusted proxy says of how the client asked goes up, and may show in the answer: all of it is in the key.
+    """
+    scope, host = request.scope, same_authority(request.forwarded_host or request.host_field)
+    scheme = request.forwarded_scheme or scope["scheme"]
+    query = scope["query_string"]
+    target = f"{request.raw_path}?{query.decode('latin-1')}" if query else request.raw_path
+    key = f"{quoted(request.exchange.route or '')} {scheme}://{host}{target}"
+    if request.from_trusted_peer:
+        said = [name + b"=" + value for name, value in request.fields.x_forwarded if name != b"x-forwarded-for"]
+        said += [name + b"=" + value for name, value in request.fields.claims if name in URL_CLAIMS]
+        if request.forwarded_host:  # Host may go up too
+            said.append(b"host=" + request.host_field.encode("latin-1"))
+        if said:
+            key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in said)  # no `;` within one
+    return key
+
+
+def _is_as_it_came(request: GatewayRequest, params: dict[str, Any]) -> bool:
+    """Whether a wrapper passes on what it got: the key knows nothing of what it adds, perhaps for one user."""
+    if request.raw_values is not None:
+        given: dict[str, Any] = {name: unquote(value) for name, value in request.raw_values.items()}
+    else:
+        given = request.resolver_match.kwargs if request.resolver_match is not None else {}
+    fresh = GatewayRequest(request.scope, request.exchange, request.inbox, request.fields)
+    fresh.from_trusted_peer = request.from_trusted_peer
+    seen = vars(request)
+    return (
+        params == given
+        and not seen.keys() - vars(fresh).keys() - _BUILT_LATER
+        and request.method == fresh.method
+        and all(seen[name] == getattr(fresh, name) for name in ("META", "GET", "COOKIES") if name in seen)
+    )
+
+
+# -- answers ------------------------------------------------------------------------------------------------------
+
+
+def _is_plain(request: GatewayRequest, entry: Entry, rule: Rule) -> bool:
+    """Whether a fresh stored answer is the answer without another question."""
+    if entry.vary or entry.always_validate or (entry.source == "ttl" and entry.lifetime_s != rule.ttl_s):
+        return False
+    names = [name for name, _ in request.raw_headers]
+    return _SPECIAL.isdisjoint(names) and not (entry.anonymous and not freshness.CREDENTIALS.isdisjoint(names))
+
+
+async def _stored(request: GatewayRequest, entry: Entry) -> GatewayResponse:
+    """A fresh stored answer to a request that asks for nothing else."""
+    request.exchange.cache = "hit"
+    age_s = int(entry.current_age_s(time()))
+    said = b"portway; hit; ttl=%d" % (int(entry.lifetime_s) - age_s)
+    pairs = FieldLines((*entry.pairs, (b"age", b"%d" % age_s), (b"cache-status", said)))
+    return GatewayResponse(entry.status, pairs, entry.body)
+
+
+def _response(request: GatewayRequest, served: Served) -> HttpResponseBase:
+    request.exchange.cache = served.outcome
+    entry = served.entry
+    if entry is None:
+        assert served.passed is not None  # noqa: S101 - one of the two there is
+        return _said(_passed(request, served.passed.produced), served.words)
+    status, pairs, body = conditional.applied(entry, served.pairs, request.method, request.raw_headers)
+    age_s = int(entry.current_age_s(time()))
+    if age_s or "hit" in served.words:
+        pairs = [pair for pair in pairs if pair[0] != b"age"]
+        pairs.append((b"age", b"%d" % age_s))
+    pairs.append((b"cache-status", freshness.status_field(served.words)))
+    pairs = FieldLines(pairs)
+    if isinstance(served.body, bytes):
+        return GatewayResponse(status, pairs, body)
+    if status == 304:
+        if served.fill is not None:
+            served.fill.join(reads=False)  # it is stored all the same
+        return GatewayResponse(status, pairs, b"")
+    return GatewayResponse(status, pairs, served.body)
+
+
+def _passed(request: GatewayRequest, produced: Produced) -> HttpResponseBase:
+    """An answer that is not stored. The conditions of the request did not go up: they are looked at here."""
+    body = produced.body
+    if produced.status == 200 and isinstance(body, bytes):
+        now_s = time()
+        reply = Reply("GET", request.raw_headers, 200, produced.pairs, now_s, now_s)
+        status, pairs, _ = conditional.applied(
+            entry_of(reply, Rule(), body), produced.pairs, "GET", request.raw_headers
+        )
+        if status == 304:
+            return GatewayResponse(status, pairs)
+    return produced.response or GatewayResponse(produced.status, produced.pairs, body or b"")
+
+
+def _failed(error: GatewayError, words: Words) -> GatewayError:
+    """The failure with what this cache has to say. Others may share this very one, and have said it."""
+    if not any(name == b"cache-status" for name, _ in error.headers):
+        error.headers = (*error.headers, (b"cache-status", freshness.status_field(words)))
+    return error
+
+
+def _said(response: HttpResponseBase, words: Words) -> HttpResponseBase:
+    """The answer with what this cache has to say, after what other caches said (RFC 9211, section 2)."""
+    value = freshness.status_field(words)
+    if isinstance(response, GatewayResponse):
+        response.pairs.append((b"cache-status", value))
+    else:
+        before = response.get("Cache-Status")
+        response["Cache-Status"] = f"{before}, {value.decode()}" if before else value.decode()
+    return response

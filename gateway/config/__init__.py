@@ -1,0 +1,1 @@
+"""The environment becomes records; checks; what holds, and why."""

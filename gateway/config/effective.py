@@ -1,0 +1,139 @@
+"""What is in force and where it came from: every option's text as it may be shown."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+from gateway import units
+from gateway.cache.policy import Rule
+from gateway.config import table
+from gateway.config.environment import Entry
+from gateway.config.records import Overrides
+from gateway.config.table import Option
+from gateway.fanout.plan import Fan, Part
+
+UNSET = "-"
+
+
+class Row(NamedTuple):
+    """A variable, its value masked, and whether it is a default, or who set it."""
+
+    variable: str
+    value: str
+    origin: str
+
+
+def effective(entries: Sequence[Entry]) -> list[list[Row]]:
+    """All that holds, of an environment without problems: the gateway itself, then each upstream, then each route.
+
+    A route's line stands for itself: where it says nothing, its upstream's options hold.
+    """
+    owners: dict[tuple[str, str], list[Entry]] = {("gateway", ""): []}
+    for entry in entries:
+        owners.setdefault((entry.name.family, entry.name.owner), []).append(entry)
+    return [_group(*owner, owners[owner]) for owner in sorted(owners, key=lambda one: (_ORDER[one[0]], one[1]))]
+
+
+_ORDER = {family: number for number, family in enumerate(("gateway", "upstream", "route", "legacy", "database"))}
+_PARTS = table.TABLE["route", "PART_*"]
+_CACHE, _CACHE_MAX_BODY = table.TABLE["route", "CACHE"], table.TABLE["route", "CACHE_MAX_BODY"]
+_STALE_IF_ERROR = table.TABLE["route", "STALE_IF_ERROR"]
+
+
+def _group(family: str, owner: str, entries: Sequence[Entry]) -> list[Row]:
+    prefix = f"GATEWAY_{family.upper()}_{owner}__" if owner else "GATEWAY_"
+    parts = [entry for entry in entries if entry.name.option is _PARTS]
+    own = [entry for entry in entries if not entry.name.part]
+    known = [option for (of, word), option in table.TABLE.items() if of == family and word]
+    if family == "route":
+        known = list(table.FAN) if parts else []
+        known += [_CACHE_MAX_BODY, _STALE_IF_ERROR] if any(entry.name.option is _CACHE for entry in own) else []
+    rows = list(_rows(prefix, own, known))
+    for part in parts:
+        said = [entry for entry in entries if entry.name.part == part.name.member.lower()]
+        rows += _rows(f"{part.variable.removesuffix('_FILE')}__", said, table.PART_OPTIONS)
+    return rows
+
+
+def _rows(prefix: str, entries: Iterable[Entry], known: Iterable[Option]) -> Iterator[Row]:
+    """Those that are set, in the order of the table, and the defaults of the others that are known."""
+    said: dict[Option, list[Entry]] = {}
+    for entry in entries:
+        said.setdefault(entry.name.option, []).append(entry)
+    for option in table.OPTIONS:
+        for entry in said.get(option, ()):
+            text = option.unit.mask(entry.text.strip())
+            origin = f"file {entry.shown}" if entry.from_file else "variable"
+            yield Row(entry.variable.removesuffix("_FILE") if entry.from_file else entry.variable, text, origin)
+        if option in known and option not in said and not option.name.endswith("*"):
+            yield Row(prefix + option.name, option.default or UNSET, "default")
+
+
+# -- values become text again ---------------------------------------------------------------------------------------
+
+
+def text_of(option: Option, value: Any) -> str:
+    """A parsed value as the environment would write it; `-` for None."""
+    if value is None:
+        return UNSET
+    if isinstance(value, bool):  # a choice of two words
+        return next(word for word in option.unit.label.split("|") if option.unit.parse(word) == value)
+    if isinstance(value, (tuple, frozenset)):
+        return ",".join(sorted(map(str, value)) if isinstance(value, frozenset) else map(str, value))
+    if isinstance(value, Rule):
+        return "on" if value.ttl_s is None else units.format_duration(value.ttl_s)
+    if isinstance(value, float):
+        return units.format_duration(value)
+    if option.unit.suffix == "_bytes":
+        return units.format_size(value)
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def said_by(own: Overrides) -> dict[str, str]:
+    """The options that a route sets itself, by their words in lower case; header values are masked."""
+    said: dict[str, str] = {}
+    for option in table.SHARED:
+        value = getattr(own, option.attribute)
+        if option.unit is table.FIELD:
+            stem = option.name.lower().removesuffix("*")
+            said |= {stem + name.replace("-", "_"): UNSET if text is None else "***" for name, text in value}
+        elif value is not None:
+            said[option.name.lower()] = text_of(option, value)
+    return said
+
+
+def said_by_cache(rule: Rule) -> dict[str, str]:
+    """What a route says of storing answers, as `said_by` has it."""
+    said = {"cache": text_of(_CACHE, rule)}
+    if rule.max_body_bytes != Rule().max_body_bytes:
+        said["cache_max_body"] = text_of(_CACHE_MAX_BODY, rule.max_body_bytes)
+    if rule.stale_if_error_s:
+        said["stale_if_error"] = text_of(_STALE_IF_ERROR, rule.stale_if_error_s)
+    return said
+
+
+def said_by_fan(fan: Fan) -> dict[str, str]:
+    """The parts of a fan-out and their options, where they are not the defaults, as `said_by` has them."""
+    said = {f"part_{part.name}": part.target.shown().text for part in fan.parts}
+    if optional := [part.name for part in fan.parts if part.optional]:
+        said["optional"] = ",".join(optional)
+    said |= _not_default(fan, table.FAN, "")
+    for part in fan.parts:
+        said |= _not_default(part, table.PART_OPTIONS, f"part_{part.name}__")
+    return said
+
+
+def _not_default(record: Fan | Part, known: Iterable[Option], prefix: str) -> dict[str, str]:
+    usual = {one.name: one.default for one in fields(record)}
+    said: dict[str, str] = {}
+    for option in known:
+        value = getattr(record, option.attribute)
+        if value == usual[option.attribute]:
+            continue
+        if option.unit is table.FIELD:
+            said |= {
+                f"{prefix}header_{name.replace('-', '_')}": UNSET if text is None else "***" for name, text in value
+            }
+        else:
+            said[prefix + option.name.lower()] = text_of(option, value)
+    return said

@@ -1,0 +1,233 @@
+"""A variable's name and text: families, `_FILE` twins, Kubernetes' service links, masks, and the nearest valid name.
+
+`read` turns every `GATEWAY_*` variable into an entry: the option it sets, whose option it is, and its text, perhaps out
+of a file. What a text means is not asked here. Whatever cannot become an entry is refused with a reason, and reading
+goes on.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from gateway import units
+from gateway.config import table
+from gateway.config.table import Option, Refused
+
+_PLAIN = {f"GATEWAY_{name}": option for (family, name), option in table.TABLE.items() if family == "gateway"}
+_PREFIXES = {family: f"GATEWAY_{family.upper()}_" for family in ("upstream", "route", "legacy", "database")}
+# What people try, because other programs call it that; the spelling would not lead them to ours.
+_ALIASES = {"HOST": "BIND", "PORT": "BIND", "LISTEN": "BIND", "DEBUG": "LOG_LEVEL"}
+_SUSPICIOUS = re.compile(r"TOKEN|SECRET|PASS|KEY|AUTH|CREDENTIAL|COOKIE|HEADER|CERT")
+
+
+# -- names --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What a variable's name says: `GATEWAY_UPSTREAM_USERS__HEADER_X_TENANT` is HEADER_* of upstream USERS."""
+
+    option: Option
+    family: str = "gateway"
+    owner: str = ""  # upper case: `USERS`
+    member: str = ""  # what stands where an open option has its `*`: `X_TENANT`
+    part: str = ""  # whose option it is, in lower case, if it is one of a part
+
+    @property
+    def declaration(self) -> str:
+        """The variable that declares the upstream or route: `GATEWAY_UPSTREAM_USERS`."""
+        return f"GATEWAY_{self.family.upper()}_{self.owner}"
+
+
+def find(variable: str) -> Name:
+    """An upper-case variable, without the `_FILE` of a twin -> what it means; raises Refused with the nearest name."""
+    if variable in _PLAIN:
+        return Name(_PLAIN[variable])
+    head, *rest = variable.split("__")
+    for family, prefix in _PREFIXES.items():
+        if head.startswith(prefix):
+            return _find_in(family, head.removeprefix(prefix), rest)
+        if head == prefix.rstrip("_"):
+            raise Refused(f"the name is missing, as in {prefix}USERS; no name is FILE or ends in _FILE")
+    raise Refused("there is no such variable", _nearest_plain(variable.removeprefix("GATEWAY_")))
+
+
+def _find_in(family: str, owner: str, rest: list[str]) -> Name:
+    table.check_name(owner, family)
+    part, prefix = "", f"{_PREFIXES[family]}{owner}__"
+    if len(rest) == 2 and family == "route" and rest[0].startswith("PART_"):
+        table.check_name(rest[0].removeprefix("PART_"), "part")
+        part = rest[0].removeprefix("PART_").lower()
+        family, prefix = "part", f"{prefix}{rest[0]}__"
+    elif len(rest) > 1:
+        raise Refused("there is no such variable: one double underscore stands between a name and its option")
+    word = rest[-1] if rest else ""
+    if rest and not word:
+        raise Refused("the option is missing after the double underscore")
+    if (family, word) == ("legacy", ""):
+        raise Refused(f"this is no variable by itself; it takes options, such as {prefix}THREADS")
+    try:
+        option, member = table.lookup(family, word)
+    except Refused as error:
+        raise Refused(str(error), error.hint and prefix + error.hint) from None
+    return Name(option, "route" if family == "part" else family, owner, member, part)
+
+
+def _nearest_plain(word: str) -> str:
+    """`GATEWAY_TIMEOUT` and `GATEWAY_UPSTREM_USERS` lead into the families, all others to the plain settings."""
+    for family in ("upstream", "route"):
+        if word and (family, word) in table.TABLE:
+            return f"{_PREFIXES[family]}<NAME>__{word}"
+    first, _, rest = word.partition("_")
+    family_near = difflib.get_close_matches(first, [family.upper() for family in _PREFIXES], n=1, cutoff=0.7)
+    if family_near and rest:
+        return f"GATEWAY_{family_near[0]}_{rest}"
+    near = table.nearest(_ALIASES.get(word, word), table.names_of("gateway"))
+    return near and f"GATEWAY_{near}"
+
+
+def single_underscore(name: Name) -> str:
+    """Where a name probably swallowed its option (`USERS_TIMEOUT`), the variable with the double underscore, or ''."""
+    for word in sorted(table.names_of(name.family), key=len, reverse=True):
+        owner, found, member = name.owner.partition("_" + word.removesuffix("*"))
+        if found and owner and word.endswith("*") == bool(member):
+            return f"{_PREFIXES[name.family]}{owner}__{word.removesuffix('*')}{member}"
+    return ""
+
+
+# -- masks --------------------------------------------------------------------------------------------------------
+
+
+def shown(variable: str, text: str) -> str:
+    """A variable's text as it may be shown: masked by its unit, or the path of a file.
+
+    HOWEVER people put secrets where a path belongs, under a name that nobody knows, or with one underscore too few
+    (`GATEWAY_UPSTREAM_USERS_HEADER_AUTHORIZATION` is an upstream): then all of it is hidden.
+    """
+    if variable.endswith("_FILE"):
+        return text if text.startswith(("/", "./", "../")) else shown(variable.removesuffix("_FILE"), text)
+    try:
+        name = find(variable)
+    except Refused as error:
+        harmless = error.hint and not _SUSPICIOUS.search(variable + error.hint)
+        return units.mask_url(text) if harmless else "***"
+    if not name.option.name and _SUSPICIOUS.search(name.owner) and "://" not in text and "->" not in text:
+        return "***"
+    return name.option.unit.mask(text)
+
+
+# -- Kubernetes ---------------------------------------------------------------------------------------------------
+
+# The service links that a kubelet sets for a Service called gateway or gateway-x (kubernetes, pkg/kubelet/envvars).
+_LINK = re.compile(
+    r"GATEWAY(_[A-Z0-9_]+)?_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_LINK_PORT = re.compile(r"GATEWAY(_[A-Z0-9_]+)?_PORT")
+_LINK_VALUE = re.compile(r"(tcp|udp|sctp)://\S+:[0-9]+")
+
+
+def is_service_link(variable: str, text: str) -> bool:
+    """Whether Kubernetes and not a person set this variable.
+
+    HOWEVER an upstream may be called USERS_PORT or MAIL_SERVICE_HOST: a link's value is an address, a number, a
+    protocol's name or `tcp://ip:port`, whereas base URLs and routes hold another slash.
+    """
+    if _LINK_VALUE.fullmatch(text):
+        return (_LINK.fullmatch(variable) or _LINK_PORT.fullmatch(variable)) is not None
+    return "/" not in text and _LINK.fullmatch(variable) is not None
+
+
+# -- reading ------------------------------------------------------------------------------------------------------
+
+# What Windows' editors and PowerShell begin a UTF-8 file with. It says how to read the file, and is nothing in it.
+_BYTE_ORDER_MARK = "\ufeff"
+
+ReadFile = Callable[[str], str]  # a path -> its text; raises OSError or UnicodeError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A variable that was set, as it was written (perhaps the twin), what its name means, and its text."""
+
+    variable: str
+    name: Name
+    text: str = field(repr=False)
+    shown: str  # the text masked, or the path of the file
+    from_file: bool
+
+
+@dataclass(slots=True)
+class Reading:
+    """All entries; all refusals, each with its variable and the value as it may be shown; and who was declared, also
+    where the declaration itself is wrong."""
+
+    entries: list[Entry] = field(default_factory=list)
+    refusals: list[tuple[str, str, Refused]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    declared: dict[str, set[str]] = field(default_factory=lambda: {"upstream": set(), "route": set()})
+
+
+def read(environ: Mapping[str, str], read_file: ReadFile) -> Reading:
+    """Every `GATEWAY_*` variable, in whatever case, that Kubernetes did not set; in the order of their names."""
+    reading = Reading()
+    for variable in sorted(environ):
+        if variable[:8].upper() == "GATEWAY_" and not is_service_link(variable, environ[variable]):
+            try:
+                _read_one(variable, environ, read_file, reading)
+            except Refused as error:
+                reading.refusals.append((variable, shown(variable.upper(), environ[variable]), error))
+    return reading
+
+
+def _read_one(variable: str, environ: Mapping[str, str], read_file: ReadFile, reading: Reading) -> None:
+    name, text, visible = _find_written(variable), environ[variable], shown(variable, environ[variable])
+    text = text.removeprefix(_BYTE_ORDER_MARK)  # out of `$(cat token)`
+    if not text.strip():
+        reading.warnings.append(f"{variable} is empty, which counts as not set")
+        return
+    if not name.option.name and name.family in reading.declared:
+        reading.declared[name.family].add(name.owner)
+    bare = variable.removesuffix("_FILE")
+    from_file = bare != variable
+    if from_file:
+        if environ.get(bare, "").strip():
+            raise Refused(f"{bare} is set too; keep one of the two")
+        text = _content(text, visible, read_file)
+        if not text.strip():
+            reading.warnings.append(f"{variable} names an empty file, which counts as not set")
+            return
+    elif environ.get(f"{variable}_FILE", "").strip():
+        return  # the twin tells that both are set
+    reading.entries.append(Entry(variable, name, text, visible, from_file))
+
+
+def _find_written(variable: str) -> Name:
+    """As `find`, for a variable as somebody wrote it: perhaps the twin, perhaps in lower case."""
+    if variable != variable.upper():
+        try:
+            _find_written(variable.upper())
+        except Refused as error:
+            raise Refused("variables are upper case", error.hint) from None
+        raise Refused("variables are upper case", variable.upper())
+    twin = "_FILE" if variable.endswith("_FILE") else ""
+    try:
+        return find(variable.removesuffix(twin))
+    except Refused as error:
+        raise Refused(str(error), error.hint and error.hint + twin) from None
+
+
+def _content(path: str, visible: str, read_file: ReadFile) -> str:
+    try:
+        text = read_file(path)
+    except OSError as error:
+        raise Refused(f"cannot read the file {visible}: {error.strerror or type(error).__name__}") from None
+    except UnicodeError:
+        raise Refused(f"cannot read the file {visible}: it is not UTF-8 text") from None
+    except ValueError:  # open() refuses a NUL
+        raise Refused(f"cannot read the file {visible}: this is no path") from None
+    if "\0" in text:
+        raise Refused(f"cannot read the file {visible}: it holds NULs, as UTF-16 does; write it as UTF-8")
+    text = text.removeprefix(_BYTE_ORDER_MARK)
+    # One newline, because editors and `echo` end a file in one; more would be part of the value.
+    return text.removesuffix("\r\n") if text.endswith("\r\n") else text.removesuffix("\n")

@@ -1,0 +1,360 @@
+"""The environment becomes one frozen Config, or every problem at once.
+
+`environment` makes entries of the variables; here the entries of one upstream or route become values, values become
+records, and records are checked against each other. A step notes its problems and goes on with what is left, so that a
+person mends all of them in one go.
+
+No message holds a credential: a problem's value is masked, and the text of a file is never shown.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
+
+from gateway.cache.policy import Rule
+from gateway.config import environment, table
+from gateway.config.environment import Entry, ReadFile, Reading
+from gateway.config.records import Base, Config, ConfigError, Overrides, Problem, Route, Settings, Upstream, defaults_of
+from gateway.config.table import Option, Refused
+from gateway.fanout import plan
+from gateway.fanout.plan import Fan, Part, PartTarget, function_target
+from gateway.patterns import PatternError, clash
+
+NO_TARGET = "no target; in a shell, quote the value: > is a redirection"
+NO_ROUTES_HELP = """\
+export GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001'
+export GATEWAY_ROUTE_USERS='/users/** -> users'
+"""
+
+
+# -- options of a call --------------------------------------------------------------------------------------------
+
+
+def overrides(said: Mapping[str, str]) -> Overrides:
+    """Options in Python, as `proxy("orders", timeout="5s", header_x_tenant="acme")` has them: the environment's words
+    with keys in lower case -> Overrides. Raises ValueError that tells every fault."""
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for key, text in sorted(said.items()):
+        try:
+            _put(values, *_option_of_call(key), _text_of_call(text))
+        except ValueError as error:
+            hint = error.hint.lower() if isinstance(error, Refused) else ""
+            faults.append(f"{key}: {error}; did you mean {hint}?" if hint else f"{key}: {error}")
+    if faults:
+        raise ValueError("; ".join(faults))
+    return _overrides(values)
+
+
+def _option_of_call(key: str) -> tuple[Option, str]:
+    if key != key.lower():
+        raise Refused("options are lower case in Python", key)
+    option, member = table.lookup("route", key.upper())
+    if option.name.startswith("CACHE") or option.name == "STALE_IF_ERROR":
+        raise Refused("what stores answers is a view around this one: cached(proxy('orders'), '60s')")
+    if option not in table.SHARED:
+        raise Refused("this is an option of a route in the environment, not of a call")
+    return option, member
+
+
+def _text_of_call(text: object) -> str:
+    if not isinstance(text, str):
+        raise Refused("expected a string, written as in the environment: timeout='5s'")
+    return text
+
+
+def _overrides(values: Mapping[str, Any]) -> Overrides:
+    return Overrides(
+        **{option.attribute: values[option.attribute] for option in table.SHARED if option.attribute in values}
+    )
+
+
+# -- parsing: entries become values -------------------------------------------------------------------------------
+
+
+def _put(values: dict[str, Any], option: Option, member: str, text: str, from_file: bool = False) -> None:
+    """Parses one option's text into `values`, by its attribute. Raises ValueError."""
+    is_field = option.unit is table.FIELD
+    text = text.strip(" \t") if is_field else text.strip()
+    name = table.field_of(option, member) if is_field else member.lower()
+    if not from_file:
+        _refuse_quotes(option, text)
+    value = option.unit.parse(text)
+    is_open = option.name.endswith("*")
+    values[option.attribute] = (*values.get(option.attribute, ()), (name, value)) if is_open else value
+
+
+def _refuse_quotes(option: Option, text: str) -> None:
+    bare = text[1:-1]
+    if len(text) < 2 or text[0] not in "\"'" or text[-1] != text[0] or option.unit.label == "JSON":
+        return
+    if option.unit is not table.FIELD:
+        raise Refused(f"the value is still in quotes; without them it is {option.unit.mask(bare)}")
+    if text[0] not in bare:
+        raise Refused("the value is still in quotes; if they are meant, give it by the _FILE twin")
+
+
+# -- records out of entries ---------------------------------------------------------------------------------------
+
+
+def load(environ: Mapping[str, str], read_file: ReadFile) -> Config:
+    """The environment -> Config; `read_file` takes a path and returns its text, or raises OSError or UnicodeError.
+
+    Raises ConfigError with all problems. Whether there is any route at all is not asked here: Python may have some.
+    """
+    reading = environment.read(environ, read_file)
+    owners: dict[tuple[str, str], list[Entry]] = {}
+    for entry in reading.entries:
+        owners.setdefault((entry.name.family, entry.name.owner), []).append(entry)
+    draft = _Draft(reading)
+    settings = draft.settings(owners.pop(("gateway", ""), []))
+    for (family, owner), entries in sorted(owners.items()):
+        draft.add(family, owner, entries)
+    draft.check_routes()
+    if draft.problems or settings is None:
+        raise ConfigError(sorted(draft.problems))
+    upstreams = {upstream.name: upstream for upstream in draft.upstreams}
+    routes = tuple(route for _, route in draft.routes)
+    warnings = [*reading.warnings, *_doubtful_hosts(routes)]
+    pools, databases = MappingProxyType(draft.pools), MappingProxyType(draft.databases)
+    return Config(settings, MappingProxyType(upstreams), routes, tuple(warnings), pools, databases)
+
+
+def _doubtful_hosts(routes: Iterable[Route]) -> Iterator[str]:
+    """A path without its first slash is a host by the grammar, and then no request ever finds it."""
+    for route in routes:
+        host = route.pattern.host
+        if host and "." not in host and host != "localhost":
+            yield f"{route.variable}: '{host}' is taken for a host; a path begins with a slash: '/{host}/...'"
+
+
+class _Draft:
+    """A Config on its way: the records so far, and every problem so far."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.declared = reading.declared
+        self.problems = [
+            Problem(variable, value, str(error), error.hint) for variable, value, error in reading.refusals
+        ]
+        self.upstreams: list[Upstream] = []
+        self.routes: list[tuple[Entry, Route]] = []
+        self.pools: dict[str, dict[str, Any]] = {}
+        self.databases: dict[str, str] = {}
+
+    def blame(self, entry: Entry, message: str, hint: str = "") -> None:
+        self.problems.append(Problem(entry.variable, entry.shown, message, hint))
+
+    def values(self, entries: Iterable[Entry]) -> dict[str, Any]:
+        """What the entries say, by attribute; what does not parse is left out."""
+        values: dict[str, Any] = {}
+        for entry in entries:
+            option = entry.name.option
+            try:
+                _put(values, option, entry.name.member, entry.text, entry.from_file)
+            except PatternError as error:
+                self.blame(entry, _about_pattern(entry, error), environment.single_underscore(entry.name))
+            except Refused as error:
+                self.blame(entry, str(error), error.hint and f"{entry.name.declaration}__{error.hint}")
+            except ValueError as error:
+                self.blame(entry, str(error), "" if option.name else environment.single_underscore(entry.name))
+        return values
+
+    def settings(self, entries: Iterable[Entry]) -> Settings | None:
+        values = defaults_of(table.PLAIN) | self.values(entries)
+        return None if self.problems else Settings(**values)
+
+    def add(self, family: str, owner: str, entries: Sequence[Entry]) -> None:
+        """An upstream or route as far as it parses; options of one that nobody declared."""
+        own = [entry for entry in entries if not entry.name.part]
+        given = {entry.name.option.name: entry for entry in own}
+        values = self.values(own)
+        if owner not in self.declared.get(family, {owner}):
+            self._blame_undeclared(family, owner, entries)
+        elif "bases" in values:
+            self._check_tls(given, values["bases"])
+            self._check_together(given, values)
+            self.upstreams.append(_upstream(owner, given[""].variable, values))
+        elif "line" in values:
+            fan = self._fan(entries, given, values)
+            route = _route(owner, given[""].variable, values, fan)
+            self._check_route(route, given)
+            self.routes.append((given[""], route))
+        elif family == "legacy":
+            self.pools[owner.lower()] = values
+        elif "url" in values:
+            self._add_database(owner, given[""], values["url"])
+
+    def _add_database(self, owner: str, entry: Entry, url: str) -> None:
+        if owner == "DEFAULT":
+            self.blame(entry, "the default database is set by GATEWAY_DATABASE_URL")
+        self.databases[owner.lower()] = url
+
+    def _blame_undeclared(self, family: str, owner: str, entries: Iterable[Entry]) -> None:
+        near = table.nearest(owner, sorted(self.declared[family]))
+        for entry in entries:
+            declaration = entry.name.declaration
+            hint = entry.variable.replace(f"_{owner}__", f"_{near}__", 1) if near else ""
+            self.blame(entry, f"an option of {family} {owner.lower()}, but {declaration} is not set", hint)
+
+    def _check_tls(self, given: Mapping[str, Entry], bases: Iterable[tuple[str, str, int, str]]) -> None:
+        is_plain = all(scheme == "http" for scheme, *_ in bases)
+        for name, partner in (("CA", "CA"), ("CLIENT_CERT", "CLIENT_KEY"), ("CLIENT_KEY", "CLIENT_CERT")):
+            if name in given and is_plain:
+                self.blame(given[name], "only an https upstream takes this; the base URL is plain http")
+            elif name in given and partner not in given:
+                missing = f"{given[name].name.declaration}__{partner}_FILE"
+                self.blame(given[name], f"a client certificate and its key come together; set {missing} too")
+
+    def _check_together(self, given: Mapping[str, Entry], values: Mapping[str, Any]) -> None:
+        """Options that mean nothing without another one: whoever sets them believes that they work."""
+        for name, entry in given.items():
+            for stem, partner in (
+                ("HEALTH_", "HEALTH"),
+                ("QUEUE", "MAX_IN_FLIGHT"),
+                ("CACHE_", "CACHE"),
+                ("STALE_", "CACHE"),
+            ):
+                if name.startswith(stem) and partner not in given:
+                    self.blame(entry, f"this means nothing without {entry.name.declaration}__{partner}; set that too")
+            if name.startswith("RETRY_") and values.get("retries") == 0:
+                self.blame(entry, f"{entry.name.declaration}__RETRIES=0 switches retries off; drop one of the two")
+
+    def _check_route(self, route: Route, given: Mapping[str, Entry]) -> None:
+        self._check_together(given, {})
+        line, target, segments = given[""], route.target, route.pattern.segments
+        if segments[:1] == ("-",) and (route.pattern.rest or len(segments) > 1):
+            self.blame(line, "/-/ belongs to the gateway itself; no route can begin with it")
+        if target is None and route.fan is None and "LEGACY" not in given:
+            self.blame(line, NO_TARGET)
+        if target is not None:
+            self._check_upstream(line, target.upstream)
+        if target is not None and route.fan is not None:
+            self.blame(line, "a route has a target or parts, not both")
+        if "LEGACY" in given:
+            self._check_legacy(route, given)
+
+    def _check_legacy(self, route: Route, given: Mapping[str, Entry]) -> None:
+        if route.target is not None or route.fan is not None:
+            self.blame(given["LEGACY"], "a route has a function or a target or parts, one of them")
+        for name, entry in given.items():
+            if entry.name.option in table.SHARED and name != "MAX_BODY":
+                hint = f"GATEWAY_LEGACY_{(route.legacy or 'x').rpartition('.')[2].strip('_').upper()}__TIMEOUT"
+                self.blame(entry, "this means nothing for a legacy function", hint if name == "TIMEOUT" else "")
+
+    def _check_upstream(self, entry: Entry, upstream: str) -> None:
+        if upstream.upper() in self.declared["upstream"]:
+            return
+        near = table.nearest(upstream, sorted(name.lower() for name in self.declared["upstream"]))
+        # A file's text is not shown, and here it would be.
+        name, known = ("of that name", "<NAME>") if entry.from_file else (upstream, upstream.upper())
+        self.blame(entry, f"there is no upstream {name}; set GATEWAY_UPSTREAM_{known} to its base URL", near)
+
+    def _declared(self, entries: Sequence[Entry]) -> dict[str, Entry]:
+        """What declares each part of a route: its target, or its function; in the order of their names."""
+        parts = {entry.name.member.lower(): entry for entry in entries if entry.name.option.name == "PART_*"}
+        for entry in entries:
+            if entry.name.option is _FUNCTION:
+                if entry.name.part in parts:
+                    self.blame(entry, "a part has a function or a target, not both")
+                parts[entry.name.part] = entry
+        for entry in entries:
+            if entry.name.part and entry.name.part not in parts:
+                self.blame(entry, f"an option of the part {entry.name.part}, which is not set")
+            if not parts and entry.name.option in {*table.FAN, _OPTIONAL}:
+                self.blame(entry, f"this means nothing without parts; set {entry.name.declaration}__PART_<NAME>")
+            of_function = parts[entry.name.part].name.option is _FUNCTION if entry.name.part in parts else False
+            if of_function and entry.name.option.name in {"METHOD", "HEADER_*", "CACHE"}:
+                self.blame(entry, "this means nothing for a function")
+        return dict(sorted(parts.items()))
+
+    def _fan(self, entries: Sequence[Entry], given: Mapping[str, Entry], values: Mapping[str, Any]) -> Fan | None:
+        """The parts of a route, or None where it has none."""
+        declared = self._declared(entries)
+        said_of: dict[str, dict[str, Any]] = {name: {} for name in declared}
+        for name in dict.fromkeys(entry.name.part for entry in entries if entry.name.part):
+            said_of[name] = self.values([entry for entry in entries if entry.name.part == name])
+        if not declared:
+            return None
+        targets: dict[str, PartTarget] = dict(values.get("parts", ()))
+        functions = {name: said["legacy"] for name, said in said_of.items() if "legacy" in said}
+        targets = dict(sorted({**targets, **{name: function_target(path) for name, path in functions.items()}}.items()))
+        self._check_parts(declared, targets, values)
+        optional = set(values.get("optional", ()))
+        for name in sorted(optional - declared.keys()):
+            self.blame(given["OPTIONAL"], f"there is no part {name}", table.nearest(name, declared))
+        parts = []
+        for name, target in targets.items():
+            said = said_of[name]
+            is_optional = name in optional or "default" in said
+            own = {
+                option.attribute: said[option.attribute] for option in table.PART_OPTIONS if option.attribute in said
+            }
+            parts.append(Part(name=name, target=target, optional=is_optional, **own))
+        fan = {option.attribute: values[option.attribute] for option in table.FAN if option.attribute in values}
+        return Fan(parts=tuple(parts), **fan)
+
+    def _check_parts(
+        self, declared: Mapping[str, Entry], targets: Mapping[str, PartTarget], values: Mapping[str, Any]
+    ) -> None:
+        for name, target in targets.items():
+            if not target.is_function:
+                self._check_upstream(declared[name], target.upstream)
+        if targets.keys() != declared.keys():
+            return  # what refers to a part that does not parse would be blamed for it
+        params, merge = values["line"][0].params, values.get("merge", "keyed")
+        for name, fault in plan.problems(targets, params, merge=merge):
+            entry = declared[name]
+            self.blame(entry, "the file's parts do not fit together" if entry.from_file else fault)
+
+    def check_routes(self) -> None:
+        for first, second in clash([route.pattern for _, route in self.routes]):
+            other = self.routes[first][1].variable
+            self.blame(self.routes[second][0], f"the same route as {other}: no request could tell them apart")
+
+
+_OPTIONAL, _FUNCTION = table.TABLE["route", "OPTIONAL"], table.TABLE["part", "LEGACY"]
+
+
+def _about_pattern(entry: Entry, error: PatternError) -> str:
+    if entry.from_file:  # the parser's message may quote the text
+        return "the file does not hold a route: [METHOD,...] [host]/path -> upstream[:/path]"
+    # `/users/** -> users` without quotes: the shell took `> users` for a redirection and left the dash.
+    return NO_TARGET if entry.text.rstrip().endswith(" -") else str(error)
+
+
+def _upstream(owner: str, variable: str, values: Mapping[str, Any]) -> Upstream:
+    return Upstream(
+        name=owner.lower(),
+        bases=tuple(Base(*parts) for parts in values["bases"]),
+        overrides=_overrides(values),
+        variable=variable,
+        **{option.attribute: values[option.attribute] for option in table.UPSTREAM if option.attribute in values},
+    )
+
+
+def _route(owner: str, variable: str, values: Mapping[str, Any], fan: Fan | None) -> Route:
+    pattern, target = values["line"]
+    if fan is not None:
+        pattern = pattern.or_get()
+    return Route(
+        name=owner.lower(),
+        pattern=pattern,
+        target=target,
+        fan=fan,
+        legacy=values.get("legacy"),
+        overrides=_overrides(values),
+        raw_path=values.get("raw_path", False),
+        cors=values.get("cors"),
+        cache=_cache_rule(values),
+        variable=variable,
+    )
+
+
+def _cache_rule(values: Mapping[str, Any]) -> Rule | None:
+    rule: Rule | None = values.get("cache")
+    return rule and replace(
+        rule,
+        max_body_bytes=values.get("cache_max_body_bytes", rule.max_body_bytes),
+        stale_if_error_s=values.get("stale_if_error_s", rule.stale_if_error_s),
+    )

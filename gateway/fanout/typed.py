@@ -1,0 +1,266 @@
+"""Fan-out in Python: the parts stand in a function's signature, and arrive as values of the types written there.
+
+@fanout
+async def home(user: Annotated[User, part("users:/users/{id}")],
+               orders: Annotated[list[Order], part("orders:/orders?user={id}", default=[])]) -> Home: ...
+"""
+
+import copy
+import inspect
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, get_origin, get_type_hints, overload
+
+import msgspec
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
+
+from gateway import units
+from gateway.cache.policy import Rule
+from gateway.config import table
+from gateway.config.loader import overrides
+from gateway.config.records import Overrides
+from gateway.fanout.plan import Fan, Part, PartTarget, function_target, parse_part
+from gateway.fanout.run import Gathering
+from gateway.fanout.view import Fanout
+from gateway.http.request import GatewayRequest, GatewayResponse, error_of_view
+from gateway.http.view_result import finished, response_of
+from gateway.legacy.bulkhead import in_thread
+from gateway.legacy.view import Legacy
+
+_UNSET: Final = object()
+ParamsT = ParamSpec("ParamsT")
+ResultT = TypeVar("ResultT")
+
+
+@dataclass(frozen=True, slots=True)
+class PartSpec:
+    """What `part()` says: where a part comes from, and what holds for it."""
+
+    target: PartTarget
+    function: Legacy | None
+    timeout_s: float | None
+    optional: bool
+    default: Any
+    method: str
+    headers: tuple[tuple[str, str | None], ...]
+    max_body_bytes: int
+    cache: Rule | None
+
+
+def part(
+    target: str | Legacy,
+    *,
+    timeout: str | None = None,
+    optional: bool = False,
+    default: Any = _UNSET,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    max_body: str = "10MiB",
+    cache: str | None = None,
+) -> PartSpec:
+    """A part of a fan-out, as in the environment: `part("orders:/orders?user={id}", timeout="300ms", default=[])`.
+
+    With a default, or `optional` (then it is None), the rest goes down without it. Raises ValueError;
+    TypeError for a default that cannot be copied, as each failure does.
+    `part(legacy(load_team))` calls a synchronous function with what its parameters name: the path's parameters, other
+    parts. With a default, or `optional` (then it is None), the rest goes down without it. Raises ValueError.
+    """
+    if isinstance(target, Legacy) and (method != "GET" or headers or cache):
+        raise ValueError("method, headers and cache mean nothing for a function")
+    return PartSpec(
+        target=function_target(target.__name__) if isinstance(target, Legacy) else parse_part(target),
+        function=target if isinstance(target, Legacy) else None,
+        timeout_s=None if timeout is None else units.positive_duration(timeout),
+        optional=optional or default is not _UNSET,
+        default=None if default is _UNSET else copy.deepcopy(default),
+        method=str(_checked("part", "METHOD", method)),
+        headers=tuple((table.settable(name), units.field_value(value)) for name, value in (headers or {}).items()),
+        max_body_bytes=units.positive_size(max_body),
+        cache=None if cache is None else table.cache_rule(cache),
+    )
+
+
+class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
+    """An async Django view around a function whose parameters are parts. `function` is what was decorated."""
+
+    streams = False  # what the function leaves out is not for the client
+    function: Callable[ParamsT, Coroutine[Any, Any, ResultT]]
+
+    def __init__(
+        self,
+        function: Callable[ParamsT, Coroutine[Any, Any, ResultT]],
+        specs: Mapping[str, PartSpec],
+        hints: Mapping[str, Any],
+        **said: Any,
+    ) -> None:
+        own: Overrides = said.pop("own")
+        parts = tuple(_part_of(name, spec) for name, spec in specs.items())
+        functions = {name: spec.function for name, spec in specs.items() if spec.function is not None}
+        super().__init__(Fan(parts=parts, **said), own, function.__name__, functions)
+        self.function = self.__wrapped__ = function
+        self.__doc__ = function.__doc__
+        self.__module__ = function.__module__
+        self.decoders = {name: _Decoder(hints[name]) for name in specs}
+        self.defaults = {name: _default_of(name, spec, hints[name]) for name, spec in specs.items()}
+        # Of the others one with a default is not asked for, unless the path has it.
+        signature = inspect.signature(function)
+        signature.bind(**dict.fromkeys(signature.parameters))
+        self.others = {
+            name: one.default is one.empty for name, one in signature.parameters.items() if name not in specs
+        }
+        self.reads_body |= "request" in self.others
+        self._no_texts = [name for name in self.others if name != "request" and not _may_be_text(hints.get(name))]
+
+    def problems(self, params: Sequence[str]) -> Iterator[str]:
+        """What keeps it from answering a route with these parameters."""
+        yield from super().problems(params)
+        for name, is_needed in self.others.items():
+            if is_needed and name != "request" and name not in params:
+                yield f"the parameter {name} of {self.__name__}() is neither a part nor in the path"
+        for name in self._no_texts:
+            if name in params:
+                yield f"the parameter {name} of {self.__name__}() is in the path, so it is a str"
+
+    async def answer(self, request: GatewayRequest, gathering: Gathering) -> HttpResponseBase:
+        values = {name: outcome.value for name, outcome in gathering.outcomes.items()}
+        raw = request.raw_values or {}
+        known = {"request": request, **{name: gathering.parameter(name) for name in raw if name != "request"}}
+        function: Callable[..., Coroutine[Any, Any, ResultT]] = self.function
+        thread = request.exchange.enter_view_thread(request.lend)
+        result = await function(**values, **{name: known[name] for name in self.others if name in known})
+        if not isinstance(result, HttpResponseBase):
+            if inspect.iscoroutine(result):
+                response_of(result, self.function)  # raises TypeError
+            return GatewayResponse(200, self.pairs(request, gathering), msgspec.json.encode(result))
+        thread.holds(result)
+        response = await finished(result, self.function, is_head=request.method == "HEAD", in_thread=in_thread)
+        for key, value in self.pairs(request, gathering):
+            name, text = key.decode("ascii"), value.decode("ascii")
+            # Of these the function may have its own word: of caching not if a part is missing.
+            own = {"content-type", "cache-control"} if gathering.is_complete else {"content-type"}
+            if name == "vary":
+                patch_vary_headers(response, text.split(", "))
+            elif name not in own or not response.has_header(name):
+                response[name] = text
+        return response
+
+
+class _Decoder:
+    """Makes a part's value of its JSON. What a `__post_init__` of a team's own raises is a fault of the view."""
+
+    def __init__(self, kind: Any) -> None:
+        self._decode = msgspec.json.Decoder(kind).decode
+
+    def decode(self, text: bytes) -> Any:
+        """Raises DecodeError, RecursionError for JSON that is too deep, and GatewayError VIEW_ERROR."""
+        try:
+            return self._decode(text)
+        except msgspec.DecodeError:
+            raise
+        except BaseException as error:
+            frames = error.__traceback__
+            if isinstance(error, RecursionError) and (frames is None or frames.tb_next is None):
+                raise  # no Python below this: the JSON is too deep
+            raise error_of_view(error) from None
+
+
+def _default_of(name: str, spec: PartSpec, hint: Any) -> Any:
+    """The default as the function will get it. Raises TypeError for one that it cannot mean."""
+    if not spec.optional:
+        return None
+    try:
+        return msgspec.convert(spec.default, hint)
+    except msgspec.ValidationError as error:
+        advice = "; without one it is None: write `... | None`" if spec.default is None else ""
+        raise TypeError(f"the default of the part {name} does not fit its type: {error}{advice}") from None
+
+
+def _may_be_text(hint: Any) -> bool:
+    return not isinstance(hint, type) or issubclass(str, hint)
+
+
+def _part_of(name: str, spec: PartSpec) -> Part:
+    return Part(
+        name=name,
+        target=spec.target,
+        optional=spec.optional,
+        timeout_s=spec.timeout_s,
+        method=spec.method,
+        headers=spec.headers,
+        max_body_bytes=spec.max_body_bytes,
+        cache=spec.cache,
+    )
+
+
+class Decorator(Protocol):
+    """What `fanout(timeout=...)` gives."""
+
+    def __call__(
+        self, function: Callable[ParamsT, Coroutine[Any, Any, ResultT]], /
+    ) -> TypedFanout[ParamsT, ResultT]: ...
+
+
+@overload
+def fanout(function: Callable[ParamsT, Coroutine[Any, Any, ResultT]], /) -> TypedFanout[ParamsT, ResultT]: ...
+@overload
+def fanout(
+    *,
+    timeout: str = "30s",
+    concurrency: int = 8,
+    max_items: int = 100,
+    passes: Sequence[int] = (),
+    forward_headers: Sequence[str] = (),
+) -> Decorator: ...
+def fanout(
+    function: Callable[..., Coroutine[Any, Any, Any]] | None = None,
+    /,
+    *,
+    timeout: str = "30s",
+    concurrency: int = 8,
+    max_items: int = 100,
+    passes: Sequence[int] = (),
+    forward_headers: Sequence[str] = (),
+) -> TypedFanout[..., Any] | Decorator:
+    """A view of a function whose parameters are parts, parameters of the path, or `request`.
+
+    Options are those of `GATEWAY_ROUTE_*`. What the function returns becomes JSON; a Struct, a dataclass, a TypedDict
+    do. Raises TypeError for a function that is not async or has no part, ValueError for options.
+    """
+
+    def decorate(function: Callable[ParamsT, Coroutine[Any, Any, ResultT]], /) -> TypedFanout[ParamsT, ResultT]:
+        if not inspect.iscoroutinefunction(function):
+            raise TypeError(f"{function.__name__}() is synchronous: write `async def`; legacy() is for old code")
+        hints = get_type_hints(function, include_extras=True)
+        specs = {name: spec for name, hint in hints.items() if (spec := _spec_of(hint)) is not None}
+        for name in specs:
+            table.check_name(name.upper(), "part")
+        if not specs:
+            raise TypeError(
+                f"{function.__name__}() has no part, as in user: Annotated[User, part('users:/users/{{id}}')]"
+            )
+        return TypedFanout(
+            function,
+            specs,
+            hints,
+            own=overrides({"timeout": timeout}),
+            concurrency=_checked("route", "CONCURRENCY", concurrency),
+            max_items=_checked("route", "MAX_ITEMS", max_items),
+            passes=_checked("route", "PASS", " ".join(map(str, passes))) if passes else frozenset(),
+            forward=tuple(table.forwardable(name) for name in forward_headers),
+        )
+
+    return decorate if function is None else decorate(function)
+
+
+def _checked(family: str, option: str, value: object) -> Any:
+    """A value as the environment would take it. Raises ValueError."""
+    try:
+        return table.TABLE[family, option].unit.parse(str(value))
+    except ValueError as error:
+        raise ValueError(f"{option.lower()}={value!r}: {error}") from None
+
+
+def _spec_of(hint: Any) -> PartSpec | None:
+    extras = getattr(hint, "__metadata__", ()) if get_origin(hint) is not None or hasattr(hint, "__metadata__") else ()
+    return next((extra for extra in extras if isinstance(extra, PartSpec)), None)

@@ -1,0 +1,176 @@
+"""The view that asks several services and merges what they say, honest about what is missing.
+
+A `Gathering` asks for the parts of one request; here is what goes down: one JSON object, or each part as it ends.
+"""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any
+from urllib.parse import quote
+
+from asgiref.sync import markcoroutinefunction
+from django.http.response import HttpResponseBase
+
+from gateway.config.records import Overrides, effective
+from gateway.errors import GatewayError, Reason
+from gateway.fanout import plan, raw_json
+from gateway.fanout.plan import Fan
+from gateway.fanout.run import Gathering, Step, steps_for, whole_time_s
+from gateway.http.headers import FieldLines, Pairs, encoded_changes, set_fields
+from gateway.http.problem import problem_members
+from gateway.http.request import GatewayRequest, GatewayResponse
+from gateway.legacy.view import Legacy, with_functions
+from gateway.proxy.fetch import FORWARDED
+from gateway.proxy.view import Changes
+from gateway.upstreams.pool import Pool
+
+_COMPLETE = (b"gateway-complete", b"?1")
+_OF_CACHING = frozenset({b"cache-control", b"cdn-cache-control", b"surrogate-control", b"expires"})
+
+
+class Fanout:
+    """An async Django view that merges its parts into one JSON object, or sends them as they end."""
+
+    streams = True
+    decoders: Mapping[str, Any] = {}
+    defaults: Mapping[str, Any] = {}
+
+    def __init__(self, fan: Fan, own: Overrides, name: str, functions: Mapping[str, Legacy] | None = None) -> None:
+        self.functions = functions or {}
+        self.fan = fan = with_functions(fan, self.functions)
+        self.own = own
+        self.reads_body = any(function.takes_request for function in self.functions.values())
+        self.__name__ = self.__qualname__ = name  # Django's resolver asks for both
+        options = effective(Overrides(), own)
+        self._timeout_s, self._max_body_bytes = whole_time_s(options), options.max_body_bytes
+        self._changes = encoded_changes(own.response_headers)
+        self._steps: tuple[Step, ...] = ()
+        self._pools: Mapping[str, Pool] | None = None  # whose steps they are
+        read = {
+            reference.fields[0]
+            for part in fan.parts
+            for reference in part.target.references
+            if reference.owner == "header"
+        }
+        chosen_by = ("accept",) if self.streams else ()
+        self._vary = plan.vary(name.title() for name in (*chosen_by, *FORWARDED, *fan.forward, *sorted(read)))
+        markcoroutinefunction(self)
+
+    def problems(self, params: Sequence[str]) -> Iterator[str]:
+        """What keeps it from answering a route with these parameters."""
+        targets = {part.name: part.target for part in self.fan.parts}
+        yield from (fault for _, fault in plan.problems(targets, params, merge=self.fan.merge))
+
+    @property
+    def upstreams(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(part.target.upstream for part in self.fan.parts if not part.target.is_function))
+
+    async def __call__(self, request: GatewayRequest, **params: str) -> HttpResponseBase:
+        steps = self._steps
+        pools = request.pools
+        if self._pools is not pools:
+            self._pools, steps = pools, steps_for(self, pools)
+            self._steps = steps
+        if request.raw_values is None:  # one of Django's own path() lines
+            request.raw_values = {name: quote(str(value), safe="") for name, value in params.items()}
+        if not request.inbox.complete:  # what is left of a request would hide that its client leaves
+            request.inbox.max_bytes = self._max_body_bytes
+            await (request.read_body() if self.reads_body else request.drop_body())
+        gathering = Gathering(self.fan, steps, self._timeout_s, request)
+        media = plan.representation(value for name, value in request.scope["headers"] if name == b"accept")
+        if media != plan.JSON and self.streams:
+            return self._stream(request, gathering, media)
+        await gathering.run()
+        error = gathering.problem()
+        if error is not None:
+            raise error
+        return await self.answer(request, gathering)
+
+    async def answer(self, request: GatewayRequest, gathering: Gathering) -> HttpResponseBase:
+        """What goes down once no required part has failed."""
+        parts = {outcome.part.name: outcome.text for outcome in gathering.in_order()}
+        try:
+            keyed = self.fan.merge == "keyed"
+            body = raw_json.as_object(parts.items()) if keyed else raw_json.flat(parts)
+        except raw_json.NotJson as error:
+            detail = f"{str(error)[:1].upper()}{str(error)[1:]}." if request.disclose_names else ""
+            raise GatewayError(Reason.PARTS_CLASH, detail) from None
+        return GatewayResponse(200, FieldLines(self.pairs(request, gathering)), body)
+
+    def pairs(self, request: GatewayRequest, gathering: Gathering) -> Pairs:
+        pairs = [(b"content-type", b"application/json"), (b"vary", self._vary)]
+        complete = gathering.is_complete
+        if complete:
+            answers = [pairs for outcome in gathering.in_order() for pairs in outcome.answers]
+            said = plan.cache_control(answers, time.time())
+        else:
+            said = b"no-store"
+        if said is not None:
+            pairs.append((b"cache-control", said))
+        pairs.append(_COMPLETE if complete else (b"gateway-complete", b"?0"))
+        if request.disclose_names:
+            outcomes = list(gathering.in_order())
+            parts = plan.parts_field((outcome.part.name, outcome.params) for outcome in outcomes)
+            timing = ", ".join(f"{outcome.part.name};dur={outcome.ms:.1f}" for outcome in outcomes)
+            pairs += [(b"gateway-parts", parts), (b"server-timing", timing.encode("ascii"))]
+        return self._changed(request, pairs)
+
+    def _changed(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
+        """The fields with those that the route sets."""
+        if not self._changes or request.defers_fields_of is self:
+            return pairs
+        return set_fields(pairs, self.fitting(self._changes, pairs))
+
+    def fields_set(self, pools: Mapping[str, Pool]) -> Changes:
+        """The fields that its options set on answers."""
+        return self._changes
+
+    def fitting(self, changes: Changes, pairs: Pairs) -> Changes:
+        """Those of them that fit an answer: none lets a cache store what is not the whole."""
+        if _COMPLETE in pairs:
+            return changes
+        return tuple(change for change in changes if change[0] not in _OF_CACHING)
+
+    # -- as they end ----------------------------------------------------------------------------------------------
+
+    def _stream(self, request: GatewayRequest, gathering: Gathering, media: str) -> GatewayResponse:
+        pairs = [(b"cache-control", b"no-store"), (b"vary", self._vary)]
+        last = next((value for name, value in request.scope["headers"] if name == b"last-event-id"), b"")
+        if media == plan.EVENTS and last == plan.LAST.encode():
+            # All was said: without this, EventSource would ask again.
+            return GatewayResponse(204, self._changed(request, pairs))
+        framed = _event if media == plan.EVENTS else _line
+        pairs = self._changed(request, [(b"content-type", media.encode("ascii")), *pairs])
+        return GatewayResponse(200, pairs, self._events(request, gathering, framed))
+
+    async def _events(
+        self, request: GatewayRequest, gathering: Gathering, framed: Callable[[str, bytes], bytes]
+    ) -> AsyncIterator[bytes]:
+        timed = request.disclose_names
+        # Closed by itself, a generator within one that is closed would be so only later, when the log line is written.
+        async with aclosing(gathering.as_they_end()) as outcomes:
+            async for outcome in outcomes:
+                told = raw_json.encoded(outcome.told(timed=timed))
+                text = told[:-1] + b',"data":' + raw_json.on_one_line(outcome.text) + b"}"
+                yield framed(outcome.part.name, text)
+        summary: dict[str, Any] = {
+            "parts": [outcome.told(timed=timed) for outcome in gathering.in_order()],
+            "complete": gathering.failed is None and gathering.is_complete,
+        }
+        error = gathering.problem()
+        if error is not None:
+            request.exchange.fail(error)
+            summary["problem"] = problem_members(
+                error, request.exchange.request_id, disclose_names=request.disclose_names
+            )
+        yield framed(plan.LAST, raw_json.encoded(summary))
+
+
+def _line(name: str, text: bytes) -> bytes:
+    return text + b"\n"
+
+
+def _event(name: str, text: bytes) -> bytes:
+    """A server-sent event without a type, so that `onmessage` gets it."""
+    return b"id: " + name.encode("ascii") + b"\ndata: " + text + b"\n\n"

@@ -1,0 +1,58 @@
+"""Cross-origin requests (the Fetch standard, section 3.2), decided from the fields alone."""
+
+from collections.abc import Iterable, Sequence
+
+from gateway.http.headers import Pair, Pairs
+
+_ANY = "*"
+_EXPOSED = b"X-Request-ID, Gateway-Parts, Gateway-Complete, Server-Timing"
+_VARY: Pair = (b"vary", b"Origin")
+_MAX_AGE_S = b"600"
+
+
+def field(raw: Iterable[Pair], name: bytes) -> str | None:
+    """The first value of a field, as text."""
+    return next((value.decode("latin-1") for found, value in raw if found == name), None)
+
+
+def is_preflight(method: str, raw: Sequence[Pair]) -> bool:
+    return method == "OPTIONS" and {b"origin", b"access-control-request-method"} <= {name for name, _ in raw}
+
+
+def preflight_pairs(origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
+    """The fields of the answer to a preflight. An origin that is not allowed gets none: the browser stops there."""
+    origin = field(raw, b"origin") or ""
+    if not _is_allowed(origin, origins):
+        return [_VARY]
+    pairs = [*_allow(origin, origins), (b"access-control-max-age", _MAX_AGE_S)]
+    asked = field(raw, b"access-control-request-method") or ""
+    pairs.append((b"access-control-allow-methods", asked.encode("latin-1")))
+    wanted = field(raw, b"access-control-request-headers")
+    if wanted:
+        pairs.append((b"access-control-allow-headers", wanted.encode("latin-1")))
+    pairs.append((b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"))
+    return pairs
+
+
+def add_to(pairs: Pairs, origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
+    """An answer's pairs for a cross-origin reader; what the upstream said of CORS is replaced, twice would be void."""
+    exposed = [value for name, value in pairs if name == b"access-control-expose-headers"]
+    kept = [pair for pair in pairs if not pair[0].startswith(b"access-control-")]
+    kept.append(_VARY)
+    origin = field(raw, b"origin")
+    if origin is None or not _is_allowed(origin, origins):
+        return kept
+    kept.extend(_allow(origin, origins))
+    kept.append((b"access-control-expose-headers", b", ".join((*exposed, _EXPOSED))))
+    return kept
+
+
+def _is_allowed(origin: str, origins: Sequence[str]) -> bool:
+    return _ANY in origins or origin.lower() in origins
+
+
+def _allow(origin: str, origins: Sequence[str]) -> Pairs:
+    """Credentials only for origins that are named: the standard forbids them beside `*`."""
+    if _ANY in origins:
+        return [(b"access-control-allow-origin", b"*")]
+    return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"access-control-allow-credentials", b"true")]

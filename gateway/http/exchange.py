@@ -1,0 +1,211 @@
+"""The notebook of one request, filled as things become known and handed, finished, to small hooks.
+
+It also holds the one way to break a request off: `interrupt` cancels the task that serves it and keeps the reason,
+so that whoever translates the cancellation at the end knows whose doing it was.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar
+from types import TracebackType
+from typing import Any
+
+from gateway.errors import GatewayError
+from gateway.http.view_thread import ViewThread
+
+# The request being served in this context: log lines written inside a view carry its ids.
+current: ContextVar["Exchange | None"] = ContextVar("gateway_exchange", default=None)
+
+
+def is_own(route: str | None) -> bool:
+    """Whether a route is one of the gateway's own endpoints."""
+    return route is not None and route.startswith("/-/")
+
+
+class Exchange:
+    """What is known of one request. Times are `perf_counter()` seconds; a field is None while it has no meaning."""
+
+    __slots__ = (
+        *("attempts", "bytes_in", "bytes_out", "cache", "cause", "client", "closers", "ended", "endpoint", "heir"),
+        *("host", "interruption", "kept_bytes", "method", "ms", "parts", "path", "reason", "request", "request_id"),
+        *("route", "started", "status", "task", "timer", "trace_id", "upstream", "upstream_ms", "view_thread", "watch"),
+    )
+
+    def __init__(self, started: float, method: str, path: str, client: str) -> None:
+        self.started = started
+        self.ended: float | None = None
+        self.method = method
+        self.path = path
+        self.client = client
+        self.host: str | None = None
+        self.request_id = ""
+        self.trace_id = ""
+        self.route: str | None = None
+        self.status: int | None = None
+        self.reason: str | None = None
+        self.cause: str | None = None
+        self.bytes_in = 0
+        self.bytes_out = 0
+        self.upstream: str | None = None
+        self.endpoint: str | None = None
+        self.attempts: int | None = None
+        self.upstream_ms: float | None = None
+        self.cache: str | None = None
+        self.parts: list[dict[str, Any]] | None = None
+        self.ms: float | None = None
+        self.request: Any = None  # while it is being answered
+        self.task: asyncio.Task[Any] | None = None
+        self.interruption: GatewayError | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self.watch: asyncio.Task[None] | None = None
+        self.closers: list[Callable[[], None]] = []  # they let go of what answers still hold, sent or not
+        self.kept_bytes = 0  # of bodies that are kept in memory for it, as `Bodies` counts them
+        self.heir: Exchange | None = None  # whoever goes on with what was begun here
+        self.view_thread: ViewThread | None = None  # where a view of the team's own answers
+
+    def interrupt(self, error: GatewayError) -> None:
+        """Break the request off for this reason, once: the first reason stands."""
+        if self.heir is not None:
+            self.heir.interrupt(error)
+        elif self.interruption is None and self.ended is None:
+            self.interruption = error
+            if self.task is not None:
+                self.task.cancel()
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is for the gateway itself, as who looks at it makes many: they are no traffic."""
+        return is_own(self.route)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the request has been answered, and its task is done with it."""
+        return self.ended is not None and self.task is None
+
+    def child(self) -> "Exchange":
+        """The notebook of a call that is made for this request, and may outlive it."""
+        child = Exchange(self.started, self.method, self.path, self.client)
+        child.request_id, child.trace_id = self.request_id, self.trace_id
+        child.host, child.route = self.host, self.route
+        return child
+
+    def enter_view_thread(self, lend: Callable[[], Callable[[], None]]) -> ViewThread:
+        """Give the current task the request's own thread, to call a view of the team's own in.
+
+        What `lend` of the request gives is called once, at the end of the request and of what runs in the thread.
+        """
+        if self.view_thread is None:
+            self.view_thread = ViewThread(lend())
+            self.closers.append(self.view_thread.close)
+        self.view_thread.enter()
+        return self.view_thread
+
+    def let_go(self) -> None:
+        """Cancel what still waits, and close what is still open."""
+        for waiting in (self.watch, self.timer):
+            if waiting is not None:
+                waiting.cancel()
+        self.watch = self.timer = None
+        if self.closers:
+            for close in self.closers:
+                close()
+            self.closers.clear()  # each holds its request, and this is held by that
+
+    def note(self, other: "Exchange") -> None:
+        """Write down what was found out in another notebook."""
+        self.upstream, self.endpoint, self.attempts = other.upstream, other.endpoint, other.attempts
+        self.upstream_ms, self.parts = other.upstream_ms, other.parts
+
+    def take_over(self, other: "Exchange") -> None:
+        """Go on with what was begun with another notebook."""
+        self.note(other)
+        other.heir = self
+        self.view_thread = other.view_thread or self.view_thread
+        self.closers += other.closers
+
+    def fail(self, error: GatewayError) -> None:
+        """Write down a failure; the first word stands, since later ones are its consequences."""
+        if self.reason is None:
+            self.reason = error.reason.word
+            self.cause = error.cause
+        if self.upstream is None:
+            self.upstream = error.upstream
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.request_id} {self.method} {self.path} {self.status or 'open'} {self.reason or ''}>"
+
+
+class Alarm:
+    """Calls `fire` once `seconds` have passed since the moment (`loop.time()`) that `since` tells.
+
+    It asks only when the time seems up, and sleeps on if it is not: what moves the moment costs nothing here.
+    """
+
+    __slots__ = ("_fire", "_loop", "_seconds", "_since", "_timer")
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, seconds: float, since: Callable[[], float], fire: Callable[[], object]
+    ) -> None:
+        self._loop = loop
+        self._seconds = seconds
+        self._since = since
+        self._fire = fire
+        self._timer = loop.call_later(seconds, self._check)
+
+    def _check(self) -> None:
+        left = self._since() + self._seconds - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._check)
+        else:
+            self._fire()
+
+    def cancel(self) -> None:
+        self._timer.cancel()
+        self._fire = self._since = _nothing  # what they belong to holds this, as a rule
+
+
+def _nothing() -> float:
+    return 0.0
+
+
+class Deadline:
+    """`with Deadline(2.0, error):` raises what `error` gives when the block takes longer than that many seconds.
+
+    As `asyncio.timeout`, but a third of its cost, and the failure has its word. Where `since` is given, the time
+    counts from the moment that it tells.
+    """
+
+    __slots__ = ("_cancelling", "_error", "_expired", "_seconds", "_since", "_task", "_timer")
+
+    def __init__(
+        self, seconds: float, error: Callable[[], GatewayError], since: Callable[[], float] | None = None
+    ) -> None:
+        self._seconds = seconds
+        self._error = error
+        self._since = since
+        self._expired = False
+
+    def __enter__(self) -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        if task is None:
+            raise RuntimeError("a Deadline runs inside a task")
+        self._task = task
+        self._cancelling = task.cancelling()
+        self._timer: Alarm | asyncio.TimerHandle
+        if self._since is None:
+            self._timer = loop.call_later(self._seconds, self._expire)
+        else:
+            self._timer = Alarm(loop, self._seconds, self._since, self._expire)
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._timer.cancel()
+        # Someone else may have cancelled the task too, a client that left for one: then that stands.
+        if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
+            raise self._error() from error

@@ -1,0 +1,445 @@
+"""Django's request and response, made lossless: what came is what a view sees, what a view gives is what leaves.
+
+Django's own classes join repeated fields, decode the path and spool the body before a view runs. These keep raw
+pairs, the raw path and a body that streams, and build Django's `META`, `GET`, `COOKIES`, `POST` only when asked.
+"""
+
+import asyncio
+import contextlib
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from functools import partial
+from http.cookies import SimpleCookie
+from io import BytesIO
+from typing import Any, BinaryIO, TypeVar
+from urllib.parse import unquote
+
+from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted, SuspiciousOperation
+from django.http import Http404, HttpRequest, QueryDict
+from django.http.cookie import parse_cookie
+from django.http.multipartparser import MultiPartParserError
+from django.http.request import RawPostDataException
+from django.http.response import HttpResponseBase
+from django.utils.functional import cached_property
+
+from gateway.config.records import Overrides, effective
+from gateway.errors import GatewayError, Reason
+from gateway.http.body_budget import Bodies
+from gateway.http.exchange import Exchange
+from gateway.http.headers import (
+    AnyPair,
+    FieldLines,
+    Pair,
+    Pairs,
+    RequestFields,
+    believed,
+    cgi_fields,
+    field_lines,
+    is_claim,
+    peer_address,
+    read_fields,
+)
+from gateway.http.inbox import Inbox, too_large
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+
+
+# What a view of one's own may take into memory; the options of a proxied route bound what streams through it.
+DEFAULT_MAX_BODY_BYTES = effective(Overrides(), Overrides()).max_body_bytes or 0
+
+
+RequestT = TypeVar("RequestT", bound="GatewayRequest")
+
+
+class GatewayRequest(HttpRequest):
+    """A Django request that loses nothing.
+
+    `raw_path` (as the client sent it) and `query` (without its question mark) are text of ASCII; `raw_headers` the
+    pairs as they came; `fields` the same, sorted. `stream()` gives the body as it arrives. `raw_values` are the raw
+    segments of the route's parameters (None where Django's own `path()` matched), `raw_rest` what its `**` took.
+    `forwarded_scheme` and `forwarded_host` are what a trusted proxy says that the client asked for; empty without one.
+    """
+
+    bodies = Bodies()  # the worker's; this one is of requests that none serves, as in tests
+    lent = 0  # to so many threads, which may use it after its end
+    forwarded_scheme = ""
+    forwarded_host = ""
+
+    def __init__(self, scope: Scope, exchange: Exchange, inbox: Inbox, fields: RequestFields) -> None:
+        # HttpRequest's own __init__ builds six dictionaries; here they are built when asked for.
+        self.scope = scope
+        self.method: str = scope["method"]
+        self.raw_path: str = exchange.path
+        self.exchange = exchange
+        self.inbox = inbox
+        self.fields = fields
+        self.pools: Mapping[str, Any] = {}
+        self.cache: Any = None
+        self.disclose_names = True
+        self.raw_values: Mapping[str, str] | None = None
+        self.raw_rest = ""
+        self.route: Any = None
+        self.content_length: int | None = None
+        self.traceparent: bytes | None = None
+        self.from_trusted_peer = False
+        self.answer_began = False
+        self.is_preflight = False
+        self.forwarded_by_fetch = False  # whether a view's calls took fields of the client along
+        # The view that leaves the fields that its options set on answers to the cache around it.
+        self.defers_fields_of: Any = None
+        self.resolver_match = None
+        self._read_started = False
+        self._post_parse_error = False
+
+    def detached(self, kind: "type[RequestT]", pairs: Pairs, exchange: Exchange) -> "RequestT":
+        """The same request without its client and its body, with other field lines and a notebook of its own."""
+        inbox = Inbox(_no_client, exchange, self.inbox.idle_timeout_s, 0, expects_body=False)
+        other = kind({**self.scope, "headers": pairs}, exchange, inbox, read_fields(pairs))
+        for name in _KEPT:
+            setattr(other, name, getattr(self, name))
+        exchange.request = other
+        return other
+
+    @property
+    def peer(self) -> str:
+        """The address that the connection came from; `exchange.client` is whom it speaks for."""
+        return peer_address(self.scope["client"][0])
+
+    @property
+    def host_field(self) -> str:
+        """The Host field as the client sent it, with its port; empty if HTTP/1.0 sent none."""
+        value = self.fields.first(b"host")
+        return value.decode("latin-1") if value else ""
+
+    @property
+    def raw_headers(self) -> list[Pair]:
+        return self.scope["headers"]  # type: ignore[no-any-return]
+
+    @property
+    def query(self) -> str:
+        return self.scope["query_string"].decode("latin-1")  # type: ignore[no-any-return]
+
+    def hide_claims(self) -> None:
+        """Take off what an untrusted peer says of who asked and how: all that follows, views too, does not see it."""
+        self.scope["headers"] = believed(self.scope["headers"], from_trusted_peer=self.from_trusted_peer)
+
+    def balance_key(self, field: bytes | None) -> bytes:
+        """What `__BALANCE=hash:...` chooses by: the client's address, or the value of a field (empty without it)."""
+        if field is None:
+            return self.exchange.client.encode("ascii")
+        return self.believed(field)
+
+    def believed(self, field: bytes) -> bytes:
+        """The first value of a field (its name in lower case) as something is decided by it: empty where it did not
+        come, and where it is a claim that only a trusted peer may make."""
+        if is_claim(field) and not self.from_trusted_peer:
+            return b""
+        return next((value for name, value in self.scope["headers"] if name == field), b"")
+
+    # -- the body -------------------------------------------------------------------------------------------------
+
+    @property
+    def may_discard_body(self) -> bool:
+        """Whether nobody has begun to read the body, and its client does not wait to be asked for it."""
+        return not self._read_started and b"expect" not in self.fields.own
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, once. Raises GatewayError as `Inbox.chunks` does."""
+        self.check_unread()
+        if hasattr(self, "_body"):
+            yield self._body
+            return
+        self._read_started = True
+        async for chunk in self.inbox.chunks():
+            yield chunk
+
+    def check_unread(self) -> None:
+        """Raises RawPostDataException when there was a body that was streamed, and so is gone."""
+        if self._read_started and self.exchange.bytes_in and not hasattr(self, "_body"):
+            raise RawPostDataException("the request body was already streamed")
+
+    async def read_body(self) -> bytes:
+        """The whole body in memory, bounded by `__MAX_BODY`'s default; then `body`, `POST` and `FILES` work.
+
+        Raises GatewayError: as `Inbox.chunks`, and OVERLOADED where this worker keeps too many bodies already.
+        """
+        if not hasattr(self, "_body"):
+            self._bound_body()
+            arrived = bytearray()  # pieces may be of a byte each, which take fifty as objects
+            async for chunk in self.stream():
+                self.bodies.take(self.exchange, len(chunk))
+                arrived += chunk
+            if self._is_form():  # it is taken to pieces, which are copies
+                self.bodies.take(self.exchange, len(arrived))
+            self._body = bytes(arrived)
+        return self._body
+
+    def lend(self) -> Callable[[], None]:
+        """For a thread that may outlive the request: what it calls, wherever it is, once it needs it no more.
+
+        Then the files of the request are closed. Its body counts among those that are kept until the last one has.
+        """
+        self.lent += 1
+        return partial(self._give_back, asyncio.get_running_loop())
+
+    def _give_back(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self.close()
+        finally:
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(self._came_back)
+
+    def _came_back(self) -> None:
+        self.lent -= 1
+        if not self.lent and self.exchange.is_over:
+            self.bodies.end(self.exchange)
+
+    async def drop_body(self) -> None:
+        """Read the body and keep nothing of it: for who needs none, but wants to hear of a client that leaves.
+
+        Raises GatewayError as `Inbox.chunks` does.
+        """
+        if not hasattr(self, "_body"):
+            self._bound_body()
+            async for _ in self.stream():
+                pass
+
+    def _bound_body(self) -> None:
+        inbox = self.inbox
+        if inbox.max_bytes is None:
+            inbox.max_bytes = DEFAULT_MAX_BODY_BYTES
+        if self.content_length is not None and self.content_length > inbox.max_bytes:
+            raise too_large(inbox.max_bytes)
+
+    def _is_form(self) -> bool:
+        kind = next((value for name, value in self.scope["headers"] if name == b"content-type"), b"").lower()
+        return kind.startswith((b"multipart/form-data", b"application/x-www-form-urlencoded"))
+
+    @property
+    def body(self) -> bytes:
+        if not hasattr(self, "_body"):
+            if not self.inbox.complete or self.exchange.bytes_in:
+                raise RawPostDataException("the request body streams: `await request.read_body()` first")
+            self._body = b""
+        return self._body
+
+    @cached_property
+    def _stream(self) -> BinaryIO:  # type: ignore[override]
+        """What `read`, `readline` and iteration read from, as Django has them."""
+        return BytesIO(self.body)
+
+    # -- Django's view of it, built when asked for ------------------------------------------------------------------
+
+    @cached_property
+    def path(self) -> str:  # type: ignore[override]
+        return unquote(self.raw_path, errors="replace")
+
+    @cached_property
+    def path_info(self) -> str:  # type: ignore[override]
+        return self.path
+
+    @cached_property
+    def META(self) -> dict[str, Any]:  # type: ignore[override]  # noqa: N802 - Django's name
+        client, server = self.scope.get("client") or ("", ""), self.scope.get("server") or ("unknown", "0")
+        meta: dict[str, Any] = {
+            "REQUEST_METHOD": self.method,
+            "QUERY_STRING": self.query,
+            "SCRIPT_NAME": "",
+            "PATH_INFO": self.path,
+            "REMOTE_ADDR": peer_address(client[0]),
+            "REMOTE_HOST": peer_address(client[0]),
+            "REMOTE_PORT": client[1],
+            "SERVER_NAME": server[0],
+            "SERVER_PORT": str(server[1]),
+            "wsgi.multithread": True,
+            "wsgi.multiprocess": True,
+        }
+        meta.update(cgi_fields(self.scope["headers"]))
+        return meta
+
+    @cached_property
+    def GET(self) -> QueryDict:  # type: ignore[override]  # noqa: N802
+        return QueryDict(self.query)
+
+    @cached_property
+    def COOKIES(self) -> dict[str, str]:  # type: ignore[override]  # noqa: N802
+        cookies = [value.decode("latin-1") for name, value in self.scope["headers"] if name == b"cookie"]
+        return parse_cookie("; ".join(cookies))
+
+    @property
+    def POST(self) -> Any:  # noqa: N802
+        if not hasattr(self, "_post"):
+            self._load_post_and_files()
+        return self._post
+
+    @POST.setter
+    def POST(self, post: Any) -> None:  # noqa: N802
+        self._post = post
+
+    @property
+    def FILES(self) -> Any:  # type: ignore[override]  # noqa: N802
+        if not hasattr(self, "_files"):
+            self._load_post_and_files()
+        return self._files  # type: ignore[attr-defined]
+
+    def parse_file_upload(self, META: Mapping[str, Any], post_data: Any) -> Any:  # noqa: N803 - Django's name
+        try:
+            b"a\xff".decode(self.encoding or "utf-8", "replace")
+        except (LookupError, UnicodeError) as error:  # a codec that is none of text, as base64, or not by itself
+            raise MultiPartParserError(f"the form has no charset: {error}") from error
+        # Django's parser takes a form without Content-Length, as a chunked one is, for an empty one.
+        return super().parse_file_upload({**META, "CONTENT_LENGTH": str(len(self.body))}, post_data)
+
+    @cached_property
+    def content_type(self) -> str | None:  # type: ignore[override]
+        self._set_content_type_params(self.META)  # type: ignore[attr-defined]
+        return self.__dict__["content_type"]  # type: ignore[no-any-return]
+
+    @cached_property
+    def content_params(self) -> dict[str, str] | None:  # type: ignore[override]
+        self._set_content_type_params(self.META)  # type: ignore[attr-defined]
+        return self.__dict__["content_params"]  # type: ignore[no-any-return]
+
+    def _get_raw_host(self) -> str:
+        return self.forwarded_host or self.host_field or self._server  # Django would build META for it
+
+    @property
+    def _server(self) -> str:
+        """The server's own name, for a request without Host, as HTTP/1.0 may have it."""
+        name, port = self.scope["server"]
+        usual = 443 if self.is_secure() else 80
+        return (f"[{name}]" if ":" in name else name) + (f":{port}" if int(port) != usual else "")
+
+    def _get_scheme(self) -> str:
+        return self.forwarded_scheme or self.scope.get("scheme") or "http"
+
+
+_KEPT = (
+    *("pools", "cache", "bodies", "disclose_names", "raw_values", "raw_rest", "route", "traceparent"),
+    *("from_trusted_peer", "forwarded_scheme", "forwarded_host", "defers_fields_of"),
+)
+
+
+async def _no_client() -> Mapping[str, Any]:
+    raise RuntimeError("a request without a client has nothing to receive")
+
+
+class RawHeaders(MutableMapping[str, str]):
+    """Django's mapping of an answer's fields over its raw pairs: reading joins what came twice, setting replaces."""
+
+    def __init__(self, pairs: FieldLines) -> None:
+        self._pairs = pairs
+
+    def __getitem__(self, name: str) -> str:
+        key = name.lower().encode("latin-1")
+        values = [value.decode("latin-1") for found, value in self._pairs if found == key]
+        if not values:
+            raise KeyError(name)
+        return ", ".join(values)
+
+    def __setitem__(self, name: str, value: object) -> None:
+        lines = field_lines([(name, str(value))])
+        self._pairs[:] = [*(pair for pair in self._pairs if pair[0] != lines[0][0]), *lines]
+
+    def __delitem__(self, name: str) -> None:
+        key = name.lower().encode("latin-1")
+        self._pairs[:] = [pair for pair in self._pairs if pair[0] != key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self._pairs))
+
+    def __len__(self) -> int:
+        return len({name for name, _ in self._pairs})
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and any(found == name.lower().encode("latin-1") for found, _ in self._pairs)
+
+
+Body = bytes | AsyncIterator[bytes]
+
+
+class GatewayResponse(HttpResponseBase):
+    """A Django response over raw pairs and bytes, or an async iterator of them.
+
+    `pairs` is a list of names and values whose names become lower case as they are put in, in whatever case they are
+    written; what is text becomes bytes. Raises ValueError and TypeError for pairs that are no field lines.
+    """
+
+    def __init__(self, status: int = 200, pairs: Iterable[AnyPair] | None = None, body: Body = b"") -> None:
+        # HttpResponseBase's own __init__ would invent a Content-Type and build a cookie jar.
+        self.status_code = status
+        self._pairs = FieldLines() if pairs is None else field_lines(pairs)
+        self.body = body
+        self.closed = False
+        self._reason_phrase = None
+        self._charset = None
+        self._handler_class = None
+        self._resource_closers: list[Callable[[], Any]] = []
+
+    @property
+    def pairs(self) -> FieldLines:
+        return self._pairs
+
+    @pairs.setter
+    def pairs(self, pairs: Iterable[AnyPair]) -> None:
+        self._pairs[:] = pairs
+
+    @property
+    def streaming(self) -> bool:  # type: ignore[override]
+        return not isinstance(self.body, bytes)
+
+    @property
+    def content(self) -> bytes:
+        if isinstance(self.body, bytes):
+            return self.body
+        raise AttributeError("this answer streams; iterate `body`")
+
+    @content.setter
+    def content(self, content: bytes) -> None:
+        self.body = content
+        if any(name == b"content-length" for name, _ in self.pairs):  # it was that of another body
+            self.headers["Content-Length"] = len(content)
+
+    @property  # type: ignore[override]
+    def headers(self) -> RawHeaders:
+        return RawHeaders(self._pairs)
+
+    @headers.setter
+    def headers(self, headers: Mapping[str, str]) -> None:
+        self._pairs[:] = [(name, str(value)) for name, value in headers.items()]
+
+    @cached_property
+    def cookies(self) -> SimpleCookie:  # type: ignore[override]
+        return SimpleCookie()
+
+    def __repr__(self) -> str:
+        size = f"{len(self.body)} bytes" if isinstance(self.body, bytes) else "streaming"
+        return f"<GatewayResponse {self.status_code} {size}>"
+
+
+def pairs_of(response: HttpResponseBase) -> FieldLines:
+    """The field lines of any response, Django's own too."""
+    if isinstance(response, GatewayResponse):
+        pairs = response.pairs
+        return FieldLines([*pairs, *cookie_pairs(response)]) if "cookies" in response.__dict__ else pairs
+    return field_lines([*response.items(), *cookie_pairs(response)])
+
+
+def cookie_pairs(response: HttpResponseBase) -> Pairs:
+    """The Set-Cookie lines that a view asked for with `set_cookie`."""
+    return [(b"set-cookie", morsel.OutputString().encode("latin-1")) for morsel in response.cookies.values()]
+
+
+def error_of_view(error: BaseException) -> GatewayError:
+    """What a view raised. Django's own exceptions keep their meaning; anything else is a fault, for the log only."""
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, Http404):
+        return GatewayError(Reason.VIEW_NOT_FOUND)
+    if isinstance(error, PermissionDenied):
+        return GatewayError(Reason.REQUEST_DENIED)
+    if isinstance(error, (BadRequest, SuspiciousOperation, MultiPartParserError, RequestAborted)):
+        return GatewayError(Reason.REQUEST_INVALID)
+    return GatewayError(Reason.VIEW_ERROR, cause="".join(traceback.format_exception(error)).rstrip())

@@ -1,0 +1,1 @@
+"""Synchronous code in threads of its own."""

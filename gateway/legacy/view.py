@@ -1,0 +1,299 @@
+"""The view that calls old synchronous code, in a bulkhead.
+
+Around the call, in the same thread: Django's connections, the answer's bytes, and a streaming answer's own iterator.
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextvars import ContextVar, copy_context
+from dataclasses import replace
+from functools import partial
+from typing import Any, get_type_hints
+
+import msgspec
+import msgspec.inspect
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.db.backends.signals import connection_created
+from django.http.response import FileResponse, HttpResponseBase
+
+from gateway import units
+from gateway.config import table
+from gateway.config.records import LegacyOptions
+from gateway.errors import GatewayError, Reason
+from gateway.fanout.plan import Fan, Part, function_target
+from gateway.http.headers import Pair
+from gateway.http.request import DEFAULT_MAX_BODY_BYTES, GatewayRequest, GatewayResponse, error_of_view, pairs_of
+from gateway.http.view_result import described, exactly, name_of_view, promised_bytes, rendered_in_thread, sendable
+from gateway.http.view_thread import close_connections
+from gateway.legacy.bulkhead import Bulkhead, Call
+
+Answered = tuple[int, Sequence[Pair], bytes]
+
+_JSON = (b"content-type", b"application/json")
+
+
+# The database connections that the call in this context has made: most calls make none, and to ask Django costs 5 us.
+_opened: ContextVar[list[object]] = ContextVar("gateway_connections")
+
+
+def _note_connection(connection: object, **_: Any) -> None:
+    if (opened := _opened.get(None)) is not None:
+        opened.append(connection)
+
+
+connection_created.connect(_note_connection)
+
+
+class NoSuchValue(ValueError):
+    """A value that is not of the type that the function gives its parameter; `name` is the parameter's."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+class Legacy:
+    """An async Django view around a synchronous function. `bulkhead` is its pool, perhaps shared by name."""
+
+    def __init__(self, function: Callable[..., Any], pool: str, own_name: bool, said: LegacyOptions) -> None:
+        self.function = self.__wrapped__ = function
+        self.__name__ = self.__qualname__ = str(getattr(function, "__name__", pool))
+        self.__doc__ = function.__doc__
+        self.own_name = own_name  # given by name=, and so meant to be shared
+        self.options = said
+        self.bulkhead = Bulkhead(pool, said)
+        self.max_body_bytes = DEFAULT_MAX_BODY_BYTES
+        signature = _signature(function)
+        self.parameters = signature.parameters if signature is not None else {}
+        self.takes_request = "request" in self.parameters
+        self._types = _types(function)
+        if signature is not None:  # what route() checks against its pattern
+            self.__signature__ = _signature_of_view(signature)
+        markcoroutinefunction(self)
+
+    def __repr__(self) -> str:
+        return f"<Legacy {self.__name__} in {self.bulkhead.name}>"
+
+    def asks_for(self, parts: Iterable[str]) -> list[str]:
+        """What the function must be given as a part beside `parts`; what has a default may be missing."""
+        known = set(parts)
+        return [
+            name
+            for name, one in self.parameters.items()
+            if name != "request"
+            and one.kind in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY}
+            and (one.default is one.empty or name in known)
+        ]
+
+    async def __call__(self, request: GatewayRequest, **params: Any) -> HttpResponseBase:
+        try:
+            values = self.bound(params)
+        except NoSuchValue as error:
+            raise GatewayError(Reason.VIEW_NOT_FOUND, f"The path parameter {error.name} is not of its type.") from None
+        if not request.inbox.complete:
+            request.inbox.max_bytes = self.max_body_bytes
+            await (request.read_body() if self.takes_request else request.drop_body())
+        return await self.answer(request, values, self.bulkhead.options.timeout_s)
+
+    def bound(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of the function, of the types that its hints say. Raises NoSuchValue."""
+        values = dict(params)
+        for name, kind in self._types.items():
+            if name in values:
+                try:
+                    values[name] = msgspec.convert(values[name], kind, strict=not isinstance(values[name], str))
+                except (msgspec.ValidationError, OverflowError):
+                    raise NoSuchValue(name) from None
+        return values
+
+    async def answer(self, request: GatewayRequest, values: dict[str, Any], timeout_s: float) -> HttpResponseBase:
+        """Call the function in its pool. Raises GatewayError, and what the function raises."""
+        call = Call(self.__name__, request.exchange.request_id, partial(self._work, values, request.method == "HEAD"))
+        closers = request.exchange.closers
+        closers.append(call.close)
+        if self.takes_request:
+            values["request"] = request
+            # A call that was given up may still read the files of its request.
+            closers.append(partial(call.when_over, request.lend()))
+        answer: HttpResponseBase = await self.bulkhead.run(call, timeout_s)
+        if not isinstance(answer, GatewayResponse):  # an async iterator, which runs in the loop
+            request.exchange.enter_view_thread(request.lend).holds(answer)
+        return answer
+
+    async def as_service(self, request: GatewayRequest, params: Mapping[str, Any], timeout_s: float) -> Answered:
+        """Status, field lines and body of what the function answers. What it raises like Http404 is a status too.
+
+        Raises GatewayError: PART_INVALID for an answer that streams, and as `Bulkhead.run`; NoSuchValue.
+        """
+        values = self.bound(params)
+        try:
+            answer = await self.answer(request, values, min(timeout_s, self.bulkhead.options.timeout_s))
+        except GatewayError:
+            raise
+        except Exception as error:
+            failure = error_of_view(error)
+            if failure.status >= 500:
+                raise failure from error
+            return failure.status, (), b""
+        if not isinstance(answer, GatewayResponse) or not isinstance(answer.body, bytes):
+            raise GatewayError(Reason.PART_INVALID, "It streams.")
+        return answer.status_code, answer.pairs, answer.body
+
+    # -- in the thread --------------------------------------------------------------------------------------------
+
+    def _work(self, values: Mapping[str, Any], is_head: bool, call: Call) -> HttpResponseBase:
+        opened: list[object] = []
+        _opened.set(opened)
+        try:
+            result = rendered_in_thread(self.function(**values))
+            if not isinstance(result, HttpResponseBase):
+                return GatewayResponse(200, [_JSON], self._encoded(result))
+            result = sendable(result, self.function, is_head=is_head)
+            if isinstance(result, GatewayResponse):
+                return result
+            if not result.streaming:
+                answer = GatewayResponse(result.status_code, pairs_of(result), result.content)  # type: ignore[attr-defined]
+                result.close()
+                return answer
+            if result.is_async:  # type: ignore[attr-defined]
+                return result
+            # The iterator may use what belongs to this thread, a database cursor for one: it stays here.
+            if isinstance(result, FileResponse):
+                result.block_size = 64 * 1024  # Django's 4 KiB would be a hop each
+            context = copy_context()
+            call.rest, call.at_end = partial(context.run, next, iter(result), None), partial(context.run, result.close)
+            pairs = pairs_of(result)
+            body = exactly(self.bulkhead.pieces(call), promised_bytes(pairs))
+            return GatewayResponse(result.status_code, pairs, body)
+        finally:
+            if opened and call.rest is None:
+                close_connections()
+
+    def _encoded(self, result: Any) -> bytes:
+        if isinstance(result, (bytes, bytearray, memoryview)):
+            raise TypeError(f"{self.__name__}() returned bytes: say what they are, HttpResponse(..., content_type=...)")
+        if inspect.iscoroutine(result) or inspect.isasyncgen(result):
+            raise TypeError(f"the function {name_of_view(self.function)} returned {described(result)}")
+        return msgspec.json.encode(result, enc_hook=_listed)
+
+
+def _listed(value: Any) -> Any:
+    """What msgspec does not know: a queryset's rows, a generator's, a deque's become a list."""
+    if isinstance(value, Iterable) and not isinstance(value, (list, tuple)):
+        return list(value)
+    raise TypeError(f"a {type(value).__name__} cannot become JSON")
+
+
+# -- what a function's signature says -----------------------------------------------------------------------------
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
+    try:
+        return inspect.signature(function)
+    except ValueError:  # what is written in C may not tell
+        return None
+
+
+def _signature_of_view(signature: inspect.Signature) -> inspect.Signature:
+    """How the view is called: with the request, and all else by keyword."""
+    request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_ONLY)
+    named = [
+        one.replace(kind=one.KEYWORD_ONLY) if one.kind is one.POSITIONAL_OR_KEYWORD else one
+        for one in signature.parameters.values()
+        if one.name != "request" and one.kind is not one.VAR_POSITIONAL
+    ]
+    return inspect.Signature([request, *named])
+
+
+def _types(function: Callable[..., Any]) -> dict[str, Any]:
+    """The hints that a value can be made of. Hints of old code may be out of date: then values stay texts."""
+    try:
+        hints = get_type_hints(function)
+    except (NameError, TypeError, AttributeError):
+        return {}
+    return {
+        name: kind
+        for name, kind in hints.items()
+        if name not in {"return", "request"} and kind not in {str, Any} and _is_known(kind)
+    }
+
+
+def _is_known(kind: Any) -> bool:
+    try:
+        return not isinstance(msgspec.inspect.type_info(kind), msgspec.inspect.CustomType)
+    except TypeError:
+        return False
+
+
+def with_functions(fan: Fan, functions: Mapping[str, Legacy]) -> Fan:
+    """The parts of a route once it is known what the functions among them ask for, by the names of their parameters."""
+    names = [part.name for part in fan.parts]
+
+    def asking(part: Part) -> Part:
+        if part.name not in functions:
+            return part
+        return replace(part, target=function_target(part.target.text, functions[part.name].asks_for(names)))
+
+    return replace(fan, parts=tuple(asking(part) for part in fan.parts))
+
+
+# -- routes and pools ---------------------------------------------------------------------------------------------
+
+
+def legacy(
+    function: Callable[..., Any], threads: int = 4, queue: int = 16, timeout: str = "5s", name: str | None = None
+) -> Legacy:
+    """A view that calls a synchronous function in threads of its own: `legacy(build_report, threads=4, timeout="5s")`.
+
+    The function gets the path's parameters by keyword, and `request` if it names it; it returns an HttpResponse, or
+    what becomes JSON. `name` is the pool's, at first the function's: functions that name the same pool share it.
+    Raises TypeError for what is no synchronous function, ValueError for options.
+    """
+    if not callable(function):
+        raise TypeError(f"legacy({function!r}): give it the function itself")
+    own = str(getattr(function, "__name__", type(function).__name__))
+    if iscoroutinefunction(function) or iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+        raise TypeError(f"{own}() is async: it is a view already, and needs no legacy()")
+    try:
+        pool = units.name(name if name is not None else own.strip("_").lower())
+    except ValueError as error:
+        raise ValueError(f"legacy({own}): {error}; name the pool: legacy(..., name='reports')") from None
+    said = {"threads": threads, "queue": queue, "timeout": timeout}
+    values = {f"{option.attribute}": _value(option, said[option.name.lower()]) for option in table.LEGACY}
+    return Legacy(function, pool, name is not None, LegacyOptions(**values))
+
+
+def _value(option: table.Option, said: object) -> Any:
+    try:
+        return option.unit.parse(str(said))
+    except ValueError as error:
+        raise ValueError(f"{option.name.lower()}={said!r}: {error}") from None
+
+
+def assign_pools(
+    views: Iterable[tuple[str, Legacy]], said: Mapping[str, Mapping[str, Any]]
+) -> tuple[dict[str, Bulkhead], list[str]]:
+    """Give every view its pool, with what the environment says of it; the pools by name, and what keeps them apart.
+
+    `views` come with where they were written. Views of one function share a pool, and those that name the same one.
+    """
+    firsts: dict[str, tuple[str, Legacy]] = {}
+    pools: dict[str, Bulkhead] = {}
+    problems = []
+    for origin, view in views:
+        name = view.bulkhead.name
+        first, other = firsts.setdefault(name, (origin, view))
+        if view.function is not other.function and not (view.own_name and other.own_name):
+            problems.append(f"{origin}: {first} has a legacy pool {name} too; name one of them: legacy(..., name=...)")
+        elif view.options != other.options:
+            problems.append(f"{origin}: the legacy pool {name} has other options than at {first}")
+        elif name not in pools:
+            pools[name] = Bulkhead(name, replace(view.options, **said.get(name, {})))
+        view.bulkhead = pools.get(name, view.bulkhead)
+    for name in said.keys() - pools.keys():
+        near = table.nearest(name, pools).upper()
+        for option in table.LEGACY:
+            if option.attribute in said[name]:
+                hint = f"; did you mean GATEWAY_LEGACY_{near}__{option.name}?" if near else ""
+                problems.append(f"GATEWAY_LEGACY_{name.upper()}__{option.name}: there is no legacy pool {name}{hint}")
+    return pools, sorted(problems)

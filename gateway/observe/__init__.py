@@ -1,0 +1,1 @@
+"""Log, counters, metrics, traces, status, the watchdog."""

@@ -1,0 +1,286 @@
+"""The log: structlog, one JSON object a line on stdout, or aligned text for people.
+
+`Exchange`s come finished and become one `request` line each; everything else logs through `log`, with dotted event
+names, and carries the ids of the request it happened in.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, MutableMapping
+from functools import lru_cache
+from operator import attrgetter
+from typing import Any, Final
+
+import orjson
+import structlog
+
+from gateway.errors import Reason, Side
+from gateway.http.exchange import Exchange, current
+from gateway.observe.outlet import Outlet, Raw, outlet_of, text_of
+from gateway.text import plain, plain_json, plain_lines
+
+_LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+_FIELDS: Final = (
+    "request_id",
+    "trace_id",
+    "client",
+    "method",
+    "host",
+    "path",
+    "route",
+    "status",
+    "reason",
+    "bytes_in",
+    "bytes_out",
+    "ms",
+    "upstream",
+    "endpoint",
+    "attempts",
+    "upstream_ms",
+    "cache",
+    "parts",
+)
+_PIPE_BUF: Final = 4096
+_values_of = attrgetter(*_FIELDS)
+
+EventDict = MutableMapping[str, Any]
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+class _Lines:
+    """The logger below structlog's: a level is a line, whatever it is."""
+
+    def __init__(self, outlet: Outlet) -> None:
+        self._write = outlet.write
+
+    def msg(self, line: bytes) -> None:
+        self._write(line + b"\n")
+
+    debug = info = warning = warn = error = critical = exception = fatal = log = msg
+
+
+# Where stdout and stderr led when the process was started, once `take_streams` has taken them over.
+_streams: list[Outlet] = []
+
+
+def take_streams() -> None:
+    """From now on what is logged, printed, or said on stderr by Python waits for no reader; see `outlet`.
+
+    Both go to descriptors of our own, so that it does not matter who closes 1 or 2 and whose they are then.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    errors = outlet_of(2)
+    sys.stderr = text_of(errors)
+    lines = outlet_of(1, _complain)
+    sys.stdout = text_of(lines)
+    _streams[:] = [lines, errors]
+
+
+def _complain(text: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        sys.stderr.write(text)
+
+
+def stdout_to_null() -> None:
+    """Make descriptor 1 /dev/null, after `take_streams`.
+
+    What a library or a program that a view executes writes there would come between the lines of the log; and whoever
+    closes it leaves its number to the next socket, to which all that would go.
+    """
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def flush(within_s: float) -> None:
+    """Wait, at most so long, until lines that wait for their reader have been written."""
+    for outlet in _streams:
+        outlet.wait(within_s / len(_streams))
+
+
+def configure(kind: str, level: str, stream: Raw | None = None) -> None:
+    """Set logging up for this process: `kind` is json or console, `level` a word of GATEWAY_LOG_LEVEL."""
+    if stream is None and _streams:
+        outlet = _streams[0]
+    else:
+        outlet = Outlet(stream or io.FileIO(1, "wb", closefd=False), complain=_complain)
+    is_coloured = outlet.stream.isatty() and not os.environ.get("NO_COLOR")
+    render = _render_json if kind == "json" else _console(is_coloured)
+    outlet.on_lost = lambda count: _rendered(render, "warning", event="log.lost", count=count)
+    structlog.configure(
+        processors=[_complete, render],
+        wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
+        logger_factory=lambda *_: _Lines(outlet),
+        cache_logger_on_first_use=False,
+    )
+    logging.captureWarnings(True)
+    root = logging.getLogger()
+    root.handlers[:] = [Library()]
+    # What libraries say at info is about themselves; our own events tell the same in our words.
+    root.setLevel(max(_LEVELS[level], logging.WARNING))
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # each try to reach a database that is away
+    logging.getLogger("django.request").setLevel(logging.ERROR)  # "Method Not Allowed": the request line says it
+
+
+def _rendered(render: Callable[[object, str, EventDict], bytes], level: str, **event: Any) -> bytes:
+    return render(None, level, _complete(None, level, event)) + b"\n"
+
+
+def _complete(logger: object, method: str, event: EventDict) -> EventDict:
+    """The first words of every line, then an exchange's fields, or an event with the ids of its request."""
+    head = {"timestamp": _timestamp(), "level": "warning" if method == "warn" else method, "event": event.pop("event")}
+    exchange = event.pop("exchange", None)
+    if exchange is not None:
+        head.update(zip(_FIELDS, _values_of(exchange), strict=True))
+        if exchange.cause is not None:
+            head["cause"] = exchange.cause
+        return head
+    exchange = current.get()
+    if exchange is not None:
+        head.update(request_id=exchange.request_id, trace_id=exchange.trace_id)
+    if event.get("exc_info"):
+        event = structlog.processors.format_exc_info(logger, method, event)
+    else:
+        event.pop("exc_info", None)
+    head.update(event)
+    return head
+
+
+def _timestamp() -> str:
+    """RFC 3339 in UTC, to the millisecond."""
+    now = time.time_ns() // 1_000_000
+    return f"{_second(now // 1000)}.{now % 1000:03d}Z"
+
+
+@lru_cache(maxsize=2)
+def _second(seconds: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+
+
+def _render_json(logger: object, method: str, event: EventDict) -> bytes:
+    line = plain_json(_dumped(event))
+    # A write of up to PIPE_BUF bytes to a pipe is never torn by another worker's; a client chooses the path.
+    for most in (2000, 500, 100):
+        if len(line) < _PIPE_BUF:
+            break
+        line = plain_json(_dumped({key: _shortened(value, most) for key, value in event.items()}))
+    return line
+
+
+def _dumped(event: EventDict) -> bytes:
+    try:
+        return orjson.dumps(event, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # a lone surrogate, or a number of more than 64 bits
+        return json.dumps({str(key): value for key, value in event.items()}, default=str).encode("ascii")
+
+
+def _shortened(value: Any, most: int) -> Any:
+    """A text that is too long, less its middle: a traceback says most at its end, a path at its beginning."""
+    if not isinstance(value, str) or len(value) <= most:
+        return value
+    return f"{value[: most // 2]} ... {value[-most // 2 :]}"
+
+
+class Library(logging.Handler):
+    """What libraries log through `logging` joins our lines, as event `library`."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            say = getattr(log, record.levelname.lower(), log.error)
+            say("library", logger=record.name, message=record.getMessage(), exc_info=record.exc_info)
+        except Exception:  # noqa: BLE001 - as every logging.Handler does
+            self.handleError(record)
+
+
+def granian_logging() -> dict[str, Any]:
+    """Granian sets its loggers up by itself, from this, so that what it says joins our lines too."""
+    handler = {"class": "gateway.observe.log.Library"}
+    return {"handlers": {"console": handler, "access": handler}, "formatters": {}}
+
+
+# -- the request line ---------------------------------------------------------------------------------------------
+
+
+def request_logger() -> Callable[[Exchange], None]:
+    """The hook that writes an exchange's line, as `log.info("request", exchange=exchange)` would at twice its cost."""
+    set_up = structlog.get_config()
+    complete, render = set_up["processors"]
+    write = set_up["logger_factory"]().msg
+    least = log.bind().get_effective_level()
+
+    def hook(exchange: Exchange) -> None:
+        ended = exchange.ended or exchange.started
+        exchange.ms = round((ended - exchange.started) * 1000, 2)
+        level = "info" if exchange.reason is None else _level_of(exchange)
+        if least <= _LEVELS[level]:
+            write(render(None, level, complete(None, level, {"event": "request", "exchange": exchange})))
+
+    return hook
+
+
+def _level_of(exchange: Exchange) -> str:
+    """A fault of the gateway's own Python is an error, one of it or an upstream a warning; clients err at info."""
+    reason = Reason[str(exchange.reason).upper()]
+    if reason.side is Side.CLIENT or 400 <= (exchange.status or 0) <= 499:  # a status that a fan-out passes on
+        return "info"
+    return "error" if reason in {Reason.VIEW_ERROR, Reason.INTERNAL_ERROR} else "warning"
+
+
+# -- for people ---------------------------------------------------------------------------------------------------
+
+# Before each line of a traceback: an exception's text may hold line ends, and after them lines that look like ours.
+_INDENT: Final = "    "
+_COLOURS: Final = {2: "32", 3: "36", 4: "33", 5: "31"}
+_LEVEL_COLOURS: Final = {"debug": "2", "info": "36", "warning": "33", "error": "31", "critical": "31"}
+
+
+def _console(colours: bool) -> Callable[[object, str, EventDict], bytes]:
+    def paint(text: str, colour: str) -> str:
+        return f"\x1b[{colour}m{text}\x1b[0m" if colours else text
+
+    def render(logger: object, method: str, event: EventDict) -> bytes:
+        if event["event"] == "start" and "text" in event:  # of several lines; a view may log a text too
+            return plain_lines(str(event["text"])).encode("utf-8", "replace")
+        clock = paint(event["timestamp"][11:23], "2")
+        if event["event"] == "request":
+            return f"{clock}  {_request_line(event, paint)}".encode("utf-8", "replace")
+        return f"{clock}  {_event_line(event, paint)}".encode("utf-8", "replace")
+
+    return render
+
+
+def _request_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
+    status = event["status"] or 0
+    line = (
+        f"{plain(event['method']):<7} {paint(str(status), _COLOURS.get(status // 100, '0'))} "
+        f"{event['ms']:>8.1f} ms  {plain(event['path'])}"
+    )
+    if event["upstream"]:
+        several = (event["attempts"] or 0) > 1 and event["parts"] is None  # those of a fan-out are of all its parts
+        attempts = f" ({event['attempts']} attempts)" if several else ""
+        line += paint(plain(f"  -> {event['upstream']} {event['endpoint'] or ''}").rstrip() + attempts, "2")
+    if event["reason"]:
+        line += "  " + paint(event["reason"], "31" if status >= 500 else "33")
+    for part in event["parts"] or ():
+        if part["reason"]:
+            is_status = part["reason"] == Reason.PART_STATUS.word and part["status"]
+            line += "  " + paint(f"{part['part']}: {part['status'] if is_status else part['reason']}", "33")
+    if event.get("cause"):
+        line += "\n" + paint(plain_lines(event["cause"].rstrip(), _INDENT), "2")
+    return line
+
+
+def _event_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
+    words = dict(event)
+    words.pop("timestamp")
+    level, name, error = words.pop("level"), words.pop("event"), words.pop("exception", None)
+    values = "  ".join(f"{plain(str(key))}={plain(str(value))}" for key, value in words.items() if value is not None)
+    return f"{paint(f'{level:<7}', _LEVEL_COLOURS.get(level, '0'))} {plain(str(name))}  {values}".rstrip() + (
+        f"\n{plain_lines(str(error), _INDENT)}" if error else ""
+    )

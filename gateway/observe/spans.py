@@ -1,0 +1,189 @@
+"""Spans: what OpenTelemetry hears of a request and of each attempt upstream. The only module that knows it.
+
+It is imported only where tracing is on, in the worker: its exporter has a thread, which no fork takes along. The
+current span travels as OpenTelemetry has it, in the context: so a task that a request starts, a legacy function's
+thread and a view that begins spans of its own have the right parent, and nothing here hands one on.
+
+Names and attributes are the stable HTTP semantic conventions; what they have no word for begins with `portway.`.
+Queries are left out, as in the log: they may hold secrets.
+"""
+
+import logging
+import threading
+import time
+from typing import Any, Final
+
+import structlog
+from opentelemetry import context, trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+from opentelemetry.trace import Span, SpanKind, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from gateway import __version__
+from gateway.errors import Reason, Side
+from gateway.http import cors
+from gateway.http.exchange import Exchange
+from gateway.http.request import GatewayRequest
+from gateway.upstreams.endpoint import Endpoint
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
+_PART: Final = context.create_key("portway-part")
+_PORTS: Final = {"http": 80, "https": 443}
+_TELL_AGAIN_S: Final = 60.0
+_FLUSH_S: Final = 2.0
+# Thousands of spans wait for an exporter that is slow, and clients choose paths and names of agents.
+_LONGEST: Final = 2000
+
+
+class Complaints(logging.Handler):
+    """What OpenTelemetry complains of is an event of ours, each complaint at most once a minute."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._told_s: dict[tuple[str, int], float] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        now_s, complaint = time.monotonic(), (record.pathname, record.lineno)
+        if now_s - self._told_s.get(complaint, -_TELL_AGAIN_S) >= _TELL_AGAIN_S:
+            self._told_s[complaint] = now_s
+            _log.warning("tracing.failing", cause=record.getMessage())
+
+
+class AttemptSpan:
+    """The span of one attempt. `traceparent` goes up; `reason` is the word for its failure, once it has one."""
+
+    __slots__ = ("_said", "_span", "reason", "traceparent")
+
+    def __init__(self, span: Span, said: dict[str, Any]) -> None:
+        own = span.get_span_context()
+        self._span, self._said = span, said
+        self.reason: str | None = None
+        self.traceparent = b"00-%032x-%016x-%02x" % (own.trace_id, own.span_id, own.trace_flags)
+
+    def end(self, status: int) -> None:
+        """The attempt is over; `status` is its answer's, 0 for none."""
+        error = self.reason or (str(status) if status >= 400 else None)
+        said = self._said | {"http.response.status_code": status or None, "error.type": error}
+        _end(self._span, said, failed=error is not None)
+
+
+class Tracer:
+    """One worker's spans. Raises what OpenTelemetry has to say against its variables."""
+
+    def __init__(self, exporters: tuple[str, ...]) -> None:
+        logger = logging.getLogger("opentelemetry")
+        logger.handlers[:], logger.propagate = [Complaints()], False
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # it warns of each try, and errs at last
+        logging.getLogger("opentelemetry.trace").setLevel(logging.CRITICAL)  # it tells what clients send
+        own = {"service.name": "portway", "service.version": __version__}
+        resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        for name in exporters:
+            on_a_line = ConsoleSpanExporter(formatter=lambda span: span.to_json(indent=None) + "\n")
+            self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter() if name == "otlp" else on_a_line))
+        trace.set_tracer_provider(self._provider)
+        self._tracer = self._provider.get_tracer("portway", __version__)
+        self._parent = TraceContextTextMapPropagator()
+        self._open: dict[Exchange, tuple[Span, GatewayRequest]] = {}
+        _log.info("tracing.on", exporters=exporters)
+
+    def stop(self, within_s: float) -> None:
+        """Send what is left, at the very end: it blocks the loop. What nobody takes in that time is lost."""
+        flush = threading.Thread(target=self._provider.shutdown, name="portway-flush", daemon=True)
+        flush.start()
+        flush.join(min(within_s, _FLUSH_S))
+        if flush.is_alive():
+            _log.warning("tracing.failing", cause="the last spans did not leave in time")
+
+    def begin(self, request: GatewayRequest) -> None:
+        """A request's span, current from here on. Where no trace came, the one that it begins is the request's."""
+        exchange, parent = request.exchange, Context()
+        if request.traceparent is not None:
+            states = b",".join(request.fields.own.get(b"tracestate", ()))
+            came = {"traceparent": request.traceparent.decode(), "tracestate": states.decode("latin-1")}
+            parent = self._parent.extract(came, parent)
+        span = self._tracer.start_span(_of_method(exchange.method)[0], parent, SpanKind.SERVER)
+        context.attach(trace.set_span_in_context(span, parent))
+        if request.traceparent is None:
+            trace_id = f"{span.get_span_context().trace_id:032x}"
+            if exchange.request_id == exchange.trace_id:
+                exchange.request_id = trace_id
+            exchange.trace_id = trace_id
+        if span.is_recording():
+            self._open[exchange] = span, request
+
+    def end(self, exchange: Exchange) -> None:
+        """The hook of a finished exchange."""
+        opened = self._open.pop(exchange, None)
+        if opened is None:
+            return
+        span, request = opened
+        status, reason, scheme = (
+            exchange.status or 0,
+            exchange.reason,
+            request.forwarded_scheme or request.scope["scheme"],
+        )
+        port = request.host_field.rpartition(":")[2]
+        name, said = _of_method(exchange.method)
+        said |= {
+            "url.scheme": scheme,
+            "url.path": exchange.path,
+            "server.address": exchange.host,
+            "server.port": (int(port) if port.isdigit() else _PORTS[scheme]) if exchange.host else None,
+            "client.address": exchange.client,
+            "user_agent.original": cors.field(request.raw_headers, b"user-agent"),
+            "http.response.status_code": status or None,
+            "error.type": reason or (str(status) if status >= 500 else None),
+            "portway.request_id": exchange.request_id,
+            "portway.route": exchange.route,
+            "portway.cache": exchange.cache,
+        }
+        if request.route is not None or request.resolver_match is not None:
+            django = request.resolver_match
+            said["http.route"] = f"/{django.route}" if django is not None else request.route.rule.path
+            span.update_name(f"{name} {said['http.route']}")
+        broke_off = reason is not None and status < 400 and Reason[reason.upper()].side is not Side.CLIENT
+        _end(span, said, failed=status >= 500 or broke_off)
+
+    def part(self, name: str) -> None:
+        """What is asked for from here on, in this task, is for that part."""
+        context.attach(context.set_value(_PART, name))
+
+    def attempt(self, upstream: str, endpoint: Endpoint, method: str, target: str, number: int) -> AttemptSpan | None:
+        """A span below the current one; None where that is not sampled. `number` counts from 1."""
+        # Not `is_recording`: a call whose answer is to be stored may outlive the request that it is made for.
+        if not trace.get_current_span().get_span_context().trace_flags.sampled:
+            return None
+        base = endpoint.base
+        name, said = _of_method(method)
+        said |= {
+            "server.address": base.host,
+            "server.port": base.port,
+            "url.full": base.origin + base.prefix + target.partition("?")[0],
+            "http.request.resend_count": number - 1 or None,
+            "portway.upstream": upstream,
+            "portway.part": context.get_value(_PART),
+        }
+        return AttemptSpan(self._tracer.start_span(name, kind=SpanKind.CLIENT), said)
+
+
+def _end(span: Span, said: dict[str, Any], *, failed: bool) -> None:
+    span.set_attributes({
+        name: value[:_LONGEST] if isinstance(value, str) else value for name, value in said.items() if value is not None
+    })  # fmt: skip
+    if failed:
+        span.set_status(StatusCode.ERROR)
+    span.end()
+
+
+def _of_method(method: str) -> tuple[str, dict[str, Any]]:
+    """How a span is named, so that there are few names, and what it says of its method."""
+    if method in _METHODS:
+        return method, {"http.request.method": method}
+    return "HTTP", {"http.request.method": "_OTHER", "http.request.method_original": method}

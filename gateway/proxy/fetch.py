@@ -1,0 +1,366 @@
+"""Calls that the gateway makes by itself: the parts of a fan-out, and `fetch` in a view of one's own.
+
+They go the way of a proxied request, by the same limits, retries and trace; the body is read whole.
+"""
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from time import time
+from types import UnionType
+from typing import Any, TypeVar, overload
+from weakref import finalize
+
+import msgspec
+
+from gateway.cache.coalescing import Produced, Question
+from gateway.cache.freshness import CONDITIONS, SAFE_METHODS
+from gateway.cache.memory import Key, digest
+from gateway.cache.policy import Rule
+from gateway.config.records import Overrides, ProxyOptions, effective
+from gateway.config.table import cache_rule, settable
+from gateway.errors import GatewayError, Reason
+from gateway.fanout.plan import Confined, parse_part
+from gateway.http import codings, fields
+from gateway.http.exchange import Deadline, Exchange, current
+from gateway.http.headers import Pair, Pairs, encoded_changes, set_fields, strip_hop_by_hop
+from gateway.http.queries import masked_target
+from gateway.http.request import Body, GatewayRequest
+from gateway.http.trace_context import new_traceparent
+from gateway.units import field_value, positive_duration
+from gateway.upstreams.attempts import Notebook, Outgoing, answer_to
+from gateway.upstreams.call import Answer, has_controls
+from gateway.upstreams.pool import Pool
+from gateway.upstreams.retry_policy import is_repeatable
+
+ValueT = TypeVar("ValueT")
+
+# The client's fields that go with every call: who asks and in which language. The trace goes by itself.
+FORWARDED = ("authorization", "accept-language")
+MAX_BODY_BYTES = 10 * 2**20
+_TURN_BYTES = 2**20  # what may be decoded before others have their turn
+# To see when a view lets go of an answer costs more than a small one weighs.
+_SMALL_BYTES = 4096
+_LONGEST_PARSED = 256
+_VIA = (b"via", b"1.1 portway")
+_ACCEPT = (b"accept", b"application/json")
+
+
+class Leg:
+    """What is known of one call: the notebook of its attempts."""
+
+    __slots__ = ("attempts", "cache", "endpoint", "interruption", "upstream_ms")
+
+    def __init__(self) -> None:
+        self.attempts: int | None = None
+        self.cache: str | None = None
+        self.endpoint: str | None = None
+        self.upstream_ms: float | None = None
+        self.interruption: GatewayError | None = None
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True)
+class Fetched:
+    """An upstream's whole answer. `pairs` are its fields less those of the connection, with names in lower case.
+
+    A content coding is undone, in the fields too; one that is not known, or not what the body is in, is left.
+    """
+
+    status: int
+    pairs: Sequence[Pair]
+    body: bytes
+
+    def field(self, name: str) -> str | None:
+        """The first value of a field, None if it did not come."""
+        value = fields.first_of(self.pairs, name.lower().encode("latin-1"))
+        return None if value is None else value.decode("latin-1")
+
+    def json(self) -> Any:
+        """The body as Python values. Raises GatewayError PART_INVALID for what is no JSON."""
+        return self.decode(Any)
+
+    @overload
+    def decode(self, kind: type[ValueT]) -> ValueT: ...
+    @overload
+    def decode(self, kind: UnionType) -> Any: ...
+    def decode(self, kind: Any) -> Any:
+        """The body as a Struct, dataclass, TypedDict, list or dict, checked. Raises GatewayError PART_INVALID."""
+        try:
+            if coded := codings.of(self.pairs):
+                raise msgspec.DecodeError(f"coded as {', '.join(coded)}")
+            return msgspec.json.decode(self.body, type=kind)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise GatewayError(Reason.PART_INVALID, cause=str(error)) from error
+
+
+def own_pairs(request: GatewayRequest, forward: Iterable[str]) -> Pairs:
+    """The field lines of a call that the gateway makes for a request: some of the client's, the trace, Via."""
+    exchange, own = request.exchange, request.fields.own
+    wanted = {name.encode("ascii") for name in (*FORWARDED, *forward)}
+    pairs = [(name, value) for name, value in request.fields.plain if name in wanted]
+    if not any(name == b"accept" for name, _ in pairs):
+        pairs.append(_ACCEPT)
+    if request.traceparent is None:
+        pairs.append((b"traceparent", new_traceparent(exchange.trace_id)))
+    else:
+        pairs.append((b"traceparent", request.traceparent))
+        pairs.extend((b"tracestate", value) for value in own.get(b"tracestate", ()))
+    pairs.append((b"x-request-id", exchange.request_id.encode("ascii")))
+    pairs.append(_VIA)
+    return pairs
+
+
+async def ask(
+    request: GatewayRequest,
+    pool: Pool,
+    leg: Notebook,
+    *,
+    method: str,
+    target: str,
+    pairs: Pairs,
+    options: ProxyOptions,
+    timeout_s: float,
+    body: bytes | None = None,
+    max_body_bytes: int = MAX_BODY_BYTES,
+) -> Fetched:
+    """Make one call and read its answer whole, within the time. Raises GatewayError.
+
+    A content coding is undone, asked for or not: no Accept-Encoding allows any (RFC 9110, section 12.5.3). The body has
+    at most `max_body_bytes`, coded and decoded.
+    """
+    if body is not None or method in {"POST", "PUT", "PATCH"}:
+        pairs = [*pairs, (b"content-length", b"%d" % len(body or b""))]
+    began_s = pool.now()
+    too_late = partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)
+    outgoing = Outgoing(
+        method=method,
+        target=target,
+        pairs=pairs,
+        options=options,
+        timeout_s=timeout_s,
+        host=request.fields.first(b"host") if options.preserve_host else None,
+        key=request.balance_key(pool.key_field) if pool.uses_key else b"",
+        repeatable=is_repeatable(method, pairs),
+        too_late=too_late,
+        body=body,
+    )
+    answer, _ = await answer_to(outgoing, pool, leg)
+    whole = answer.whole()
+    if whole is None:
+        with Deadline(max(0.0, timeout_s - (pool.now() - began_s)), too_late):
+            whole = await _collected(answer, max_body_bytes, pool.name, request)
+    if len(whole) > max_body_bytes:
+        raise GatewayError(Reason.PART_TOO_LARGE, upstream=pool.name)
+    if method not in SAFE_METHODS:
+        request.cache.written(pool.name, target, answer.status)
+    fetched = Fetched(answer.status, tuple(strip_hop_by_hop(answer.pairs)), whole)
+    names = codings.of(fetched.pairs)
+    if names and fetched.status != 206:  # a part of something coded cannot be decoded
+        return await _decoded(fetched, names, max_body_bytes, request, pool.name, has_body=method != "HEAD")
+    if fetched.status == 304:
+        return replace(fetched, pairs=_as_asked(fetched.pairs, pairs))
+    return fetched
+
+
+async def ask_cached(
+    request: GatewayRequest,
+    pool: Pool,
+    leg: Leg,
+    rule: Rule,
+    *,
+    pairs: Pairs,
+    configured: Sequence[tuple[bytes, bytes | None]],
+    target: str,
+    **said: Any,
+) -> Fetched:
+    """As `ask` with GET, but answered from the cache where a stored answer may be used (its Age says so).
+
+    What is stored is found by upstream, target and what is `configured` in the call, whoever it is for; the decisions
+    are about the other fields in `pairs`. Raises GatewayError.
+    """
+    host = request.host_field.lower() if said["options"].preserve_host else ""
+    set_here = digest(repr(configured), host) if configured or host else ""
+    key = Key(f"@{pool.name}", "part", pool.name, target, set_here)
+    names = {name for name, _ in configured}
+
+    async def produce(changed: Pairs, exchange: Exchange) -> Produced:
+        whole = [*pairs, *(pair for pair in changed if pair[0] in CONDITIONS)]
+        fetched = await ask(request, pool, exchange, method="GET", pairs=whole, target=target, **said)
+        return Produced(fetched.status, [*fetched.pairs], fetched.body)
+
+    request.cache.has_parts = True
+    exchange = request.exchange.child()
+    sent = [pair for pair in pairs if pair[0] not in names]
+    # A call that may take longer does not wait for one that may not.
+    question = Question(str(key), "GET", sent, rule, produce, exchange, f"{said['timeout_s']:.1f}")
+    try:
+        with Deadline(said["timeout_s"], partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)):
+            served, _ = await request.cache.answer(question)
+            if served is None:
+                return await ask(request, pool, leg, method="GET", pairs=pairs, target=target, **said)
+    finally:
+        exchange.let_go()
+        if leg.attempts is None:
+            leg.attempts, leg.endpoint, leg.upstream_ms = exchange.attempts, exchange.endpoint, exchange.upstream_ms
+    leg.cache = served.outcome
+    if served.passed is not None:
+        produced = served.passed.produced
+        return Fetched(produced.status, tuple(produced.pairs), _bytes(produced.body))
+    age = (b"age", b"%d" % served.entry.current_age_s(time()))
+    return Fetched(served.entry.status, (*served.entry.pairs, age), _bytes(served.body))
+
+
+def _bytes(body: Body | None) -> bytes:
+    assert isinstance(body, bytes)  # noqa: S101 - `ask` reads whole answers
+    return body
+
+
+async def _collected(answer: Answer, max_bytes: int, upstream: str, request: GatewayRequest) -> bytes:
+    """The whole body. What is here of it counts among the bodies that are kept; who keeps the whole counts it anew."""
+    arrived = bytearray()
+    try:
+        async for chunk in answer.chunks():
+            if len(arrived) + len(chunk) > max_bytes:
+                raise GatewayError(Reason.PART_TOO_LARGE, upstream=upstream)
+            request.bodies.take(request.exchange, len(chunk))
+            arrived += chunk
+    finally:
+        answer.close()
+        request.bodies.give(request.exchange, len(arrived))
+    return bytes(arrived)
+
+
+async def _decoded(
+    fetched: Fetched, names: Sequence[str], max_bytes: int, request: GatewayRequest, upstream: str, *, has_body: bool
+) -> Fetched:
+    """The answer without its codings; as it came, field and all, if that cannot be done.
+
+    Raises GatewayError PART_TOO_LARGE, OVERLOADED.
+    """
+    if not codings.known(names):
+        return fetched
+    if not has_body or fetched.status in {204, 304}:
+        return replace(fetched, pairs=tuple(codings.without(fetched.pairs, None)))
+    pieces, size = [], 0
+    try:
+        for piece in codings.decoded(fetched.body, names, max_bytes):
+            request.bodies.take(request.exchange, len(piece))
+            pieces.append(piece)
+            if size // _TURN_BYTES != (size := size + len(piece)) // _TURN_BYTES:
+                await asyncio.sleep(0)  # others have their turn
+    except codings.Undecodable:
+        return fetched
+    except codings.TooLarge as error:
+        raise GatewayError(Reason.PART_TOO_LARGE, upstream=upstream, cause=f"decoded, {error}") from error
+    finally:
+        request.bodies.give(request.exchange, size)
+    return Fetched(fetched.status, tuple(codings.without(fetched.pairs, size)), b"".join(pieces))
+
+
+def _as_asked(answered: Sequence[Pair], asked: Sequence[Pair]) -> Sequence[Pair]:
+    """The pairs of a 304 whose tag is as weak as the one that it confirms: what is stored may have been decoded."""
+    known = b" ".join(value for name, value in asked if name == b"if-none-match")
+    if b"W/" not in known:
+        return answered
+    return [
+        (name, codings.weak(value) if name.lower() == b"etag" and codings.weak(value) in known else value)
+        for name, value in answered
+    ]
+
+
+async def fetch(
+    target: str,
+    *,
+    params: Mapping[str, str | int] | None = None,
+    timeout: str | None = None,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+    json: object = None,
+    body: bytes | None = None,
+    cache: str | None = None,
+) -> Fetched:
+    """Ask an upstream from within a view: `await fetch("users:/users/{id}", params={"id": id}, timeout="300ms")`.
+
+    Limits, retries, trace and log are those of every call; the client's Authorization and Accept-Language go along,
+    and `headers` replace or add (lower or upper case): a value is sent as latin-1, as `request.headers` has it, or as
+    UTF-8 where it does not fit. Values in `params` are percent-encoded. `json` is sent as JSON.
+    `cache` is `on` or a duration: answers to GET are stored, as those of a route with `CACHE` are.
+    Gives what the upstream answered, whatever its status. Raises GatewayError where it did not answer, which becomes
+    the view's 502 or 504 unless it is caught; ValueError for a target that cannot be.
+    """
+    exchange = current.get()
+    if exchange is None or exchange.request is None:
+        raise RuntimeError("fetch() works inside a view, while its request is being answered")
+    request: GatewayRequest = exchange.request
+    request.forwarded_by_fetch = True
+    upstream, path = _target(target, params or {})
+    pool: Pool | None = request.pools.get(upstream)
+    if pool is None:
+        raise ValueError(f"there is no upstream {upstream}; set GATEWAY_UPSTREAM_{upstream.upper()}")
+    options = effective(pool.upstream.overrides, Overrides())
+    configured = encoded_changes(options.headers)
+    own = [(settable(name).encode("ascii"), _raw_value(value)) for name, value in (headers or {}).items()]
+    pairs = set_fields(set_fields(own_pairs(request, ()), configured), own)
+    if json is not None:
+        body = msgspec.json.encode(json)
+        pairs = set_fields(pairs, [(b"content-type", b"application/json")])
+    timeout_s = options.timeout_s if timeout is None else positive_duration(timeout)
+    leg = Leg()
+    try:
+        if cache is not None and method == "GET" and body is None:
+            fetched = await ask_cached(
+                request,
+                pool,
+                leg,
+                cache_rule(cache),
+                pairs=pairs,
+                configured=[change for change in configured if change[0] not in dict(own)],
+                target=path,
+                options=options,
+                timeout_s=timeout_s,
+            )
+        else:
+            said: dict[str, Any] = {"target": path, "pairs": pairs, "options": options, "timeout_s": timeout_s}
+            fetched = await ask(request, pool, leg, method=method, body=body, **said)
+        return _counted(fetched, request)
+    finally:
+        exchange.attempts = (exchange.attempts or 0) + (leg.attempts or 0)
+        exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, leg.endpoint, leg.upstream_ms
+
+
+def _raw_value(text: str) -> bytes:
+    """The bytes of a field value. What a client sent is text of latin-1 in Python, and goes on as it came."""
+    try:
+        raw = text.encode("latin-1")
+    except UnicodeEncodeError:
+        return field_value(text).encode()
+    if has_controls(raw):
+        raise ValueError("expected a header value without line breaks, NUL or control characters")
+    return raw
+
+
+def _counted(fetched: Fetched, request: GatewayRequest) -> Fetched:
+    """An answer whose body counts for as long as the view has it, at most until its request is over."""
+    size = len(fetched.body)
+    if size > _SMALL_BYTES:
+        request.bodies.take(request.exchange, size)
+        finalize(fetched, request.bodies.give, request.exchange, size).atexit = False
+    return fetched
+
+
+_parsed = lru_cache(maxsize=256)(parse_part)
+
+
+def _target(text: str, params: Mapping[str, str | int]) -> tuple[str, str]:
+    """`users:/users/{id}` -> the upstream's name and the raw target. Raises ValueError."""
+    # A view may have written values into it, which a client chose: those that are long have no place in the cache.
+    target = _parsed(text) if len(text) <= _LONGEST_PARSED else parse_part(text)
+    for reference in target.references:
+        if reference.text[1:-1] not in params:
+            raise ValueError(f"{masked_target(text)!r} has no value for {reference.text}; give it by params=")
+    try:
+        return target.upstream, target.fill(lambda reference: str(params[reference.text[1:-1]]), {})
+    except Confined as error:
+        shown = masked_target(text)
+        raise ValueError(f"the value of {error} cannot stand in {shown!r}: it is empty, or a dot segment") from None

@@ -1,0 +1,1 @@
+"""ASGI, the worker, /-/, Granian, signals, sockets."""

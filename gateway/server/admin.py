@@ -1,0 +1,67 @@
+"""Who may ask the endpoints under `/-/` that are not open: who has the token; without one, only this machine itself.
+
+A page in a browser on this machine could ask too, under a name of its own that leads here, or through a proxy that runs
+here: so Host must be a name of the loopback, and nothing may say that the request was forwarded.
+"""
+
+import hmac
+from base64 import b64decode
+from ipaddress import ip_address
+
+from gateway.cache.freshness import SAFE_METHODS
+from gateway.errors import GatewayError, Reason
+from gateway.http.headers import HTTP_1_0, is_claim
+from gateway.http.request import GatewayRequest
+
+_CHALLENGE = [(b"www-authenticate", b'Bearer realm="portway"'), (b"www-authenticate", b'Basic realm="portway"')]
+
+
+def admit(request: GatewayRequest, token: str | None) -> None:
+    """Raises ADMIN_REQUIRED or ADMIN_DENIED for who may not ask."""
+    if token is not None:
+        if not hmac.compare_digest(_presented(request).encode(), token.encode()):
+            raise GatewayError(Reason.ADMIN_REQUIRED, headers=_CHALLENGE)
+    elif not _is_local(request):
+        raise GatewayError(Reason.ADMIN_DENIED)
+    if request.method not in SAFE_METHODS and not _is_same_origin(request):
+        raise GatewayError(Reason.ADMIN_DENIED, "The Origin of the request is another one.")
+
+
+def _presented(request: GatewayRequest) -> str:
+    """The token of Bearer (RFC 6750), or the password of Basic (RFC 7617); empty without one."""
+    values = [value for name, value in request.raw_headers if name == b"authorization"]
+    scheme, _, said = values[0].decode("latin-1").partition(" ") if len(values) == 1 else ("", "", "")
+    if scheme.lower() == "bearer":
+        return said.strip()
+    if scheme.lower() != "basic":
+        return ""
+    try:
+        return b64decode(said.strip(), validate=True).decode().partition(":")[2]
+    except ValueError:  # no base64, no ASCII, no UTF-8
+        return ""
+
+
+def _is_local(request: GatewayRequest) -> bool:
+    forwarded = any(name == b"via" or is_claim(name) for name, _ in request.raw_headers)
+    # nginx' plainest proxy_pass says nothing of the client, and Host is ours then; but it speaks HTTP/1.0.
+    forwarded = forwarded or request.scope["http_version"] in HTTP_1_0
+    return not forwarded and _is_loopback(request.peer) and _is_loopback(request.exchange.host or "")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
+
+
+def _is_same_origin(request: GatewayRequest) -> bool:
+    origins = [value.decode("latin-1") for name, value in request.raw_headers if name == b"origin"]
+    if not origins:
+        return True
+    # A gateway behind TLS does not know its own scheme; the host decides.
+    host = origins[0].lower().partition("://")[2]
+    return len(origins) == 1 and host == (request.forwarded_host or request.host_field).lower() != ""

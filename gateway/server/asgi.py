@@ -1,0 +1,439 @@
+"""The ASGI door: Django's ASGIHandler, lean.
+
+Django's own costs twenty times a bare application: a thread pool and hops per request, the body spooled before the
+view, signals, two tasks. This one keeps URL resolving, views, settings, ORM, checks and commands, and owns the rest.
+
+The way of a request: an Exchange is opened, the door checks it, the table picks a view, the view answers or raises a
+GatewayError, the answer leaves, the finished Exchange goes to the hooks. Nothing on it changes threads.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from functools import partial
+from time import perf_counter
+
+from django.core.handlers.asgi import ASGIHandler
+from django.http.response import HttpResponseBase
+
+from gateway.cache.freshness import SAFE_METHODS, invalidated
+from gateway.config.records import Config, Settings
+from gateway.errors import GatewayError, Reason, drop_frames
+from gateway.http import cors, validation
+from gateway.http.exchange import Alarm, Exchange, current
+from gateway.http.headers import (
+    Pairs,
+    asked_for,
+    client_and_hops,
+    is_trusted,
+    peer_address,
+    read_fields,
+    same_authority,
+)
+from gateway.http.inbox import Inbox, Receive
+from gateway.http.paths import is_plain
+from gateway.http.problem import problem
+from gateway.http.request import GatewayRequest, GatewayResponse, Scope, Send, error_of_view, pairs_of
+from gateway.http.trace_context import is_request_id, new_trace_id, trace_id_of
+from gateway.http.view_result import WITHOUT_BODY, exactly, nothing, promised_bytes
+from gateway.lines import GatewayRoute
+from gateway.observe import status
+from gateway.observe.log import log
+from gateway.patterns import Miss
+from gateway.routing import Routes, decoded, pieces, raw_values
+from gateway.server import abort, ops
+from gateway.server.worker import Runtime
+from gateway.starting import start_worker
+
+Hook = Callable[[Exchange], None]
+
+_SERVER = (b"server", b"portway")
+_VIA = (b"via", b"1.1 portway")
+_CLOSE = (b"connection", b"close")
+
+
+class GatewayHandler(ASGIHandler):
+    """The application that Granian serves. One a worker; `runtime` lives from lifespan start to its end."""
+
+    def __init__(self, config: Config, routes: Routes, hooks: Sequence[Hook], runtime: Runtime | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.settings: Settings = config.settings
+        self.routes = routes
+        self._disclose_names = self.settings.disclose == "full"
+        self._min_upload_rate = self.settings.min_upload_rate_bytes_per_s
+        self._max_in_flight = self.settings.max_in_flight or sys.maxsize
+        self.runtime = runtime or Runtime(config, routes.bulkheads)
+        self.hooks = (*hooks, self.runtime.tally.note)
+        self.runtime.every_second = partial(status.publish, self.runtime)
+        self.runtime.caches = routes.caches
+        self.runtime.cache.has_parts = routes.caches_parts
+        self.on_started: Callable[[Runtime], None] | None = None
+        self.on_stopped: Callable[[], None] | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        kind = scope["type"]
+        if kind == "http":
+            await self.handle(scope, receive, send)
+        elif kind == "lifespan":
+            await self.lifespan(receive, send)
+        elif kind == "websocket":
+            await self._refuse_websocket(scope, receive, send)
+
+    # -- one request ----------------------------------------------------------------------------------------------
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = open_request(scope, receive, self.settings.client_idle_s, self._min_upload_rate)
+        exchange = request.exchange
+        current.set(exchange)
+        if self.runtime.tracer is not None and not exchange.path.startswith(ops.PREFIX):
+            self.runtime.tracer.begin(request)
+        self.runtime.opened(exchange, request.inbox)
+        try:
+            await self._deliver(request, await self._answer(request), send)
+        except BaseException as error:  # noqa: BLE001 - cancellation too: whatever it is, the client must see it
+            try:
+                await self._undelivered(request, error, send)
+            finally:
+                drop_frames(error)
+        finally:
+            exchange.ended = perf_counter()
+            if exchange.reason == _BODY_BROKEN:  # what was sent is for a client that may not be there any more
+                exchange.status = Reason.CLIENT_BODY_BROKEN.status
+            self.runtime.closed(exchange)
+            request.inbox.close()
+            # The task's context holds the exchange, and a request its own: circles are work for the collector.
+            exchange.task = exchange.request = None
+            for hook in self.hooks:
+                hook(exchange)
+
+    async def _answer(self, request: GatewayRequest) -> HttpResponseBase:
+        """The view's answer, or the problem that a failure becomes. Raises what cannot be answered any more."""
+        try:
+            response = await self._choose(request)
+            if request.method not in SAFE_METHODS and self.runtime.caches:
+                self._invalidate(request, response)
+            return response
+        except asyncio.CancelledError as error:
+            failure = _own_cancellation(request.exchange, error)
+        except GatewayError as error:
+            failure = request.exchange.interruption or error
+        except Exception as error:  # noqa: BLE001 - a view may raise anything
+            failure = error_of_view(error)
+        return self._problem(request, failure)
+
+    def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
+        """Who answers, its call begun. No coroutine of its own: every request passes here. Raises GatewayError."""
+        path, host = self.enter(request)
+        if path == "*":
+            return _at_once(ops.options(request))
+        if path.startswith(ops.PREFIX):
+            return ops.answer(self.runtime, self.routes, request)
+        if len(self.runtime.in_flight) - self.runtime.watchers > self._max_in_flight:  # this one is among them
+            raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
+        if request.fields.has_claims:
+            request.hide_claims()
+        request.pools = self.runtime.pools
+        request.cache = self.runtime.cache
+        request.bodies = self.runtime.bodies
+        request.disclose_names = self._disclose_names
+        if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
+            answer = self.preflight(request, host, path)
+            if answer is not None:
+                return _at_once(answer)
+        match = self.routes.find(request.method, host, path)
+        if isinstance(match, Miss):
+            self.routes.guards.check(request.method, host, path, match)
+            return self._django(request, match)
+        line = match.route
+        if not line.raw_path and not is_plain(path):
+            self.routes.guards.check(request.method, host, path, match)
+        request.route = line
+        request.exchange.route = line.name
+        request.raw_rest = match.rest
+        if not line.rule.params:
+            request.raw_values = _NOTHING
+            return line.view(request)
+        request.raw_values = values = raw_values(match)
+        return line.view(request, **decoded(values))
+
+    def enter(self, request: GatewayRequest) -> tuple[str, str]:
+        """The raw path and the host, once the door has let the request in. Raises GatewayError."""
+        exchange, scope, fields = request.exchange, request.scope, request.fields
+        validation.check_method(request.method)
+        path = validation.check_target(request.method, scope["raw_path"], scope["query_string"])
+        validation.check_fields(fields, self.settings.max_headers_bytes)
+        host = validation.check_host(fields, scope["http_version"])
+        exchange.host = host or None
+        request.content_length = request.inbox.content_length = validation.content_length(fields, scope["http_version"])
+        trusted = self.settings.trusted_proxies
+        if trusted and is_trusted(request.peer, trusted):
+            request.from_trusted_peer = True
+            validation.check_forwarded(fields)
+            if fields.x_forwarded:
+                said = [value for name, value in fields.x_forwarded if name == b"x-forwarded-for"]
+                exchange.client, hops = client_and_hops(request.peer, said, trusted)
+                request.forwarded_scheme, request.forwarded_host = asked_for(fields.x_forwarded, hops)
+        return path, host
+
+    async def _django(self, request: GatewayRequest, miss: Miss) -> HttpResponseBase:
+        """Django's own path() lines; their views get the body read, as Django has it."""
+        found = self.routes.find_django(request)
+        if found is None:
+            if not miss.allowed:
+                raise GatewayError(Reason.ROUTE_NOT_FOUND)
+            allow = ", ".join(sorted(miss.allowed)).encode("ascii")
+            raise GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", allow)])
+        view, args, kwargs, name = found
+        request.exchange.route = name
+        if not request.inbox.complete:
+            await request.read_body()
+        return await view(request, *args, **kwargs)
+
+    def _invalidate(self, request: GatewayRequest, response: HttpResponseBase) -> None:
+        """What was stored of a URL goes when it is written to, whichever routes they were (RFC 9111, section 4.4)."""
+        target = f"{request.raw_path}?{request.query}" if request.query else request.raw_path
+        scheme = request.forwarded_scheme or request.scope["scheme"]
+        host = same_authority(request.forwarded_host or request.host_field)
+        for one in invalidated(scheme, host, target, response.status_code, pairs_of(response)):
+            if self.routes.caches_at(request.exchange.host or "", one.partition("?")[0]):
+                self.runtime.cache.invalidate(f"{scheme}://{host}{one}")
+
+    # -- the answer leaves ----------------------------------------------------------------------------------------
+
+    async def _deliver(self, request: GatewayRequest, response: HttpResponseBase, send: Send) -> None:
+        exchange = request.exchange
+        exchange.status = response.status_code
+        if not 200 <= response.status_code <= 999:  # Granian would end the whole worker over it
+            raise ValueError(f"a view answered with status {response.status_code}")
+        pairs: Pairs = pairs_of(response)
+        body: bytes | AsyncIterator[bytes]
+        if isinstance(response, GatewayResponse):
+            body = response.body
+        elif response.streaming:
+            body = exactly(pieces(response), promised_bytes(pairs))
+        else:
+            body = response.content  # type: ignore[attr-defined]
+        if response.status_code in WITHOUT_BODY:  # RFC 9110, section 8.6: nor a Content-Length
+            pairs = [pair for pair in pairs if pair[0] != b"content-length"]
+            body = b"" if isinstance(body, bytes) else nothing(body)
+        elif request.method == "HEAD" and not isinstance(body, bytes):
+            body = nothing(body)
+        is_whole = isinstance(body, bytes)  # a stream may still read what it answers to
+        if is_whole and not request.inbox.complete and _CLOSE not in pairs and request.may_discard_body:
+            await request.inbox.discard()
+        headers = self._finish(request, pairs)
+        if not is_whole and validation.ends_with_connection(request.scope["http_version"], headers):
+            headers.append(_CLOSE)
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        request.answer_began = True
+        if isinstance(body, bytes):
+            exchange.bytes_out = len(body) if request.method != "HEAD" else 0
+            await send({"type": "http.response.body", "body": body})
+        else:
+            if exchange.view_thread is not None:  # the view may have run in another task
+                exchange.view_thread.enter()
+            await _stream(exchange, body, send, self.settings.client_idle_s)
+
+    def _finish(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
+        """The pairs that leave: the gateway's own field lines are added, each in one place only."""
+        origins = self._cors_of(request)
+        if origins and not request.is_preflight:
+            pairs = cors.add_to(pairs, origins, request.raw_headers)
+        names = {name for name, _ in pairs}
+        if b"x-request-id" in names:
+            pairs = [pair for pair in pairs if pair[0] != b"x-request-id"]
+        extra = [(b"x-request-id", request.exchange.request_id.encode("ascii")), _VIA]
+        if b"server" not in names:
+            extra.append(_SERVER)
+        # A body that is not all here when the answer is ends the connection with the answer (RFC 9112, section 9.6).
+        if (self.runtime.draining or not request.inbox.complete) and _CLOSE not in pairs:
+            extra.append(_CLOSE)
+        return [*pairs, *extra]
+
+    async def _undelivered(self, request: GatewayRequest, error: BaseException, send: Send) -> None:
+        """An answer that could not begin becomes a problem; one that broke off never ends as if it were whole."""
+        exchange = request.exchange
+        failure = exchange.interruption
+        if isinstance(error, asyncio.CancelledError):
+            _uncancel(exchange, error)
+        if failure is None:
+            failure = error_of_view(error)
+            exchange.interruption = failure  # what comes now comes too late
+        if not request.answer_began and failure.reason is not Reason.CLIENT_GONE:
+            await self._deliver(request, self._problem(request, failure), send)
+            return
+        exchange.fail(failure)
+        if failure.reason is Reason.CLIENT_GONE:
+            exchange.status = failure.reason.status
+        elif failure.reason is not Reason.CLIENT_BODY_BROKEN:
+            # `send` only hands over to Granian: what was sent before the break gets the time to leave.
+            await asyncio.sleep(_LEAVE_S)
+        if failure.reason is not Reason.CLIENT_GONE:  # there is nothing left to cut
+            await abort.sever(request.scope["client"], request.scope["server"])
+
+    def _problem(self, request: GatewayRequest, failure: GatewayError) -> GatewayResponse:
+        exchange = request.exchange
+        exchange.fail(failure)
+        drop_frames(failure)
+        return problem(failure, exchange.request_id, disclose_names=self._disclose_names)
+
+    async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket handshake gets an honest 501 instead of a hang-up."""
+        request = open_request({**scope, "method": "GET"}, receive, self.settings.client_idle_s)
+        exchange = request.exchange
+        response = self._problem(request, GatewayError(Reason.WEBSOCKET_UNSUPPORTED))
+        exchange.status = response.status_code
+        pairs = self._finish(request, response.pairs)
+        await send({"type": "websocket.http.response.start", "status": response.status_code, "headers": pairs})
+        await send({"type": "websocket.http.response.body", "body": response.body})
+        exchange.ended = perf_counter()
+        for hook in self.hooks:
+            hook(exchange)
+
+    # -- cross-origin ---------------------------------------------------------------------------------------------
+
+    def _cors_of(self, request: GatewayRequest) -> Sequence[str]:
+        line: GatewayRoute | None = request.route
+        if request.exchange.is_own:  # with the operator's credentials no other page may read these
+            return ()
+        return self.settings.cors if line is None or line.cors is None else line.cors
+
+    def preflight(self, request: GatewayRequest, host: str, path: str) -> GatewayResponse | None:
+        """The answer to a preflight for a route that has origins; None where the question is the upstream's.
+
+        Django's own lines are routes too, unless one of the table takes OPTIONS.
+        """
+        asked = cors.field(request.raw_headers, b"access-control-request-method") or ""
+        match = self.routes.find(asked, host, path)
+        if not isinstance(match, Miss):
+            name, own = match.route.name, match.route.cors
+        elif isinstance(self.routes.find("OPTIONS", host, path), Miss) and (line := self.routes.find_django(request)):
+            name, own = line[3], None
+        else:
+            return None
+        origins = self.settings.cors if own is None else own
+        if not origins:
+            return None
+        request.exchange.route = name
+        request.is_preflight = True
+        return GatewayResponse(204, cors.preflight_pairs(origins, request.raw_headers))
+
+    # -- lifespan -------------------------------------------------------------------------------------------------
+
+    async def lifespan(self, receive: Receive, send: Send) -> None:
+        while True:
+            message = await receive()
+            if message["type"] == "lifespan.startup":
+                try:
+                    await start_worker()
+                    await self.runtime.start()
+                    if self.runtime.tracer is not None:
+                        self.hooks = (*self.hooks, self.runtime.tracer.end)
+                    if self.on_started is not None:
+                        self.on_started(self.runtime)
+                    status.publish(self.runtime)
+                except Exception as error:  # noqa: BLE001 - told to the server, which stops the worker
+                    log.error("start.failed", exc_info=error)
+                    await send({"type": "lifespan.startup.failed", "message": str(error)})
+                    return
+                await send({"type": "lifespan.startup.complete"})
+            elif message["type"] == "lifespan.shutdown":
+                await self.runtime.stop()
+                if self.on_stopped is not None:
+                    self.on_stopped()
+                await send({"type": "lifespan.shutdown.complete"})
+                return
+
+
+async def _at_once(response: HttpResponseBase) -> HttpResponseBase:
+    return response
+
+
+def _own_cancellation(exchange: Exchange, error: asyncio.CancelledError) -> GatewayError:
+    """Why the work was cancelled: broken off by the gateway, or by the view itself. Raises it where the client left."""
+    failure = exchange.interruption
+    if failure is not None and failure.reason is Reason.CLIENT_GONE:
+        raise error
+    _uncancel(exchange, error)
+    return failure or error_of_view(error)
+
+
+def _uncancel(exchange: Exchange, error: asyncio.CancelledError) -> None:
+    """Let the task of a request go on, to answer. Only `interrupt` cancels it: without one the view did, itself."""
+    task = exchange.task
+    if task is None:
+        raise error
+    while task.cancelling():
+        task.uncancel()
+
+
+async def _stream(exchange: Exchange, body: AsyncIterator[bytes], send: Send, client_idle_s: float) -> None:
+    """Send the pieces as they come, no faster than the client reads; one that reads nothing for long is cut off."""
+    loop = asyncio.get_running_loop()
+    sending_since: float | None = None
+    stalled = partial(exchange.interrupt, GatewayError(Reason.CLIENT_STALLED))
+    alarm = Alarm(loop, client_idle_s, lambda: loop.time() if sending_since is None else sending_since, stalled)
+    try:
+        # The head leaves at once, not with the first piece: an event stream may stay silent for long.
+        await send({"type": "http.response.body", "body": b"", "more_body": True})
+        async for chunk in body:
+            sending_since = loop.time()
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            sending_since = None
+            exchange.bytes_out += len(chunk)
+    finally:
+        alarm.cancel()
+        # Broken off while the client was slow, the body still holds its upstream connection.
+        close = getattr(body, "aclose", None)
+        if close is not None:
+            await close()
+    # From here on a client that leaves has had its answer.
+    exchange.ended = perf_counter()
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+_ZERO = [b"0"]
+_LEAVE_S = 0.05
+_NOTHING: dict[str, str] = {}
+_BODY_BROKEN = Reason.CLIENT_BODY_BROKEN.word
+
+
+def open_request(
+    scope: Scope, receive: Receive, client_idle_s: float, min_upload_rate_bytes_per_s: int = 0
+) -> GatewayRequest:
+    """A request with its notebook, from what ASGI shows."""
+    fields = read_fields(scope["headers"])
+    own = fields.own
+    plain = fields.end_to_end()
+    if len(plain) < len(fields.plain):
+        # What `Connection` names does not go up, so nobody here must see it either: the cache would store the answer to
+        # one request as that to another one, and a view would believe what its service never gets.
+        names = {name for name, _ in fields.plain} - {name for name, _ in plain}
+        fields.nominated = [pair for pair in fields.plain if pair[0] in names]
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in names]}
+        fields.plain = plain
+    exchange = Exchange(
+        perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), peer_address(scope["client"][0])
+    )
+    exchange.task = asyncio.current_task()
+    expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
+    inbox = Inbox(receive, exchange, client_idle_s, min_upload_rate_bytes_per_s, expects_body=expects_body)
+    request = exchange.request = GatewayRequest(scope, exchange, inbox, fields)
+    _identify(request)
+    return request
+
+
+def _identify(request: GatewayRequest) -> None:
+    """Give the exchange its ids: the client's where they may be kept, else made; a made request id is the trace id."""
+    fields, exchange = request.fields, request.exchange
+    traceparent = fields.only(b"traceparent")
+    trace_id = trace_id_of(traceparent) if traceparent is not None else None
+    if trace_id is not None:
+        request.traceparent = traceparent
+    exchange.trace_id = trace_id or new_trace_id()
+    said = fields.only(b"x-request-id")
+    if said is not None and is_request_id(said):
+        exchange.request_id = said.decode("ascii")
+    else:
+        exchange.request_id = exchange.trace_id if trace_id is None else new_trace_id()

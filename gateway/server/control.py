@@ -1,0 +1,248 @@
+"""What the parent and its workers tell each other.
+
+The parent speaks to all workers at once by closing a pipe, whose end each of them sees. A killed parent's pipes close
+too, but without the flag in shared memory: that tells an order from a death. Workers say in shared memory that they
+serve, and about once a second that their loop runs.
+"""
+
+import asyncio
+import contextlib
+import mmap
+import os
+import signal
+import struct
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from gateway.config.records import Settings
+from gateway.observe import log as telemetry
+from gateway.observe import status
+from gateway.observe.log import log
+from gateway.observe.shared_memory import Board
+from gateway.server.abort import close_sockets_of, limit_unread
+from gateway.server.reuseport import SharedPort
+from gateway.server.worker import Runtime
+
+# How long a worker that has cut its requests may take to leave by itself.
+LEAVE_S: Final = 0.7
+_LISTENS_S, _SOON_S = 0.002, 0.02
+# How long those who reached a worker last may take to say what they want, where others take the new ones.
+_SETTLE_S = 0.5
+# How long log lines that wait for their reader may hold up the end, within the drain.
+_FLUSH_S = 2.0
+_CLOSED = -1
+_COUNT = struct.Struct("<i")
+# In shared memory: what the parent orders, then a place for each worker.
+_ORDERS = struct.Struct("<???")  # draining, stopping, cutting
+_WORKER = struct.Struct("<I?")  # signs of life, whether it has served
+_DRAINING, _STOPPING, _CUTTING = range(3)
+
+
+def beat_every_s(timeout_s: float) -> float:
+    """How often a worker says that its loop runs, and the parent looks; several times within the timeout."""
+    return min(1.0, timeout_s / 5)
+
+
+class Control:
+    """The line between parent and workers. Made in the parent before it forks; `attach` in a worker's loop."""
+
+    def __init__(self, settings: Settings, board: Board) -> None:
+        self._settings = settings
+        self._board = board
+        self._port = SharedPort(settings.bind[1], settings.workers)
+        self._memory = mmap.mmap(-1, _ORDERS.size + settings.workers * _WORKER.size)
+        self._drain = os.pipe()
+        self._cut = os.pipe()
+        self._counts = os.pipe()
+        os.set_blocking(self._counts[0], False)
+        self._number = 0  # of the worker that is forked next; in a worker its own
+        self._stop_granian: Callable[[], None] | None = None
+        self._leave_at_s = float("inf")
+
+    # -- in the parent --------------------------------------------------------------------------------------------
+
+    def prepare(self, number: int) -> None:
+        """The next process that is forked is this worker, from 0; what its predecessor said is forgotten."""
+        self._number = number
+        _WORKER.pack_into(self._memory, self._place_of(number), 0, False)
+
+    def beats(self, number: int) -> int:
+        """How many signs of life the worker has given."""
+        return self._worker(number)[0]
+
+    def has_served(self, number: int) -> bool:
+        """Whether the worker listens, or did."""
+        return self._worker(number)[1]
+
+    def begin_drain(self) -> None:
+        self._memory[_DRAINING] = 1
+        self._drain = _write_end_closed(self._drain)
+
+    def begin_stop(self) -> None:
+        """From now on a SIGTERM counts for a worker."""
+        self._memory[_STOPPING] = 1
+
+    def begin_cut(self) -> None:
+        self._memory[_CUTTING] = 1
+        self._cut = _write_end_closed(self._cut)
+
+    def cut_count(self) -> int:
+        """How many requests the workers had to cut, once they have ended."""
+        total = 0
+        with contextlib.suppress(BlockingIOError):
+            while len(data := os.read(self._counts[0], _COUNT.size)) == _COUNT.size:
+                total += _COUNT.unpack(data)[0]
+        return total
+
+    def _place_of(self, number: int) -> int:
+        return _ORDERS.size + number * _WORKER.size
+
+    def _worker(self, number: int) -> tuple[int, bool]:
+        beats, has_served = _WORKER.unpack_from(self._memory, self._place_of(number))
+        return beats, has_served
+
+    # -- in a worker ----------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """First thing in a worker, before Granian asks its loop for SIGINT and SIGTERM: it is given neither.
+
+        Ctrl-C, and systemd, signal every process of a group: what follows from it is the parent's to decide. What
+        Granian would do then is kept, for the moment when it is to stop. Nothing is ignored or blocked meanwhile, since
+        programs that a view starts would inherit that: the parent's handlers hold until `attach`, and do nothing here.
+        """
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        loop: Any = asyncio.get_event_loop_policy().get_event_loop()
+
+        def keep(number: int, handler: Callable[..., None], *args: Any) -> None:
+            self._stop_granian = lambda: handler(*args)
+            if number == signal.SIGTERM:  # the last one that it asks for
+                del loop.add_signal_handler
+
+        loop.add_signal_handler = keep
+        # From the first turn of the loop on: what a team's code awaits at the start may take long.
+        loop.call_soon(self._beat, loop, beat_every_s(self._settings.worker_timeout_s))
+
+    def attach(self, runtime: Runtime) -> None:
+        """Hear of draining and of the end. Called in the worker's loop before it serves."""
+        loop = asyncio.get_running_loop()
+        if self._stop_granian is None:
+            raise RuntimeError("Granian asks for no signals any more: it could not be stopped")
+        runtime.board = self._board
+        runtime.past = status.past_of(self._board.join(self._number))
+        self._drain, self._cut = _write_end_closed(self._drain), _write_end_closed(self._cut)
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        loop.add_signal_handler(signal.SIGTERM, self._on_term, loop)
+        _on_fork(self._settings.bind[1])
+        # It may have come before anybody listened; the parent, which must know first that it stops, gets a moment.
+        loop.call_later(LEAVE_S, self._on_term, loop)
+        loop.call_later(_LISTENS_S, self._look_for_listener, loop, _LISTENS_S)
+        loop.add_reader(self._drain[0], self._on_drain, loop, runtime)
+        loop.add_reader(self._cut[0], self._on_cut, loop, runtime)
+
+    def leave(self) -> None:
+        """The last request has ended: the process ends soon, whatever its threads still do."""
+        left_s = self._leave_at_s - asyncio.get_running_loop().time()
+        telemetry.flush(max(0.0, min(_FLUSH_S, left_s)))
+        _leave_within(LEAVE_S)
+
+    def _beat(self, loop: asyncio.AbstractEventLoop, every_s: float) -> None:
+        beats, has_served = self._worker(self._number)
+        _WORKER.pack_into(self._memory, self._place_of(self._number), (beats + 1) % 2**32, has_served)
+        loop.call_later(every_s, self._beat, loop, every_s)
+
+    def _look_for_listener(self, loop: asyncio.AbstractEventLoop, after_s: float) -> None:
+        """Granian opens it when the application has started, and tells nobody; soon, as a rule."""
+        if self._port.joined():
+            limit_unread(self._settings.client_idle_s)
+            _WORKER.pack_into(self._memory, self._place_of(self._number), self.beats(self._number), True)
+            log.info("worker.ready", pid=os.getpid())
+        else:
+            after_s = min(_SOON_S, after_s * 1.5)
+            loop.call_later(after_s, self._look_for_listener, loop, after_s)
+
+    def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._stop_granian is not None and self._port.is_open:
+            self._stop_granian()
+        else:  # Granian does not serve yet: told now, it would wait for itself
+            loop.call_later(_SOON_S, self._stop, loop)
+
+    def _on_term(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._memory[_STOPPING]:
+            loop.call_later(_SETTLE_S if self._port.step_aside(closing=True) else 0, self._stop, loop)
+
+    def _on_drain(self, loop: asyncio.AbstractEventLoop, runtime: Runtime) -> None:
+        loop.remove_reader(self._drain[0])
+        runtime.drain()
+        self._port.step_aside(closing=False)
+        delay_s = self._settings.drain_delay_s
+        if not self._memory[_DRAINING]:  # the parent was killed: finish, and leave the port free
+            delay_s = 0.0
+            self._stop(loop)
+        left_s = delay_s + self._settings.drain_s
+        self._leave_at_s = loop.time() + left_s
+        loop.call_later(left_s, self._cut_all, runtime)
+        _leave_within(left_s + 2 * LEAVE_S)
+
+    def _on_cut(self, loop: asyncio.AbstractEventLoop, runtime: Runtime) -> None:
+        loop.remove_reader(self._cut[0])
+        if self._memory[_CUTTING]:
+            self._cut_all(runtime)
+
+    def _cut_all(self, runtime: Runtime) -> None:
+        os.write(self._counts[1], _COUNT.pack(runtime.cut()))
+        _leave_within(LEAVE_S)
+
+
+def _on_fork(port: int) -> None:
+    """What a process that is forked from this worker, by `multiprocessing` in a view, must not keep of it.
+
+    Its sockets: the port would stay taken, and clients would wait for the end of their connection, for as long as that
+    process lives. And its signals: they would go to this worker's loop, and end nothing. A program that is executed
+    (`subprocess`) inherits neither.
+    """
+
+    masks = threading.local()
+
+    def before() -> None:  # one that comes before the child is ready for it waits
+        masks.old = signal.pthread_sigmask(signal.SIG_BLOCK, _USUAL)
+
+    def after() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.old)
+
+    def after_in_child() -> None:
+        signal.set_wakeup_fd(-1)
+        for number, handler in _USUAL.items():
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+                signal.signal(number, handler)
+        close_sockets_of(port)
+        after()
+
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=after_in_child)
+
+
+_USUAL: Final[dict[signal.Signals, Any]] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+
+
+def _leave_within(seconds: float) -> None:
+    """End this worker by then, whatever its loop does, and even if a thread of a synchronous view still runs."""
+
+    def leave() -> None:
+        telemetry.flush(LEAVE_S / 2)
+        os._exit(0)
+
+    timer = threading.Timer(seconds, leave)
+    timer.daemon = True
+    timer.start()
+
+
+def _write_end_closed(pipe: tuple[int, int]) -> tuple[int, int]:
+    """The pipe after its write end was closed, once: its number may soon be another file's."""
+    read_end, write_end = pipe
+    if write_end != _CLOSED:
+        os.close(write_end)
+    return read_end, _CLOSED

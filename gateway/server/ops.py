@@ -1,0 +1,127 @@
+"""The gateway's own endpoints under `/-/`."""
+
+import re
+from base64 import b64encode
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from urllib.parse import parse_qs
+
+from gateway.cache.memory import KINDS
+from gateway.config.checks import rows
+from gateway.errors import GatewayError, Reason
+from gateway.http.problem import json_response
+from gateway.http.request import GatewayRequest, GatewayResponse
+from gateway.observe import status
+from gateway.observe.metrics import exposition
+from gateway.routing import Routes
+from gateway.server import admin
+from gateway.server.worker import Runtime
+
+PREFIX = "/-/"
+
+
+def live(runtime: Runtime) -> GatewayResponse:
+    """200 while the process works."""
+    return json_response({"status": "live"})
+
+
+def ready(runtime: Runtime) -> GatewayResponse:
+    """200; 503 only before start-up has ended and while draining, never because of an upstream."""
+    if runtime.draining:
+        return json_response({"status": "draining"}, 503)
+    if not runtime.ready:
+        return json_response({"status": "starting"}, 503)
+    return json_response({"status": "ready"})
+
+
+async def purge(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
+    """DELETE: forget stored answers, by one of path, prefix, route, tag and all. Raises REQUEST_INVALID."""
+    asked = parse_qs(request.query, keep_blank_values=True)
+    kind, values = next(iter(asked.items()), ("", []))
+    if len(asked) != 1 or kind not in KINDS or len(values) != 1 or (kind != "all" and not values[0]):
+        raise GatewayError(Reason.REQUEST_INVALID, f"Say what: one of {', '.join(f'{word}=...' for word in KINDS)}.")
+    begins = ("/", "http://", "https://") if kind == "path" else "/"
+    if kind in {"path", "prefix"} and not values[0].startswith(begins):
+        raise GatewayError(Reason.REQUEST_INVALID, f"A {kind} begins with a slash.")
+    count = await runtime.cache.purge(kind, values[0])
+    return json_response({"purged": count, kind: values[0]})
+
+
+def metrics(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
+    """What all workers have counted, as Prometheus reads it."""
+    accept = next((value.decode("latin-1") for name, value in request.raw_headers if name == b"accept"), "")
+    status.publish(runtime)  # what was told stays told, if this worker dies now: a counter must not fall
+    content_type, text = exposition(status.of_all(runtime), accept)
+    return GatewayResponse(200, [(b"content-type", content_type.encode("ascii")), _NO_STORE], text)
+
+
+def state(runtime: Runtime, routes: Routes, request: GatewayRequest) -> GatewayResponse:
+    """What the gateway is doing, as JSON; where event streams are accepted, every second."""
+    told = status.Told(runtime, rows(routes))
+    if any(name == b"accept" and b"text/event-stream" in value for name, value in request.raw_headers):
+        return GatewayResponse(200, [(b"content-type", b"text/event-stream"), _NO_STORE], told.events())
+    return json_response(told.now())
+
+
+def page() -> GatewayResponse:
+    """The status page."""
+    return GatewayResponse(200, [(b"content-type", b"text/html; charset=utf-8"), _NO_STORE, *_PAGE_POLICY], _PAGE)
+
+
+def _hashes(tag: str) -> str:
+    """What the page may run and look like: its own script and style, and nothing that anybody slips in."""
+    inline = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), _PAGE, re.DOTALL)
+    return " ".join(f"'sha256-{b64encode(sha256(text).digest()).decode()}'" for text in inline)
+
+
+_NO_STORE = (b"cache-control", b"no-store")
+_PAGE = (Path(__file__).parent / "page.html").read_bytes()
+_PAGE_POLICY = [
+    (
+        b"content-security-policy",
+        f"default-src 'none'; connect-src 'self'; img-src data:; script-src {_hashes('script')}; "
+        f"style-src {_hashes('style')}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'".encode(),
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+]
+_OPEN: dict[str, Callable[[Runtime], GatewayResponse]] = {"/-/live": live, "/-/ready": ready}
+_CLOSED = frozenset({"/-/", "/-/metrics", "/-/status", "/-/cache"})
+
+
+def options(request: GatewayRequest) -> GatewayResponse:
+    """The answer to `OPTIONS *`, which asks the server and no resource (RFC 9110, section 9.3.7)."""
+    request.exchange.route = "*"
+    return GatewayResponse(204, [(b"allow", b"GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH")])
+
+
+def check_path(path: str) -> None:
+    """Raises ROUTE_NOT_FOUND."""
+    if path not in _OPEN and path not in _CLOSED:
+        raise GatewayError(Reason.ROUTE_NOT_FOUND, "The gateway has no such endpoint of its own.")
+
+
+def check_method(path: str, method: str) -> None:
+    """Raises METHOD_NOT_ALLOWED."""
+    allowed = {"DELETE"} if path == "/-/cache" else {"GET", "HEAD"}
+    if method not in allowed:
+        raise GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", ", ".join(sorted(allowed)).encode())])
+
+
+async def answer(runtime: Runtime, routes: Routes, request: GatewayRequest) -> GatewayResponse:
+    """The answer to a request under `/-/`. Raises ROUTE_NOT_FOUND, METHOD_NOT_ALLOWED, ADMIN_REQUIRED or _DENIED."""
+    path = request.raw_path
+    check_path(path)
+    request.exchange.route = path
+    is_open = _OPEN.get(path)
+    if is_open is None:
+        admin.admit(request, runtime.config.settings.admin_token)
+    check_method(path, request.method)
+    if is_open is not None:
+        return is_open(runtime)
+    if path == "/-/cache":
+        return await purge(runtime, request)
+    if path == "/-/metrics":
+        return metrics(runtime, request)
+    return page() if path == "/-/" else state(runtime, routes, request)

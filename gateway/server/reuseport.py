@@ -1,0 +1,115 @@
+"""Handing a port over: a gateway that stops beside another one on its port loses no connection.
+
+Linux deals new connections out to all sockets that listen on a port. When one closes, what waits in its queue is reset
+(ip-sysctl.rst: tcp_migrate_req), and Granian drops what it has accepted and read nothing from. So nothing new may come
+in the time before: the kernel is told to deal to the others only. That needs no privilege. Other systems do not know
+the option, and nothing happens.
+
+socket(7), SO_ATTACH_REUSEPORT_CBPF: a program names a socket by its number. They are numbered as they began to listen,
+the last one takes the number of one that closes, and a number that nobody has means chance. HOWEVER nobody can ask for
+a number: we know ours only while none has gone that came before us, or once we were alone.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import struct
+from array import array
+from collections.abc import Iterator, Set
+from itertools import islice
+from pathlib import Path
+
+from gateway.server.abort import own_listeners
+
+# Of <asm-generic/socket.h>: Python has no names for them.
+_ATTACH_REUSEPORT_CBPF, _DETACH_REUSEPORT_BPF = 51, 68
+_LOOK_S = 0.5
+
+
+class SharedPort:
+    """The port of a gateway with `own` workers. Made before any of them listens; each goes on with its copy."""
+
+    def __init__(self, port: int, own: int) -> None:
+        self._port = port
+        self._own = own
+        self._elders: Set[int] = listening().keys()  # later only those on our address
+        self._addresses: set[str] = set()
+        self._leaving = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether our worker listens, or did."""
+        return bool(self._addresses) or any(True for _ in self._listeners())
+
+    def joined(self) -> bool:
+        """Whether our worker listens yet. If so, what the kernel was told before holds no longer."""
+        inodes = {os.fstat(listener.fileno()).st_ino for listener in self._listeners()}
+        if inodes:
+            self._addresses = {address for inode, address in listening().items() if inode in inodes}
+            self._elders &= self._neighbours()
+            self._leave_to_chance()
+            self._watch(self._elders)
+        return bool(inodes)
+
+    def step_aside(self, *, closing: bool) -> bool:
+        """Have new connections go to the others that listen here; whether that could be said."""
+        self._leaving = True
+        there, older = self._neighbours(), len(self._elders)
+        to = aim(older, self._own, len(there) - older - self._own, closing=closing)
+        if not to or not self._elders <= there:
+            return False
+        # filter.rst: ld rand; mod #len(to); add #to.start; ret a
+        code = [(0x20, 0, 0, 0xFFFFF038), (0x94, 0, 0, len(to)), (0x04, 0, 0, to.start), (0x16, 0, 0, 0)]
+        lines = array("B", b"".join(struct.pack("=HBBI", *line) for line in code))
+        self._tell(_ATTACH_REUSEPORT_CBPF, struct.pack("HP", len(code), lines.buffer_info()[0]))
+        return True
+
+    def _watch(self, before: Set[int]) -> None:
+        """Until we are alone, and so the first: whenever one has gone, the kernel has to forget what it was told."""
+        there = self._neighbours()
+        elders = there & self._elders
+        if elders != before:
+            self._leave_to_chance()
+        if len(there) > self._own:
+            asyncio.get_running_loop().call_later(_LOOK_S, self._watch, elders)
+        else:
+            self._elders = set()
+
+    def _leave_to_chance(self) -> None:
+        if not self._leaving:
+            self._tell(_DETACH_REUSEPORT_BPF, struct.pack("i", 0))
+
+    def _tell(self, option: int, value: bytes) -> None:
+        for listener in self._listeners():
+            with contextlib.suppress(OSError):
+                listener.setsockopt(socket.SOL_SOCKET, option, value)
+
+    def _listeners(self) -> Iterator[socket.socket]:
+        return (listener for listener in own_listeners() if listener.getsockname()[1] == self._port)
+
+    def _neighbours(self) -> set[int]:
+        return {inode for inode, address in listening().items() if address in self._addresses}
+
+
+def aim(older: int, own: int, younger: int, *, closing: bool) -> range:
+    """The numbers of the sockets that are to get the new connections, the youngest; none: leave it to chance.
+
+    While several of ours close, the first after them keeps its number the longest.
+    """
+    if younger <= 0:
+        return range(older)
+    return range(older + own, older + own + (1 if closing else younger))
+
+
+def listening() -> dict[int, str]:
+    """Inode and address of every socket that listens on this machine; in proc_net_tcp.rst they stand first."""
+    found = {}
+    for name in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError), Path("/proc/net", name).open(encoding="ascii") as table:
+            for line in islice(table, 1, None):
+                fields = line.split()
+                if fields[3] != "0A":
+                    break
+                found[int(fields[9])] = fields[1]
+    return found

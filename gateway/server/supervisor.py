@@ -1,0 +1,221 @@
+"""The parent process: Granian's server, with our own way of keeping its workers alive and of ending them.
+
+Granian ends all workers when one of them dies twice within seconds, and waits for a hung one for ever. Here a worker
+that died is started again after a pause that grows (`restarts`), one that gives no sign of life is ended first, and the
+others go on meanwhile.
+
+One loop does it all, in the main thread. It sleeps until a signal comes (the end of a worker is one, SIGCHLD) or
+something is due. Nothing waits for a worker by its sentinel, as `multiprocessing` does: a process that a view forked
+holds that open.
+"""
+
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from typing import Any, Final
+
+from granian.server.mp import MPServer
+
+from gateway.config.records import Settings
+from gateway.observe.log import log
+from gateway.server import restarts
+from gateway.server.control import LEAVE_S, Control, beat_every_s
+from gateway.server.restarts import Silence
+
+_NEVER: Final = float("inf")
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+
+@dataclass(slots=True)
+class _Worker:
+    """One of the numbered workers: its process while there is one, and what became of those before it."""
+
+    number: int
+    process: BaseProcess | None = None
+    started_s: float = 0.0
+    restart_at_s: float = _NEVER
+    deaths: int = 0  # in a row
+    silence: Silence = field(default_factory=Silence)
+    ended_because: str | None = None  # where the parent has ended it
+
+
+class Supervisor(MPServer):
+    """`serve` until a signal. `has_failed` tells afterwards that no worker could ever be started."""
+
+    def __init__(self, settings: Settings, control: Control, **options: Any) -> None:
+        super().__init__("asgi:application", workers=settings.workers, **options)
+        self.has_failed = False
+        self._settings = settings
+        self._control = control
+        self._numbered = [_Worker(number) for number in range(settings.workers)]
+        self._every_s = beat_every_s(settings.worker_timeout_s)
+        self._looked_s = 0.0
+        self._failed_starts = 0
+        self._has_served = False
+        self._stop_at_s = self._kill_at_s = _NEVER
+        self._is_draining = self._is_stopping = False
+        self._make: Callable[[int], BaseProcess] | None = None
+        self.on_startup(self._watch_signals)
+
+    # -- what Granian calls ---------------------------------------------------------------------------------------
+
+    def _spawn_workers(self, spawn_target: Any, target_loader: Any) -> None:
+        def make(number: int) -> BaseProcess:
+            process: BaseProcess = self._spawn_worker(number, spawn_target, target_loader).inner
+            return process
+
+        self._make = make
+        self._looked_s = time.monotonic()
+        for worker in self._numbered:
+            self._start(worker)
+
+    def _serve_loop(self, spawn_target: Any, target_loader: Any) -> None:
+        while not (self._is_stopping and all(worker.process is None for worker in self._numbered)):
+            self._sleep()
+            now_s = time.monotonic()
+            for worker in self._numbered:
+                self._look_for_an_end(worker, now_s)
+            if now_s - self._looked_s >= self._every_s:
+                self._look_for_life(now_s)
+            if now_s >= self._stop_at_s:
+                self._begin_stop(now_s)
+            if now_s >= self._kill_at_s:
+                self._end_all(signal.SIGKILL)
+            for worker in self._numbered:
+                if now_s >= worker.restart_at_s and not self._is_stopping:
+                    self._start(worker)
+
+    def _stop_workers(self) -> None:
+        """They have ended: `_serve_loop` waits for them."""
+
+    # -- signals --------------------------------------------------------------------------------------------------
+
+    def _watch_signals(self) -> None:
+        """Hear signals as numbers in a pipe, written from C as they come. By now Granian has set handlers of its own.
+
+        Python runs its handlers between two of its steps: one that came just before the loop falls asleep would be
+        heard when the next one comes.
+        """
+        self._heard, told = os.pipe()
+        os.set_blocking(self._heard, False)
+        os.set_blocking(told, False)
+        self._poll = select.poll()
+        self._poll.register(self._heard, select.POLLIN)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        # A worker hears of it by the closed pipe, and what it is told itself is not for this one.
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+        for number in (*_STOPS, signal.SIGCHLD):
+            if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGCHLD:  # nohup
+                signal.signal(number, lambda number, frame: None)
+
+    def _sleep(self) -> None:
+        """Until a signal, or until something is due."""
+        now_s = time.monotonic()
+        due_s = [self._looked_s + self._every_s, self._stop_at_s, self._kill_at_s]
+        due_s += [worker.restart_at_s for worker in self._numbered]
+        self._poll.poll(max(0.0, min(due_s) - now_s) * 1000)
+        try:
+            numbers = os.read(self._heard, 4096)
+        except BlockingIOError:
+            return
+        for number in numbers:
+            if number in _STOPS:
+                self._on_stop_signal(signal.Signals(number))
+
+    def _on_stop_signal(self, number: signal.Signals) -> None:
+        now_s = time.monotonic()
+        if not self._is_draining:
+            self._is_draining = True
+            log.info("drain.started", signal=number.name)
+            self._control.begin_drain()
+            self._stop_at_s = now_s + self._settings.drain_delay_s
+        else:  # a second one stops at once
+            self._begin_stop(now_s)
+            self._control.begin_cut()
+
+    def _begin_stop(self, now_s: float) -> None:
+        self._stop_at_s = _NEVER
+        if self._is_stopping:
+            return
+        self._is_stopping = True
+        self._control.begin_stop()
+        self._kill_at_s = now_s + self._settings.drain_s + 2 * LEAVE_S
+        for worker in self._numbered:
+            worker.restart_at_s = _NEVER
+        self._end_all(signal.SIGTERM)
+
+    def _end_all(self, by: signal.Signals) -> None:
+        self._kill_at_s = _NEVER if by is signal.SIGKILL else self._kill_at_s
+        for worker in self._numbered:
+            if worker.process is not None and worker.process.pid is not None:
+                os.kill(worker.process.pid, by)  # it is our child and not yet waited for: the number is still its own
+
+    # -- one worker -----------------------------------------------------------------------------------------------
+
+    def _start(self, worker: _Worker) -> None:
+        worker.restart_at_s, worker.started_s = _NEVER, time.monotonic()
+        worker.silence, worker.ended_because = Silence(), None
+        self._control.prepare(worker.number)
+        assert self._make is not None  # noqa: S101 - Granian has said how
+        try:
+            worker.process = self._make(worker.number)
+            worker.process.start()  # not Granian's own start, which begins a thread that waits for it
+        except OSError as error:  # no more processes, descriptors, memory: perhaps later
+            worker.process = None
+            self._plan_restart(worker, pid=None, exit_code=None, signal=None, cause=str(error))
+
+    def _look_for_an_end(self, worker: _Worker, now_s: float) -> None:
+        process = worker.process
+        if process is None or process.exitcode is None:
+            return
+        code, pid = process.exitcode, process.pid
+        process.close()
+        worker.process = None
+        self._has_served |= self._control.has_served(worker.number)
+        by = signal_name(-code) if code < 0 else None
+        told = {"pid": pid, "exit_code": None if by else code, "signal": by, "cause": worker.ended_because}
+        if not self._is_stopping:
+            self._plan_restart(worker, **told)
+        elif code:
+            log.error("worker.died", **told, pause_s=None)
+
+    def _plan_restart(self, worker: _Worker, **told: Any) -> None:
+        """Say how a worker ended, and when the next one starts; give up where none can ever."""
+        now_s = time.monotonic()
+        worker.deaths = restarts.deaths_in_a_row(worker.deaths, now_s - worker.started_s)
+        self._failed_starts += not self._has_served
+        if not self._has_served and restarts.is_hopeless(self._failed_starts, len(self._numbered)):
+            log.error("worker.died", **told, pause_s=None)
+            log.error("start.given_up", starts=self._failed_starts)
+            self.has_failed = True
+            self._begin_stop(now_s)
+            self._end_all(signal.SIGKILL)
+            return
+        pause_s = restarts.pause_s(worker.deaths)
+        worker.restart_at_s = now_s + pause_s
+        log.error("worker.died", **told, pause_s=pause_s)
+
+    def _look_for_life(self, now_s: float) -> None:
+        """End the workers of which nothing was heard for GATEWAY_WORKER_TIMEOUT."""
+        passed_s, self._looked_s = now_s - self._looked_s, now_s
+        timeout_s = self._settings.worker_timeout_s
+        for worker in self._numbered:
+            if worker.process is None or worker.process.pid is None or self._is_stopping:
+                continue
+            self._has_served |= self._control.has_served(worker.number)
+            beats = self._control.beats(worker.number)
+            worker.silence = restarts.listened(worker.silence, beats, passed_s, self._every_s)
+            if worker.silence.seconds >= timeout_s and worker.ended_because is None:
+                worker.ended_because = f"no sign of life for {timeout_s:g} s"
+                os.kill(worker.process.pid, signal.SIGKILL)  # a stopped process hears nothing else
+
+
+def signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # a real-time signal
+        return f"signal {number}"

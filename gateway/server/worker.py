@@ -1,0 +1,176 @@
+"""What lives while a worker runs: the pools, the requests in flight, and whether it drains.
+
+Made when the worker's lifespan starts and closed at its end. One ticker looks after all requests in flight, so that
+a request that ends quickly, as nearly all do, pays nothing for being watched.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from time import time
+from typing import TYPE_CHECKING, Any
+
+from gateway.cache.cache import Cache
+from gateway.config.records import Config
+from gateway.errors import GatewayError, Reason
+from gateway.http import view_thread
+from gateway.http.body_budget import Bodies
+from gateway.http.exchange import Exchange, current
+from gateway.http.inbox import Inbox
+from gateway.http.trace_context import exporters_of
+from gateway.legacy.bulkhead import Bulkhead
+from gateway.observe.counters import Tally
+from gateway.observe.log import log
+from gateway.observe.shared_memory import Board
+from gateway.observe.watchdog import Watchdog
+from gateway.upstreams.pool import Pool
+
+if TYPE_CHECKING:
+    from gateway.observe.spans import Tracer
+
+# A client that left is noticed after at most two ticks: the wait for `receive` starts with the first that finds the
+# request still open.
+TICK_S = 0.2
+_TICKS_A_SECOND = 5
+_LOOK_S = 0.02
+_LOOKS_AT_CLOSING = 10
+
+
+class Runtime:
+    """One worker's state. `start` it inside the loop that serves; `stop` it there."""
+
+    def __init__(self, config: Config, bulkheads: Mapping[str, Bulkhead] | None = None) -> None:
+        self.config = config
+        self.bulkheads = bulkheads or {}
+        self.watchdog = Watchdog(config.settings.stall_s, self._request_of)
+        self.pools: dict[str, Pool] = {}
+        self.tally = Tally()
+        self.board: Board | None = None  # where workers see each other's counts
+        self.past: dict[str, Any] | None = None  # what those before it in its place have counted
+        self.every_second: Callable[[], None] | None = None
+        self.started_s = time()
+        self.bodies = Bodies()
+        self.cache = Cache(config.settings, self.bodies)
+        self.caches = False  # whether a route does
+        self.tracer: Tracer | None = None  # where spans are exported
+        self.in_flight: dict[Exchange, Inbox] = {}
+        self.watchers = 0  # those among them who look at the status as it changes
+        self.ready = False
+        self.draining = False
+        self._cut = False
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the pools. Raises OSError or ssl.SSLError when a certificate cannot be loaded."""
+        self.tracer = _tracer()
+        self.pools = {name: Pool(upstream) for name, upstream in self.config.upstreams.items()}
+        for pool in self.pools.values():
+            pool.tracer = self.tracer
+            pool.start()
+        if self.caches:
+            await self.cache.start()
+        self._ticker = asyncio.create_task(self._tick(), name="portway-ticker")
+        self.watchdog.start()
+        self.ready = True
+
+    async def stop(self) -> None:
+        self.ready = False
+        await self._threads_ended()
+        self.watchdog.stop()
+        if self._ticker is not None:
+            self._ticker.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._ticker
+        await self.cache.stop()
+        for pool in self.pools.values():
+            await pool.aclose()
+        if self.tracer is not None:
+            self.tracer.stop(self.config.settings.drain_s)
+
+    # -- requests in flight ---------------------------------------------------------------------------------------
+
+    def opened(self, exchange: Exchange, inbox: Inbox) -> None:
+        self.in_flight[exchange] = inbox
+
+    def closed(self, exchange: Exchange) -> None:
+        del self.in_flight[exchange]
+        exchange.let_go()
+        if exchange.kept_bytes and not exchange.request.lent:
+            self.bodies.end(exchange)
+
+    async def _tick(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK_S)
+            ticks += 1
+            if self.every_second is not None and ticks % _TICKS_A_SECOND == 0:
+                self.every_second()
+            for exchange, inbox in self.in_flight.items():
+                # While a body is being read, its reader is who hears of a client that leaves.
+                if exchange.watch is None and inbox.complete:
+                    exchange.watch = asyncio.create_task(_watch(exchange, inbox))
+
+    # -- draining -------------------------------------------------------------------------------------------------
+
+    def drain(self) -> None:
+        """From now on `/-/ready` says 503 and answers carry `Connection: close`."""
+        self.draining = True
+
+    def cut(self) -> int:
+        """Break off what is still in flight; how many that were."""
+        open_now = list(self.in_flight)
+        for exchange in open_now:
+            exchange.interrupt(GatewayError(Reason.DRAIN_CUT, headers=[(b"retry-after", b"1")]))
+        self._abandon()
+        return len(open_now)
+
+    async def _threads_ended(self) -> None:
+        """Wait for the calls in threads, those that nobody waits for any more too, as long as a drain lasts."""
+        loop = asyncio.get_running_loop()
+        give_up_s = loop.time() + self.config.settings.drain_s
+        while not self._cut and (view_thread.busy() or any(pool.running for pool in self.bulkheads.values())):
+            if loop.time() >= give_up_s:
+                self._abandon()
+            await asyncio.sleep(_LOOK_S)
+        # A request that was cut closes what it has open, uploaded files for one, in the thread of its view.
+        for _ in range(_LOOKS_AT_CLOSING):
+            if view_thread.busy():
+                await asyncio.sleep(_LOOK_S)
+
+    def _abandon(self) -> None:
+        """Say which calls the end of the process breaks off. A thread cannot be killed, and does not hold the exit."""
+        self._cut = True
+        calls = {pool.name: pool.told() for pool in self.bulkheads.values() if pool.running}
+        if calls:
+            log.warning("legacy.abandoned", count=sum(map(len, calls.values())), calls=calls)
+        if view_thread.busy():
+            log.warning("view.abandoned", count=view_thread.busy())
+
+    # -- who runs -------------------------------------------------------------------------------------------------
+
+    def _request_of(self, task: asyncio.Task[object]) -> str | None:
+        """The id of the request that a task serves. The watchdog asks, from its thread."""
+        if hasattr(task, "get_context"):  # from Python 3.12 on, also for a task that a view started
+            exchange = task.get_context().get(current)
+        else:
+            exchange = next((one for one in list(self.in_flight) if one.task is task), None)
+        return None if exchange is None else exchange.request_id
+
+
+def _tracer() -> "Tracer | None":
+    """Who makes spans, where they are asked for. Whatever is wrong with that, the gateway serves."""
+    try:
+        if exporters := exporters_of(os.environ, find_spec):
+            from gateway.observe.spans import Tracer  # 10 MB and a tenth of a second, for those who want it
+
+            return Tracer(exporters)
+    except Exception as error:  # noqa: BLE001
+        log.warning("tracing.off", cause=str(error))
+    return None
+
+
+async def _watch(exchange: Exchange, inbox: Inbox) -> None:
+    await inbox.gone()
+    exchange.interrupt(GatewayError(Reason.CLIENT_GONE))

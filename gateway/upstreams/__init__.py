@@ -1,0 +1,1 @@
+"""Services: endpoints, health, limits, connections, attempts."""

@@ -1,0 +1,85 @@
+"""One address that serves an upstream: where it is, and what is known of it. Who moves the state is `pool`."""
+
+from collections.abc import Iterable
+from ipaddress import ip_address
+from typing import Any, Final
+
+from gateway import units
+from gateway.config.records import Base
+from gateway.upstreams import outlier_detection
+from gateway.upstreams.outlier_detection import Standing
+
+MAX_ADDRESSES: Final = 1000
+_LOCALHOST = ("127.0.0.1", "::1")
+
+
+class Endpoint:
+    """An address of a base URL. `addresses` are tried in turn for a connection; `label` is what logs and hashes say.
+
+    Times are those of the loop's clock.
+    """
+
+    __slots__ = (
+        *("addresses", "base", "health", "host_field", "idle"),
+        *("in_flight", "is_gone", "label", "latency_s", "probed"),
+    )
+
+    def __init__(self, base: Base, addresses: tuple[str, ...]) -> None:
+        self.base = base
+        self.addresses = addresses
+        self.label = _label(base, addresses)
+        self.host_field = base.authority.encode("ascii")
+        self.in_flight = 0
+        self.latency_s: float | None = None  # until the head of an answer: a moving average
+        self.health = outlier_detection.HEALTHY
+        self.probed = outlier_detection.Probed()
+        self.is_gone = False  # the name server no longer has it: what is in flight ends, nothing new begins
+        self.idle: list[Any] = []  # the client's kept-alive connections, the last used one last
+
+    @property
+    def is_in(self) -> bool:
+        """Whether requests may go to it without being a trial."""
+        return self.probed.up and self.health.standing is Standing.IN
+
+    def answered_after(self, seconds: float) -> None:
+        """Count the time until the head of an answer."""
+        self.latency_s = seconds if self.latency_s is None else 0.8 * self.latency_s + 0.2 * seconds
+
+    def __repr__(self) -> str:
+        health = self.health
+        words = [f"<Endpoint {self.base.scheme}://{self.label}{self.base.prefix}", f"in_flight={self.in_flight}"]
+        if self.latency_s is not None:
+            words.append(f"latency={self.latency_s * 1000:.1f}ms")
+        if health.failures:
+            words.append(f"failures={health.failures}")
+        if health.standing is not Standing.IN:
+            words.append(f"{health.standing.value} until={health.until_s:.1f}")
+        words.append("up" if self.probed.up else "down")
+        return " ".join(words) + (" gone>" if self.is_gone else ">")
+
+
+def _label(base: Base, addresses: tuple[str, ...]) -> str:
+    if len(addresses) != 1:
+        return base.authority
+    return units.authority_of(base.scheme, addresses[0], base.port)
+
+
+def literal(base: Base) -> tuple[str, ...] | None:
+    """The address that a base URL names by itself, or None where it has a name that must be looked up."""
+    try:
+        ip_address(base.host)
+    except ValueError:
+        return None
+    return (base.host,)
+
+
+def grouped(found: Iterable[str]) -> list[tuple[str, ...]]:
+    """The addresses of a name -> those of each endpoint, in a steady order.
+
+    Every address is an endpoint, up to MAX_ADDRESSES: each has a state, a probe and rows of the metrics. But
+    `localhost` is one machine that has two: a service seldom listens on both.
+    """
+    addresses = sorted(set(found))[:MAX_ADDRESSES]
+    if not set(addresses) >= set(_LOCALHOST):
+        return [(address,) for address in addresses]
+    return [_LOCALHOST, *((address,) for address in addresses if address not in _LOCALHOST)]

@@ -1,0 +1,53 @@
+"""The addresses of a host name, as the system finds them: /etc/hosts, search domains, the name server."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+
+from gateway.upstreams.shortage import raise_if_short_of_descriptors
+
+
+async def look_up(host: str, port: int) -> tuple[str, ...]:
+    """Every A and AAAA address of a name. Raises OSError: `socket.gaierror` when there is none.
+
+    The system does not tell how long they hold: asking again is up to the caller. It asks in a thread of its own, since
+    a name server that is silent holds it for many seconds: the loop's own few threads would be used up by a few such
+    names, and all others wait.
+    """
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[tuple[str, ...]] = loop.create_future()
+
+    def tell(found: tuple[str, ...] | OSError) -> None:
+        if isinstance(found, OSError) and not answer.done():
+            answer.set_exception(found)
+        elif not isinstance(found, OSError) and not answer.done():
+            answer.set_result(found)
+
+    def ask() -> None:
+        found: tuple[str, ...] | OSError
+        try:
+            entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+            # A link-local address comes with its zone (RFC 4007), which is part of where it is.
+            found = tuple(dict.fromkeys(str(address[0]) for *_, address in entries))
+        except OSError as error:
+            found = _told_better(error)
+        except UnicodeError as error:  # a label that is too long
+            found = socket.gaierror(socket.EAI_NONAME, str(error))
+        with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+            loop.call_soon_threadsafe(tell, found)
+
+    try:
+        threading.Thread(target=ask, name=f"portway-dns-{host}", daemon=True).start()
+    except RuntimeError as error:  # no more threads
+        raise OSError(str(error)) from error
+    return await answer
+
+
+def _told_better(error: OSError) -> OSError:
+    """The failure of a look-up; the want of a descriptor where there was one, of which the system says nothing."""
+    try:
+        raise_if_short_of_descriptors()
+    except OSError as shortage:
+        return shortage
+    return error

@@ -1,0 +1,149 @@
+"""A request's body on its way up: it knows whom it waits for, and keeps what is small to send it again."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+
+from gateway.errors import GatewayError, Reason
+from gateway.http.exchange import Alarm
+from gateway.http.request import GatewayRequest
+from gateway.upstreams.retry_policy import MAX_KEPT_BYTES
+
+# A short body nearly always comes with its head, but the server underneath hands it over a moment later.
+_MOMENT_S = 0.02
+
+
+class Upload:
+    """One request's body. `begin` it, then send `body()`, for each attempt anew; `close` it if none was made."""
+
+    __slots__ = (
+        *("_first", "_idle_timeout_s", "_kept", "_loop", "_moved_at"),
+        *("_next", "_request", "_stream", "_streams", "_upstream", "_waits_for_client"),
+    )
+
+    def __init__(self, request: GatewayRequest, idle_timeout_s: float, upstream: str) -> None:
+        self._request = request
+        self._idle_timeout_s = idle_timeout_s
+        self._upstream = upstream
+        self._loop = asyncio.get_running_loop()
+        self._moved_at = self._loop.time()
+        self._waits_for_client = False
+        self._kept: bytes | bytearray | None = b""  # None once it was too much, or is needed no more
+        self._streams = False
+        self._stream: AsyncIterator[bytes] = self._read()
+        self._first: asyncio.Future[bytes] | None = None
+        self._next: asyncio.Future[bytes] | None = None
+
+    async def begin(self, *, with_body: bool) -> None:
+        """Wait a moment for the first piece, which is all of a short body. Raises GatewayError as `Inbox.chunks` does.
+
+        Head and body then go up in one piece. In two, more servers would close an idle connection between them, after
+        which it is not known whether they acted on the request. `with_body` waits for as long as it takes: who takes
+        one of a few places has something to send.
+        """
+        first = self._first = asyncio.ensure_future(anext(self._stream, b""))
+        await asyncio.wait((first,), timeout=None if with_body else _MOMENT_S)
+        if with_body:
+            first.result()  # else it is raised where it is waited for
+        if first.done() and first.result() and not self._request.inbox.complete:
+            # Read one piece ahead: else nobody would hear of a client that leaves before its turn.
+            self._next = asyncio.ensure_future(anext(self._stream, b""))
+            self._next.add_done_callback(self._interrupt)
+            self._request.exchange.closers.append(self.close)
+        elif first.done():
+            await anext(self._stream, b"")  # there is nothing more: with that it ends, and no longer holds this
+
+    def close(self) -> None:
+        """Stop reading what nobody sends."""
+        for piece in (self._first, self._next):
+            if piece is not None and not piece.cancel() and not piece.cancelled():
+                piece.exception()  # taken, or asyncio complains that nobody looked
+        self.settled()
+        self._stream = _ended
+
+    def settled(self) -> None:
+        """It is not sent again: what was kept for that is needed no more."""
+        if self._kept is not None:
+            self._request.bodies.give(self._request.exchange, len(self._kept))
+            self._kept = None
+
+    def _interrupt(self, piece: asyncio.Future[bytes]) -> None:
+        error = None if piece.cancelled() else piece.exception()
+        if isinstance(error, GatewayError):
+            self._request.exchange.interrupt(error)
+
+    def body(self) -> bytes | AsyncIterator[bytes]:
+        """All of it, if it is short and here; else its pieces as they come, once."""
+        if self._request.inbox.complete and self._kept is not None:
+            return bytes(self._kept)
+        return self._pieces()
+
+    @property
+    def can_be_sent(self) -> bool:
+        """Whether `body` gives all of it: it is here, or nothing of it has been sent."""
+        return not self._streams or (self._request.inbox.complete and self._kept is not None)
+
+    def moved_at(self) -> float:
+        """The moment from which the upstream's time counts: it does not while the client is the slow one."""
+        return self._loop.time() if self._waits_for_client else self._moved_at
+
+    async def _read(self) -> AsyncIterator[bytes]:
+        request = self._request
+        async for chunk in request.stream():
+            if self._kept is not None:
+                # Without room it goes up all the same; it only cannot be sent again.
+                if len(self._kept) + len(chunk) > MAX_KEPT_BYTES or not request.bodies.has_room(len(chunk)):
+                    self.settled()
+                else:
+                    request.bodies.count(request.exchange, len(chunk))
+                    self._kept = _joined(self._kept, chunk)
+            yield chunk
+
+    async def _pieces(self) -> AsyncIterator[bytes]:
+        """The body; a failure breaks the whole exchange off, so that a cut request never looks whole upstream."""
+        self._streams = True
+        exchange = self._request.exchange
+        stalled = GatewayError(Reason.REQUEST_WRITE_TIMEOUT, upstream=self._upstream)
+        alarm = Alarm(self._loop, self._idle_timeout_s, self.moved_at, partial(exchange.interrupt, stalled))
+        self._waits_for_client = True
+        try:
+            chunk = await self._first if self._first is not None else b""
+            while chunk:
+                self._waits_for_client = False
+                self._moved_at = self._loop.time()
+                yield chunk
+                self._waits_for_client = True
+                ahead, self._next = self._next, None
+                chunk = await (anext(self._stream, b"") if ahead is None else ahead)
+        except GatewayError as error:
+            exchange.interrupt(error)
+            raise
+        except Exception as error:
+            exchange.interrupt(GatewayError(Reason.INTERNAL_ERROR, cause=repr(error)))
+            raise
+        finally:
+            alarm.cancel()
+            self._waits_for_client = False
+            self._moved_at = self._loop.time()
+
+
+class _Ended:
+    """A body of which nothing is read any more."""
+
+    def __aiter__(self) -> "_Ended":
+        return self
+
+    async def __anext__(self) -> bytes:
+        raise StopAsyncIteration
+
+
+_ended = _Ended()
+
+
+def _joined(kept: bytes | bytearray, chunk: bytes) -> bytes | bytearray:
+    """All of it so far: the one piece that most bodies are, as it came; of many an array, however small they are."""
+    if not kept:
+        return chunk
+    kept = bytearray(kept) if isinstance(kept, bytes) else kept
+    kept += chunk
+    return kept
