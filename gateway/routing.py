@@ -22,13 +22,14 @@ from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
 from gateway.cache.view import Cached, cached
-from gateway.config.records import Config, Overrides, Route, effective
+from gateway.config.records import Config, Route
 from gateway.errors import GatewayError, Reason
 from gateway.fanout.typed import fanout, part
 from gateway.fanout.view import Fanout
 from gateway.guards import Guards
 from gateway.http.queries import masked_target
 from gateway.http.request import GatewayRequest
+from gateway.http.response import GatewayResponse
 from gateway.http.view_result import finished, rendered_in_thread
 from gateway.http.view_thread import ViewThread
 from gateway.legacy.bulkhead import in_thread
@@ -50,13 +51,14 @@ from gateway.lines import (
     views_of,
 )
 from gateway.patterns import Match, Miss, Pattern, PatternError, Table, parse_pattern
-from gateway.proxy.fetch import fetch
+from gateway.proxy.fetch import Fetched, fetch
 from gateway.proxy.view import Proxy, proxy
 from gateway.starting import names_of_new, on_worker_start, thread_warning, threads_now
+from gateway.upstreams.options import Overrides, effective
 from gateway.wrapping import innermost, layers
 
-__all__ = ["RouteError", "Routes", "cached", "fanout", "fetch", "from_environment", "legacy", "on_worker_start", "part"]
-__all__ += ["proxy", "route"]
+__all__ = ["Fetched", "GatewayError", "GatewayRequest", "GatewayResponse", "Reason", "RouteError", "Routes", "cached"]
+__all__ += ["fanout", "fetch", "from_environment", "legacy", "on_worker_start", "part", "proxy", "route"]
 
 
 def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> GatewayRoute:

@@ -28,3 +28,15 @@ def plain_json(line: bytes) -> bytes:
         return line
     text = line.decode("utf-8", "surrogatepass")
     return _UNSAFE_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode("utf-8", "surrogatepass")
+
+
+def aligned(table: list[list[str]], indent: str = "  ") -> str:
+    """Rows of words as columns, whatever the words hold."""
+    if not table:
+        return ""
+    table = [[plain(word) for word in row] for row in table]
+    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
+    return "\n".join(
+        (indent + "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True))).rstrip()
+        for row in table
+    )

@@ -11,7 +11,7 @@ from ipaddress import ip_address, ip_network
 from gateway.cache import conditional, freshness
 from gateway.cache.policy import Reply, Rule, entry_of, refusal
 from gateway.errors import GatewayError
-from gateway.http import cors, fields, headers, location, paths, trace_context, validation
+from gateway.http import cors, fields, forwarding, headers, location, paths, trace_context, validation
 
 NETWORKS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 NAMES = (b"host", b"content-length", b"transfer-encoding", b"expect", b"connection", b"x-forwarded-for", b"forwarded")
@@ -69,10 +69,10 @@ def _check_door(fields: headers.RequestFields, target: bytes) -> None:
 
 def _check_values(raw: headers.Pairs, text: str) -> None:
     said = [value for name, value in raw if name == b"x-forwarded-for"]
-    ip_address(headers.client_and_hops("10.0.0.1", said, NETWORKS)[0])
+    ip_address(forwarding.client_and_hops("10.0.0.1", said, NETWORKS)[0])
     trusted = [(name, value) for name, value in raw if name.startswith(b"x-forwarded-")]
     host = headers.parse_host(text.encode("latin-1")) or "h"
-    for name, value in headers.forwarding_pairs("10.0.0.1", "http", host, "", trusted):
+    for name, value in forwarding.forwarding_pairs("10.0.0.1", "http", host, "", trusted):
         assert name in {b"forwarded", b"x-forwarded-host"} or name.startswith(b"x-forwarded-")
         assert b"\n" not in value
     for _, value in raw:

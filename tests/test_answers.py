@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
 from gateway.http.headers import Pairs
-from gateway.http.request import GatewayResponse
+from gateway.http.response import GatewayResponse
 from gateway.http.view_result import check_lines, corrections, exactly, finished, promised_bytes, response_of
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from gateway.config.records import LegacyOptions
 from gateway.errors import GatewayError, Reason
 from gateway.legacy.bulkhead import Bulkhead, Call
+from gateway.legacy.options import LegacyOptions
 
 WITHIN_S = 10.0
 

@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.config.records import Base
 from gateway.upstreams.connection import Connection, UpstreamProtocol
 from gateway.upstreams.endpoint import Endpoint
+from gateway.upstreams.records import Base
 
 OK = b"HTTP/1.1 200 OK\r\n"
 ANSWERS = {

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.config.records import Base
 from gateway.upstreams.endpoint import MAX_ADDRESSES, Endpoint, grouped, literal
 from gateway.upstreams.outlier_detection import Health, Probed, Standing
+from gateway.upstreams.records import Base
 
 USERS = Base("http", "users", 8000)
 

@@ -6,7 +6,8 @@ import contextlib
 import pytest
 
 from gateway.errors import GatewayError, Reason
-from gateway.http.exchange import Alarm, Deadline, Exchange
+from gateway.http.deadline import Alarm, Deadline
+from gateway.http.exchange import Exchange
 
 LATE = GatewayError(Reason.RESPONSE_TIMEOUT)
 LATER = GatewayError(Reason.TOTAL_TIMEOUT)

@@ -14,7 +14,8 @@ from gateway.config import loader
 from gateway.fanout.view import Fanout
 from gateway.http.request import GatewayRequest
 from gateway.lines import GatewayRoute
-from gateway.management.explain import explain, scope_of
+from gateway.management.command_line import scope_of
+from gateway.management.explain import explain
 from gateway.routing import Routes, cached, fanout, legacy, part, proxy, route
 
 CONFIG = loader.load(

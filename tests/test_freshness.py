@@ -26,7 +26,7 @@ from gateway.cache.freshness import (
     wish_of,
 )
 from gateway.cache.policy import Entry, Rule, Why, entry_of, refusal, vary_values
-from gateway.http import fields
+from gateway.http import fields, methods
 from gateway.http.headers import Pair
 from tests.stored import AS_IT_SAYS, NOW_S, date, entry, pairs, reply
 
@@ -541,7 +541,7 @@ def test_each_target_is_told_once() -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "PROPPATCH", "UNHEARD-OF", "get"])
 def test_a_method_that_is_not_known_to_be_safe_is_unsafe(method: str) -> None:
-    assert method not in freshness.SAFE_METHODS
+    assert method not in methods.SAFE_METHODS
 
 
 # -- Cache-Status (RFC 9211) --------------------------------------------------------------------------------------

@@ -9,18 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.http import forwarding as http_forwarding
 from gateway.http import headers
+from gateway.http.forwarding import asked_for, client_and_hops, forwarding_pairs
 from gateway.http.headers import (
     HOP_BY_HOP,
     FieldLines,
     Network,
     Pair,
     Pairs,
-    asked_for,
     believed,
-    client_and_hops,
     field_lines,
-    forwarding_pairs,
     parse_host,
     read_fields,
     same_authority,
@@ -409,8 +408,8 @@ PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
     ],
 )
 def test_a_trusted_peer_lies_in_a_trusted_network(peer: str, *, is_one: bool) -> None:
-    assert headers.is_trusted(peer, PROXIES) is is_one
-    assert headers.is_trusted(peer, ()) is False
+    assert http_forwarding.is_trusted(peer, PROXIES) is is_one
+    assert http_forwarding.is_trusted(peer, ()) is False
 
 
 @pytest.mark.parametrize(
@@ -719,8 +718,8 @@ def test_forwarded_is_valid_and_says_what_x_forwarded_says(
 
 @pytest.mark.parametrize(("host", "prefix"), [("h" * 300, ""), ("a.example", "/" + "p" * 60_000)])
 def test_what_a_client_chose_at_length_has_no_place_in_the_cache(host: str, prefix: str) -> None:
-    before = headers._replaced.cache_info().currsize
+    before = http_forwarding._replaced.cache_info().currsize
     for number in range(5):
         found = dict(forwarding_pairs("192.0.2.1", "http", host, f"{prefix}{number}"))
         assert found[b"x-forwarded-prefix"] == f"{prefix}{number}".encode()
-    assert headers._replaced.cache_info().currsize == before
+    assert http_forwarding._replaced.cache_info().currsize == before

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cache.bloom_filter import CAPACITY, Known
-from gateway.cache.memory import digest
+from gateway.cache.keys import digest
 
 FORK = multiprocessing.get_context("fork")
 

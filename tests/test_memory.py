@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.cache import memory
-from gateway.cache.memory import KINDS, MAX_VARIANTS, Key, Memory, Purge, Purges, Unstored, size_of, variant
+from gateway.cache.keys import KINDS, Key, Purge, variant
+from gateway.cache.memory import MAX_VARIANTS, Memory, Purges, Unstored, size_of
 from gateway.cache.policy import Entry, Why, vary_values
 from gateway.http.headers import Pairs
 from tests.stored import NOW_S, entry, pairs

@@ -8,23 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.fanout.plan import (
-    EVENTS,
-    JSON,
-    NDJSON,
-    Confined,
-    PartTarget,
-    Reference,
-    cache_control,
-    needs,
-    parse_part,
-    parts_field,
-    problems,
-    representation,
-    vary,
-)
+from gateway.fanout.answer import cache_control, parts_field, vary
+from gateway.fanout.plan import needs, problems
 from gateway.http.headers import Pair
+from gateway.http.negotiation import EVENTS, JSON, NDJSON, representation
 from gateway.patterns import PatternError
+from gateway.upstreams.part_targets import Confined, PartTarget, Reference, parse_part
 
 NOW_S = 1_700_000_000.0
 

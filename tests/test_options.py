@@ -11,6 +11,9 @@ from gateway.config import records as config
 from gateway.config import table
 from gateway.config.table import OPTIONS, TABLE, Option, Refused, lookup
 from gateway.fanout import plan
+from gateway.legacy import options
+from gateway.upstreams import options as upstreams_options
+from gateway.upstreams import records as upstreams_records
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 
@@ -45,11 +48,11 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
 
     homes = {
         "gateway": attributes(config.Settings),
-        "upstream": attributes(config.Upstream, config.Overrides),
-        "route": attributes(config.Route, config.Overrides, plan.Fan)
+        "upstream": attributes(upstreams_records.Upstream, upstreams_options.Overrides),
+        "route": attributes(config.Route, upstreams_options.Overrides, plan.Fan)
         | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s"},
         "part": attributes(plan.Part) | {"legacy"},
-        "legacy": attributes(config.LegacyOptions),
+        "legacy": attributes(options.LegacyOptions),
         "database": {"url"},
     }
     # Where CACHE_MAX_BODY and STALE_IF_ERROR go, within `cache`.
@@ -59,7 +62,7 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
 
 
 def test_a_shared_option_has_its_place_in_what_holds_for_a_call() -> None:
-    names = [field.name for field in dataclasses.fields(config.ProxyOptions)]
+    names = [field.name for field in dataclasses.fields(upstreams_options.ProxyOptions)]
     assert sorted(option.attribute for option in table.SHARED) == sorted(names)
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from gateway.config import environment, table
 from gateway.config.effective import Row, effective, said_by, said_by_cache, said_by_fan, text_of
 from gateway.config.loader import load, overrides
-from gateway.config.records import Overrides
 from gateway.config.table import cache_rule
+from gateway.upstreams.options import Overrides
 
 FILES = {"/run/token": "Bearer topsecret\n", "/run/users": "http://users-1:8000\n"}
 SET = {

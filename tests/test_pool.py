@@ -15,13 +15,13 @@ from structlog.testing import capture_logs
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
 from gateway.config import loader
-from gateway.config.records import Base, Upstream
 from gateway.errors import GatewayError, Reason
 from gateway.routing import Routes, proxy, route
 from gateway.server.asgi import GatewayHandler
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.outlier_detection import Standing
 from gateway.upstreams.pool import Attempt, Pool
+from gateway.upstreams.records import Base, Upstream
 from tests.application import Answered, call, lifespan, scope_of
 from tests.live.harness import OK, eventually
 from tests.live.stage import Act, Actor, breaks_off, hangs_up, says, status

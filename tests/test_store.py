@@ -11,7 +11,7 @@ import django
 import pytest
 
 from gateway.cache.bloom_filter import Known
-from gateway.cache.memory import Key, Purge
+from gateway.cache.keys import Key, Purge
 from tests.stored import NOW_S, entry
 from tests.test_memory import taken_by
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.http.trace_context import exporters_of, is_request_id, new_trace_id, new_traceparent, trace_id_of
+from gateway.http.trace_context import is_request_id, new_trace_id, new_traceparent, trace_id_of
+from gateway.observe.exporters import exporters_of
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"

@@ -4,7 +4,8 @@ import threading
 
 import msgspec
 
-from gateway.http.request import GatewayRequest, GatewayResponse
+from gateway.http.request import GatewayRequest
+from gateway.http.response import GatewayResponse
 from gateway.routing import from_environment, legacy, route
 
 ANSWER = {"report": 7, "state": "done"}

@@ -17,13 +17,14 @@ from gateway.cache import freshness
 from gateway.cache.bloom_filter import Known
 from gateway.cache.coalescing import Fill, Passed, Question, Seat, read_on
 from gateway.cache.freshness import CONDITIONS, CREDENTIALS, NO_WISH, Use
-from gateway.cache.memory import Key, Memory, Purge, Purges, Unstored, digest, fingerprint
+from gateway.cache.keys import Key, Purge, digest
+from gateway.cache.memory import Memory, Purges, Unstored, fingerprint
 from gateway.cache.policy import Entry, Reply, Why, vary_values
 from gateway.config.records import Settings
 from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
 from gateway.http.headers import Pair
-from gateway.http.request import Body
+from gateway.http.response import Body
 
 if TYPE_CHECKING:
     from gateway.cache.database import Store

@@ -20,7 +20,8 @@ from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
 from gateway.http.exchange import Exchange, current
 from gateway.http.headers import Pair, Pairs
-from gateway.http.request import Body, error_of_view
+from gateway.http.problem import error_of_view
+from gateway.http.response import Body
 
 # What a chunk costs as an object: an upstream may send them by the byte.
 _CHUNK_BYTES = 64

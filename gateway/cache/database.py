@@ -20,7 +20,8 @@ from django.db import connection
 
 from gateway.cache import queries
 from gateway.cache.bloom_filter import CAPACITY, Known
-from gateway.cache.memory import Index, Key, Purge, digest, size_of, variant
+from gateway.cache.keys import Key, Purge, digest, variant
+from gateway.cache.memory import Index, size_of
 from gateway.cache.policy import Entry
 from gateway.cache.queries import BATCH_ROWS, MOST_PURGES, STORED_ROWS, Found
 from gateway.cache.store_health import PAUSE_S, Health, is_away

@@ -26,18 +26,23 @@ from gateway.http import fields
 from gateway.http.fields import Directives
 from gateway.http.headers import Pair, Pairs
 
-SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # What another user must not be given, unless the upstream says that it may be.
 CREDENTIALS: Final = frozenset({b"authorization", b"cookie"})
+
+
 CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-range"})
+
+
 _FAILED: Final = frozenset({500, 502, 503, 504})  # RFC 5861, section 4
+
+
 _GONE: Final = frozenset({404, 410})
+
+
 INFINITE: Final = float("inf")
 
 
 # -- what a request says ------------------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, slots=True)
 class Wish:
     """A request's directives (section 5.2.1); all of them are honoured."""
@@ -84,8 +89,6 @@ def _seconds_or(said: Directives, name: str, strictest_s: int) -> int:
 
 
 # -- answering with it --------------------------------------------------------------------------------------------
-
-
 def chosen(entries: Iterable[Entry], request: Sequence[Pair]) -> tuple[Entry | None, bool]:
     """The stored answer for a request among those of its URI, and whether only Vary kept one from being it.
 
@@ -205,8 +208,6 @@ def _is_for_one(reply: Reply, why: Why) -> bool:
 
 
 # -- validation ---------------------------------------------------------------------------------------------------
-
-
 def validating(request: Sequence[Pair], entry: Entry | None) -> Pairs:
     """The request's pairs with the conditions of a stored answer instead of its own (section 4.3.1).
 
@@ -263,8 +264,6 @@ def _updated(entry: Entry, reply: Reply, rule: Rule) -> tuple[Entry, Why | None]
 
 
 # -- invalidation -------------------------------------------------------------------------------------------------
-
-
 def invalidated(scheme: str, host: str, target: str, status: int, pairs: Iterable[Pair]) -> list[str]:
     """The targets of this origin whose stored answers must go after an unsafe method (section 4.4).
 
@@ -286,8 +285,6 @@ def invalidated(scheme: str, host: str, target: str, status: int, pairs: Iterabl
 
 
 # -- Cache-Status -------------------------------------------------------------------------------------------------
-
-
 def status_field(words: Mapping[str, str | int | bool | None]) -> bytes:
     """Cache-Status of this cache (RFC 9211): `portway; fwd=uri-miss; stored`."""
     said = ["portway"]

@@ -14,7 +14,7 @@ from django.db import connection
 from django.db.models import Max, Q, QuerySet, Sum, Value
 from django.db.models.functions import StrIndex, Substr
 
-from gateway.cache.memory import Key, Purge, digest, variant
+from gateway.cache.keys import Key, Purge, digest, variant
 from gateway.cache.policy import Entry, vary_values
 from gateway.http.headers import Pair
 from gateway.models import CachedResponse, CachePurge

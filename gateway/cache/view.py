@@ -15,14 +15,16 @@ from gateway import units
 from gateway.cache import conditional, freshness
 from gateway.cache.cache import Cache, Served, Words
 from gateway.cache.coalescing import Produced, Question
-from gateway.cache.memory import quoted
+from gateway.cache.keys import quoted
 from gateway.cache.policy import Entry, Reply, Rule, entry_of, vary_names
 from gateway.cache.tracked_request import ObservedRequest
 from gateway.config import table
 from gateway.errors import GatewayError, Reason
 from gateway.http.exchange import Exchange
 from gateway.http.headers import URL_CLAIMS, FieldLines, Pair, Pairs, ends_in_dot, same_authority, set_fields
-from gateway.http.request import GatewayRequest, GatewayResponse, error_of_view, pairs_of
+from gateway.http.problem import error_of_view
+from gateway.http.request import GatewayRequest
+from gateway.http.response import GatewayResponse, pairs_of
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 

@@ -5,25 +5,21 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 
 from django.core import checks
 from django.core.checks.registry import registry
-from django.urls import URLPattern
 
-from gateway.config import effective
 from gateway.config.address import Address, resolved
 from gateway.config.loader import NO_ROUTES_HELP
-from gateway.config.records import Config, Upstream
+from gateway.config.records import Config
 from gateway.fanout.view import Fanout
 from gateway.http import fields
-from gateway.http.trace_context import exporters_of
-from gateway.lines import GatewayRoute, RouteError, describe
+from gateway.lines import RouteError
+from gateway.observe.exporters import exporters_of
 from gateway.proxy.view import Proxy
 from gateway.routing import Routes, load_routes
-from gateway.text import plain
+from gateway.upstreams.records import Upstream
 from gateway.upstreams.tls import tls_context
-from gateway.wrapping import innermost
 
 NO_ROUTES = f"there is no route yet; for a start:\n{NO_ROUTES_HELP.rstrip()}"
 
@@ -110,46 +106,3 @@ def _tls_problems(upstream: Upstream) -> list[str]:
         detail = getattr(error, "reason", None) or str(error) or type(error).__name__
         return [f"{upstream.variable}: a certificate or key of it does not load: {detail}"]
     return []
-
-
-def rows(routes: Routes) -> list[dict[str, Any]]:
-    """The effective routing table, a row a line: pattern, target, name, origin as written, and the options set."""
-    table: list[dict[str, Any]] = [
-        {
-            "pattern": line.rule.text,
-            "target": describe(line),
-            "name": line.name or "",
-            "origin": line.origin,
-            "options": _options_of(line),
-        }
-        for line in routes.lines
-    ]
-    for other in routes.others:
-        target, name = (describe(other), other.name or "") if isinstance(other, URLPattern) else ("included", "")
-        row = {"pattern": str(other.pattern), "target": target, "name": name, "origin": "urlpatterns", "options": {}}
-        table.append(row)
-    return table
-
-
-def _options_of(line: GatewayRoute) -> dict[str, str]:
-    view = innermost(line.view)
-    said = effective.said_by(view.own) if isinstance(view, (Proxy, Fanout)) else {}
-    if isinstance(view, Fanout):
-        said |= effective.said_by_fan(view.fan)
-    if line.cache is not None:
-        said |= effective.said_by_cache(line.cache.rule)
-    if line.raw_path:
-        said["path"] = "raw"
-    return said if line.cors is None else {**said, "cors": ",".join(line.cors)}
-
-
-def aligned(table: list[list[str]], indent: str = "  ") -> str:
-    """Rows of words as columns, whatever the words hold."""
-    if not table:
-        return ""
-    table = [[plain(word) for word in row] for row in table]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    return "\n".join(
-        (indent + "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True))).rstrip()
-        for row in table
-    )

@@ -8,9 +8,9 @@ from gateway import units
 from gateway.cache.policy import Rule
 from gateway.config import table
 from gateway.config.environment import Entry
-from gateway.config.records import Overrides
 from gateway.config.table import Option
 from gateway.fanout.plan import Fan, Part
+from gateway.upstreams.options import Overrides
 
 UNSET = "-"
 

@@ -15,11 +15,15 @@ from typing import Any
 from gateway.cache.policy import Rule
 from gateway.config import environment, table
 from gateway.config.environment import Entry, ReadFile, Reading
-from gateway.config.records import Base, Config, ConfigError, Overrides, Problem, Route, Settings, Upstream, defaults_of
+from gateway.config.records import Config, ConfigError, Problem, Route, Settings
 from gateway.config.table import Option, Refused
 from gateway.fanout import plan
-from gateway.fanout.plan import Fan, Part, PartTarget, function_target
+from gateway.fanout.plan import Fan, Part
+from gateway.options import defaults_of
 from gateway.patterns import PatternError, clash
+from gateway.upstreams.options import Overrides
+from gateway.upstreams.part_targets import PartTarget, function_target
+from gateway.upstreams.records import Base, Upstream
 
 NO_TARGET = "no target; in a shell, quote the value: > is a redirection"
 NO_ROUTES_HELP = """\

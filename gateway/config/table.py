@@ -13,10 +13,10 @@ from pathlib import Path
 
 from gateway import units
 from gateway.cache.policy import Rule
-from gateway.fanout.plan import parse_part
 from gateway.http.headers import HOP_BY_HOP, as_cgi, is_claim
 from gateway.http.queries import masked_target
 from gateway.patterns import parse_line
+from gateway.upstreams.part_targets import parse_part
 from gateway.upstreams.retry_policy import failure_of
 
 

@@ -14,17 +14,20 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from gateway.config.records import Overrides, ProxyOptions, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.fanout import plan, raw_json
 from gateway.fanout.part_result import Outcome
-from gateway.fanout.plan import Confined, Fan, Part, Reference
-from gateway.http import codings
+from gateway.fanout.plan import Fan, Part
+from gateway.http import codings, negotiation
 from gateway.http.headers import encoded_changes, set_fields
-from gateway.http.request import GatewayRequest, error_of_view
+from gateway.http.problem import error_of_view
+from gateway.http.request import GatewayRequest
 from gateway.legacy.view import Legacy, NoSuchValue
 from gateway.proxy.fetch import Fetched, Leg, ask, ask_cached, own_pairs
+from gateway.upstreams.options import Overrides, ProxyOptions, effective
+from gateway.upstreams.part_targets import Confined, Reference
 from gateway.upstreams.pool import Pool
+from gateway.upstreams.records import Upstream
 
 # Of a longer list nothing is called, however few of its items differ.
 _MOST_ITEMS = 100_000
@@ -298,7 +301,7 @@ class Gathering:
         if fetched.status == 204:
             return b"null"
         media = (fetched.field("content-type") or "").partition(";")[0].strip().lower()
-        if media != plan.JSON and not media.endswith("+json"):
+        if media != negotiation.JSON and not media.endswith("+json"):
             raise raw_json.NotJson(f"Content-Type is {media or 'missing'}")
         if coded := codings.of(fetched.pairs):  # what is known was undone
             raise raw_json.NotJson(f"it is coded as {', '.join(coded)}, which cannot be undone")

@@ -19,14 +19,17 @@ from gateway import units
 from gateway.cache.policy import Rule
 from gateway.config import table
 from gateway.config.loader import overrides
-from gateway.config.records import Overrides
-from gateway.fanout.plan import Fan, Part, PartTarget, function_target, parse_part
+from gateway.fanout.plan import Fan, Part
 from gateway.fanout.run import Gathering
 from gateway.fanout.view import Fanout
-from gateway.http.request import GatewayRequest, GatewayResponse, error_of_view
+from gateway.http.problem import error_of_view
+from gateway.http.request import GatewayRequest
+from gateway.http.response import GatewayResponse
 from gateway.http.view_result import finished, response_of
 from gateway.legacy.bulkhead import in_thread
 from gateway.legacy.view import Legacy
+from gateway.upstreams.options import Overrides
+from gateway.upstreams.part_targets import PartTarget, function_target, parse_part
 
 _UNSET: Final = object()
 ParamsT = ParamSpec("ParamsT")

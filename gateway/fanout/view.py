@@ -12,17 +12,21 @@ from urllib.parse import quote
 from asgiref.sync import markcoroutinefunction
 from django.http.response import HttpResponseBase
 
-from gateway.config.records import Overrides, effective
 from gateway.errors import GatewayError, Reason
+from gateway.fanout import answer as fanout_answer
 from gateway.fanout import plan, raw_json
-from gateway.fanout.plan import Fan
+from gateway.fanout.plan import Fan, with_functions
 from gateway.fanout.run import Gathering, Step, steps_for, whole_time_s
+from gateway.http import negotiation
 from gateway.http.headers import FieldLines, Pairs, encoded_changes, set_fields
 from gateway.http.problem import problem_members
-from gateway.http.request import GatewayRequest, GatewayResponse
-from gateway.legacy.view import Legacy, with_functions
+from gateway.http.request import GatewayRequest
+from gateway.http.response import GatewayResponse
+from gateway.legacy.view import Legacy
 from gateway.proxy.fetch import FORWARDED
 from gateway.proxy.view import Changes
+from gateway.upstreams import part_targets
+from gateway.upstreams.options import Overrides, effective
 from gateway.upstreams.pool import Pool
 
 _COMPLETE = (b"gateway-complete", b"?1")
@@ -54,7 +58,7 @@ class Fanout:
             if reference.owner == "header"
         }
         chosen_by = ("accept",) if self.streams else ()
-        self._vary = plan.vary(name.title() for name in (*chosen_by, *FORWARDED, *fan.forward, *sorted(read)))
+        self._vary = fanout_answer.vary(name.title() for name in (*chosen_by, *FORWARDED, *fan.forward, *sorted(read)))
         markcoroutinefunction(self)
 
     def problems(self, params: Sequence[str]) -> Iterator[str]:
@@ -78,8 +82,8 @@ class Fanout:
             request.inbox.max_bytes = self._max_body_bytes
             await (request.read_body() if self.reads_body else request.drop_body())
         gathering = Gathering(self.fan, steps, self._timeout_s, request)
-        media = plan.representation(value for name, value in request.scope["headers"] if name == b"accept")
-        if media != plan.JSON and self.streams:
+        media = negotiation.representation(value for name, value in request.scope["headers"] if name == b"accept")
+        if media != negotiation.JSON and self.streams:
             return self._stream(request, gathering, media)
         await gathering.run()
         error = gathering.problem()
@@ -103,7 +107,7 @@ class Fanout:
         complete = gathering.is_complete
         if complete:
             answers = [pairs for outcome in gathering.in_order() for pairs in outcome.answers]
-            said = plan.cache_control(answers, time.time())
+            said = fanout_answer.cache_control(answers, time.time())
         else:
             said = b"no-store"
         if said is not None:
@@ -111,7 +115,7 @@ class Fanout:
         pairs.append(_COMPLETE if complete else (b"gateway-complete", b"?0"))
         if request.disclose_names:
             outcomes = list(gathering.in_order())
-            parts = plan.parts_field((outcome.part.name, outcome.params) for outcome in outcomes)
+            parts = fanout_answer.parts_field((outcome.part.name, outcome.params) for outcome in outcomes)
             timing = ", ".join(f"{outcome.part.name};dur={outcome.ms:.1f}" for outcome in outcomes)
             pairs += [(b"gateway-parts", parts), (b"server-timing", timing.encode("ascii"))]
         return self._changed(request, pairs)
@@ -137,10 +141,10 @@ class Fanout:
     def _stream(self, request: GatewayRequest, gathering: Gathering, media: str) -> GatewayResponse:
         pairs = [(b"cache-control", b"no-store"), (b"vary", self._vary)]
         last = next((value for name, value in request.scope["headers"] if name == b"last-event-id"), b"")
-        if media == plan.EVENTS and last == plan.LAST.encode():
+        if media == negotiation.EVENTS and last == part_targets.LAST.encode():
             # All was said: without this, EventSource would ask again.
             return GatewayResponse(204, self._changed(request, pairs))
-        framed = _event if media == plan.EVENTS else _line
+        framed = _event if media == negotiation.EVENTS else _line
         pairs = self._changed(request, [(b"content-type", media.encode("ascii")), *pairs])
         return GatewayResponse(200, pairs, self._events(request, gathering, framed))
 
@@ -164,7 +168,7 @@ class Fanout:
             summary["problem"] = problem_members(
                 error, request.exchange.request_id, disclose_names=request.disclose_names
             )
-        yield framed(plan.LAST, raw_json.encoded(summary))
+        yield framed(part_targets.LAST, raw_json.encoded(summary))
 
 
 def _line(name: str, text: bytes) -> bytes:

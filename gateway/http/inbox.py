@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 from gateway.errors import GatewayError, Reason
-from gateway.http.exchange import Deadline, Exchange
+from gateway.http.deadline import Deadline
+from gateway.http.exchange import Exchange
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 

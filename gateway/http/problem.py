@@ -1,12 +1,16 @@
 """Answers of the gateway's own: JSON, and the problems that failures become (RFC 9457, RFC 9209)."""
 
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
 import orjson
+from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted, SuspiciousOperation
+from django.http import Http404
+from django.http.multipartparser import MultiPartParserError
 
-from gateway.errors import GatewayError
-from gateway.http.request import GatewayResponse
+from gateway.errors import GatewayError, Reason
+from gateway.http.response import GatewayResponse
 
 _JSON = (b"content-type", b"application/json")
 _PROBLEM = (b"content-type", b"application/problem+json")
@@ -46,3 +50,16 @@ def problem(error: GatewayError, request_id: str, *, disclose_names: bool = True
     pairs = [_PROBLEM, (b"cache-control", b"no-store"), (b"proxy-status", proxy_status.encode("ascii"))]
     pairs.extend(error.headers)
     return GatewayResponse(error.status, pairs, orjson.dumps(members))
+
+
+def error_of_view(error: BaseException) -> GatewayError:
+    """What a view raised. Django's own exceptions keep their meaning; anything else is a fault, for the log only."""
+    if isinstance(error, GatewayError):
+        return error
+    if isinstance(error, Http404):
+        return GatewayError(Reason.VIEW_NOT_FOUND)
+    if isinstance(error, PermissionDenied):
+        return GatewayError(Reason.REQUEST_DENIED)
+    if isinstance(error, (BadRequest, SuspiciousOperation, MultiPartParserError, RequestAborted)):
+        return GatewayError(Reason.REQUEST_INVALID)
+    return GatewayError(Reason.VIEW_ERROR, cause="".join(traceback.format_exception(error)).rstrip())

@@ -6,43 +6,39 @@ pairs, the raw path and a body that streams, and build Django's `META`, `GET`, `
 
 import asyncio
 import contextlib
-import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
-from http.cookies import SimpleCookie
 from io import BytesIO
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote
 
-from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted, SuspiciousOperation
-from django.http import Http404, HttpRequest, QueryDict
+from django.http import HttpRequest, QueryDict
 from django.http.cookie import parse_cookie
 from django.http.multipartparser import MultiPartParserError
 from django.http.request import RawPostDataException
-from django.http.response import HttpResponseBase
 from django.utils.functional import cached_property
 
-from gateway.config.records import Overrides, effective
-from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
 from gateway.http.exchange import Exchange
+from gateway.http.forwarding import peer_address
 from gateway.http.headers import (
-    AnyPair,
-    FieldLines,
     Pair,
     Pairs,
     RequestFields,
     believed,
     cgi_fields,
-    field_lines,
     is_claim,
-    peer_address,
     read_fields,
 )
 from gateway.http.inbox import Inbox, too_large
+from gateway.upstreams.options import Overrides, effective
 
 Scope = MutableMapping[str, Any]
+
+
 Message = MutableMapping[str, Any]
+
+
 Send = Callable[[Message], Awaitable[None]]
 
 
@@ -324,122 +320,3 @@ _KEPT = (
 
 async def _no_client() -> Mapping[str, Any]:
     raise RuntimeError("a request without a client has nothing to receive")
-
-
-class RawHeaders(MutableMapping[str, str]):
-    """Django's mapping of an answer's fields over its raw pairs: reading joins what came twice, setting replaces."""
-
-    def __init__(self, pairs: FieldLines) -> None:
-        self._pairs = pairs
-
-    def __getitem__(self, name: str) -> str:
-        key = name.lower().encode("latin-1")
-        values = [value.decode("latin-1") for found, value in self._pairs if found == key]
-        if not values:
-            raise KeyError(name)
-        return ", ".join(values)
-
-    def __setitem__(self, name: str, value: object) -> None:
-        lines = field_lines([(name, str(value))])
-        self._pairs[:] = [*(pair for pair in self._pairs if pair[0] != lines[0][0]), *lines]
-
-    def __delitem__(self, name: str) -> None:
-        key = name.lower().encode("latin-1")
-        self._pairs[:] = [pair for pair in self._pairs if pair[0] != key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(dict.fromkeys(name.decode("latin-1") for name, _ in self._pairs))
-
-    def __len__(self) -> int:
-        return len({name for name, _ in self._pairs})
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and any(found == name.lower().encode("latin-1") for found, _ in self._pairs)
-
-
-Body = bytes | AsyncIterator[bytes]
-
-
-class GatewayResponse(HttpResponseBase):
-    """A Django response over raw pairs and bytes, or an async iterator of them.
-
-    `pairs` is a list of names and values whose names become lower case as they are put in, in whatever case they are
-    written; what is text becomes bytes. Raises ValueError and TypeError for pairs that are no field lines.
-    """
-
-    def __init__(self, status: int = 200, pairs: Iterable[AnyPair] | None = None, body: Body = b"") -> None:
-        # HttpResponseBase's own __init__ would invent a Content-Type and build a cookie jar.
-        self.status_code = status
-        self._pairs = FieldLines() if pairs is None else field_lines(pairs)
-        self.body = body
-        self.closed = False
-        self._reason_phrase = None
-        self._charset = None
-        self._handler_class = None
-        self._resource_closers: list[Callable[[], Any]] = []
-
-    @property
-    def pairs(self) -> FieldLines:
-        return self._pairs
-
-    @pairs.setter
-    def pairs(self, pairs: Iterable[AnyPair]) -> None:
-        self._pairs[:] = pairs
-
-    @property
-    def streaming(self) -> bool:  # type: ignore[override]
-        return not isinstance(self.body, bytes)
-
-    @property
-    def content(self) -> bytes:
-        if isinstance(self.body, bytes):
-            return self.body
-        raise AttributeError("this answer streams; iterate `body`")
-
-    @content.setter
-    def content(self, content: bytes) -> None:
-        self.body = content
-        if any(name == b"content-length" for name, _ in self.pairs):  # it was that of another body
-            self.headers["Content-Length"] = len(content)
-
-    @property  # type: ignore[override]
-    def headers(self) -> RawHeaders:
-        return RawHeaders(self._pairs)
-
-    @headers.setter
-    def headers(self, headers: Mapping[str, str]) -> None:
-        self._pairs[:] = [(name, str(value)) for name, value in headers.items()]
-
-    @cached_property
-    def cookies(self) -> SimpleCookie:  # type: ignore[override]
-        return SimpleCookie()
-
-    def __repr__(self) -> str:
-        size = f"{len(self.body)} bytes" if isinstance(self.body, bytes) else "streaming"
-        return f"<GatewayResponse {self.status_code} {size}>"
-
-
-def pairs_of(response: HttpResponseBase) -> FieldLines:
-    """The field lines of any response, Django's own too."""
-    if isinstance(response, GatewayResponse):
-        pairs = response.pairs
-        return FieldLines([*pairs, *cookie_pairs(response)]) if "cookies" in response.__dict__ else pairs
-    return field_lines([*response.items(), *cookie_pairs(response)])
-
-
-def cookie_pairs(response: HttpResponseBase) -> Pairs:
-    """The Set-Cookie lines that a view asked for with `set_cookie`."""
-    return [(b"set-cookie", morsel.OutputString().encode("latin-1")) for morsel in response.cookies.values()]
-
-
-def error_of_view(error: BaseException) -> GatewayError:
-    """What a view raised. Django's own exceptions keep their meaning; anything else is a fault, for the log only."""
-    if isinstance(error, GatewayError):
-        return error
-    if isinstance(error, Http404):
-        return GatewayError(Reason.VIEW_NOT_FOUND)
-    if isinstance(error, PermissionDenied):
-        return GatewayError(Reason.REQUEST_DENIED)
-    if isinstance(error, (BadRequest, SuspiciousOperation, MultiPartParserError, RequestAborted)):
-        return GatewayError(Reason.REQUEST_INVALID)
-    return GatewayError(Reason.VIEW_ERROR, cause="".join(traceback.format_exception(error)).rstrip())

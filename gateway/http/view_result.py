@@ -16,7 +16,7 @@ from django.http.response import HttpResponseBase
 from django.utils.functional import Promise
 
 from gateway.http.headers import HOP_BY_HOP, Pair, Pairs, connection_options, is_token
-from gateway.http.request import GatewayResponse, pairs_of
+from gateway.http.response import GatewayResponse, pairs_of
 
 _JSON = (b"content-type", b"application/json")
 _LENGTH = b"content-length"

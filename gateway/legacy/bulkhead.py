@@ -18,9 +18,9 @@ from typing import Any
 import structlog
 from asgiref.sync import sync_to_async
 
-from gateway.config.records import LegacyOptions
 from gateway.errors import GatewayError, Reason
-from gateway.http.exchange import Deadline
+from gateway.http.deadline import Deadline
+from gateway.legacy.options import LegacyOptions
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 # A pool that stays stuck is told of so often.

@@ -18,16 +18,18 @@ from django.http.response import FileResponse, HttpResponseBase
 
 from gateway import units
 from gateway.config import table
-from gateway.config.records import LegacyOptions
 from gateway.errors import GatewayError, Reason
-from gateway.fanout.plan import Fan, Part, function_target
 from gateway.http.headers import Pair
-from gateway.http.request import DEFAULT_MAX_BODY_BYTES, GatewayRequest, GatewayResponse, error_of_view, pairs_of
+from gateway.http.problem import error_of_view
+from gateway.http.request import DEFAULT_MAX_BODY_BYTES, GatewayRequest
+from gateway.http.response import GatewayResponse, pairs_of
 from gateway.http.view_result import described, exactly, name_of_view, promised_bytes, rendered_in_thread, sendable
 from gateway.http.view_thread import close_connections
 from gateway.legacy.bulkhead import Bulkhead, Call
+from gateway.legacy.options import LegacyOptions
 
 Answered = tuple[int, Sequence[Pair], bytes]
+
 
 _JSON = (b"content-type", b"application/json")
 
@@ -185,8 +187,6 @@ def _listed(value: Any) -> Any:
 
 
 # -- what a function's signature says -----------------------------------------------------------------------------
-
-
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
         return inspect.signature(function)
@@ -225,21 +225,7 @@ def _is_known(kind: Any) -> bool:
         return False
 
 
-def with_functions(fan: Fan, functions: Mapping[str, Legacy]) -> Fan:
-    """The parts of a route once it is known what the functions among them ask for, by the names of their parameters."""
-    names = [part.name for part in fan.parts]
-
-    def asking(part: Part) -> Part:
-        if part.name not in functions:
-            return part
-        return replace(part, target=function_target(part.target.text, functions[part.name].asks_for(names)))
-
-    return replace(fan, parts=tuple(asking(part) for part in fan.parts))
-
-
 # -- routes and pools ---------------------------------------------------------------------------------------------
-
-
 def legacy(
     function: Callable[..., Any], threads: int = 4, queue: int = 16, timeout: str = "5s", name: str | None = None
 ) -> Legacy:

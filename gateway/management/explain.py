@@ -1,6 +1,5 @@
 """What the gateway would do with a request, and why, told by the very code that would do it. Nothing is sent."""
 
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -13,13 +12,12 @@ from gateway.cache.policy import Reply, Rule, Why, refusal
 from gateway.cache.view import goes_past, not_stored
 from gateway.config import effective as origins
 from gateway.config import table
-from gateway.config.records import Config, Overrides, Upstream, effective
+from gateway.config.records import Config
 from gateway.errors import GatewayError, Reason
-from gateway.fanout.plan import Confined, Reference
 from gateway.fanout.run import Gathering, Step, steps_for
 from gateway.fanout.view import Fanout
-from gateway.http import cors
-from gateway.http.headers import HOP_BY_HOP, Pair, connection_options, is_claim, is_token
+from gateway.http import cors, methods
+from gateway.http.headers import HOP_BY_HOP, Pair, connection_options, is_claim
 from gateway.http.request import GatewayRequest, Message, Scope
 from gateway.legacy.view import Legacy
 from gateway.lines import GatewayRoute, describe
@@ -29,13 +27,14 @@ from gateway.proxy.view import Plan, Proxy, plan_for, upward_pairs
 from gateway.routing import Routes, decoded, raw_values
 from gateway.server import ops
 from gateway.server.asgi import GatewayHandler, open_request
-from gateway.units import authority_of, format_duration, format_size
+from gateway.units import format_duration, format_size
+from gateway.upstreams.options import Overrides, effective
+from gateway.upstreams.part_targets import Confined, Reference
+from gateway.upstreams.records import Upstream
 from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON, MAX_KEPT_BYTES, is_repeatable
 from gateway.wrapping import innermost
 
-_URL = re.compile(r"(?:https?://([^/?#]*))?(/[^?#]*)?(?:\?([^#]*))?(?:#.*)?", re.DOTALL)
 _NEAR_MISSES = 5
-_PEER = "127.0.0.1"
 
 
 class Section(NamedTuple):
@@ -43,37 +42,6 @@ class Section(NamedTuple):
 
     title: str
     rows: list[list[str]]
-
-
-def scope_of(method: str, target: str, fields: Sequence[str], bind: tuple[str, int]) -> Scope:
-    """A request as ASGI shows it; `fields` are `Name: value`, `target` is a path or a URL. Raises ValueError."""
-    if not is_token(method.encode()):
-        raise ValueError(f"{method!r} is no method")
-    match = _URL.fullmatch(target)
-    if match is None or (match[1] is None and match[2] is None):
-        raise ValueError(f"{target!r} is neither a path that begins with a slash nor a URL")
-    pairs = [_pair(field) for field in fields]
-    if not any(name == b"host" for name, _ in pairs):
-        host = {"0.0.0.0": _PEER, "::": "::1"}.get(bind[0], bind[0])  # noqa: S104 - to name it, not to bind
-        pairs.insert(0, (b"host", (match[1] or authority_of("http", host, bind[1])).encode()))
-    return {
-        "type": "http",
-        "http_version": "1.1",
-        "scheme": "http",
-        "method": method,
-        "raw_path": (match[2] or "/").encode(),
-        "query_string": (match[3] or "").encode(),
-        "headers": pairs,
-        "client": (_PEER, "0"),  # ports are text, as Granian gives them
-        "server": (bind[0], str(bind[1])),
-    }
-
-
-def _pair(field: str) -> Pair:
-    name, colon, value = field.partition(":")
-    if not colon or not is_token(name.encode()):
-        raise ValueError(f"{field!r} is no header; one is written 'Name: value'")
-    return name.lower().encode(), value.strip().encode()
 
 
 async def explain(config: Config, routes: Routes, scope: Scope) -> list[Section]:
@@ -146,8 +114,6 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
 
 
 # -- routes -----------------------------------------------------------------------------------------------------------
-
-
 def _named(line: GatewayRoute) -> list[str]:
     return [line.name or "", f"{line.rule.text} -> {describe(line)}", f"({line.origin})"]
 
@@ -186,8 +152,6 @@ def _even(rows: list[list[str]]) -> list[list[str]]:
 
 
 # -- a proxied route --------------------------------------------------------------------------------------------------
-
-
 def _proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: Proxy) -> Iterator[Section]:
     upstream = config.upstreams[view.target.upstream]
     plan = plan_for(upstream, view.own)
@@ -360,7 +324,7 @@ def _goes_past(request: GatewayRequest) -> Words | None:
 
 
 def _forgets(routes: Routes, request: GatewayRequest, host: str) -> list[list[str]]:
-    if request.method in freshness.SAFE_METHODS or not routes.caches_at(host, request.raw_path):
+    if request.method in methods.SAFE_METHODS or not routes.caches_at(host, request.raw_path):
         return []
     return [["then", "what is stored of this path goes, if the answer is 2xx or 3xx"]]
 
@@ -376,8 +340,6 @@ def _stored(rule: Rule) -> list[str]:
 
 
 # -- a fan-out --------------------------------------------------------------------------------------------------------
-
-
 def _fanned_out(config: Config, request: GatewayRequest, line: GatewayRoute, view: Fanout) -> Iterator[Section]:
     pools: Any = {name: SimpleNamespace(upstream=upstream) for name, upstream in config.upstreams.items()}
     steps = steps_for(view, pools)

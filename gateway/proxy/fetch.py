@@ -15,22 +15,25 @@ from weakref import finalize
 import msgspec
 
 from gateway.cache.coalescing import Produced, Question
-from gateway.cache.freshness import CONDITIONS, SAFE_METHODS
-from gateway.cache.memory import Key, digest
+from gateway.cache.freshness import CONDITIONS
+from gateway.cache.keys import Key, digest
 from gateway.cache.policy import Rule
-from gateway.config.records import Overrides, ProxyOptions, effective
 from gateway.config.table import cache_rule, settable
 from gateway.errors import GatewayError, Reason
-from gateway.fanout.plan import Confined, parse_part
 from gateway.http import codings, fields
-from gateway.http.exchange import Deadline, Exchange, current
+from gateway.http.deadline import Deadline
+from gateway.http.exchange import Exchange, current
 from gateway.http.headers import Pair, Pairs, encoded_changes, set_fields, strip_hop_by_hop
+from gateway.http.methods import SAFE_METHODS
 from gateway.http.queries import masked_target
-from gateway.http.request import Body, GatewayRequest
+from gateway.http.request import GatewayRequest
+from gateway.http.response import Body
 from gateway.http.trace_context import new_traceparent
 from gateway.units import field_value, positive_duration
 from gateway.upstreams.attempts import Notebook, Outgoing, answer_to
 from gateway.upstreams.call import Answer, has_controls
+from gateway.upstreams.options import Overrides, ProxyOptions, effective
+from gateway.upstreams.part_targets import Confined, parse_part
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.retry_policy import is_repeatable
 

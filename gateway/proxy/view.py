@@ -11,29 +11,24 @@ from urllib.parse import quote
 
 from asgiref.sync import markcoroutinefunction
 
-from gateway.cache.freshness import SAFE_METHODS
 from gateway.config.loader import overrides
-from gateway.config.records import Base, Overrides, ProxyOptions, Upstream, effective
 from gateway.errors import GatewayError, Reason
 from gateway.http import location
 from gateway.http.exchange import Exchange
-from gateway.http.headers import (
-    HTTP_1_0,
-    FieldLines,
-    Pairs,
-    encoded_changes,
-    forwarding_pairs,
-    set_fields,
-    strip_hop_by_hop,
-)
+from gateway.http.forwarding import forwarding_pairs
+from gateway.http.headers import HTTP_1_0, FieldLines, Pairs, encoded_changes, set_fields, strip_hop_by_hop
 from gateway.http.inbox import too_large
+from gateway.http.methods import SAFE_METHODS
 from gateway.http.queries import joined
-from gateway.http.request import GatewayRequest, GatewayResponse
+from gateway.http.request import GatewayRequest
+from gateway.http.response import GatewayResponse
 from gateway.http.trace_context import new_traceparent
 from gateway.patterns import Target, ValueConfined, parse_target
 from gateway.upstreams.attempts import Outgoing, answer_to
 from gateway.upstreams.call import Answer
+from gateway.upstreams.options import Overrides, ProxyOptions, effective
 from gateway.upstreams.pool import Pool
+from gateway.upstreams.records import Base, Upstream
 from gateway.upstreams.retry_policy import is_repeatable
 from gateway.upstreams.upload import Upload
 

@@ -8,9 +8,9 @@ import hmac
 from base64 import b64decode
 from ipaddress import ip_address
 
-from gateway.cache.freshness import SAFE_METHODS
 from gateway.errors import GatewayError, Reason
 from gateway.http.headers import HTTP_1_0, is_claim
+from gateway.http.methods import SAFE_METHODS
 from gateway.http.request import GatewayRequest
 
 _CHALLENGE = [(b"www-authenticate", b'Bearer realm="portway"'), (b"www-authenticate", b'Basic realm="portway"')]

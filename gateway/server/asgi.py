@@ -16,24 +16,20 @@ from time import perf_counter
 from django.core.handlers.asgi import ASGIHandler
 from django.http.response import HttpResponseBase
 
-from gateway.cache.freshness import SAFE_METHODS, invalidated
+from gateway.cache.freshness import invalidated
 from gateway.config.records import Config, Settings
 from gateway.errors import GatewayError, Reason, drop_frames
 from gateway.http import cors, validation
-from gateway.http.exchange import Alarm, Exchange, current
-from gateway.http.headers import (
-    Pairs,
-    asked_for,
-    client_and_hops,
-    is_trusted,
-    peer_address,
-    read_fields,
-    same_authority,
-)
+from gateway.http.deadline import Alarm
+from gateway.http.exchange import Exchange, current
+from gateway.http.forwarding import asked_for, client_and_hops, is_trusted, peer_address
+from gateway.http.headers import Pairs, read_fields, same_authority
 from gateway.http.inbox import Inbox, Receive
+from gateway.http.methods import SAFE_METHODS
 from gateway.http.paths import is_plain
-from gateway.http.problem import problem
-from gateway.http.request import GatewayRequest, GatewayResponse, Scope, Send, error_of_view, pairs_of
+from gateway.http.problem import error_of_view, problem
+from gateway.http.request import GatewayRequest, Scope, Send
+from gateway.http.response import GatewayResponse, pairs_of
 from gateway.http.trace_context import is_request_id, new_trace_id, trace_id_of
 from gateway.http.view_result import WITHOUT_BODY, exactly, nothing, promised_bytes
 from gateway.lines import GatewayRoute

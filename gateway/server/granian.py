@@ -21,7 +21,7 @@ from granian.log import LogLevels
 from gateway import __version__
 from gateway.cache.bloom_filter import Known
 from gateway.config.address import Address, resolved, shown, try_bind
-from gateway.config.checks import aligned, rows
+from gateway.config.describe import rows
 from gateway.config.records import Config, Settings
 from gateway.observe import log as telemetry
 from gateway.observe.log import log
@@ -30,6 +30,7 @@ from gateway.routing import Routes
 from gateway.server.control import Control
 from gateway.server.loop import new_loop
 from gateway.server.supervisor import Supervisor
+from gateway.text import aligned
 
 
 def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -> int:

@@ -7,11 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from gateway.cache.memory import KINDS
-from gateway.config.checks import rows
+from gateway.cache.keys import KINDS
+from gateway.config.describe import rows
 from gateway.errors import GatewayError, Reason
 from gateway.http.problem import json_response
-from gateway.http.request import GatewayRequest, GatewayResponse
+from gateway.http.request import GatewayRequest
+from gateway.http.response import GatewayResponse
 from gateway.observe import status
 from gateway.observe.metrics import exposition
 from gateway.routing import Routes

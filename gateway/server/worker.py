@@ -19,9 +19,9 @@ from gateway.http import view_thread
 from gateway.http.body_budget import Bodies
 from gateway.http.exchange import Exchange, current
 from gateway.http.inbox import Inbox
-from gateway.http.trace_context import exporters_of
 from gateway.legacy.bulkhead import Bulkhead
 from gateway.observe.counters import Tally
+from gateway.observe.exporters import exporters_of
 from gateway.observe.log import log
 from gateway.observe.shared_memory import Board
 from gateway.observe.watchdog import Watchdog

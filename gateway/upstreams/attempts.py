@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
 
-from gateway.config.records import ProxyOptions
 from gateway.errors import GatewayError, Reason, Side
-from gateway.http.exchange import Deadline
+from gateway.http.deadline import Deadline
 from gateway.http.headers import Pairs, set_fields
 from gateway.upstreams import retry_policy
 from gateway.upstreams.call import Answer, Call, StaleConnection, Unsent
 from gateway.upstreams.endpoint import Endpoint
+from gateway.upstreams.options import ProxyOptions
 from gateway.upstreams.pool import Attempt, Pool
 from gateway.upstreams.upload import Upload
 

@@ -21,7 +21,7 @@ from aiohttp.http_parser import RawResponseMessage
 from aiohttp.http_writer import StreamWriter
 
 from gateway.errors import GatewayError, Reason
-from gateway.http.exchange import Alarm
+from gateway.http.deadline import Alarm
 from gateway.http.headers import Pair
 from gateway.upstreams import call as calls
 from gateway.upstreams.call import Call, Outcome, StaleConnection, Unsent

@@ -5,9 +5,9 @@ from ipaddress import ip_address
 from typing import Any, Final
 
 from gateway import units
-from gateway.config.records import Base
 from gateway.upstreams import outlier_detection
 from gateway.upstreams.outlier_detection import Standing
+from gateway.upstreams.records import Base
 
 MAX_ADDRESSES: Final = 1000
 _LOCALHOST = ("127.0.0.1", "::1")

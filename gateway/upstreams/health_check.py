@@ -3,11 +3,11 @@
 import asyncio
 from typing import TYPE_CHECKING
 
-from gateway.config.records import Upstream
 from gateway.errors import GatewayError, Reason
 from gateway.http.headers import Pairs, encoded_changes, set_fields
 from gateway.upstreams.call import Call
 from gateway.upstreams.endpoint import Endpoint
+from gateway.upstreams.records import Upstream
 
 if TYPE_CHECKING:
     from gateway.upstreams.client import Client

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from gateway.config.records import Base, Upstream
 from gateway.errors import GatewayError, Reason
 from gateway.upstreams import outlier_detection, retry_policy
 from gateway.upstreams.call import Answer
@@ -22,6 +21,7 @@ from gateway.upstreams.endpoint import MAX_ADDRESSES, Endpoint, grouped, literal
 from gateway.upstreams.health_check import probe
 from gateway.upstreams.load_balancing import BALANCERS, Balancer
 from gateway.upstreams.outlier_detection import Standing
+from gateway.upstreams.records import Base, Upstream
 from gateway.upstreams.resolver import look_up
 from gateway.upstreams.shortage import is_shortage, overloaded
 from gateway.upstreams.tls import tls_context

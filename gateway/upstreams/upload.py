@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 from gateway.errors import GatewayError, Reason
-from gateway.http.exchange import Alarm
+from gateway.http.deadline import Alarm
 from gateway.http.request import GatewayRequest
 from gateway.upstreams.retry_policy import MAX_KEPT_BYTES
 

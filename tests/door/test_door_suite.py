@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
-from gateway.http import headers, validation
+from gateway.http import forwarding, headers, validation
 
 from . import restated
 from .corpus import EITHER, INVALID, REPAIRED, VALID, Case, expectation, own
@@ -144,13 +144,15 @@ def test_what_reads_fields_raises_nothing(pairs: headers.Pairs, peer: str, host:
     headers.connection_options(values)
     headers.strip_hop_by_hop(pairs)
     headers.set_fields(pairs, [(b"x-a", b"b"), (b"host", None)])
-    headers.is_trusted(peer, networks)
-    headers.client_and_hops("10.0.0.1", values, networks)
+    forwarding.is_trusted(peer, networks)
+    forwarding.client_and_hops("10.0.0.1", values, networks)
     for value in values:
         headers.parse_host(value)
     forwarded = [(b"x-forwarded-for", value) for value in values]
     for trusted in (None, forwarded):
-        pairs_up = headers.forwarding_pairs("10.0.0.1", "http", host.encode("ascii", "ignore").decode(), "/a", trusted)
+        pairs_up = forwarding.forwarding_pairs(
+            "10.0.0.1", "http", host.encode("ascii", "ignore").decode(), "/a", trusted
+        )
         assert all(isinstance(value, bytes) for _, value in pairs_up)
 
 

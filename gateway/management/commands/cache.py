@@ -10,19 +10,19 @@ from django.core.management import CommandError, CommandParser
 from django.db import DatabaseError
 
 from gateway.cache import freshness, policy, queries
-from gateway.cache.memory import Key, Purge, origin_and_target
+from gateway.cache.keys import Key, Purge, origin_and_target
 from gateway.cache.policy import Entry
 from gateway.cache.view import goes_past
-from gateway.config.checks import aligned
 from gateway.config.records import Config
 from gateway.errors import GatewayError
 from gateway.fanout.view import Fanout
+from gateway.http import methods
 from gateway.http.headers import Pairs, parse_host
 from gateway.http.queries import masked_target
 from gateway.management import Ours, add_env_file
 from gateway.patterns import Miss
 from gateway.routing import Routes
-from gateway.text import plain, plain_lines
+from gateway.text import aligned, plain, plain_lines
 from gateway.wrapping import innermost
 
 
@@ -173,7 +173,7 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
             return
     name = line.name or ""
     yield f"Route    {name} ({line.origin}): {line.rule.text}"
-    if method not in freshness.SAFE_METHODS and routes.caches_at(host, asked.path):
+    if method not in methods.SAFE_METHODS and routes.caches_at(host, asked.path):
         yield f"Then     what is stored of {asked.path} goes, if the upstream answers with 2xx or 3xx"
     if line.cache is None:
         is_of_environment = line.origin.startswith("GATEWAY_")

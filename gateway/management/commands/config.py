@@ -5,8 +5,8 @@ from typing import Any
 
 from gateway.__main__ import read_text
 from gateway.config import effective, environment
-from gateway.config.checks import aligned
 from gateway.management import Ours
+from gateway.text import aligned
 
 
 class Command(Ours):

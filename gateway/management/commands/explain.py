@@ -5,9 +5,8 @@ from typing import Any
 
 from django.core.management import CommandError, CommandParser
 
-from gateway.config.checks import aligned
 from gateway.management import Ours
-from gateway.text import plain
+from gateway.text import aligned, plain
 
 
 class Command(Ours):
@@ -36,11 +35,14 @@ examples:
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        from gateway.management import explain  # it knows all that serves, which the other commands can do without
+        from gateway.management import (
+            command_line,
+            explain,  # it knows all that serves, which the other commands can do without
+        )
 
         config, routes = self.sound(options["env_file"])
         try:
-            scope = explain.scope_of(options["method"], options["target"], options["header"], config.settings.bind)
+            scope = command_line.scope_of(options["method"], options["target"], options["header"], config.settings.bind)
         except ValueError as error:
             raise CommandError(str(error)) from None
         sections = asyncio.run(explain.explain(config, routes, scope))

@@ -7,10 +7,11 @@ from typing import Any
 from django.conf import settings
 from django.core.management import CommandParser
 
-from gateway.config.checks import NO_ROUTES, aligned, rows
+from gateway.config.checks import NO_ROUTES
+from gateway.config.describe import rows
 from gateway.management import Ours
 from gateway.routing import RouteError, load_routes
-from gateway.text import plain_lines
+from gateway.text import aligned, plain_lines
 
 
 class Command(Ours):

@@ -1,0 +1,43 @@
+"""The routing table as rows of words."""
+
+from typing import Any
+
+from django.urls import URLPattern
+
+from gateway.config import effective
+from gateway.fanout.view import Fanout
+from gateway.lines import GatewayRoute, describe
+from gateway.proxy.view import Proxy
+from gateway.routing import Routes
+from gateway.wrapping import innermost
+
+
+def rows(routes: Routes) -> list[dict[str, Any]]:
+    """The effective routing table, a row a line: pattern, target, name, origin as written, and the options set."""
+    table: list[dict[str, Any]] = [
+        {
+            "pattern": line.rule.text,
+            "target": describe(line),
+            "name": line.name or "",
+            "origin": line.origin,
+            "options": _options_of(line),
+        }
+        for line in routes.lines
+    ]
+    for other in routes.others:
+        target, name = (describe(other), other.name or "") if isinstance(other, URLPattern) else ("included", "")
+        row = {"pattern": str(other.pattern), "target": target, "name": name, "origin": "urlpatterns", "options": {}}
+        table.append(row)
+    return table
+
+
+def _options_of(line: GatewayRoute) -> dict[str, str]:
+    view = innermost(line.view)
+    said = effective.said_by(view.own) if isinstance(view, (Proxy, Fanout)) else {}
+    if isinstance(view, Fanout):
+        said |= effective.said_by_fan(view.fan)
+    if line.cache is not None:
+        said |= effective.said_by_cache(line.cache.rule)
+    if line.raw_path:
+        said["path"] = "raw"
+    return said if line.cors is None else {**said, "cors": ",".join(line.cors)}

@@ -1,0 +1,14 @@
+"""Where 0.1 had Django's request and response; `gateway.routing` has them now."""
+
+import warnings
+
+from gateway.http.request import GatewayRequest
+from gateway.http.response import GatewayResponse
+
+__all__ = ["GatewayRequest", "GatewayResponse"]
+
+warnings.warn(
+    "gateway.messages is gone with the next version: from gateway.routing import GatewayRequest, GatewayResponse",
+    DeprecationWarning,
+    stacklevel=2,
+)

@@ -1,0 +1,28 @@
+"""Which exporters of spans the standard OTEL_* variables ask for."""
+
+from collections.abc import Callable, Mapping
+
+
+def exporters_of(environ: Mapping[str, str], find: Callable[[str], object]) -> tuple[str, ...]:
+    """Who gets spans by the standard variables: `otlp`, `console`, nobody. `find` tells of a module if it is there.
+
+    Raises ValueError where spans are asked for and cannot be had. What else there is to set, OpenTelemetry reads.
+    """
+    endpoint, protocol = (
+        environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{word}") or environ.get(f"OTEL_EXPORTER_OTLP_{word}") or ""
+        for word in ("ENDPOINT", "PROTOCOL")
+    )
+    # The standard exports by default; here it must be asked for.
+    said = environ.get("OTEL_TRACES_EXPORTER") or ("otlp" if endpoint else "none")
+    names = {name.strip() for name in said.split(",")}
+    if names == {"none"} or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return ()
+    if not names <= {"otlp", "console"}:
+        raise ValueError(f"OTEL_TRACES_EXPORTER must be otlp, console or none, not {said}")
+    if "otlp" in names and protocol not in {"", "http/protobuf"}:
+        raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf (as a rule port 4318), not {protocol}")
+    if "otlp" in names and endpoint and not endpoint.startswith(("http://", "https://")):
+        raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT must begin with http:// or https://")
+    if not (find("opentelemetry") and find("opentelemetry.sdk")):
+        raise ValueError("OTEL_* asks for spans, but their extra is not installed: pip install '.[otel]'")
+    return tuple(sorted(names))

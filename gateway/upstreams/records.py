@@ -1,0 +1,59 @@
+"""A service as the configuration has it."""
+
+from dataclasses import dataclass, field
+
+from gateway import units
+from gateway.config import table as options
+from gateway.options import defaults_of
+from gateway.upstreams.options import Overrides
+from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON, Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """One base URL: the host without brackets, the prefix raw and without a trailing slash ('' if there is none)."""
+
+    scheme: str
+    host: str
+    port: int
+    prefix: str = ""
+
+    @property
+    def authority(self) -> str:
+        """What Host says: `users:8000`, `[::1]:8000`; the scheme's own port is left out."""
+        return units.authority_of(self.scheme, self.host, self.port)
+
+    @property
+    def origin(self) -> str:
+        """`http://users:8000`."""
+        return f"{self.scheme}://{self.authority}"
+
+
+_OF_UPSTREAM = defaults_of(options.UPSTREAM)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """A service: its name in lower case, where it is, what it says about proxying, and how its endpoints are used."""
+
+    name: str
+    bases: tuple[Base, ...]
+    overrides: Overrides = field(default_factory=Overrides)
+    ca_pem: str | None = field(default=None, repr=False)
+    client_cert_pem: str | None = field(default=None, repr=False)
+    client_key_pem: str | None = field(default=None, repr=False)
+    balance: tuple[str, str] = _OF_UPSTREAM["balance"]  # the method, and the header field whose value is the key
+    dns_ttl_s: float = _OF_UPSTREAM["dns_ttl_s"]
+    keepalive_s: float = _OF_UPSTREAM["keepalive_s"]
+    retries: int = _OF_UPSTREAM["retries"]
+    retry_on: frozenset[Failure] = DEFAULT_RETRY_ON
+    retry_budget: float = _OF_UPSTREAM["retry_budget"]  # a fraction of one
+    health: str | None = None
+    health_interval_s: float = _OF_UPSTREAM["health_interval_s"]
+    health_timeout_s: float = _OF_UPSTREAM["health_timeout_s"]
+    health_rise: int = _OF_UPSTREAM["health_rise"]
+    health_fall: int = _OF_UPSTREAM["health_fall"]
+    max_in_flight: int | None = None
+    queue: int = _OF_UPSTREAM["queue"]
+    queue_timeout_s: float = _OF_UPSTREAM["queue_timeout_s"]
+    variable: str = ""
