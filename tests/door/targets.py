@@ -45,7 +45,7 @@ def _benched(name: str, bench_name: str, *, keeps_host: bool = False) -> Target:
     def running(folder: Path) -> Iterator[Lane]:
         with StrictUpstream() as upstream:
             port = free_port()
-            command = TARGETS[bench_name](Launch(port, upstream.url, folder))
+            command = TARGETS[bench_name](Launch(port, (upstream.url,), folder))
             core = min(os.sched_getaffinity(0))
             child = Child(command.argv, command.env, core, folder, name)
             try:
