@@ -1,7 +1,6 @@
 """What the cache of one worker does with what it is asked, without a server."""
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,8 +23,7 @@ def question(number: int) -> Question:
 async def test_so_many_answers_are_validated_in_the_background_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a client asks for in a moment, of all that is stored and stale, is not asked of the upstream in a moment."""
     monkeypatch.setattr("gateway.cache.cache._MOST_REVALIDATING", 10)
-    settings: Any = SimpleNamespace(cache_memory_bytes=2**20, workers=1, cache_disk_bytes=0)
-    cache = Cache(settings)
+    cache = Cache(memory_bytes=2**20, disk_bytes=0)
     stale = entry("Cache-Control: max-age=1, stale-while-revalidate=60", at_s=NOW_S)
     for number in range(30):
         cache._revalidate(question(number), stale)

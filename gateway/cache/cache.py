@@ -20,7 +20,6 @@ from gateway.cache.freshness import CONDITIONS, CREDENTIALS, NO_WISH, Use
 from gateway.cache.keys import Key, Purge, digest
 from gateway.cache.memory import Memory, Purges, Unstored, fingerprint
 from gateway.cache.policy import Entry, Reply, Why, vary_values
-from gateway.config.records import Settings
 from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
 from gateway.http.headers import Pair
@@ -59,13 +58,13 @@ class Served:
 class Cache:
     """One worker's. `start` it in the loop that serves; without `database` it is in memory only."""
 
-    def __init__(self, settings: Settings, bodies: Bodies | None = None) -> None:
+    def __init__(self, memory_bytes: int, disk_bytes: int, bodies: Bodies | None = None) -> None:
         self.bodies = bodies or Bodies()
-        self.memory = Memory(settings.cache_memory_bytes // settings.workers)
+        self.memory = Memory(memory_bytes)
         self.in_use = False
         self.has_parts = False  # whether parts or fetch() store answers
         self.store: Store | None = None
-        self._disk_bytes = settings.cache_disk_bytes
+        self._disk_bytes = disk_bytes
         self.known = Known()  # where there are several workers they share another one
         self._fills: dict[str, Fill] = {}
         self._purges = Purges()

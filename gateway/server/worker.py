@@ -52,7 +52,8 @@ class Runtime:
         self.every_second: Callable[[], None] | None = None
         self.started_s = time()
         self.bodies = Bodies()
-        self.cache = Cache(config.settings, self.bodies)
+        settings = config.settings
+        self.cache = Cache(settings.cache_memory_bytes // settings.workers, settings.cache_disk_bytes, self.bodies)
         self.caches = False  # whether a route does
         self.tracer: Tracer | None = None  # where spans are exported
         self.in_flight: dict[Exchange, Inbox] = {}

@@ -580,7 +580,7 @@ async def main():
     told["removed"] = [await asking]
     await one.aclose()
     # What is newer in memory stays, when the database says what it was before.
-    cache = Cache(SimpleNamespace(cache_memory_bytes=2**20, workers=1, cache_disk_bytes=2**20))
+    cache = Cache(memory_bytes=2**20, disk_bytes=2**20)
     async def late(text, request):
         cache.keep(text, entry(b"newer", now_s))
         return Found([entry(b"older", now_s - 30)], False)
