@@ -1,7 +1,8 @@
 """Portway, an API gateway: the map of the house.
 
 A file imports its own room and the rooms above it here; tests/test_house.py holds that. On the ground stand `errors`
-(each failure has one word), `units` (durations, sizes and such become values), `text` (what a terminal shows).
+(each failure has one word), `units` (durations, sizes and such become values), `options` (what an option is: a room
+declares its own, `config.table` adds them up), `text` (what a terminal shows).
 
 http        HTTP as values, and one exchange of it
 observe     log, counters, metrics, traces, status, the watchdog

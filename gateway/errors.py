@@ -6,7 +6,6 @@ The list is closed. Every foreign exception is translated into a `GatewayError` 
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from pathlib import Path
 from typing import Final
 
 
@@ -205,74 +204,3 @@ def drop_frames(error: BaseException) -> None:
     while seen is not None and seen.__traceback__ is not None:
         seen.__traceback__ = None
         seen = seen.__cause__ or seen.__context__
-
-
-# -- the page -----------------------------------------------------------------------------------------------------
-
-_INTRODUCTION = """\
-# Errors
-
-<!-- Written by `python -m gateway.errors` from the list in gateway/errors.py; a test holds it current. -->
-
-Every failure has one word, its *reason*: the same in the answer and in the log line, so that whoever is on call gets
-from one to the other. What your service answers, a 404 or a 500 too, passes through as it is and has no reason.
-
-```sh recipe
-export GATEWAY_UPSTREAM_ORDERS=http://127.0.0.1:9009   # nobody listens there
-export GATEWAY_ROUTE_ORDERS='/orders/** -> orders'
-gateway serve
-```
-
-```console recipe
-$ curl -i http://127.0.0.1:8000/orders/7
-HTTP/1.1 502 Bad Gateway
-content-type: application/problem+json
-cache-control: no-store
-proxy-status: portway; error=connection_refused; next-hop="orders"
-x-request-id: 24c6fd586d754dcdd0a187dbc16e1032
-...
-$ curl http://127.0.0.1:8000/orders/7 | python3 -m json.tool
-{
-    "type": "urn:portway:error:connection_refused",
-    "title": "The upstream refused the connection",
-    "status": 502,
-    "detail": "The upstream refused the connection",
-    "reason": "connection_refused",
-    "request_id": "d01855c3cd836355aca86c3d27625095",
-    "upstream": "orders"
-}
-```
-
-- The body is a problem by [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), `Proxy-Status` is that of
-  [RFC 9209](https://www.rfc-editor.org/rfc/rfc9209). `GATEWAY_DISCLOSE=minimal` keeps the upstream's name out of both.
-- The `request` line of the log has the same `reason` and `request_id`, and often a `cause`: what the system or the
-  library said. That never goes to the client.
-- A failure after the answer began cannot change its status any more. The client sees a transfer that broke off, never
-  a short answer that looks whole; the log line has the status that was sent, and the reason.
-- 499 stands in the log only: there was nobody left to answer, or perhaps not (`client_body_broken`, sent as 400).
-- Whose fault: *client* is who asked; *gateway* is Portway, its limits, or your Python in it; *upstream* is a service,
-  or the way there. The log's level follows: `info` for clients, `error` for Python, `warning` for the rest.
-- Requests that are no HTTP at all are refused by Granian, the server underneath, with a bare 400, 414 or 431 and
-  without a line in the log.
-
-## Reasons
-
-| reason | status | whose fault | `Proxy-Status` error | meaning | what to do |
-|---|---|---|---|---|---|
-"""
-
-
-def reference() -> str:
-    """The whole of docs/errors.md."""
-    return _INTRODUCTION + "".join(_row(reason) for reason in Reason)
-
-
-def _row(reason: Reason) -> str:
-    token = f"`{reason.token}`" if reason.token else ""
-    cells = (f"`{reason.word}`", str(reason.status), reason.side.value, token, f"{reason.title}.", reason.advice)
-    return f"| {' | '.join(cells)} |\n"
-
-
-if __name__ == "__main__":
-    page = Path(__file__).parent.parent / "docs" / "errors.md"
-    page.write_text(reference(), encoding="utf-8")

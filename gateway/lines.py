@@ -11,9 +11,9 @@ from django.urls.resolvers import RegexPattern
 
 from gateway.cache.view import Cached
 from gateway.config.records import Config, Route
-from gateway.config.table import nearest
 from gateway.fanout.view import Fanout
 from gateway.legacy.view import Legacy
+from gateway.options import nearest
 from gateway.patterns import Pattern, PatternError, check_names, clash
 from gateway.proxy.view import Proxy
 from gateway.wrapping import cache_of, cache_problem, innermost

@@ -1,10 +1,137 @@
-"""What an option is."""
+"""What an option is: one row, from which its parsing, its error messages, its mask and its line in the docs come.
 
-from collections.abc import Iterable
+Each room declares its own rows, in a module `options`; `config.table` adds them up.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from gateway.config.table import Option
+from gateway import units
+
+# What the environment may call something. The end `_FILE` marks the twin that reads a file, so no name has it.
+_NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 
 
-def defaults_of(table: Iterable[Option]) -> dict[str, Any]:
-    return {option.attribute: option.unit.parse(option.default) for option in table if option.default}
+class Refused(ValueError):
+    """A name or value that cannot be taken as it is; `hint` is the nearest valid name, or empty."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """How a value is written: its word in the docs, its parser, what its attribute ends in, how it is masked."""
+
+    label: str
+    parse: Callable[[str], object]
+    suffix: str = ""
+    mask: Callable[[str], str] = units.mask_user_info
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One row. `families` are words; a name that ends in `*` is open, the empty name is the family's own variable."""
+
+    families: str
+    name: str
+    unit: Unit
+    default: str
+    example: str
+    sentence: str
+    as_attribute: str = ""
+
+    @property
+    def attribute(self) -> str:
+        """What the records call the value: `timeout_s`, `max_body_bytes`."""
+        return self.as_attribute or self.name.lower() + self.unit.suffix
+
+
+# -- units --------------------------------------------------------------------------------------------------------
+
+
+def one_of(words: str) -> Unit:
+    """One of the words, which stand between bars: `json|console`."""
+    return Unit(words, partial(units.choice, words=words.split("|")))
+
+
+def either(words: str, yes: str) -> Unit:
+    """Two words, of which `yes` is True."""
+    return Unit(words, lambda text: units.choice(text, words.split("|")) == yes)
+
+
+def list_of(label: str, parse: Callable[[str], object]) -> Unit:
+    """Items between commas or white space, each parsed."""
+    return Unit(label, partial(units.items_of, parse=parse))
+
+
+def matching(label: str, pattern: str, expected: str) -> Unit:
+    """A text that matches the pattern whole; `expected` says so in words."""
+    return Unit(label, partial(units.matching, pattern=pattern, expected=expected))
+
+
+DURATION = Unit("duration", units.duration, "_s")
+TIMEOUT = Unit("duration", units.positive_duration, "_s")
+SIZE = Unit("size", units.size, "_bytes")
+SOME_SIZE = Unit("size", units.positive_size, "_bytes")
+COUNT = Unit("number", units.whole)
+POSITIVE = Unit("number", partial(units.whole, least=1))
+ON = either("on|off", "on")
+NAMES = list_of("list of names", units.name)
+ORIGINS = Unit("list of origins", units.origins)
+FIELD = Unit("header value", units.field_change, mask=units.mask_all)
+FUNCTION = Unit("dotted path", units.function_path)
+
+
+# -- rows ---------------------------------------------------------------------------------------------------------
+
+
+def defaults_of(rows: Iterable[Option]) -> dict[str, Any]:
+    """The parsed defaults of the rows that have one, by attribute."""
+    return {option.attribute: option.unit.parse(option.default) for option in rows if option.default}
+
+
+def find(rows: Mapping[str, Option], word: str) -> tuple[Option, str] | None:
+    """The row that a word names, and what stands for the `*` of an open one; None where there is none.
+
+    `rows` are by name. Raises Refused for a member that may not be called so.
+    """
+    option = rows.get(word)
+    if option is not None:
+        return option, ""
+    for name, row in rows.items():
+        stem = name.removesuffix("*")
+        if stem != name and word.startswith(stem):
+            check_name(word.removeprefix(stem), stem.rstrip("_").lower().replace("_", " "))
+            return row, word.removeprefix(stem)
+    return None
+
+
+def nearest_row(rows: Iterable[str], word: str) -> str:
+    """The row's name that `word` was probably meant to be, an open one with its member, or nothing."""
+    return nearest(word, [_filled(name, word) for name in rows if name])
+
+
+def _filled(name: str, word: str) -> str:
+    """`HEADER_*` as it would be for `HAEDER_X_TENANT`: `HEADER_X_TENANT`."""
+    tail = word.split("_", name.count("_"))[name.count("_") :]
+    return name.replace("*", tail[0] if tail and tail[0] else "X")
+
+
+def nearest(word: str, names: Iterable[str]) -> str:
+    """The name that `word` was probably meant to be, or nothing."""
+    close = difflib.get_close_matches(word, list(names), n=1, cutoff=0.6)
+    return close[0] if close else ""
+
+
+def check_name(name: str, family: str) -> None:
+    """Raises Refused unless `name`, in upper case, is one that an upstream, a route or a part may have."""
+    if name == "FILE" or name.endswith("_FILE"):
+        raise Refused("no name is or ends in _FILE, which marks the twin that reads a file")
+    if not _NAME.fullmatch(name):
+        raise Refused(f"the name of a {family} is upper-case words, digits and single underscores, such as USERS_V2")

@@ -11,11 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.cache.policy import Rule
-from gateway.config.loader import NO_ROUTES_HELP, NO_TARGET, load, overrides
+from gateway.config.loader import NO_ROUTES_HELP, NO_TARGET, load
 from gateway.config.records import Config, ConfigError, Problem, format_problems
 from gateway.config.table import OPTIONS
 from gateway.errors import Reason
-from gateway.upstreams.options import Overrides, effective
+from gateway.upstreams.options import Overrides, effective, overrides
 from gateway.upstreams.records import Base
 from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON
 

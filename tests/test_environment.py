@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from gateway.config import environment
 from gateway.config.environment import Name, find
-from gateway.config.table import TABLE, Refused
+from gateway.config.table import TABLE
+from gateway.options import Refused
 
 
 def test_a_name_says_whose_option_it_is() -> None:

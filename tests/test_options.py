@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from docs import reference
 from gateway.cache import policy
 from gateway.config import records as config
-from gateway.config import table
-from gateway.config.table import OPTIONS, TABLE, Option, Refused, lookup
+from gateway.config.table import OPTIONS, TABLE, lookup
 from gateway.fanout import plan
 from gateway.legacy import options
+from gateway.options import Option, Refused, check_name
 from gateway.upstreams import options as upstreams_options
 from gateway.upstreams import records as upstreams_records
 
@@ -61,17 +62,24 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
         assert option.attribute in homes[family], f"{family} {name}"
 
 
+def test_options_in_python_know_every_option_of_a_route() -> None:
+    """What is one of a call, and what they say of the others."""
+    elsewhere = upstreams_options.STORES_ANSWERS | upstreams_options.NOT_OF_CALL
+    called = {option.name for option in upstreams_options.OF_CALL}
+    assert sorted([*called, *elsewhere]) == sorted(name for family, name in TABLE if family == "route" and name)
+
+
 def test_a_shared_option_has_its_place_in_what_holds_for_a_call() -> None:
     names = [field.name for field in dataclasses.fields(upstreams_options.ProxyOptions)]
-    assert sorted(option.attribute for option in table.SHARED) == sorted(names)
+    assert sorted(option.attribute for option in upstreams_options.OF_CALL) == sorted(names)
 
 
 def test_the_page_of_all_options_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == table.reference(), "run: python -m gateway.config.table"
+    assert PAGE.read_text(encoding="utf-8") == reference.configuration(), "run: python docs/reference.py"
 
 
 def test_the_page_has_a_row_for_every_variable() -> None:
-    rows = [line for line in table.reference().splitlines() if line.startswith("| `GATEWAY_")]
+    rows = [line for line in reference.configuration().splitlines() if line.startswith("| `GATEWAY_")]
     assert len(rows) == len(TABLE)
     assert "| `GATEWAY_UPSTREAM_<NAME>__TIMEOUT` | duration | `30s` | `2s` | " in "\n".join(rows)
     assert "| `GATEWAY_ROUTE_<NAME>__TIMEOUT` | duration | the upstream's | `2s` | " in "\n".join(rows)
@@ -114,27 +122,27 @@ def test_an_option_of_another_family_says_whose_it_is() -> None:
 @pytest.mark.parametrize("name", ["", "2FA", "_X", "X_", "X__Y", "x", "X-Y", "Ü"])
 def test_a_name_is_upper_case_words_and_digits(name: str) -> None:
     with pytest.raises(Refused, match="upper-case words, digits and single underscores"):
-        table.check_name(name, "upstream")
+        check_name(name, "upstream")
 
 
 @pytest.mark.parametrize("name", ["FILE", "X_FILE"])
 def test_no_name_is_or_ends_in_file(name: str) -> None:
     with pytest.raises(Refused, match="marks the twin that reads a file"):
-        table.check_name(name, "upstream")
+        check_name(name, "upstream")
 
 
 def test_an_underscore_in_a_header_option_is_a_dash() -> None:
-    assert table.field_of(TABLE["route", "HEADER_*"], "X_TENANT_ID") == "x-tenant-id"
+    assert upstreams_options.field_of(TABLE["route", "HEADER_*"], "X_TENANT_ID") == "x-tenant-id"
 
 
 @pytest.mark.parametrize("member", ["CONNECTION", "CONTENT_LENGTH", "TRANSFER_ENCODING", "TE", "UPGRADE", "KEEP_ALIVE"])
 @pytest.mark.parametrize("name", ["HEADER_*", "RESPONSE_HEADER_*"])
 def test_framing_and_hop_by_hop_fields_cannot_be_set(name: str, member: str) -> None:
     with pytest.raises(Refused, match="cannot be set"):
-        table.field_of(TABLE["upstream", name], member)
+        upstreams_options.field_of(TABLE["upstream", name], member)
 
 
 def test_host_is_not_set_as_a_header() -> None:
     with pytest.raises(Refused, match="__HOST=preserve") as caught:
-        table.field_of(TABLE["upstream", "HEADER_*"], "HOST")
+        upstreams_options.field_of(TABLE["upstream", "HEADER_*"], "HOST")
     assert caught.value.hint == "HOST"

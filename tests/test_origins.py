@@ -6,11 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import environment, table
+from gateway.cache.options import cache_rule
+from gateway.config import environment
 from gateway.config.effective import Row, effective, said_by, said_by_cache, said_by_fan, text_of
-from gateway.config.loader import load, overrides
-from gateway.config.table import cache_rule
-from gateway.upstreams.options import Overrides
+from gateway.config.loader import load
+from gateway.options import Option
+from gateway.upstreams.options import OF_CALL, Overrides, overrides
 
 FILES = {"/run/token": "Bearer topsecret\n", "/run/users": "http://users-1:8000\n"}
 SET = {
@@ -108,6 +109,6 @@ def test_a_fan_out_tells_its_parts_and_what_is_not_the_default() -> None:
     }
 
 
-@pytest.mark.parametrize("option", [one for one in table.SHARED if one.default], ids=lambda one: one.name)
-def test_the_text_of_a_default_is_the_default(option: table.Option) -> None:
+@pytest.mark.parametrize("option", [one for one in OF_CALL if one.default], ids=lambda one: one.name)
+def test_the_text_of_a_default_is_the_default(option: Option) -> None:
     assert text_of(option, option.unit.parse(option.default)) == option.default

@@ -16,9 +16,9 @@ from gateway.cache import conditional, freshness
 from gateway.cache.cache import Cache, Served, Words
 from gateway.cache.coalescing import Produced, Question
 from gateway.cache.keys import quoted
+from gateway.cache.options import cache_rule
 from gateway.cache.policy import Entry, Reply, Rule, entry_of, vary_names
 from gateway.cache.tracked_request import ObservedRequest
-from gateway.config import table
 from gateway.errors import GatewayError, Reason
 from gateway.http.exchange import Exchange
 from gateway.http.headers import URL_CLAIMS, FieldLines, Pair, Pairs, ends_in_dot, same_authority, set_fields
@@ -178,7 +178,7 @@ def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB", stale_if_erro
     """
     stale_s = 0.0 if stale_if_error is None else units.positive_duration(stale_if_error)
     most = units.positive_size(max_body)
-    return Cached(view, replace(table.cache_rule(ttl), max_body_bytes=most, stale_if_error_s=stale_s))
+    return Cached(view, replace(cache_rule(ttl), max_body_bytes=most, stale_if_error_s=stale_s))
 
 
 def goes_past(method: str, pairs: Iterable[Pair], *, has_body: bool) -> Words | None:

@@ -5,12 +5,14 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from gateway import units
+from gateway.cache import options as cache_options
 from gateway.cache.policy import Rule
 from gateway.config import table
 from gateway.config.environment import Entry
-from gateway.config.table import Option
+from gateway.fanout import options as fan_options
 from gateway.fanout.plan import Fan, Part
-from gateway.upstreams.options import Overrides
+from gateway.options import FIELD, Option
+from gateway.upstreams.options import OF_CALL, Overrides
 
 UNSET = "-"
 
@@ -35,23 +37,21 @@ def effective(entries: Sequence[Entry]) -> list[list[Row]]:
 
 
 _ORDER = {family: number for number, family in enumerate(("gateway", "upstream", "route", "legacy", "database"))}
-_PARTS = table.TABLE["route", "PART_*"]
-_CACHE, _CACHE_MAX_BODY = table.TABLE["route", "CACHE"], table.TABLE["route", "CACHE_MAX_BODY"]
-_STALE_IF_ERROR = table.TABLE["route", "STALE_IF_ERROR"]
+_CACHE, _CACHE_MAX_BODY, _STALE_IF_ERROR = cache_options.OF_ROUTE
 
 
 def _group(family: str, owner: str, entries: Sequence[Entry]) -> list[Row]:
     prefix = f"GATEWAY_{family.upper()}_{owner}__" if owner else "GATEWAY_"
-    parts = [entry for entry in entries if entry.name.option is _PARTS]
+    parts = [entry for entry in entries if entry.name.option is fan_options.PARTS]
     own = [entry for entry in entries if not entry.name.part]
     known = [option for (of, word), option in table.TABLE.items() if of == family and word]
     if family == "route":
-        known = list(table.FAN) if parts else []
+        known = list(fan_options.OF_FAN) if parts else []
         known += [_CACHE_MAX_BODY, _STALE_IF_ERROR] if any(entry.name.option is _CACHE for entry in own) else []
     rows = list(_rows(prefix, own, known))
     for part in parts:
         said = [entry for entry in entries if entry.name.part == part.name.member.lower()]
-        rows += _rows(f"{part.variable.removesuffix('_FILE')}__", said, table.PART_OPTIONS)
+        rows += _rows(f"{part.variable.removesuffix('_FILE')}__", said, fan_options.OF_PART)
     return rows
 
 
@@ -92,9 +92,9 @@ def text_of(option: Option, value: Any) -> str:
 def said_by(own: Overrides) -> dict[str, str]:
     """The options that a route sets itself, by their words in lower case; header values are masked."""
     said: dict[str, str] = {}
-    for option in table.SHARED:
+    for option in OF_CALL:
         value = getattr(own, option.attribute)
-        if option.unit is table.FIELD:
+        if option.unit is FIELD:
             stem = option.name.lower().removesuffix("*")
             said |= {stem + name.replace("-", "_"): UNSET if text is None else "***" for name, text in value}
         elif value is not None:
@@ -117,9 +117,9 @@ def said_by_fan(fan: Fan) -> dict[str, str]:
     said = {f"part_{part.name}": part.target.shown().text for part in fan.parts}
     if optional := [part.name for part in fan.parts if part.optional]:
         said["optional"] = ",".join(optional)
-    said |= _not_default(fan, table.FAN, "")
+    said |= _not_default(fan, fan_options.OF_FAN, "")
     for part in fan.parts:
-        said |= _not_default(part, table.PART_OPTIONS, f"part_{part.name}__")
+        said |= _not_default(part, fan_options.OF_PART, f"part_{part.name}__")
     return said
 
 
@@ -130,7 +130,7 @@ def _not_default(record: Fan | Part, known: Iterable[Option], prefix: str) -> di
         value = getattr(record, option.attribute)
         if value == usual[option.attribute]:
             continue
-        if option.unit is table.FIELD:
+        if option.unit is FIELD:
             said |= {
                 f"{prefix}header_{name.replace('-', '_')}": UNSET if text is None else "***" for name, text in value
             }

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gateway import units
 from gateway.config import table
-from gateway.config.table import Option, Refused
+from gateway.options import Option, Refused, check_name, nearest
 
 _PLAIN = {f"GATEWAY_{name}": option for (family, name), option in table.TABLE.items() if family == "gateway"}
 _PREFIXES = {family: f"GATEWAY_{family.upper()}_" for family in ("upstream", "route", "legacy", "database")}
@@ -54,10 +54,10 @@ def find(variable: str) -> Name:
 
 
 def _find_in(family: str, owner: str, rest: list[str]) -> Name:
-    table.check_name(owner, family)
+    check_name(owner, family)
     part, prefix = "", f"{_PREFIXES[family]}{owner}__"
     if len(rest) == 2 and family == "route" and rest[0].startswith("PART_"):
-        table.check_name(rest[0].removeprefix("PART_"), "part")
+        check_name(rest[0].removeprefix("PART_"), "part")
         part = rest[0].removeprefix("PART_").lower()
         family, prefix = "part", f"{prefix}{rest[0]}__"
     elif len(rest) > 1:
@@ -83,7 +83,7 @@ def _nearest_plain(word: str) -> str:
     family_near = difflib.get_close_matches(first, [family.upper() for family in _PREFIXES], n=1, cutoff=0.7)
     if family_near and rest:
         return f"GATEWAY_{family_near[0]}_{rest}"
-    near = table.nearest(_ALIASES.get(word, word), table.names_of("gateway"))
+    near = nearest(_ALIASES.get(word, word), table.names_of("gateway"))
     return near and f"GATEWAY_{near}"
 
 

@@ -13,15 +13,16 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway.cache.policy import Rule
-from gateway.config import environment, table
+from gateway.config import environment
 from gateway.config.environment import Entry, ReadFile, Reading
+from gateway.config.options import PLAIN
 from gateway.config.records import Config, ConfigError, Problem, Route, Settings
-from gateway.config.table import Option, Refused
+from gateway.fanout import options as fan_options
 from gateway.fanout import plan
 from gateway.fanout.plan import Fan, Part
-from gateway.options import defaults_of
+from gateway.options import Refused, defaults_of, nearest
 from gateway.patterns import PatternError, clash
-from gateway.upstreams.options import Overrides
+from gateway.upstreams.options import OF_CALL, OF_UPSTREAM, overrides_of, parse_into
 from gateway.upstreams.part_targets import PartTarget, function_target
 from gateway.upstreams.records import Base, Upstream
 
@@ -30,76 +31,6 @@ NO_ROUTES_HELP = """\
 export GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001'
 export GATEWAY_ROUTE_USERS='/users/** -> users'
 """
-
-
-# -- options of a call --------------------------------------------------------------------------------------------
-
-
-def overrides(said: Mapping[str, str]) -> Overrides:
-    """Options in Python, as `proxy("orders", timeout="5s", header_x_tenant="acme")` has them: the environment's words
-    with keys in lower case -> Overrides. Raises ValueError that tells every fault."""
-    values: dict[str, Any] = {}
-    faults: list[str] = []
-    for key, text in sorted(said.items()):
-        try:
-            _put(values, *_option_of_call(key), _text_of_call(text))
-        except ValueError as error:
-            hint = error.hint.lower() if isinstance(error, Refused) else ""
-            faults.append(f"{key}: {error}; did you mean {hint}?" if hint else f"{key}: {error}")
-    if faults:
-        raise ValueError("; ".join(faults))
-    return _overrides(values)
-
-
-def _option_of_call(key: str) -> tuple[Option, str]:
-    if key != key.lower():
-        raise Refused("options are lower case in Python", key)
-    option, member = table.lookup("route", key.upper())
-    if option.name.startswith("CACHE") or option.name == "STALE_IF_ERROR":
-        raise Refused("what stores answers is a view around this one: cached(proxy('orders'), '60s')")
-    if option not in table.SHARED:
-        raise Refused("this is an option of a route in the environment, not of a call")
-    return option, member
-
-
-def _text_of_call(text: object) -> str:
-    if not isinstance(text, str):
-        raise Refused("expected a string, written as in the environment: timeout='5s'")
-    return text
-
-
-def _overrides(values: Mapping[str, Any]) -> Overrides:
-    return Overrides(
-        **{option.attribute: values[option.attribute] for option in table.SHARED if option.attribute in values}
-    )
-
-
-# -- parsing: entries become values -------------------------------------------------------------------------------
-
-
-def _put(values: dict[str, Any], option: Option, member: str, text: str, from_file: bool = False) -> None:
-    """Parses one option's text into `values`, by its attribute. Raises ValueError."""
-    is_field = option.unit is table.FIELD
-    text = text.strip(" \t") if is_field else text.strip()
-    name = table.field_of(option, member) if is_field else member.lower()
-    if not from_file:
-        _refuse_quotes(option, text)
-    value = option.unit.parse(text)
-    is_open = option.name.endswith("*")
-    values[option.attribute] = (*values.get(option.attribute, ()), (name, value)) if is_open else value
-
-
-def _refuse_quotes(option: Option, text: str) -> None:
-    bare = text[1:-1]
-    if len(text) < 2 or text[0] not in "\"'" or text[-1] != text[0] or option.unit.label == "JSON":
-        return
-    if option.unit is not table.FIELD:
-        raise Refused(f"the value is still in quotes; without them it is {option.unit.mask(bare)}")
-    if text[0] not in bare:
-        raise Refused("the value is still in quotes; if they are meant, give it by the _FILE twin")
-
-
-# -- records out of entries ---------------------------------------------------------------------------------------
 
 
 def load(environ: Mapping[str, str], read_file: ReadFile) -> Config:
@@ -155,7 +86,7 @@ class _Draft:
         for entry in entries:
             option = entry.name.option
             try:
-                _put(values, option, entry.name.member, entry.text, entry.from_file)
+                parse_into(values, option, entry.name.member, entry.text, entry.from_file)
             except PatternError as error:
                 self.blame(entry, _about_pattern(entry, error), environment.single_underscore(entry.name))
             except Refused as error:
@@ -165,7 +96,7 @@ class _Draft:
         return values
 
     def settings(self, entries: Iterable[Entry]) -> Settings | None:
-        values = defaults_of(table.PLAIN) | self.values(entries)
+        values = defaults_of(PLAIN) | self.values(entries)
         return None if self.problems else Settings(**values)
 
     def add(self, family: str, owner: str, entries: Sequence[Entry]) -> None:
@@ -195,7 +126,7 @@ class _Draft:
         self.databases[owner.lower()] = url
 
     def _blame_undeclared(self, family: str, owner: str, entries: Iterable[Entry]) -> None:
-        near = table.nearest(owner, sorted(self.declared[family]))
+        near = nearest(owner, sorted(self.declared[family]))
         for entry in entries:
             declaration = entry.name.declaration
             hint = entry.variable.replace(f"_{owner}__", f"_{near}__", 1) if near else ""
@@ -242,14 +173,14 @@ class _Draft:
         if route.target is not None or route.fan is not None:
             self.blame(given["LEGACY"], "a route has a function or a target or parts, one of them")
         for name, entry in given.items():
-            if entry.name.option in table.SHARED and name != "MAX_BODY":
+            if entry.name.option in OF_CALL and name != "MAX_BODY":
                 hint = f"GATEWAY_LEGACY_{(route.legacy or 'x').rpartition('.')[2].strip('_').upper()}__TIMEOUT"
                 self.blame(entry, "this means nothing for a legacy function", hint if name == "TIMEOUT" else "")
 
     def _check_upstream(self, entry: Entry, upstream: str) -> None:
         if upstream.upper() in self.declared["upstream"]:
             return
-        near = table.nearest(upstream, sorted(name.lower() for name in self.declared["upstream"]))
+        near = nearest(upstream, sorted(name.lower() for name in self.declared["upstream"]))
         # A file's text is not shown, and here it would be.
         name, known = ("of that name", "<NAME>") if entry.from_file else (upstream, upstream.upper())
         self.blame(entry, f"there is no upstream {name}; set GATEWAY_UPSTREAM_{known} to its base URL", near)
@@ -258,16 +189,20 @@ class _Draft:
         """What declares each part of a route: its target, or its function; in the order of their names."""
         parts = {entry.name.member.lower(): entry for entry in entries if entry.name.option.name == "PART_*"}
         for entry in entries:
-            if entry.name.option is _FUNCTION:
+            if entry.name.option is fan_options.FUNCTION_OF_PART:
                 if entry.name.part in parts:
                     self.blame(entry, "a part has a function or a target, not both")
                 parts[entry.name.part] = entry
         for entry in entries:
             if entry.name.part and entry.name.part not in parts:
                 self.blame(entry, f"an option of the part {entry.name.part}, which is not set")
-            if not parts and entry.name.option in {*table.FAN, _OPTIONAL}:
+            if not parts and entry.name.option in {*fan_options.OF_FAN, fan_options.OPTIONAL}:
                 self.blame(entry, f"this means nothing without parts; set {entry.name.declaration}__PART_<NAME>")
-            of_function = parts[entry.name.part].name.option is _FUNCTION if entry.name.part in parts else False
+            of_function = (
+                parts[entry.name.part].name.option is fan_options.FUNCTION_OF_PART
+                if entry.name.part in parts
+                else False
+            )
             if of_function and entry.name.option.name in {"METHOD", "HEADER_*", "CACHE"}:
                 self.blame(entry, "this means nothing for a function")
         return dict(sorted(parts.items()))
@@ -286,16 +221,18 @@ class _Draft:
         self._check_parts(declared, targets, values)
         optional = set(values.get("optional", ()))
         for name in sorted(optional - declared.keys()):
-            self.blame(given["OPTIONAL"], f"there is no part {name}", table.nearest(name, declared))
+            self.blame(given["OPTIONAL"], f"there is no part {name}", nearest(name, declared))
         parts = []
         for name, target in targets.items():
             said = said_of[name]
             is_optional = name in optional or "default" in said
             own = {
-                option.attribute: said[option.attribute] for option in table.PART_OPTIONS if option.attribute in said
+                option.attribute: said[option.attribute] for option in fan_options.OF_PART if option.attribute in said
             }
             parts.append(Part(name=name, target=target, optional=is_optional, **own))
-        fan = {option.attribute: values[option.attribute] for option in table.FAN if option.attribute in values}
+        fan = {
+            option.attribute: values[option.attribute] for option in fan_options.OF_FAN if option.attribute in values
+        }
         return Fan(parts=tuple(parts), **fan)
 
     def _check_parts(
@@ -317,9 +254,6 @@ class _Draft:
             self.blame(self.routes[second][0], f"the same route as {other}: no request could tell them apart")
 
 
-_OPTIONAL, _FUNCTION = table.TABLE["route", "OPTIONAL"], table.TABLE["part", "LEGACY"]
-
-
 def _about_pattern(entry: Entry, error: PatternError) -> str:
     if entry.from_file:  # the parser's message may quote the text
         return "the file does not hold a route: [METHOD,...] [host]/path -> upstream[:/path]"
@@ -331,9 +265,9 @@ def _upstream(owner: str, variable: str, values: Mapping[str, Any]) -> Upstream:
     return Upstream(
         name=owner.lower(),
         bases=tuple(Base(*parts) for parts in values["bases"]),
-        overrides=_overrides(values),
+        overrides=overrides_of(values),
         variable=variable,
-        **{option.attribute: values[option.attribute] for option in table.UPSTREAM if option.attribute in values},
+        **{option.attribute: values[option.attribute] for option in OF_UPSTREAM if option.attribute in values},
     )
 
 
@@ -347,7 +281,7 @@ def _route(owner: str, variable: str, values: Mapping[str, Any], fan: Fan | None
         target=target,
         fan=fan,
         legacy=values.get("legacy"),
-        overrides=_overrides(values),
+        overrides=overrides_of(values),
         raw_path=values.get("raw_path", False),
         cors=values.get("cors"),
         cache=_cache_rule(values),

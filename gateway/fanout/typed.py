@@ -16,22 +16,25 @@ from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
 from gateway import units
+from gateway.cache.options import cache_rule
 from gateway.cache.policy import Rule
-from gateway.config import table
-from gateway.config.loader import overrides
+from gateway.fanout.options import OF_FAN, OF_PART
 from gateway.fanout.plan import Fan, Part
 from gateway.fanout.run import Gathering
 from gateway.fanout.view import Fanout
 from gateway.http.problem import error_of_view
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
+from gateway.http.settable import forwardable, settable
 from gateway.http.view_result import finished, response_of
 from gateway.legacy.bulkhead import in_thread
 from gateway.legacy.view import Legacy
-from gateway.upstreams.options import Overrides
+from gateway.options import check_name
+from gateway.upstreams.options import Overrides, overrides
 from gateway.upstreams.part_targets import PartTarget, function_target, parse_part
 
 _UNSET: Final = object()
+_OPTIONS: Final = {option.name: option for option in (*OF_FAN, *OF_PART)}
 ParamsT = ParamSpec("ParamsT")
 ResultT = TypeVar("ResultT")
 
@@ -77,10 +80,10 @@ def part(
         timeout_s=None if timeout is None else units.positive_duration(timeout),
         optional=optional or default is not _UNSET,
         default=None if default is _UNSET else copy.deepcopy(default),
-        method=str(_checked("part", "METHOD", method)),
-        headers=tuple((table.settable(name), units.field_value(value)) for name, value in (headers or {}).items()),
+        method=str(_checked("METHOD", method)),
+        headers=tuple((settable(name), units.field_value(value)) for name, value in (headers or {}).items()),
         max_body_bytes=units.positive_size(max_body),
-        cache=None if cache is None else table.cache_rule(cache),
+        cache=None if cache is None else cache_rule(cache),
     )
 
 
@@ -237,7 +240,7 @@ def fanout(
         hints = get_type_hints(function, include_extras=True)
         specs = {name: spec for name, hint in hints.items() if (spec := _spec_of(hint)) is not None}
         for name in specs:
-            table.check_name(name.upper(), "part")
+            check_name(name.upper(), "part")
         if not specs:
             raise TypeError(
                 f"{function.__name__}() has no part, as in user: Annotated[User, part('users:/users/{{id}}')]"
@@ -247,21 +250,21 @@ def fanout(
             specs,
             hints,
             own=overrides({"timeout": timeout}),
-            concurrency=_checked("route", "CONCURRENCY", concurrency),
-            max_items=_checked("route", "MAX_ITEMS", max_items),
-            passes=_checked("route", "PASS", " ".join(map(str, passes))) if passes else frozenset(),
-            forward=tuple(table.forwardable(name) for name in forward_headers),
+            concurrency=_checked("CONCURRENCY", concurrency),
+            max_items=_checked("MAX_ITEMS", max_items),
+            passes=_checked("PASS", " ".join(map(str, passes))) if passes else frozenset(),
+            forward=tuple(forwardable(name) for name in forward_headers),
         )
 
     return decorate if function is None else decorate(function)
 
 
-def _checked(family: str, option: str, value: object) -> Any:
+def _checked(name: str, value: object) -> Any:
     """A value as the environment would take it. Raises ValueError."""
     try:
-        return table.TABLE[family, option].unit.parse(str(value))
+        return _OPTIONS[name].unit.parse(str(value))
     except ValueError as error:
-        raise ValueError(f"{option.lower()}={value!r}: {error}") from None
+        raise ValueError(f"{name.lower()}={value!r}: {error}") from None
 
 
 def _spec_of(hint: Any) -> PartSpec | None:

@@ -7,6 +7,8 @@ application/x-www-form-urlencoded): `;` separates none, and `a[]` is another nam
 import re
 from urllib.parse import unquote_to_bytes
 
+from gateway.units import mask_user_info
+
 _PLACEHOLDER = re.compile(r"(\{[^{}]*\})")
 _MASK = "***"
 
@@ -52,3 +54,8 @@ def masked_target(text: str) -> str:
     """A target, a route's line, or whatever was written in the place of one, with its query masked."""
     path, mark, query = text.partition("?")
     return path + mark + (masked(query) if mark else "")
+
+
+def masked_line(text: str) -> str:
+    """A route's line or a target, or what was written in its place, without the user of a URL too."""
+    return masked_target(mask_user_info(text))

@@ -31,7 +31,6 @@ from gateway.http.headers import (
     read_fields,
 )
 from gateway.http.inbox import Inbox, too_large
-from gateway.upstreams.options import Overrides, effective
 
 Scope = MutableMapping[str, Any]
 
@@ -42,8 +41,8 @@ Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
 
-# What a view of one's own may take into memory; the options of a proxied route bound what streams through it.
-DEFAULT_MAX_BODY_BYTES = effective(Overrides(), Overrides()).max_body_bytes or 0
+# What a view of one's own may take into memory, and the default of `__MAX_BODY`, which bounds what streams through.
+DEFAULT_MAX_BODY_BYTES = 10 * 2**20
 
 
 RequestT = TypeVar("RequestT", bound="GatewayRequest")

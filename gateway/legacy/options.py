@@ -1,17 +1,28 @@
-"""What may be said of a pool of legacy functions."""
+"""The options of legacy functions: those of a pool, and the route that one answers."""
 
 from dataclasses import dataclass
 
-from gateway.config import table as options
-from gateway.options import defaults_of
+from gateway.options import COUNT, FUNCTION, POSITIVE, TIMEOUT, Option, defaults_of
 
-_OF_LEGACY = defaults_of(options.LEGACY)
+# fmt: off
+OF_ROUTE: tuple[Option, ...] = (
+    # families, name, unit, default, example, sentence
+    Option("route", "LEGACY", FUNCTION, "", "reports.build", "The synchronous function that answers."),
+)
+OF_POOL: tuple[Option, ...] = (
+    Option("legacy", "THREADS", POSITIVE, "4", "8", "Calls that run at a time, per worker."),
+    Option("legacy", "QUEUE", COUNT, "16", "0", "Calls that may wait for a thread; more get 503 at once."),
+    Option("legacy", "TIMEOUT", TIMEOUT, "5s", "30s", "For one call, then 504."),
+)
+# fmt: on
+
+_DEFAULTS = defaults_of(OF_POOL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegacyOptions:
     """How many threads a pool of legacy functions has, how many calls may wait for one, how long one may take."""
 
-    threads: int = _OF_LEGACY["threads"]
-    queue: int = _OF_LEGACY["queue"]
-    timeout_s: float = _OF_LEGACY["timeout_s"]
+    threads: int = _DEFAULTS["threads"]
+    queue: int = _DEFAULTS["queue"]
+    timeout_s: float = _DEFAULTS["timeout_s"]

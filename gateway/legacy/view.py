@@ -17,7 +17,6 @@ from django.db.backends.signals import connection_created
 from django.http.response import FileResponse, HttpResponseBase
 
 from gateway import units
-from gateway.config import table
 from gateway.errors import GatewayError, Reason
 from gateway.http.headers import Pair
 from gateway.http.problem import error_of_view
@@ -26,7 +25,8 @@ from gateway.http.response import GatewayResponse, pairs_of
 from gateway.http.view_result import described, exactly, name_of_view, promised_bytes, rendered_in_thread, sendable
 from gateway.http.view_thread import close_connections
 from gateway.legacy.bulkhead import Bulkhead, Call
-from gateway.legacy.options import LegacyOptions
+from gateway.legacy.options import OF_POOL, LegacyOptions
+from gateway.options import Option, nearest
 
 Answered = tuple[int, Sequence[Pair], bytes]
 
@@ -245,11 +245,11 @@ def legacy(
     except ValueError as error:
         raise ValueError(f"legacy({own}): {error}; name the pool: legacy(..., name='reports')") from None
     said = {"threads": threads, "queue": queue, "timeout": timeout}
-    values = {f"{option.attribute}": _value(option, said[option.name.lower()]) for option in table.LEGACY}
+    values = {f"{option.attribute}": _value(option, said[option.name.lower()]) for option in OF_POOL}
     return Legacy(function, pool, name is not None, LegacyOptions(**values))
 
 
-def _value(option: table.Option, said: object) -> Any:
+def _value(option: Option, said: object) -> Any:
     try:
         return option.unit.parse(str(said))
     except ValueError as error:
@@ -277,8 +277,8 @@ def assign_pools(
             pools[name] = Bulkhead(name, replace(view.options, **said.get(name, {})))
         view.bulkhead = pools.get(name, view.bulkhead)
     for name in said.keys() - pools.keys():
-        near = table.nearest(name, pools).upper()
-        for option in table.LEGACY:
+        near = nearest(name, pools).upper()
+        for option in OF_POOL:
             if option.attribute in said[name]:
                 hint = f"; did you mean GATEWAY_LEGACY_{near}__{option.name}?" if near else ""
                 problems.append(f"GATEWAY_LEGACY_{name.upper()}__{option.name}: there is no legacy pool {name}{hint}")

@@ -11,7 +11,6 @@ from gateway.cache.cache import Words
 from gateway.cache.policy import Reply, Rule, Why, refusal
 from gateway.cache.view import goes_past, not_stored
 from gateway.config import effective as origins
-from gateway.config import table
 from gateway.config.records import Config
 from gateway.errors import GatewayError, Reason
 from gateway.fanout.run import Gathering, Step, steps_for
@@ -21,6 +20,7 @@ from gateway.http.headers import HOP_BY_HOP, Pair, connection_options, is_claim
 from gateway.http.request import GatewayRequest, Message, Scope
 from gateway.legacy.view import Legacy
 from gateway.lines import GatewayRoute, describe
+from gateway.options import FIELD
 from gateway.patterns import Miss
 from gateway.proxy.fetch import own_pairs
 from gateway.proxy.view import Plan, Proxy, plan_for, upward_pairs
@@ -28,7 +28,7 @@ from gateway.routing import Routes, decoded, raw_values
 from gateway.server import ops
 from gateway.server.asgi import GatewayHandler, open_request
 from gateway.units import format_duration, format_size
-from gateway.upstreams.options import Overrides, effective
+from gateway.upstreams.options import OF_CALL, Overrides, effective
 from gateway.upstreams.part_targets import Confined, Reference
 from gateway.upstreams.records import Upstream
 from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON, MAX_KEPT_BYTES, is_repeatable
@@ -254,8 +254,8 @@ def _word(field: str) -> str:
 
 def _options(holds: Any, own: Overrides, line: GatewayRoute, upstream: Upstream | None) -> list[list[str]]:
     rows = []
-    for option in table.SHARED:
-        if option.unit is table.FIELD:
+    for option in OF_CALL:
+        if option.unit is FIELD:
             continue
         value, origin = getattr(holds, option.attribute), "default"
         if getattr(own, option.attribute) is not None:

@@ -17,8 +17,8 @@ import msgspec
 from gateway.cache.coalescing import Produced, Question
 from gateway.cache.freshness import CONDITIONS
 from gateway.cache.keys import Key, digest
+from gateway.cache.options import cache_rule
 from gateway.cache.policy import Rule
-from gateway.config.table import cache_rule, settable
 from gateway.errors import GatewayError, Reason
 from gateway.http import codings, fields
 from gateway.http.deadline import Deadline
@@ -28,6 +28,7 @@ from gateway.http.methods import SAFE_METHODS
 from gateway.http.queries import masked_target
 from gateway.http.request import GatewayRequest
 from gateway.http.response import Body
+from gateway.http.settable import settable
 from gateway.http.trace_context import new_traceparent
 from gateway.units import field_value, positive_duration
 from gateway.upstreams.attempts import Notebook, Outgoing, answer_to

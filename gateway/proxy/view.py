@@ -11,7 +11,6 @@ from urllib.parse import quote
 
 from asgiref.sync import markcoroutinefunction
 
-from gateway.config.loader import overrides
 from gateway.errors import GatewayError, Reason
 from gateway.http import location
 from gateway.http.exchange import Exchange
@@ -26,7 +25,7 @@ from gateway.http.trace_context import new_traceparent
 from gateway.patterns import Target, ValueConfined, parse_target
 from gateway.upstreams.attempts import Outgoing, answer_to
 from gateway.upstreams.call import Answer
-from gateway.upstreams.options import Overrides, ProxyOptions, effective
+from gateway.upstreams.options import Overrides, ProxyOptions, effective, overrides
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.records import Base, Upstream
 from gateway.upstreams.retry_policy import is_repeatable

@@ -1,10 +1,104 @@
-"""What may be said of a call to an upstream, and what holds for it."""
+"""The options of upstreams and of calls to them, and what holds for a call.
 
+A call's options may be an upstream's or a route's: `effective` adds them up. `overrides` takes them as Python has them.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
-from gateway.config import table as options
-from gateway.options import defaults_of
+from gateway import units
+from gateway.http.request import DEFAULT_MAX_BODY_BYTES
+from gateway.http.settable import UNSETTABLE
+from gateway.options import (
+    COUNT,
+    DURATION,
+    FIELD,
+    POSITIVE,
+    SIZE,
+    TIMEOUT,
+    Option,
+    Refused,
+    Unit,
+    defaults_of,
+    either,
+    find,
+    matching,
+    nearest_row,
+)
+from gateway.upstreams.retry_policy import failure_of
+
+CERTIFICATE = Unit("PEM", units.pem_certificate, "_pem", units.mask_all)
+KEY = Unit("PEM", units.pem_key, "_pem", units.mask_all)
+BASES = Unit("list of base URLs", partial(units.items_of, parse=units.base_url), mask=units.mask_url)
+BALANCE = Unit("word", units.balance)
+PROBE = matching("path", r"/[!-\"$-~]*", "a path that begins with a slash, such as /healthz, percent-encoded")
+FAILURES = Unit("list of reasons and statuses", partial(units.set_of, parse=failure_of))
+_MAX_BODY = units.format_size(DEFAULT_MAX_BODY_BYTES)
+
+# fmt: off
+# families, name, unit, default, example, sentence
+UPSTREAM = Option("upstream", "", BASES, "", "http://users-1:8000,http://users-2:8000",
+                  "Where the service is: one or more base URLs; a path in one is a prefix.", "bases")
+OF_CALL: tuple[Option, ...] = (
+    Option("upstream route", "TIMEOUT", TIMEOUT, "30s", "2s",
+           "Until the head of the answer has arrived, queue and retries included; else 504."),
+    Option("upstream route", "CONNECT_TIMEOUT", TIMEOUT, "2s", "500ms", "For one connection to be made, TLS included."),
+    Option("upstream route", "IDLE_TIMEOUT", TIMEOUT, "60s", "5m", "Between two reads or writes of a body, each way."),
+    Option("upstream route", "TOTAL_TIMEOUT", TIMEOUT, "", "10m", "For the whole exchange, bodies included."),
+    Option("upstream route", "MAX_BODY", SIZE, _MAX_BODY, "1GiB",
+           "The largest request body, above it the answer is 413; `0B` is no limit."),
+    Option("upstream route", "HOST", either("upstream|preserve", "preserve"), "upstream", "preserve",
+           "Whose Host goes up: the base URL's, or the client's.", "preserve_host"),
+    Option("upstream route", "REDIRECTS", either("rewrite|raw", "rewrite"), "rewrite", "raw",
+           "Whether Location and Content-Location that point at the upstream are made to point at the gateway.",
+           "rewrite_redirects"),
+    Option("upstream route", "HEADER_*", FIELD, "", "acme",
+           "Sets a request header, replacing the client's; `_` in the name is `-`, a lone `-` as value deletes.",
+           "headers"),
+    Option("upstream route", "RESPONSE_HEADER_*", FIELD, "", "nosniff",
+           "Sets a header of the answer; a lone `-` deletes it.", "response_headers"),
+)
+OF_UPSTREAM: tuple[Option, ...] = (
+    Option("upstream", "CA", CERTIFICATE, "", "", "The certificates that https is checked against, not the system's."),
+    Option("upstream", "CLIENT_CERT", CERTIFICATE, "", "", "The certificate that an https upstream is shown."),
+    Option("upstream", "CLIENT_KEY", KEY, "", "", "The key of that certificate, without a passphrase."),
+    Option("upstream", "BALANCE", BALANCE, "p2c", "hash:header:x-user-id",
+           "Which endpoint is next: `p2c`, `round_robin`, or the same one for a client or value (`hash:client`)."),
+    Option("upstream", "DNS_TTL", TIMEOUT, "10s", "1m",
+           "How often host names are looked up again; every address is an endpoint."),
+    Option("upstream", "KEEPALIVE", DURATION, "4s", "30s",
+           "How long an idle connection is kept: less than the service itself keeps it, often 5 s. `0s` keeps none."),
+    Option("upstream", "RETRIES", Unit("number", partial(units.whole, most=10)), "1", "0",
+           "Further attempts after the first, at another endpoint where there is one."),
+    Option("upstream", "RETRY_ON", FAILURES, "", "connection_refused connect_timeout 503",
+           "Reasons and statuses that are retried; unset, every reason that can be, and 502, 503 and 504."),
+    Option("upstream", "RETRY_BUDGET", Unit("percentage", units.percentage), "20%", "10%",
+           "Retries at most, as a share of the requests of ten seconds; 50 are always allowed, unless it is `0%`."),
+    Option("upstream", "HEALTH", PROBE, "", "/healthz",
+           "The path that probes ask every endpoint for; a status from 200 to 399 is good. Unset, nothing is probed."),
+    Option("upstream", "HEALTH_INTERVAL", TIMEOUT, "5s", "10s", "Between two probes of an endpoint."),
+    Option("upstream", "HEALTH_TIMEOUT", TIMEOUT, "1s", "500ms", "For one probe."),
+    Option("upstream", "HEALTH_RISE", POSITIVE, "2", "1", "Good probes in a row that bring an endpoint back."),
+    Option("upstream", "HEALTH_FALL", POSITIVE, "3", "2", "Bad probes in a row that take an endpoint out."),
+    Option("upstream", "MAX_IN_FLIGHT", POSITIVE, "", "100",
+           "Requests at a time, to all endpoints together; more wait in the queue. Counts per worker."),
+    Option("upstream", "QUEUE", COUNT, "50", "0", "Requests that may wait; more get 503 at once."),
+    Option("upstream", "QUEUE_TIMEOUT", TIMEOUT, "1s", "200ms", "How long one may wait, then 503."),
+)
+# fmt: on
+
+# The other options of a route in the environment: `overrides` tells who writes one of them in Python where it belongs.
+STORES_ANSWERS = frozenset({"CACHE", "CACHE_MAX_BODY", "STALE_IF_ERROR"})
+NOT_OF_CALL = frozenset({"PATH", "CORS", "LEGACY", "PART_*", "OPTIONAL", "MERGE"}) | {
+    *("CONCURRENCY", "MAX_ITEMS", "PASS", "FORWARD_HEADERS")
+}
+_CALL = {option.name: option for option in OF_CALL}
+_UPSTREAM = {option.name for option in OF_UPSTREAM}
+
+
+# -- what holds ---------------------------------------------------------------------------------------------------
 
 Fields = tuple[tuple[str, str | None], ...]  # (lower-case field name, its value, or None where it is deleted)
 
@@ -50,22 +144,100 @@ class ProxyOptions:
     __repr__ = _masked_repr
 
 
-_DEFAULTS = defaults_of(options.SHARED)
+_DEFAULTS = defaults_of(OF_CALL)
 
 
 def effective(upstream: Overrides, route: Overrides) -> ProxyOptions:
     """What holds for a call: the route's word, else the upstream's, else the default; fields are merged by name."""
-    values = _DEFAULTS | _said(upstream) | _said(route)
+    values = _DEFAULTS | _set_by(upstream) | _set_by(route)
     values["max_body_bytes"] = values["max_body_bytes"] or None
     values["headers"] = _merged(upstream.headers, route.headers)
     values["response_headers"] = _merged(upstream.response_headers, route.response_headers)
     return ProxyOptions(**values)
 
 
-def _said(layer: Overrides) -> dict[str, Any]:
+def _set_by(layer: Overrides) -> dict[str, Any]:
     values = {entry.name: getattr(layer, entry.name) for entry in fields(layer)}
     return {name: value for name, value in values.items() if value is not None}
 
 
 def _merged(below: Fields, above: Fields) -> Fields:
     return tuple(sorted({**dict(below), **dict(above)}.items()))
+
+
+# -- options as Python and the environment write them -------------------------------------------------------------
+
+
+def overrides(texts: Mapping[str, str]) -> Overrides:
+    """Options in Python, as `proxy("orders", timeout="5s", header_x_tenant="acme")` has them: the environment's words
+    with keys in lower case -> Overrides. Raises ValueError that tells every fault."""
+    values: dict[str, Any] = {}
+    faults: list[str] = []
+    for key, text in sorted(texts.items()):
+        try:
+            parse_into(values, *_option_of_call(key), _text_of_call(text))
+        except ValueError as error:
+            hint = error.hint.lower() if isinstance(error, Refused) else ""
+            faults.append(f"{key}: {error}; did you mean {hint}?" if hint else f"{key}: {error}")
+    if faults:
+        raise ValueError("; ".join(faults))
+    return overrides_of(values)
+
+
+def overrides_of(values: Mapping[str, Any]) -> Overrides:
+    """Parsed values by attribute -> Overrides; values of other options are left out."""
+    return Overrides(**{option.attribute: values[option.attribute] for option in OF_CALL if option.attribute in values})
+
+
+def _option_of_call(key: str) -> tuple[Option, str]:
+    if key != key.lower():
+        raise Refused("options are lower case in Python", key)
+    word = key.upper()
+    if (option := find(_CALL, word)) is not None:
+        return option
+    if word in STORES_ANSWERS:
+        raise Refused("what stores answers is a view around this one: cached(proxy('orders'), '60s')")
+    if word in NOT_OF_CALL or word.startswith("PART_"):
+        raise Refused("this is an option of a route in the environment, not of a call")
+    near = nearest_row([*_CALL, *STORES_ANSWERS, *NOT_OF_CALL], word)
+    if word in _UPSTREAM:
+        raise Refused(f"{word} is an option of an upstream, not of a route", near)
+    raise Refused("a route has no such option", near)
+
+
+def _text_of_call(text: object) -> str:
+    if not isinstance(text, str):
+        raise Refused("expected a string, written as in the environment: timeout='5s'")
+    return text
+
+
+def parse_into(values: dict[str, Any], option: Option, member: str, text: str, from_file: bool = False) -> None:
+    """Parse one option's text into `values`, by its attribute. Raises ValueError."""
+    is_field = option.unit is FIELD
+    text = text.strip(" \t") if is_field else text.strip()
+    name = field_of(option, member) if is_field else member.lower()
+    if not from_file:
+        _refuse_quotes(option, text)
+    value = option.unit.parse(text)
+    is_open = option.name.endswith("*")
+    values[option.attribute] = (*values.get(option.attribute, ()), (name, value)) if is_open else value
+
+
+def _refuse_quotes(option: Option, text: str) -> None:
+    bare = text[1:-1]
+    if len(text) < 2 or text[0] not in "\"'" or text[-1] != text[0] or option.unit.label == "JSON":
+        return
+    if option.unit is not FIELD:
+        raise Refused(f"the value is still in quotes; without them it is {option.unit.mask(bare)}")
+    if text[0] not in bare:
+        raise Refused("the value is still in quotes; if they are meant, give it by the _FILE twin")
+
+
+def field_of(option: Option, member: str) -> str:
+    """The field name of a `HEADER_X_Y` option: `x-y`. Raises Refused for what nobody but the gateway may set."""
+    field = member.lower().replace("_", "-")
+    if field in UNSETTABLE:
+        raise Refused("the gateway frames messages and manages connections itself; this header cannot be set")
+    if field == "host" and option.attribute == "headers":
+        raise Refused("Host is chosen by __HOST=upstream or __HOST=preserve", "HOST")
+    return field

@@ -3,9 +3,8 @@
 from dataclasses import dataclass, field
 
 from gateway import units
-from gateway.config import table as options
 from gateway.options import defaults_of
-from gateway.upstreams.options import Overrides
+from gateway.upstreams.options import OF_UPSTREAM, Overrides
 from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON, Failure
 
 
@@ -29,7 +28,7 @@ class Base:
         return f"{self.scheme}://{self.authority}"
 
 
-_OF_UPSTREAM = defaults_of(options.UPSTREAM)
+_DEFAULTS = defaults_of(OF_UPSTREAM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,18 +41,18 @@ class Upstream:
     ca_pem: str | None = field(default=None, repr=False)
     client_cert_pem: str | None = field(default=None, repr=False)
     client_key_pem: str | None = field(default=None, repr=False)
-    balance: tuple[str, str] = _OF_UPSTREAM["balance"]  # the method, and the header field whose value is the key
-    dns_ttl_s: float = _OF_UPSTREAM["dns_ttl_s"]
-    keepalive_s: float = _OF_UPSTREAM["keepalive_s"]
-    retries: int = _OF_UPSTREAM["retries"]
+    balance: tuple[str, str] = _DEFAULTS["balance"]  # the method, and the header field whose value is the key
+    dns_ttl_s: float = _DEFAULTS["dns_ttl_s"]
+    keepalive_s: float = _DEFAULTS["keepalive_s"]
+    retries: int = _DEFAULTS["retries"]
     retry_on: frozenset[Failure] = DEFAULT_RETRY_ON
-    retry_budget: float = _OF_UPSTREAM["retry_budget"]  # a fraction of one
+    retry_budget: float = _DEFAULTS["retry_budget"]  # a fraction of one
     health: str | None = None
-    health_interval_s: float = _OF_UPSTREAM["health_interval_s"]
-    health_timeout_s: float = _OF_UPSTREAM["health_timeout_s"]
-    health_rise: int = _OF_UPSTREAM["health_rise"]
-    health_fall: int = _OF_UPSTREAM["health_fall"]
+    health_interval_s: float = _DEFAULTS["health_interval_s"]
+    health_timeout_s: float = _DEFAULTS["health_timeout_s"]
+    health_rise: int = _DEFAULTS["health_rise"]
+    health_fall: int = _DEFAULTS["health_fall"]
     max_in_flight: int | None = None
-    queue: int = _OF_UPSTREAM["queue"]
-    queue_timeout_s: float = _OF_UPSTREAM["queue_timeout_s"]
+    queue: int = _DEFAULTS["queue"]
+    queue_timeout_s: float = _DEFAULTS["queue_timeout_s"]
     variable: str = ""

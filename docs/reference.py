@@ -1,0 +1,150 @@
+"""Writes the two pages that come from the code: `python docs/reference.py` writes configuration.md and errors.md."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from gateway.config.table import TABLE
+from gateway.errors import Reason
+from gateway.options import Option
+from gateway.upstreams.options import OF_CALL
+
+# -- configuration.md ---------------------------------------------------------------------------------------------
+
+_CONFIGURATION = """\
+# Configuration
+
+<!-- Written by `python docs/reference.py` from the rows in gateway/*/options.py; a test holds it current. -->
+
+Portway reads environment variables, one for each thing; options follow a double underscore:
+
+```sh
+export GATEWAY_UPSTREAM_USERS='http://users-1:8000,http://users-2:8000'   # a service, at one or more base URLs
+export GATEWAY_UPSTREAM_USERS__TIMEOUT=2s                                 # an option of it
+export GATEWAY_UPSTREAM_USERS__HEADER_AUTHORIZATION_FILE=/run/secrets/users_token
+export GATEWAY_ROUTE_USERS='/users/** -> users'                           # what the gateway answers, and from where
+export GATEWAY_ROUTE_USERS__TIMEOUT=500ms                                 # the route's option beats the upstream's
+```
+
+- Variables are upper case. The name of an upstream or a route is words, digits and single underscores (`USERS_V2`); it
+  is referred to in lower case (`-> users_v2`).
+- **Every variable has a twin that ends in `_FILE`** and names a file of UTF-8 to read the value from, less one trailing
+  newline and a byte order mark. Secrets belong there. Setting both is an error; no name ends in `_FILE`.
+- Durations have a unit (`500ms`, `60s`, `5m`, `1h`), sizes too (`64KiB`, `10MiB`, `1GiB`; also `kB`, `MB`, `GB`),
+  percentages a `%`; a rate is a size a second (`1KiB/s`). Lists are separated by commas or white space.
+- An empty value is the same as none, and is warned about. Quotes that arrive inside a value are an error: the shell
+  takes them away, but `docker --env-file` does not.
+- In `HEADER_X_Y` a `_` is a `-`: the field is `x-y`. Header values are never printed.
+- What Kubernetes sets for a Service called `gateway` or `gateway-x` is ignored (`GATEWAY_PORT=tcp://...`).
+- An unknown `GATEWAY_*` stops the start, with the nearest valid name; `gateway check` shows all problems at once.
+- Spans are exported as the standard `OTEL_*` variables say: [Tracing](operating.md#tracing).
+"""
+
+_SECTIONS = {
+    "gateway": ("The gateway itself", "GATEWAY_"),
+    "upstream": ("Upstreams", "GATEWAY_UPSTREAM_<NAME>"),
+    "route": ("Routes", "GATEWAY_ROUTE_<NAME>"),
+    "part": ("Parts of a fan-out", "GATEWAY_ROUTE_<NAME>__PART_<PART>"),
+    "legacy": ("Legacy pools", "GATEWAY_LEGACY_<NAME>"),
+    "database": ("Further databases", "GATEWAY_DATABASE_<NAME>"),
+}
+
+
+def configuration() -> str:
+    """The whole of configuration.md."""
+    return "\n".join([_CONFIGURATION, *(line for family in _SECTIONS for line in _section(family))])
+
+
+def _section(family: str) -> Iterator[str]:
+    title, prefix = _SECTIONS[family]
+    yield f"## {title}\n"
+    yield "| variable | value | default | example | meaning |"
+    yield "|---|---|---|---|---|"
+    for (owner, name), option in TABLE.items():
+        if owner == family:
+            default = option.default and f"`{option.default}`"
+            separator = "__" if name and family != "gateway" else ""
+            inherits = family == "route" and option in OF_CALL
+            yield _row_of_option(
+                prefix + separator + name.replace("*", "<X>"), option, "the upstream's" if inherits else default
+            )
+    yield ""
+
+
+def _row_of_option(variable: str, option: Option, default: str) -> str:
+    # What is a secret or a whole PEM file is shown the way it should be given.
+    example = option.example or f"{option.name}_FILE=/run/secrets/{option.name.lower()}"
+    cells = (f"`{variable}`", option.unit.label, default, f"`{example}`", option.sentence)
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+# -- errors.md ----------------------------------------------------------------------------------------------------
+
+_ERRORS = """\
+# Errors
+
+<!-- Written by `python docs/reference.py` from the list in gateway/errors.py; a test holds it current. -->
+
+Every failure has one word, its *reason*: the same in the answer and in the log line, so that whoever is on call gets
+from one to the other. What your service answers, a 404 or a 500 too, passes through as it is and has no reason.
+
+```sh recipe
+export GATEWAY_UPSTREAM_ORDERS=http://127.0.0.1:9009   # nobody listens there
+export GATEWAY_ROUTE_ORDERS='/orders/** -> orders'
+gateway serve
+```
+
+```console recipe
+$ curl -i http://127.0.0.1:8000/orders/7
+HTTP/1.1 502 Bad Gateway
+content-type: application/problem+json
+cache-control: no-store
+proxy-status: portway; error=connection_refused; next-hop="orders"
+x-request-id: 24c6fd586d754dcdd0a187dbc16e1032
+...
+$ curl http://127.0.0.1:8000/orders/7 | python3 -m json.tool
+{
+    "type": "urn:portway:error:connection_refused",
+    "title": "The upstream refused the connection",
+    "status": 502,
+    "detail": "The upstream refused the connection",
+    "reason": "connection_refused",
+    "request_id": "d01855c3cd836355aca86c3d27625095",
+    "upstream": "orders"
+}
+```
+
+- The body is a problem by [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), `Proxy-Status` is that of
+  [RFC 9209](https://www.rfc-editor.org/rfc/rfc9209). `GATEWAY_DISCLOSE=minimal` keeps the upstream's name out of both.
+- The `request` line of the log has the same `reason` and `request_id`, and often a `cause`: what the system or the
+  library said. That never goes to the client.
+- A failure after the answer began cannot change its status any more. The client sees a transfer that broke off, never
+  a short answer that looks whole; the log line has the status that was sent, and the reason.
+- 499 stands in the log only: there was nobody left to answer, or perhaps not (`client_body_broken`, sent as 400).
+- Whose fault: *client* is who asked; *gateway* is Portway, its limits, or your Python in it; *upstream* is a service,
+  or the way there. The log's level follows: `info` for clients, `error` for Python, `warning` for the rest.
+- Requests that are no HTTP at all are refused by Granian, the server underneath, with a bare 400, 414 or 431 and
+  without a line in the log.
+
+## Reasons
+
+| reason | status | whose fault | `Proxy-Status` error | meaning | what to do |
+|---|---|---|---|---|---|
+"""
+
+
+def errors() -> str:
+    """The whole of errors.md."""
+    return _ERRORS + "".join(map(_row_of_reason, Reason))
+
+
+def _row_of_reason(reason: Reason) -> str:
+    token = f"`{reason.token}`" if reason.token else ""
+    cells = (f"`{reason.word}`", str(reason.status), reason.side.value, token, f"{reason.title}.", reason.advice)
+    return f"| {' | '.join(cells)} |\n"
+
+
+PAGES = {"configuration.md": configuration, "errors.md": errors}
+
+if __name__ == "__main__":
+    for name, text_of in PAGES.items():
+        Path(__file__).with_name(name).write_text(text_of(), encoding="utf-8")

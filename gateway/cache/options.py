@@ -1,0 +1,29 @@
+"""The options of the cache: its sizes, and what a route or a part stores."""
+
+from gateway import units
+from gateway.cache.policy import Rule
+from gateway.options import SIZE, SOME_SIZE, TIMEOUT, Option, Unit
+
+
+def cache_rule(text: str) -> Rule:
+    """`on` or a duration -> the rule of a cached route, part or call. Raises ValueError."""
+    return Rule(None if text == "on" else units.positive_duration(text))
+
+
+CACHE = Unit("on|duration", cache_rule)
+
+# fmt: off
+SIZES: tuple[Option, ...] = (
+    # families, name, unit, default, example, sentence
+    Option("gateway", "CACHE_MEMORY", SIZE, "64MiB", "256MiB", "The cache in memory, over all workers; `0B` is none."),
+    Option("gateway", "CACHE_DISK", SIZE, "1GiB", "10GiB",
+           "The cache in the database, for all who share it; `0B` leaves it to memory, and opens no database."),
+)
+OF_ROUTE: tuple[Option, ...] = (
+    Option("route", "CACHE", CACHE, "", "60s",
+           "Stores answers. `on`: for as long as the upstream says; a duration: also where it says nothing."),
+    Option("route", "CACHE_MAX_BODY", SOME_SIZE, "2MiB", "10MiB", "Larger answers pass through unstored."),
+    Option("route", "STALE_IF_ERROR", TIMEOUT, "", "1h",
+           "How long a stored answer may be sent stale if the upstream fails, where it says nothing of that itself."),
+)
+# fmt: on

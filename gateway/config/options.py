@@ -1,0 +1,60 @@
+"""The plain options of the gateway itself, and further databases."""
+
+from functools import partial
+
+from gateway import units
+from gateway.cache import options as cache_options
+from gateway.options import DURATION, ON, ORIGINS, POSITIVE, SOME_SIZE, TIMEOUT, Option, Unit, list_of, one_of
+
+RATE = Unit("rate", units.rate, "_bytes_per_s")
+TOKEN = Unit("secret", units.printable, mask=units.mask_all)
+DATABASE_URL = Unit("database URL", units.database_url, mask=units.mask_url)
+
+# fmt: off
+PLAIN: tuple[Option, ...] = (
+    # families, name, unit, default, example, sentence
+    Option("gateway", "BIND", Unit("host:port", units.bind), "127.0.0.1:8000", "0.0.0.0:8000",
+           "The address, or a name that has one, and the port to listen on; the image sets 0.0.0.0:8000."),
+    Option("gateway", "WORKERS", Unit("number", partial(units.whole, least=1, most=256)), "1", "4",
+           "How many worker processes serve; limits count per worker."),
+    Option("gateway", "WORKER_TIMEOUT", Unit("duration", units.seconds_or_more, "_s"), "30s", "2m",
+           "A worker that gives no sign of life for so long (its event loop is blocked, it is stopped) is replaced."),
+    Option("gateway", "DATABASE_URL", DATABASE_URL, "sqlite:///portway.sqlite3",
+           "postgresql://portway:secret@db:5432/portway",
+           "Django's database; `sqlite:///x` is relative to the working directory, `sqlite:////x` absolute."),
+    Option("gateway", "URLCONF", Unit("module", units.dotted), "routes", "team.routes",
+           "The Python module whose `urlpatterns` are the routes."),
+    Option("gateway", "LOG", one_of("json|console"), "json", "console",
+           "How the log is written: JSON lines for machines, aligned columns for people."),
+    Option("gateway", "LOG_LEVEL", one_of("debug|info|warning|error"), "info", "debug",
+           "The least level that is logged."),
+    Option("gateway", "TRUSTED_PROXIES", list_of("list of IP networks", units.network), "", "10.0.0.0/8,fd00::/8",
+           "Peers whose X-Forwarded-* are believed; by default nobody's are."),
+    Option("gateway", "MAX_HEADERS", SOME_SIZE, "64KiB", "32KiB",
+           "The largest header block of a request; above it the answer is 431."),
+    Option("gateway", "CORS", ORIGINS, "", "https://app.example.com",
+           "Origins that browsers may call from, on every route; `*` is any. Without it OPTIONS is proxied."),
+    Option("gateway", "DISCLOSE", one_of("full|minimal"), "full", "minimal",
+           "Whether answers name upstreams, parts and timings."),
+    Option("gateway", "DRAIN", DURATION, "8s", "25s",
+           "How long requests in flight may take to end after SIGTERM."),
+    Option("gateway", "DRAIN_DELAY", DURATION, "0s", "5s",
+           "How long new requests are still accepted after SIGTERM, while load balancers notice."),
+    Option("gateway", "REUSE_PORT", ON, "off", "on",
+           "Start although the port is in use, for rolling restarts."),
+    Option("gateway", "ADMIN_TOKEN", TOKEN, "", "",
+           "What the status page, metrics and purges over HTTP ask for; unset, they answer this machine only."),
+    Option("gateway", "CLIENT_IDLE", TIMEOUT, "30s", "1m",
+           "How long a client may send nothing in the middle of a body, or read nothing of an answer."),
+    Option("gateway", "CLIENT_KEEPALIVE", TIMEOUT, "75s", "11m",
+           "How long a client's connection may idle between requests, or amid a head: above a balancer's idle time."),
+    Option("gateway", "MIN_UPLOAD_RATE", RATE, "100B/s", "1KiB/s",
+           "The least pace of a request's body: one that stays below it over CLIENT_IDLE is 408; `0B` is none."),
+    Option("gateway", "MAX_IN_FLIGHT", POSITIVE, "", "2000",
+           "Requests at a time, over all routes; more get 503 at once. Counts per worker."),
+    *cache_options.SIZES,
+    Option("gateway", "STALL", TIMEOUT, "100ms", "50ms", "A blocked event loop is logged from here on."),
+)
+DATABASE = Option("database", "", DATABASE_URL, "", "postgresql://reports:secret@db:5432/reports",
+                  "A further Django database, by its name in lower case.", "url")
+# fmt: on

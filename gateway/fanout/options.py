@@ -1,0 +1,63 @@
+"""The options of a fan-out: its parts, what holds for all of them, and for each."""
+
+from functools import partial
+
+from gateway import units
+from gateway.cache.options import CACHE
+from gateway.http.queries import masked_line
+from gateway.http.settable import forwardable
+from gateway.options import (
+    FIELD,
+    FUNCTION,
+    NAMES,
+    POSITIVE,
+    SOME_SIZE,
+    TIMEOUT,
+    Option,
+    Unit,
+    list_of,
+    matching,
+    one_of,
+)
+from gateway.upstreams.part_targets import parse_part
+
+TARGET = Unit("target", parse_part, mask=masked_line)
+STATUSES = Unit("list of statuses", partial(units.set_of, parse=partial(units.whole, least=400, most=599)))
+FIELDS = list_of("list of header names", forwardable)
+MEMBERS = list_of("list of JSON names", units.member_name)
+METHOD = matching("method", r"[A-Z][A-Z-]*", "an upper-case method, such as GET")
+JSON = Unit("JSON", units.json_text)
+
+# fmt: off
+# families, name, unit, default, example, sentence
+PARTS = Option("route", "PART_*", TARGET, "", "orders:/orders?user={id}",
+               "A part of a fan-out: `upstream:/path`, with values of the request and of other parts in braces.",
+               "parts")
+OPTIONAL = Option("route", "OPTIONAL", NAMES, "", "team,orders",
+                  "Parts whose failure leaves the rest whole; a part with a default is one too.")
+# What holds for all parts, and is an attribute of `plan.Fan`.
+OF_FAN: tuple[Option, ...] = (
+    Option("route", "MERGE", one_of("keyed|flat"), "keyed", "flat",
+           "How parts become one object: under their names, or all their members side by side."),
+    Option("route", "CONCURRENCY", POSITIVE, "8", "16", "Calls of one mapped part at a time."),
+    Option("route", "MAX_ITEMS", POSITIVE, "100", "500", "Calls of one mapped part at most."),
+    Option("route", "PASS", STATUSES, "", "404,410",
+           "Statuses of a required part that become the answer's own, instead of 502.", "passes"),
+    Option("route", "FORWARD_HEADERS", FIELDS, "", "x-tenant,cookie",
+           "Headers of the client that go to parts, beside Authorization and Accept-Language.", "forward"),
+)
+OF_ROUTE = (PARTS, OPTIONAL, *OF_FAN)
+# What holds for one part, and is an attribute of `plan.Part`.
+OF_PART: tuple[Option, ...] = (
+    Option("part", "TIMEOUT", TIMEOUT, "", "300ms", "For this part, within the route's."),
+    Option("part", "PICK", MEMBERS, "", "id,name",
+           "The members that are kept of its JSON object, or of each object of its list."),
+    Option("part", "DEFAULT", JSON, "null", "[]", "What stands for the part if it fails."),
+    Option("part", "METHOD", METHOD, "GET", "POST", "The method of the call."),
+    Option("part", "HEADER_*", FIELD, "", "acme", "Sets a header of the call; a lone `-` deletes it.", "headers"),
+    Option("part", "CACHE", CACHE, "", "60s", "Stores answers to this part's calls, as a route's `CACHE` does."),
+    Option("part", "MAX_BODY", SOME_SIZE, "10MiB", "1MiB", "The largest answer of this part."),
+)
+FUNCTION_OF_PART = Option("part", "LEGACY", FUNCTION, "", "teams.load",
+                          "The synchronous function that makes this part.")
+# fmt: on
