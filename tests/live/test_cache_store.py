@@ -447,9 +447,9 @@ import django
 django.setup()
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
-from gateway import rows
-from gateway.memory import Key, variant
-from gateway.storing import Reply, Rule, entry_of
+from gateway.cache import queries as rows
+from gateway.cache.keys import Key, variant
+from gateway.cache.policy import Reply, Rule, entry_of
 write = sync_to_async(rows.write)
 """
 
@@ -494,10 +494,10 @@ def test_what_was_written_does_not_stay_in_memory(tmp_path: Path) -> None:
 LOOKS = """
 import json
 from types import SimpleNamespace
-from gateway import store
-from gateway.cache import Cache
-from gateway.known import Known
-from gateway.rows import Found
+from gateway.cache import database as store
+from gateway.cache.bloom_filter import Known
+from gateway.cache.cache import Cache
+from gateway.cache.queries import Found
 
 asked = []
 look_up = rows.look_up
