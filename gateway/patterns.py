@@ -1,4 +1,4 @@
-"""The route grammar, the table that matches a request against it, and the templates of targets.
+"""The route grammar, and the table that matches a request against it.
 
     [METHOD,...] [host]/path [-> upstream[:/path]]
 
@@ -12,36 +12,25 @@ The table is a tree of segments, so a look-up costs what the path is long, whate
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Generic, NamedTuple, TypeVar
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 
-from gateway.http.paths import has_dot_piece, is_plain, is_refused, normalized
-from gateway.http.queries import masked, masked_target
+from gateway.http.paths import has_dot_piece, normalized
+from gateway.http.queries import masked_target
+from gateway.upstreams.targets import Target, TargetError, parse_target
 
 RouteT = TypeVar("RouteT")
 
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
-_UPSTREAM = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _LITERAL = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
-PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-PlaceholderT = TypeVar("PlaceholderT")
-_DOTS = frozenset({".", ".."})
 
 
 class PatternError(ValueError):
-    """A pattern or target that does not parse; the text says what was expected."""
-
-
-class ValueConfined(ValueError):
-    """A template value that may not stand where the template puts it; `name` is the placeholder."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
+    """A route line that does not parse; the text says what was expected."""
 
 
 # -- patterns -----------------------------------------------------------------------------------------------------
@@ -150,125 +139,7 @@ def _segment_advice(part: str) -> str:
     return f"'{shown}' holds characters that must be percent-encoded in a path"
 
 
-# -- targets ------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Template:
-    """A target's path and query: literals and placeholders in turn, and whether the raw rest follows the path.
-
-    `pieces` are (literal, name or None, whether it stands in the query). `{name}` in a path keeps the raw segment;
-    in a query it is decoded and encoded again for its place.
-    """
-
-    text: str
-    pieces: tuple[tuple[str, str | None, bool], ...]
-    rest: bool
-    query: str
-    names: tuple[str, ...]
-
-    def path(self, values: Mapping[str, str], rest: str) -> str:
-        """The raw target path; `values` are raw segments, `rest` the raw rest with its slash. Raises ValueConfined."""
-        out = "".join(literal + _in_path(name, values) for literal, name, in_query in self.pieces if not in_query)
-        if self.names and not is_plain(out) and has_dot_piece(out):  # within a value, or of one beside a literal
-            raise ValueConfined(next((name for name in self.names if has_dot_piece("/" + values[name])), self.names[0]))
-        if self.rest:
-            out += rest
-        return out or "/"
-
-    def fixed_query(self, values: Mapping[str, str]) -> str:
-        """The target's own query, without its question mark. Raises ValueConfined."""
-        return "".join(literal + _in_query(name, values) for literal, name, in_query in self.pieces if in_query)
-
-
-def _in_path(name: str | None, values: Mapping[str, str]) -> str:
-    if name is None:
-        return ""
-    value = values[name]
-    if not value or normalized(value) in _DOTS:
-        raise ValueConfined(name)
-    return value
-
-
-def _in_query(name: str | None, values: Mapping[str, str]) -> str:
-    if name is None:
-        return ""
-    _in_path(name, values)
-    return quote(unquote_to_bytes(values[name]), safe="")
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where a route leads: an upstream's name, and a template unless the request's own path goes up."""
-
-    text: str
-    upstream: str
-    template: Template | None = None
-
-    def shown(self) -> "Target":
-        """The same as it may be shown: what is written as a value in its query may be a key."""
-        return parse_target(masked_target(self.text))
-
-
-def is_upstream_name(text: str) -> bool:
-    return _UPSTREAM.fullmatch(text) is not None
-
-
-def parse_target(text: str) -> Target:
-    """`upstream` or `upstream:/path/{name}?query` or `upstream:/prefix/**` -> Target; raises PatternError."""
-    upstream, colon, path = text.strip().partition(":")
-    if not _UPSTREAM.fullmatch(upstream):
-        raise PatternError(
-            f"'{masked_target(upstream)}' is not an upstream's name; names are lower case: 'users' or 'users:/path'"
-        )
-    if not colon:
-        return Target(text.strip(), upstream)
-    if upstream in {"http", "https"} and path.startswith("//"):
-        raise PatternError("a target names an upstream, as in 'users:/path'; its URL stands in GATEWAY_UPSTREAM_USERS")
-    if not path.startswith("/"):
-        raise PatternError(f"the path after '{upstream}:' must begin with a slash")
-    return Target(text.strip(), upstream, _parse_template(path))
-
-
-def _parse_template(text: str) -> Template:
-    path, _, query = text.partition("?")
-    if any(character == "#" or not "!" <= character <= "~" for character in text):
-        raise PatternError("a target holds no white space, no '#', and only ASCII")
-    rest = path == "/**" or path.endswith("/**")
-    if rest:
-        path = path.removesuffix("/**")
-    if "*" in path:
-        raise PatternError("'**' stands alone and last in a target's path, as in 'users:/**'")
-    if is_refused(path):
-        raise PatternError("a target holds no '.' or '..' segment, no '\\' and no '%00'")
-    pieces = [*cut(path, _parameter, in_query=False), *cut(query, _parameter, in_query=True)]
-    return Template(text, tuple(pieces), rest, query, tuple(name for _, name, _ in pieces if name))
-
-
-def cut(
-    text: str, read: Callable[[str], PlaceholderT], *, in_query: bool
-) -> Iterator[tuple[str, PlaceholderT | None, bool]]:
-    """Literal text and what `read` makes of the inside of the braces that follow it; None after the last one.
-
-    Raises PatternError, as `read` may.
-    """
-    end = 0
-    for match in PLACEHOLDER.finditer(text):
-        yield _literal(text[end : match.start()], in_query=in_query), read(match[1]), in_query
-        end = match.end()
-    yield _literal(text[end:], in_query=in_query), None, in_query
-
-
-def _parameter(inside: str) -> str:
-    if not _NAME.fullmatch(inside):
-        raise PatternError(f"'{{{inside}}}' is not a parameter; names are lower case like {{id}}")
-    return inside
-
-
-def _literal(text: str, *, in_query: bool) -> str:
-    if "{" in text or "}" in text:
-        raise PatternError(f"a brace without its partner in '{masked(text) if in_query else text}'")
-    return text
+# -- whole lines ----------------------------------------------------------------------------------------------------
 
 
 def parse_line(text: str) -> tuple[Pattern, Target | None]:
@@ -277,7 +148,10 @@ def parse_line(text: str) -> tuple[Pattern, Target | None]:
     pattern = parse_pattern(left)
     if not arrow:
         return pattern, None
-    target = parse_target(right)
+    try:
+        target = parse_target(right)
+    except TargetError as error:
+        raise PatternError(str(error)) from None
     check_names(pattern, target)
     return pattern, target
 

@@ -69,7 +69,7 @@ THREAD_WORDS = {
 # What decides, with time and chance as arguments: no I/O, no Django, no library but those that count as values.
 PURE = {
     *("errors", "units", "options", "text", "patterns", "verdicts"),
-    *("http/forwarding", "http/methods", "http/negotiation", "cache/keys", "fanout/answer", "upstreams/part_targets"),
+    *("http/forwarding", "http/methods", "http/negotiation", "cache/keys", "fanout/answer", "upstreams/targets"),
     *("upstreams/options", "upstreams/records", "legacy/options", "cache/options", "fanout/options"),
     *("config/options", "config/route_options", "http/settable"),
     *("http/headers", "http/fields", "http/cors", "http/location", "http/paths", "http/queries", "http/codings"),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http.queries import joined, masked_target
-from gateway.patterns import parse_target
+from gateway.upstreams.targets import parse_target
 
 
 @pytest.mark.parametrize(

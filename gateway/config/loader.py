@@ -23,8 +23,8 @@ from gateway.fanout.plan import Fan, Part
 from gateway.options import Refused, defaults_of, nearest
 from gateway.patterns import PatternError, clash
 from gateway.upstreams.options import OF_CALL, OF_UPSTREAM, overrides_of, parse_into
-from gateway.upstreams.part_targets import PartTarget, function_target
 from gateway.upstreams.records import Base, Upstream
+from gateway.upstreams.targets import PartTarget, TargetError, function_target
 
 NO_TARGET = "no target; in a shell, quote the value: > is a redirection"
 NO_ROUTES_HELP = """\
@@ -87,7 +87,7 @@ class _Draft:
             option = entry.name.option
             try:
                 parse_into(values, option, entry.name.member, entry.text, entry.from_file)
-            except PatternError as error:
+            except (PatternError, TargetError) as error:
                 self.blame(entry, _about_pattern(entry, error), environment.single_underscore(entry.name))
             except Refused as error:
                 self.blame(entry, str(error), error.hint and f"{entry.name.declaration}__{error.hint}")
@@ -254,7 +254,7 @@ class _Draft:
             self.blame(self.routes[second][0], f"the same route as {other}: no request could tell them apart")
 
 
-def _about_pattern(entry: Entry, error: PatternError) -> str:
+def _about_pattern(entry: Entry, error: PatternError | TargetError) -> str:
     if entry.from_file:  # the parser's message may quote the text
         return "the file does not hold a route: [METHOD,...] [host]/path -> upstream[:/path]"
     # `/users/** -> users` without quotes: the shell took `> users` for a redirection and left the dash.

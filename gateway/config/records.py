@@ -10,9 +10,10 @@ from typing import Any
 
 from gateway.cache.policy import Rule
 from gateway.fanout.plan import Fan
-from gateway.patterns import Pattern, Target
+from gateway.patterns import Pattern
 from gateway.upstreams.options import Overrides
 from gateway.upstreams.records import Upstream
+from gateway.upstreams.targets import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

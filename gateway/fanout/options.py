@@ -19,7 +19,7 @@ from gateway.options import (
     matching,
     one_of,
 )
-from gateway.upstreams.part_targets import parse_part
+from gateway.upstreams.targets import parse_part
 
 TARGET = Unit("target", parse_part, mask=masked_line)
 STATUSES = Unit("list of statuses", partial(units.set_of, parse=partial(units.whole, least=400, most=599)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from gateway.cache.policy import Rule
 from gateway.legacy.view import Legacy
-from gateway.upstreams.part_targets import LAST, RESERVED, PartTarget, Reference, function_target
+from gateway.upstreams.targets import LAST, RESERVED, PartTarget, Reference, function_target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

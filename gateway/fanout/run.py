@@ -25,9 +25,9 @@ from gateway.http.request import GatewayRequest
 from gateway.legacy.view import Legacy, NoSuchValue
 from gateway.proxy.fetch import Fetched, Leg, ask, ask_cached, own_pairs
 from gateway.upstreams.options import Overrides, ProxyOptions, effective
-from gateway.upstreams.part_targets import Confined, Reference
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.records import Upstream
+from gateway.upstreams.targets import Reference, TargetValueError
 
 # Of a longer list nothing is called, however few of its items differ.
 _MOST_ITEMS = 100_000
@@ -179,7 +179,7 @@ class Gathering:
             if step.function is not None:
                 outcome.whole = await self._ask(step, "", ends_s, outcome)
             elif part.target.mapped is None:
-                target = part.target.fill(self.text_of, self.raw)
+                target = part.target.template.fill(self.raw, self.text_of)
                 outcome.whole = await self._ask(step, target, ends_s, outcome)
             else:
                 await self._map(step, part.target.mapped, ends_s, outcome)
@@ -196,7 +196,7 @@ class Gathering:
     def _failure(self, error: BaseException, part: Part) -> GatewayError:
         if isinstance(error, GatewayError):
             return error
-        if isinstance(error, Confined):
+        if isinstance(error, TargetValueError):
             of_part = any(one.name == error.reference.owner for one in self._fan.parts)
             reason = Reason.PART_VALUE if of_part else Reason.TEMPLATE_VALUE  # an upstream's doing, or the client's
             return GatewayError(reason, f"The value of {error.reference.text} cannot stand in its URL.")
@@ -211,7 +211,7 @@ class Gathering:
             most = max(_MOST_ITEMS, self._fan.max_items)
             items = raw_json.items_of(self.outcomes[mapped.owner].whole, mapped.fields, most)
         except raw_json.NoValue:
-            raise Confined(mapped) from None
+            raise TargetValueError(mapped) from None
         except raw_json.TooMany:
             raise GatewayError(Reason.PART_TOO_MANY, f"It maps over a list of more than {most} items.") from None
         targets = await self._targets(part, items)
@@ -275,11 +275,11 @@ class Gathering:
             try:
                 return raw_json.scalar(item, reference.item_fields)
             except raw_json.NoValue:
-                raise Confined(reference) from None
+                raise TargetValueError(reference) from None
 
         try:
-            return part.target.fill(text_of, self.raw)
-        except Confined:
+            return part.target.template.fill(self.raw, text_of)
+        except TargetValueError:
             if part.optional:
                 return None
             raise
@@ -364,7 +364,7 @@ class Gathering:
                 self._values[reference] = None
         value = self._values[reference]
         if value is None:
-            raise Confined(reference)
+            raise TargetValueError(reference)
         return value
 
     @cached_property

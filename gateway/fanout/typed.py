@@ -31,7 +31,7 @@ from gateway.legacy.bulkhead import in_thread
 from gateway.legacy.view import Legacy
 from gateway.options import check_name
 from gateway.upstreams.options import Overrides, overrides
-from gateway.upstreams.part_targets import PartTarget, function_target, parse_part
+from gateway.upstreams.targets import PartTarget, function_target, parse_part
 
 _UNSET: Final = object()
 _OPTIONS: Final = {option.name: option for option in (*OF_FAN, *OF_PART)}

@@ -25,7 +25,7 @@ from gateway.http.response import GatewayResponse
 from gateway.legacy.view import Legacy
 from gateway.proxy.fetch import FORWARDED
 from gateway.proxy.view import Changes
-from gateway.upstreams import part_targets
+from gateway.upstreams import targets
 from gateway.upstreams.options import Overrides, effective
 from gateway.upstreams.pool import Pool
 
@@ -141,7 +141,7 @@ class Fanout:
     def _stream(self, request: GatewayRequest, gathering: Gathering, media: str) -> GatewayResponse:
         pairs = [(b"cache-control", b"no-store"), (b"vary", self._vary)]
         last = next((value for name, value in request.scope["headers"] if name == b"last-event-id"), b"")
-        if media == negotiation.EVENTS and last == part_targets.LAST.encode():
+        if media == negotiation.EVENTS and last == targets.LAST.encode():
             # All was said: without this, EventSource would ask again.
             return GatewayResponse(204, self._changed(request, pairs))
         framed = _event if media == negotiation.EVENTS else _line
@@ -168,7 +168,7 @@ class Fanout:
             summary["problem"] = problem_members(
                 error, request.exchange.request_id, disclose_names=request.disclose_names
             )
-        yield framed(part_targets.LAST, raw_json.encoded(summary))
+        yield framed(targets.LAST, raw_json.encoded(summary))
 
 
 def _line(name: str, text: bytes) -> bytes:

@@ -29,9 +29,9 @@ from gateway.server import ops
 from gateway.server.asgi import GatewayHandler, open_request
 from gateway.units import format_duration, format_size
 from gateway.upstreams.options import OF_CALL, Overrides, effective
-from gateway.upstreams.part_targets import Confined, Reference
 from gateway.upstreams.records import Upstream
 from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON, MAX_KEPT_BYTES, is_repeatable
+from gateway.upstreams.targets import Reference, TargetValueError
 from gateway.wrapping import innermost
 
 _NEAR_MISSES = 5
@@ -408,8 +408,8 @@ def _filled(gathering: Gathering, step: Step) -> str:
         return gathering.text_of(reference)
 
     try:
-        text = target.fill(text_of, gathering.raw)
-    except Confined as error:
+        text = target.template.fill(gathering.raw, text_of)
+    except TargetValueError as error:
         raise GatewayError(
             Reason.TEMPLATE_VALUE, f"The value of {error.reference.text} cannot stand in its URL."
         ) from None

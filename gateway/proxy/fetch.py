@@ -34,9 +34,9 @@ from gateway.units import field_value, positive_duration
 from gateway.upstreams.attempts import Notebook, Outgoing, answer_to
 from gateway.upstreams.call import Answer, has_controls
 from gateway.upstreams.options import Overrides, ProxyOptions, effective
-from gateway.upstreams.part_targets import Confined, parse_part
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.retry_policy import is_repeatable
+from gateway.upstreams.targets import TargetValueError, parse_part
 
 ValueT = TypeVar("ValueT")
 
@@ -364,7 +364,7 @@ def _target(text: str, params: Mapping[str, str | int]) -> tuple[str, str]:
         if reference.text[1:-1] not in params:
             raise ValueError(f"{masked_target(text)!r} has no value for {reference.text}; give it by params=")
     try:
-        return target.upstream, target.fill(lambda reference: str(params[reference.text[1:-1]]), {})
-    except Confined as error:
+        return target.upstream, target.template.fill({}, lambda reference: str(params[reference.text[1:-1]]))
+    except TargetValueError as error:
         shown = masked_target(text)
         raise ValueError(f"the value of {error} cannot stand in {shown!r}: it is empty, or a dot segment") from None

@@ -22,13 +22,13 @@ from gateway.http.queries import joined
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.http.trace_context import new_traceparent
-from gateway.patterns import Target, ValueConfined, parse_target
 from gateway.upstreams.attempts import Outgoing, answer_to
 from gateway.upstreams.call import Answer
 from gateway.upstreams.options import Overrides, ProxyOptions, effective, overrides
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.records import Base, Upstream
 from gateway.upstreams.retry_policy import is_repeatable
+from gateway.upstreams.targets import Target, TargetValueError, parse_target
 from gateway.upstreams.upload import Upload
 
 _LOCATIONS = frozenset({b"location", b"content-location"})
@@ -124,11 +124,11 @@ class Proxy:
             values = {name: quote(str(value), safe="") for name, value in params.items()}
         try:
             path = template.path(values, request.raw_rest)
-            own_query = template.fixed_query(values)
-        except ValueConfined as error:
+            own_query = template.query(values)
+        except TargetValueError as error:
             raise GatewayError(
                 Reason.TEMPLATE_VALUE,
-                f"The value of {{{error.name}}} in the path is empty, or has a piece '.' or '..'.",
+                f"The value of {error.reference.text} in the path is empty, or has a piece '.' or '..'.",
             ) from error
         whole = joined(own_query, query)
         return path, "?" + whole if whole else ""
@@ -155,7 +155,7 @@ class Proxy:
             return location.PathMap(base.prefix, "")
         if not template.rest:
             return None
-        prefix = template.path(request.raw_values or {}, "").rstrip("/")
+        prefix = template.path(request.raw_values or {}).rstrip("/")
         return location.PathMap(base.prefix + prefix, _matched_prefix(request))
 
     def stripped_prefix(self, request: GatewayRequest) -> str:
@@ -163,7 +163,7 @@ class Proxy:
         template = self.target.template
         if template is None or not template.rest:
             return ""
-        prefix = template.path(request.raw_values or {}, "").rstrip("/")
+        prefix = template.path(request.raw_values or {}).rstrip("/")
         matched = _matched_prefix(request)
         return matched.removesuffix(prefix) if matched.endswith(prefix) else ""
 
