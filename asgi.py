@@ -8,10 +8,10 @@ import django
 from django.conf import settings
 
 from gateway.observe.log import configure, request_logger
-from gateway.routing import load_routes
+from gateway.routing.loader import load_routes
 from gateway.server.asgi import GatewayHandler
 
 django.setup(set_prefix=False)
 
 configure(settings.GATEWAY.settings.log, settings.GATEWAY.settings.log_level)
-application = GatewayHandler(settings.GATEWAY, load_routes(settings.GATEWAY), hooks=[request_logger()])
+application = GatewayHandler(settings.GATEWAY, load_routes(settings.GATEWAY.declared), hooks=[request_logger()])

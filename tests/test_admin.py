@@ -12,7 +12,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
 from gateway.config import loader
 from gateway.http.request import Message
-from gateway.routing import Routes
+from gateway.routing.urls import Routes
 from gateway.server.asgi import GatewayHandler
 from tests.application import PATIENCE_S, Answered, scope_of
 from tests.stored import entry, pairs
@@ -24,7 +24,7 @@ PURGE = "/-/cache?path=/x"
 @lru_cache(maxsize=2)
 def application(token: str) -> GatewayHandler:
     loaded = loader.load({"GATEWAY_ADMIN_TOKEN": token} if token else {}, lambda name: "")
-    return GatewayHandler(loaded, Routes([], loaded), hooks=[])
+    return GatewayHandler(loaded, Routes([], loaded.declared), hooks=[])
 
 
 async def ask(

@@ -15,7 +15,8 @@ import yaml
 
 from gateway import __version__, units
 from gateway.config import loader, table
-from gateway.config.records import Config, Route
+from gateway.config.records import Config
+from gateway.routing.records import Route
 
 HOME = Path(__file__).resolve().parent.parent
 COMPOSE: dict[str, Any] = yaml.safe_load((HOME / "compose.yaml").read_text(encoding="utf-8"))

@@ -13,10 +13,11 @@ from django.urls import path
 from gateway.config import loader
 from gateway.fanout.view import Fanout
 from gateway.http.request import GatewayRequest
-from gateway.lines import GatewayRoute
 from gateway.management.command_line import scope_of
 from gateway.management.explain import explain
-from gateway.routing import Routes, cached, fanout, legacy, part, proxy, route
+from gateway.routing import cached, fanout, legacy, part, proxy, route
+from gateway.routing.lines import GatewayRoute
+from gateway.routing.urls import Routes
 
 CONFIG = loader.load(
     {
@@ -78,7 +79,7 @@ ROUTES = Routes(
         route("/typed/{id}", typed),
         path("reports/<int:year>/", hello, {"name": "x"}, name="reports"),
     ],
-    CONFIG,
+    CONFIG.declared,
 )
 
 

@@ -18,8 +18,10 @@ from django.urls import URLPattern, URLResolver, include, path, re_path
 from gateway.config import loader
 from gateway.errors import GatewayError
 from gateway.http.request import GatewayRequest
-from gateway.patterns import Miss, clash, parse_pattern
-from gateway.routing import Routes, route
+from gateway.routing import route
+from gateway.routing.patterns import clash, parse_pattern
+from gateway.routing.table import Miss
+from gateway.routing.urls import Routes
 
 CONFIG = loader.load({}, lambda name: "")
 
@@ -38,7 +40,7 @@ async def second(request: GatewayRequest, **params: str) -> HttpResponse:
 
 @lru_cache(maxsize=512)
 def routes_of(*lines: str) -> Routes:
-    return Routes([route(line, view, name=line) for line in lines], CONFIG)
+    return Routes([route(line, view, name=line) for line in lines], CONFIG.declared)
 
 
 def asked(routes: Routes, target: str, method: str = "GET", host: str = "a.test") -> str:
@@ -170,7 +172,7 @@ TABLE = ("/taken/**", "/in/table/**", "/val/{x}")
     ],
 )
 def test_djangos_own_lines_are_routes_too(target: str, answers: str) -> None:
-    routes = Routes([*(route(line, view, name=line) for line in TABLE), *DJANGO], CONFIG)
+    routes = Routes([*(route(line, view, name=line) for line in TABLE), *DJANGO], CONFIG.declared)
     assert asked(routes, target) == answers
 
 

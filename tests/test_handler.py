@@ -8,7 +8,8 @@ import pytest
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
 from gateway.config import loader
-from gateway.routing import Routes, proxy, route
+from gateway.routing import proxy, route
+from gateway.routing.urls import Routes
 from gateway.server.asgi import GatewayHandler
 from gateway.server.worker import Runtime
 from tests.application import Lifespan, call
@@ -17,7 +18,7 @@ from tests.live.harness import OK, Upstream, eventually
 
 def application_before(upstream: Upstream) -> GatewayHandler:
     loaded = loader.load({"GATEWAY_UPSTREAM_B": upstream.url}, lambda name: "")
-    return GatewayHandler(loaded, Routes([route("/b/**", proxy("b"))], loaded), hooks=[])
+    return GatewayHandler(loaded, Routes([route("/b/**", proxy("b"))], loaded.declared), hooks=[])
 
 
 async def test_a_worker_is_live_before_it_is_ready_and_closes_its_connections_at_the_end() -> None:

@@ -18,7 +18,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 from gateway.config import loader
 from gateway.http.exchange import Exchange
 from gateway.http.request import GatewayRequest
-from gateway.routing import Routes, proxy, route
+from gateway.routing import proxy, route
+from gateway.routing.urls import Routes
 from gateway.server.asgi import GatewayHandler
 from tests.application import Answered, call, lifespan
 
@@ -97,7 +98,7 @@ async def gateway() -> AsyncIterator[Gateway]:
     ]
     loaded = loader.load(with_ports, lambda name: Path(name).read_text(encoding="utf-8"))
     finished: list[Exchange] = []
-    application = GatewayHandler(loaded, Routes(lines, loaded), hooks=[finished.append])
+    application = GatewayHandler(loaded, Routes(lines, loaded.declared), hooks=[finished.append])
     async with lifespan(application):
         yield Gateway(application, finished)
     upstream.close()

@@ -13,6 +13,7 @@ from gateway.config.table import OPTIONS, TABLE, lookup
 from gateway.fanout import plan
 from gateway.legacy import options
 from gateway.options import Option, Refused, check_name
+from gateway.routing import records as routing_records
 from gateway.upstreams import options as upstreams_options
 from gateway.upstreams import records as upstreams_records
 
@@ -50,7 +51,7 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
     homes = {
         "gateway": attributes(config.Settings),
         "upstream": attributes(upstreams_records.Upstream, upstreams_options.Overrides),
-        "route": attributes(config.Route, upstreams_options.Overrides, plan.Fan)
+        "route": attributes(routing_records.Route, upstreams_options.Overrides, plan.Fan)
         | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s"},
         "part": attributes(plan.Part) | {"legacy"},
         "legacy": attributes(options.LegacyOptions),

@@ -9,17 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gateway.http.paths import normalized
-from gateway.patterns import (
-    Match,
-    Miss,
-    Pattern,
-    PatternError,
-    Table,
-    check_names,
-    clash,
-    parse_line,
-    parse_pattern,
-)
+from gateway.routing.patterns import Pattern, PatternError, check_names, clash, parse_line, parse_pattern
+from gateway.routing.table import Match, Miss, Table
 from gateway.upstreams.targets import parse_target
 
 # -- patterns -----------------------------------------------------------------------------------------------------

@@ -16,7 +16,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
 from gateway.config import loader
 from gateway.errors import GatewayError, Reason
-from gateway.routing import Routes, proxy, route
+from gateway.routing import proxy, route
+from gateway.routing.urls import Routes
 from gateway.server.asgi import GatewayHandler
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.outlier_detection import Standing
@@ -356,7 +357,7 @@ async def behind() -> AsyncIterator[Behind]:
             "GATEWAY_UPSTREAM_B__TIMEOUT": "5s",
         }
         loaded = loader.load(environment, lambda name: "")
-        application = GatewayHandler(loaded, Routes([route("/b/**", proxy("b"))], loaded), hooks=[])
+        application = GatewayHandler(loaded, Routes([route("/b/**", proxy("b"))], loaded.declared), hooks=[])
         async with lifespan(application):
             yield Behind(application, [one, other])
 

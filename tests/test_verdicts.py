@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.patterns import Miss, Pattern, Table, parse_pattern
-from gateway.verdicts import beaten, mismatch, nearness, refusal
+from gateway.routing.mismatch import beaten, mismatch, nearness, refusal
+from gateway.routing.patterns import Pattern, parse_pattern
+from gateway.routing.table import Miss, Table
 from tests.test_patterns import METHODS, Line, line, paths
 
 distinct_lines = st.lists(line, max_size=10).map(

@@ -14,10 +14,11 @@ from gateway.config.loader import NO_ROUTES_HELP
 from gateway.config.records import Config
 from gateway.fanout.view import Fanout
 from gateway.http import fields
-from gateway.lines import RouteError
 from gateway.observe.exporters import exporters_of
 from gateway.proxy.view import Proxy
-from gateway.routing import Routes, load_routes
+from gateway.routing.faults import RouteError
+from gateway.routing.loader import load_routes
+from gateway.routing.urls import Routes
 from gateway.upstreams.records import Upstream
 from gateway.upstreams.tls import tls_context
 
@@ -39,7 +40,7 @@ def examine(config: Config) -> Findings:
     problems += _bind_problems(config.settings.bind)
     routes = None
     try:
-        routes = load_routes(config)
+        routes = load_routes(config.declared)
     except RouteError as error:
         problems.extend(str(error).splitlines())
     else:

@@ -6,10 +6,10 @@ from django.urls import URLPattern
 
 from gateway.config import effective
 from gateway.fanout.view import Fanout
-from gateway.lines import GatewayRoute, describe
 from gateway.proxy.view import Proxy
-from gateway.routing import Routes
-from gateway.wrapping import innermost
+from gateway.routing.lines import GatewayRoute, describe
+from gateway.routing.urls import Routes
+from gateway.routing.wrapping import innermost
 
 
 def rows(routes: Routes) -> list[dict[str, Any]]:

@@ -16,12 +16,13 @@ from gateway.cache.policy import Rule
 from gateway.config import environment
 from gateway.config.environment import Entry, ReadFile, Reading
 from gateway.config.options import PLAIN
-from gateway.config.records import Config, ConfigError, Problem, Route, Settings
+from gateway.config.records import Config, ConfigError, Problem, Settings
 from gateway.fanout import options as fan_options
 from gateway.fanout import plan
 from gateway.fanout.plan import Fan, Part
 from gateway.options import Refused, defaults_of, nearest
-from gateway.patterns import PatternError, clash
+from gateway.routing.patterns import PatternError, clash
+from gateway.routing.records import Route
 from gateway.upstreams.options import OF_CALL, OF_UPSTREAM, overrides_of, parse_into
 from gateway.upstreams.records import Base, Upstream
 from gateway.upstreams.targets import PartTarget, TargetError, function_target

@@ -8,12 +8,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
-from gateway.cache.policy import Rule
-from gateway.fanout.plan import Fan
-from gateway.patterns import Pattern
-from gateway.upstreams.options import Overrides
+from gateway.routing.records import Declared, Route
 from gateway.upstreams.records import Upstream
-from gateway.upstreams.targets import Target
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,22 +40,6 @@ class Settings:
     stall_s: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
-    """A route of the environment; `variable` is where it came from, as written: `GATEWAY_ROUTE_USERS`."""
-
-    name: str
-    pattern: Pattern
-    target: Target | None
-    fan: Fan | None = None
-    legacy: str | None = None  # the dotted path of the function that answers
-    overrides: Overrides = field(default_factory=Overrides)
-    raw_path: bool = False
-    cors: tuple[str, ...] | None = None
-    cache: Rule | None = None
-    variable: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class Config:
     """All that the environment says; upstreams, legacy pools and further databases by name, routes in the order of
@@ -71,6 +51,16 @@ class Config:
     warnings: tuple[str, ...] = ()
     legacy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     databases: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def declared(self) -> Declared:
+        """What the lines of urlpatterns are checked against."""
+        return Declared(
+            urlconf=self.settings.urlconf,
+            upstreams=self.upstreams,
+            pools=self.legacy,
+            first_route=self.routes[0].variable if self.routes else "",
+        )
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -6,10 +6,10 @@ Parsing, error messages, masks and the page docs/configuration.md (`python docs/
 
 from gateway.cache import options as cache
 from gateway.config import options as config
-from gateway.config import route_options as routing
 from gateway.fanout import options as fanout
 from gateway.legacy import options as legacy
 from gateway.options import Option, Refused, find, nearest_row
+from gateway.routing import options as routing
 from gateway.upstreams import options as upstreams
 
 # In the order of the page.

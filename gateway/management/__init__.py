@@ -13,7 +13,7 @@ from gateway.__main__ import read_env_files
 from gateway.config.checks import examine
 from gateway.config.env_file import located
 from gateway.config.records import Config
-from gateway.routing import Routes
+from gateway.routing.urls import Routes
 from gateway.text import plain_lines
 
 

@@ -5,7 +5,6 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from gateway import verdicts
 from gateway.cache import freshness
 from gateway.cache.cache import Words
 from gateway.cache.policy import Reply, Rule, Why, refusal
@@ -19,12 +18,14 @@ from gateway.http import cors, methods
 from gateway.http.headers import HOP_BY_HOP, Pair, connection_options, is_claim
 from gateway.http.request import GatewayRequest, Message, Scope
 from gateway.legacy.view import Legacy
-from gateway.lines import GatewayRoute, describe
 from gateway.options import FIELD
-from gateway.patterns import Miss
 from gateway.proxy.fetch import own_pairs
 from gateway.proxy.view import Plan, Proxy, plan_for, upward_pairs
-from gateway.routing import Routes, decoded, raw_values
+from gateway.routing import mismatch
+from gateway.routing.lines import GatewayRoute, describe
+from gateway.routing.table import Miss
+from gateway.routing.urls import Routes, decoded, raw_values
+from gateway.routing.wrapping import innermost
 from gateway.server import ops
 from gateway.server.asgi import GatewayHandler, open_request
 from gateway.units import format_duration, format_size
@@ -32,7 +33,6 @@ from gateway.upstreams.options import OF_CALL, Overrides, effective
 from gateway.upstreams.records import Upstream
 from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON, MAX_KEPT_BYTES, is_repeatable
 from gateway.upstreams.targets import Reference, TargetValueError
-from gateway.wrapping import innermost
 
 _NEAR_MISSES = 5
 
@@ -121,17 +121,17 @@ def _named(line: GatewayRoute) -> list[str]:
 def _losers(routes: Routes, winner: GatewayRoute, method: str, host: str, path: str) -> Iterator[list[str]]:
     """The other lines that match host and path, each with what it lost by."""
     for line in routes.lines:
-        if line is not winner and not verdicts.mismatch(line.rule, host, path):
-            why = verdicts.refusal(line.rule, method) or verdicts.beaten(line.rule, winner.rule)
+        if line is not winner and not mismatch.mismatch(line.rule, host, path):
+            why = mismatch.refusal(line.rule, method) or mismatch.beaten(line.rule, winner.rule)
             yield [*_named(line), why]
 
 
 def _no_route(routes: Routes, request: GatewayRequest, miss: Miss, host: str) -> Iterator[Section]:
     """Raises ROUTE_NOT_FOUND or METHOD_NOT_ALLOWED, unless one of Django's own lines has the path."""
     path, method = request.raw_path, request.method
-    near = sorted(routes.lines, key=lambda line: verdicts.nearness(line.rule, host, path), reverse=True)
+    near = sorted(routes.lines, key=lambda line: mismatch.nearness(line.rule, host, path), reverse=True)
     rows = [
-        [*_named(line), verdicts.mismatch(line.rule, host, path) or verdicts.refusal(line.rule, method)]
+        [*_named(line), mismatch.mismatch(line.rule, host, path) or mismatch.refusal(line.rule, method)]
         for line in near[:_NEAR_MISSES]
     ]
     rows += [[f"and {len(near) - _NEAR_MISSES} more"]] if len(near) > _NEAR_MISSES else []

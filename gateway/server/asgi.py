@@ -32,14 +32,15 @@ from gateway.http.request import GatewayRequest, Scope, Send
 from gateway.http.response import GatewayResponse, pairs_of
 from gateway.http.trace_context import is_request_id, new_trace_id, trace_id_of
 from gateway.http.view_result import WITHOUT_BODY, exactly, nothing, promised_bytes
-from gateway.lines import GatewayRoute
 from gateway.observe import status
 from gateway.observe.log import log
-from gateway.patterns import Miss
-from gateway.routing import Routes, decoded, pieces, raw_values
+from gateway.routing.lines import GatewayRoute
+from gateway.routing.table import Miss
+from gateway.routing.urls import Routes, decoded, raw_values
+from gateway.routing.views import pieces
+from gateway.routing.worker_start import start_worker
 from gateway.server import abort, ops
 from gateway.server.worker import Runtime
-from gateway.starting import start_worker
 
 Hook = Callable[[Exchange], None]
 

@@ -26,7 +26,7 @@ from gateway.config.records import Config, Settings
 from gateway.observe import log as telemetry
 from gateway.observe.log import log
 from gateway.observe.shared_memory import Board
-from gateway.routing import Routes
+from gateway.routing.urls import Routes
 from gateway.server.control import Control
 from gateway.server.loop import new_loop
 from gateway.server.supervisor import Supervisor

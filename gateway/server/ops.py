@@ -15,7 +15,7 @@ from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.observe import status
 from gateway.observe.metrics import exposition
-from gateway.routing import Routes
+from gateway.routing.urls import Routes
 from gateway.server import admin
 from gateway.server.worker import Runtime
 

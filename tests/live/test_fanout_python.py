@@ -21,7 +21,9 @@ from gateway.config import loader
 from gateway.fanout.view import Fanout
 from gateway.http.exchange import Exchange
 from gateway.http.request import Message
-from gateway.routing import RouteError, Routes, fanout, part, route
+from gateway.routing import fanout, part, route
+from gateway.routing.faults import RouteError
+from gateway.routing.urls import Routes
 from gateway.server.asgi import GatewayHandler
 from tests.application import lifespan, scope_of
 
@@ -355,7 +357,7 @@ async def test_a_client_that_leaves_while_it_is_sent_to_is_told_of_in_the_log(se
     assert line.fan is not None
     finished: list[Exchange] = []
     view = Fanout(line.fan, line.overrides, line.name)
-    application = GatewayHandler(loaded, Routes([route("/x", view)], loaded), hooks=[finished.append])
+    application = GatewayHandler(loaded, Routes([route("/x", view)], loaded.declared), hooks=[finished.append])
     messages: asyncio.Queue[Message] = asyncio.Queue()
     messages.put_nowait({"type": "http.request", "body": b"", "more_body": False})
 
@@ -580,15 +582,18 @@ def test_what_a_client_may_not_say_of_itself_can_be_said_of_it() -> None:
 def test_djangos_own_lines_are_checked_too(signature: str, words: str) -> None:
     loaded = loader.load({"GATEWAY_UPSTREAM_U": "http://127.0.0.1:1"}, lambda _: "")
     with pytest.raises(RouteError) as caught:
-        Routes([path("v1/", include([path("x/", async_part(signature))]))], loaded)
+        Routes([path("v1/", include([path("x/", async_part(signature))]))], loaded.declared)
     assert words in str(caught.value)
-    Routes([path("<slug:id>/", include([path("x/", async_part("id, a: Annotated[Any, part('u:/{id}')]"))]))], loaded)
+    Routes(
+        [path("<slug:id>/", include([path("x/", async_part("id, a: Annotated[Any, part('u:/{id}')]"))]))],
+        loaded.declared,
+    )
 
 
 def test_a_part_of_an_unknown_upstream_is_told() -> None:
     loaded = loader.load({"GATEWAY_UPSTREAM_USERS": "http://127.0.0.1:1"}, lambda _: "")
     with pytest.raises(RouteError, match=r"there is no upstream user; did you mean users\?"):
-        Routes([route("/h", async_part("a: Annotated[Any, part('user:/a')]"))], loaded)
+        Routes([route("/h", async_part("a: Annotated[Any, part('user:/a')]"))], loaded.declared)
 
 
 # -- fetch() ------------------------------------------------------------------------------------------------------

@@ -20,10 +20,10 @@ from gateway.http import methods
 from gateway.http.headers import Pairs, parse_host
 from gateway.http.queries import masked_target
 from gateway.management import Ours, add_env_file
-from gateway.patterns import Miss
-from gateway.routing import Routes
+from gateway.routing.table import Miss
+from gateway.routing.urls import Routes
+from gateway.routing.wrapping import innermost
 from gateway.text import aligned, plain, plain_lines
-from gateway.wrapping import innermost
 
 
 class Command(Ours):

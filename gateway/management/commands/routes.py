@@ -10,7 +10,8 @@ from django.core.management import CommandParser
 from gateway.config.checks import NO_ROUTES
 from gateway.config.describe import rows
 from gateway.management import Ours
-from gateway.routing import RouteError, load_routes
+from gateway.routing.faults import RouteError
+from gateway.routing.loader import load_routes
 from gateway.text import aligned, plain_lines
 
 
@@ -29,7 +30,7 @@ examples:
 
     def handle(self, *args: Any, **options: Any) -> None:
         try:
-            table = rows(load_routes(settings.GATEWAY))
+            table = rows(load_routes(settings.GATEWAY.declared))
             if not table:
                 raise RouteError(NO_ROUTES)
         except RouteError as error:

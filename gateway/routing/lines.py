@@ -10,19 +10,16 @@ from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
 from gateway.cache.view import Cached
-from gateway.config.records import Config, Route
 from gateway.fanout.view import Fanout
 from gateway.legacy.view import Legacy
 from gateway.options import nearest
-from gateway.patterns import Pattern, PatternError, check_names, clash
 from gateway.proxy.view import Proxy
-from gateway.wrapping import cache_of, cache_problem, innermost
+from gateway.routing.faults import RouteError
+from gateway.routing.patterns import Pattern, PatternError, check_names, clash
+from gateway.routing.records import Declared, Route
+from gateway.routing.wrapping import cache_of, cache_problem, innermost
 
 View = Callable[..., Awaitable[HttpResponseBase]]
-
-
-class RouteError(Exception):
-    """A routes module that cannot be served; the text says where and why."""
 
 
 class GatewayRoute(URLPattern):
@@ -145,7 +142,7 @@ def caches_without_effect(lines: Iterable[GatewayRoute], others: Iterable[URLPat
 def check_lines(
     lines: Sequence[GatewayRoute],
     others: Sequence[URLPattern | URLResolver],
-    config: Config,
+    declared: Declared,
     faults: Iterable[str],
 ) -> None:
     """Raises RouteError for lines that cannot all be served; `faults` are those of their pools."""
@@ -161,17 +158,17 @@ def check_lines(
     plain = [one for other in others for one in flat(other)]
     problems.extend(f"{line.pattern}: {problem}" for line, params in plain for problem in _misfits(line, params))
     problems.extend(
-        f"{origin}: there is no upstream {upstream}{_meant(upstream, config)}"
+        f"{origin}: there is no upstream {upstream}{_meant(upstream, declared.upstreams)}"
         for origin, view in views_of(lines, others)
         if isinstance(view, (Proxy, Fanout))
         for upstream in view.upstreams
-        if upstream not in config.upstreams
+        if upstream not in declared.upstreams
     )
     problems.extend(faults)
     problems.extend(_name_problems(lines))
-    if config.routes and not any(line.origin == config.routes[0].variable for line in lines):
+    if declared.first_route and not any(line.origin == declared.first_route for line in lines):
         problems.append(
-            f"{config.settings.urlconf}.py leaves out *from_environment(), so GATEWAY_ROUTE_* would be without effect"
+            f"{declared.urlconf}.py leaves out *from_environment(), so GATEWAY_ROUTE_* would be without effect"
         )
     problems.extend(
         f"{line.origin}: route() lines do not work inside include(); write them into urlpatterns"
@@ -216,8 +213,8 @@ def misfit(view: Callable[..., Any], params: Iterable[str]) -> str | None:
     return None
 
 
-def _meant(name: str, config: Config) -> str:
-    near = nearest(name, sorted(config.upstreams))
+def _meant(name: str, upstreams: Iterable[str]) -> str:
+    near = nearest(name, sorted(upstreams))
     return f"; did you mean {near}?" if near else f"; set GATEWAY_UPSTREAM_{name.upper()} to its base URL"
 
 

@@ -1,48 +1,37 @@
 """Patterns and views become Django's urlpatterns, and urlpatterns become the table that the handler asks.
 
-`route()` lines and those of the environment are one table, matched by `patterns`; each of them is also a Django URL
+`route()` lines and those of the environment are one table, matched by `table`; each of them is also a Django URL
 pattern, so that `reverse`, `resolve` and the system checks know it. Django's own `path()` and `include()` lines are
 tried in order after the table.
 """
 
-import contextlib
-import functools
 import importlib
 import re
 import sys
-import traceback
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from types import ModuleType
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote
 
 from django.conf import settings
-from django.http.response import FileResponse, HttpResponseBase
 from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
-from gateway.cache.view import Cached, cached
-from gateway.config.records import Config, Route
+from gateway.cache.view import Cached
 from gateway.errors import GatewayError, Reason
-from gateway.fanout.typed import fanout, part
 from gateway.fanout.view import Fanout
-from gateway.guards import Guards
 from gateway.http.queries import masked_target
 from gateway.http.request import GatewayRequest
-from gateway.http.response import GatewayResponse
-from gateway.http.view_result import finished, rendered_in_thread
-from gateway.http.view_thread import ViewThread
-from gateway.legacy.bulkhead import in_thread
 from gateway.legacy.view import Legacy, assign_pools, legacy
-from gateway.lines import (
+from gateway.proxy.view import Proxy
+from gateway.routing.faults import RouteError, file_name, place_of
+from gateway.routing.guards import Guards
+from gateway.routing.lines import (
     GatewayRoute,
-    RouteError,
     View,
     caches_parts,
     caches_without_effect,
     check_lines,
     flat,
-    is_async,
     legacies,
     misfit,
     name_of,
@@ -50,15 +39,13 @@ from gateway.lines import (
     synchronous_views,
     views_of,
 )
-from gateway.patterns import Match, Miss, Pattern, PatternError, Table, parse_pattern
-from gateway.proxy.fetch import Fetched, fetch
-from gateway.proxy.view import Proxy, proxy
-from gateway.starting import names_of_new, on_worker_start, thread_warning, threads_now
+from gateway.routing.patterns import Pattern, PatternError, parse_pattern
+from gateway.routing.records import Declared, Route
+from gateway.routing.table import Match, Miss, Table
+from gateway.routing.views import as_async
+from gateway.routing.worker_start import thread_warning
+from gateway.routing.wrapping import innermost
 from gateway.upstreams.options import Overrides, effective
-from gateway.wrapping import innermost, layers
-
-__all__ = ["Fetched", "GatewayError", "GatewayRequest", "GatewayResponse", "Reason", "RouteError", "Routes", "cached"]
-__all__ += ["fanout", "fetch", "from_environment", "legacy", "on_worker_start", "part", "proxy", "route"]
 
 
 def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> GatewayRoute:
@@ -68,7 +55,7 @@ def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> Ga
     defaults to the view's and stands in the log. Raises RouteError, with the place, for what is no pattern or view.
     """
     caller = sys._getframe(1)
-    origin = f"{_file(caller.f_code.co_filename)}:{caller.f_lineno}"
+    origin = f"{file_name(caller.f_code.co_filename)}:{caller.f_lineno}"
     place = f"{origin}: route({masked_target(pattern)!r})"
     try:
         rule = parse_pattern(pattern)
@@ -97,8 +84,8 @@ def _check_fit(view: Callable[..., Any], rule: Pattern, place: str, name: str) -
 
 def from_environment() -> list[GatewayRoute]:
     """The routes of `GATEWAY_ROUTE_*`, for `urlpatterns = [*from_environment(), ...]`."""
-    config: Config = settings.GATEWAY
-    return [_from_config(line) for line in config.routes]
+    declared: Sequence[Route] = settings.GATEWAY.routes
+    return [_from_config(line) for line in declared]
 
 
 def _from_config(line: Route) -> GatewayRoute:
@@ -132,68 +119,7 @@ def _legacy_from(path: str, variable: str) -> Legacy:
     try:
         return legacy(getattr(importlib.import_module(module), name))
     except (Exception, SystemExit) as error:
-        raise RouteError(f"{variable}__LEGACY={path}: {_place(error, module)}") from error
-
-
-def as_async(view: Callable[..., Any]) -> View:
-    """The view itself, or a synchronous one moved off the loop: it must not stop every other request."""
-    for layer in layers(view):
-        if isinstance(layer, Cached):
-            layer.view = as_async(layer.view)
-    if isinstance(view, (Cached, Proxy, Fanout, Legacy)) or getattr(view, "is_finished_by", None) is view:
-        return view
-    call = _finished(view) if is_async(view) else _finished_in_thread(view)
-    functools.update_wrapper(call, view)
-    call.is_finished_by = call  # type: ignore[attr-defined]  # as wrappers copy what stands in a function
-    return call
-
-
-def _finished(view: Callable[..., Any]) -> View:
-    """What an async view does by the ORM, or by `sync_to_async`, runs in a thread of its request."""
-
-    async def call(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
-        thread = request.exchange.enter_view_thread(request.lend)
-        result = _held(await view(request, *args, **params), thread)
-        return await finished(result, view, is_head=request.method == "HEAD", in_thread=in_thread)
-
-    return call
-
-
-def _finished_in_thread(view: Callable[..., Any]) -> View:
-    """A synchronous view runs in a thread of its request."""
-
-    def answer(thread: ViewThread, request: GatewayRequest, *args: Any, **params: Any) -> object:
-        return rendered_in_thread(_held(view(request, *args, **params), thread))
-
-    async def call(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
-        await request.read_body()
-        thread = request.exchange.enter_view_thread(request.lend)
-        result = await in_thread(functools.partial(answer, thread, request, *args, **params))
-        return await finished(result, view, is_head=request.method == "HEAD")
-
-    call.synchronous = view  # type: ignore[attr-defined]
-    return call
-
-
-def _held(result: object, thread: ViewThread) -> object:
-    """The result, which, as a response, is closed when its request is over: sent, stored, broken off or for nobody."""
-    if isinstance(result, HttpResponseBase):
-        thread.holds(result)
-    return result
-
-
-async def pieces(response: Any) -> AsyncIterator[bytes]:
-    """The pieces of a StreamingHttpResponse; a synchronous iterator takes each step in the thread of its request."""
-    if response.is_async:
-        async with contextlib.aclosing(aiter(response)) as parts:
-            async for piece in parts:
-                yield piece
-        return
-    if isinstance(response, FileResponse):
-        response.block_size = 64 * 1024  # Django's 4 KiB would be a hop each
-    iterator = iter(response)
-    while (piece := await in_thread(lambda: next(iterator, None))) is not None:
-        yield piece
+        raise RouteError(f"{variable}__LEGACY={path}: {place_of(error, module)}") from error
 
 
 _GROUP = re.compile(r"\(\?P<(\w+)>")
@@ -206,16 +132,16 @@ class Routes:
     """
 
     def __init__(
-        self, urlpatterns: Sequence[URLPattern | URLResolver], config: Config, threads: Sequence[str] = ()
+        self, urlpatterns: Sequence[URLPattern | URLResolver], declared: Declared, threads: Sequence[str] = ()
     ) -> None:
         self.lines = [line for line in urlpatterns if isinstance(line, GatewayRoute)]
         self.others = [line for line in urlpatterns if not isinstance(line, GatewayRoute)]
         self.threads = tuple(threads)
         self.warnings = (*synchronous_views(self.lines, self.others), *caches_without_effect(self.lines, self.others))
         if threads:
-            self.warnings = (*self.warnings, thread_warning(config.settings.urlconf, threads))
-        self.bulkheads, faults = assign_pools(legacies(self.lines, self.others), config.legacy)
-        check_lines(self.lines, self.others, config, faults)
+            self.warnings = (*self.warnings, thread_warning(declared.urlconf, threads))
+        self.bulkheads, faults = assign_pools(legacies(self.lines, self.others), declared.pools)
+        check_lines(self.lines, self.others, declared, faults)
         self._table = Table((line.rule, line) for line in self.lines)
         self._django = URLResolver(RegexPattern(r"^/"), self.others) if self.others else None
         self.guards = Guards(self._table, self._django)
@@ -269,50 +195,3 @@ def decoded(values: dict[str, str]) -> dict[str, str]:
         return {name: unquote(value, errors="strict") if "%" in value else value for name, value in values.items()}
     except UnicodeDecodeError as error:
         raise GatewayError(Reason.PATH_INVALID, "A path parameter is not valid UTF-8.") from error
-
-
-# -- the routes module --------------------------------------------------------------------------------------------
-
-
-def load_routes(config: Config) -> Routes:
-    """Import the module named by GATEWAY_URLCONF and compile it. Raises RouteError, with the place, for any fault."""
-    name, before = config.settings.urlconf, threads_now()
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise RouteError(_place(error, name)) from error
-        hint = f"; without .py: {name.removesuffix('.py')}" if name.endswith(".py") else ""
-        raise RouteError(f"GATEWAY_URLCONF={name}: there is no module of that name{hint}") from error
-    except (Exception, SystemExit) as error:
-        raise RouteError(_place(error, name)) from error
-    return Routes(_urlpatterns(module), config, names_of_new(before))
-
-
-def _urlpatterns(module: ModuleType) -> Sequence[URLPattern | URLResolver]:
-    name = f"{module.__name__}.py"
-    lines = getattr(module, "urlpatterns", None)
-    if not isinstance(lines, (list, tuple)):
-        raise RouteError(f"{name} defines no list urlpatterns")
-    for line in lines:
-        if isinstance(line, list):
-            raise RouteError(f"{name}: urlpatterns holds a list; write a star before it: *from_environment()")
-        if not isinstance(line, (URLPattern, URLResolver)):
-            raise RouteError(f"{name}: urlpatterns holds {line!r}, which is no route() or path() line")
-    return lines
-
-
-def _place(error: BaseException, name: str) -> str:
-    """Where a module failed to load, in one line: the innermost frame of the user's own file if there is one."""
-    if isinstance(error, RouteError):  # it names its place
-        return str(error)
-    if isinstance(error, SyntaxError):
-        return f"{_file(error.filename or name)}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if _file(frame.filename) == f"{name.rpartition('.')[2]}.py"]
-    at = (own or frames)[-1]
-    return f"{_file(at.filename)}:{at.lineno}: {type(error).__name__}: {error}"
-
-
-def _file(path: str) -> str:
-    return path.rpartition("/")[2]

@@ -11,7 +11,8 @@ from django.urls import Resolver404, ResolverMatch, URLResolver
 from gateway.errors import GatewayError, Reason
 from gateway.http import validation
 from gateway.http.paths import Reading, is_plain, is_read_otherwise, normalized, readings
-from gateway.patterns import Match, Miss, Pattern, Table
+from gateway.routing.patterns import Pattern
+from gateway.routing.table import Match, Miss, Table
 
 _OWN_SEGMENT = "-"  # paths under `/-/` belong to the gateway
 

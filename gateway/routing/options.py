@@ -2,7 +2,7 @@
 
 from gateway.http.queries import masked_line
 from gateway.options import ORIGINS, Option, Unit, either
-from gateway.patterns import parse_line
+from gateway.routing.patterns import parse_line
 
 LINE = Unit("route", parse_line, mask=masked_line)
 

@@ -1,7 +1,7 @@
-"""Why a route does not get a request, in words. The table of `patterns` decides; this retells."""
+"""Why a route does not get a request, in words. `table` decides; this tells the reason."""
 
 from gateway.http.paths import normalized
-from gateway.patterns import Pattern
+from gateway.routing.patterns import Pattern
 
 
 def mismatch(pattern: Pattern, host: str, path: str) -> str:

@@ -1,0 +1,32 @@
+"""The grammar, the table, urlpatterns: the public face.
+
+`__all__` is what a routes module or a view imports from the gateway; what is not in it may change.
+
+patterns      the grammar of routes
+table         which route a request falls to
+mismatch      why a route does not get a request, in words
+options       what may be said of a route itself
+records       a route as the environment has it, and what routes are checked against
+wrapping      what stands around a view
+lines         the lines of urlpatterns, and what keeps them from being served
+guards        no spelling of a path reaches what another route guards
+views         a team's views become what the handler calls
+urls          route(), from_environment(); urlpatterns become the table
+loader        the routes module is imported
+faults        what is wrong with a routes module, and where
+worker_start  functions that each worker calls when it starts
+"""
+
+from gateway.cache.view import cached
+from gateway.errors import GatewayError, Reason
+from gateway.fanout.typed import fanout, part
+from gateway.http.request import GatewayRequest
+from gateway.http.response import GatewayResponse
+from gateway.legacy.view import legacy
+from gateway.proxy.fetch import Fetched, fetch
+from gateway.proxy.view import proxy
+from gateway.routing.urls import from_environment, route
+from gateway.routing.worker_start import on_worker_start
+
+__all__ = ["Fetched", "GatewayError", "GatewayRequest", "GatewayResponse", "Reason", "cached", "fanout", "fetch"]
+__all__ += ["from_environment", "legacy", "on_worker_start", "part", "proxy", "route"]

@@ -1,0 +1,40 @@
+"""A route as the environment has it, and what routes are checked against."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.cache.policy import Rule
+from gateway.fanout.plan import Fan
+from gateway.routing.patterns import Pattern
+from gateway.upstreams.options import Overrides
+from gateway.upstreams.targets import Target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route of the environment; `variable` is where it came from, as written: `GATEWAY_ROUTE_USERS`."""
+
+    name: str
+    pattern: Pattern
+    target: Target | None
+    fan: Fan | None = None
+    legacy: str | None = None  # the dotted path of the function that answers
+    overrides: Overrides = field(default_factory=Overrides)
+    raw_path: bool = False
+    cors: tuple[str, ...] | None = None
+    cache: Rule | None = None
+    variable: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declared:
+    """What the environment declares and the lines of urlpatterns are checked against.
+
+    `pools` are the options of legacy pools by name; `first_route` is the variable of the first route, or empty.
+    """
+
+    urlconf: str
+    upstreams: Collection[str]
+    pools: Mapping[str, Mapping[str, Any]]
+    first_route: str = ""

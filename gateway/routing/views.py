@@ -1,0 +1,80 @@
+"""Views of a team's own become what the handler calls: asynchronous, and answering with what can be sent."""
+
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from django.http.response import FileResponse, HttpResponseBase
+
+from gateway.cache.view import Cached
+from gateway.fanout.view import Fanout
+from gateway.http.request import GatewayRequest
+from gateway.http.view_result import finished, rendered_in_thread
+from gateway.http.view_thread import ViewThread
+from gateway.legacy.bulkhead import in_thread
+from gateway.legacy.view import Legacy
+from gateway.proxy.view import Proxy
+from gateway.routing.lines import View, is_async
+from gateway.routing.wrapping import layers
+
+
+def as_async(view: Callable[..., Any]) -> View:
+    """The view itself, or a synchronous one moved off the loop: it must not stop every other request."""
+    for layer in layers(view):
+        if isinstance(layer, Cached):
+            layer.view = as_async(layer.view)
+    if isinstance(view, (Cached, Proxy, Fanout, Legacy)) or getattr(view, "is_finished_by", None) is view:
+        return view
+    call = _finished(view) if is_async(view) else _finished_in_thread(view)
+    functools.update_wrapper(call, view)
+    call.is_finished_by = call  # type: ignore[attr-defined]  # as wrappers copy what stands in a function
+    return call
+
+
+def _finished(view: Callable[..., Any]) -> View:
+    """What an async view does by the ORM, or by `sync_to_async`, runs in a thread of its request."""
+
+    async def call(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
+        thread = request.exchange.enter_view_thread(request.lend)
+        result = _held(await view(request, *args, **params), thread)
+        return await finished(result, view, is_head=request.method == "HEAD", in_thread=in_thread)
+
+    return call
+
+
+def _finished_in_thread(view: Callable[..., Any]) -> View:
+    """A synchronous view runs in a thread of its request."""
+
+    def answer(thread: ViewThread, request: GatewayRequest, *args: Any, **params: Any) -> object:
+        return rendered_in_thread(_held(view(request, *args, **params), thread))
+
+    async def call(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
+        await request.read_body()
+        thread = request.exchange.enter_view_thread(request.lend)
+        result = await in_thread(functools.partial(answer, thread, request, *args, **params))
+        return await finished(result, view, is_head=request.method == "HEAD")
+
+    call.synchronous = view  # type: ignore[attr-defined]
+    return call
+
+
+def _held(result: object, thread: ViewThread) -> object:
+    """The result, which, as a response, is closed when its request is over: sent, stored, broken off or for nobody."""
+    if isinstance(result, HttpResponseBase):
+        thread.holds(result)
+    return result
+
+
+async def pieces(response: Any) -> AsyncIterator[bytes]:
+    """The pieces of a StreamingHttpResponse; a synchronous iterator takes each step in the thread of its request."""
+    if response.is_async:
+        async with contextlib.aclosing(aiter(response)) as parts:
+            async for piece in parts:
+                yield piece
+        return
+    if isinstance(response, FileResponse):
+        response.block_size = 64 * 1024  # Django's 4 KiB would be a hop each
+    iterator = iter(response)
+    while (piece := await in_thread(lambda: next(iterator, None))) is not None:
+        yield piece
