@@ -3,6 +3,7 @@
 import ast
 import functools
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-import gateway
+import gateway.routing
 
 HOME = Path(__file__).resolve().parent.parent
 PACKAGE = HOME / "gateway"
@@ -186,6 +187,17 @@ def test_a_module_lists_no_names_of_another_as_its_own(path: Path) -> None:
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             assert place(path) in {"routing/__init__", "messages"}
+
+
+@every_module
+def test_no_file_of_the_house_imports_from_the_public_face(path: Path) -> None:
+    """It imports nearly all of them: one that imported from it would meet a module that is half made."""
+    assert not set(imports_of(path)) & {f"gateway.routing.{name}" for name in gateway.routing.__all__}
+
+
+def test_the_public_face_is_importable_before_django_is_set_up() -> None:
+    code = "import sys, gateway.routing; sys.exit('gateway.models' in sys.modules)"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, cwd=HOME)
 
 
 # -- who may know what --------------------------------------------------------------------------------------------

@@ -4,9 +4,7 @@ import threading
 
 import msgspec
 
-from gateway.http.request import GatewayRequest
-from gateway.http.response import GatewayResponse
-from gateway.routing import from_environment, legacy, route
+from gateway.routing import GatewayRequest, GatewayResponse, from_environment, legacy, route
 
 ANSWER = {"report": 7, "state": "done"}
 
