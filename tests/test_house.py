@@ -76,6 +76,7 @@ PURE = {
         "http/trace_context",
         "http/validation",
         "observe/stalls",
+        "observe/throttle",
         "upstreams/retry_policy",
         "upstreams/outlier_detection",
     ),

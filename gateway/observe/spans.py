@@ -28,6 +28,7 @@ from gateway.errors import Reason, Side
 from gateway.http import cors
 from gateway.http.exchange import Exchange
 from gateway.http.request import GatewayRequest
+from gateway.observe.throttle import TokenBucket, at_most_every
 from gateway.upstreams.endpoint import Endpoint
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -35,23 +36,23 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _PART: Final = context.create_key("portway-part")
 _PORTS: Final = {"http": 80, "https": 443}
-_TELL_AGAIN_S: Final = 60.0
+_LOG_AGAIN_S: Final = 60.0
 _FLUSH_S: Final = 2.0
 # Thousands of spans wait for an exporter that is slow, and clients choose paths and names of agents.
 _LONGEST: Final = 2000
 
 
-class Complaints(logging.Handler):
-    """What OpenTelemetry complains of is an event of ours, each complaint at most once a minute."""
+class OtelLogHandler(logging.Handler):
+    """Turns OpenTelemetry's warnings into events of our log, those of one source line at most once a minute."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._told_s: dict[tuple[str, int], float] = {}
+        self._throttles: dict[tuple[str, int], TokenBucket] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        now_s, complaint = time.monotonic(), (record.pathname, record.lineno)
-        if now_s - self._told_s.get(complaint, -_TELL_AGAIN_S) >= _TELL_AGAIN_S:
-            self._told_s[complaint] = now_s
+        line = (record.pathname, record.lineno)
+        throttle = self._throttles.setdefault(line, at_most_every(_LOG_AGAIN_S))
+        if throttle.take(time.monotonic()):
             _log.warning("tracing.failing", cause=record.getMessage())
 
 
@@ -78,7 +79,7 @@ class Tracer:
 
     def __init__(self, exporters: tuple[str, ...]) -> None:
         logger = logging.getLogger("opentelemetry")
-        logger.handlers[:], logger.propagate = [Complaints()], False
+        logger.handlers[:], logger.propagate = [OtelLogHandler()], False
         logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # it warns of each try, and errs at last
         logging.getLogger("opentelemetry.trace").setLevel(logging.CRITICAL)  # it tells what clients send
         own = {"service.name": "portway", "service.version": __version__}

@@ -142,7 +142,7 @@ class Runtime:
     def _abandon(self) -> None:
         """Say which calls the end of the process breaks off. A thread cannot be killed, and does not hold the exit."""
         self._cut = True
-        calls = {pool.name: pool.told() for pool in self.bulkheads.values() if pool.running}
+        calls = {pool.name: pool.describe_running() for pool in self.bulkheads.values() if pool.running}
         if calls:
             log.warning("legacy.abandoned", count=sum(map(len, calls.values())), calls=calls)
         if view_thread.busy():
