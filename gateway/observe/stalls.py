@@ -1,31 +1,11 @@
-"""A blocked event loop, decided: whose line it was, and how often it happened."""
+"""A blocked event loop, decided: whose line it was, and how that is shown."""
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 Frame = tuple[str, int, str]  # the file's path, the line, the function's name
 Stack = tuple[Frame, ...]  # the innermost first
 
 _MOST_OWN, _MOST_OTHERS = 8, 4
-
-
-class Histogram:
-    """How long stalls were: `counts[i]` of at most `BOUNDS_S[i]` seconds and above the bound before; the last is above
-    all."""
-
-    BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(self.BOUNDS_S) + 1)
-        self.sum_s = 0.0
-
-    @property
-    def count(self) -> int:
-        return sum(self.counts)
-
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.BOUNDS_S, seconds)] += 1
-        self.sum_s += seconds
 
 
 def is_own(path: str, libraries: Sequence[str]) -> bool:

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from gateway.observe.histogram import Stalls
 from gateway.observe.log import log
-from gateway.observe.stalls import Frame, Histogram, Stack, is_own, longest, shown
+from gateway.observe.stalls import Frame, Stack, is_own, longest, shown
 from gateway.observe.throttle import TokenBucket
 
 _LIBRARIES = (*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib")), str(Path(__file__).parents[1]))
@@ -35,7 +36,7 @@ class Watchdog:
     """Watches the loop in which it was started. `request_of` tells the id of the request that a task serves."""
 
     def __init__(self, stall_s: float, request_of: Callable[[asyncio.Task[object]], str | None]) -> None:
-        self.stalls = Histogram()
+        self.stalls = Stalls()
         self._stall_s = stall_s
         self._request_of = request_of
         self._throttle = TokenBucket(burst=5, every_s=10.0)

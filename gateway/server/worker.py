@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.cache.cache import Cache
 from gateway.config.records import Config
@@ -24,6 +24,7 @@ from gateway.observe.counters import Tally
 from gateway.observe.exporters import exporters_of
 from gateway.observe.log import log
 from gateway.observe.shared_memory import Board
+from gateway.observe.snapshot import Counts
 from gateway.observe.watchdog import Watchdog
 from gateway.upstreams.pool import Pool
 
@@ -48,7 +49,7 @@ class Runtime:
         self.pools: dict[str, Pool] = {}
         self.tally = Tally()
         self.board: Board | None = None  # where workers see each other's counts
-        self.past: dict[str, Any] | None = None  # what those before it in its place have counted
+        self.past: Counts | None = None  # what those before it in its place have counted
         self.every_second: Callable[[], None] | None = None
         self.started_s = time()
         self.bodies = Bodies()
