@@ -232,7 +232,10 @@ async def test_all_threads_stuck_is_told_at_once_with_names_and_times() -> None:
         assert [reason_of(error) for error in late] == [Reason.LEGACY_TIMEOUT] * 2
         now[0] = 112.34
         assert bulkhead.is_stuck()
-        assert bulkhead.told() == ["Gate 12.3 s (r-1)"] * 2 or bulkhead.told() == ["it 12.3 s (r-1)"] * 2
+        assert (
+            bulkhead.describe_running() == ["Gate 12.3 s (r-1)"] * 2
+            or bulkhead.describe_running() == ["it 12.3 s (r-1)"] * 2
+        )
         with pytest.raises(GatewayError) as caught:
             await run(bulkhead, closed)
         assert caught.value.reason is Reason.LEGACY_STUCK

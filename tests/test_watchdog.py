@@ -78,7 +78,7 @@ async def test_of_many_stalls_only_some_are_told_and_all_are_counted() -> None:
             holds_the_loop(0.17)
             await seen(dog, number)
         assert dog.stalls.count >= 8
-        dog._allowance._left = 1.0  # later
+        dog._throttle._full_at_s -= 10.0  # later
         holds_the_loop(0.17)
         await seen(dog, 9)
         async with asyncio.timeout(10):

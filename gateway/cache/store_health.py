@@ -1,10 +1,12 @@
-"""Whether one way to the database works, said at most once a minute."""
+"""Whether reading from the cache's database works, or writing to it, logged at most once a minute."""
 
 import time
 from typing import Final
 
 import structlog
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
+
+from gateway.observe.throttle import at_most_every
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -13,13 +15,13 @@ _COMPLAIN_S: Final = 60.0
 
 
 class Health:
-    """Whether one way to the database works. Says so, at most once a minute."""
+    """Of one way to the database, `what`: pauses it for a second after a failure, and logs failure and recovery."""
 
     def __init__(self, what: str) -> None:
         self._what = what
         self._paused_until_s = 0.0
-        self._said_s = -_COMPLAIN_S
-        self.is_failing = self._was_said = False
+        self._throttle = at_most_every(_COMPLAIN_S)
+        self.is_failing = self._is_logged = False
 
     @property
     def is_paused(self) -> bool:
@@ -29,16 +31,15 @@ class Health:
         now_s = time.monotonic()
         self._paused_until_s = now_s + PAUSE_S
         self.is_failing = True
-        if now_s - self._said_s >= _COMPLAIN_S:
-            self._said_s = now_s
-            self._was_said = True
+        if self._throttle.take(now_s):
+            self._is_logged = True
             _log.warning("cache.store_failed", what=self._what, cause=cause.strip())
 
     def worked(self) -> None:
         if self.is_failing:
             self.is_failing = False
-            if self._was_said:
-                self._was_said = False
+            if self._is_logged:
+                self._is_logged = False
                 _log.info("cache.store_works", what=self._what)
 
 

@@ -21,10 +21,11 @@ from asgiref.sync import sync_to_async
 from gateway.errors import GatewayError, Reason
 from gateway.http.deadline import Deadline
 from gateway.legacy.options import LegacyOptions
+from gateway.observe.throttle import at_most_every
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 # A pool that stays stuck is told of so often.
-_TELL_AGAIN_S = 10.0
+_LOG_AGAIN_S = 10.0
 # So many calls that were given up before their turn may be waiting for a thread that passes over them.
 _MOST_LEFT = 500
 
@@ -94,7 +95,7 @@ class Bulkhead:
         self._threads: list[threading.Thread] = []
         self._jobs: SimpleQueue[tuple[Call, asyncio.AbstractEventLoop, Callable[[], Any]]] = SimpleQueue()
         self._next: Call | None = None
-        self._told_s = -_TELL_AGAIN_S
+        self._throttle = at_most_every(_LOG_AGAIN_S)
         executor: Any = self
         self._in_thread = sync_to_async(_carry_out, thread_sensitive=False, executor=executor)
 
@@ -113,7 +114,7 @@ class Bulkhead:
             call.is_late or (call.since_s is not None and call.since_s <= since_s) for call in running
         )
 
-    def told(self) -> list[str]:
+    def describe_running(self) -> list[str]:
         """Who runs, for how long, for which request: `build_report 12.3 s (4bf92f35...)`."""
         now = self._now()
         return [f"{call.name} {now - (call.began_s or now):.1f} s ({call.request_id})" for call in self.running]
@@ -172,13 +173,12 @@ class Bulkhead:
         return GatewayError(Reason.LEGACY_FULL, headers=[(b"retry-after", b"1")])
 
     def _stuck(self) -> GatewayError:
-        told = self.told()
-        if self._now() - self._told_s >= _TELL_AGAIN_S:
-            self._told_s = self._now()
-            _log.error("legacy.stuck", pool=self.name, threads=self.options.threads, calls=told)
+        calls = self.describe_running()
+        if self._throttle.take(self._now()):
+            _log.error("legacy.stuck", pool=self.name, threads=self.options.threads, calls=calls)
         self.full += 1
         after = b"%d" % ceil(self.options.timeout_s)
-        return GatewayError(Reason.LEGACY_STUCK, cause=f"stuck: {', '.join(told)}", headers=[(b"retry-after", after)])
+        return GatewayError(Reason.LEGACY_STUCK, cause=f"stuck: {', '.join(calls)}", headers=[(b"retry-after", after)])
 
     # -- an executor, as asyncio wants one ------------------------------------------------------------------------
 

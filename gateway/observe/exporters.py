@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 
 
 def exporters_of(environ: Mapping[str, str], find: Callable[[str], object]) -> tuple[str, ...]:
-    """Who gets spans by the standard variables: `otlp`, `console`, nobody. `find` tells of a module if it is there.
+    """The exporters that the standard variables name, of `otlp` and `console`; none: no spans are made.
 
+    `find` gives a module's spec, or None where it is not installed.
     Raises ValueError where spans are asked for and cannot be had. What else there is to set, OpenTelemetry reads.
     """
     endpoint, protocol = (
@@ -13,12 +14,12 @@ def exporters_of(environ: Mapping[str, str], find: Callable[[str], object]) -> t
         for word in ("ENDPOINT", "PROTOCOL")
     )
     # The standard exports by default; here it must be asked for.
-    said = environ.get("OTEL_TRACES_EXPORTER") or ("otlp" if endpoint else "none")
-    names = {name.strip() for name in said.split(",")}
+    value = environ.get("OTEL_TRACES_EXPORTER") or ("otlp" if endpoint else "none")
+    names = {name.strip() for name in value.split(",")}
     if names == {"none"} or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return ()
     if not names <= {"otlp", "console"}:
-        raise ValueError(f"OTEL_TRACES_EXPORTER must be otlp, console or none, not {said}")
+        raise ValueError(f"OTEL_TRACES_EXPORTER must be otlp, console or none, not {value}")
     if "otlp" in names and protocol not in {"", "http/protobuf"}:
         raise ValueError(f"OTEL_EXPORTER_OTLP_PROTOCOL must be http/protobuf (as a rule port 4318), not {protocol}")
     if "otlp" in names and endpoint and not endpoint.startswith(("http://", "https://")):

@@ -27,12 +27,14 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
+from gateway.observe.throttle import at_most_every
+
 # So many bytes of lines are kept in each process for a reader who is late.
 MOST_KEPT_BYTES: Final = 2**20
 # Where our descriptors lie: above what a view closes by mistake, or a daemon of old closes in a loop.
 _FAR_UP: Final = 900
 _LOOK_S: Final = 1.0
-_TELL_AGAIN_S: Final = 10.0
+_COMPLAIN_AGAIN_S: Final = 10.0
 
 
 class Raw(Protocol):
@@ -56,7 +58,7 @@ class Outlet:
         self._waits = waits
         self._complain = complain
         self._is_failing = False
-        self._told_s = float("-inf")  # that lines are lost for want of a reader
+        self._throttle = at_most_every(_COMPLAIN_AGAIN_S)  # of lines that are lost for want of a reader
         self._lost = 0
         self.begin()
         _outlets.add(self)
@@ -110,10 +112,8 @@ class Outlet:
 
     def _keep(self, line: bytes) -> None:
         if self._kept_bytes + len(line) > MOST_KEPT_BYTES:
-            now_s = time.monotonic()
-            is_told = now_s - self._told_s < _TELL_AGAIN_S  # a slow reader is found late again and again
-            self._told_s = self._told_s if is_told else now_s
-            self._is_failing |= is_told
+            # A slow reader is found late again and again.
+            self._is_failing |= not self._throttle.take(time.monotonic())
             self._lose(1, "nobody reads them")
             return
         self._kept.append(line)

@@ -28,49 +28,49 @@ from gateway.errors import Reason, Side
 from gateway.http import cors
 from gateway.http.exchange import Exchange
 from gateway.http.request import GatewayRequest
-from gateway.upstreams.endpoint import Endpoint
+from gateway.observe.throttle import TokenBucket, at_most_every
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _PART: Final = context.create_key("portway-part")
 _PORTS: Final = {"http": 80, "https": 443}
-_TELL_AGAIN_S: Final = 60.0
+_LOG_AGAIN_S: Final = 60.0
 _FLUSH_S: Final = 2.0
 # Thousands of spans wait for an exporter that is slow, and clients choose paths and names of agents.
 _LONGEST: Final = 2000
 
 
-class Complaints(logging.Handler):
-    """What OpenTelemetry complains of is an event of ours, each complaint at most once a minute."""
+class OtelLogHandler(logging.Handler):
+    """Turns OpenTelemetry's warnings into events of our log, those of one source line at most once a minute."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self._told_s: dict[tuple[str, int], float] = {}
+        self._throttles: dict[tuple[str, int], TokenBucket] = {}
 
     def emit(self, record: logging.LogRecord) -> None:
-        now_s, complaint = time.monotonic(), (record.pathname, record.lineno)
-        if now_s - self._told_s.get(complaint, -_TELL_AGAIN_S) >= _TELL_AGAIN_S:
-            self._told_s[complaint] = now_s
+        line = (record.pathname, record.lineno)
+        throttle = self._throttles.setdefault(line, at_most_every(_LOG_AGAIN_S))
+        if throttle.take(time.monotonic()):
             _log.warning("tracing.failing", cause=record.getMessage())
 
 
 class AttemptSpan:
     """The span of one attempt. `traceparent` goes up; `reason` is the word for its failure, once it has one."""
 
-    __slots__ = ("_said", "_span", "reason", "traceparent")
+    __slots__ = ("_attributes", "_span", "reason", "traceparent")
 
-    def __init__(self, span: Span, said: dict[str, Any]) -> None:
+    def __init__(self, span: Span, attributes: dict[str, Any]) -> None:
         own = span.get_span_context()
-        self._span, self._said = span, said
+        self._span, self._attributes = span, attributes
         self.reason: str | None = None
         self.traceparent = b"00-%032x-%016x-%02x" % (own.trace_id, own.span_id, own.trace_flags)
 
     def end(self, status: int) -> None:
         """The attempt is over; `status` is its answer's, 0 for none."""
         error = self.reason or (str(status) if status >= 400 else None)
-        said = self._said | {"http.response.status_code": status or None, "error.type": error}
-        _end(self._span, said, failed=error is not None)
+        attributes = self._attributes | {"http.response.status_code": status or None, "error.type": error}
+        _end(self._span, attributes, failed=error is not None)
 
 
 class Tracer:
@@ -78,7 +78,7 @@ class Tracer:
 
     def __init__(self, exporters: tuple[str, ...]) -> None:
         logger = logging.getLogger("opentelemetry")
-        logger.handlers[:], logger.propagate = [Complaints()], False
+        logger.handlers[:], logger.propagate = [OtelLogHandler()], False
         logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # it warns of each try, and errs at last
         logging.getLogger("opentelemetry.trace").setLevel(logging.CRITICAL)  # it tells what clients send
         own = {"service.name": "portway", "service.version": __version__}
@@ -130,8 +130,8 @@ class Tracer:
             request.forwarded_scheme or request.scope["scheme"],
         )
         port = request.host_field.rpartition(":")[2]
-        name, said = _of_method(exchange.method)
-        said |= {
+        name, attributes = _of_method(exchange.method)
+        attributes |= {
             "url.scheme": scheme,
             "url.path": exchange.path,
             "server.address": exchange.host,
@@ -146,36 +146,39 @@ class Tracer:
         }
         if request.route is not None or request.resolver_match is not None:
             django = request.resolver_match
-            said["http.route"] = f"/{django.route}" if django is not None else request.route.rule.path
-            span.update_name(f"{name} {said['http.route']}")
+            attributes["http.route"] = f"/{django.route}" if django is not None else request.route.rule.path
+            span.update_name(f"{name} {attributes['http.route']}")
         broke_off = reason is not None and status < 400 and Reason[reason.upper()].side is not Side.CLIENT
-        _end(span, said, failed=status >= 500 or broke_off)
+        _end(span, attributes, failed=status >= 500 or broke_off)
 
     def part(self, name: str) -> None:
         """What is asked for from here on, in this task, is for that part."""
         context.attach(context.set_value(_PART, name))
 
-    def attempt(self, upstream: str, endpoint: Endpoint, method: str, target: str, number: int) -> AttemptSpan | None:
-        """A span below the current one; None where that is not sampled. `number` counts from 1."""
+    def attempt(self, upstream: str, *, host: str, port: int, url: str, method: str, number: int) -> AttemptSpan | None:
+        """A span below the current one; None where that is not sampled.
+
+        `host` and `port` are the endpoint's, `url` is what is asked of it, and `number` counts attempts from 1.
+        """
         # Not `is_recording`: a call whose answer is to be stored may outlive the request that it is made for.
         if not trace.get_current_span().get_span_context().trace_flags.sampled:
             return None
-        base = endpoint.base
-        name, said = _of_method(method)
-        said |= {
-            "server.address": base.host,
-            "server.port": base.port,
-            "url.full": base.origin + base.prefix + target.partition("?")[0],
+        name, attributes = _of_method(method)
+        attributes |= {
+            "server.address": host,
+            "server.port": port,
+            "url.full": url.partition("?")[0],
             "http.request.resend_count": number - 1 or None,
             "portway.upstream": upstream,
             "portway.part": context.get_value(_PART),
         }
-        return AttemptSpan(self._tracer.start_span(name, kind=SpanKind.CLIENT), said)
+        return AttemptSpan(self._tracer.start_span(name, kind=SpanKind.CLIENT), attributes)
 
 
-def _end(span: Span, said: dict[str, Any], *, failed: bool) -> None:
+def _end(span: Span, attributes: dict[str, Any], *, failed: bool) -> None:
+    known = {name: value for name, value in attributes.items() if value is not None}
     span.set_attributes({
-        name: value[:_LONGEST] if isinstance(value, str) else value for name, value in said.items() if value is not None
+        name: value[:_LONGEST] if isinstance(value, str) else value for name, value in known.items()
     })  # fmt: skip
     if failed:
         span.set_status(StatusCode.ERROR)
@@ -183,7 +186,7 @@ def _end(span: Span, said: dict[str, Any], *, failed: bool) -> None:
 
 
 def _of_method(method: str) -> tuple[str, dict[str, Any]]:
-    """How a span is named, so that there are few names, and what it says of its method."""
+    """A span's name, one of few, and its attributes for the method."""
     if method in _METHODS:
         return method, {"http.request.method": method}
     return "HTTP", {"http.request.method": "_OTHER", "http.request.method_original": method}

@@ -1,57 +1,11 @@
-"""A blocked event loop, decided: whose line it was, whether it is told, and how often it happened."""
+"""A blocked event loop, decided: whose line it was, and how that is shown."""
 
-from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 Frame = tuple[str, int, str]  # the file's path, the line, the function's name
 Stack = tuple[Frame, ...]  # the innermost first
 
 _MOST_OWN, _MOST_OTHERS = 8, 4
-
-
-class Histogram:
-    """How long stalls were: `counts[i]` of at most `BOUNDS_S[i]` seconds and above the bound before; the last is above
-    all."""
-
-    BOUNDS_S = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(self.BOUNDS_S) + 1)
-        self.sum_s = 0.0
-
-    @property
-    def count(self) -> int:
-        return sum(self.counts)
-
-    def observe(self, seconds: float) -> None:
-        self.counts[bisect_left(self.BOUNDS_S, seconds)] += 1
-        self.sum_s += seconds
-
-
-class Allowance:
-    """So many lines at once, and one more for each `every_s` seconds. `held_back` are those since the last line."""
-
-    def __init__(self, most: int = 5, every_s: float = 10.0) -> None:
-        self.held_back = 0
-        self._most = most
-        self._every_s = every_s
-        self._left = float(most)
-        self._asked_s: float | None = None
-
-    def is_granted(self, now_s: float) -> bool:
-        if self._asked_s is not None:
-            self._left = min(self._most, self._left + (now_s - self._asked_s) / self._every_s)
-        self._asked_s = now_s
-        if self._left < 1:
-            self.held_back += 1
-            return False
-        self._left -= 1
-        return True
-
-    def told(self) -> int:
-        """How many were held back before the line that is written now."""
-        held_back, self.held_back = self.held_back, 0
-        return held_back
 
 
 def is_own(path: str, libraries: Sequence[str]) -> bool:

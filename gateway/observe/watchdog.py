@@ -15,8 +15,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
+from gateway.observe.histogram import Stalls
 from gateway.observe.log import log
-from gateway.observe.stalls import Allowance, Frame, Histogram, Stack, is_own, longest, shown
+from gateway.observe.stalls import Frame, Stack, is_own, longest, shown
+from gateway.observe.throttle import TokenBucket
 
 _LIBRARIES = (*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib")), str(Path(__file__).parents[1]))
 _DEEPEST = 60
@@ -34,10 +36,10 @@ class Watchdog:
     """Watches the loop in which it was started. `request_of` tells the id of the request that a task serves."""
 
     def __init__(self, stall_s: float, request_of: Callable[[asyncio.Task[object]], str | None]) -> None:
-        self.stalls = Histogram()
+        self.stalls = Stalls()
         self._stall_s = stall_s
         self._request_of = request_of
-        self._allowance = Allowance()
+        self._throttle = TokenBucket(burst=5, every_s=10.0)
         self._base: FrameType | None = None
         self._alive_s = 0.0
         self._is_stopped = False
@@ -99,7 +101,7 @@ class Watchdog:
     def _note(self, late_s: float, samples: Samples, request_id: str | None) -> None:
         if late_s >= self._stall_s and not self._is_stopped:
             self.stalls.observe(late_s)
-            if self._allowance.is_granted(time.monotonic()):
+            if self._throttle.take(time.monotonic()):
                 self._tell(late_s, samples, request_id)
 
     def _tell(self, seconds: float, samples: Samples, request_id: str | None, *, is_over: bool = True) -> None:
@@ -112,7 +114,7 @@ class Watchdog:
             frames=shown(stack, _LIBRARIES),
             # Nothing ran in the loop: another thread of this process held Python's lock, or the machine is overloaded.
             threads=[] if stack else self._other_threads(),
-            held_back=self._allowance.told(),
+            held_back=self._throttle.take_held_back(),
         )
 
     def _stack_of(self, frame: FrameType | None) -> Stack:

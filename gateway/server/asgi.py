@@ -32,7 +32,6 @@ from gateway.http.request import GatewayRequest, Scope, Send
 from gateway.http.response import GatewayResponse, pairs_of
 from gateway.http.trace_context import is_request_id, new_trace_id, trace_id_of
 from gateway.http.view_result import WITHOUT_BODY, exactly, nothing, promised_bytes
-from gateway.observe import status
 from gateway.observe.log import log
 from gateway.routing.lines import GatewayRoute
 from gateway.routing.table import Miss
@@ -40,6 +39,7 @@ from gateway.routing.urls import Routes, decoded, raw_values
 from gateway.routing.views import pieces
 from gateway.routing.worker_start import start_worker
 from gateway.server import abort, ops
+from gateway.server.snapshot import publish
 from gateway.server.worker import Runtime
 
 Hook = Callable[[Exchange], None]
@@ -62,7 +62,7 @@ class GatewayHandler(ASGIHandler):
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
         self.runtime = runtime or Runtime(config, routes.bulkheads)
         self.hooks = (*hooks, self.runtime.tally.note)
-        self.runtime.every_second = partial(status.publish, self.runtime)
+        self.runtime.every_second = partial(publish, self.runtime)
         self.runtime.caches = routes.caches
         self.runtime.cache.has_parts = routes.caches_parts
         self.on_started: Callable[[Runtime], None] | None = None
@@ -329,7 +329,7 @@ class GatewayHandler(ASGIHandler):
                         self.hooks = (*self.hooks, self.runtime.tracer.end)
                     if self.on_started is not None:
                         self.on_started(self.runtime)
-                    status.publish(self.runtime)
+                    publish(self.runtime)
                 except Exception as error:  # noqa: BLE001 - told to the server, which stops the worker
                     log.error("start.failed", exc_info=error)
                     await send({"type": "lifespan.startup.failed", "message": str(error)})

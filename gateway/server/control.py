@@ -17,11 +17,11 @@ from typing import Any, Final
 
 from gateway.config.records import Settings
 from gateway.observe import log as telemetry
-from gateway.observe import status
 from gateway.observe.log import log
 from gateway.observe.shared_memory import Board
 from gateway.server.abort import close_sockets_of, limit_unread
 from gateway.server.reuseport import SharedPort
+from gateway.server.snapshot import past_counts
 from gateway.server.worker import Runtime
 
 # How long a worker that has cut its requests may take to leave by itself.
@@ -129,7 +129,7 @@ class Control:
         if self._stop_granian is None:
             raise RuntimeError("Granian asks for no signals any more: it could not be stopped")
         runtime.board = self._board
-        runtime.past = status.past_of(self._board.join(self._number))
+        runtime.past = past_counts(self._board.join(self._number))
         self._drain, self._cut = _write_end_closed(self._drain), _write_end_closed(self._cut)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGTERM, self._on_term, loop)

@@ -1,25 +1,33 @@
 """The gateway's own endpoints under `/-/`."""
 
+import asyncio
+import os
 import re
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from urllib.parse import parse_qs
 
+import msgspec
+
 from gateway.cache.keys import KINDS
+from gateway.config import effective, environment
 from gateway.config.describe import rows
 from gateway.errors import GatewayError, Reason
 from gateway.http.problem import json_response
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
-from gateway.observe import status
 from gateway.observe.metrics import exposition
+from gateway.observe.status import Status
 from gateway.routing.urls import Routes
 from gateway.server import admin
+from gateway.server.snapshot import publish, snapshots_of_all
 from gateway.server.worker import Runtime
 
 PREFIX = "/-/"
+_EVERY_S = 1.0
 
 
 def live(runtime: Runtime) -> GatewayResponse:
@@ -52,17 +60,35 @@ async def purge(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
 def metrics(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
     """What all workers have counted, as Prometheus reads it."""
     accept = next((value.decode("latin-1") for name, value in request.raw_headers if name == b"accept"), "")
-    status.publish(runtime)  # what was told stays told, if this worker dies now: a counter must not fall
-    content_type, text = exposition(status.of_all(runtime), accept)
+    publish(runtime)  # what is answered outlives this worker, if it dies now: a counter must not fall
+    content_type, text = exposition(snapshots_of_all(runtime), accept)
     return GatewayResponse(200, [(b"content-type", content_type.encode("ascii")), _NO_STORE], text)
 
 
 def state(runtime: Runtime, routes: Routes, request: GatewayRequest) -> GatewayResponse:
     """What the gateway is doing, as JSON; where event streams are accepted, every second."""
-    told = status.Told(runtime, rows(routes))
+    status = Status(partial(snapshots_of_all, runtime), rows(routes), configuration_rows(os.environ))
     if any(name == b"accept" and b"text/event-stream" in value for name, value in request.raw_headers):
-        return GatewayResponse(200, [(b"content-type", b"text/event-stream"), _NO_STORE], told.events())
-    return json_response(told.now())
+        return GatewayResponse(200, [(b"content-type", b"text/event-stream"), _NO_STORE], _events(runtime, status))
+    return json_response(status.now())
+
+
+async def _events(runtime: Runtime, status: Status) -> AsyncIterator[bytes]:
+    """The status as server-sent events, one a second, until the worker drains: a page must not hold it up."""
+    runtime.watchers += 1
+    try:
+        while not runtime.draining:
+            yield b"data: " + msgspec.json.encode(status.now()) + b"\n\n"
+            await asyncio.sleep(_EVERY_S)
+    finally:
+        runtime.watchers -= 1
+
+
+def configuration_rows(environ: Mapping[str, str]) -> list[dict[str, str]]:
+    """What is set in the environment: variable, masked value and origin of each."""
+    entries = environment.read(environ, lambda path: Path(path).read_text(encoding="utf-8")).entries
+    found = [row for group in effective.effective(entries) for row in group if row.origin != "default"]
+    return [{"variable": row.variable, "value": row.value, "origin": row.origin} for row in found]
 
 
 def page() -> GatewayResponse:

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from time import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.cache.cache import Cache
 from gateway.config.records import Config
@@ -24,6 +24,7 @@ from gateway.observe.counters import Tally
 from gateway.observe.exporters import exporters_of
 from gateway.observe.log import log
 from gateway.observe.shared_memory import Board
+from gateway.observe.snapshot import Counts
 from gateway.observe.watchdog import Watchdog
 from gateway.upstreams.pool import Pool
 
@@ -48,7 +49,7 @@ class Runtime:
         self.pools: dict[str, Pool] = {}
         self.tally = Tally()
         self.board: Board | None = None  # where workers see each other's counts
-        self.past: dict[str, Any] | None = None  # what those before it in its place have counted
+        self.past: Counts | None = None  # what those before it in its place have counted
         self.every_second: Callable[[], None] | None = None
         self.started_s = time()
         self.bodies = Bodies()
@@ -143,7 +144,7 @@ class Runtime:
     def _abandon(self) -> None:
         """Say which calls the end of the process breaks off. A thread cannot be killed, and does not hold the exit."""
         self._cut = True
-        calls = {pool.name: pool.told() for pool in self.bulkheads.values() if pool.running}
+        calls = {pool.name: pool.describe_running() for pool in self.bulkheads.values() if pool.running}
         if calls:
             log.warning("legacy.abandoned", count=sum(map(len, calls.values())), calls=calls)
         if view_thread.busy():

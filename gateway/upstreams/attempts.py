@@ -195,7 +195,11 @@ class _Course:
         out, endpoint = self._out, attempt.endpoint
         pairs, tracer = out.pairs, self._pool.tracer
         if tracer is not None:
-            attempt.span = tracer.attempt(self._pool.name, endpoint, out.method, out.target, len(self._attempts))
+            base = endpoint.base
+            url, number = base.origin + base.prefix + out.target, len(self._attempts)
+            attempt.span = tracer.attempt(
+                self._pool.name, host=base.host, port=base.port, url=url, method=out.method, number=number
+            )
             if attempt.span is not None:
                 pairs = set_fields(pairs, ((b"traceparent", attempt.span.traceparent),))
         options, upload = out.options, out.upload

@@ -23,6 +23,7 @@ from aiohttp.http_writer import StreamWriter
 from gateway.errors import GatewayError, Reason
 from gateway.http.deadline import Alarm
 from gateway.http.headers import Pair
+from gateway.observe.throttle import at_most_every
 from gateway.upstreams import call as calls
 from gateway.upstreams.call import Call, Outcome, StaleConnection, Unsent
 from gateway.upstreams.connection import Connection, UpstreamProtocol
@@ -235,7 +236,7 @@ class Client:
         self._loop = asyncio.get_running_loop()
         self._tls = tls
         self._keepalive_s = keepalive_s
-        self._complained_s = -_COMPLAIN_S
+        self._throttle = at_most_every(_COMPLAIN_S)
         self._endpoints: set[Endpoint] = set()  # those with idle connections
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -358,9 +359,7 @@ class Client:
 
     def _complain(self, upstream: str, endpoint: str) -> None:
         """Warn of an upstream that sends what answers nothing, at most once a minute."""
-        now = self._loop.time()
-        if now - self._complained_s >= _COMPLAIN_S:
-            self._complained_s = now
+        if self._throttle.take(self._loop.time()):
             _log.warning("upstream.unasked_bytes", upstream=upstream, endpoint=endpoint)
 
 

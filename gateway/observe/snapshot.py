@@ -1,0 +1,240 @@
+"""What a worker shows of itself to the others, and the one place where workers are added up.
+
+Metrics and the status page are two views of the same `Totals`. What was counted outlives the worker that counted it,
+so that counters never fall, however often a worker is started again; what a worker holds ends with it.
+"""
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+
+from gateway.observe.counters import RECENT, RECENT_CLIENT, Failure, PartLabels, RequestLabels, Requests
+from gateway.observe.histogram import Durations, Histogram, Stalls
+
+# Of the cache's database, the worst last.
+_DATABASE_STATES: Final = ("not in use", "works", "not reached", "failing")
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Number = TypeVar("_Number", int, float)
+_Histogram = TypeVar("_Histogram", bound=Histogram)
+
+
+class Counts(msgspec.Struct, array_like=True):
+    """What has been counted, by labels; by the name of the upstream or of the legacy pool where there is one label."""
+
+    requests: dict[RequestLabels, Requests] = {}
+    cache: dict[tuple[str, str], int] = {}  # by route and outcome
+    parts: dict[PartLabels, Durations] = {}
+    attempts: dict[str, int] = {}
+    retries: dict[str, int] = {}
+    ejections: dict[str, int] = {}
+    waits: dict[str, int] = {}
+    wait_seconds: dict[str, float] = {}
+    legacy_full: dict[str, int] = {}
+    legacy_late: dict[str, int] = {}
+    stalls: Stalls = msgspec.field(default_factory=Stalls)
+    recent: list[Failure] = []
+    recent_client: list[Failure] = []
+
+
+class WorkerState(msgspec.Struct):
+    """A process that serves."""
+
+    pid: int
+    started_s: float
+    draining: bool
+    in_flight: int
+    kept_body_bytes: int
+
+
+class EndpointState(msgspec.Struct):
+    """An endpoint as one worker judges it; added up, `is_in` is how many of `workers` send requests to it."""
+
+    endpoint: str
+    is_in: int = msgspec.field(name="in")
+    up: bool
+    standing: str
+    failures: int
+    in_flight: int
+    latency_ms: float | None
+    workers: int = 1
+
+
+class UpstreamState(msgspec.Struct):
+    """An upstream's requests and endpoints."""
+
+    name: str
+    in_flight: int
+    waiting: int
+    endpoints: list[EndpointState]
+
+
+class CacheState(msgspec.Struct):
+    """What the cache holds, and what is known of its database."""
+
+    memory_bytes: int
+    memory_max_bytes: int
+    memory_entries: int
+    database_bytes: int
+    database: str
+
+
+class LegacyPoolState(msgspec.Struct):
+    """The threads of one legacy pool, and how often it was full or a call late while those who show it live."""
+
+    name: str
+    stuck: bool
+    threads: int
+    running: int
+    waiting: int
+    full: int
+    late: int
+
+
+class Snapshot(msgspec.Struct):
+    """One worker. `past` is what those have counted that had its place before and ended."""
+
+    version: str
+    worker: WorkerState
+    counts: Counts
+    past: Counts | None
+    upstreams: list[UpstreamState]
+    stored: CacheState
+    pools: list[LegacyPoolState]
+    is_alive: bool = True
+
+
+class Totals(msgspec.Struct):
+    """All workers together: `counts` of all there ever were, the rest of those that live."""
+
+    versions: list[str]
+    workers: list[WorkerState]
+    counts: Counts
+    upstreams: list[UpstreamState]
+    stored: CacheState
+    databases_that_work: int  # in how many workers
+    pools: list[LegacyPoolState]
+
+
+def merge(snapshots: Sequence[Snapshot]) -> Totals:
+    """Add workers up. One of them at least is alive: the one that asks."""
+    living = [one for one in snapshots if one.is_alive]
+    return Totals(
+        versions=sorted({one.version for one in snapshots}),
+        workers=[one.worker for one in living],
+        counts=add_counts(counts for one in snapshots for counts in (one.counts, one.past) if counts is not None),
+        upstreams=_upstreams(living),
+        stored=_stored([one.stored for one in living]),
+        databases_that_work=sum(one.stored.database == "works" for one in living),
+        pools=_pools(living),
+    )
+
+
+# -- what was counted ---------------------------------------------------------------------------------------------
+
+
+def add_counts(several: Iterable[Counts]) -> Counts:
+    """The sums by labels, and the newest failures; none of the arguments is changed."""
+    counts, stalls = list(several), Stalls()
+    for one in counts:
+        stalls.add(one.stalls)
+    return Counts(
+        requests=_histograms(Requests, (one.requests for one in counts)),
+        cache=_sums(one.cache for one in counts),
+        parts=_histograms(Durations, (one.parts for one in counts)),
+        attempts=_sums(one.attempts for one in counts),
+        retries=_sums(one.retries for one in counts),
+        ejections=_sums(one.ejections for one in counts),
+        waits=_sums(one.waits for one in counts),
+        wait_seconds=_sums(one.wait_seconds for one in counts),
+        legacy_full=_sums(one.legacy_full for one in counts),
+        legacy_late=_sums(one.legacy_late for one in counts),
+        stalls=stalls,
+        recent=_newest((failure for one in counts for failure in one.recent), RECENT),
+        recent_client=_newest((failure for one in counts for failure in one.recent_client), RECENT_CLIENT),
+    )
+
+
+def time_of(failure: Failure) -> float:
+    """When a request failed."""
+    at_s: float = failure["at_s"]
+    return at_s
+
+
+def _newest(failures: Iterable[Failure], most: int) -> list[Failure]:
+    return sorted(failures, key=time_of)[-most:]
+
+
+def _sums(several: Iterable[dict[_Key, _Number]]) -> dict[_Key, _Number]:
+    totals: dict[_Key, _Number] = {}
+    for numbers in several:
+        for key, number in numbers.items():
+            totals[key] = totals.get(key, 0) + number
+    return totals
+
+
+def _histograms(kind: type[_Histogram], several: Iterable[dict[_Key, _Histogram]]) -> dict[_Key, _Histogram]:
+    totals: dict[_Key, _Histogram] = {}
+    for histograms in several:
+        for key, histogram in histograms.items():
+            total = totals.get(key)
+            if total is None:
+                total = totals[key] = kind()
+            total.add(histogram)
+    return totals
+
+
+# -- what is held -------------------------------------------------------------------------------------------------
+
+
+def _upstreams(living: Iterable[Snapshot]) -> list[UpstreamState]:
+    totals: dict[str, UpstreamState] = {}
+    endpoints: dict[tuple[str, str], EndpointState] = {}
+    for upstream in (upstream for one in living for upstream in one.upstreams):
+        total = totals.setdefault(upstream.name, UpstreamState(upstream.name, 0, 0, []))
+        total.in_flight += upstream.in_flight
+        total.waiting += upstream.waiting
+        for endpoint in upstream.endpoints:
+            key = (upstream.name, endpoint.endpoint)
+            if key not in endpoints:
+                endpoints[key] = msgspec.structs.replace(endpoint, is_in=0, in_flight=0, workers=0)
+                total.endpoints.append(endpoints[key])
+            _add_endpoint(endpoints[key], endpoint)
+    return list(totals.values())
+
+
+def _add_endpoint(total: EndpointState, endpoint: EndpointState) -> None:
+    """Each worker judges by itself: what one says that sends no requests there is shown."""
+    total.workers += endpoint.workers
+    total.is_in += endpoint.is_in
+    total.in_flight += endpoint.in_flight
+    if not endpoint.is_in:
+        total.up, total.standing, total.failures = endpoint.up, endpoint.standing, endpoint.failures
+
+
+def _stored(several: Sequence[CacheState]) -> CacheState:
+    """Each worker has a memory of its own; the database is one."""
+    return CacheState(
+        memory_bytes=sum(one.memory_bytes for one in several),
+        memory_max_bytes=sum(one.memory_max_bytes for one in several),
+        memory_entries=sum(one.memory_entries for one in several),
+        database_bytes=max(one.database_bytes for one in several),
+        database=max((one.database for one in several), key=_DATABASE_STATES.index),
+    )
+
+
+def _pools(living: Iterable[Snapshot]) -> list[LegacyPoolState]:
+    totals: dict[str, LegacyPoolState] = {}
+    for pool in (pool for one in living for pool in one.pools):
+        total = totals.get(pool.name)
+        if total is None:
+            totals[pool.name] = msgspec.structs.replace(pool)
+            continue
+        total.stuck = total.stuck or pool.stuck
+        total.threads += pool.threads
+        total.running += pool.running
+        total.waiting += pool.waiting
+        total.full += pool.full
+        total.late += pool.late
+    return list(totals.values())
