@@ -147,7 +147,8 @@ def keywords_of(function: Callable[..., Any]) -> set[str]:
 
 
 def test_the_keywords_of_proxy_are_the_options_of_a_call() -> None:
-    named = {option.name.lower() for option in table.SHARED if not option.name.endswith("*")}
+    of_calls = [option for option in table.OPTIONS if option.families == "upstream route"]
+    named = {option.name.lower() for option in of_calls if not option.name.endswith("*")}
     assert ProxyKeywords.__optional_keys__ == named
     assert ProxyKeywords.__required_keys__ == frozenset()
 
@@ -164,11 +165,10 @@ def test_a_keyword_of_proxy_takes_what_its_option_takes(name: str) -> None:
 
 
 def test_the_keywords_of_cached_legacy_and_fanout_are_options() -> None:
-    of_cache = {
-        option.name for family, option in table.TABLE.items() if family[0] == "route" and "CACHE" in option.name
-    }
+    of_cache = {name for family, name in table.TABLE if family == "route" and "CACHE" in name}
     assert {"CACHE", *(f"CACHE_{name.upper()}" for name in keywords_of(cached) - {"ttl", "stale_if_error"})} == of_cache
     assert ("route", "STALE_IF_ERROR") in table.TABLE
-    assert keywords_of(legacy) == {"name", *(option.name.lower() for option in table.LEGACY)}
+    of_legacy = {name.lower() for family, name in table.TABLE if family == "legacy"}
+    assert keywords_of(legacy) == {"name", *of_legacy}
     of_route = {name.removesuffix("es") if name == "passes" else name for name in keywords_of(fanout)}
     assert all(("route", name.upper()) in table.TABLE for name in of_route)
