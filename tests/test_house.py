@@ -173,41 +173,6 @@ def test_a_file_imports_its_own_room_and_rooms_before_it() -> None:
     assert len(list(back_arrows())) <= 5, "\n".join(back_arrows())
 
 
-def side_of(path: Path) -> str:
-    """The room that a file lies in, or `ground`, or `top`."""
-    room = path.relative_to(PACKAGE).parts[0]
-    return room if room in RANK else "ground" if place(path) in GROUND else "top"
-
-
-def arrows() -> Counter[tuple[str, str]]:
-    """How many pairs of files there are, by their rooms, of which the first imports the second."""
-    files = {".".join(("gateway", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in MODULES}
-    files |= {name.removesuffix(".__init__"): path for name, path in files.items()}
-    pairs = set()
-    for path in MODULES:
-        for name in imports_of(path):
-            found = files.get(name) or files.get(name.rpartition(".")[0])
-            if found is not None and found != path:
-                pairs.add((path, found))
-    return Counter((side_of(one), side_of(other)) for one, other in pairs)
-
-
-def drawn() -> str:
-    """The arrows as a table, those that lead back, and the lines of each room."""
-    found, sides = arrows(), ["ground", *ROOMS, "top"]
-    wide = max(map(len, sides))
-    table = [
-        f"{side:{wide}}{lines_in(side):7}  "
-        + "".join(f"{found[side, other] or '.':>{len(other) + 2}}" for other in sides)
-        for side in sides
-    ]
-    head = f"{'':{wide}}{'lines':>7}  " + "".join(f"  {other}" for other in sides)
-    back = list(back_arrows())
-    return "\n".join(
-        ["Pairs of files: a row imports a column.", head, *table, "", f"{len(back)} arrows lead back", *back, ""]
-    )
-
-
 @every_module
 def test_a_module_imports_nothing_from_the_top_of_home(path: Path) -> None:
     """`settings`, `asgi` and `routes` import the house, never the other way round."""
@@ -411,6 +376,44 @@ def test_the_version_stands_in_one_place() -> None:
 def test_the_image_and_the_tools_agree_on_pythons_from_3_11_to_3_13() -> None:
     assert PROJECT["project"]["requires-python"] == ">=3.11,<3.14"
     assert PROJECT["tool"]["mypy"]["python_version"] == "3.11"
+
+
+# -- the picture in numbers -----------------------------------------------------------------------------------------
+
+
+def side_of(path: Path) -> str:
+    """The room that a file lies in, or `ground`, or `top`."""
+    room = path.relative_to(PACKAGE).parts[0]
+    return room if room in RANK else "ground" if place(path) in GROUND else "top"
+
+
+def arrows() -> Counter[tuple[str, str]]:
+    """How many pairs of files there are, by their rooms, of which the first imports the second."""
+    files = {".".join(("gateway", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in MODULES}
+    files |= {name.removesuffix(".__init__"): path for name, path in files.items()}
+    pairs = set()
+    for path in MODULES:
+        for name in imports_of(path):
+            found = files.get(name) or files.get(name.rpartition(".")[0])
+            if found is not None and found != path:
+                pairs.add((path, found))
+    return Counter((side_of(one), side_of(other)) for one, other in pairs)
+
+
+def drawn() -> str:
+    """The arrows as a table, those that lead back, and the lines of each room."""
+    found, sides = arrows(), ["ground", *ROOMS, "top"]
+    wide = max(map(len, sides))
+    table = [
+        f"{side:{wide}}{lines_in(side):7}  "
+        + "".join(f"{found[side, other] or '.':>{len(other) + 2}}" for other in sides)
+        for side in sides
+    ]
+    head = f"{'':{wide}}{'lines':>7}  " + "".join(f"  {other}" for other in sides)
+    back = list(back_arrows())
+    return "\n".join(
+        ["Pairs of files: a row imports a column.", head, *table, "", f"{len(back)} arrows lead back", *back, ""]
+    )
 
 
 if __name__ == "__main__":
