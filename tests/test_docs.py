@@ -35,6 +35,7 @@ from docs import reference
 from gateway.config import environment, table
 from gateway.options import Option, Refused
 from tests.live.harness import PATIENCE_S, Gateway, Refuses, eventually, free_port, needs_curl
+from tests.test_house import ROOMS
 
 HOME = Path(__file__).resolve().parent.parent
 DOCS = HOME / "docs"
@@ -160,6 +161,16 @@ def test_a_drawing_is_sound_and_loads_nothing() -> None:
         parts = list(ElementTree.parse(path).iter())
         assert not {part.tag.rpartition("}")[2] for part in parts} & {"script", "image", "use", "foreignObject"}
         assert not re.search(r"url\((?!#)|@import|href", path.read_text(encoding="utf-8"))
+
+
+def test_the_page_about_the_house_names_what_is_there() -> None:
+    """Its files are there, and every room is drawn."""
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    files = set(re.findall(r"`(?:gateway/)?([a-z_/]+\.py)`", text))
+    assert len(files) > 30
+    assert {name for name in files if not (HOME / "gateway" / name).exists() and not (HOME / name).exists()} == set()
+    drawn = {part.text for part in ElementTree.parse(DOCS / "rooms.svg").iter() if part.get("class") == "name"}
+    assert set(ROOMS) <= drawn
 
 
 def test_every_page_is_linked_from_the_readme() -> None:
@@ -530,6 +541,7 @@ def test_every_page_about_a_capability_has_a_recipe() -> None:
         "CHANGELOG.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
+        "architecture.md",
         "cache-rfc.md",
         "configuration.md",
         "performance.md",

@@ -1,21 +1,32 @@
-"""What editors and mypy make of fan-outs: one run over a small routes module that says each verdict beside its line.
+"""What editors and mypy make of a routes module: one run over a small one that says each verdict beside its line.
 
-`# wrong: code` marks a line that must be refused with that code; every other line must pass.
+`# wrong: code` marks a line that must be refused with that code; every other line must pass. Nothing tells mypy where
+the gateway is: it finds the installed package, and reads its types because of `py.typed`.
 """
 
+import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+
+from gateway.cache.view import cached
+from gateway.config import table
+from gateway.fanout.typed import fanout
+from gateway.legacy.view import legacy
+from gateway.proxy.keywords import ProxyKeywords
+from gateway.proxy.view import proxy
 
 HOME = Path(__file__).resolve().parent.parent
 
 MODULE = '''
 from typing import Annotated, Any, TypedDict, assert_type
 
-from gateway.routing import fanout, fetch, from_environment, part, route
+from gateway.routing import cached, fanout, fetch, from_environment, legacy, part, proxy, route
 from msgspec import Struct
 
 
@@ -87,13 +98,22 @@ async def view(request: Any) -> list[str]:
     return answer.decode(User)  # wrong: arg-type
 
 
+orders = proxy("orders:/v2/**", timeout="5s", host="preserve", header_x_tenant="acme", response_header_x_from="-")
+proxy("orders", timeout=5)  # wrong: call-overload
+proxy("orders", header_x_tenant=None)  # wrong: call-overload
+stored = cached(orders, "60s", max_body="1MiB", stale_if_error="1h")
+cached(orders, max_body=2)  # wrong: arg-type
+cached(orders, ttl_s="60s")  # wrong: call-arg
+report = legacy(sorted, threads=2, queue=0, timeout="30s", name="reports")
+legacy(sorted, threads="2")  # wrong: arg-type
 urlpatterns = [*from_environment(), route("GET /home/{id}", home), route("/page", page, name="page")]
+urlpatterns += [route("/orders/**", stored), route("/report", report)]
 route(home, "/home")  # wrong: arg-type arg-type
 '''
 
 
 @pytest.mark.timeout(180)  # without its cache it reads Django too
-def test_mypy_understands_fan_outs(tmp_path: Path) -> None:
+def test_mypy_understands_a_routes_module(tmp_path: Path) -> None:
     (tmp_path / "routes.py").write_text(MODULE, encoding="utf-8")
     wanted = {
         number: found[1].split()
@@ -106,7 +126,7 @@ def test_mypy_understands_fan_outs(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mypy", *options, "routes.py"],
         cwd=tmp_path,
-        env={"MYPYPATH": str(HOME)},
+        env={},
         capture_output=True,
         text=True,
         timeout=170,
@@ -116,3 +136,39 @@ def test_mypy_understands_fan_outs(tmp_path: Path) -> None:
     for number, code in re.findall(r"^routes\.py:(\d+): error: .*\[([a-z-]+)\]$", done.stdout, re.MULTILINE):
         said.setdefault(int(number), []).append(code)
     assert said == wanted, done.stdout + done.stderr
+
+
+# -- the names are the environment's --------------------------------------------------------------------------------
+
+
+def keywords_of(function: Callable[..., Any]) -> set[str]:
+    parameters = inspect.signature(function).parameters.values()
+    return {one.name for one in parameters if one.default is not one.empty and one.kind is not one.POSITIONAL_ONLY}
+
+
+def test_the_keywords_of_proxy_are_the_options_of_a_call() -> None:
+    of_calls = [option for option in table.OPTIONS if option.families == "upstream route"]
+    named = {option.name.lower() for option in of_calls if not option.name.endswith("*")}
+    assert ProxyKeywords.__optional_keys__ == named
+    assert ProxyKeywords.__required_keys__ == frozenset()
+
+
+@pytest.mark.parametrize("name", sorted(ProxyKeywords.__optional_keys__))
+def test_a_keyword_of_proxy_takes_what_its_option_takes(name: str) -> None:
+    hint, option = get_type_hints(ProxyKeywords)[name], table.TABLE["route", name.upper()]
+    if get_origin(hint) is Literal:
+        assert "|".join(get_args(hint)) == option.unit.label
+    else:
+        assert hint is str
+        assert "|" not in option.unit.label
+    proxy("users", **{name: option.example})
+
+
+def test_the_keywords_of_cached_legacy_and_fanout_are_options() -> None:
+    of_cache = {name for family, name in table.TABLE if family == "route" and "CACHE" in name}
+    assert {"CACHE", *(f"CACHE_{name.upper()}" for name in keywords_of(cached) - {"ttl", "stale_if_error"})} == of_cache
+    assert ("route", "STALE_IF_ERROR") in table.TABLE
+    of_legacy = {name.lower() for family, name in table.TABLE if family == "legacy"}
+    assert keywords_of(legacy) == {"name", *of_legacy}
+    of_route = {name.removesuffix("es") if name == "passes" else name for name in keywords_of(fanout)}
+    assert all(("route", name.upper()) in table.TABLE for name in of_route)

@@ -1,1 +1,13 @@
-"""The environment becomes records; checks; what holds, and why."""
+"""The environment becomes records; checks; what holds, and why.
+
+table         the one table of options; docs/configuration.md comes from it
+env_file      a file of variables, read as docker reads it
+environment   names and texts of variables: families, files, the nearest valid name
+records       the configuration as frozen records
+loader        variables become records, or every problem at once
+databases     database URLs as Django's DATABASES
+address       the address to listen on
+effective     what is in force, and where each value comes from
+describe      the routing table as rows of words
+checks        what must hold before a worker starts
+"""

@@ -1,1 +1,24 @@
-"""HTTP as values, and one exchange of it."""
+"""HTTP as values, and one exchange of it.
+
+methods         request methods, and which are safe or idempotent
+headers         field lines as pairs of bytes: hop-by-hop fields, Host, reading, setting
+fields          field values, parsed strictly: dates, lists, directives, entity tags, ranges
+forwarding      who asks, and through whom: X-Forwarded-*, Forwarded, trusted peers
+paths           raw paths: how segments are compared, and what other servers could read in them
+queries         query strings: what is joined to a target, and how a query is shown
+location        Location fields of an upstream, rewritten for the client
+codings         gzip and the like undone, within a limit
+negotiation     which of JSON, NDJSON and events a client accepts
+cors            cross-origin requests, decided from the fields
+trace_context   request ids and W3C trace context
+validation      what is ambiguous in a request is refused before any route sees it
+exchange        the state of one request: ids, timings and result, and how it is cancelled
+deadline        time limits within a task
+inbox           the body of a request as it arrives, and the news that its client left
+body_budget     how much memory the bodies that are kept whole may take
+request         Django's request over raw pairs, a raw path and a body that streams
+response        Django's response over raw pairs and bytes, or an iterator of them
+problem         answers of the gateway's own: problems (RFC 9457) and JSON
+view_result     what a view of a team's own returned becomes a response that can be sent
+view_thread     the thread of such a view: its database connections and synchronous code
+"""

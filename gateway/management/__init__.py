@@ -1,4 +1,14 @@
-"""The management commands of Portway."""
+"""The commands, explain.
+
+command_line       a request as it is written on a command line
+explain            what would become of a request, and why; nothing is sent
+commands/check     `gateway check`
+commands/config    `gateway config`
+commands/routes    `gateway routes`
+commands/explain   `gateway explain`
+commands/cache     `gateway cache`
+commands/serve     `gateway serve`
+"""
 
 import argparse
 import os

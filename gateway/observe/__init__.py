@@ -1,1 +1,14 @@
-"""Log, counters, metrics, traces, status, the watchdog."""
+"""Log, counters, metrics, traces, status, the watchdog.
+
+log             structlog: JSON lines for machines, aligned text for people
+outlet          where lines go: a slow reader of them holds nobody up
+counters        what happened so far in one worker
+shared_memory   a place for each worker's counts, made before the fork
+past_workers    what workers that ended have counted
+status          /-/status: what every worker shows of itself
+metrics         /-/metrics: the same for Prometheus
+exporters       which exporters of spans the OTEL_* variables ask for
+spans           OpenTelemetry: a span for each request and each attempt
+stalls          what is said of a blocked event loop, and how often
+watchdog        the thread that watches the event loop
+"""

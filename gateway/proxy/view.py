@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Unpack, overload
 from urllib.parse import quote
 
 from asgiref.sync import markcoroutinefunction
@@ -22,6 +23,7 @@ from gateway.http.queries import joined
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.http.trace_context import new_traceparent
+from gateway.proxy.keywords import ProxyKeywords
 from gateway.upstreams.attempts import Outgoing, answer_to
 from gateway.upstreams.call import Answer
 from gateway.upstreams.options import Overrides, ProxyOptions, effective, overrides
@@ -168,6 +170,11 @@ class Proxy:
         return matched.removesuffix(prefix) if matched.endswith(prefix) else ""
 
 
+# The first is what editors complete; the second takes header_x_tenant="acme" and other names that are not known here.
+@overload
+def proxy(target: str, **options: Unpack[ProxyKeywords]) -> Proxy: ...
+@overload
+def proxy(target: str, **options: str) -> Proxy: ...
 def proxy(target: str, **options: str) -> Proxy:
     """A view that forwards to an upstream: `proxy("orders")`, `proxy("orders:/v2/**", timeout="5s")`.
 

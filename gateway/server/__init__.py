@@ -1,1 +1,15 @@
-"""ASGI, the worker, /-/, Granian, signals, sockets."""
+"""ASGI, the worker, /-/, Granian, signals, sockets.
+
+asgi         one request from ASGI to its answer
+worker       what lives as long as a worker: pools, cache, requests in flight
+admin        who may ask what lies under /-/
+ops          the endpoints under /-/
+page.html    the status page
+granian      `gateway serve`: Granian with our flags
+supervisor   the parent process, which keeps its workers alive
+restarts     when a worker is started again, and when it counts as hung
+loop         the event loop of a worker
+control      what the parent and its workers tell each other: ready, drain, stop
+abort        the connection of a client is cut, where an answer broke off
+reuseport    a port is handed over to the next gateway
+"""

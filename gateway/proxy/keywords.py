@@ -1,0 +1,18 @@
+"""The options of `proxy()` by name and type, so that editors complete them; the table says what they mean."""
+
+from typing import Literal, TypedDict
+
+
+class ProxyKeywords(TypedDict, total=False):
+    """What `GATEWAY_ROUTE_<NAME>__...` has for a call, in lower case. A lone `-` as a header's value deletes it.
+
+    `header_<name>` and `response_header_<name>` are open names, which no TypedDict has: `proxy()` takes them too.
+    """
+
+    timeout: str  # until the head of the answer: "5s"
+    connect_timeout: str  # "500ms"
+    idle_timeout: str  # between two reads or writes of a body: "1m"
+    total_timeout: str  # for the whole exchange: "10m"
+    max_body: str  # of the request: "1MiB"; "0B" is no limit
+    host: Literal["upstream", "preserve"]  # whose Host goes up
+    redirects: Literal["rewrite", "raw"]  # of Location fields that point at the upstream
