@@ -37,7 +37,7 @@ _PARTIAL = frozenset({b"range", b"if-range"})
 _BUILT_LATER = {
     name for kind in GatewayRequest.__mro__ for name, one in vars(kind).items() if isinstance(one, cached_property)
 }
-_BUILT_LATER |= {"_body", "_stream", "_post", "_files", "_encoding", "bodies"}
+_BUILT_LATER |= {"_body", "_stream", "_post", "_files", "_encoding", "bodies", "lent"}
 _PLAIN = "=,:/[] "  # as it is in a key
 
 
