@@ -103,12 +103,14 @@ USED: dict[str, dict[str, str]] = {
         **_of("django.db.models.options.Options.", "concrete_fields db_table", "the columns of a table, its name"),
     },
     "config/checks": _of("django.core.checks.registry.", "registry", "Django's own checks run with ours"),
-    "lines": _of("django.urls.resolvers.", "RegexPattern", "a route is one of Django's patterns too"),
-    "routing": {
+    "routing/lines": _of("django.urls.resolvers.", "RegexPattern", "a route is one of Django's patterns too"),
+    "routing/urls": {
         **_of("django.urls.resolvers.", "RegexPattern", "Django's own lines are tried after the table"),
         **_of("django.urls.ResolverMatch.", "_func_path", "the name of a view in the log"),
     },
-    "wrapping": _of("django.utils.decorators.", "make_middleware_decorator", "a cache sees what stands around it"),
+    "routing/wrapping": _of(
+        "django.utils.decorators.", "make_middleware_decorator", "a cache sees what stands around it"
+    ),
 }
 
 # Which parameters the gateway counts on, in their order: those of what it calls and of what it overrides.

@@ -7,6 +7,7 @@ forwarding      who asks, and through whom: X-Forwarded-*, Forwarded, trusted pe
 paths           raw paths: how segments are compared, and what other servers could read in them
 queries         query strings: what is joined to a target, and how a query is shown
 location        Location fields of an upstream, rewritten for the client
+settable        which fields options and calls may set
 codings         gzip and the like undone, within a limit
 negotiation     which of JSON, NDJSON and events a client accepts
 cors            cross-origin requests, decided from the fields

@@ -2,6 +2,7 @@
 
 asgi         one request from ASGI to its answer
 worker       what lives as long as a worker: pools, cache, requests in flight
+snapshot     what this worker shows of itself, and what the others do
 admin        who may ask what lies under /-/
 ops          the endpoints under /-/
 page.html    the status page

@@ -2,7 +2,7 @@
 
 records             a service as the configuration has it
 options             the options of a call, and which of them holds
-part_targets        targets of parts and of fetch(), with values in braces
+targets             an upstream and a template of path and query, filled with values
 endpoint            one address of a service, and what is known of it
 resolver            the addresses of a host name
 load_balancing      which endpoint is next: the policies by name
