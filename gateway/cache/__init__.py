@@ -1,5 +1,6 @@
 """What is stored, and for whom.
 
+options           the options of the cache, and the rule of a route
 keys              what an answer is stored by, and what a purge names
 policy            what may be stored, and for how long it is fresh (RFC 9111, sections 3 and 4.2)
 freshness         whether a stored answer may be sent, and how it is validated

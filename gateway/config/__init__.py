@@ -1,6 +1,7 @@
 """The environment becomes records; checks; what holds, and why.
 
-table         the one table of options; docs/configuration.md comes from it
+options       the plain options of the gateway itself
+table         the options of all rooms, added up
 env_file      a file of variables, read as docker reads it
 environment   names and texts of variables: families, files, the nearest valid name
 records       the configuration as frozen records

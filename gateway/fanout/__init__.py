@@ -1,5 +1,6 @@
 """Several services, one answer.
 
+options       the options of a fan-out and of its parts
 plan          the parts, and the order in which they can run
 raw_json      JSON cut and joined without decoding it
 part_result   how one part ended
