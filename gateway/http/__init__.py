@@ -2,6 +2,7 @@
 
 methods         request methods, and which are safe or idempotent
 headers         field lines as pairs of bytes: hop-by-hop fields, Host, reading, setting
+settable        which fields options and calls may set, and which of the client's may go on
 fields          field values, parsed strictly: dates, lists, directives, entity tags, ranges
 forwarding      who asks, and through whom: X-Forwarded-*, Forwarded, trusted peers
 paths           raw paths: how segments are compared, and what other servers could read in them
