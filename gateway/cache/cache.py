@@ -58,14 +58,22 @@ class Served:
 class Cache:
     """One worker's. `start` it in the loop that serves; without `database` it is in memory only."""
 
-    def __init__(self, memory_bytes: int, disk_bytes: int, bodies: Bodies | None = None) -> None:
+    def __init__(
+        self,
+        memory_bytes: int,
+        disk_bytes: int,
+        bodies: Bodies | None = None,
+        known: Known | None = None,
+        *,
+        stores_parts: bool = False,
+    ) -> None:
         self.bodies = bodies or Bodies()
         self.memory = Memory(memory_bytes)
         self.in_use = False
-        self.has_parts = False  # whether parts or fetch() store answers
+        self._stores_parts = stores_parts  # whether parts or fetch() store answers
         self.store: Store | None = None
         self._disk_bytes = disk_bytes
-        self.known = Known()  # where there are several workers they share another one
+        self._known = known or Known()  # several workers share one
         self._fills: dict[str, Fill] = {}
         self._purges = Purges()
         self._unstored = Unstored()
@@ -80,7 +88,7 @@ class Cache:
                 Store,  # Django's models need a set-up that who only imports views has not made
             )
 
-            self.store = Store(self._disk_bytes, self.known, self._heard)
+            self.store = Store(self._disk_bytes, self._known, self._heard)
             await self.store.open()
 
     async def stop(self) -> None:
@@ -358,9 +366,14 @@ class Cache:
         if self.store is not None:
             self.store.purge(purge)
 
+    async def part(self, question: Question) -> Served | None:
+        """The answer to the call of a part or of `fetch()`; None as `answer` has it."""
+        self._stores_parts = True
+        return (await self.answer(question))[0]
+
     def written(self, upstream: str, target: str, status: int) -> None:
         """An unsafe method was sent to an upstream: what parts and fetch() stored of that URL goes."""
-        if self.has_parts and 200 <= status <= 399:
+        if self._stores_parts and 200 <= status <= 399:
             self.invalidate(f"part://{upstream}{target}")
 
     def _heard(self, purge: Purge) -> int:

@@ -193,14 +193,13 @@ async def ask_cached(
         fetched = await ask(request, pool, exchange, method="GET", pairs=whole, target=target, **said)
         return Produced(fetched.status, [*fetched.pairs], fetched.body)
 
-    request.cache.has_parts = True
     exchange = request.exchange.child()
     sent = [pair for pair in pairs if pair[0] not in names]
     # A call that may take longer does not wait for one that may not.
     question = Question(str(key), "GET", sent, rule, produce, exchange, f"{said['timeout_s']:.1f}")
     try:
         with Deadline(said["timeout_s"], partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)):
-            served, _ = await request.cache.answer(question)
+            served = await request.cache.part(question)
             if served is None:
                 return await ask(request, pool, leg, method="GET", pairs=pairs, target=target, **said)
     finally:

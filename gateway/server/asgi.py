@@ -40,7 +40,7 @@ from gateway.routing.views import pieces
 from gateway.routing.worker_start import start_worker
 from gateway.server import abort, ops
 from gateway.server.snapshot import publish
-from gateway.server.worker import Runtime
+from gateway.server.worker import ALONE, Shared, build
 
 Hook = Callable[[Exchange], None]
 
@@ -52,7 +52,7 @@ _CLOSE = (b"connection", b"close")
 class GatewayHandler(ASGIHandler):
     """The application that Granian serves. One a worker; `runtime` lives from lifespan start to its end."""
 
-    def __init__(self, config: Config, routes: Routes, hooks: Sequence[Hook], runtime: Runtime | None = None) -> None:
+    def __init__(self, config: Config, routes: Routes, hooks: Sequence[Hook], shared: Shared = ALONE) -> None:
         super().__init__()
         self.config = config
         self.settings: Settings = config.settings
@@ -60,13 +60,8 @@ class GatewayHandler(ASGIHandler):
         self._disclose_names = self.settings.disclose == "full"
         self._min_upload_rate = self.settings.min_upload_rate_bytes_per_s
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
-        self.runtime = runtime or Runtime(config, routes.bulkheads)
+        self.runtime = build(config, routes, shared)
         self.hooks = (*hooks, self.runtime.tally.note)
-        self.runtime.every_second = partial(publish, self.runtime)
-        self.runtime.caches = routes.caches
-        self.runtime.cache.has_parts = routes.caches_parts
-        self.on_started: Callable[[Runtime], None] | None = None
-        self.on_stopped: Callable[[], None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -324,12 +319,9 @@ class GatewayHandler(ASGIHandler):
             if message["type"] == "lifespan.startup":
                 try:
                     await start_worker()
-                    await self.runtime.start()
+                    await self.runtime.start(publish)
                     if self.runtime.tracer is not None:
                         self.hooks = (*self.hooks, self.runtime.tracer.end)
-                    if self.on_started is not None:
-                        self.on_started(self.runtime)
-                    publish(self.runtime)
                 except Exception as error:  # noqa: BLE001 - told to the server, which stops the worker
                     log.error("start.failed", exc_info=error)
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
@@ -337,8 +329,6 @@ class GatewayHandler(ASGIHandler):
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self.runtime.stop()
-                if self.on_stopped is not None:
-                    self.on_stopped()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

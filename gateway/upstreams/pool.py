@@ -115,7 +115,7 @@ class Attempt:
 class Pool:
     """The endpoints of one upstream. Make and `start` it inside a running loop; `aclose` it there."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, tracer: "Tracer | None" = None) -> None:
         from gateway.upstreams.client import (
             Client,  # aiohttp takes a third of the time of `gateway check`, which calls nobody
         )
@@ -134,7 +134,7 @@ class Pool:
         self._balance: Balancer[Endpoint] = BALANCERS[upstream.balance[0]]
         self._turn = 0
         self.attempts = self.retries = self.ejections = 0  # so far
-        self.tracer: Tracer | None = None
+        self.tracer = tracer  # while spans are exported
         self._tasks: dict[object, asyncio.Task[None]] = {}
         # Worked out when something changes: who may be asked, and when a trial is due.
         self.candidates: tuple[Endpoint, ...] = ()
