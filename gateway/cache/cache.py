@@ -23,6 +23,7 @@ from gateway.cache.policy import Entry, Reply, Why, vary_values
 from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
 from gateway.http.headers import Pair
+from gateway.http.request import GatewayRequest
 from gateway.http.response import Body
 
 if TYPE_CHECKING:
@@ -397,3 +398,8 @@ def hit(entry: Entry, detail: str | None = None) -> Served:
 def ttl_s(entry: Entry, now_s: float) -> int:
     """Seconds that it stays fresh, with Age its lifetime; negative once it is stale."""
     return int(entry.lifetime_s) - int(entry.current_age_s(now_s))
+
+
+def cache_for(request: GatewayRequest) -> Cache:
+    """The cache of the worker that serves a request."""
+    return request.services.cache  # type: ignore[return-value]  # `http` cannot know what a cache is

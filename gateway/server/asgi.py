@@ -23,17 +23,17 @@ from gateway.http import cors, validation
 from gateway.http.deadline import Alarm
 from gateway.http.exchange import Exchange, current
 from gateway.http.forwarding import asked_for, client_and_hops, is_trusted, peer_address
-from gateway.http.headers import Pairs, read_fields, same_authority
+from gateway.http.headers import Pairs, RequestFields, read_fields, same_authority
 from gateway.http.inbox import Inbox, Receive
 from gateway.http.methods import SAFE_METHODS
 from gateway.http.paths import is_plain
 from gateway.http.problem import error_of_view, problem
 from gateway.http.request import GatewayRequest, Scope, Send
 from gateway.http.response import GatewayResponse, pairs_of
+from gateway.http.services import Services
 from gateway.http.trace_context import is_request_id, new_trace_id, trace_id_of
 from gateway.http.view_result import WITHOUT_BODY, exactly, nothing, promised_bytes
 from gateway.observe.log import log
-from gateway.routing.lines import GatewayRoute
 from gateway.routing.table import Miss
 from gateway.routing.urls import Routes, decoded, raw_values
 from gateway.routing.views import pieces
@@ -57,7 +57,6 @@ class GatewayHandler(ASGIHandler):
         self.config = config
         self.settings: Settings = config.settings
         self.routes = routes
-        self._disclose_names = self.settings.disclose == "full"
         self._min_upload_rate = self.settings.min_upload_rate_bytes_per_s
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
         self.runtime = build(config, routes, shared)
@@ -75,7 +74,7 @@ class GatewayHandler(ASGIHandler):
     # -- one request ----------------------------------------------------------------------------------------------
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = open_request(scope, receive, self.settings.client_idle_s, self._min_upload_rate)
+        request = open_request(scope, receive, self.runtime, self.settings.client_idle_s, self._min_upload_rate)
         exchange = request.exchange
         current.set(exchange)
         if self.runtime.tracer is not None and not exchange.path.startswith(ops.PREFIX):
@@ -125,10 +124,6 @@ class GatewayHandler(ASGIHandler):
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
         if request.fields.has_claims:
             request.hide_claims()
-        request.pools = self.runtime.pools
-        request.cache = self.runtime.cache
-        request.bodies = self.runtime.bodies
-        request.disclose_names = self._disclose_names
         if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
             answer = self.preflight(request, host, path)
             if answer is not None:
@@ -140,13 +135,11 @@ class GatewayHandler(ASGIHandler):
         line = match.route
         if not line.raw_path and not is_plain(path):
             self.routes.guards.check(request.method, host, path, match)
-        request.route = line
-        request.exchange.route = line.name
-        request.raw_rest = match.rest
         if not line.rule.params:
-            request.raw_values = _NOTHING
+            request.matched(line, _NOTHING, match.rest)
             return line.view(request)
-        request.raw_values = values = raw_values(match)
+        values = raw_values(match)
+        request.matched(line, values, match.rest)
         return line.view(request, **decoded(values))
 
     def enter(self, request: GatewayRequest) -> tuple[str, str]:
@@ -268,11 +261,11 @@ class GatewayHandler(ASGIHandler):
         exchange = request.exchange
         exchange.fail(failure)
         drop_frames(failure)
-        return problem(failure, exchange.request_id, disclose_names=self._disclose_names)
+        return problem(failure, exchange.request_id, disclose_names=self.runtime.disclose_names)
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket handshake gets an honest 501 instead of a hang-up."""
-        request = open_request({**scope, "method": "GET"}, receive, self.settings.client_idle_s)
+        request = open_request({**scope, "method": "GET"}, receive, self.runtime, self.settings.client_idle_s)
         exchange = request.exchange
         response = self._problem(request, GatewayError(Reason.WEBSOCKET_UNSUPPORTED))
         exchange.status = response.status_code
@@ -286,7 +279,7 @@ class GatewayHandler(ASGIHandler):
     # -- cross-origin ---------------------------------------------------------------------------------------------
 
     def _cors_of(self, request: GatewayRequest) -> Sequence[str]:
-        line: GatewayRoute | None = request.route
+        line = request.route
         if request.exchange.is_own:  # with the operator's credentials no other page may read these
             return ()
         return self.settings.cors if line is None or line.cors is None else line.cors
@@ -387,7 +380,7 @@ _BODY_BROKEN = Reason.CLIENT_BODY_BROKEN.word
 
 
 def open_request(
-    scope: Scope, receive: Receive, client_idle_s: float, min_upload_rate_bytes_per_s: int = 0
+    scope: Scope, receive: Receive, services: Services, client_idle_s: float, min_upload_rate_bytes_per_s: int = 0
 ) -> GatewayRequest:
     """A request with its notebook, from what ASGI shows."""
     fields = read_fields(scope["headers"])
@@ -406,21 +399,24 @@ def open_request(
     exchange.task = asyncio.current_task()
     expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
     inbox = Inbox(receive, exchange, client_idle_s, min_upload_rate_bytes_per_s, expects_body=expects_body)
-    request = exchange.request = GatewayRequest(scope, exchange, inbox, fields)
-    _identify(request)
+    traceparent = _identify(exchange, fields)
+    request = exchange.request = GatewayRequest(
+        scope, exchange, inbox, fields, services=services, traceparent=traceparent
+    )
     return request
 
 
-def _identify(request: GatewayRequest) -> None:
-    """Give the exchange its ids: the client's where they may be kept, else made; a made request id is the trace id."""
-    fields, exchange = request.fields, request.exchange
+def _identify(exchange: Exchange, fields: RequestFields) -> bytes | None:
+    """Give the exchange its ids: the client's where they may be kept, else made; a made request id is the trace id.
+
+    Returns the client's `traceparent`, if it is one.
+    """
     traceparent = fields.only(b"traceparent")
     trace_id = trace_id_of(traceparent) if traceparent is not None else None
-    if trace_id is not None:
-        request.traceparent = traceparent
     exchange.trace_id = trace_id or new_trace_id()
     said = fields.only(b"x-request-id")
     if said is not None and is_request_id(said):
         exchange.request_id = said.decode("ascii")
     else:
         exchange.request_id = exchange.trace_id if trace_id is None else new_trace_id()
+    return None if trace_id is None else traceparent

@@ -84,6 +84,7 @@ class Runtime:
         self.cache = cache
         self.caches = caches  # whether a route does
         self.bulkheads = bulkheads
+        self.disclose_names = config.settings.disclose == "full"
         self.watchdog = Watchdog(config.settings.stall_s, self._request_of)
         self.pools: dict[str, Pool] = {}
         self.tally = Tally()
