@@ -95,7 +95,7 @@ class GatewayRequest(HttpRequest):
         self._post_parse_error = False
 
     def detached(self, kind: "type[RequestT]", pairs: Pairs, exchange: Exchange) -> "RequestT":
-        """The same request without its client and its body, with other field lines and a notebook of its own."""
+        """The same request without its client and its body, with other field lines and an exchange of its own."""
         inbox = Inbox(_no_client, exchange, self.inbox.idle_timeout_s, 0, expects_body=False)
         scope, fields = {**self.scope, "headers": pairs}, read_fields(pairs)
         other = kind(scope, exchange, inbox, fields, services=self.services, traceparent=self.traceparent)

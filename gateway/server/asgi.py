@@ -114,7 +114,7 @@ class GatewayHandler(ASGIHandler):
         return self._problem(request, failure)
 
     def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
-        """Who answers, its call begun. No coroutine of its own: every request passes here. Raises GatewayError."""
+        """Route the request; returns the view's awaitable (hot path: no extra coroutine). Raises GatewayError."""
         path, host = self.enter(request)
         if path == "*":
             return _at_once(ops.options(request))
@@ -382,7 +382,7 @@ _BODY_BROKEN = Reason.CLIENT_BODY_BROKEN.word
 def open_request(
     scope: Scope, receive: Receive, services: Services, client_idle_s: float, min_upload_rate_bytes_per_s: int = 0
 ) -> GatewayRequest:
-    """A request with its notebook, from what ASGI shows."""
+    """A request and its exchange, from an ASGI scope."""
     fields = read_fields(scope["headers"])
     own = fields.own
     plain = fields.end_to_end()
