@@ -1,4 +1,4 @@
-"""The door: sets Django up, and `application` is what Granian serves."""
+"""The door: sets Django up; `build` makes what Granian serves, in each worker."""
 
 import os
 
@@ -10,8 +10,11 @@ from django.conf import settings
 from gateway.observe.log import configure, request_logger
 from gateway.routing.loader import load_routes
 from gateway.server.asgi import GatewayHandler
+from gateway.server.worker import ALONE, Shared
 
 django.setup(set_prefix=False)
 
-configure(settings.GATEWAY.settings.log, settings.GATEWAY.settings.log_level)
-application = GatewayHandler(settings.GATEWAY, load_routes(settings.GATEWAY.declared), hooks=[request_logger()])
+
+def build(shared: Shared = ALONE) -> GatewayHandler:
+    configure(settings.GATEWAY.settings.log, settings.GATEWAY.settings.log_level)
+    return GatewayHandler(settings.GATEWAY, load_routes(settings.GATEWAY.declared), [request_logger()], shared)

@@ -11,14 +11,14 @@ from gateway.config import loader
 from gateway.routing import proxy, route
 from gateway.routing.urls import Routes
 from gateway.server.asgi import GatewayHandler
-from gateway.server.worker import Runtime
+from gateway.server.worker import ALONE, Runtime, Shared
 from tests.application import Lifespan, call
 from tests.live.harness import OK, Upstream, eventually
 
 
-def application_before(upstream: Upstream) -> GatewayHandler:
+def application_before(upstream: Upstream, shared: Shared = ALONE) -> GatewayHandler:
     loaded = loader.load({"GATEWAY_UPSTREAM_B": upstream.url}, lambda name: "")
-    return GatewayHandler(loaded, Routes([route("/b/**", proxy("b"))], loaded.declared), hooks=[])
+    return GatewayHandler(loaded, Routes([route("/b/**", proxy("b"))], loaded.declared), [], shared)
 
 
 async def test_a_worker_is_live_before_it_is_ready_and_closes_its_connections_at_the_end() -> None:
@@ -43,8 +43,7 @@ async def test_a_start_that_fails_says_so(capsys: pytest.CaptureFixture[str]) ->
         raise OSError("no such luck")
 
     with Upstream.answering(OK) as upstream:
-        application = application_before(upstream)
-        application.on_started = fails
+        application = application_before(upstream, Shared(on_started=fails))
         lifespan = Lifespan(application)
         assert await lifespan.go("startup") == {"type": "lifespan.startup.failed", "message": "no such luck"}
         await lifespan.task

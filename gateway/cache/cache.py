@@ -23,6 +23,7 @@ from gateway.cache.policy import Entry, Reply, Why, vary_values
 from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
 from gateway.http.headers import Pair
+from gateway.http.request import GatewayRequest
 from gateway.http.response import Body
 
 if TYPE_CHECKING:
@@ -58,14 +59,22 @@ class Served:
 class Cache:
     """One worker's. `start` it in the loop that serves; without `database` it is in memory only."""
 
-    def __init__(self, memory_bytes: int, disk_bytes: int, bodies: Bodies | None = None) -> None:
+    def __init__(
+        self,
+        memory_bytes: int,
+        disk_bytes: int,
+        bodies: Bodies | None = None,
+        known: Known | None = None,
+        *,
+        stores_parts: bool = False,
+    ) -> None:
         self.bodies = bodies or Bodies()
         self.memory = Memory(memory_bytes)
         self.in_use = False
-        self.has_parts = False  # whether parts or fetch() store answers
+        self._stores_parts = stores_parts  # whether parts or fetch() store answers
         self.store: Store | None = None
         self._disk_bytes = disk_bytes
-        self.known = Known()  # where there are several workers they share another one
+        self._known = known or Known()  # several workers share one
         self._fills: dict[str, Fill] = {}
         self._purges = Purges()
         self._unstored = Unstored()
@@ -80,7 +89,7 @@ class Cache:
                 Store,  # Django's models need a set-up that who only imports views has not made
             )
 
-            self.store = Store(self._disk_bytes, self.known, self._heard)
+            self.store = Store(self._disk_bytes, self._known, self._heard)
             await self.store.open()
 
     async def stop(self) -> None:
@@ -358,9 +367,14 @@ class Cache:
         if self.store is not None:
             self.store.purge(purge)
 
+    async def part(self, question: Question) -> Served | None:
+        """The answer to the call of a part or of `fetch()`; None as `answer` has it."""
+        self._stores_parts = True
+        return (await self.answer(question))[0]
+
     def written(self, upstream: str, target: str, status: int) -> None:
         """An unsafe method was sent to an upstream: what parts and fetch() stored of that URL goes."""
-        if self.has_parts and 200 <= status <= 399:
+        if self._stores_parts and 200 <= status <= 399:
             self.invalidate(f"part://{upstream}{target}")
 
     def _heard(self, purge: Purge) -> int:
@@ -384,3 +398,8 @@ def hit(entry: Entry, detail: str | None = None) -> Served:
 def ttl_s(entry: Entry, now_s: float) -> int:
     """Seconds that it stays fresh, with Age its lifetime; negative once it is stale."""
     return int(entry.lifetime_s) - int(entry.current_age_s(now_s))
+
+
+def cache_for(request: GatewayRequest) -> Cache:
+    """The cache of the worker that serves a request."""
+    return request.services.cache  # type: ignore[return-value]  # `http` cannot know what a cache is

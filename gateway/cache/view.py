@@ -13,7 +13,7 @@ from django.utils.functional import cached_property
 
 from gateway import units
 from gateway.cache import conditional, freshness
-from gateway.cache.cache import Cache, Served, Words
+from gateway.cache.cache import Served, Words, cache_for
 from gateway.cache.coalescing import Produced, Question
 from gateway.cache.keys import quoted
 from gateway.cache.options import cache_rule
@@ -37,7 +37,7 @@ _PARTIAL = frozenset({b"range", b"if-range"})
 _BUILT_LATER = {
     name for kind in GatewayRequest.__mro__ for name, one in vars(kind).items() if isinstance(one, cached_property)
 }
-_BUILT_LATER |= {"_body", "_stream", "_post", "_files", "_encoding", "bodies", "lent"}
+_BUILT_LATER |= {"_body", "_stream", "_post", "_files", "_encoding", "lent"}
 _PLAIN = "=,:/[] "  # as it is in a key
 
 
@@ -58,15 +58,16 @@ class Cached:
         why_not = self._unkeyed(request, params)
         if why_not is not None:
             return self._pass(request, params, {"fwd": "bypass", "detail": why_not})
-        if request.pools is not self._pools:
-            self._find_fields(request.pools)
+        pools = request.services.pools
+        if pools is not self._pools:
+            self._find_fields(pools)
         if self._changes:
             request.defers_fields_of = self._setter
             return self._with_fields(self._look_up(request, params))
         return self._look_up(request, params)
 
     def _look_up(self, request: GatewayRequest, params: dict[str, Any]) -> Awaitable[HttpResponseBase]:
-        cache: Cache = request.cache
+        cache = cache_for(request)
         past = goes_past(request.method, request.raw_headers, has_body=not request.inbox.complete)
         if past is not None:
             return self._pass(request, params, past)
@@ -130,7 +131,7 @@ class Cached:
             raise _failed(error, {"detail": detail}) from None
 
     async def _answer(self, request: GatewayRequest, params: dict[str, Any], key: str) -> HttpResponseBase:
-        cache: Cache = request.cache
+        cache = cache_for(request)
         produce = partial(self._produce, request, params)
         question = Question(key, "GET", request.raw_headers, self.rule, produce, request.exchange)
         unstorable = not_stored(request)
@@ -228,7 +229,7 @@ def _is_as_it_came(request: GatewayRequest, params: dict[str, Any]) -> bool:
         given: dict[str, Any] = {name: unquote(value) for name, value in request.raw_values.items()}
     else:
         given = request.resolver_match.kwargs if request.resolver_match is not None else {}
-    fresh = GatewayRequest(request.scope, request.exchange, request.inbox, request.fields)
+    fresh = GatewayRequest(request.scope, request.exchange, request.inbox, request.fields, services=request.services)
     fresh.from_trusted_peer = request.from_trusted_peer
     seen = vars(request)
     return (

@@ -25,7 +25,7 @@ from gateway.http.request import GatewayRequest
 from gateway.legacy.view import Legacy, NoSuchValue
 from gateway.proxy.fetch import Fetched, Leg, ask, ask_cached, own_pairs
 from gateway.upstreams.options import Overrides, ProxyOptions, effective
-from gateway.upstreams.pool import Pool
+from gateway.upstreams.pool import Pool, pools_of
 from gateway.upstreams.records import Upstream
 from gateway.upstreams.targets import Reference, TargetValueError
 
@@ -305,7 +305,7 @@ class Gathering:
             raise raw_json.NotJson(f"Content-Type is {media or 'missing'}")
         if coded := codings.of(fetched.pairs):  # what is known was undone
             raise raw_json.NotJson(f"it is coded as {', '.join(coded)}, which cannot be undone")
-        self._request.bodies.take(self._request.exchange, len(fetched.body))
+        self._request.services.bodies.take(self._request.exchange, len(fetched.body))
         return raw_json.checked(fetched.body)
 
     async def _fetch(self, step: Step, target: str, left_s: float, outcome: Outcome) -> Fetched:
@@ -314,7 +314,7 @@ class Gathering:
         try:
             said: dict[str, Any] = {"target": target, "pairs": pairs, "options": step.options}
             said |= {"timeout_s": min(left_s, step.timeout_s), "max_body_bytes": part.max_body_bytes}
-            pool = self._request.pools[part.target.upstream]
+            pool = pools_of(self._request)[part.target.upstream]
             if pool.tracer is not None:
                 pool.tracer.part(part.name)
             if part.cache is None or part.method != "GET":

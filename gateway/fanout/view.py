@@ -27,7 +27,7 @@ from gateway.proxy.fetch import FORWARDED
 from gateway.proxy.view import Changes
 from gateway.upstreams import targets
 from gateway.upstreams.options import Overrides, effective
-from gateway.upstreams.pool import Pool
+from gateway.upstreams.pool import Pool, pools_of
 
 _COMPLETE = (b"gateway-complete", b"?1")
 _OF_CACHING = frozenset({b"cache-control", b"cdn-cache-control", b"surrogate-control", b"expires"})
@@ -72,7 +72,7 @@ class Fanout:
 
     async def __call__(self, request: GatewayRequest, **params: str) -> HttpResponseBase:
         steps = self._steps
-        pools = request.pools
+        pools = pools_of(request)
         if self._pools is not pools:
             self._pools, steps = pools, steps_for(self, pools)
             self._steps = steps
@@ -98,7 +98,7 @@ class Fanout:
             keyed = self.fan.merge == "keyed"
             body = raw_json.as_object(parts.items()) if keyed else raw_json.flat(parts)
         except raw_json.NotJson as error:
-            detail = f"{str(error)[:1].upper()}{str(error)[1:]}." if request.disclose_names else ""
+            detail = f"{str(error)[:1].upper()}{str(error)[1:]}." if request.services.disclose_names else ""
             raise GatewayError(Reason.PARTS_CLASH, detail) from None
         return GatewayResponse(200, FieldLines(self.pairs(request, gathering)), body)
 
@@ -113,7 +113,7 @@ class Fanout:
         if said is not None:
             pairs.append((b"cache-control", said))
         pairs.append(_COMPLETE if complete else (b"gateway-complete", b"?0"))
-        if request.disclose_names:
+        if request.services.disclose_names:
             outcomes = list(gathering.in_order())
             parts = fanout_answer.parts_field((outcome.part.name, outcome.params) for outcome in outcomes)
             timing = ", ".join(f"{outcome.part.name};dur={outcome.ms:.1f}" for outcome in outcomes)
@@ -151,7 +151,7 @@ class Fanout:
     async def _events(
         self, request: GatewayRequest, gathering: Gathering, framed: Callable[[str, bytes], bytes]
     ) -> AsyncIterator[bytes]:
-        timed = request.disclose_names
+        timed = request.services.disclose_names
         # Closed by itself, a generator within one that is closed would be so only later, when the log line is written.
         async with aclosing(gathering.as_they_end()) as outcomes:
             async for outcome in outcomes:
@@ -166,7 +166,7 @@ class Fanout:
         if error is not None:
             request.exchange.fail(error)
             summary["problem"] = problem_members(
-                error, request.exchange.request_id, disclose_names=request.disclose_names
+                error, request.exchange.request_id, disclose_names=request.services.disclose_names
             )
         yield framed(targets.LAST, raw_json.encoded(summary))
 

@@ -18,6 +18,7 @@ exchange        the state of one request: ids, timings and result, and how it is
 deadline        time limits within a task
 inbox           the body of a request as it arrives, and the news that its client left
 body_budget     how much memory the bodies that are kept whole may take
+services        what a worker has for the views of its requests
 request         Django's request over raw pairs, a raw path and a body that streams
 response        Django's response over raw pairs and bytes, or an iterator of them
 problem         answers of the gateway's own: problems (RFC 9457) and JSON

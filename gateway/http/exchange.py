@@ -1,7 +1,7 @@
-"""The notebook of one request, filled as things become known and handed, finished, to small hooks.
+"""State of one request: ids, timings and result for log, metrics and traces; and how to cancel it.
 
-It also holds the one way to break a request off: `interrupt` cancels the task that serves it and keeps the reason,
-so that whoever translates the cancellation at the end knows whose doing it was.
+`interrupt` is the one way to break a request off: it cancels the task that serves it and keeps the reason, which
+tells why the task was cancelled when the cancellation becomes an answer.
 """
 
 import asyncio
@@ -25,9 +25,20 @@ class Exchange:
     """What is known of one request. Times are `perf_counter()` seconds; a field is None while it has no meaning."""
 
     __slots__ = (
-        *("attempts", "bytes_in", "bytes_out", "cache", "cause", "client", "closers", "ended", "endpoint", "heir"),
-        *("host", "interruption", "kept_bytes", "method", "ms", "parts", "path", "reason", "request", "request_id"),
-        *("route", "started", "status", "task", "timer", "trace_id", "upstream", "upstream_ms", "view_thread", "watch"),
+        *("attempts", "bytes_in", "bytes_out", "cache", "cause", "client", "closers", "ended", "endpoint", "host"),
+        *("interruption", "kept_bytes", "method", "parts", "path", "reason", "request", "request_id", "route"),
+        *(
+            "started",
+            "status",
+            "successor",
+            "task",
+            "timer",
+            "trace_id",
+            "upstream",
+            "upstream_ms",
+            "view_thread",
+            "watch",
+        ),
     )
 
     def __init__(self, started: float, method: str, path: str, client: str) -> None:
@@ -51,7 +62,6 @@ class Exchange:
         self.upstream_ms: float | None = None
         self.cache: str | None = None
         self.parts: list[dict[str, Any]] | None = None
-        self.ms: float | None = None
         self.request: Any = None  # while it is being answered
         self.task: asyncio.Task[Any] | None = None
         self.interruption: GatewayError | None = None
@@ -59,13 +69,13 @@ class Exchange:
         self.watch: asyncio.Task[None] | None = None
         self.closers: list[Callable[[], None]] = []  # they let go of what answers still hold, sent or not
         self.kept_bytes = 0  # of bodies that are kept in memory for it, as `Bodies` counts them
-        self.heir: Exchange | None = None  # whoever goes on with what was begun here
+        self.successor: Exchange | None = None  # the exchange that took this one's upstream call over
         self.view_thread: ViewThread | None = None  # where a view of the team's own answers
 
     def interrupt(self, error: GatewayError) -> None:
         """Break the request off for this reason, once: the first reason stands."""
-        if self.heir is not None:
-            self.heir.interrupt(error)
+        if self.successor is not None:
+            self.successor.interrupt(error)
         elif self.interruption is None and self.ended is None:
             self.interruption = error
             if self.task is not None:
@@ -73,8 +83,13 @@ class Exchange:
 
     @property
     def is_own(self) -> bool:
-        """Whether it is for the gateway itself, as who looks at it makes many: they are no traffic."""
+        """True for `/-/...`: left out of traffic counts."""
         return is_own(self.route)
+
+    @property
+    def ms(self) -> float:
+        """How long it took, until its end."""
+        return round(((self.ended or self.started) - self.started) * 1000, 2)
 
     @property
     def is_over(self) -> bool:
@@ -82,7 +97,7 @@ class Exchange:
         return self.ended is not None and self.task is None
 
     def child(self) -> "Exchange":
-        """The notebook of a call that is made for this request, and may outlive it."""
+        """The exchange of a call that is made for this request, and may outlive it."""
         child = Exchange(self.started, self.method, self.path, self.client)
         child.request_id, child.trace_id = self.request_id, self.trace_id
         child.host, child.route = self.host, self.route
@@ -111,14 +126,14 @@ class Exchange:
             self.closers.clear()  # each holds its request, and this is held by that
 
     def note(self, other: "Exchange") -> None:
-        """Write down what was found out in another notebook."""
+        """Copy what another exchange found out of its upstream call."""
         self.upstream, self.endpoint, self.attempts = other.upstream, other.endpoint, other.attempts
         self.upstream_ms, self.parts = other.upstream_ms, other.parts
 
     def take_over(self, other: "Exchange") -> None:
-        """Go on with what was begun with another notebook."""
+        """Go on with the call that was begun with another exchange; an interruption of that one is now of this one."""
         self.note(other)
-        other.heir = self
+        other.successor = self
         self.view_thread = other.view_thread or self.view_thread
         self.closers += other.closers
 

@@ -18,7 +18,6 @@ from django.http.multipartparser import MultiPartParserError
 from django.http.request import RawPostDataException
 from django.utils.functional import cached_property
 
-from gateway.http.body_budget import Bodies
 from gateway.http.exchange import Exchange
 from gateway.http.forwarding import peer_address
 from gateway.http.headers import (
@@ -31,6 +30,7 @@ from gateway.http.headers import (
     read_fields,
 )
 from gateway.http.inbox import Inbox, too_large
+from gateway.http.services import MatchedRoute, Services
 
 Scope = MutableMapping[str, Any]
 
@@ -57,12 +57,20 @@ class GatewayRequest(HttpRequest):
     `forwarded_scheme` and `forwarded_host` are what a trusted proxy says that the client asked for; empty without one.
     """
 
-    bodies = Bodies()  # the worker's; this one is of requests that none serves, as in tests
     lent = 0  # to so many threads, which may use it after its end
     forwarded_scheme = ""
     forwarded_host = ""
 
-    def __init__(self, scope: Scope, exchange: Exchange, inbox: Inbox, fields: RequestFields) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        exchange: Exchange,
+        inbox: Inbox,
+        fields: RequestFields,
+        *,
+        services: Services,
+        traceparent: bytes | None = None,
+    ) -> None:
         # HttpRequest's own __init__ builds six dictionaries; here they are built when asked for.
         self.scope = scope
         self.method: str = scope["method"]
@@ -70,14 +78,12 @@ class GatewayRequest(HttpRequest):
         self.exchange = exchange
         self.inbox = inbox
         self.fields = fields
-        self.pools: Mapping[str, Any] = {}
-        self.cache: Any = None
-        self.disclose_names = True
+        self.services = services
         self.raw_values: Mapping[str, str] | None = None
         self.raw_rest = ""
-        self.route: Any = None
+        self.route: MatchedRoute | None = None
         self.content_length: int | None = None
-        self.traceparent: bytes | None = None
+        self.traceparent = traceparent
         self.from_trusted_peer = False
         self.answer_began = False
         self.is_preflight = False
@@ -89,9 +95,10 @@ class GatewayRequest(HttpRequest):
         self._post_parse_error = False
 
     def detached(self, kind: "type[RequestT]", pairs: Pairs, exchange: Exchange) -> "RequestT":
-        """The same request without its client and its body, with other field lines and a notebook of its own."""
+        """The same request without its client and its body, with other field lines and an exchange of its own."""
         inbox = Inbox(_no_client, exchange, self.inbox.idle_timeout_s, 0, expects_body=False)
-        other = kind({**self.scope, "headers": pairs}, exchange, inbox, read_fields(pairs))
+        scope, fields = {**self.scope, "headers": pairs}, read_fields(pairs)
+        other = kind(scope, exchange, inbox, fields, services=self.services, traceparent=self.traceparent)
         for name in _KEPT:
             setattr(other, name, getattr(self, name))
         exchange.request = other
@@ -120,11 +127,12 @@ class GatewayRequest(HttpRequest):
         """Take off what an untrusted peer says of who asked and how: all that follows, views too, does not see it."""
         self.scope["headers"] = believed(self.scope["headers"], from_trusted_peer=self.from_trusted_peer)
 
-    def balance_key(self, field: bytes | None) -> bytes:
-        """What `__BALANCE=hash:...` chooses by: the client's address, or the value of a field (empty without it)."""
-        if field is None:
-            return self.exchange.client.encode("ascii")
-        return self.believed(field)
+    def matched(self, route: MatchedRoute, values: Mapping[str, str], rest: str) -> None:
+        """The table has a route for this: `values` are the raw segments of its parameters, `rest` what `**` took."""
+        self.route = route
+        self.exchange.route = route.name
+        self.raw_values = values
+        self.raw_rest = rest
 
     def believed(self, field: bytes) -> bytes:
         """The first value of a field (its name in lower case) as something is decided by it: empty where it did not
@@ -164,10 +172,10 @@ class GatewayRequest(HttpRequest):
             self._bound_body()
             arrived = bytearray()  # pieces may be of a byte each, which take fifty as objects
             async for chunk in self.stream():
-                self.bodies.take(self.exchange, len(chunk))
+                self.services.bodies.take(self.exchange, len(chunk))
                 arrived += chunk
             if self._is_form():  # it is taken to pieces, which are copies
-                self.bodies.take(self.exchange, len(arrived))
+                self.services.bodies.take(self.exchange, len(arrived))
             self._body = bytes(arrived)
         return self._body
 
@@ -189,7 +197,7 @@ class GatewayRequest(HttpRequest):
     def _came_back(self) -> None:
         self.lent -= 1
         if not self.lent and self.exchange.is_over:
-            self.bodies.end(self.exchange)
+            self.services.bodies.end(self.exchange)
 
     async def drop_body(self) -> None:
         """Read the body and keep nothing of it: for who needs none, but wants to hear of a client that leaves.
@@ -312,7 +320,7 @@ class GatewayRequest(HttpRequest):
 
 
 _KEPT = (
-    *("pools", "cache", "bodies", "disclose_names", "raw_values", "raw_rest", "route", "traceparent"),
+    *("raw_values", "raw_rest", "route"),
     *("from_trusted_peer", "forwarded_scheme", "forwarded_host", "defers_fields_of"),
 )
 

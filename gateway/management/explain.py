@@ -47,7 +47,7 @@ class Section(NamedTuple):
 async def explain(config: Config, routes: Routes, scope: Scope) -> list[Section]:
     """Everything that is decided before a byte would leave. Runs in a loop, because requests live in one."""
     handler = GatewayHandler(config, routes, ())
-    request = open_request(scope, _nothing_comes, config.settings.client_idle_s)
+    request = open_request(scope, _nothing_comes, handler.runtime, config.settings.client_idle_s)
     target = request.raw_path + ("?" + request.query if request.query else "")
     target = target.encode("latin-1").decode("utf-8", "replace")
     sections = [Section("Request", [[request.method, target, f"Host: {request.host_field}"]])]
@@ -98,7 +98,7 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
     yield Section("Also match, and lose", list(_losers(routes, line, request.method, host, path)))
     if not line.raw_path:
         routes.guards.check(request.method, host, path, match)
-    request.route, request.raw_rest, request.raw_values = line, match.rest, values
+    request.matched(line, values, match.rest)
     decoded(values)  # refuses what is not UTF-8
     view = innermost(line.view)
     if isinstance(view, Proxy):

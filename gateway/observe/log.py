@@ -215,8 +215,6 @@ def request_logger() -> Callable[[Exchange], None]:
     least = log.bind().get_effective_level()
 
     def hook(exchange: Exchange) -> None:
-        ended = exchange.ended or exchange.started
-        exchange.ms = round((ended - exchange.started) * 1000, 2)
         level = "info" if exchange.reason is None else _level_of(exchange)
         if least <= _LEVELS[level]:
             write(render(None, level, complete(None, level, {"event": "request", "exchange": exchange})))

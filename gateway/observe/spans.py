@@ -144,10 +144,11 @@ class Tracer:
             "portway.route": exchange.route,
             "portway.cache": exchange.cache,
         }
-        if request.route is not None or request.resolver_match is not None:
-            django = request.resolver_match
-            attributes["http.route"] = f"/{django.route}" if django is not None else request.route.rule.path
-            span.update_name(f"{name} {attributes['http.route']}")
+        route, django = request.route, request.resolver_match
+        template = f"/{django.route}" if django is not None else None if route is None else route.rule.path
+        if template is not None:
+            attributes["http.route"] = template
+            span.update_name(f"{name} {template}")
         broke_off = reason is not None and status < 400 and Reason[reason.upper()].side is not Side.CLIENT
         _end(span, attributes, failed=status >= 500 or broke_off)
 

@@ -14,6 +14,7 @@ from weakref import finalize
 
 import msgspec
 
+from gateway.cache.cache import cache_for
 from gateway.cache.coalescing import Produced, Question
 from gateway.cache.freshness import CONDITIONS
 from gateway.cache.keys import Key, digest
@@ -34,7 +35,7 @@ from gateway.units import field_value, positive_duration
 from gateway.upstreams.attempts import Notebook, Outgoing, answer_to
 from gateway.upstreams.call import Answer, has_controls
 from gateway.upstreams.options import Overrides, ProxyOptions, effective
-from gateway.upstreams.pool import Pool
+from gateway.upstreams.pool import Pool, pools_of
 from gateway.upstreams.retry_policy import is_repeatable
 from gateway.upstreams.targets import TargetValueError, parse_part
 
@@ -144,7 +145,7 @@ async def ask(
         options=options,
         timeout_s=timeout_s,
         host=request.fields.first(b"host") if options.preserve_host else None,
-        key=request.balance_key(pool.key_field) if pool.uses_key else b"",
+        key=pool.balance_key(request),
         repeatable=is_repeatable(method, pairs),
         too_late=too_late,
         body=body,
@@ -157,7 +158,7 @@ async def ask(
     if len(whole) > max_body_bytes:
         raise GatewayError(Reason.PART_TOO_LARGE, upstream=pool.name)
     if method not in SAFE_METHODS:
-        request.cache.written(pool.name, target, answer.status)
+        cache_for(request).written(pool.name, target, answer.status)
     fetched = Fetched(answer.status, tuple(strip_hop_by_hop(answer.pairs)), whole)
     names = codings.of(fetched.pairs)
     if names and fetched.status != 206:  # a part of something coded cannot be decoded
@@ -193,14 +194,13 @@ async def ask_cached(
         fetched = await ask(request, pool, exchange, method="GET", pairs=whole, target=target, **said)
         return Produced(fetched.status, [*fetched.pairs], fetched.body)
 
-    request.cache.has_parts = True
     exchange = request.exchange.child()
     sent = [pair for pair in pairs if pair[0] not in names]
     # A call that may take longer does not wait for one that may not.
     question = Question(str(key), "GET", sent, rule, produce, exchange, f"{said['timeout_s']:.1f}")
     try:
         with Deadline(said["timeout_s"], partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)):
-            served, _ = await request.cache.answer(question)
+            served = await cache_for(request).part(question)
             if served is None:
                 return await ask(request, pool, leg, method="GET", pairs=pairs, target=target, **said)
     finally:
@@ -211,8 +211,10 @@ async def ask_cached(
     if served.passed is not None:
         produced = served.passed.produced
         return Fetched(produced.status, tuple(produced.pairs), _bytes(produced.body))
-    age = (b"age", b"%d" % served.entry.current_age_s(time()))
-    return Fetched(served.entry.status, (*served.entry.pairs, age), _bytes(served.body))
+    entry = served.entry
+    assert entry is not None  # noqa: S101 - one of the two there is
+    age = (b"age", b"%d" % entry.current_age_s(time()))
+    return Fetched(entry.status, (*entry.pairs, age), _bytes(served.body))
 
 
 def _bytes(body: Body | None) -> bytes:
@@ -227,11 +229,11 @@ async def _collected(answer: Answer, max_bytes: int, upstream: str, request: Gat
         async for chunk in answer.chunks():
             if len(arrived) + len(chunk) > max_bytes:
                 raise GatewayError(Reason.PART_TOO_LARGE, upstream=upstream)
-            request.bodies.take(request.exchange, len(chunk))
+            request.services.bodies.take(request.exchange, len(chunk))
             arrived += chunk
     finally:
         answer.close()
-        request.bodies.give(request.exchange, len(arrived))
+        request.services.bodies.give(request.exchange, len(arrived))
     return bytes(arrived)
 
 
@@ -249,7 +251,7 @@ async def _decoded(
     pieces, size = [], 0
     try:
         for piece in codings.decoded(fetched.body, names, max_bytes):
-            request.bodies.take(request.exchange, len(piece))
+            request.services.bodies.take(request.exchange, len(piece))
             pieces.append(piece)
             if size // _TURN_BYTES != (size := size + len(piece)) // _TURN_BYTES:
                 await asyncio.sleep(0)  # others have their turn
@@ -258,7 +260,7 @@ async def _decoded(
     except codings.TooLarge as error:
         raise GatewayError(Reason.PART_TOO_LARGE, upstream=upstream, cause=f"decoded, {error}") from error
     finally:
-        request.bodies.give(request.exchange, size)
+        request.services.bodies.give(request.exchange, size)
     return Fetched(fetched.status, tuple(codings.without(fetched.pairs, size)), b"".join(pieces))
 
 
@@ -299,7 +301,7 @@ async def fetch(
     request: GatewayRequest = exchange.request
     request.forwarded_by_fetch = True
     upstream, path = _target(target, params or {})
-    pool: Pool | None = request.pools.get(upstream)
+    pool = pools_of(request).get(upstream)
     if pool is None:
         raise ValueError(f"there is no upstream {upstream}; set GATEWAY_UPSTREAM_{upstream.upper()}")
     options = effective(pool.upstream.overrides, Overrides())
@@ -348,8 +350,8 @@ def _counted(fetched: Fetched, request: GatewayRequest) -> Fetched:
     """An answer whose body counts for as long as the view has it, at most until its request is over."""
     size = len(fetched.body)
     if size > _SMALL_BYTES:
-        request.bodies.take(request.exchange, size)
-        finalize(fetched, request.bodies.give, request.exchange, size).atexit = False
+        request.services.bodies.take(request.exchange, size)
+        finalize(fetched, request.services.bodies.give, request.exchange, size).atexit = False
     return fetched
 
 

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 from asgiref.sync import markcoroutinefunction
 
+from gateway.cache.cache import cache_for
 from gateway.errors import GatewayError, Reason
 from gateway.http import location
 from gateway.http.exchange import Exchange
@@ -27,7 +28,7 @@ from gateway.proxy.keywords import ProxyKeywords
 from gateway.upstreams.attempts import Outgoing, answer_to
 from gateway.upstreams.call import Answer
 from gateway.upstreams.options import Overrides, ProxyOptions, effective, overrides
-from gateway.upstreams.pool import Pool
+from gateway.upstreams.pool import Pool, pools_of
 from gateway.upstreams.records import Base, Upstream
 from gateway.upstreams.retry_policy import is_repeatable
 from gateway.upstreams.targets import Target, TargetValueError, parse_target
@@ -78,7 +79,7 @@ class Proxy:
         return (self.target.upstream,)
 
     async def __call__(self, request: GatewayRequest, **params: str) -> GatewayResponse:
-        pool: Pool = request.pools[self.target.upstream]
+        pool = pools_of(request)[self.target.upstream]
         plan = self._plan
         if plan is None or plan.upstream is not pool.upstream:
             plan = self._plan_anew(pool)
@@ -96,7 +97,7 @@ class Proxy:
             options=options,
             timeout_s=options.timeout_s,
             host=request.fields.first(b"host") if options.preserve_host else None,
-            key=request.balance_key(pool.key_field) if pool.uses_key else b"",
+            key=pool.balance_key(request),
             repeatable=is_repeatable(request.method, request.scope["headers"]),
             too_late=partial(_too_late, request, pool),
             upload=upload,
@@ -104,7 +105,7 @@ class Proxy:
         )
         answer, endpoint = await answer_to(outgoing, pool, exchange)
         if request.method not in SAFE_METHODS:
-            request.cache.written(pool.name, path + query, answer.status)
+            cache_for(request).written(pool.name, path + query, answer.status)
         return self._response(request, plan, answer, endpoint.base)
 
     def _plan_anew(self, pool: Pool) -> Plan:

@@ -23,24 +23,24 @@ from gateway.http import cors, validation
 from gateway.http.deadline import Alarm
 from gateway.http.exchange import Exchange, current
 from gateway.http.forwarding import asked_for, client_and_hops, is_trusted, peer_address
-from gateway.http.headers import Pairs, read_fields, same_authority
+from gateway.http.headers import Pairs, RequestFields, read_fields, same_authority
 from gateway.http.inbox import Inbox, Receive
 from gateway.http.methods import SAFE_METHODS
 from gateway.http.paths import is_plain
 from gateway.http.problem import error_of_view, problem
 from gateway.http.request import GatewayRequest, Scope, Send
 from gateway.http.response import GatewayResponse, pairs_of
+from gateway.http.services import Services
 from gateway.http.trace_context import is_request_id, new_trace_id, trace_id_of
 from gateway.http.view_result import WITHOUT_BODY, exactly, nothing, promised_bytes
 from gateway.observe.log import log
-from gateway.routing.lines import GatewayRoute
 from gateway.routing.table import Miss
 from gateway.routing.urls import Routes, decoded, raw_values
 from gateway.routing.views import pieces
 from gateway.routing.worker_start import start_worker
 from gateway.server import abort, ops
 from gateway.server.snapshot import publish
-from gateway.server.worker import Runtime
+from gateway.server.worker import ALONE, Shared, build
 
 Hook = Callable[[Exchange], None]
 
@@ -52,21 +52,15 @@ _CLOSE = (b"connection", b"close")
 class GatewayHandler(ASGIHandler):
     """The application that Granian serves. One a worker; `runtime` lives from lifespan start to its end."""
 
-    def __init__(self, config: Config, routes: Routes, hooks: Sequence[Hook], runtime: Runtime | None = None) -> None:
+    def __init__(self, config: Config, routes: Routes, hooks: Sequence[Hook], shared: Shared = ALONE) -> None:
         super().__init__()
         self.config = config
         self.settings: Settings = config.settings
         self.routes = routes
-        self._disclose_names = self.settings.disclose == "full"
         self._min_upload_rate = self.settings.min_upload_rate_bytes_per_s
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
-        self.runtime = runtime or Runtime(config, routes.bulkheads)
+        self.runtime = build(config, routes, shared)
         self.hooks = (*hooks, self.runtime.tally.note)
-        self.runtime.every_second = partial(publish, self.runtime)
-        self.runtime.caches = routes.caches
-        self.runtime.cache.has_parts = routes.caches_parts
-        self.on_started: Callable[[Runtime], None] | None = None
-        self.on_stopped: Callable[[], None] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -80,7 +74,7 @@ class GatewayHandler(ASGIHandler):
     # -- one request ----------------------------------------------------------------------------------------------
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = open_request(scope, receive, self.settings.client_idle_s, self._min_upload_rate)
+        request = open_request(scope, receive, self.runtime, self.settings.client_idle_s, self._min_upload_rate)
         exchange = request.exchange
         current.set(exchange)
         if self.runtime.tracer is not None and not exchange.path.startswith(ops.PREFIX):
@@ -120,7 +114,7 @@ class GatewayHandler(ASGIHandler):
         return self._problem(request, failure)
 
     def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
-        """Who answers, its call begun. No coroutine of its own: every request passes here. Raises GatewayError."""
+        """Route the request; returns the view's awaitable (hot path: no extra coroutine). Raises GatewayError."""
         path, host = self.enter(request)
         if path == "*":
             return _at_once(ops.options(request))
@@ -130,10 +124,6 @@ class GatewayHandler(ASGIHandler):
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
         if request.fields.has_claims:
             request.hide_claims()
-        request.pools = self.runtime.pools
-        request.cache = self.runtime.cache
-        request.bodies = self.runtime.bodies
-        request.disclose_names = self._disclose_names
         if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
             answer = self.preflight(request, host, path)
             if answer is not None:
@@ -145,13 +135,11 @@ class GatewayHandler(ASGIHandler):
         line = match.route
         if not line.raw_path and not is_plain(path):
             self.routes.guards.check(request.method, host, path, match)
-        request.route = line
-        request.exchange.route = line.name
-        request.raw_rest = match.rest
         if not line.rule.params:
-            request.raw_values = _NOTHING
+            request.matched(line, _NOTHING, match.rest)
             return line.view(request)
-        request.raw_values = values = raw_values(match)
+        values = raw_values(match)
+        request.matched(line, values, match.rest)
         return line.view(request, **decoded(values))
 
     def enter(self, request: GatewayRequest) -> tuple[str, str]:
@@ -273,11 +261,11 @@ class GatewayHandler(ASGIHandler):
         exchange = request.exchange
         exchange.fail(failure)
         drop_frames(failure)
-        return problem(failure, exchange.request_id, disclose_names=self._disclose_names)
+        return problem(failure, exchange.request_id, disclose_names=self.runtime.disclose_names)
 
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket handshake gets an honest 501 instead of a hang-up."""
-        request = open_request({**scope, "method": "GET"}, receive, self.settings.client_idle_s)
+        request = open_request({**scope, "method": "GET"}, receive, self.runtime, self.settings.client_idle_s)
         exchange = request.exchange
         response = self._problem(request, GatewayError(Reason.WEBSOCKET_UNSUPPORTED))
         exchange.status = response.status_code
@@ -291,7 +279,7 @@ class GatewayHandler(ASGIHandler):
     # -- cross-origin ---------------------------------------------------------------------------------------------
 
     def _cors_of(self, request: GatewayRequest) -> Sequence[str]:
-        line: GatewayRoute | None = request.route
+        line = request.route
         if request.exchange.is_own:  # with the operator's credentials no other page may read these
             return ()
         return self.settings.cors if line is None or line.cors is None else line.cors
@@ -324,12 +312,9 @@ class GatewayHandler(ASGIHandler):
             if message["type"] == "lifespan.startup":
                 try:
                     await start_worker()
-                    await self.runtime.start()
+                    await self.runtime.start(publish)
                     if self.runtime.tracer is not None:
                         self.hooks = (*self.hooks, self.runtime.tracer.end)
-                    if self.on_started is not None:
-                        self.on_started(self.runtime)
-                    publish(self.runtime)
                 except Exception as error:  # noqa: BLE001 - told to the server, which stops the worker
                     log.error("start.failed", exc_info=error)
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
@@ -337,8 +322,6 @@ class GatewayHandler(ASGIHandler):
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
                 await self.runtime.stop()
-                if self.on_stopped is not None:
-                    self.on_stopped()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -397,9 +380,9 @@ _BODY_BROKEN = Reason.CLIENT_BODY_BROKEN.word
 
 
 def open_request(
-    scope: Scope, receive: Receive, client_idle_s: float, min_upload_rate_bytes_per_s: int = 0
+    scope: Scope, receive: Receive, services: Services, client_idle_s: float, min_upload_rate_bytes_per_s: int = 0
 ) -> GatewayRequest:
-    """A request with its notebook, from what ASGI shows."""
+    """A request and its exchange, from an ASGI scope."""
     fields = read_fields(scope["headers"])
     own = fields.own
     plain = fields.end_to_end()
@@ -416,21 +399,24 @@ def open_request(
     exchange.task = asyncio.current_task()
     expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
     inbox = Inbox(receive, exchange, client_idle_s, min_upload_rate_bytes_per_s, expects_body=expects_body)
-    request = exchange.request = GatewayRequest(scope, exchange, inbox, fields)
-    _identify(request)
+    traceparent = _identify(exchange, fields)
+    request = exchange.request = GatewayRequest(
+        scope, exchange, inbox, fields, services=services, traceparent=traceparent
+    )
     return request
 
 
-def _identify(request: GatewayRequest) -> None:
-    """Give the exchange its ids: the client's where they may be kept, else made; a made request id is the trace id."""
-    fields, exchange = request.fields, request.exchange
+def _identify(exchange: Exchange, fields: RequestFields) -> bytes | None:
+    """Give the exchange its ids: the client's where they may be kept, else made; a made request id is the trace id.
+
+    Returns the client's `traceparent`, if it is one.
+    """
     traceparent = fields.only(b"traceparent")
     trace_id = trace_id_of(traceparent) if traceparent is not None else None
-    if trace_id is not None:
-        request.traceparent = traceparent
     exchange.trace_id = trace_id or new_trace_id()
     said = fields.only(b"x-request-id")
     if said is not None and is_request_id(said):
         exchange.request_id = said.decode("ascii")
     else:
         exchange.request_id = exchange.trace_id if trace_id is None else new_trace_id()
+    return None if trace_id is None else traceparent

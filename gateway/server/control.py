@@ -18,10 +18,8 @@ from typing import Any, Final
 from gateway.config.records import Settings
 from gateway.observe import log as telemetry
 from gateway.observe.log import log
-from gateway.observe.shared_memory import Board
 from gateway.server.abort import close_sockets_of, limit_unread
 from gateway.server.reuseport import SharedPort
-from gateway.server.snapshot import past_counts
 from gateway.server.worker import Runtime
 
 # How long a worker that has cut its requests may take to leave by itself.
@@ -47,16 +45,15 @@ def beat_every_s(timeout_s: float) -> float:
 class Control:
     """The line between parent and workers. Made in the parent before it forks; `attach` in a worker's loop."""
 
-    def __init__(self, settings: Settings, board: Board) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._board = board
         self._port = SharedPort(settings.bind[1], settings.workers)
         self._memory = mmap.mmap(-1, _ORDERS.size + settings.workers * _WORKER.size)
         self._drain = os.pipe()
         self._cut = os.pipe()
         self._counts = os.pipe()
         os.set_blocking(self._counts[0], False)
-        self._number = 0  # of the worker that is forked next; in a worker its own
+        self.number = 0  # of the worker that is forked next; in a worker its own
         self._stop_granian: Callable[[], None] | None = None
         self._leave_at_s = float("inf")
 
@@ -64,7 +61,7 @@ class Control:
 
     def prepare(self, number: int) -> None:
         """The next process that is forked is this worker, from 0; what its predecessor said is forgotten."""
-        self._number = number
+        self.number = number
         _WORKER.pack_into(self._memory, self._place_of(number), 0, False)
 
     def beats(self, number: int) -> int:
@@ -128,8 +125,6 @@ class Control:
         loop = asyncio.get_running_loop()
         if self._stop_granian is None:
             raise RuntimeError("Granian asks for no signals any more: it could not be stopped")
-        runtime.board = self._board
-        runtime.past = past_counts(self._board.join(self._number))
         self._drain, self._cut = _write_end_closed(self._drain), _write_end_closed(self._cut)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGTERM, self._on_term, loop)
@@ -147,15 +142,15 @@ class Control:
         _leave_within(LEAVE_S)
 
     def _beat(self, loop: asyncio.AbstractEventLoop, every_s: float) -> None:
-        beats, has_served = self._worker(self._number)
-        _WORKER.pack_into(self._memory, self._place_of(self._number), (beats + 1) % 2**32, has_served)
+        beats, has_served = self._worker(self.number)
+        _WORKER.pack_into(self._memory, self._place_of(self.number), (beats + 1) % 2**32, has_served)
         loop.call_later(every_s, self._beat, loop, every_s)
 
     def _look_for_listener(self, loop: asyncio.AbstractEventLoop, after_s: float) -> None:
         """Granian opens it when the application has started, and tells nobody; soon, as a rule."""
         if self._port.joined():
             limit_unread(self._settings.client_idle_s)
-            _WORKER.pack_into(self._memory, self._place_of(self._number), self.beats(self._number), True)
+            _WORKER.pack_into(self._memory, self._place_of(self.number), self.beats(self.number), True)
             log.info("worker.ready", pid=os.getpid())
         else:
             after_s = min(_SOON_S, after_s * 1.5)

@@ -29,18 +29,20 @@ from gateway.observe.shared_memory import Board
 from gateway.routing.urls import Routes
 from gateway.server.control import Control
 from gateway.server.loop import new_loop
+from gateway.server.snapshot import past_counts
 from gateway.server.supervisor import Supervisor
+from gateway.server.worker import Shared
 from gateway.text import aligned
 
 
-def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -> int:
+def serve(config: Config, routes: Routes, load_application: Callable[[Shared], Any]) -> int:
     """Serve until a signal; the exit code. Raises AddressInUse, OSError for an address that cannot be bound."""
     settings = config.settings
     address = resolved(settings.bind)
     if not settings.reuse_port:
         try_bind(address)
     board, known = Board(settings.workers), Known()  # what forked workers share, and those that follow them
-    control = Control(settings, board)
+    control = Control(settings)
     server = _granian(settings, control, address)
     announce(config, routes, address)
     if routes.threads:
@@ -49,11 +51,8 @@ def serve(config: Config, routes: Routes, load_application: Callable[[], Any]) -
     def load() -> Any:
         control.begin()
         telemetry.stdout_to_null()
-        application = load_application()
-        application.runtime.cache.known = known
-        application.on_started = control.attach
-        application.on_stopped = control.leave
-        return application
+        past = past_counts(board.join(control.number))
+        return load_application(Shared(board, past, known, on_started=control.attach, on_stopped=control.leave))
 
     # What is imported by now is shared with the workers, aiohttp too, and the collector leaves it alone.
     importlib.import_module("gateway.upstreams.client")

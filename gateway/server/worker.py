@@ -1,17 +1,19 @@
 """What lives while a worker runs: the pools, the requests in flight, and whether it drains.
 
-Made when the worker's lifespan starts and closed at its end. One ticker looks after all requests in flight, so that
-a request that ends quickly, as nearly all do, pays nothing for being watched.
+`build` assembles it, in the worker's process; it starts with the worker's lifespan and stops with it. One ticker looks
+after all requests in flight, so that a request that ends quickly, as nearly all do, pays nothing for being watched.
 """
 
 import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from time import time
 from typing import TYPE_CHECKING
 
+from gateway.cache.bloom_filter import Known
 from gateway.cache.cache import Cache
 from gateway.config.records import Config
 from gateway.errors import GatewayError, Reason
@@ -26,6 +28,7 @@ from gateway.observe.log import log
 from gateway.observe.shared_memory import Board
 from gateway.observe.snapshot import Counts
 from gateway.observe.watchdog import Watchdog
+from gateway.routing.urls import Routes
 from gateway.upstreams.pool import Pool
 
 if TYPE_CHECKING:
@@ -39,43 +42,79 @@ _LOOK_S = 0.02
 _LOOKS_AT_CLOSING = 10
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What a worker is given by the process that it was forked from; one that is alone has none of it."""
+
+    board: Board | None = None  # where workers see each other's counts
+    past: Counts | None = None  # what those before it in its place have counted
+    known: Known | None = None  # the keys that are stored
+    on_started: Callable[["Runtime"], None] | None = None  # called when all is open, before it serves
+    on_stopped: Callable[[], None] | None = None  # called when all is closed
+
+
+ALONE = Shared()
+
+
+def build(config: Config, routes: Routes, shared: Shared = ALONE) -> "Runtime":
+    """A worker, whole and not started: everything that lives in it, made once and in this order."""
+    bodies = Bodies()
+    settings = config.settings
+    memory_bytes = settings.cache_memory_bytes // settings.workers
+    cache = Cache(memory_bytes, settings.cache_disk_bytes, bodies, shared.known, stores_parts=routes.caches_parts)
+    return Runtime(config, shared, bodies, cache, routes.bulkheads, caches=routes.caches)
+
+
 class Runtime:
     """One worker's state. `start` it inside the loop that serves; `stop` it there."""
 
-    def __init__(self, config: Config, bulkheads: Mapping[str, Bulkhead] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        shared: Shared,
+        bodies: Bodies,
+        cache: Cache,
+        bulkheads: Mapping[str, Bulkhead],
+        *,
+        caches: bool,
+    ) -> None:
         self.config = config
-        self.bulkheads = bulkheads or {}
+        self.board, self.past = shared.board, shared.past
+        self.bodies = bodies
+        self.cache = cache
+        self.caches = caches  # whether a route does
+        self.bulkheads = bulkheads
+        self.disclose_names = config.settings.disclose == "full"
         self.watchdog = Watchdog(config.settings.stall_s, self._request_of)
         self.pools: dict[str, Pool] = {}
         self.tally = Tally()
-        self.board: Board | None = None  # where workers see each other's counts
-        self.past: Counts | None = None  # what those before it in its place have counted
-        self.every_second: Callable[[], None] | None = None
         self.started_s = time()
-        self.bodies = Bodies()
-        settings = config.settings
-        self.cache = Cache(settings.cache_memory_bytes // settings.workers, settings.cache_disk_bytes, self.bodies)
-        self.caches = False  # whether a route does
         self.tracer: Tracer | None = None  # where spans are exported
         self.in_flight: dict[Exchange, Inbox] = {}
         self.watchers = 0  # those among them who look at the status as it changes
         self.ready = False
         self.draining = False
+        self._shared = shared
         self._cut = False
         self._ticker: asyncio.Task[None] | None = None
 
-    async def start(self) -> None:
-        """Open the pools. Raises OSError or ssl.SSLError when a certificate cannot be loaded."""
+    async def start(self, publish: Callable[["Runtime"], object]) -> None:
+        """Open the pools; `publish` shows the others what this one counts, now and every second.
+
+        Raises OSError or ssl.SSLError when a certificate cannot be loaded.
+        """
         self.tracer = _tracer()
-        self.pools = {name: Pool(upstream) for name, upstream in self.config.upstreams.items()}
+        self.pools = {name: Pool(upstream, self.tracer) for name, upstream in self.config.upstreams.items()}
         for pool in self.pools.values():
-            pool.tracer = self.tracer
             pool.start()
         if self.caches:
             await self.cache.start()
-        self._ticker = asyncio.create_task(self._tick(), name="portway-ticker")
+        self._ticker = asyncio.create_task(self._tick(publish), name="portway-ticker")
         self.watchdog.start()
         self.ready = True
+        if self._shared.on_started is not None:
+            self._shared.on_started(self)
+        publish(self)
 
     async def stop(self) -> None:
         self.ready = False
@@ -90,6 +129,8 @@ class Runtime:
             await pool.aclose()
         if self.tracer is not None:
             self.tracer.stop(self.config.settings.drain_s)
+        if self._shared.on_stopped is not None:
+            self._shared.on_stopped()
 
     # -- requests in flight ---------------------------------------------------------------------------------------
 
@@ -102,13 +143,13 @@ class Runtime:
         if exchange.kept_bytes and not exchange.request.lent:
             self.bodies.end(exchange)
 
-    async def _tick(self) -> None:
+    async def _tick(self, publish: Callable[["Runtime"], object]) -> None:
         ticks = 0
         while True:
             await asyncio.sleep(TICK_S)
             ticks += 1
-            if self.every_second is not None and ticks % _TICKS_A_SECOND == 0:
-                self.every_second()
+            if ticks % _TICKS_A_SECOND == 0:
+                publish(self)
             for exchange, inbox in self.in_flight.items():
                 # While a body is being read, its reader is who hears of a client that leaves.
                 if exchange.watch is None and inbox.complete:

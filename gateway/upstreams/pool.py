@@ -7,13 +7,14 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from gateway.errors import GatewayError, Reason
+from gateway.http.request import GatewayRequest
 from gateway.upstreams import outlier_detection, retry_policy
 from gateway.upstreams.call import Answer
 from gateway.upstreams.concurrency_limit import Full, Places
@@ -115,7 +116,7 @@ class Attempt:
 class Pool:
     """The endpoints of one upstream. Make and `start` it inside a running loop; `aclose` it there."""
 
-    def __init__(self, upstream: Upstream) -> None:
+    def __init__(self, upstream: Upstream, tracer: "Tracer | None" = None) -> None:
         from gateway.upstreams.client import (
             Client,  # aiohttp takes a third of the time of `gateway check`, which calls nobody
         )
@@ -125,8 +126,8 @@ class Pool:
         self.endpoints: tuple[Endpoint, ...] = ()
         self.budget = retry_policy.Budget(upstream.retry_budget)
         self.places = None if upstream.max_in_flight is None else Places(upstream.max_in_flight, upstream.queue)
-        self.key_field = upstream.balance[1].encode("ascii") or None
-        self.uses_key = upstream.balance[0] == "hash"
+        self._key_field = upstream.balance[1].encode("ascii") or None
+        self._uses_key = upstream.balance[0] == "hash"
         self.now = asyncio.get_running_loop().time
         uses_tls = any(base.scheme == "https" for base in upstream.bases)
         tls = tls_context(upstream.ca_pem, upstream.client_cert_pem, upstream.client_key_pem) if uses_tls else None
@@ -134,7 +135,7 @@ class Pool:
         self._balance: Balancer[Endpoint] = BALANCERS[upstream.balance[0]]
         self._turn = 0
         self.attempts = self.retries = self.ejections = 0  # so far
-        self.tracer: Tracer | None = None
+        self.tracer = tracer  # while spans are exported
         self._tasks: dict[object, asyncio.Task[None]] = {}
         # Worked out when something changes: who may be asked, and when a trial is due.
         self.candidates: tuple[Endpoint, ...] = ()
@@ -214,6 +215,14 @@ class Pool:
             candidates = tuple(untried or [one for one in tried if one in candidates][:1] or candidates)
         chosen = candidates[0] if len(candidates) == 1 else self._balanced(candidates, key)
         return Attempt(self, chosen)
+
+    def balance_key(self, request: GatewayRequest) -> bytes:
+        """What `__BALANCE=hash:...` chooses by: the client's address, or the value of a field (empty without it)."""
+        if not self._uses_key:
+            return b""
+        if self._key_field is None:
+            return request.exchange.client.encode("ascii")
+        return request.believed(self._key_field)
 
     def untried(self, tried: Collection[Endpoint], *, also_ejected: bool) -> list[Endpoint]:
         """Who else could be asked: those that are in come first."""
@@ -354,3 +363,8 @@ class Pool:
 
     def _say(self, level: str, event: str, endpoint: Endpoint, **values: Any) -> None:
         getattr(_log, level)(event, upstream=self.name, endpoint=endpoint.label, **values)
+
+
+def pools_of(request: GatewayRequest) -> Mapping[str, Pool]:
+    """The upstreams of the worker that serves a request, by name."""
+    return request.services.pools  # type: ignore[return-value]  # `http` cannot know what a pool is

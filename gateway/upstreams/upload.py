@@ -64,7 +64,7 @@ class Upload:
     def settled(self) -> None:
         """It is not sent again: what was kept for that is needed no more."""
         if self._kept is not None:
-            self._request.bodies.give(self._request.exchange, len(self._kept))
+            self._request.services.bodies.give(self._request.exchange, len(self._kept))
             self._kept = None
 
     def _interrupt(self, piece: asyncio.Future[bytes]) -> None:
@@ -92,10 +92,10 @@ class Upload:
         async for chunk in request.stream():
             if self._kept is not None:
                 # Without room it goes up all the same; it only cannot be sent again.
-                if len(self._kept) + len(chunk) > MAX_KEPT_BYTES or not request.bodies.has_room(len(chunk)):
+                if len(self._kept) + len(chunk) > MAX_KEPT_BYTES or not request.services.bodies.has_room(len(chunk)):
                     self.settled()
                 else:
-                    request.bodies.count(request.exchange, len(chunk))
+                    request.services.bodies.count(request.exchange, len(chunk))
                     self._kept = _joined(self._kept, chunk)
             yield chunk
 

@@ -190,10 +190,10 @@ def test_a_stop_does_not_wait_for_a_worker_that_is_to_be_started_again(tmp_path:
 FAILS = """
 import os
 import time
-from gateway.runtime import Runtime
+from gateway.server.worker import Runtime
 
 
-async def start(self):
+async def start(self, publish):
     {}
 
 

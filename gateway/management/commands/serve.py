@@ -28,7 +28,7 @@ example:
         log.take_streams()
         log.configure(config.settings.log, config.settings.log_level)
         try:
-            sys.exit(serve(config, routes, lambda: own_module("asgi").application))
+            sys.exit(serve(config, routes, own_module("asgi").build))
         except AddressInUse as error:
             self.stderr.write(f"gateway: {error}")
             sys.exit(1)
