@@ -1,4 +1,4 @@
-"""The door: sets Django up; `build` makes what Granian serves, in each worker."""
+"""The door: sets Django up. `application` is what a server of ASGI serves; `gateway serve` makes one in each worker."""
 
 import os
 
@@ -18,3 +18,11 @@ django.setup(set_prefix=False)
 def build(shared: Shared = ALONE) -> GatewayHandler:
     configure(settings.GATEWAY.settings.log, settings.GATEWAY.settings.log_level)
     return GatewayHandler(settings.GATEWAY, load_routes(settings.GATEWAY.declared), [request_logger()], shared)
+
+
+def __getattr__(name: str) -> GatewayHandler:
+    """`application`, made when somebody asks for it: workers of `gateway serve` make their own, which share."""
+    if name != "application":
+        raise AttributeError(name)
+    application: GatewayHandler = globals().setdefault("application", build())
+    return application

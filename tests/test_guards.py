@@ -144,6 +144,8 @@ DJANGO: list[URLPattern | URLResolver] = [
     path("d/<str:name>", first),
     re_path(r"^re/(?P<rest>.*)$", first),
     path("in/", include([path("secret", second), path("<path:rest>", first)])),
+    path("same/secret/<path:rest>", first, {"guard": "on"}),  # one view, which knows by its argument what it guards
+    path("same/<path:rest>", first),
 ]
 TABLE = ("/taken/**", "/in/table/**", "/val/{x}")
 
@@ -163,6 +165,10 @@ TABLE = ("/taken/**", "/in/table/**", "/val/{x}")
         ("/d/admin;y", "path_ambiguous"),
         ("/re//x", "first"),
         ("/in//secret", "path_ambiguous"),
+        ("/same/secret/x", "first"),
+        ("/same//secret/x", "path_ambiguous"),
+        ("/same/secret;a/x", "path_ambiguous"),
+        ("/same//x", "first"),
         ("/in//x", "first"),
         ("/in/table", "/in/table/**"),
         ("/in/table%2Fx", "path_ambiguous"),  # the table guards it

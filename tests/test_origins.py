@@ -10,6 +10,7 @@ from gateway.cache.options import cache_rule
 from gateway.config import environment
 from gateway.config.effective import Row, effective, said_by, said_by_cache, said_by_fan, text_of
 from gateway.config.loader import load
+from gateway.config.table import TABLE
 from gateway.options import Option
 from gateway.upstreams.options import OF_CALL, Overrides, overrides
 
@@ -87,6 +88,10 @@ def test_options_become_text_that_means_the_same(said: dict[str, str]) -> None:
 def test_header_values_are_masked_and_deletions_shown() -> None:
     own = Overrides(headers=(("x-tenant", "topsecret"), ("cookie", None)), response_headers=(("server", None),))
     assert said_by(own) == {"header_x_tenant": "***", "header_cookie": "-", "response_header_server": "-"}
+
+
+def test_a_key_in_the_query_of_a_probe_is_masked() -> None:
+    assert TABLE["upstream", "HEALTH"].unit.mask("/healthz?key=s3cret&deep") == "/healthz?key=***&***"
 
 
 @pytest.mark.parametrize("text", ["on", "60s"])

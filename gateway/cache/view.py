@@ -37,7 +37,9 @@ _PARTIAL = frozenset({b"range", b"if-range"})
 _BUILT_LATER = {
     name for kind in GatewayRequest.__mro__ for name, one in vars(kind).items() if isinstance(one, cached_property)
 }
-_BUILT_LATER |= {"_body", "_stream", "_post", "_files", "_encoding", "lent"}
+_BUILT_LATER |= {"_body", "_stream", "_post", "_files", "_encoding"}
+# What the gateway itself sets on a request that it serves, and not on the one made to compare with.
+_BUILT_LATER |= {"lent", "forwarded_scheme", "forwarded_host"}
 _PLAIN = "=,:/[] "  # as it is in a key
 
 
@@ -157,6 +159,8 @@ class Cached:
         response = await self.view(detached, **params)
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
+        if not isinstance(body, bytes) and getattr(response, "relayed", None) is not body:
+            body = None  # while it streams, code of the team's may read of the request what nobody could know by now
         unnamed = detached.unnamed(vary_names(pairs) or ())
         if detached.forwarded_by_fetch:
             pairs = [*pairs, (b"vary", b"Authorization, Accept-Language")]

@@ -2,7 +2,6 @@
 
 methods         request methods, and which are safe or idempotent
 headers         field lines as pairs of bytes: hop-by-hop fields, Host, reading, setting
-settable        which fields options and calls may set, and which of the client's may go on
 fields          field values, parsed strictly: dates, lists, directives, entity tags, ranges
 forwarding      who asks, and through whom: X-Forwarded-*, Forwarded, trusted peers
 paths           raw paths: how segments are compared, and what other servers could read in them
@@ -15,10 +14,10 @@ cors            cross-origin requests, decided from the fields
 trace_context   request ids and W3C trace context
 validation      what is ambiguous in a request is refused before any route sees it
 exchange        the state of one request: ids, timings and result, and how it is cancelled
+services        what a worker has for the views of its requests
 deadline        time limits within a task
 inbox           the body of a request as it arrives, and the news that its client left
 body_budget     how much memory the bodies that are kept whole may take
-services        what a worker has for the views of its requests
 request         Django's request over raw pairs, a raw path and a body that streams
 response        Django's response over raw pairs and bytes, or an iterator of them
 problem         answers of the gateway's own: problems (RFC 9457) and JSON

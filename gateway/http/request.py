@@ -125,7 +125,12 @@ class GatewayRequest(HttpRequest):
 
     def hide_claims(self) -> None:
         """Take off what an untrusted peer says of who asked and how: all that follows, views too, does not see it."""
+        fields = self.fields
+        if self.from_trusted_peer and not fields.hides and b"forwarded" not in fields.own:
+            return
         self.scope["headers"] = believed(self.scope["headers"], from_trusted_peer=self.from_trusted_peer)
+        if not self.from_trusted_peer:
+            fields.x_forwarded, fields.claims = [], []
 
     def matched(self, route: MatchedRoute, values: Mapping[str, str], rest: str) -> None:
         """The table has a route for this: `values` are the raw segments of its parameters, `rest` what `**` took."""

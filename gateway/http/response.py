@@ -49,7 +49,11 @@ class GatewayResponse(HttpResponseBase):
 
     `pairs` is a list of names and values whose names become lower case as they are put in, in whatever case they are
     written; what is text becomes bytes. Raises ValueError and TypeError for pairs that are no field lines.
+
+    `relayed` is `body` where that is an upstream's own stream: nothing that reads the request makes it.
     """
+
+    relayed: object = None
 
     def __init__(self, status: int = 200, pairs: Iterable[AnyPair] | None = None, body: Body = b"") -> None:
         # HttpResponseBase's own __init__ would invent a Content-Type and build a cookie jar.

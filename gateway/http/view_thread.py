@@ -40,6 +40,7 @@ class ViewThread(Executor):
         self._close_request = close_request
         self._responses: list[HttpResponseBase] = []
         self._worker: _Worker | None = None
+        self._is_closed = False
 
     def enter(self) -> None:
         """From here on `sync_to_async` and the async ORM of the current task, and of those it starts, run here."""
@@ -65,6 +66,9 @@ class ViewThread(Executor):
 
     def close(self) -> None:
         """The request is over. Does not wait: a synchronous view whose client left may still run."""
+        if self._is_closed:
+            return
+        self._is_closed = True
         worker, self._worker = self._worker, None
         if worker is None:
             if all(map(_closes_at_once, self._responses)):

@@ -166,7 +166,10 @@ class Legacy:
             call.rest, call.at_end = partial(context.run, next, iter(result), None), partial(context.run, result.close)
             pairs = pairs_of(result)
             body = exactly(self.bulkhead.pieces(call), promised_bytes(pairs))
-            return GatewayResponse(result.status_code, pairs, body)
+            answer = GatewayResponse(result.status_code, pairs, body)
+            if not self.takes_request:
+                answer.relayed = body
+            return answer
         finally:
             if opened and call.rest is None:
                 close_connections()

@@ -149,7 +149,9 @@ class Proxy:
         if body is not None:
             return GatewayResponse(answer.status, pairs, body)
         request.exchange.closers.append(answer.close)
-        return GatewayResponse(answer.status, pairs, answer.chunks())
+        response = GatewayResponse(answer.status, pairs, answer.chunks())
+        response.relayed = response.body
+        return response
 
     def _path_map(self, request: GatewayRequest, base: Base) -> location.PathMap | None:
         """How this request's path moved, where a fixed prefix was put for another one."""

@@ -51,7 +51,7 @@ class Guards(Generic[LineT]):
             return
         answers: Any
         if isinstance(match, Miss):
-            answers, found = line and line.func, readings([], path)
+            answers, found = line, readings([], path)
         else:
             answers, segments = match.route, match.route.rule.segments
             raw = path[1:].split("/", len(segments))
@@ -77,7 +77,10 @@ class Guards(Generic[LineT]):
             spelled = zip(found.route.rule.segments, reading.from_values, strict=False)
             return not reading.from_values or any(part is not None and is_value for part, is_value in spelled)
         line = self.django_match(reading.path)
-        if line is None or line.func is answers:
+        # Two lines may name one view, and one of them guard it by its arguments.
+        if line is None or (
+            isinstance(answers, ResolverMatch) and (line.func, line.route) == (answers.func, answers.route)
+        ):
             return False
         return not reading.from_values or not {"<", "("} & set(line.route)
 

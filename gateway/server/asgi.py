@@ -273,6 +273,7 @@ class GatewayHandler(ASGIHandler):
         await send({"type": "websocket.http.response.start", "status": response.status_code, "headers": pairs})
         await send({"type": "websocket.http.response.body", "body": response.body})
         exchange.ended = perf_counter()
+        exchange.task = exchange.request = None  # as at the end of `handle`
         for hook in self.hooks:
             hook(exchange)
 

@@ -4,11 +4,12 @@ A call's options may be an upstream's or a route's: `effective` adds them up. `o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
 from gateway import units
+from gateway.http.queries import masked_target
 from gateway.http.request import DEFAULT_MAX_BODY_BYTES
 from gateway.http.settable import UNSETTABLE
 from gateway.options import (
@@ -33,7 +34,10 @@ CERTIFICATE = Unit("PEM", units.pem_certificate, "_pem", units.mask_all)
 KEY = Unit("PEM", units.pem_key, "_pem", units.mask_all)
 BASES = Unit("list of base URLs", partial(units.items_of, parse=units.base_url), mask=units.mask_url)
 BALANCE = Unit("word", units.balance)
-PROBE = matching("path", r"/[!-\"$-~]*", "a path that begins with a slash, such as /healthz, percent-encoded")
+PROBE = replace(
+    matching("path", r"/[!-\"$-~]*", "a path that begins with a slash, such as /healthz, percent-encoded"),
+    mask=masked_target,
+)
 FAILURES = Unit("list of reasons and statuses", partial(units.set_of, parse=failure_of))
 _MAX_BODY = units.format_size(DEFAULT_MAX_BODY_BYTES)
 

@@ -115,6 +115,7 @@ def gateway(upstream: Answers, tmp_path_factory: pytest.TempPathFactory) -> Iter
     folder = tmp_path_factory.mktemp("team")
     (folder / "routes.py").write_text(ROUTES, encoding="utf-8")
     environment = {"GATEWAY_UPSTREAM_U": upstream.url, "GATEWAY_LEGACY_FUNCTIONS__THREADS": "3"}
+    environment["GATEWAY_TRUSTED_PROXIES"] = "127.0.0.1"
     with Gateway(environment, cwd=folder) as running:
         yield running
 
@@ -128,6 +129,13 @@ def test_a_wrapper_leaves_the_cache_its_meaning_and_is_asked_itself_each_time(ga
     if name not in {"plain", "get-only", "gzipped"}:
         assert second.one("x-wrapped") == "1"
         assert gateway.get(f"/{name}", "X-Deny: 1").status == 403
+
+
+def test_behind_a_trusted_proxy_it_does_so_too(gateway: Gateway) -> None:
+    said = ("X-Forwarded-For: 192.0.2.1", "X-Forwarded-Proto: https", "X-Forwarded-Host: shop.test")
+    first, second = gateway.get("/guarded?proxied", *said), gateway.get("/guarded?proxied", *said)
+    assert first.one("cache-status") == "portway; fwd=uri-miss; stored"
+    assert second.one("cache-status").startswith("portway; hit; ttl=")
 
 
 @pytest.mark.parametrize("name", CHANGED)
