@@ -110,7 +110,11 @@ class Control:
         Ctrl-C, and systemd, signal every process of a group: what follows from it is the parent's to decide. What
         Granian would do then is kept, for the moment when it is to stop. Nothing is ignored or blocked meanwhile, since
         programs that a view starts would inherit that: the parent's handlers hold until `attach`, and do nothing here.
+
+        The parent's ends of the pipes are closed before anything can take long or fork: nobody would hear of draining
+        while one process, also one that is only starting, holds them open.
         """
+        self._drain, self._cut = _write_end_closed(self._drain), _write_end_closed(self._cut)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         loop: Any = asyncio.get_event_loop_policy().get_event_loop()
 
@@ -130,7 +134,6 @@ class Control:
             raise RuntimeError("Granian asks for no signals any more: it could not be stopped")
         runtime.board = self._board
         runtime.past = status.past_of(self._board.join(self._number))
-        self._drain, self._cut = _write_end_closed(self._drain), _write_end_closed(self._cut)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGTERM, self._on_term, loop)
         _on_fork(self._settings.bind[1])
