@@ -25,6 +25,7 @@ ANSWERS = {
         200,
         b"good",
     ),
+    "an indented body": (OK + b'Content-Length: 14\r\n\r\n{\n  "a": "b"\n}', 200, b'{\n  "a": "b"\n}'),
     "bare line feeds": (b"HTTP/1.1 200 OK\nContent-Length: 4\n\ngood", 200, b"good"),
     "no content": (b"HTTP/1.1 204 No Content\r\nX-A: b\r\n\r\n", 204, b""),
     "not modified": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 4\r\n\r\n", 304, b""),

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -68,19 +69,44 @@ async def test_a_number_that_was_used_again_cuts_nobody_else() -> None:
             assert is_open(third)
 
 
-async def test_one_look_finds_all_that_were_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks, real = 0, abort._descriptors
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[None]:
+    """Grows with each look at all descriptors."""
+    looks: list[None] = []
+    real = abort._descriptors
 
     def counted() -> Iterator[int]:
-        nonlocal looks
-        looks += 1
+        looks.append(None)
         yield from real()
 
     monkeypatch.setattr(abort, "_descriptors", counted)
+    return looks
+
+
+async def test_one_look_finds_all_that_were_there(looks: list[None]) -> None:
     with connected(50) as (listener, pairs):
         assert all(await asyncio.gather(*(cut(client, listener) for client, _ in pairs)))
-        assert looks == 1
+        assert len(looks) == 1
         assert not any(is_open(client) for client, _ in pairs)
+
+
+async def test_one_more_look_is_enough_for_all_that_asked_during_the_first_and_are_gone(looks: list[None]) -> None:
+    with connected(100) as (listener, _):
+        ours = listener.getsockname()
+        found = await asyncio.gather(*(abort.sever(("192.0.2.1", number), ours) for number in range(50)))
+        assert not any(found)
+        assert len(looks) == 2
+
+
+async def test_a_look_that_was_broken_off_is_none(looks: list[None]) -> None:
+    with connected(100) as (listener, pairs):
+        first = asyncio.create_task(abort.sever(("192.0.2.1", 1), listener.getsockname()))
+        await asyncio.sleep(0)
+        waits = asyncio.create_task(cut(pairs[0][0], listener))
+        await asyncio.sleep(0)
+        first.cancel()
+        assert await waits
+        assert len(looks) == 2
 
 
 async def test_a_look_lets_others_have_their_turn() -> None:
@@ -100,15 +126,41 @@ async def test_a_look_lets_others_have_their_turn() -> None:
         assert turns >= 8, "800 descriptors, 100 at a time"
 
 
-async def test_where_nothing_can_be_opened_it_is_found_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    with connected(2) as (listener, pairs):
+@contextlib.contextmanager
+def nothing_left_to_open() -> Iterator[None]:
+    """Every number that the process may have is taken."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(abort._descriptors()) + 1, hard))
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.open(os.devnull, os.O_RDONLY))
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-        def refuse(path: str) -> None:
-            raise OSError(24, "Too many open files", path)
 
-        monkeypatch.setattr(os, "scandir", refuse)
+async def test_where_nothing_can_be_opened_it_is_found_all_the_same() -> None:
+    with connected(2) as (listener, pairs), nothing_left_to_open():
+        with pytest.raises(OSError, match="Too many open files"):
+            os.dup(listener.fileno())
         assert await cut(pairs[0][0], listener)
+        assert [is_open(client) for client, _ in pairs] == [False, True]
         assert listener.fileno() in [found.fileno() for found in abort.own_listeners()]
+
+
+async def test_a_number_that_is_no_socket_any_more_leaves_nothing_open() -> None:
+    with connected(2) as (listener, [(first, ours), (second, _)]):
+        assert await cut(second, listener)  # now all have been seen
+        no_socket = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(no_socket, ours.fileno())
+        os.close(no_socket)
+        before = list(abort._descriptors())
+        assert not await cut(first, listener)
+        assert list(abort._descriptors()) == before
 
 
 def test_a_child_closes_what_belongs_to_a_port_and_nothing_else() -> None:

@@ -12,6 +12,7 @@ only says where to look first.
 
 import asyncio
 import contextlib
+import errno
 import os
 import resource
 import socket
@@ -31,6 +32,8 @@ class _Connections:
     def __init__(self) -> None:
         self._seen: dict[Ends, int] = {}
         self._looking: asyncio.Lock | None = None
+        self._looks_begun = 0
+        self._last_look = 0  # of those begun, the last one that came to its end
 
     async def shut(self, ends: Ends) -> bool:
         """Shut the connection, if it is open."""
@@ -38,9 +41,12 @@ class _Connections:
             return True
         if self._looking is None:
             self._looking = asyncio.Lock()
+        begun = self._looks_begun
         async with self._looking:
             if self._shut_known(ends):  # another one has looked meanwhile
                 return True
+            if self._last_look > begun:  # and has looked at everything since: it is not there
+                return False
             await self._look()
             return self._shut_known(ends)
 
@@ -48,21 +54,22 @@ class _Connections:
         descriptor = self._seen.get(ends)
         if descriptor is None:
             return False
-        # The number may be another connection's at any moment. A duplicate stays what it is once it was asked.
-        with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as connection:
-            if _ends_of(connection) == ends:
+        with contextlib.suppress(OSError), _held(descriptor) as number, _looked_at(number) as connection:
+            if connection is not None and _ends_of(connection) == ends:
                 connection.shutdown(socket.SHUT_RDWR)
                 return True
         return False
 
     async def _look(self) -> None:
+        self._looks_begun += 1
+        number = self._looks_begun
         seen: dict[Ends, int] = {}
         for count, descriptor in enumerate(_descriptors(), start=1):
             if (ends := _ends_at(descriptor)) is not None:
                 seen[ends] = descriptor
             if count % _AT_A_TIME == 0:
                 await asyncio.sleep(0)
-        self._seen = seen
+        self._seen, self._last_look = seen, number
 
 
 _connections: Final = _Connections()
@@ -74,6 +81,26 @@ async def sever(client: Sequence[str | int], server: Sequence[str | int]) -> boo
     The socket belongs to Granian, which closes it when it notices.
     """
     return await _connections.shut((_key(client), _key(server)))
+
+
+@contextlib.contextmanager
+def _held(descriptor: int) -> Iterator[int]:
+    """A number for what this one stands for now, until the end.
+
+    The number itself may be another connection's at any moment, a duplicate stays what it is. Where no number is left
+    for a duplicate, it is the number itself: a connection must end just then too.
+    """
+    copy: int | None = None
+    try:
+        copy = os.dup(descriptor)
+    except OSError as error:
+        if error.errno not in {errno.EMFILE, errno.ENFILE}:
+            raise
+    try:
+        yield descriptor if copy is None else copy
+    finally:
+        if copy is not None:
+            os.close(copy)
 
 
 def _ends_at(descriptor: int) -> Ends | None:

@@ -107,7 +107,11 @@ class Control:
         Ctrl-C, and systemd, signal every process of a group: what follows from it is the parent's to decide. What
         Granian would do then is kept, for the moment when it is to stop. Nothing is ignored or blocked meanwhile, since
         programs that a view starts would inherit that: the parent's handlers hold until `attach`, and do nothing here.
+
+        The parent's ends of the pipes are closed before anything can take long or fork: nobody would hear of draining
+        while one process, also one that is only starting, holds them open.
         """
+        self._drain, self._cut = _write_end_closed(self._drain), _write_end_closed(self._cut)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         loop: Any = asyncio.get_event_loop_policy().get_event_loop()
 
@@ -125,7 +129,6 @@ class Control:
         loop = asyncio.get_running_loop()
         if self._stop_granian is None:
             raise RuntimeError("Granian asks for no signals any more: it could not be stopped")
-        self._drain, self._cut = _write_end_closed(self._drain), _write_end_closed(self._cut)
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGTERM, self._on_term, loop)
         _on_fork(self._settings.bind[1])

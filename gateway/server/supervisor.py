@@ -151,8 +151,8 @@ class Supervisor(MPServer):
     def _end_all(self, by: signal.Signals) -> None:
         self._kill_at_s = _NEVER if by is signal.SIGKILL else self._kill_at_s
         for worker in self._numbered:
-            if worker.process is not None and worker.process.pid is not None:
-                os.kill(worker.process.pid, by)  # it is our child and not yet waited for: the number is still its own
+            if worker.process is not None:
+                _send(worker.process, by)
 
     # -- one worker -----------------------------------------------------------------------------------------------
 
@@ -211,7 +211,17 @@ class Supervisor(MPServer):
             worker.silence = restarts.listened(worker.silence, beats, passed_s, self._every_s)
             if worker.silence.seconds >= timeout_s and worker.ended_because is None:
                 worker.ended_because = f"no sign of life for {timeout_s:g} s"
-                os.kill(worker.process.pid, signal.SIGKILL)  # a stopped process hears nothing else
+                _send(worker.process, signal.SIGKILL)  # a stopped process hears nothing else
+
+
+def _send(process: BaseProcess, number: signal.Signals) -> None:
+    """Signal a worker that has not ended: until it is waited for, its number is its own.
+
+    The end of one may be known before `_look_for_an_end` comes to it: `multiprocessing` waits for all that have ended
+    when it starts another process.
+    """
+    if process.pid is not None and process.exitcode is None:
+        os.kill(process.pid, number)
 
 
 def signal_name(number: int) -> str:

@@ -98,7 +98,11 @@ class UpstreamProtocol(ResponseHandler):
             end = raw.find(b"\r\n\r\n")
             fields = len(messages[0][0].raw_headers)
             is_plain = len(messages) == 1 and raw.count(b"\n", 0, end) == fields and raw[raw.find(b"\n") + 1] > 0x20
-            end = end + 4 if is_plain and end > 0 else _heads_end(raw, len(messages))
+            if is_plain and end > 0:
+                end += 4
+            else:  # a message may follow the final one: between them is a body, where no line is a field
+                final = (n for n, (message, _) in enumerate(messages, 1) if not 100 <= message.code <= 199)
+                end = _heads_end(raw, next(final, len(messages)))
             if end < 0:
                 self._fail(http_exceptions.BadHttpMessage("A field line begins with white space"))
                 return

@@ -322,6 +322,60 @@ def _beats(gateway: Gateway) -> int:
     return sum(int(text.partition("\nvoluntary_ctxt_switches:")[2].split()[0]) for text in texts)
 
 
+# -- draining ---------------------------------------------------------------------------------------------------------
+
+STARTS = """
+import asyncio
+import multiprocessing
+import os
+import time
+
+from gateway.routing import on_worker_start
+
+
+@on_worker_start
+async def start():
+    {}
+"""
+
+
+def drains_with_delay(gateway: Gateway) -> None:
+    """A first SIGTERM, and whoever serves has heard of it."""
+    assert gateway.get("/-/ready").status == 200
+    gateway.process.send_signal(signal.SIGTERM)
+    eventually(lambda: gateway.get("/-/ready").status == 503)
+
+
+def test_a_drain_is_heard_while_a_worker_is_still_starting(tmp_path: Path) -> None:
+    waits, began = tmp_path / "waits", tmp_path / "began"
+    how = f"while os.path.exists({str(waits)!r}): open({str(began)!r}, 'w').close(); await asyncio.sleep(0.01)"
+    with gateway_with(tmp_path, STARTS.format(how), WORKERS="2", DRAIN_DELAY="50s") as gateway:
+        all_ready(gateway, 2)
+        waits.touch()
+        os.kill(workers(gateway)[0], signal.SIGKILL)
+        eventually(began.exists)
+        drains_with_delay(gateway)
+        waits.unlink()
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.wait() == 0
+
+
+def test_a_drain_is_heard_whatever_was_forked_at_the_start_of_a_worker(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    how = f"""child = multiprocessing.Process(target=time.sleep, args=(50,), daemon=True)
+    child.start()
+    open({str(pid)!r}, "w").write(str(child.pid))"""
+    with gateway_with(tmp_path, STARTS.format(how), DRAIN_DELAY="50s") as gateway:
+        child = int(pid.read_text(encoding="ascii"))
+        try:
+            drains_with_delay(gateway)
+            assert is_running(child)
+        finally:
+            os.kill(child, signal.SIGKILL)
+        gateway.process.send_signal(signal.SIGTERM)
+        assert gateway.wait() == 0
+
+
 # -- children of a view -----------------------------------------------------------------------------------------------
 
 
