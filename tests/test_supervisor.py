@@ -6,7 +6,6 @@ import signal
 import pytest
 
 from gateway.config.loader import load
-from gateway.observe.shared_memory import Board
 from gateway.server.control import Control
 from gateway.server.supervisor import Supervisor
 
@@ -15,7 +14,7 @@ from gateway.server.supervisor import Supervisor
 def test_a_worker_whose_end_is_known_already_is_not_signalled(by: signal.Signals) -> None:
     """As when `multiprocessing` has waited for it, at the start of another one."""
     settings = load({}, str).settings
-    supervisor = Supervisor(settings, Control(settings, Board(settings.workers)))
+    supervisor = Supervisor(settings, Control(settings))
     process = multiprocessing.get_context("spawn").Process(target=int)
     process.start()
     process.join()

@@ -217,7 +217,7 @@ def test_where_no_worker_can_ever_start_the_gateway_ends(tmp_path: Path, count: 
 def test_where_one_has_served_the_others_are_tried_for_ever(tmp_path: Path) -> None:
     """What happens to a start later is an accident that may pass: a full disk, a file that is being replaced."""
     flag = tmp_path / "broken"
-    before = FAILS.format(f"assert not os.path.exists({str(flag)!r}); await real(self)").replace(
+    before = FAILS.format(f"assert not os.path.exists({str(flag)!r}); await real(self, publish)").replace(
         "async def", "real = Runtime.start\n\n\nasync def"
     )
     with gateway_with(tmp_path, before) as gateway:
