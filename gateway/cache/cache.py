@@ -302,7 +302,6 @@ class Cache:
             try:
                 outcome = await fill.begun()
                 if isinstance(outcome, Passed):
-                    fill.exchange.let_go()
                     failure = None if outcome.produced.status < 500 else str(outcome.produced.status)
                 else:
                     failure = None
@@ -311,6 +310,8 @@ class Cache:
                 failure = (error.cause or error.reason.word) if isinstance(error, GatewayError) else repr(error)
             finally:
                 seat.leave()
+                if isinstance(fill.outcome, Passed):
+                    fill.exchange.let_go()
             if failure is not None:
                 _log.warning("cache.revalidation_failed", target=question.exchange.path, cause=failure)
                 await asyncio.sleep(_RETRY_S)

@@ -402,7 +402,11 @@ async def read_on(question: Question, seat: Seat) -> AsyncIterator[bytes]:
     if seat.left_at is None:
         return
     exchange = question.exchange.child()
-    produced = await question.produce(freshness.validating(question.pairs, None), exchange)
+    try:
+        produced = await question.produce(freshness.validating(question.pairs, None), exchange)
+    except BaseException:
+        exchange.let_go()
+        raise
     question.exchange.take_over(exchange)
     async with contextlib.aclosing(_in_pieces(produced.body)) as body:
         async for chunk in _after(seat.left_at, body):

@@ -1,0 +1,86 @@
+"""One call upstream for several requests: who goes on alone, who leaves, and what is remembered of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from hashlib import blake2b
+from typing import Any
+
+import pytest
+
+from gateway.cache.cache import Served
+from gateway.cache.coalescing import Fill, LeftAt, Produced, Question, Seat, read_on
+from gateway.cache.policy import Rule
+from gateway.errors import GatewayError, Reason
+from gateway.http.exchange import Exchange
+from gateway.http.headers import Pairs
+
+BLOCK = b"x" * 100_000
+FRESH = (b"cache-control", b"max-age=60")
+
+
+def question(produce: Callable[..., Any], *pairs: tuple[bytes, bytes], rule: Rule | None = None) -> Question:
+    asked = Exchange(0.0, "GET", "/", "192.0.2.1")
+    return Question("r http://a.example/", "GET", pairs, rule or Rule(), produce, asked)
+
+
+def answers(blocks: int, *pairs: tuple[bytes, bytes], may_end: asyncio.Event | None = None) -> Callable[..., Any]:
+    """Asked, an upstream that answers with so many blocks, the first at once."""
+
+    async def body() -> AsyncIterator[bytes]:
+        for _ in range(blocks):
+            yield BLOCK
+            await asyncio.sleep(0)
+            if may_end is not None:
+                await may_end.wait()
+
+    async def produce(_: Pairs, __: Exchange) -> Produced:
+        await asyncio.sleep(0)
+        return Produced(200, [FRESH, *pairs], body())
+
+    return produce
+
+
+async def read(served: Served | None) -> int:
+    assert served is not None
+    assert not isinstance(served.body, bytes)
+    return sum([len(chunk) async for chunk in served.body])
+
+
+class TooSlow(Seat):
+    """Has been left behind by the others before it read anything."""
+
+    def __init__(self) -> None:
+        super().__init__(None, reads=True)  # type: ignore[arg-type]  # there is nothing left for it to read
+        self.left_at = LeftAt(0, blake2b())
+
+
+@pytest.mark.parametrize("ending", ["failed", "cancelled"])
+async def test_what_a_reader_s_own_call_opened_is_closed_if_it_gives_no_answer(ending: str) -> None:
+    closed: list[str] = []
+    began = asyncio.Event()
+
+    async def produce(_: Pairs, exchange: Exchange) -> Produced:
+        exchange.closers.append(lambda: closed.append("thread"))
+        if ending == "failed":
+            raise GatewayError(Reason.LEGACY_TIMEOUT)
+        began.set()
+        await asyncio.Event().wait()
+        raise AssertionError("never")
+
+    async def reads() -> None:
+        async for _ in read_on(question(produce), TooSlow()):
+            pass
+
+    if ending == "failed":
+        with pytest.raises(GatewayError, match="legacy_timeout"):
+            await reads()
+    else:
+        task = asyncio.create_task(reads())
+        await began.wait()
+        task.cancel()
+        await asyncio.wait([task])
+    assert closed == ["thread"]
+
+
+def readers(fill: Fill) -> int:
+    return len(fill._seats)
