@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from gateway.cache.cache import Served
+from gateway.cache.cache import Cache, Served
 from gateway.cache.coalescing import Fill, LeftAt, Produced, Question, Seat, read_on
 from gateway.cache.policy import Rule
 from gateway.errors import GatewayError, Reason
+from gateway.http.body_budget import Bodies
 from gateway.http.exchange import Exchange
 from gateway.http.headers import Pairs
 
@@ -80,6 +81,33 @@ async def test_what_a_reader_s_own_call_opened_is_closed_if_it_gives_no_answer(e
         task.cancel()
         await asyncio.wait([task])
     assert closed == ["thread"]
+
+
+async def test_want_of_room_says_nothing_of_the_next_answer() -> None:
+    bodies = Bodies(max_bytes=len(BLOCK))
+    cache = Cache(memory_bytes=2**24, disk_bytes=0, bodies=bodies)
+    cache.in_use = True
+    first = question(answers(4))
+    served, _ = await cache.answer(first)
+    assert await read(served) == 4 * len(BLOCK)
+    first.exchange.let_go()
+    bodies.max_bytes = 2**24  # others have gone
+    served, words = await cache.answer(question(answers(4)))
+    assert words.get("detail") is None
+    assert await read(served) == 4 * len(BLOCK)
+    assert (await cache.answer(question(answers(4))))[1]["hit"] is True
+
+
+async def test_an_answer_larger_than_the_rule_allows_is_remembered() -> None:
+    cache = Cache(memory_bytes=2**24, disk_bytes=0)
+    cache.in_use = True
+    rule = Rule(max_body_bytes=len(BLOCK))
+    served, _ = await cache.answer(question(answers(4), rule=rule))
+    assert await read(served) == 4 * len(BLOCK)
+    assert await cache.answer(question(answers(4), rule=rule)) == (
+        None,
+        {"fwd": "uri-miss", "detail": "too-large"},
+    )
 
 
 def readers(fill: Fill) -> int:
