@@ -110,5 +110,43 @@ async def test_an_answer_larger_than_the_rule_allows_is_remembered() -> None:
     )
 
 
+@pytest.mark.parametrize("field", [(b"vary", b"accept-language"), (b"cache-control", b"no-store")], ids=repr)
+async def test_who_may_not_follow_takes_no_part_any_more(field: tuple[bytes, bytes]) -> None:
+    """A reader that never reads would hold the others up."""
+    cache = Cache(memory_bytes=2**24, disk_bytes=0)
+    cache.in_use = True
+    may_end = asyncio.Event()
+    produce = answers(2, field, may_end=may_end)
+    leading = asyncio.create_task(cache.answer(question(produce, (b"accept-language", b"de"))))
+    await asyncio.sleep(0)  # it has asked
+    (fill,) = cache._fills.values()
+    following = asyncio.create_task(cache.answer(question(produce, (b"accept-language", b"en"))))
+    await asyncio.wait([leading, following])
+    assert following.result()[1].get("collapsed") is None
+    assert readers(fill) == 1  # who led
+    may_end.set()
+
+
+async def test_who_asks_again_after_a_failure_takes_no_part_any_more() -> None:
+    cache = Cache(memory_bytes=2**24, disk_bytes=0)
+    cache.in_use = True
+    asked: list[Exchange] = []
+
+    async def fails_once(pairs: Pairs, exchange: Exchange) -> Produced:
+        asked.append(exchange)
+        await asyncio.sleep(0)
+        if len(asked) == 1:
+            raise GatewayError(Reason.RESPONSE_INCOMPLETE)
+        return Produced(200, [FRESH], b"x")
+
+    leading = asyncio.create_task(cache.answer(question(fails_once)))
+    await asyncio.sleep(0)
+    (fill,) = cache._fills.values()
+    following = asyncio.create_task(cache.answer(question(fails_once)))
+    await asyncio.wait([leading, following])
+    assert (len(asked), following.result()[1]["stored"]) == (2, True)
+    assert readers(fill) == 1  # who led, until its request is over
+
+
 def readers(fill: Fill) -> int:
     return len(fill._seats)
