@@ -8,8 +8,10 @@ import pytest
 from gateway.cache.cache import Cache
 from gateway.cache.coalescing import Produced, Question
 from gateway.cache.policy import Rule
+from gateway.cache.view import Cached
 from gateway.http.exchange import Exchange
-from gateway.http.headers import Pairs
+from gateway.http.headers import FieldLines, Pairs
+from gateway.http.response import GatewayResponse
 from tests.stored import NOW_S, entry
 
 
@@ -51,3 +53,17 @@ async def test_what_a_validation_in_the_background_opened_is_closed_although_it_
     cache._revalidate(asked, entry("Cache-Control: max-age=1", at_s=NOW_S))
     await asyncio.wait(cache._revalidating.values())
     assert closed == ["thread"]
+
+
+async def test_the_fields_that_a_route_sets_are_put_beside_what_was_checked_already() -> None:
+    async def view(_: object) -> GatewayResponse:
+        return response
+
+    stored = (b"etag", b'"1"')
+    response = GatewayResponse(200, FieldLines([stored, (b"x-a", b"1")]), b"")
+    one = Cached(view, Rule())
+    one._changes = ((b"x-a", b"2"),)
+    answered = await one._with_fields(view(None))
+    assert answered is response
+    assert response.pairs == [stored, (b"x-a", b"2")]
+    assert response.pairs[0] is stored  # a line that is checked is made anew
