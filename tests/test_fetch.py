@@ -1,5 +1,6 @@
 """What a view's own calls count for in the memory for bodies."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ from gateway.cache.cache import Cache
 from gateway.cache.policy import Rule
 from gateway.http.body_budget import Bodies
 from gateway.http.exchange import Exchange, current
-from gateway.proxy.fetch import Leg, ask_cached
+from gateway.proxy.fetch import Fetched, Leg, ask_cached, fetch
 from gateway.upstreams.options import Overrides, effective
 
 BODY = b"x" * 100_000
@@ -71,6 +72,40 @@ def request_to(upstream: Upstream, cache: Cache) -> Any:
     )
     current.set(exchange)
     return exchange.request
+
+
+async def test_a_body_out_of_memory_does_not_count_once_for_each_who_has_it(bodies: Bodies, upstream: Upstream) -> None:
+    cache = Cache(memory_bytes=2**24, disk_bytes=0, bodies=bodies)
+    cache.in_use = True
+    held = []
+    for _ in range(10):
+        request_to(upstream, cache)
+        held.append(await fetch("u:/x", cache="60s"))
+    assert (upstream.asked, [one.body for one in held]) == (1, [BODY] * 10)
+    assert bodies.kept_bytes == len(BODY)  # of the one that came in
+
+
+async def test_a_body_that_several_wait_for_counts_once(bodies: Bodies, upstream: Upstream) -> None:
+    cache = Cache(memory_bytes=0, disk_bytes=0, bodies=bodies)
+    cache.in_use = True
+
+    async def view() -> Fetched:
+        request_to(upstream, cache)
+        return await fetch("u:/x", cache="60s")
+
+    held = await asyncio.gather(*(view() for _ in range(10)))
+    assert (upstream.asked, [one.body for one in held]) == (1, [BODY] * 10)
+    assert bodies.kept_bytes == len(BODY)
+
+
+async def test_a_body_that_memory_has_no_room_for_counts_for_each(bodies: Bodies, upstream: Upstream) -> None:
+    cache = Cache(memory_bytes=0, disk_bytes=0, bodies=bodies)
+    cache.in_use = True
+    held: list[Fetched] = []
+    for _ in range(2):
+        request_to(upstream, cache)
+        held.append(await fetch("u:/x", cache="60s"))
+    assert (upstream.asked, bodies.kept_bytes) == (2, 2 * len(BODY))
 
 
 async def test_a_call_that_outlives_its_request_counts_all_the_same(bodies: Bodies, upstream: Upstream) -> None:

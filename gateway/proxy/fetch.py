@@ -56,10 +56,11 @@ _ACCEPT = (b"accept", b"application/json")
 class Leg:
     """What is known of one call: the notebook of its attempts."""
 
-    __slots__ = ("attempts", "cache", "endpoint", "interruption", "upstream_ms")
+    __slots__ = ("attempts", "body_is_shared", "cache", "endpoint", "interruption", "upstream_ms")
 
     def __init__(self) -> None:
         self.attempts: int | None = None
+        self.body_is_shared = False  # the cache holds it, or the request that asked first: it counts there
         self.cache: str | None = None
         self.endpoint: str | None = None
         self.upstream_ms: float | None = None
@@ -202,6 +203,7 @@ async def ask_cached(
 
     exchange = request.exchange.child()
     sent = [pair for pair in pairs if pair[0] not in names]
+    in_memory = [entry.body for entry in cache_for(request).memory.get(str(key))]
     # A call that may take longer does not wait for one that may not.
     question = Question(str(key), "GET", sent, rule, produce, exchange, f"{said['timeout_s']:.1f}")
     try:
@@ -214,6 +216,7 @@ async def ask_cached(
         if leg.attempts is None:
             leg.attempts, leg.endpoint, leg.upstream_ms = exchange.attempts, exchange.endpoint, exchange.upstream_ms
     leg.cache = served.outcome
+    leg.body_is_shared = served.outcome == "collapsed" or any(served.body is body for body in in_memory)
     if served.passed is not None:
         produced = served.passed.produced
         return Fetched(produced.status, tuple(produced.pairs), _bytes(produced.body))
@@ -342,7 +345,7 @@ async def fetch(
         else:
             said: dict[str, Any] = {"target": path, "pairs": pairs, "options": options, "timeout_s": timeout_s}
             fetched = await ask(request, pool, leg, method=method, body=body, **said)
-        return _counted(fetched, request)
+        return fetched if leg.body_is_shared else _counted(fetched, request)
     finally:
         exchange.attempts = (exchange.attempts or 0) + (leg.attempts or 0)
         exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, leg.endpoint, leg.upstream_ms
