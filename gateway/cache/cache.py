@@ -217,6 +217,7 @@ class Cache:
                         question.exchange.note(fill.exchange)
                     raise
                 failed = True
+                seat.leave()
                 continue
             if isinstance(outcome, Passed):
                 if not follows:
@@ -228,11 +229,13 @@ class Cache:
                     return Served(None, outcome.produced.pairs, b"", outcome, "miss", words, fill)
                 is_like_it = fingerprint(question.pairs) == fingerprint(fill.question.pairs)
                 may_share, disappointed = not (disappointed or is_like_it), True
+                seat.leave()
                 continue
             if follows and not self._may_follow(question, outcome):
                 is_varied = freshness.chosen([outcome], question.pairs)[0] is not outcome
                 may_share, disappointed = is_varied and not disappointed, True
                 name = self._shared_name(question, outcome.vary)
+                seat.leave()
                 continue
             self._unstored.discard(name)
             return self._of_fill(question, fill, seat, outcome, words, follows=follows)
@@ -302,7 +305,6 @@ class Cache:
             try:
                 outcome = await fill.begun()
                 if isinstance(outcome, Passed):
-                    fill.exchange.let_go()
                     failure = None if outcome.produced.status < 500 else str(outcome.produced.status)
                 else:
                     failure = None
@@ -311,6 +313,8 @@ class Cache:
                 failure = (error.cause or error.reason.word) if isinstance(error, GatewayError) else repr(error)
             finally:
                 seat.leave()
+                if isinstance(fill.outcome, Passed):
+                    fill.exchange.let_go()
             if failure is not None:
                 _log.warning("cache.revalidation_failed", target=question.exchange.path, cause=failure)
                 await asyncio.sleep(_RETRY_S)

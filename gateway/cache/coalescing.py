@@ -267,13 +267,14 @@ class Fill:
             self._keeper.keep(self.question.key, _with_body(entry, b"".join(self._chunks)))
 
     async def _has_room(self) -> bool:
-        """It has become too large to be stored: from now on nobody joins it, and no more of it is held than that.
+        """It is not stored, too large or for want of room: from now on nobody joins it, and no more of it is held.
 
         True once its readers have read enough; False where nobody reads it.
         """
         if self.is_shared:
             self.is_shared = False
-            self._keeper.remember(self, Why.TOO_LARGE)
+            if self._size > self.question.rule.max_body_bytes:  # want of room says nothing of the next answer
+                self._keeper.remember(self, Why.TOO_LARGE)
         while self._size > self._most_bytes:
             readers = [seat for seat in self._seats if seat.reads]
             if not readers:
@@ -402,7 +403,11 @@ async def read_on(question: Question, seat: Seat) -> AsyncIterator[bytes]:
     if seat.left_at is None:
         return
     exchange = question.exchange.child()
-    produced = await question.produce(freshness.validating(question.pairs, None), exchange)
+    try:
+        produced = await question.produce(freshness.validating(question.pairs, None), exchange)
+    except BaseException:
+        exchange.let_go()
+        raise
     question.exchange.take_over(exchange)
     async with contextlib.aclosing(_in_pieces(produced.body)) as body:
         async for chunk in _after(seat.left_at, body):

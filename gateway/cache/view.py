@@ -115,7 +115,7 @@ class Cached:
         if hasattr(self._setter, "fitting"):
             changes = self._setter.fitting(changes, pairs)
         if isinstance(response, GatewayResponse):
-            response.pairs = set_fields(response.pairs, changes)
+            response.pairs = FieldLines(set_fields(response.pairs, changes))
             return response
         for name, value in changes:  # a view between this one and that has made another answer
             del response[name.decode("ascii")]

@@ -163,7 +163,7 @@ class FieldLines(Pairs):
         return self
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        super().__setitem__(index, map(_field_line, value) if isinstance(index, slice) else _field_line(value))
+        super().__setitem__(index, field_lines(value) if isinstance(index, slice) else _field_line(value))
 
 
 def field_lines(pairs: Iterable[AnyPair]) -> FieldLines:

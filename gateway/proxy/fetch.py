@@ -22,6 +22,7 @@ from gateway.cache.options import cache_rule
 from gateway.cache.policy import Rule
 from gateway.errors import GatewayError, Reason
 from gateway.http import codings, fields
+from gateway.http.body_budget import Bodies
 from gateway.http.deadline import Deadline
 from gateway.http.exchange import Exchange, current
 from gateway.http.headers import Pair, Pairs, encoded_changes, set_fields, strip_hop_by_hop
@@ -55,10 +56,11 @@ _ACCEPT = (b"accept", b"application/json")
 class Leg:
     """What is known of one call: the notebook of its attempts."""
 
-    __slots__ = ("attempts", "cache", "endpoint", "interruption", "upstream_ms")
+    __slots__ = ("attempts", "body_is_shared", "cache", "endpoint", "interruption", "upstream_ms")
 
     def __init__(self) -> None:
         self.attempts: int | None = None
+        self.body_is_shared = False  # the cache holds it, or the request that asked first: it counts there
         self.cache: str | None = None
         self.endpoint: str | None = None
         self.upstream_ms: float | None = None
@@ -128,15 +130,18 @@ async def ask(
     timeout_s: float,
     body: bytes | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
+    owner: Exchange | None = None,
 ) -> Fetched:
     """Make one call and read its answer whole, within the time. Raises GatewayError.
+
+    The body counts for `owner` while it comes in: for the request, unless the call may outlive it.
 
     A content coding is undone, asked for or not: no Accept-Encoding allows any (RFC 9110, section 12.5.3). The body has
     at most `max_body_bytes`, coded and decoded.
     """
     if body is not None or method in {"POST", "PUT", "PATCH"}:
         pairs = [*pairs, (b"content-length", b"%d" % len(body or b""))]
-    began_s = pool.now()
+    began_s, owner = pool.now(), owner or request.exchange
     too_late = partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)
     outgoing = Outgoing(
         method=method,
@@ -154,7 +159,7 @@ async def ask(
     whole = answer.whole()
     if whole is None:
         with Deadline(max(0.0, timeout_s - (pool.now() - began_s)), too_late):
-            whole = await _collected(answer, max_body_bytes, pool.name, request)
+            whole = await _collected(answer, max_body_bytes, pool.name, request.services.bodies, owner)
     if len(whole) > max_body_bytes:
         raise GatewayError(Reason.PART_TOO_LARGE, upstream=pool.name)
     if method not in SAFE_METHODS:
@@ -162,7 +167,9 @@ async def ask(
     fetched = Fetched(answer.status, tuple(strip_hop_by_hop(answer.pairs)), whole)
     names = codings.of(fetched.pairs)
     if names and fetched.status != 206:  # a part of something coded cannot be decoded
-        return await _decoded(fetched, names, max_body_bytes, request, pool.name, has_body=method != "HEAD")
+        return await _decoded(
+            fetched, names, max_body_bytes, pool.name, request.services.bodies, owner=owner, has_body=method != "HEAD"
+        )
     if fetched.status == 304:
         return replace(fetched, pairs=_as_asked(fetched.pairs, pairs))
     return fetched
@@ -191,11 +198,12 @@ async def ask_cached(
 
     async def produce(changed: Pairs, exchange: Exchange) -> Produced:
         whole = [*pairs, *(pair for pair in changed if pair[0] in CONDITIONS)]
-        fetched = await ask(request, pool, exchange, method="GET", pairs=whole, target=target, **said)
+        fetched = await ask(request, pool, exchange, method="GET", pairs=whole, target=target, owner=exchange, **said)
         return Produced(fetched.status, [*fetched.pairs], fetched.body)
 
     exchange = request.exchange.child()
     sent = [pair for pair in pairs if pair[0] not in names]
+    in_memory = [entry.body for entry in cache_for(request).memory.get(str(key))]
     # A call that may take longer does not wait for one that may not.
     question = Question(str(key), "GET", sent, rule, produce, exchange, f"{said['timeout_s']:.1f}")
     try:
@@ -208,6 +216,7 @@ async def ask_cached(
         if leg.attempts is None:
             leg.attempts, leg.endpoint, leg.upstream_ms = exchange.attempts, exchange.endpoint, exchange.upstream_ms
     leg.cache = served.outcome
+    leg.body_is_shared = served.outcome == "collapsed" or any(served.body is body for body in in_memory)
     if served.passed is not None:
         produced = served.passed.produced
         return Fetched(produced.status, tuple(produced.pairs), _bytes(produced.body))
@@ -222,23 +231,30 @@ def _bytes(body: Body | None) -> bytes:
     return body
 
 
-async def _collected(answer: Answer, max_bytes: int, upstream: str, request: GatewayRequest) -> bytes:
+async def _collected(answer: Answer, max_bytes: int, upstream: str, bodies: Bodies, owner: Exchange) -> bytes:
     """The whole body. What is here of it counts among the bodies that are kept; who keeps the whole counts it anew."""
     arrived = bytearray()
     try:
         async for chunk in answer.chunks():
             if len(arrived) + len(chunk) > max_bytes:
                 raise GatewayError(Reason.PART_TOO_LARGE, upstream=upstream)
-            request.services.bodies.take(request.exchange, len(chunk))
+            bodies.take(owner, len(chunk))
             arrived += chunk
     finally:
         answer.close()
-        request.services.bodies.give(request.exchange, len(arrived))
+        bodies.give(owner, len(arrived))
     return bytes(arrived)
 
 
 async def _decoded(
-    fetched: Fetched, names: Sequence[str], max_bytes: int, request: GatewayRequest, upstream: str, *, has_body: bool
+    fetched: Fetched,
+    names: Sequence[str],
+    max_bytes: int,
+    upstream: str,
+    bodies: Bodies,
+    *,
+    owner: Exchange,
+    has_body: bool,
 ) -> Fetched:
     """The answer without its codings; as it came, field and all, if that cannot be done.
 
@@ -251,7 +267,7 @@ async def _decoded(
     pieces, size = [], 0
     try:
         for piece in codings.decoded(fetched.body, names, max_bytes):
-            request.services.bodies.take(request.exchange, len(piece))
+            bodies.take(owner, len(piece))
             pieces.append(piece)
             if size // _TURN_BYTES != (size := size + len(piece)) // _TURN_BYTES:
                 await asyncio.sleep(0)  # others have their turn
@@ -260,7 +276,7 @@ async def _decoded(
     except codings.TooLarge as error:
         raise GatewayError(Reason.PART_TOO_LARGE, upstream=upstream, cause=f"decoded, {error}") from error
     finally:
-        request.services.bodies.give(request.exchange, size)
+        bodies.give(owner, size)
     return Fetched(fetched.status, tuple(codings.without(fetched.pairs, size)), b"".join(pieces))
 
 
@@ -329,7 +345,7 @@ async def fetch(
         else:
             said: dict[str, Any] = {"target": path, "pairs": pairs, "options": options, "timeout_s": timeout_s}
             fetched = await ask(request, pool, leg, method=method, body=body, **said)
-        return _counted(fetched, request)
+        return fetched if leg.body_is_shared else _counted(fetched, request)
     finally:
         exchange.attempts = (exchange.attempts or 0) + (leg.attempts or 0)
         exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, leg.endpoint, leg.upstream_ms
