@@ -173,8 +173,8 @@ def _run(arguments: list[str]) -> int:
     except Exception as error:
         if os.environ.get("GATEWAY_LOG_LEVEL") == "debug":
             raise
-        told = plain_lines(f"{type(error).__name__}: {error}")
-        sys.stderr.write(f"gateway: {told} (GATEWAY_LOG_LEVEL=debug tells where)\n")
+        text = plain_lines(f"{type(error).__name__}: {error}")
+        sys.stderr.write(f"gateway: {text} (GATEWAY_LOG_LEVEL=debug tells where)\n")
         return 1
     except SystemExit as error:
         return error.code if isinstance(error.code, int) else int(error.code is not None)

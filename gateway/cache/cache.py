@@ -146,7 +146,7 @@ class Cache:
         wish = freshness.wish_of(question.pairs)
         stands_in = False
         try:
-            # Nobody waits for an answer that will hardly be stored. HOWEVER it is, if it may be this time.
+            # Nobody waits for an answer that will hardly be stored; it is stored all the same, if it may be this time.
             served = await self._forward(question, entry, words, may_share=wish == NO_WISH and why is None)
         except GatewayError as error:
             is_failure = freshness.is_failure(error.status)

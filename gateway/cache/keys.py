@@ -51,8 +51,8 @@ def digest(*words: str) -> str:
 
 def variant(key: str, vary: Iterable[bytes], values: Iterable[bytes | None]) -> str:
     """The name of one variant: its key, the fields that it varies on, and the request's values of them."""
-    said = ("" if value is None else "=" + value.decode("latin-1") for value in values)
-    return digest(key, *(name.decode("latin-1") for name in vary), "", *said)
+    values_text = ("" if value is None else "=" + value.decode("latin-1") for value in values)
+    return digest(key, *(name.decode("latin-1") for name in vary), "", *values_text)
 
 
 KINDS: Final = ("path", "prefix", "route", "tag", "all")  # what a purge may name

@@ -202,12 +202,14 @@ def refusal(reply: Reply, rule: Rule) -> Why | None:
 def _unknown_lifetime(reply: Reply, rule: Rule, said: Directives, *, has_cookie: bool) -> Why | None:
     """What only an answer that says how long it is fresh may be stored in spite of."""
     seconds, source = lifetime(reply, rule)
-    told = source not in _GUESSES
-    if not told and (fields.first_of(reply.pairs, b"content-type") or b"").lower().startswith(b"text/event-stream"):
+    is_stated = source not in _GUESSES
+    if not is_stated and (fields.first_of(reply.pairs, b"content-type") or b"").lower().startswith(
+        b"text/event-stream"
+    ):
         return Why.STREAMS
-    if not told and (reply.status >= 500 or (reply.status not in HEURISTIC and "public" not in said)):
+    if not is_stated and (reply.status >= 500 or (reply.status not in HEURISTIC and "public" not in said)):
         return Why.STATUS
-    if has_cookie and not (told and (seconds > 0 or "public" in said)):
+    if has_cookie and not (is_stated and (seconds > 0 or "public" in said)):
         return Why.COOKIE
     if validators(reply.pairs, reply.received_s) != (None, None):
         return None
@@ -291,7 +293,7 @@ def entry_of(reply: Reply, rule: Rule, body: bytes = b"") -> Entry:
     names = vary_names(reply.pairs) or ()
     seconds, source = lifetime(reply, rule)
     etag, modified = validators(reply.pairs, reply.received_s)
-    told = source not in _GUESSES
+    is_stated = source not in _GUESSES
     return Entry(
         status=reply.status,
         pairs=stored_pairs(reply),
@@ -304,7 +306,7 @@ def entry_of(reply: Reply, rule: Rule, body: bytes = b"") -> Entry:
         age_s=_initial_age_s(reply, source),
         lifetime_s=seconds,
         source=source,
-        anonymous=not (told and (seconds > 0 or "public" in said)),
+        anonymous=not (is_stated and (seconds > 0 or "public" in said)),
         always_validate="no-cache" in said and said["no-cache"] is None,
         never_stale=not said.keys().isdisjoint(_NEVER_STALE),
         stale_while_revalidate_s=_stale_s(said, "stale-while-revalidate"),

@@ -34,7 +34,7 @@ async def takes_its_time(request):
     size = 0
     async for piece in request.stream():
         size += len(piece)
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.4)  # the service is the slow one here, which is what is tried
     return GatewayResponse(200, [], b"%d" % size)
 
 def sync(request):

@@ -67,8 +67,7 @@ def signals_of(pid):
 def inherits():
     child = subprocess.Popen(["sleep", "50"])
     try:
-        time.sleep(0.1)
-        return signals_of(child.pid)
+        return signals_of(child.pid)  # it runs by now: Popen returns when the program has been executed
     finally:
         child.kill()
         child.wait()
