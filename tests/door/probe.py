@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from tests.live.harness import eventually
+
 from .corpus import INVALID, NOT_END_TO_END, REPAIRED, VALID, Case, Meaning, meaning_of, without_default_port
 from .strict import Field
 from .upstream import Arrival, StrictUpstream
@@ -22,7 +24,7 @@ from .upstream import Arrival, StrictUpstream
 PATIENCE_S = 8.0  # for what must be answered
 LIKELY_S = 1.5  # for what may well be answered
 WAIT_S = 0.3  # for what may be refused by silence
-LATE_S = 0.15  # for what a gateway that has closed already may still send up
+LATE_S = 0.15  # for what a gateway that has closed already, and cannot be asked, may still send up
 _CANARY = b"/canary/"
 _REASON = re.compile(rb'"reason":"([a-z_]+)"')
 _numbers = itertools.count(1)
@@ -171,6 +173,7 @@ class Lane:
     is_alive: Callable[[], bool] = lambda: True
     keeps_host: bool = False  # the client's Host goes up
     tells_host: bool = False  # ... as X-Forwarded-Host, in place of the client's own
+    is_idle: Callable[[], bool] | None = None  # whether nothing is on its way through it, where it can be asked
 
     def try_case(self, case: Case) -> Outcome:
         mark = self.upstream.mark()
@@ -178,7 +181,10 @@ class Lane:
         fresh = self._fresh_canary()
         if case.has_head and not answers:
             # Its connection was closed at once, perhaps before its head went up, which then comes behind the canary.
-            self.upstream.wait_for_other(mark, _CANARY, LATE_S)
+            if self.is_idle is None:
+                self.upstream.wait_for_other(mark, _CANARY, LATE_S)
+            else:
+                eventually(self.is_idle)
         return judge(case, Seen(answers, same, fresh, self.upstream.since(mark), self))
 
     def _send(self, case: Case) -> tuple[list[Answer], "Canary | None"]:

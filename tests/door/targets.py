@@ -27,9 +27,11 @@ def _gateway(name: str, **options: str) -> Target:
                 def is_alive() -> bool:
                     return gateway.process.poll() is None and _children(gateway.process.pid) == workers
 
-                yield Lane(
-                    name, (gateway.host, gateway.port), upstream, is_alive, keeps_host="preserve" in str(options)
-                )
+                def is_idle() -> bool:
+                    return bool(gateway.get("/-/status").json()["in_flight"] == 0)
+
+                address = (gateway.host, gateway.port)
+                yield Lane(name, address, upstream, is_alive, "preserve" in str(options), is_idle=is_idle)
 
     return running
 
