@@ -7,10 +7,11 @@ import pytest
 from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
 from gateway.http.exchange import Exchange
+from gateway.http.lifetime import Lifetime
 
 
-def exchange() -> Exchange:
-    return Exchange(0.0, "POST", "/", "192.0.2.1")
+def exchange() -> Lifetime:
+    return Lifetime(Exchange(0.0, "POST", "/", "192.0.2.1"))
 
 
 def test_what_is_taken_counts_until_it_is_given_back() -> None:
@@ -51,7 +52,7 @@ async def test_for_a_request_that_is_over_nothing_counts() -> None:
     """Nobody would give it back."""
     bodies, one = Bodies(100), exchange()
     one.task = asyncio.current_task()
-    one.ended = 1.0
+    one.exchange.ended = 1.0
     bodies.take(one, 10)  # its answer is whole, but it is not done with it
     bodies.end(one)
     one.task = None

@@ -11,6 +11,7 @@ from gateway.cache.policy import Rule
 from gateway.cache.view import Cached
 from gateway.http.exchange import Exchange
 from gateway.http.headers import FieldLines, Pairs
+from gateway.http.lifetime import Lifetime
 from gateway.http.response import GatewayResponse
 from tests.stored import NOW_S, entry
 
@@ -19,7 +20,7 @@ def question(number: int) -> Question:
     async def never(*_: Any) -> Any:
         await asyncio.Event().wait()
 
-    asked = Exchange(0.0, "GET", f"/{number}", "192.0.2.1")
+    asked = Lifetime(Exchange(0.0, "GET", f"/{number}", "192.0.2.1"))
     return Question(f"u http://a.example/{number}", "GET", [], Rule(), never, asked)
 
 
@@ -42,8 +43,8 @@ async def test_what_a_validation_in_the_background_opened_is_closed_although_it_
     cache = Cache(memory_bytes=2**20, disk_bytes=0)
     closed: list[str] = []
 
-    async def produce(_: Pairs, exchange: Exchange) -> Produced:
-        exchange.closers.append(lambda: closed.append("thread"))
+    async def produce(_: Pairs, lifetime: Lifetime) -> Produced:
+        lifetime.closers.append(lambda: closed.append("thread"))
         (task,) = cache._revalidating.values()
         asyncio.get_running_loop().call_soon(task.cancel)  # it comes before the answer is looked at
         return Produced(200, [(b"cache-control", b"no-store")], b"")

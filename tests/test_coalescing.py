@@ -14,13 +14,14 @@ from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
 from gateway.http.exchange import Exchange
 from gateway.http.headers import Pairs
+from gateway.http.lifetime import Lifetime
 
 BLOCK = b"x" * 100_000
 FRESH = (b"cache-control", b"max-age=60")
 
 
 def question(produce: Callable[..., Any], *pairs: tuple[bytes, bytes], rule: Rule | None = None) -> Question:
-    asked = Exchange(0.0, "GET", "/", "192.0.2.1")
+    asked = Lifetime(Exchange(0.0, "GET", "/", "192.0.2.1"))
     return Question("r http://a.example/", "GET", pairs, rule or Rule(), produce, asked)
 
 
@@ -34,7 +35,7 @@ def answers(blocks: int, *pairs: tuple[bytes, bytes], may_end: asyncio.Event | N
             if may_end is not None:
                 await may_end.wait()
 
-    async def produce(_: Pairs, __: Exchange) -> Produced:
+    async def produce(_: Pairs, __: Lifetime) -> Produced:
         await asyncio.sleep(0)
         return Produced(200, [FRESH, *pairs], body())
 
@@ -60,8 +61,8 @@ async def test_what_a_reader_s_own_call_opened_is_closed_if_it_gives_no_answer(e
     closed: list[str] = []
     began = asyncio.Event()
 
-    async def produce(_: Pairs, exchange: Exchange) -> Produced:
-        exchange.closers.append(lambda: closed.append("thread"))
+    async def produce(_: Pairs, lifetime: Lifetime) -> Produced:
+        lifetime.closers.append(lambda: closed.append("thread"))
         if ending == "failed":
             raise GatewayError(Reason.LEGACY_TIMEOUT)
         began.set()
@@ -90,7 +91,7 @@ async def test_want_of_room_says_nothing_of_the_next_answer() -> None:
     first = question(answers(4))
     served, _ = await cache.answer(first)
     assert await read(served) == 4 * len(BLOCK)
-    first.exchange.let_go()
+    first.lifetime.let_go()
     bodies.max_bytes = 2**24  # others have gone
     served, words = await cache.answer(question(answers(4)))
     assert words.get("detail") is None
@@ -130,10 +131,10 @@ async def test_who_may_not_follow_takes_no_part_any_more(field: tuple[bytes, byt
 async def test_who_asks_again_after_a_failure_takes_no_part_any_more() -> None:
     cache = Cache(memory_bytes=2**24, disk_bytes=0)
     cache.in_use = True
-    asked: list[Exchange] = []
+    asked: list[Lifetime] = []
 
-    async def fails_once(pairs: Pairs, exchange: Exchange) -> Produced:
-        asked.append(exchange)
+    async def fails_once(pairs: Pairs, lifetime: Lifetime) -> Produced:
+        asked.append(lifetime)
         await asyncio.sleep(0)
         if len(asked) == 1:
             raise GatewayError(Reason.RESPONSE_INCOMPLETE)

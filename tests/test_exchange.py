@@ -1,4 +1,4 @@
-"""The notebook of one request, and the two ways in which its time ends: an interruption, a deadline."""
+"""The record of one request, and the two ways in which its time ends: an interruption, a deadline."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ import pytest
 from gateway.errors import GatewayError, Reason
 from gateway.http.deadline import Alarm, Deadline
 from gateway.http.exchange import Exchange
+from gateway.http.lifetime import Lifetime
 
 LATE = GatewayError(Reason.RESPONSE_TIMEOUT)
 LATER = GatewayError(Reason.TOTAL_TIMEOUT)
@@ -17,10 +18,8 @@ NEVER_S = 30.0  # longer than any test waits
 AT_ONCE_S = 0.001
 
 
-def exchange() -> Exchange:
-    made = Exchange(0.0, "GET", "/a", "192.0.2.1")
-    made.task = asyncio.current_task()
-    return made
+def lifetime() -> Lifetime:
+    return Lifetime(Exchange(0.0, "GET", "/a", "192.0.2.1"), asyncio.current_task())
 
 
 def late() -> GatewayError:
@@ -41,7 +40,7 @@ def cancellations() -> int:
     return task.cancelling()
 
 
-# -- the notebook -------------------------------------------------------------------------------------------------
+# -- the record -------------------------------------------------------------------------------------------------
 
 
 def test_a_field_is_none_while_it_has_no_meaning() -> None:
@@ -50,7 +49,7 @@ def test_a_field_is_none_while_it_has_no_meaning() -> None:
     assert (made.bytes_in, made.bytes_out) == (0, 0)
     for name in ("ended", "host", "route", "status", "reason", "cause", "upstream", "endpoint", "attempts"):
         assert getattr(made, name) is None
-    assert (made.upstream_ms, made.cache, made.parts, made.task, made.interruption) == (None,) * 5
+    assert (made.upstream_ms, made.cache, made.parts) == (None,) * 3
 
 
 def test_an_exchange_shows_its_state_in_one_line() -> None:
@@ -80,7 +79,7 @@ def test_a_failure_does_not_rename_the_upstream_that_was_asked() -> None:
 
 
 async def test_an_interruption_cancels_the_task_and_keeps_its_reason() -> None:
-    made = exchange()
+    made = lifetime()
     asyncio.get_running_loop().call_soon(made.interrupt, GONE)
     with pytest.raises(asyncio.CancelledError):
         await forever()
@@ -90,7 +89,7 @@ async def test_an_interruption_cancels_the_task_and_keeps_its_reason() -> None:
 
 
 async def test_the_first_interruption_stands_and_cancels_once() -> None:
-    made = exchange()
+    made = lifetime()
     loop = asyncio.get_running_loop()
     loop.call_soon(made.interrupt, GONE)
     loop.call_soon(made.interrupt, CUT)
@@ -102,17 +101,72 @@ async def test_the_first_interruption_stands_and_cancels_once() -> None:
 
 
 async def test_an_exchange_that_ended_is_not_interrupted() -> None:
-    made = exchange()
-    made.ended = 1.0
+    made = lifetime()
+    made.exchange.ended = 1.0
     made.interrupt(CUT)
     assert made.interruption is None
     assert cancellations() == 0
 
 
 async def test_an_exchange_without_a_task_keeps_the_reason_alone() -> None:
-    made = Exchange(0.0, "GET", "/a", "192.0.2.1")
+    made = Lifetime(Exchange(0.0, "GET", "/a", "192.0.2.1"))
     made.interrupt(CUT)
     assert made.interruption is CUT
+
+
+async def test_an_interruption_reaches_who_took_the_call_over() -> None:
+    first, made = Lifetime(Exchange(0.0, "GET", "/a", "192.0.2.1")), lifetime()
+    first.exchange.upstream, first.exchange.attempts = "users", 2
+    made.take_over(first)
+    assert (made.exchange.upstream, made.exchange.attempts) == ("users", 2)
+    asyncio.get_running_loop().call_soon(first.interrupt, GONE)
+    with pytest.raises(asyncio.CancelledError):
+        await forever()
+    assert (first.interruption, made.interruption) == (None, GONE)
+    assert made.task is not None
+    assert made.task.uncancel() == 0
+
+
+async def test_what_it_holds_is_closed_once_and_its_timer_stopped() -> None:
+    made, closed = lifetime(), []
+    made.closers.append(lambda: closed.append(1))
+    made.limit(AT_ONCE_S, CUT)
+    made.let_go()
+    made.let_go()
+    await asyncio.sleep(2 * AT_ONCE_S)
+    assert (closed, made.interruption, cancellations()) == ([1], None, 0)
+
+
+async def test_a_limit_replaces_the_one_before_it() -> None:
+    made = lifetime()
+    made.limit(NEVER_S, CUT)
+    made.limit(AT_ONCE_S, LATER)
+    with pytest.raises(asyncio.CancelledError):
+        await forever()
+    assert made.interruption is LATER
+    assert made.task is not None
+    assert made.task.uncancel() == 0
+    made.let_go()
+
+
+def test_a_lifetime_shows_its_state_in_one_line() -> None:
+    made = Lifetime(Exchange(0.0, "GET", "/a", "192.0.2.1"))
+    made.exchange.request_id = "r1"
+    assert repr(made) == "<Lifetime r1 open>"
+    made.interrupt(CUT)
+    assert repr(made) == "<Lifetime r1 interrupted>"
+    made.exchange.ended = 1.0
+    assert repr(made) == "<Lifetime r1 over>"
+
+
+def test_a_made_request_id_follows_the_trace_that_is_begun() -> None:
+    made = Exchange(0.0, "GET", "/a", "192.0.2.1")
+    made.request_id = made.trace_id = "1" * 32
+    made.begin_trace("2" * 32)
+    assert (made.request_id, made.trace_id) == ("2" * 32, "2" * 32)
+    made.request_id = "given"
+    made.begin_trace("3" * 32)
+    assert (made.request_id, made.trace_id) == ("given", "3" * 32)
 
 
 # -- Deadline -----------------------------------------------------------------------------------------------------
@@ -203,7 +257,7 @@ async def test_a_cancellation_from_outside_is_no_deadline() -> None:
 
 async def test_an_interruption_stands_against_a_deadline_that_came_first() -> None:
     """A client that left must not be logged as an upstream that was slow."""
-    made = exchange()
+    made = lifetime()
     loop = asyncio.get_running_loop()
     # In the next round of the loop the time is up, in the one after it the task would wake.
     loop.call_soon(loop.call_soon, made.interrupt, GONE)
@@ -215,7 +269,7 @@ async def test_an_interruption_stands_against_a_deadline_that_came_first() -> No
 
 
 async def test_an_interruption_stands_against_a_deadline_that_comes_later() -> None:
-    made = exchange()
+    made = lifetime()
     asyncio.get_running_loop().call_soon(made.interrupt, GONE)
     with pytest.raises(asyncio.CancelledError), Deadline(NEVER_S, late):
         await forever()

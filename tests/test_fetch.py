@@ -10,7 +10,8 @@ import pytest
 from gateway.cache.cache import Cache
 from gateway.cache.policy import Rule
 from gateway.http.body_budget import Bodies
-from gateway.http.exchange import Exchange, current
+from gateway.http.exchange import Exchange
+from gateway.http.lifetime import Lifetime, current
 from gateway.proxy.fetch import Fetched, Leg, ask_cached, fetch
 from gateway.upstreams.options import Overrides, effective
 
@@ -61,17 +62,19 @@ def upstream(bodies: Bodies, monkeypatch: pytest.MonkeyPatch) -> Iterator[Upstre
 
 def request_to(upstream: Upstream, cache: Cache) -> Any:
     """A request whose view runs in the current context."""
-    exchange = Exchange(0.0, "GET", "/", "192.0.2.1")
+    lifetime = Lifetime(Exchange(0.0, "GET", "/", "192.0.2.1"))
     fields = SimpleNamespace(plain=[], own={})
-    exchange.request = SimpleNamespace(
-        exchange=exchange,
+    request: Any = SimpleNamespace(
+        lifetime=lifetime,
+        exchange=lifetime.exchange,
         fields=fields,
         traceparent=b"00-" + b"1" * 32 + b"-" + b"1" * 16 + b"-01",
         services=SimpleNamespace(bodies=upstream.bodies, cache=cache, pools={"u": upstream}),
         host_field="a.example",
     )
-    current.set(exchange)
-    return exchange.request
+    lifetime.request = request
+    current.set(lifetime)
+    return request
 
 
 async def test_a_body_out_of_memory_does_not_count_once_for_each_who_has_it(bodies: Bodies, upstream: Upstream) -> None:

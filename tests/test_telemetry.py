@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 import pytest
 import structlog
 
-from gateway.http.exchange import Exchange, current
+from gateway.http.exchange import Exchange
+from gateway.http.lifetime import Lifetime, current
 from gateway.observe import log
 from tests.live.harness import OK, Gateway, Upstream, Wire, eventually, free_port, request_bytes
 
@@ -107,7 +108,7 @@ def test_a_level_drops_what_is_below_it() -> None:
 def test_what_libraries_say_joins_the_lines_with_the_ids_of_the_request() -> None:
     stream = io.BytesIO()
     log.configure("json", "info", stream)
-    token = current.set(finished())
+    token = current.set(Lifetime(finished()))
     try:
         logging.getLogger("library").warning("a %s word", "wise")
         logging.getLogger("library").info("about itself")

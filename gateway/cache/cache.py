@@ -154,7 +154,7 @@ class Cache:
             if not stands_in:
                 raise
             if error.reason is Reason.VIEW_ERROR:  # nobody else would hear of it
-                _log.warning("cache.stands_in", target=question.exchange.path, cause=error.cause)
+                _log.warning("cache.stands_in", target=question.lifetime.exchange.path, cause=error.cause)
         else:
             if served.passed is not None and freshness.is_failure(served.passed.produced.status):
                 stands_in = entry is not None and freshness.may_stand_in(entry, wish, time())
@@ -162,7 +162,7 @@ class Cache:
             assert served is not None  # noqa: S101 - it has been raised else
             return served, served.words
         if served is not None and served.fill is not None:
-            served.fill.exchange.let_go()
+            served.fill.lifetime.let_go()
         served = hit(entry, "stale-if-error")
         return served, served.words
 
@@ -203,18 +203,18 @@ class Cache:
                     self._fills[name] = fill
                     fill.when_over(partial(self._forget_fill, name, fill))
             seat = fill.join()
-            question.exchange.closers.append(seat.leave)
+            question.lifetime.closers.append(seat.leave)
             try:
                 outcome = await fill.begun()
             except asyncio.CancelledError:
                 seat.leave()
                 if not follows and isinstance(fill.outcome, Passed):
-                    fill.exchange.let_go()
+                    fill.lifetime.let_go()
                 raise
             except Exception as error:
                 if not follows or failed or (isinstance(error, GatewayError) and error.status == 504):
                     if not follows:
-                        question.exchange.note(fill.exchange)
+                        question.lifetime.exchange.note(fill.lifetime.exchange)
                     raise
                 failed = True
                 seat.leave()
@@ -223,7 +223,7 @@ class Cache:
                 if not follows:
                     if entry is None and outcome.why in _LASTING and outcome.produced.status < 400:
                         self.remember(fill, outcome.why)
-                    question.exchange.take_over(fill.exchange)
+                    question.lifetime.take_over(fill.lifetime)
                     words["detail"] = outcome.why.word
                     words["fwd-status"] = 304 if fill.was_validated else None
                     return Served(None, outcome.produced.pairs, b"", outcome, "miss", words, fill)
@@ -262,7 +262,7 @@ class Cache:
         if follows:
             words["collapsed"] = True
         else:
-            question.exchange.note(fill.exchange)
+            question.lifetime.exchange.note(fill.lifetime.exchange)
         if fill.was_validated:
             words["fwd-status"] = 304
         elif not follows and fill.is_kept:
@@ -314,9 +314,9 @@ class Cache:
             finally:
                 seat.leave()
                 if isinstance(fill.outcome, Passed):
-                    fill.exchange.let_go()
+                    fill.lifetime.let_go()
             if failure is not None:
-                _log.warning("cache.revalidation_failed", target=question.exchange.path, cause=failure)
+                _log.warning("cache.revalidation_failed", target=question.lifetime.exchange.path, cause=failure)
                 await asyncio.sleep(_RETRY_S)
         finally:
             del self._revalidating[name]

@@ -18,8 +18,8 @@ from gateway.cache import freshness, policy
 from gateway.cache.policy import Entry, Reply, Rule, Why
 from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
-from gateway.http.exchange import Exchange, current
 from gateway.http.headers import Pair, Pairs
+from gateway.http.lifetime import Lifetime, current
 from gateway.http.problem import error_of_view
 from gateway.http.response import Body
 
@@ -44,15 +44,15 @@ class Produced:
 
 @dataclass(slots=True)
 class Question:
-    """What is asked of the cache. `produce` asks the upstream instead, with these field lines, and writes into the
-    notebook that it is given."""
+    """What is asked of the cache. `produce` asks the upstream instead, with these field lines, for the lifetime that
+    it is given."""
 
     key: str
     method: str
     pairs: Sequence[Pair]
     rule: Rule
-    produce: Callable[[Pairs, Exchange], Awaitable[Produced]]
-    exchange: Exchange  # of the request that asks
+    produce: Callable[[Pairs, Lifetime], Awaitable[Produced]]
+    lifetime: Lifetime  # of the request that asks
     group: str = ""  # only questions of one group wait for each other
 
 
@@ -85,7 +85,7 @@ class Fill:
 
     def __init__(self, question: Question, stale: Entry | None, keeper: Keeper) -> None:
         self.question = question
-        self.exchange = question.exchange.child()
+        self.lifetime = question.lifetime.child()
         self.outcome: Entry | Passed | Exception | None = None
         self.is_shared = True  # whether others may still join it
         self.was_validated = False
@@ -104,7 +104,7 @@ class Fill:
         self._waiting: list[asyncio.Future[None]] = []
         self._ended = False
         self._error: Exception | None = None
-        self.exchange.task = self._task = asyncio.create_task(self._run(), name="portway-fill")
+        self.lifetime.task = self._task = asyncio.create_task(self._run(), name="portway-fill")
 
     def join(self, *, reads: bool = True) -> "Seat":
         """Take part; leave the seat when done with it. The last one that leaves ends the call."""
@@ -126,7 +126,7 @@ class Fill:
     def _let_go_of_unread(self) -> None:
         if not any(seat.reads for seat in self._seats):
             self._chunks.clear()
-            self._keeper.bodies.end(self.exchange)
+            self._keeper.bodies.end(self.lifetime)
         if not self._seats:
             self._leader = None  # it holds this
 
@@ -156,7 +156,7 @@ class Fill:
     # -- the call -------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        current.set(self.exchange)
+        current.set(self.lifetime)
         try:
             body = await self._begin()
             if isinstance(self.outcome, Entry):
@@ -170,14 +170,14 @@ class Fill:
                 self.outcome = self._error
             self._wake()
             self._let_go_of_unread()
-            self.exchange.request = self.exchange.task = None
+            self.lifetime.request = self.lifetime.task = None
             if not isinstance(self.outcome, Passed) or self._leader not in self._seats:
-                self.exchange.let_go()
+                self.lifetime.let_go()
 
     def _failure(self, error: BaseException) -> GatewayError:
         """What broke the call off. Who interrupts it cancels it, and the last one that leaves: else its view did."""
-        if isinstance(error, asyncio.CancelledError) and (self.exchange.interruption or not self._seats):
-            return self.exchange.interruption or GatewayError(Reason.DRAIN_CUT)
+        if isinstance(error, asyncio.CancelledError) and (self.lifetime.interruption or not self._seats):
+            return self.lifetime.interruption or GatewayError(Reason.DRAIN_CUT)
         return error_of_view(error)
 
     async def _begin(self) -> Body:
@@ -228,7 +228,7 @@ class Fill:
 
     async def _ask(self, stale: Entry | None) -> tuple[Produced, Reply]:
         question, requested_s = self.question, time()
-        produced = await question.produce(freshness.validating(question.pairs, stale), self.exchange)
+        produced = await question.produce(freshness.validating(question.pairs, stale), self.lifetime)
         return produced, Reply(question.method, question.pairs, produced.status, produced.pairs, requested_s, time())
 
     def _why_not(self, produced: Produced, reply: Reply) -> Why | None:
@@ -253,7 +253,7 @@ class Fill:
                 size = len(chunk) + _CHUNK_BYTES
                 if not bodies.has_room(size):  # nobody is refused for that: it only is not stored
                     self._most_bytes = min(self._most_bytes, _LEAST_BYTES)
-                bodies.count(self.exchange, size)
+                bodies.count(self.lifetime, size)
                 self._chunks.append(chunk)
                 self._size += len(chunk)
                 self._wake()
@@ -289,7 +289,7 @@ class Fill:
         while self._chunks and self._first < number:
             chunk = self._chunks.popleft()
             self._size -= len(chunk)
-            self._keeper.bodies.give(self.exchange, len(chunk) + _CHUNK_BYTES)
+            self._keeper.bodies.give(self.lifetime, len(chunk) + _CHUNK_BYTES)
             self._first += 1
             if not is_last:  # who is alone is never left behind
                 self._gone_bytes += len(chunk)
@@ -402,13 +402,13 @@ async def read_on(question: Question, seat: Seat) -> AsyncIterator[bytes]:
         yield chunk
     if seat.left_at is None:
         return
-    exchange = question.exchange.child()
+    lifetime = question.lifetime.child()
     try:
-        produced = await question.produce(freshness.validating(question.pairs, None), exchange)
+        produced = await question.produce(freshness.validating(question.pairs, None), lifetime)
     except BaseException:
-        exchange.let_go()
+        lifetime.let_go()
         raise
-    question.exchange.take_over(exchange)
+    question.lifetime.take_over(lifetime)
     async with contextlib.aclosing(_in_pieces(produced.body)) as body:
         async for chunk in _after(seat.left_at, body):
             yield chunk

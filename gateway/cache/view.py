@@ -20,8 +20,8 @@ from gateway.cache.options import cache_rule
 from gateway.cache.policy import Entry, Reply, Rule, entry_of, vary_names
 from gateway.cache.tracked_request import ObservedRequest
 from gateway.errors import GatewayError, Reason
-from gateway.http.exchange import Exchange
 from gateway.http.headers import URL_CLAIMS, FieldLines, Pair, Pairs, ends_in_dot, same_authority, set_fields
+from gateway.http.lifetime import Lifetime
 from gateway.http.problem import error_of_view
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse, pairs_of
@@ -135,7 +135,7 @@ class Cached:
     async def _answer(self, request: GatewayRequest, params: dict[str, Any], key: str) -> HttpResponseBase:
         cache = cache_for(request)
         produce = partial(self._produce, request, params)
-        question = Question(key, "GET", request.raw_headers, self.rule, produce, request.exchange)
+        question = Question(key, "GET", request.raw_headers, self.rule, produce, request.lifetime)
         unstorable = not_stored(request)
         if unstorable is not None:
             served, _, words = await cache.stored(question)
@@ -153,9 +153,9 @@ class Cached:
         return _response(request, served)
 
     async def _produce(
-        self, request: GatewayRequest, params: dict[str, Any], pairs: Pairs, exchange: Exchange
+        self, request: GatewayRequest, params: dict[str, Any], pairs: Pairs, lifetime: Lifetime
     ) -> Produced:
-        detached = request.detached(ObservedRequest, pairs, exchange)
+        detached = request.detached(ObservedRequest, pairs, lifetime)
         response = await self.view(detached, **params)
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
@@ -233,7 +233,7 @@ def _is_as_it_came(request: GatewayRequest, params: dict[str, Any]) -> bool:
         given: dict[str, Any] = {name: unquote(value) for name, value in request.raw_values.items()}
     else:
         given = request.resolver_match.kwargs if request.resolver_match is not None else {}
-    fresh = GatewayRequest(request.scope, request.exchange, request.inbox, request.fields, services=request.services)
+    fresh = GatewayRequest(request.scope, request.lifetime, request.inbox, request.fields, services=request.services)
     fresh.from_trusted_peer = request.from_trusted_peer
     seen = vars(request)
     return (

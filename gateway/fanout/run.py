@@ -23,7 +23,8 @@ from gateway.http.headers import encoded_changes, set_fields
 from gateway.http.problem import error_of_view
 from gateway.http.request import GatewayRequest
 from gateway.legacy.view import Legacy, NoSuchValue
-from gateway.proxy.fetch import Fetched, Leg, ask, ask_cached, own_pairs
+from gateway.proxy.fetch import Fetched, Leg, ask, ask_cached
+from gateway.proxy.outgoing import own_pairs
 from gateway.upstreams.options import Overrides, ProxyOptions, effective
 from gateway.upstreams.pool import Pool, pools_of
 from gateway.upstreams.records import Upstream
@@ -305,7 +306,7 @@ class Gathering:
             raise raw_json.NotJson(f"Content-Type is {media or 'missing'}")
         if coded := codings.of(fetched.pairs):  # what is known was undone
             raise raw_json.NotJson(f"it is coded as {', '.join(coded)}, which cannot be undone")
-        self._request.services.bodies.take(self._request.exchange, len(fetched.body))
+        self._request.services.bodies.take(self._request.lifetime, len(fetched.body))
         return raw_json.checked(fetched.body)
 
     async def _fetch(self, step: Step, target: str, left_s: float, outcome: Outcome) -> Fetched:

@@ -133,7 +133,7 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
         raw = request.raw_values or {}
         known = {"request": request, **{name: gathering.parameter(name) for name in raw if name != "request"}}
         function: Callable[..., Coroutine[Any, Any, ResultT]] = self.function
-        thread = request.exchange.enter_view_thread(request.lend)
+        thread = request.lifetime.enter_view_thread(request.lend)
         result = await function(**values, **{name: known[name] for name in self.others if name in known})
         if not isinstance(result, HttpResponseBase):
             if inspect.iscoroutine(result):

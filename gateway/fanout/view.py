@@ -23,8 +23,7 @@ from gateway.http.problem import problem_members
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.legacy.view import Legacy
-from gateway.proxy.fetch import FORWARDED
-from gateway.proxy.view import Changes
+from gateway.proxy.outgoing import FORWARDED, Changes
 from gateway.upstreams import targets
 from gateway.upstreams.options import Overrides, effective
 from gateway.upstreams.pool import Pool, pools_of

@@ -13,7 +13,8 @@ negotiation     which of JSON, NDJSON and events a client accepts
 cors            cross-origin requests, decided from the fields
 trace_context   request ids and W3C trace context
 validation      what is ambiguous in a request is refused before any route sees it
-exchange        the state of one request: ids, timings and result, and how it is cancelled
+exchange        the state of one request: ids, timings and result
+lifetime        how a request ends: its task, its timers, what is closed when it is over
 services        what a worker has for the views of its requests
 deadline        time limits within a task
 inbox           the body of a request as it arrives, and the news that its client left

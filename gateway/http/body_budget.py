@@ -8,13 +8,13 @@ into the cache. They count here, byte by byte as they arrive, and until their re
 from typing import Final
 
 from gateway.errors import GatewayError, Reason
-from gateway.http.exchange import Exchange
+from gateway.http.lifetime import Lifetime
 
 MAX_BYTES: Final = 64 * 2**20
 
 
 class Bodies:
-    """The bodies that one worker keeps. `Exchange.kept_bytes` is what each request has of them."""
+    """The bodies that one worker keeps. `Lifetime.kept_bytes` is what each request has of them."""
 
     __slots__ = ("kept_bytes", "max_bytes")
 
@@ -22,7 +22,7 @@ class Bodies:
         self.max_bytes = max_bytes
         self.kept_bytes = 0
 
-    def take(self, owner: Exchange, size: int) -> None:
+    def take(self, owner: Lifetime, size: int) -> None:
         """Count bytes that are kept for a request from now on. Raises GatewayError OVERLOADED for want of room."""
         if not self.has_room(size):
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
@@ -31,18 +31,18 @@ class Bodies:
     def has_room(self, size: int) -> bool:
         return self.kept_bytes + size <= self.max_bytes
 
-    def count(self, owner: Exchange, size: int) -> None:
+    def count(self, owner: Lifetime, size: int) -> None:
         """Count bytes that are here already, whether there was room for them or not."""
         if not owner.is_over:  # nobody would give them back
             owner.kept_bytes += size
             self.kept_bytes += size
 
-    def give(self, owner: Exchange, size: int) -> None:
+    def give(self, owner: Lifetime, size: int) -> None:
         """So many bytes are kept no more; nothing happens where `end` has given them back."""
         size = min(size, owner.kept_bytes)
         owner.kept_bytes -= size
         self.kept_bytes -= size
 
-    def end(self, owner: Exchange) -> None:
+    def end(self, owner: Lifetime) -> None:
         """The request is over: whatever was kept for it is kept no more."""
         self.give(owner, owner.kept_bytes)

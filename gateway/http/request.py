@@ -18,7 +18,6 @@ from django.http.multipartparser import MultiPartParserError
 from django.http.request import RawPostDataException
 from django.utils.functional import cached_property
 
-from gateway.http.exchange import Exchange
 from gateway.http.forwarding import peer_address
 from gateway.http.headers import (
     Pair,
@@ -30,6 +29,7 @@ from gateway.http.headers import (
     read_fields,
 )
 from gateway.http.inbox import Inbox, too_large
+from gateway.http.lifetime import Lifetime
 from gateway.http.services import MatchedRoute, Services
 
 Scope = MutableMapping[str, Any]
@@ -64,7 +64,7 @@ class GatewayRequest(HttpRequest):
     def __init__(
         self,
         scope: Scope,
-        exchange: Exchange,
+        lifetime: Lifetime,
         inbox: Inbox,
         fields: RequestFields,
         *,
@@ -74,8 +74,9 @@ class GatewayRequest(HttpRequest):
         # HttpRequest's own __init__ builds six dictionaries; here they are built when asked for.
         self.scope = scope
         self.method: str = scope["method"]
+        self.lifetime = lifetime
+        self.exchange = exchange = lifetime.exchange
         self.raw_path: str = exchange.path
-        self.exchange = exchange
         self.inbox = inbox
         self.fields = fields
         self.services = services
@@ -94,14 +95,14 @@ class GatewayRequest(HttpRequest):
         self._read_started = False
         self._post_parse_error = False
 
-    def detached(self, kind: "type[RequestT]", pairs: Pairs, exchange: Exchange) -> "RequestT":
-        """The same request without its client and its body, with other field lines and an exchange of its own."""
-        inbox = Inbox(_no_client, exchange, self.inbox.idle_timeout_s, 0, expects_body=False)
+    def detached(self, kind: "type[RequestT]", pairs: Pairs, lifetime: Lifetime) -> "RequestT":
+        """The same request without its client and its body, with other field lines and a lifetime of its own."""
+        inbox = Inbox(_no_client, lifetime.exchange, self.inbox.idle_timeout_s, 0, expects_body=False)
         scope, fields = {**self.scope, "headers": pairs}, read_fields(pairs)
-        other = kind(scope, exchange, inbox, fields, services=self.services, traceparent=self.traceparent)
+        other = kind(scope, lifetime, inbox, fields, services=self.services, traceparent=self.traceparent)
         for name in _KEPT:
             setattr(other, name, getattr(self, name))
-        exchange.request = other
+        lifetime.request = other
         return other
 
     @property
@@ -177,10 +178,10 @@ class GatewayRequest(HttpRequest):
             self._bound_body()
             arrived = bytearray()  # pieces may be of a byte each, which take fifty as objects
             async for chunk in self.stream():
-                self.services.bodies.take(self.exchange, len(chunk))
+                self.services.bodies.take(self.lifetime, len(chunk))
                 arrived += chunk
             if self._is_form():  # it is taken to pieces, which are copies
-                self.services.bodies.take(self.exchange, len(arrived))
+                self.services.bodies.take(self.lifetime, len(arrived))
             self._body = bytes(arrived)
         return self._body
 
@@ -201,8 +202,8 @@ class GatewayRequest(HttpRequest):
 
     def _came_back(self) -> None:
         self.lent -= 1
-        if not self.lent and self.exchange.is_over:
-            self.services.bodies.end(self.exchange)
+        if not self.lent and self.lifetime.is_over:
+            self.services.bodies.end(self.lifetime)
 
     async def drop_body(self) -> None:
         """Read the body and keep nothing of it: for who needs none, but wants to hear of a client that leaves.

@@ -111,7 +111,7 @@ class Legacy:
     async def answer(self, request: GatewayRequest, values: dict[str, Any], timeout_s: float) -> HttpResponseBase:
         """Call the function in its pool. Raises GatewayError, and what the function raises."""
         call = Call(self.__name__, request.exchange.request_id, partial(self._work, values, request.method == "HEAD"))
-        closers = request.exchange.closers
+        closers = request.lifetime.closers
         closers.append(call.close)
         if self.takes_request:
             values["request"] = request
@@ -119,7 +119,7 @@ class Legacy:
             closers.append(partial(call.when_over, request.lend()))
         answer: HttpResponseBase = await self.bulkhead.run(call, timeout_s)
         if not isinstance(answer, GatewayResponse):  # an async iterator, which runs in the loop
-            request.exchange.enter_view_thread(request.lend).holds(answer)
+            request.lifetime.enter_view_thread(request.lend).holds(answer)
         return answer
 
     async def as_service(self, request: GatewayRequest, params: Mapping[str, Any], timeout_s: float) -> Answered:

@@ -19,8 +19,8 @@ from gateway.http.headers import HOP_BY_HOP, Pair, connection_options, is_claim
 from gateway.http.request import GatewayRequest, Message, Scope
 from gateway.legacy.view import Legacy
 from gateway.options import FIELD
-from gateway.proxy.fetch import own_pairs
-from gateway.proxy.view import Plan, Proxy, plan_for, upward_pairs
+from gateway.proxy.outgoing import own_pairs, proxied_pairs
+from gateway.proxy.view import Plan, Proxy, plan_for
 from gateway.routing import mismatch
 from gateway.routing.lines import GatewayRoute, describe
 from gateway.routing.table import Miss
@@ -157,7 +157,7 @@ def _proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: 
     plan = plan_for(upstream, view.own)
     path, query = Proxy(view.target.shown(), view.own).target_of(request, {})
     yield Section("Upstream", _urls(upstream, path + query))
-    pairs = upward_pairs(request, plan, view.stripped_prefix(request))
+    pairs = proxied_pairs(request, plan.set_up, view.stripped_prefix(request))
     if line.cache is not None and not _goes_past(request) and not not_stored(request):
         pairs = [pair for pair in pairs if pair[0] not in freshness.CONDITIONS]  # the whole is stored
     host = request.host_field if plan.options.preserve_host else upstream.bases[0].authority

@@ -20,7 +20,8 @@ import orjson
 import structlog
 
 from gateway.errors import Reason, Side
-from gateway.http.exchange import Exchange, current
+from gateway.http.exchange import Exchange
+from gateway.http.lifetime import current
 from gateway.observe.outlet import Outlet, Raw, outlet_of, text_of
 from gateway.text import plain, plain_json, plain_lines
 
@@ -141,8 +142,9 @@ def _complete(logger: object, method: str, event: EventDict) -> EventDict:
         if exchange.cause is not None:
             head["cause"] = exchange.cause
         return head
-    exchange = current.get()
-    if exchange is not None:
+    lifetime = current.get()
+    if lifetime is not None:
+        exchange = lifetime.exchange
         head.update(request_id=exchange.request_id, trace_id=exchange.trace_id)
     if event.get("exc_info"):
         event = structlog.processors.format_exc_info(logger, method, event)

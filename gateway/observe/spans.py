@@ -101,8 +101,8 @@ class Tracer:
         if flush.is_alive():
             _log.warning("tracing.failing", cause="the last spans did not leave in time")
 
-    def begin(self, request: GatewayRequest) -> None:
-        """A request's span, current from here on. Where no trace came, the one that it begins is the request's."""
+    def begin(self, request: GatewayRequest) -> str | None:
+        """A request's span, current from here on. Returns the id of the trace that it begins, where none came."""
         exchange, parent = request.exchange, Context()
         if request.traceparent is not None:
             states = b",".join(request.fields.own.get(b"tracestate", ()))
@@ -110,13 +110,9 @@ class Tracer:
             parent = self._parent.extract(came, parent)
         span = self._tracer.start_span(_of_method(exchange.method)[0], parent, SpanKind.SERVER)
         context.attach(trace.set_span_in_context(span, parent))
-        if request.traceparent is None:
-            trace_id = f"{span.get_span_context().trace_id:032x}"
-            if exchange.request_id == exchange.trace_id:
-                exchange.request_id = trace_id
-            exchange.trace_id = trace_id
         if span.is_recording():
             self._open[exchange] = span, request
+        return f"{span.get_span_context().trace_id:032x}" if request.traceparent is None else None
 
     def end(self, exchange: Exchange) -> None:
         """The hook of a finished exchange."""

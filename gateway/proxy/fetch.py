@@ -4,7 +4,7 @@ They go the way of a proxied request, by the same limits, retries and trace; the
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from time import time
@@ -24,39 +24,34 @@ from gateway.errors import GatewayError, Reason
 from gateway.http import codings, fields
 from gateway.http.body_budget import Bodies
 from gateway.http.deadline import Deadline
-from gateway.http.exchange import Exchange, current
 from gateway.http.headers import Pair, Pairs, encoded_changes, set_fields, strip_hop_by_hop
+from gateway.http.lifetime import Lifetime, current
 from gateway.http.methods import SAFE_METHODS
 from gateway.http.queries import masked_target
 from gateway.http.request import GatewayRequest
 from gateway.http.response import Body
 from gateway.http.settable import settable
-from gateway.http.trace_context import new_traceparent
+from gateway.proxy.outgoing import outgoing_for, own_pairs
 from gateway.units import field_value, positive_duration
-from gateway.upstreams.attempts import Notebook, Outgoing, answer_to
+from gateway.upstreams.attempts import Notebook, answer_to
 from gateway.upstreams.call import Answer, has_controls
 from gateway.upstreams.options import Overrides, ProxyOptions, effective
 from gateway.upstreams.pool import Pool, pools_of
-from gateway.upstreams.retry_policy import is_repeatable
 from gateway.upstreams.targets import TargetValueError, parse_part
 
 ValueT = TypeVar("ValueT")
 
-# The client's fields that go with every call: who asks and in which language. The trace goes by itself.
-FORWARDED = ("authorization", "accept-language")
 MAX_BODY_BYTES = 10 * 2**20
 _TURN_BYTES = 2**20  # what may be decoded before others have their turn
 # To see when a view lets go of an answer costs more than a small one weighs.
 _SMALL_BYTES = 4096
 _LONGEST_PARSED = 256
-_VIA = (b"via", b"1.1 portway")
-_ACCEPT = (b"accept", b"application/json")
 
 
 class Leg:
-    """What is known of one call: the notebook of its attempts."""
+    """What is known of one call: what its attempts write down."""
 
-    __slots__ = ("attempts", "body_is_shared", "cache", "endpoint", "interruption", "upstream_ms")
+    __slots__ = ("attempts", "body_is_shared", "cache", "endpoint", "upstream_ms")
 
     def __init__(self) -> None:
         self.attempts: int | None = None
@@ -64,7 +59,6 @@ class Leg:
         self.cache: str | None = None
         self.endpoint: str | None = None
         self.upstream_ms: float | None = None
-        self.interruption: GatewayError | None = None
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -101,23 +95,6 @@ class Fetched:
             raise GatewayError(Reason.PART_INVALID, cause=str(error)) from error
 
 
-def own_pairs(request: GatewayRequest, forward: Iterable[str]) -> Pairs:
-    """The field lines of a call that the gateway makes for a request: some of the client's, the trace, Via."""
-    exchange, own = request.exchange, request.fields.own
-    wanted = {name.encode("ascii") for name in (*FORWARDED, *forward)}
-    pairs = [(name, value) for name, value in request.fields.plain if name in wanted]
-    if not any(name == b"accept" for name, _ in pairs):
-        pairs.append(_ACCEPT)
-    if request.traceparent is None:
-        pairs.append((b"traceparent", new_traceparent(exchange.trace_id)))
-    else:
-        pairs.append((b"traceparent", request.traceparent))
-        pairs.extend((b"tracestate", value) for value in own.get(b"tracestate", ()))
-    pairs.append((b"x-request-id", exchange.request_id.encode("ascii")))
-    pairs.append(_VIA)
-    return pairs
-
-
 async def ask(
     request: GatewayRequest,
     pool: Pool,
@@ -130,7 +107,7 @@ async def ask(
     timeout_s: float,
     body: bytes | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
-    owner: Exchange | None = None,
+    owner: Lifetime | None = None,
 ) -> Fetched:
     """Make one call and read its answer whole, within the time. Raises GatewayError.
 
@@ -141,19 +118,19 @@ async def ask(
     """
     if body is not None or method in {"POST", "PUT", "PATCH"}:
         pairs = [*pairs, (b"content-length", b"%d" % len(body or b""))]
-    began_s, owner = pool.now(), owner or request.exchange
+    began_s, owner = pool.now(), owner or request.lifetime
     too_late = partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)
-    outgoing = Outgoing(
+    outgoing = outgoing_for(
+        request,
+        pool,
+        options,
         method=method,
         target=target,
         pairs=pairs,
-        options=options,
         timeout_s=timeout_s,
-        host=request.fields.first(b"host") if options.preserve_host else None,
-        key=pool.balance_key(request),
-        repeatable=is_repeatable(method, pairs),
         too_late=too_late,
         body=body,
+        lifetime=owner,
     )
     answer, _ = await answer_to(outgoing, pool, leg)
     whole = answer.whole()
@@ -196,24 +173,26 @@ async def ask_cached(
     key = Key(f"@{pool.name}", "part", pool.name, target, set_here)
     names = {name for name, _ in configured}
 
-    async def produce(changed: Pairs, exchange: Exchange) -> Produced:
+    async def produce(changed: Pairs, lifetime: Lifetime) -> Produced:
         whole = [*pairs, *(pair for pair in changed if pair[0] in CONDITIONS)]
-        fetched = await ask(request, pool, exchange, method="GET", pairs=whole, target=target, owner=exchange, **said)
+        record = lifetime.exchange
+        fetched = await ask(request, pool, record, method="GET", pairs=whole, target=target, owner=lifetime, **said)
         return Produced(fetched.status, [*fetched.pairs], fetched.body)
 
-    exchange = request.exchange.child()
+    lifetime = request.lifetime.child()
     sent = [pair for pair in pairs if pair[0] not in names]
     in_memory = [entry.body for entry in cache_for(request).memory.get(str(key))]
     # A call that may take longer does not wait for one that may not.
-    question = Question(str(key), "GET", sent, rule, produce, exchange, f"{said['timeout_s']:.1f}")
+    question = Question(str(key), "GET", sent, rule, produce, lifetime, f"{said['timeout_s']:.1f}")
     try:
         with Deadline(said["timeout_s"], partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)):
             served = await cache_for(request).part(question)
             if served is None:
                 return await ask(request, pool, leg, method="GET", pairs=pairs, target=target, **said)
     finally:
-        exchange.let_go()
+        lifetime.let_go()
         if leg.attempts is None:
+            exchange = lifetime.exchange
             leg.attempts, leg.endpoint, leg.upstream_ms = exchange.attempts, exchange.endpoint, exchange.upstream_ms
     leg.cache = served.outcome
     leg.body_is_shared = served.outcome == "collapsed" or any(served.body is body for body in in_memory)
@@ -231,7 +210,7 @@ def _bytes(body: Body | None) -> bytes:
     return body
 
 
-async def _collected(answer: Answer, max_bytes: int, upstream: str, bodies: Bodies, owner: Exchange) -> bytes:
+async def _collected(answer: Answer, max_bytes: int, upstream: str, bodies: Bodies, owner: Lifetime) -> bytes:
     """The whole body. What is here of it counts among the bodies that are kept; who keeps the whole counts it anew."""
     arrived = bytearray()
     try:
@@ -253,7 +232,7 @@ async def _decoded(
     upstream: str,
     bodies: Bodies,
     *,
-    owner: Exchange,
+    owner: Lifetime,
     has_body: bool,
 ) -> Fetched:
     """The answer without its codings; as it came, field and all, if that cannot be done.
@@ -311,10 +290,10 @@ async def fetch(
     Gives what the upstream answered, whatever its status. Raises GatewayError where it did not answer, which becomes
     the view's 502 or 504 unless it is caught; ValueError for a target that cannot be.
     """
-    exchange = current.get()
-    if exchange is None or exchange.request is None:
+    lifetime = current.get()
+    if lifetime is None or lifetime.request is None:
         raise RuntimeError("fetch() works inside a view, while its request is being answered")
-    request: GatewayRequest = exchange.request
+    request = lifetime.request
     request.forwarded_by_fetch = True
     upstream, path = _target(target, params or {})
     pool = pools_of(request).get(upstream)
@@ -347,6 +326,7 @@ async def fetch(
             fetched = await ask(request, pool, leg, method=method, body=body, **said)
         return fetched if leg.body_is_shared else _counted(fetched, request)
     finally:
+        exchange = request.exchange
         exchange.attempts = (exchange.attempts or 0) + (leg.attempts or 0)
         exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, leg.endpoint, leg.upstream_ms
 
@@ -366,8 +346,8 @@ def _counted(fetched: Fetched, request: GatewayRequest) -> Fetched:
     """An answer whose body counts for as long as the view has it, at most until its request is over."""
     size = len(fetched.body)
     if size > _SMALL_BYTES:
-        request.services.bodies.take(request.exchange, size)
-        finalize(fetched, request.services.bodies.give, request.exchange, size).atexit = False
+        request.services.bodies.take(request.lifetime, size)
+        finalize(fetched, request.services.bodies.give, request.lifetime, size).atexit = False
     return fetched
 
 

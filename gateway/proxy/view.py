@@ -3,7 +3,6 @@
 `proxy("users")` is an async view like any other; what the environment says compiles to the very same one.
 """
 
-import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,30 +14,23 @@ from asgiref.sync import markcoroutinefunction
 from gateway.cache.cache import cache_for
 from gateway.errors import GatewayError, Reason
 from gateway.http import location
-from gateway.http.exchange import Exchange
-from gateway.http.forwarding import forwarding_pairs
-from gateway.http.headers import HTTP_1_0, FieldLines, Pairs, encoded_changes, set_fields, strip_hop_by_hop
+from gateway.http.headers import FieldLines, Pairs, encoded_changes, set_fields, strip_hop_by_hop
 from gateway.http.inbox import too_large
 from gateway.http.methods import SAFE_METHODS
 from gateway.http.queries import joined
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
-from gateway.http.trace_context import new_traceparent
 from gateway.proxy.keywords import ProxyKeywords
-from gateway.upstreams.attempts import Outgoing, answer_to
+from gateway.proxy.outgoing import Changes, outgoing_for, proxied_pairs
+from gateway.upstreams.attempts import answer_to
 from gateway.upstreams.call import Answer
 from gateway.upstreams.options import Overrides, ProxyOptions, effective, overrides
 from gateway.upstreams.pool import Pool, pools_of
 from gateway.upstreams.records import Base, Upstream
-from gateway.upstreams.retry_policy import is_repeatable
 from gateway.upstreams.targets import Target, TargetValueError, parse_target
 from gateway.upstreams.upload import Upload
 
 _LOCATIONS = frozenset({b"location", b"content-location"})
-_VIA_1_1, _VIA_1_0 = (b"via", b"1.1 portway"), (b"via", b"1.0 portway")
-
-
-Changes = tuple[tuple[bytes, bytes | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +78,19 @@ class Proxy:
         options, exchange = plan.options, request.exchange
         exchange.upstream = pool.name
         path, query = self.target_of(request, params)
-        pairs = upward_pairs(request, plan, self.stripped_prefix(request))
         upload = _open_upload(request, options, pool.name)
         if options.total_timeout_s is not None:
-            _limit_total(exchange, options.total_timeout_s, pool.name)
-        outgoing = Outgoing(
+            too_long = GatewayError(Reason.TOTAL_TIMEOUT, upstream=pool.name)
+            request.lifetime.limit(options.total_timeout_s, too_long)
+        outgoing = outgoing_for(
+            request,
+            pool,
+            options,
             method=request.method,
             target=path + query,
-            pairs=pairs,
-            options=options,
+            pairs=proxied_pairs(request, plan.set_up, self.stripped_prefix(request)),
             timeout_s=options.timeout_s,
-            host=request.fields.first(b"host") if options.preserve_host else None,
-            key=pool.balance_key(request),
-            repeatable=is_repeatable(request.method, request.scope["headers"]),
+            repeats_by=request.scope["headers"],  # what the gateway itself reads makes no answer vary
             too_late=partial(_too_late, request, pool),
             upload=upload,
             chunked=upload is not None and request.content_length is None,
@@ -148,7 +140,7 @@ class Proxy:
         body = answer.whole()
         if body is not None:
             return GatewayResponse(answer.status, pairs, body)
-        request.exchange.closers.append(answer.close)
+        request.lifetime.closers.append(answer.close)
         response = GatewayResponse(answer.status, pairs, answer.chunks())
         response.relayed = response.body
         return response
@@ -211,38 +203,6 @@ def _too_late(request: GatewayRequest, pool: Pool) -> GatewayError:
     """Whose time was up: a body that is not all up there yet was not taken."""
     reason = Reason.RESPONSE_TIMEOUT if request.inbox.complete else Reason.REQUEST_WRITE_TIMEOUT
     return GatewayError(reason, upstream=pool.name)
-
-
-def _limit_total(exchange: Exchange, seconds: float, upstream: str) -> None:
-    error = GatewayError(Reason.TOTAL_TIMEOUT, upstream=upstream)
-    if exchange.timer is not None:
-        exchange.timer.cancel()
-    exchange.timer = asyncio.get_running_loop().call_later(seconds, exchange.interrupt, error)
-
-
-def upward_pairs(request: GatewayRequest, plan: Plan, prefix: str) -> Pairs:
-    """The field lines for the upstream but Host: the client's in their order, then ours."""
-    incoming, exchange = request.fields, request.exchange
-    own = incoming.own
-    pairs = [*incoming.plain, *((b"via", value) for value in own.get(b"via", ()))]
-    if request.traceparent is None:
-        pairs.append((b"traceparent", new_traceparent(exchange.trace_id)))
-    else:
-        pairs.append((b"traceparent", request.traceparent))
-        pairs.extend((b"tracestate", value) for value in own.get(b"tracestate", ()))
-    if request.content_length is not None:
-        pairs.append((b"content-length", b"%d" % request.content_length))
-    pairs.append((b"x-request-id", exchange.request_id.encode("ascii")))
-    pairs.append(_VIA_1_0 if request.scope["http_version"] in HTTP_1_0 else _VIA_1_1)
-    trusted = None
-    if request.from_trusted_peer:
-        trusted = incoming.x_forwarded
-        pairs.extend(incoming.claims)
-    asked = (request.forwarded_scheme, request.forwarded_host)
-    pairs.extend(
-        forwarding_pairs(request.peer, request.scope["scheme"], request.host_field, prefix, trusted, asked=asked)
-    )
-    return set_fields(pairs, plan.set_up) if plan.set_up else pairs
 
 
 # -- down ---------------------------------------------------------------------------------------------------------

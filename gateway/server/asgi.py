@@ -21,10 +21,11 @@ from gateway.config.records import Config, Settings
 from gateway.errors import GatewayError, Reason, drop_frames
 from gateway.http import cors, validation
 from gateway.http.deadline import Alarm
-from gateway.http.exchange import Exchange, current
+from gateway.http.exchange import Exchange
 from gateway.http.forwarding import asked_for, client_and_hops, is_trusted, peer_address
 from gateway.http.headers import Pairs, RequestFields, read_fields, same_authority
 from gateway.http.inbox import Inbox, Receive
+from gateway.http.lifetime import Lifetime, current
 from gateway.http.methods import SAFE_METHODS
 from gateway.http.paths import is_plain
 from gateway.http.problem import error_of_view, problem
@@ -75,11 +76,13 @@ class GatewayHandler(ASGIHandler):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = open_request(scope, receive, self.runtime, self.settings.client_idle_s, self._min_upload_rate)
-        exchange = request.exchange
-        current.set(exchange)
+        exchange, lifetime = request.exchange, request.lifetime
+        current.set(lifetime)
         if self.runtime.tracer is not None and not exchange.path.startswith(ops.PREFIX):
-            self.runtime.tracer.begin(request)
-        self.runtime.opened(exchange, request.inbox)
+            trace_id = self.runtime.tracer.begin(request)
+            if trace_id is not None:
+                exchange.begin_trace(trace_id)
+        self.runtime.opened(lifetime, request.inbox)
         try:
             await self._deliver(request, await self._answer(request), send)
         except BaseException as error:  # noqa: BLE001 - cancellation too: whatever it is, the client must see it
@@ -91,10 +94,10 @@ class GatewayHandler(ASGIHandler):
             exchange.ended = perf_counter()
             if exchange.reason == _BODY_BROKEN:  # what was sent is for a client that may not be there any more
                 exchange.status = Reason.CLIENT_BODY_BROKEN.status
-            self.runtime.closed(exchange)
+            self.runtime.closed(lifetime)
             request.inbox.close()
-            # The task's context holds the exchange, and a request its own: circles are work for the collector.
-            exchange.task = exchange.request = None
+            # The task's context holds the lifetime, and a request its own: circles are work for the collector.
+            lifetime.task = lifetime.request = None
             for hook in self.hooks:
                 hook(exchange)
 
@@ -106,9 +109,9 @@ class GatewayHandler(ASGIHandler):
                 self._invalidate(request, response)
             return response
         except asyncio.CancelledError as error:
-            failure = _own_cancellation(request.exchange, error)
+            failure = _own_cancellation(request.lifetime, error)
         except GatewayError as error:
-            failure = request.exchange.interruption or error
+            failure = request.lifetime.interruption or error
         except Exception as error:  # noqa: BLE001 - a view may raise anything
             failure = error_of_view(error)
         return self._problem(request, failure)
@@ -216,9 +219,9 @@ class GatewayHandler(ASGIHandler):
             exchange.bytes_out = len(body) if request.method != "HEAD" else 0
             await send({"type": "http.response.body", "body": body})
         else:
-            if exchange.view_thread is not None:  # the view may have run in another task
-                exchange.view_thread.enter()
-            await _stream(exchange, body, send, self.settings.client_idle_s)
+            if request.lifetime.view_thread is not None:  # the view may have run in another task
+                request.lifetime.view_thread.enter()
+            await _stream(request.lifetime, body, send, self.settings.client_idle_s)
 
     def _finish(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
         """The pairs that leave: the gateway's own field lines are added, each in one place only."""
@@ -238,13 +241,13 @@ class GatewayHandler(ASGIHandler):
 
     async def _undelivered(self, request: GatewayRequest, error: BaseException, send: Send) -> None:
         """An answer that could not begin becomes a problem; one that broke off never ends as if it were whole."""
-        exchange = request.exchange
-        failure = exchange.interruption
+        exchange, lifetime = request.exchange, request.lifetime
+        failure = lifetime.interruption
         if isinstance(error, asyncio.CancelledError):
-            _uncancel(exchange, error)
+            _uncancel(lifetime, error)
         if failure is None:
             failure = error_of_view(error)
-            exchange.interruption = failure  # what comes now comes too late
+            lifetime.interruption = failure  # what comes now comes too late
         if not request.answer_began and failure.reason is not Reason.CLIENT_GONE:
             await self._deliver(request, self._problem(request, failure), send)
             return
@@ -273,7 +276,7 @@ class GatewayHandler(ASGIHandler):
         await send({"type": "websocket.http.response.start", "status": response.status_code, "headers": pairs})
         await send({"type": "websocket.http.response.body", "body": response.body})
         exchange.ended = perf_counter()
-        exchange.task = exchange.request = None  # as at the end of `handle`
+        request.lifetime.task = request.lifetime.request = None  # as at the end of `handle`
         for hook in self.hooks:
             hook(exchange)
 
@@ -331,29 +334,29 @@ async def _at_once(response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-def _own_cancellation(exchange: Exchange, error: asyncio.CancelledError) -> GatewayError:
+def _own_cancellation(lifetime: Lifetime, error: asyncio.CancelledError) -> GatewayError:
     """Why the work was cancelled: broken off by the gateway, or by the view itself. Raises it where the client left."""
-    failure = exchange.interruption
+    failure = lifetime.interruption
     if failure is not None and failure.reason is Reason.CLIENT_GONE:
         raise error
-    _uncancel(exchange, error)
+    _uncancel(lifetime, error)
     return failure or error_of_view(error)
 
 
-def _uncancel(exchange: Exchange, error: asyncio.CancelledError) -> None:
+def _uncancel(lifetime: Lifetime, error: asyncio.CancelledError) -> None:
     """Let the task of a request go on, to answer. Only `interrupt` cancels it: without one the view did, itself."""
-    task = exchange.task
+    task = lifetime.task
     if task is None:
         raise error
     while task.cancelling():
         task.uncancel()
 
 
-async def _stream(exchange: Exchange, body: AsyncIterator[bytes], send: Send, client_idle_s: float) -> None:
+async def _stream(lifetime: Lifetime, body: AsyncIterator[bytes], send: Send, client_idle_s: float) -> None:
     """Send the pieces as they come, no faster than the client reads; one that reads nothing for long is cut off."""
-    loop = asyncio.get_running_loop()
+    exchange, loop = lifetime.exchange, asyncio.get_running_loop()
     sending_since: float | None = None
-    stalled = partial(exchange.interrupt, GatewayError(Reason.CLIENT_STALLED))
+    stalled = partial(lifetime.interrupt, GatewayError(Reason.CLIENT_STALLED))
     alarm = Alarm(loop, client_idle_s, lambda: loop.time() if sending_since is None else sending_since, stalled)
     try:
         # The head leaves at once, not with the first piece: an event stream may stay silent for long.
@@ -397,12 +400,12 @@ def open_request(
     exchange = Exchange(
         perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), peer_address(scope["client"][0])
     )
-    exchange.task = asyncio.current_task()
+    lifetime = Lifetime(exchange, asyncio.current_task())
     expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
     inbox = Inbox(receive, exchange, client_idle_s, min_upload_rate_bytes_per_s, expects_body=expects_body)
     traceparent = _identify(exchange, fields)
-    request = exchange.request = GatewayRequest(
-        scope, exchange, inbox, fields, services=services, traceparent=traceparent
+    request = lifetime.request = GatewayRequest(
+        scope, lifetime, inbox, fields, services=services, traceparent=traceparent
     )
     return request
 

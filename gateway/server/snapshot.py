@@ -33,7 +33,7 @@ def snapshot_of(runtime: Runtime) -> Snapshot:
             pid=os.getpid(),
             started_s=runtime.started_s,
             draining=runtime.draining,
-            in_flight=sum(not exchange.is_own for exchange in runtime.in_flight),
+            in_flight=sum(not lifetime.exchange.is_own for lifetime in runtime.in_flight),
             kept_body_bytes=runtime.bodies.kept_bytes,
         ),
         counts=_counts(runtime),

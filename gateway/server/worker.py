@@ -19,8 +19,8 @@ from gateway.config.records import Config
 from gateway.errors import GatewayError, Reason
 from gateway.http import view_thread
 from gateway.http.body_budget import Bodies
-from gateway.http.exchange import Exchange, current
 from gateway.http.inbox import Inbox
+from gateway.http.lifetime import Lifetime, current
 from gateway.legacy.bulkhead import Bulkhead
 from gateway.observe.counters import Tally
 from gateway.observe.exporters import exporters_of
@@ -90,7 +90,7 @@ class Runtime:
         self.tally = Tally()
         self.started_s = time()
         self.tracer: Tracer | None = None  # where spans are exported
-        self.in_flight: dict[Exchange, Inbox] = {}
+        self.in_flight: dict[Lifetime, Inbox] = {}
         self.watchers = 0  # those among them who look at the status as it changes
         self.ready = False
         self.draining = False
@@ -134,14 +134,14 @@ class Runtime:
 
     # -- requests in flight ---------------------------------------------------------------------------------------
 
-    def opened(self, exchange: Exchange, inbox: Inbox) -> None:
-        self.in_flight[exchange] = inbox
+    def opened(self, lifetime: Lifetime, inbox: Inbox) -> None:
+        self.in_flight[lifetime] = inbox
 
-    def closed(self, exchange: Exchange) -> None:
-        del self.in_flight[exchange]
-        exchange.let_go()
-        if exchange.kept_bytes and not exchange.request.lent:
-            self.bodies.end(exchange)
+    def closed(self, lifetime: Lifetime) -> None:
+        del self.in_flight[lifetime]
+        lifetime.let_go()
+        if lifetime.kept_bytes and (lifetime.request is None or not lifetime.request.lent):
+            self.bodies.end(lifetime)
 
     async def _tick(self, publish: Callable[["Runtime"], object]) -> None:
         ticks = 0
@@ -150,10 +150,10 @@ class Runtime:
             ticks += 1
             if ticks % _TICKS_A_SECOND == 0:
                 publish(self)
-            for exchange, inbox in self.in_flight.items():
+            for lifetime, inbox in self.in_flight.items():
                 # While a body is being read, its reader is who hears of a client that leaves.
-                if exchange.watch is None and inbox.complete:
-                    exchange.watch = asyncio.create_task(_watch(exchange, inbox))
+                if lifetime.watch is None and inbox.complete:
+                    lifetime.watch = asyncio.create_task(_watch(lifetime, inbox))
 
     # -- draining -------------------------------------------------------------------------------------------------
 
@@ -164,8 +164,8 @@ class Runtime:
     def cut(self) -> int:
         """Break off what is still in flight; how many that were."""
         open_now = list(self.in_flight)
-        for exchange in open_now:
-            exchange.interrupt(GatewayError(Reason.DRAIN_CUT, headers=[(b"retry-after", b"1")]))
+        for lifetime in open_now:
+            lifetime.interrupt(GatewayError(Reason.DRAIN_CUT, headers=[(b"retry-after", b"1")]))
         self._abandon()
         return len(open_now)
 
@@ -196,10 +196,10 @@ class Runtime:
     def _request_of(self, task: asyncio.Task[object]) -> str | None:
         """The id of the request that a task serves. The watchdog asks, from its thread."""
         if hasattr(task, "get_context"):  # from Python 3.12 on, also for a task that a view started
-            exchange = task.get_context().get(current)
+            lifetime = task.get_context().get(current)
         else:
-            exchange = next((one for one in list(self.in_flight) if one.task is task), None)
-        return None if exchange is None else exchange.request_id
+            lifetime = next((one for one in list(self.in_flight) if one.task is task), None)
+        return None if lifetime is None else lifetime.exchange.request_id
 
 
 def _tracer() -> "Tracer | None":
@@ -214,6 +214,6 @@ def _tracer() -> "Tracer | None":
     return None
 
 
-async def _watch(exchange: Exchange, inbox: Inbox) -> None:
+async def _watch(lifetime: Lifetime, inbox: Inbox) -> None:
     await inbox.gone()
-    exchange.interrupt(GatewayError(Reason.CLIENT_GONE))
+    lifetime.interrupt(GatewayError(Reason.CLIENT_GONE))

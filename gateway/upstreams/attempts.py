@@ -17,6 +17,7 @@ from typing import Protocol
 from gateway.errors import GatewayError, Reason, Side
 from gateway.http.deadline import Deadline
 from gateway.http.headers import Pairs, set_fields
+from gateway.http.lifetime import Lifetime
 from gateway.upstreams import retry_policy
 from gateway.upstreams.call import Answer, Call, StaleConnection, Unsent
 from gateway.upstreams.endpoint import Endpoint
@@ -34,12 +35,11 @@ _LAST_MOMENT_S = 0.01
 
 
 class Notebook(Protocol):
-    """What the attempts of one call write down, and why its request was broken off: an Exchange, or one's part."""
+    """What the attempts of one call write down: an Exchange, or the record of a part."""
 
     attempts: int | None
     endpoint: str | None
     upstream_ms: float | None
-    interruption: GatewayError | None
 
 
 class _ShareUsedUp(GatewayError):
@@ -62,6 +62,7 @@ class Outgoing:
     key: bytes
     repeatable: bool
     too_late: Callable[[], GatewayError]
+    lifetime: Lifetime  # of the request that it is for
     upload: Upload | None = None
     chunked: bool = False
     body: bytes | None = None  # one that is here already, instead of an upload
@@ -337,7 +338,7 @@ class _Course:
     def close(self, error: BaseException) -> None:
         """No answer: attempts that are still open were broken off by the clock, or by whoever ended the request."""
         if not isinstance(error, GatewayError):
-            interruption = self._exchange.interruption
+            interruption = self._out.lifetime.interruption
             error = interruption if isinstance(error, asyncio.CancelledError) and interruption else error
         now_s = perf_counter()
         for attempt in self._attempts:

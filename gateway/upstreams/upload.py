@@ -49,7 +49,7 @@ class Upload:
             # Read one piece ahead: else nobody would hear of a client that leaves before its turn.
             self._next = asyncio.ensure_future(anext(self._stream, b""))
             self._next.add_done_callback(self._interrupt)
-            self._request.exchange.closers.append(self.close)
+            self._request.lifetime.closers.append(self.close)
         elif first.done():
             await anext(self._stream, b"")  # there is nothing more: with that it ends, and no longer holds this
 
@@ -64,13 +64,13 @@ class Upload:
     def settled(self) -> None:
         """It is not sent again: what was kept for that is needed no more."""
         if self._kept is not None:
-            self._request.services.bodies.give(self._request.exchange, len(self._kept))
+            self._request.services.bodies.give(self._request.lifetime, len(self._kept))
             self._kept = None
 
     def _interrupt(self, piece: asyncio.Future[bytes]) -> None:
         error = None if piece.cancelled() else piece.exception()
         if isinstance(error, GatewayError):
-            self._request.exchange.interrupt(error)
+            self._request.lifetime.interrupt(error)
 
     def body(self) -> bytes | AsyncIterator[bytes]:
         """All of it, if it is short and here; else its pieces as they come, once."""
@@ -95,16 +95,16 @@ class Upload:
                 if len(self._kept) + len(chunk) > MAX_KEPT_BYTES or not request.services.bodies.has_room(len(chunk)):
                     self.settled()
                 else:
-                    request.services.bodies.count(request.exchange, len(chunk))
+                    request.services.bodies.count(request.lifetime, len(chunk))
                     self._kept = _joined(self._kept, chunk)
             yield chunk
 
     async def _pieces(self) -> AsyncIterator[bytes]:
         """The body; a failure breaks the whole exchange off, so that a cut request never looks whole upstream."""
         self._streams = True
-        exchange = self._request.exchange
+        lifetime = self._request.lifetime
         stalled = GatewayError(Reason.REQUEST_WRITE_TIMEOUT, upstream=self._upstream)
-        alarm = Alarm(self._loop, self._idle_timeout_s, self.moved_at, partial(exchange.interrupt, stalled))
+        alarm = Alarm(self._loop, self._idle_timeout_s, self.moved_at, partial(lifetime.interrupt, stalled))
         self._waits_for_client = True
         try:
             chunk = await self._first if self._first is not None else b""
@@ -116,10 +116,10 @@ class Upload:
                 ahead, self._next = self._next, None
                 chunk = await (anext(self._stream, b"") if ahead is None else ahead)
         except GatewayError as error:
-            exchange.interrupt(error)
+            lifetime.interrupt(error)
             raise
         except Exception as error:
-            exchange.interrupt(GatewayError(Reason.INTERNAL_ERROR, cause=repr(error)))
+            lifetime.interrupt(GatewayError(Reason.INTERNAL_ERROR, cause=repr(error)))
             raise
         finally:
             alarm.cancel()

@@ -1,0 +1,105 @@
+"""What goes up for a request: the field lines of a call, and the call itself. One builder for `proxy` and `fetch`."""
+
+from collections.abc import Callable, Iterable
+
+from gateway.errors import GatewayError
+from gateway.http.forwarding import forwarding_pairs
+from gateway.http.headers import HTTP_1_0, Pair, Pairs, set_fields
+from gateway.http.lifetime import Lifetime
+from gateway.http.request import GatewayRequest
+from gateway.http.trace_context import new_traceparent
+from gateway.upstreams.attempts import Outgoing
+from gateway.upstreams.options import ProxyOptions
+from gateway.upstreams.pool import Pool
+from gateway.upstreams.retry_policy import is_repeatable
+from gateway.upstreams.upload import Upload
+
+# The client's fields that go with every call of the gateway's own: who asks and in which language.
+FORWARDED = ("authorization", "accept-language")
+
+_VIA_1_1, _VIA_1_0 = (b"via", b"1.1 portway"), (b"via", b"1.0 portway")
+_ACCEPT = (b"accept", b"application/json")
+
+Changes = tuple[tuple[bytes, bytes | None], ...]
+
+
+def outgoing_for(
+    request: GatewayRequest,
+    pool: Pool,
+    options: ProxyOptions,
+    *,
+    method: str,
+    target: str,
+    pairs: Pairs,
+    timeout_s: float,
+    too_late: Callable[[], GatewayError],
+    repeats_by: Iterable[Pair] | None = None,
+    upload: Upload | None = None,
+    chunked: bool = False,
+    body: bytes | None = None,
+    lifetime: Lifetime | None = None,
+) -> Outgoing:
+    """The call that is made for a request. `pairs` are its fields but Host; `target` is below the upstream's base.
+
+    `repeats_by` are the fields that may hold an Idempotency-Key, where they are not `pairs`. `lifetime` is that of
+    the request, unless the call may outlive it.
+    """
+    return Outgoing(
+        method=method,
+        target=target,
+        pairs=pairs,
+        options=options,
+        timeout_s=timeout_s,
+        host=request.fields.first(b"host") if options.preserve_host else None,
+        key=pool.balance_key(request),
+        repeatable=is_repeatable(method, pairs if repeats_by is None else repeats_by),
+        too_late=too_late,
+        lifetime=lifetime or request.lifetime,
+        upload=upload,
+        chunked=chunked,
+        body=body,
+    )
+
+
+# -- field lines ----------------------------------------------------------------------------------------------------
+
+
+def via(http_version: str) -> Pair:
+    """The Via line of a message that came in this version (RFC 9110, section 7.6.3)."""
+    return _VIA_1_0 if http_version in HTTP_1_0 else _VIA_1_1
+
+
+def trace_pairs(request: GatewayRequest) -> Pairs:
+    """`traceparent` and `tracestate`: as they came, or a new trace."""
+    if request.traceparent is None:
+        return [(b"traceparent", new_traceparent(request.exchange.trace_id))]
+    states = request.fields.own.get(b"tracestate", ())
+    return [(b"traceparent", request.traceparent), *((b"tracestate", value) for value in states)]
+
+
+def proxied_pairs(request: GatewayRequest, changes: Changes, prefix: str) -> Pairs:
+    """Those of a request that is forwarded, but Host: the client's in their order, then ours, with changes made."""
+    incoming, exchange = request.fields, request.exchange
+    pairs = [*incoming.plain, *((b"via", value) for value in incoming.own.get(b"via", ())), *trace_pairs(request)]
+    if request.content_length is not None:
+        pairs.append((b"content-length", b"%d" % request.content_length))
+    pairs.append((b"x-request-id", exchange.request_id.encode("ascii")))
+    pairs.append(via(request.scope["http_version"]))
+    trusted = None
+    if request.from_trusted_peer:
+        trusted = incoming.x_forwarded
+        pairs.extend(incoming.claims)
+    asked = (request.forwarded_scheme, request.forwarded_host)
+    pairs.extend(
+        forwarding_pairs(request.peer, request.scope["scheme"], request.host_field, prefix, trusted, asked=asked)
+    )
+    return set_fields(pairs, changes) if changes else pairs
+
+
+def own_pairs(request: GatewayRequest, forward: Iterable[str]) -> Pairs:
+    """Those of a call that the gateway makes for a request: some of the client's, the trace, Via."""
+    wanted = {name.encode("ascii") for name in (*FORWARDED, *forward)}
+    pairs = [pair for pair in request.fields.plain if pair[0] in wanted]
+    if not any(name == b"accept" for name, _ in pairs):
+        pairs.append(_ACCEPT)
+    return [*pairs, *trace_pairs(request), (b"x-request-id", request.exchange.request_id.encode("ascii")), _VIA_1_1]
