@@ -12,7 +12,8 @@ from contextlib import asynccontextmanager
 from gateway.http.request import Message, Scope
 from gateway.server.asgi import GatewayHandler
 
-Pairs = list[tuple[bytes, bytes]]
+Pair = tuple[bytes, bytes]
+Pairs = list[Pair]
 PATIENCE_S = 20.0
 
 
@@ -33,7 +34,7 @@ class Answered:
             self.is_complete = not message.get("more_body", False)
 
 
-def scope_of(method: str, target: str, fields: Sequence[tuple[bytes, bytes]] = ()) -> Scope:
+def scope_of(method: str, target: str, fields: Sequence[Pair] = ()) -> Scope:
     """The scope that Granian gives for such a request."""
     raw_path, _, query = target.partition("?")
     return {
@@ -54,9 +55,12 @@ def scope_of(method: str, target: str, fields: Sequence[tuple[bytes, bytes]] = (
     }
 
 
-async def call(application: GatewayHandler, target: str, method: str = "GET", body: bytes = b"") -> Answered:
+async def call(
+    application: GatewayHandler, target: str, method: str = "GET", body: bytes = b"", fields: Sequence[Pair] = ()
+) -> Answered:
     """Send one request and take the whole answer."""
-    fields = [(b"content-length", str(len(body)).encode())] if body else []
+    if body:
+        fields = [*fields, (b"content-length", str(len(body)).encode())]
     messages: asyncio.Queue[Message] = asyncio.Queue()
     messages.put_nowait({"type": "http.request", "body": body, "more_body": False})
     answered = Answered()

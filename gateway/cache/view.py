@@ -49,7 +49,6 @@ class Cached:
     def __init__(self, view: View, rule: Rule) -> None:
         self.view = self.__wrapped__ = view
         self.rule = rule
-        self.wrappers: set[Callable[..., Any]] = set()  # views of routes that pass each request on to this one
         self._pools: Mapping[str, Any] | None = None  # those for which it is known which fields are set on answers
         self._setter: Any = None
         self._changes: Sequence[tuple[bytes, bytes | None]] = ()
@@ -85,19 +84,14 @@ class Cached:
 
         `nested`: it is not the route's own cache, but that of a view which the route's view calls.
         """
+        stack = request.stack
         if isinstance(request, ObservedRequest):  # made for the call of another one
             return "nested"
-        if request.route is not None:
-            view = request.route.view
-        elif request.resolver_match is not None:
-            view = request.resolver_match.func
-        else:
+        if stack is None:
             return None
-        if view is self:
-            return None
-        if view not in self.wrappers:
+        if stack.cache is not self:
             return "nested"
-        return None if _is_as_it_came(request, params) else "request-changed"
+        return "request-changed" if stack.is_wrapped and not _is_as_it_came(request, params) else None
 
     # -- the fields that the route sets on answers -----------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from gateway.fanout.view import Fanout
 from gateway.proxy.view import Proxy
 from gateway.routing.lines import GatewayRoute, describe
 from gateway.routing.urls import Routes
-from gateway.routing.wrapping import innermost
 
 
 def rows(routes: Routes) -> list[dict[str, Any]]:
@@ -32,7 +31,7 @@ def rows(routes: Routes) -> list[dict[str, Any]]:
 
 
 def _options_of(line: GatewayRoute) -> dict[str, str]:
-    view = innermost(line.view)
+    view = line.endpoint
     said = effective.said_by(view.own) if isinstance(view, (Proxy, Fanout)) else {}
     if isinstance(view, Fanout):
         said |= effective.said_by_fan(view.fan)

@@ -54,11 +54,12 @@ class Config:
 
     @property
     def declared(self) -> Declared:
-        """What the lines of urlpatterns are checked against."""
+        """What the lines of urlpatterns are checked against, and their stacks are made of."""
         return Declared(
             urlconf=self.settings.urlconf,
             upstreams=self.upstreams,
             pools=self.legacy,
+            cors=self.settings.cors,
             first_route=self.routes[0].variable if self.routes else "",
         )
 

@@ -30,7 +30,7 @@ from gateway.http.headers import (
 )
 from gateway.http.inbox import Inbox, too_large
 from gateway.http.lifetime import Lifetime
-from gateway.http.services import MatchedRoute, Services
+from gateway.http.services import MatchedRoute, RouteStack, Services
 
 Scope = MutableMapping[str, Any]
 
@@ -83,6 +83,7 @@ class GatewayRequest(HttpRequest):
         self.raw_values: Mapping[str, str] | None = None
         self.raw_rest = ""
         self.route: MatchedRoute | None = None
+        self.stack: RouteStack | None = None
         self.content_length: int | None = None
         self.traceparent = traceparent
         self.from_trusted_peer = False
@@ -135,7 +136,7 @@ class GatewayRequest(HttpRequest):
 
     def matched(self, route: MatchedRoute, values: Mapping[str, str], rest: str) -> None:
         """The table has a route for this: `values` are the raw segments of its parameters, `rest` what `**` took."""
-        self.route = route
+        self.route, self.stack = route, route.stack
         self.exchange.route = route.name
         self.raw_values = values
         self.raw_rest = rest

@@ -30,14 +30,10 @@ class MatchedRoute(Protocol):
     def name(self) -> str | None: ...
 
     @property
-    def view(self) -> Callable[..., Any]: ...
-
-    @property
-    def cors(self) -> Sequence[str] | None:
-        """The origins that it has of its own."""
-
-    @property
     def rule(self) -> "HasPath": ...
+
+    @property
+    def stack(self) -> "RouteStack": ...
 
 
 class HasPath(Protocol):
@@ -45,3 +41,23 @@ class HasPath(Protocol):
 
     @property
     def path(self) -> str: ...
+
+
+class RouteStack(Protocol):
+    """What a request passes on its route, as far as others look at it."""
+
+    @property
+    def cache(self) -> object:
+        """The cache before the view that answers; None without one."""
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether code of a team's own stands around that cache."""
+
+    @property
+    def origins(self) -> Sequence[str]:
+        """Pages of these may read the answers, by CORS."""
+
+    @property
+    def finish(self) -> Callable[..., Any] | None:
+        """What a problem passes as it leaves."""

@@ -9,7 +9,7 @@ from gateway.cache import freshness
 from gateway.cache.cache import Words
 from gateway.cache.policy import Reply, Rule, Why, refusal
 from gateway.cache.view import goes_past, not_stored
-from gateway.config import effective as origins
+from gateway.config.effective import text_of
 from gateway.config.records import Config
 from gateway.errors import GatewayError, Reason
 from gateway.fanout.run import Gathering, Step, steps_for
@@ -25,7 +25,6 @@ from gateway.routing import mismatch
 from gateway.routing.lines import GatewayRoute, describe
 from gateway.routing.table import Miss
 from gateway.routing.urls import Routes, decoded, raw_values
-from gateway.routing.wrapping import innermost
 from gateway.server import ops
 from gateway.server.asgi import GatewayHandler, open_request
 from gateway.units import format_duration, format_size
@@ -82,12 +81,12 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
             ops.check_method(path, request.method)
         yield Section("The gateway itself answers", [["under /-/ are its own endpoints; no route is asked"]])
         return
-    if cors.is_preflight(request.method, request.raw_headers):
-        answer = handler.preflight(request, host, path)
-        if answer is not None:
-            rows = [[name.decode(), value.decode()] for name, value in answer.pairs]
-            yield Section("The gateway itself answers the preflight, with 204", rows)
-            return
+    if cors.is_preflight(request.method, request.raw_headers) and handler.preflight(request, host, path) is not None:
+        origins = () if request.stack is None else request.stack.origins
+        pairs = cors.preflight_pairs(origins, request.raw_headers)
+        rows = [[name.decode(), value.decode()] for name, value in pairs]
+        yield Section("The gateway itself answers the preflight, with 204", rows)
+        return
     match = routes.find(request.method, host, path)
     if isinstance(match, Miss):
         yield from _no_route(routes, request, match, host)
@@ -100,7 +99,7 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
         routes.guards.check(request.method, host, path, match)
     request.matched(line, values, match.rest)
     decoded(values)  # refuses what is not UTF-8
-    view = innermost(line.view)
+    view = line.endpoint
     if isinstance(view, Proxy):
         yield from _proxied(handler.config, request, line, view)
     elif isinstance(view, Fanout):
@@ -165,7 +164,7 @@ def _proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: 
     yield Section("Headers that go up", _changes(request, pairs, _places_of_fields(view.own, line, upstream)))
     yield Section("Options", _options(plan.options, view.own, line, upstream))
     yield Section("Retries", _retries(upstream, is_repeatable(request.method, request.raw_headers), request.method))
-    yield Section("Headers of the answer", [*_set_down(plan), *_cors(config, line)])
+    yield Section("Headers of the answer", [*_set_down(plan), *_cors(line)])
 
 
 def _threads(view: Legacy) -> list[list[str]]:
@@ -263,7 +262,7 @@ def _options(holds: Any, own: Overrides, line: GatewayRoute, upstream: Upstream 
         elif upstream is not None and getattr(upstream.overrides, option.attribute) is not None:
             origin = f"{upstream.variable.removesuffix('_FILE')}__{option.name}"
         is_size = option.attribute == "max_body_bytes"
-        rows.append([option.name, "no limit" if is_size and value is None else origins.text_of(option, value), origin])
+        rows.append([option.name, "no limit" if is_size and value is None else text_of(option, value), origin])
     if upstream is not None and upstream.max_in_flight is not None:
         wait = f"then {upstream.queue} wait for up to {format_duration(upstream.queue_timeout_s)}"
         rows.append(["MAX_IN_FLIGHT", str(upstream.max_in_flight), wait])
@@ -292,15 +291,15 @@ def _set_down(plan: Plan) -> list[list[str]]:
     return [["set" if value else "removed", name.decode(), "***" if value else ""] for name, value in plan.set_down]
 
 
-def _cors(config: Config, line: GatewayRoute) -> list[list[str]]:
-    allowed = config.settings.cors if line.cors is None else line.cors
+def _cors(line: GatewayRoute) -> list[list[str]]:
+    allowed = line.stack.origins
     return [["set", "access-control-*", f"for {', '.join(allowed)}"]] if allowed else []
 
 
 def _cache(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
     """What is stored, and for how long; what there is in the store is for `gateway cache why` to tell."""
     cache, rows = line.cache, []
-    inner = innermost(line.view)
+    inner = line.endpoint
     if isinstance(inner, Fanout):
         rows = [[f"part {part.name}", *_stored(part.cache)] for part in inner.fan.parts if part.cache is not None]
     if cache is None:
@@ -361,7 +360,7 @@ def _fanned_out(config: Config, request: GatewayRequest, line: GatewayRoute, vie
     changes = [
         ["set" if value else "removed", name, "***" if value else ""] for name, value in view.own.response_headers
     ]
-    yield Section("Headers of the answer", [*changes, *_cors(config, line)])
+    yield Section("Headers of the answer", [*changes, *_cors(line)])
 
 
 def _parts(gathering: Gathering, steps: Sequence[Step], deadline_s: float) -> list[list[str]]:

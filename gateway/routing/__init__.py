@@ -8,6 +8,7 @@ mismatch      why a route does not get a request, in words
 options       what may be said of a route itself
 records       a route as the environment has it, and what routes are checked against
 wrapping      what stands around a view
+stack         what a request passes before the view of its route, and the answer after it, compiled once
 lines         the lines of urlpatterns, and what keeps them from being served
 guards        no spelling of a path reaches what another route guards
 views         a team's views become what the handler calls

@@ -1,15 +1,14 @@
 """The lines of urlpatterns, ours and Django's own: what they hold, and what keeps them from being served."""
 
+import copy
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from asgiref.sync import iscoroutinefunction
-from django.http.response import HttpResponseBase
 from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
-from gateway.cache.view import Cached
 from gateway.fanout.view import Fanout
 from gateway.legacy.view import Legacy
 from gateway.options import nearest
@@ -17,33 +16,47 @@ from gateway.proxy.view import Proxy
 from gateway.routing.faults import RouteError
 from gateway.routing.patterns import Pattern, PatternError, check_names, clash
 from gateway.routing.records import Declared, Route
-from gateway.routing.wrapping import cache_of, cache_problem, innermost
-
-View = Callable[..., Awaitable[HttpResponseBase]]
+from gateway.routing.stack import Slots, Stack, View, compiled
+from gateway.routing.wrapping import cache_behind, cache_of, cache_problem, innermost
 
 
 class GatewayRoute(URLPattern):
-    """One line of the table: a pattern, its view, and where it was written."""
+    """One line of the table: a pattern, its view, and where it was written.
 
-    def __init__(self, rule: Pattern, view: View, name: str, origin: str, given: Route | None = None) -> None:
-        super().__init__(RegexPattern(rule.regex(), name=name), view, name=name)
+    `endpoint` is the view that answers, out of all that stands around it, and `cache` the cache before it. `view` is
+    what the handler calls: the stack once it is compiled, until then what `wrap=` made of the view (`wrapped`).
+    """
+
+    stack: Stack
+
+    def __init__(
+        self,
+        rule: Pattern,
+        view: View,
+        name: str,
+        origin: str,
+        given: Route | None = None,
+        *,
+        wrapped: View | None = None,
+    ) -> None:
+        self.wrapped = self.view = wrapped or view
+        super().__init__(RegexPattern(rule.regex(), name=name), self.wrapped, name=name)
         self.rule = rule
-        self.view = view
-        self.cache = standing_before(view)
+        self.endpoint = innermost(view)
+        self.cache = cache_behind(self.wrapped, view)
         self.origin = origin
         self.raw_path = given.raw_path if given is not None else False
         self.cors = given.cors if given is not None else None
 
+    def with_stack(self, slots: Slots) -> "GatewayRoute":
+        """This line with its compiled stack. A copy: what the routes module holds may be compiled more than once."""
+        line = copy.copy(self)
+        line.stack = compiled(self.wrapped, self.endpoint, self.cache, slots)
+        line.view = line.stack.view
+        return line
+
     def __repr__(self) -> str:
         return f"<GatewayRoute {self.rule.text} ({self.origin})>"
-
-
-def standing_before(view: Callable[..., Any]) -> Cached | None:
-    """The cache before the view that answers a line, told that it stands there."""
-    cache = cache_of(view)
-    if cache is not None and cache is not view:
-        cache.wrappers.add(view)
-    return cache
 
 
 class Params(NamedTuple):
@@ -74,7 +87,7 @@ def _outermost(
     lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
 ) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Every view with what is wrapped around it, and where it was written."""
-    yield from ((line.origin, line.view) for line in lines)
+    yield from ((line.origin, line.wrapped) for line in lines)
     yield from ((str(line.pattern), line.callback) for other in others for line, _ in flat(other))
 
 
@@ -82,7 +95,8 @@ def views_of(
     lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
 ) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Every view without what is wrapped around it, and where it was written."""
-    yield from ((origin, innermost(view)) for origin, view in _outermost(lines, others))
+    yield from ((line.origin, line.endpoint) for line in lines)
+    yield from ((str(line.pattern), innermost(line.callback)) for other in others for line, _ in flat(other))
 
 
 def legacies(lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[tuple[str, Legacy]]:
@@ -94,14 +108,13 @@ def legacies(lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLRes
             yield from ((origin, function) for function in view.functions.values())
 
 
-def caches_parts(view: Callable[..., Any]) -> bool:
-    inner = innermost(view)
-    return isinstance(inner, Fanout) and any(part.cache for part in inner.fan.parts)
+def caches_parts(endpoint: Callable[..., Any]) -> bool:
+    return isinstance(endpoint, Fanout) and any(part.cache for part in endpoint.fan.parts)
 
 
 def describe(line: URLPattern) -> str:
     """Where a line leads, as `gateway routes` and the start-up summary say it."""
-    view = innermost(line.callback)
+    view = line.endpoint if isinstance(line, GatewayRoute) else innermost(line.callback)
     if isinstance(view, Fanout):
         return ", ".join(part.name for part in view.fan.parts)
     return view.target.shown().text if isinstance(view, Proxy) else f"{name_of(inspect.unwrap(view))}()"
@@ -134,7 +147,7 @@ def synchronous_views(lines: Iterable[GatewayRoute], others: Iterable[URLPattern
 
 def caches_without_effect(lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[str]:
     """A word for each cache that is without effect."""
-    for origin, view in _outermost(lines, others):
+    for origin, view in _outermost([line for line in lines if line.cache is None], others):
         if (problem := cache_problem(view)) is not None:
             yield f"{origin}: {problem}"
 
@@ -199,11 +212,11 @@ def _misfits(line: URLPattern, params: Params) -> Iterator[str]:
             yield f'the target {text} ends in \'**\', for which there is route(): route("/.../**", proxy("{text}"))'
 
 
-def misfit(view: Callable[..., Any], params: Iterable[str]) -> str | None:
-    """Why a view cannot be called with the request and these parameters by keyword."""
+def misfit(view: Callable[..., Any], params: Iterable[str], *, is_wrapper: bool = False) -> str | None:
+    """Why a view, or a wrapper around one, cannot be called with the request and these parameters by keyword."""
     try:
         # What decorates a method of a class is no signature of the view that `as_view()` made of the class.
-        signature = inspect.signature(view, follow_wrapped=not hasattr(view, "view_class"))
+        signature = inspect.signature(view, follow_wrapped=not is_wrapper and not hasattr(view, "view_class"))
     except ValueError:  # what is written in C may not tell
         return None
     try:
@@ -220,9 +233,8 @@ def _meant(name: str, upstreams: Iterable[str]) -> str:
 
 def _name_problems(lines: Sequence[GatewayRoute]) -> Iterable[str]:
     for line in lines:
-        view = innermost(line.view)
-        if isinstance(view, Proxy):
+        if isinstance(line.endpoint, Proxy):
             try:
-                check_names(line.rule, view.target)
+                check_names(line.rule, line.endpoint.target)
             except PatternError as error:
                 yield f"{line.origin}: {error}"

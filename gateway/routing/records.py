@@ -1,6 +1,6 @@
 """A route as the environment has it, and what routes are checked against."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,10 +31,12 @@ class Route:
 class Declared:
     """What the environment declares and the lines of urlpatterns are checked against.
 
-    `pools` are the options of legacy pools by name; `first_route` is the variable of the first route, or empty.
+    `pools` are the options of legacy pools by name, `cors` the origins of GATEWAY_CORS; `first_route` is the variable
+    of the first route, or empty.
     """
 
     urlconf: str
     upstreams: Collection[str]
     pools: Mapping[str, Mapping[str, Any]]
+    cors: Sequence[str] = ()
     first_route: str = ""

@@ -6,10 +6,11 @@ tried in order after the table.
 """
 
 import importlib
+import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from django.conf import settings
@@ -27,32 +28,34 @@ from gateway.routing.faults import RouteError, file_name, place_of
 from gateway.routing.guards import Guards
 from gateway.routing.lines import (
     GatewayRoute,
-    View,
     caches_parts,
     caches_without_effect,
     check_lines,
     flat,
+    is_async,
     legacies,
     misfit,
     name_of,
-    standing_before,
     synchronous_views,
     views_of,
 )
 from gateway.routing.patterns import Pattern, PatternError, parse_pattern
 from gateway.routing.records import Declared, Route
+from gateway.routing.stack import Slots, Stack, View, compiled, finish_of
 from gateway.routing.table import Match, Miss, Table
 from gateway.routing.views import as_async
 from gateway.routing.worker_start import thread_warning
-from gateway.routing.wrapping import innermost
+from gateway.routing.wrapping import Wrap, cache_of, innermost
 from gateway.upstreams.options import Overrides, effective
 
 
-def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> GatewayRoute:
+def route(pattern: str, view: Callable[..., Any], name: str | None = None, *, wrap: Wrap | None = None) -> GatewayRoute:
     """A line of urlpatterns in the grammar of the environment: `route("GET /home/{id}", home)`.
 
     The view is Django's: async, with the path parameters by keyword; a synchronous one runs in a thread. The name
-    defaults to the view's and stands in the log. Raises RouteError, with the place, for what is no pattern or view.
+    defaults to the view's and stands in the log. `wrap` is called once, with the view and its cache, and returns the
+    async view that is asked instead: a guard that stands outside of the cache. Raises RouteError, with the place, for
+    what is no pattern, view or wrapper.
     """
     caller = sys._getframe(1)
     origin = f"{file_name(caller.f_code.co_filename)}:{caller.f_lineno}"
@@ -73,7 +76,29 @@ def route(pattern: str, view: Callable[..., Any], name: str | None = None) -> Ga
             raise RouteError(f"{place}: {problem}")
     else:
         _check_fit(inner, rule, place, f"{name_of(view)}()")
-    return GatewayRoute(rule, as_async(view), name or name_of(view), origin)
+    given = as_async(view)
+    return GatewayRoute(rule, given, name or name_of(view), origin, wrapped=_wrapped(given, wrap, rule, place))
+
+
+def _wrapped(view: View, wrap: Wrap | None, rule: Pattern, place: str) -> View:
+    """What `wrap=` makes of a view. Raises RouteError for what is no wrapper, or makes something else than a view."""
+    if wrap is None:
+        return view
+    given: Any = wrap  # a person may write anything here
+    if not callable(given):
+        raise RouteError(f"{place}: wrap={given!r} cannot be called: it takes a view and returns one")
+    wrapped: Any = given(view)
+    place = f"{place}: wrap={name_of(wrap)}"
+    if inspect.iscoroutine(wrapped):
+        wrapped.close()
+        raise RouteError(f"{place}: returned a coroutine for a view: it is no async function itself")
+    if not callable(wrapped):
+        raise RouteError(f"{place}: returned {wrapped!r} for a view: it takes a view and returns one")
+    if not is_async(wrapped):
+        raise RouteError(f"{place}: made a synchronous view: what it returns must be async")
+    if (problem := misfit(wrapped, rule.params, is_wrapper=True)) is not None:
+        raise RouteError(f"{place}: what it made of the view does not fit: {problem}")
+    return as_async(wrapped)
 
 
 def _check_fit(view: Callable[..., Any], rule: Pattern, place: str, name: str) -> None:
@@ -82,13 +107,16 @@ def _check_fit(view: Callable[..., Any], rule: Pattern, place: str, name: str) -
         raise RouteError(f"{place}: {name} does not fit: {problem}")
 
 
-def from_environment() -> list[GatewayRoute]:
-    """The routes of `GATEWAY_ROUTE_*`, for `urlpatterns = [*from_environment(), ...]`."""
+def from_environment(*, wrap: Wrap | None = None) -> list[GatewayRoute]:
+    """The routes of `GATEWAY_ROUTE_*`, for `urlpatterns = [*from_environment(), ...]`.
+
+    `wrap` is called with the view of each of them, as that of `route()`. Raises RouteError, with the variable.
+    """
     declared: Sequence[Route] = settings.GATEWAY.routes
-    return [_from_config(line) for line in declared]
+    return [_from_config(line, wrap) for line in declared]
 
 
-def _from_config(line: Route) -> GatewayRoute:
+def _from_config(line: Route, wrap: Wrap | None) -> GatewayRoute:
     if line.fan is not None:
         variable = f"{line.variable}__PART_"
         functions = {
@@ -110,7 +138,8 @@ def _from_config(line: Route) -> GatewayRoute:
         raise RouteError(f"{line.variable}: no target")
     if line.cache is not None:
         view = Cached(view, line.cache)
-    return GatewayRoute(line.pattern, view, line.name, line.variable, line)
+    wrapped = _wrapped(view, wrap, line.pattern, line.variable)
+    return GatewayRoute(line.pattern, view, line.name, line.variable, line, wrapped=wrapped)
 
 
 def _legacy_from(path: str, variable: str) -> Legacy:
@@ -122,17 +151,28 @@ def _legacy_from(path: str, variable: str) -> Legacy:
         raise RouteError(f"{variable}__LEGACY={path}: {place_of(error, module)}") from error
 
 
+def slots_of(line: GatewayRoute | None, declared: Declared) -> Slots:
+    """What stands in the slots of a line of the table; None for Django's own lines, and where no route is known."""
+    own = None if line is None else line.cors
+    return Slots(origins=declared.cors if own is None else own)
+
+
 _GROUP = re.compile(r"\(\?P<(\w+)>")
 
 
 class Routes:
     """Everything that can answer: the table of `route()` lines, and Django's own lines after it.
 
-    `threads` are the names of those that were started while the lines were imported.
+    `threads` are the names of those that were started while the lines were imported; `slots` says what stands in the
+    stack of a line.
     """
 
     def __init__(
-        self, urlpatterns: Sequence[URLPattern | URLResolver], declared: Declared, threads: Sequence[str] = ()
+        self,
+        urlpatterns: Sequence[URLPattern | URLResolver],
+        declared: Declared,
+        threads: Sequence[str] = (),
+        slots: Callable[[GatewayRoute | None, Declared], Slots] = slots_of,
     ) -> None:
         self.lines = [line for line in urlpatterns if isinstance(line, GatewayRoute)]
         self.others = [line for line in urlpatterns if not isinstance(line, GatewayRoute)]
@@ -142,15 +182,17 @@ class Routes:
             self.warnings = (*self.warnings, thread_warning(declared.urlconf, threads))
         self.bulkheads, faults = assign_pools(legacies(self.lines, self.others), declared.pools)
         check_lines(self.lines, self.others, declared, faults)
+        self.lines = [line.with_stack(slots(line, declared)) for line in self.lines]
+        plain = {line.callback for other in self.others for line, _ in flat(other)}
+        self._stacks = {view: _django_stack(view, slots(None, declared)) for view in plain}
+        self.finish = finish_of(slots(None, declared))  # where no route is known
         self._table = Table((line.rule, line) for line in self.lines)
         self._django = URLResolver(RegexPattern(r"^/"), self.others) if self.others else None
         self.guards = Guards(self._table, self._django)
-        self._views: dict[Callable[..., Any], View] = {}
-        plain = [line.callback for other in self.others for line, _ in flat(other)]
-        caches = [standing_before(view) for view in plain]
-        self._caches_plain = any(caches) or any(caches_parts(view) for view in plain)
-        self.caches = self._caches_plain or any(line.cache or caches_parts(line.view) for line in self.lines)
-        self.caches_parts = any(caches_parts(view) for view in (*plain, *(line.view for line in self.lines)))
+        stacks = self._stacks.values()
+        self._caches_plain = any(stack.cache or caches_parts(stack.endpoint) for stack in stacks)
+        self.caches = self._caches_plain or any(line.cache or caches_parts(line.endpoint) for line in self.lines)
+        self.caches_parts = any(caches_parts(one.endpoint) for one in [*stacks, *(line.stack for line in self.lines)])
 
     def caches_at(self, host: str, path: str) -> bool:
         """Whether what a GET of this URL is answered with may be stored."""
@@ -169,20 +211,31 @@ class Routes:
         """The winning line of the table for a raw path."""
         return self._table.find(method, host, path)
 
-    def find_django(self, request: GatewayRequest) -> tuple[View, tuple[Any, ...], dict[str, Any], str] | None:
-        """What Django's own lines say of the decoded path: view, arguments, name; None for nothing."""
+    def find_django(self, request: GatewayRequest) -> "DjangoMatch | None":
+        """What Django's own lines say of the decoded path; None for nothing."""
         match = self.guards.django_match(request.raw_path)
         if match is None:
             return None
         request.resolver_match = match
-        view = self._views.get(match.func)
-        if view is None:
-            view = self._views[match.func] = as_async(match.func)
+        request.stack = stack = self._stacks[match.func]
         params = match.kwargs
-        if "(?P<" in match.route and isinstance(innermost(match.func), (Proxy, Fanout)):
+        if "(?P<" in match.route and isinstance(stack.endpoint, (Proxy, Fanout)):
             # Django leaves out a group that took nothing; in a target that is an empty value, which cannot stand there.
             params = {**dict.fromkeys(_GROUP.findall(match.route), ""), **params}
-        return view, match.args, params, match.view_name or match._func_path
+        return DjangoMatch(stack, match.args, params, match.view_name or match._func_path)
+
+
+class DjangoMatch(NamedTuple):
+    """One of Django's own lines that has a request, with the arguments of its view."""
+
+    stack: Stack
+    args: tuple[Any, ...]
+    params: dict[str, Any]
+    name: str
+
+
+def _django_stack(view: Callable[..., Any], slots: Slots) -> Stack:
+    return compiled(as_async(view), innermost(view), cache_of(view), slots, reads_body=True)
 
 
 def raw_values(match: Match[GatewayRoute]) -> dict[str, str]:

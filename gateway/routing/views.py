@@ -15,7 +15,8 @@ from gateway.http.view_thread import ViewThread
 from gateway.legacy.bulkhead import in_thread
 from gateway.legacy.view import Legacy
 from gateway.proxy.view import Proxy
-from gateway.routing.lines import View, is_async
+from gateway.routing.lines import is_async
+from gateway.routing.stack import View
 from gateway.routing.wrapping import layers
 
 

@@ -18,6 +18,8 @@ _ABOUT_CACHING = frozenset({"django.views.decorators.cache", "django.views.decor
 # Those of Django's middleware that may be made a wrapper and leave the answer to one request good for others.
 _HARMLESS = frozenset({"GZipMiddleware", "ConditionalGetMiddleware", "XFrameOptionsMiddleware", "SecurityMiddleware"})
 
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]  # what `wrap=` is given: a view goes in, a view comes out
+
 
 def layers(view: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
     """A view and what it is wrapped around, from the outside in."""
@@ -45,6 +47,16 @@ def cache_of(view: Callable[..., Any]) -> Cached | None:
         if decorator_about_caching(layer) is not None:
             return None
     return None
+
+
+def cache_behind(wrapped: Callable[..., Any], view: Callable[..., Any]) -> Cached | None:
+    """The cache before the view that answers, if what `wrap=` put around `view` leaves it its meaning."""
+    for layer in layers(wrapped):
+        if layer is view:
+            break
+        if decorator_about_caching(layer) is not None:
+            return None
+    return cache_of(view)
 
 
 def decorator_about_caching(layer: Callable[..., Any]) -> str | None:

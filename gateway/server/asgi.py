@@ -23,6 +23,7 @@ from gateway.http import cors, validation
 from gateway.http.deadline import Alarm
 from gateway.http.exchange import Exchange
 from gateway.http.forwarding import asked_for, client_and_hops, is_trusted, peer_address
+from gateway.http.gate import Finish
 from gateway.http.headers import Pairs, RequestFields, read_fields, same_authority
 from gateway.http.inbox import Inbox, Receive
 from gateway.http.lifetime import Lifetime, current
@@ -35,6 +36,7 @@ from gateway.http.services import Services
 from gateway.http.trace_context import is_request_id, new_trace_id, trace_id_of
 from gateway.http.view_result import WITHOUT_BODY, exactly, nothing, promised_bytes
 from gateway.observe.log import log
+from gateway.routing.stack import View
 from gateway.routing.table import Miss
 from gateway.routing.urls import Routes, decoded, raw_values
 from gateway.routing.views import pieces
@@ -114,7 +116,14 @@ class GatewayHandler(ASGIHandler):
             failure = request.lifetime.interruption or error
         except Exception as error:  # noqa: BLE001 - a view may raise anything
             failure = error_of_view(error)
-        return self._problem(request, failure)
+        problem, finish = self._problem(request, failure), self._finish_of(request)
+        return problem if finish is None else await finish(request, problem)
+
+    def _finish_of(self, request: GatewayRequest) -> Finish | None:
+        """What a problem passes as it leaves: as on its route, or as where no route is known."""
+        if request.raw_path.startswith(ops.PREFIX):
+            return None
+        return self.routes.finish if request.stack is None else request.stack.finish
 
     def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
         """Route the request; returns the view's awaitable (hot path: no extra coroutine). Raises GatewayError."""
@@ -128,9 +137,10 @@ class GatewayHandler(ASGIHandler):
         if request.fields.has_claims:
             request.hide_claims()
         if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
-            answer = self.preflight(request, host, path)
-            if answer is not None:
-                return _at_once(answer)
+            preflight = self.preflight(request, host, path)
+            if preflight is not None:
+                request.is_preflight = True
+                return preflight(request)
         match = self.routes.find(request.method, host, path)
         if isinstance(match, Miss):
             self.routes.guards.check(request.method, host, path, match)
@@ -164,19 +174,16 @@ class GatewayHandler(ASGIHandler):
                 request.forwarded_scheme, request.forwarded_host = asked_for(fields.x_forwarded, hops)
         return path, host
 
-    async def _django(self, request: GatewayRequest, miss: Miss) -> HttpResponseBase:
-        """Django's own path() lines; their views get the body read, as Django has it."""
+    def _django(self, request: GatewayRequest, miss: Miss) -> Awaitable[HttpResponseBase]:
+        """Django's own path() lines."""
         found = self.routes.find_django(request)
         if found is None:
             if not miss.allowed:
                 raise GatewayError(Reason.ROUTE_NOT_FOUND)
             allow = ", ".join(sorted(miss.allowed)).encode("ascii")
             raise GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", allow)])
-        view, args, kwargs, name = found
-        request.exchange.route = name
-        if not request.inbox.complete:
-            await request.read_body()
-        return await view(request, *args, **kwargs)
+        request.exchange.route = found.name
+        return found.stack.view(request, *found.args, **found.params)
 
     def _invalidate(self, request: GatewayRequest, response: HttpResponseBase) -> None:
         """What was stored of a URL goes when it is written to, whichever routes they were (RFC 9111, section 4.4)."""
@@ -283,30 +290,26 @@ class GatewayHandler(ASGIHandler):
     # -- cross-origin ---------------------------------------------------------------------------------------------
 
     def _cors_of(self, request: GatewayRequest) -> Sequence[str]:
-        line = request.route
         if request.exchange.is_own:  # with the operator's credentials no other page may read these
             return ()
-        return self.settings.cors if line is None or line.cors is None else line.cors
+        return self.settings.cors if request.stack is None else request.stack.origins
 
-    def preflight(self, request: GatewayRequest, host: str, path: str) -> GatewayResponse | None:
-        """The answer to a preflight for a route that has origins; None where the question is the upstream's.
+    def preflight(self, request: GatewayRequest, host: str, path: str) -> View | None:
+        """What answers a preflight for a route that has origins; None where the question is the upstream's.
 
         Django's own lines are routes too, unless one of the table takes OPTIONS.
         """
         asked = cors.field(request.raw_headers, b"access-control-request-method") or ""
         match = self.routes.find(asked, host, path)
         if not isinstance(match, Miss):
-            name, own = match.route.name, match.route.cors
+            name, stack = match.route.name, match.route.stack
         elif isinstance(self.routes.find("OPTIONS", host, path), Miss) and (line := self.routes.find_django(request)):
-            name, own = line[3], None
+            name, stack = line.name, line.stack
         else:
             return None
-        origins = self.settings.cors if own is None else own
-        if not origins:
-            return None
-        request.exchange.route = name
-        request.is_preflight = True
-        return GatewayResponse(204, cors.preflight_pairs(origins, request.raw_headers))
+        if stack.preflight is not None:
+            request.exchange.route, request.stack = name, stack
+        return stack.preflight
 
     # -- lifespan -------------------------------------------------------------------------------------------------
 

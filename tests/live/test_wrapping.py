@@ -1,10 +1,13 @@
 """Wrappers of a team's own around views of ours: they are looked through, and turn no cache off in silence."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.live.harness import Answers, Gateway, request_bytes
+from tests.live.test_commands import run
 
 ROUTES = """
 import functools
@@ -72,11 +75,13 @@ CACHED = {
     "guarded": guard, "twice": lambda view: guard(guard(view)), "plain": plain, "reads": wrapper(reads),
     "get-only": require_GET, "gzipped": gzip_page,
 }
+hides = wrapper(wraps=lambda view: lambda inner: inner)
+adds = wrapper(lambda request, params: setattr(request, "tenant", request.GET.get("t")))
 UNCACHED = {
-    "adds": wrapper(lambda request, params: setattr(request, "tenant", request.GET.get("t"))),
+    "adds": adds,
     "passes": wrapper(lambda request, params: params.update(tenant="a")),
     "writes": wrapper(lambda request, params: request.META.update(HTTP_X_TENANT="a")),
-    "hides": wrapper(wraps=lambda view: lambda inner: inner),
+    "hides": hides,
     "varies": vary_on_headers("X-Tenant"), "never": never_cache, "csrf": csrf_protect,
     "private": lambda view: guard(cache_control(private=True)(view)),
 }
@@ -88,8 +93,12 @@ class Classy(View):
         return HttpResponse(id)
 
 
+WRAPPED = {"by-guard": guard, "by-hiding": hides, "by-adds": adds, "by-never": never_cache}
+
+
 urlpatterns = [
-    *from_environment(),
+    *from_environment(wrap=guard),
+    *(route(f"GET /{name}", cached(counts, "60s"), name=name, wrap=how) for name, how in WRAPPED.items()),
     *(route(f"GET /{name}", how(cached(counts, "60s")), name=name) for name, how in {**CACHED, **UNCACHED}.items()),
     route("GET /thread", guard(cached(counts_in_thread, "60s")), name="thread"),
     route("/proxied/{id}", guard(cached(proxy("u:/users/{id}"), "60s")), name="proxied"),
@@ -100,8 +109,9 @@ urlpatterns = [
 ]
 """
 CACHED = ["guarded", "twice", "plain", "reads", "get-only", "gzipped", "thread", "proxied/1", "django/1"]
-UNCACHED = {"hides": "nested", "varies": "nested", "never": "nested", "private": "nested", "csrf": "nested"}
-CHANGED = ["adds", "passes", "writes"]
+CACHED += ["by-guard", "by-hiding", "of-environment"]
+UNCACHED = ["hides", "varies", "never", "private", "csrf", "by-never"]
+CHANGED = ["adds", "passes", "writes", "by-adds"]
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +126,7 @@ def gateway(upstream: Answers, tmp_path_factory: pytest.TempPathFactory) -> Iter
     (folder / "routes.py").write_text(ROUTES, encoding="utf-8")
     environment = {"GATEWAY_UPSTREAM_U": upstream.url, "GATEWAY_LEGACY_FUNCTIONS__THREADS": "3"}
     environment["GATEWAY_TRUSTED_PROXIES"] = "127.0.0.1"
+    environment |= {"GATEWAY_ROUTE_OF_ENV": "GET /of-environment -> u:/", "GATEWAY_ROUTE_OF_ENV__CACHE": "60s"}
     with Gateway(environment, cwd=folder) as running:
         yield running
 
@@ -154,11 +165,12 @@ def test_a_cache_that_cannot_have_its_meaning_stores_nothing(gateway: Gateway, n
 
 def test_and_the_start_warns_of_it(gateway: Gateway) -> None:
     said = "\n".join(gateway.errors)
+    assert said.count("never_cache stands outside of cached()") == 2  # as a decorator, and by wrap=
     for name in ("vary_on_headers", "never_cache", "cache_control", "CsrfViewMiddleware"):
         assert f"{name} stands outside of cached(), which cannot see what it says of caching" in said
     assert said.count("what is wrapped around cached() hides it: nothing is stored") == 1
     assert "counts_in_thread() is synchronous" in said
-    assert len(gateway.errors) == 6, said
+    assert len(gateway.errors) == 7, said
 
 
 def test_a_compressed_answer_is_stored_as_it_was_before(gateway: Gateway) -> None:
@@ -170,6 +182,15 @@ def test_what_stands_behind_a_wrapper_is_known_by_name(gateway: Gateway) -> None
     assert gateway.get("/function/7").json() == {"id": "7"}
     status = gateway.ask(b"GET /-/status HTTP/1.1\r\nHost: localhost\r\n\r\n").json()
     assert [(pool["name"], pool["threads"]) for pool in status["bulkheads"]] == [("functions", 3)]
+
+
+def test_what_stands_behind_wrap_is_seen_by_routes_and_explain(gateway: Gateway) -> None:
+    folder = Path(gateway.cwd)
+    rows = {row["name"]: row for row in json.loads(run(folder, "routes", "--json", **gateway.environment).output)}
+    assert (rows["of_env"]["target"], rows["of_env"]["options"]) == ("u:/", {"cache": "60s"})
+    assert (rows["by-hiding"]["target"], rows["by-hiding"]["options"]) == ("counts()", {"cache": "60s"})
+    told = run(folder, "explain", "GET", "/of-environment", **gateway.environment).output
+    assert "stored for as long as it says, else 60s" in told
 
 
 def test_a_class_whose_dispatch_is_decorated_is_a_view(gateway: Gateway) -> None:

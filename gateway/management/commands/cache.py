@@ -22,7 +22,6 @@ from gateway.http.queries import masked_target
 from gateway.management import Ours, add_env_file
 from gateway.routing.table import Miss
 from gateway.routing.urls import Routes
-from gateway.routing.wrapping import innermost
 from gateway.text import aligned, plain, plain_lines
 
 
@@ -179,7 +178,7 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
         is_of_environment = line.origin.startswith("GATEWAY_")
         how = f"set {line.origin}__CACHE=on, or to a duration" if is_of_environment else "cached(...) around its view"
         yield f"Cache    off: {how}"
-        inner = innermost(line.view)
+        inner = line.endpoint
         stored_parts = [part.name for part in inner.fan.parts if part.cache] if isinstance(inner, Fanout) else []
         if stored_parts:
             yield f"Parts    {', '.join(stored_parts)}: stored by themselves (gateway cache ls)"

@@ -1,0 +1,12 @@
+"""The two shapes that stand around the view of a route: what may answer before it, and what changes its answer."""
+
+from collections.abc import Awaitable, Callable
+
+from django.http.response import HttpResponseBase
+
+from gateway.http.request import GatewayRequest
+
+# Before the view: None lets the request go on, a response answers instead, a GatewayError refuses.
+Gate = Callable[[GatewayRequest], Awaitable[HttpResponseBase | None]]
+# After it: the answer that leaves, which may be another one. It is given the problems of the gateway too.
+Finish = Callable[[GatewayRequest, HttpResponseBase], Awaitable[HttpResponseBase]]

@@ -1,0 +1,155 @@
+"""The stack of a route: what a request passes before the view, and its answer after it, compiled once, at the start.
+
+A request passes the slots from the top down; an answer passes the first three on its way out, COMPRESS first:
+
+    own fields, ON_*, COMPRESS   finish   the answer as it leaves, problems of the gateway too
+    maintenance                  gate
+    preflight                             what browsers ask of routes that have origins ends here
+    limits by client or host     gate
+    auth                         gate
+    roles, scopes                gate
+    all other limits             gate
+    wrap=                                 code of the team's own around the view, outside of its cache
+    cache, view                           as the line of urlpatterns has them, with what decorates them there
+
+What comes before a route is known (the checks of `http.validation`, the redirect to https) is the handler's.
+
+Where a capability plugs in: `slots_of` of `urls` fills the `Slots` of each line, and those of answers for which no
+route is known; nothing else does. A capability has a function that makes a gate or a finish, or None where nothing is
+configured, which costs a request nothing:
+
+- auth: `auth_gate(...)` and `roles_gate(...)` of its room, for `Slots.auth` and `Slots.roles`.
+- limits: `client_limits_gate(...)` and `limits_gate(...)` of its room, for `Slots.client_limits` and `Slots.limits`.
+- the language of routes: `maintenance_gate(...)` for `Slots.maintenance`; `own_fields(...)` (RESPONSE_HEADER_X),
+  `replacement(...)` (ON_*) and `compression(...)` for `Slots.fields`, `Slots.replace` and `Slots.compress`.
+- sockets: a handshake passes `Stack.gates` as a GET does; `pass_gates` asks them.
+
+A gate is asked after the checks, with `request.route` (None on Django's own lines), `request.stack` and
+`exchange.route` set, and before a byte of the body is read. It may set what `GatewayRequest` declares. A GatewayError
+that it raises becomes a problem, which passes `finish` like an answer.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.http.response import HttpResponseBase
+
+from gateway.cache.view import Cached
+from gateway.http import cors
+from gateway.http.gate import Finish, Gate
+from gateway.http.request import GatewayRequest
+from gateway.http.response import GatewayResponse
+
+View = Callable[..., Awaitable[HttpResponseBase]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slots:
+    """What stands in the slots of one route; None and empty are nothing."""
+
+    maintenance: Gate | None = None
+    origins: Sequence[str] = ()  # pages of these may ask, by CORS
+    client_limits: Gate | None = None
+    auth: Gate | None = None
+    roles: Gate | None = None
+    limits: Gate | None = None
+    compress: Finish | None = None
+    replace: Finish | None = None
+    fields: Finish | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The compiled stack of a route, with the view and the cache that stand in it."""
+
+    view: View  # all of it: what the handler calls
+    endpoint: Callable[..., Any]  # the view that answers, out of all that stands around it
+    cache: Cached | None  # before the endpoint
+    is_wrapped: bool  # whether code of a team's own stands around the cache
+    gates: tuple[Gate, ...]
+    preflight: View | None  # None: OPTIONS goes to the view
+    finish: Finish | None  # for problems; `view` and `preflight` call it by themselves
+    origins: Sequence[str]  # pages of these may read the answers, by CORS
+
+
+def compiled(
+    view: View, endpoint: Callable[..., Any], cache: Cached | None, slots: Slots, *, reads_body: bool = False
+) -> Stack:
+    """The stack around `view`, which is the cache or the endpoint with what a team has put around it.
+
+    `reads_body`: the whole body is read before the view, and after the gates, as Django has it.
+    """
+    gates = _present(slots.maintenance, slots.client_limits, slots.auth, slots.roles, slots.limits)
+    finish = finish_of(slots)
+    preflight: View | None = None
+    if slots.origins:
+        preflight = _finishing(_gated(_preflight(slots.origins), _present(slots.maintenance)), finish)
+    whole = _finishing(_gated(_after_body(view) if reads_body else view, gates), finish)
+    return Stack(
+        whole, endpoint, cache, cache is not None and view is not cache, gates, preflight, finish, slots.origins
+    )
+
+
+def finish_of(slots: Slots) -> Finish | None:
+    """What an answer passes as it leaves, as one; None for nothing."""
+    finishes: tuple[Finish, ...] = _present(slots.compress, slots.replace, slots.fields)
+    if len(finishes) < 2:
+        return finishes[0] if finishes else None
+
+    async def finish(request: GatewayRequest, response: HttpResponseBase) -> HttpResponseBase:
+        for one in finishes:
+            response = await one(request, response)
+        return response
+
+    return finish
+
+
+def _present(*slots: Any) -> tuple[Any, ...]:
+    return tuple(slot for slot in slots if slot is not None)
+
+
+async def pass_gates(gates: Sequence[Gate], request: GatewayRequest) -> HttpResponseBase | None:
+    """The answer of the first gate that has one; None if the request may go on. Raises GatewayError."""
+    for gate in gates:
+        response = await gate(request)
+        if response is not None:
+            return response
+    return None
+
+
+def _gated(view: View, gates: Sequence[Gate]) -> View:
+    if not gates:
+        return view
+
+    async def gated(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
+        response = await pass_gates(gates, request)
+        return await view(request, *args, **params) if response is None else response
+
+    return gated
+
+
+def _finishing(view: View, finish: Finish | None) -> View:
+    if finish is None:
+        return view
+
+    async def finishing(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
+        return await finish(request, await view(request, *args, **params))
+
+    return finishing
+
+
+def _after_body(view: View) -> View:
+    async def after_body(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
+        if not request.inbox.complete:
+            await request.read_body()
+        return await view(request, *args, **params)
+
+    return after_body
+
+
+def _preflight(origins: Sequence[str]) -> View:
+    async def preflight(request: GatewayRequest) -> HttpResponseBase:
+        return GatewayResponse(204, cors.preflight_pairs(origins, request.raw_headers))
+
+    return preflight
