@@ -1,9 +1,15 @@
 """How the tests begin, with the longest; how they end when told to; and what live ones measured and do not judge."""
 
 import signal
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+LONGEST = (
+    *("test_docs.py", "live/cache/test_database.py", "live/upstreams/test_chaos.py"),
+    *("live/management/test_commands.py", "live/server/test_serve.py"),
+)
 
 # How long one example takes says more of the machine than of the code.
 settings.register_profile("portway", deadline=None)
@@ -17,8 +23,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     # Of the processes that share the files, none is to be left alone with a long one at the end.
-    longest = {f"test_{name}.py" for name in ("cache_store", "chaos", "commands", "docs", "serve")}
-    items.sort(key=lambda item: item.path.name not in longest)
+    longest = {Path(__file__).parent / name for name in LONGEST}
+    items.sort(key=lambda item: item.path not in longest)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

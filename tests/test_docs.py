@@ -51,10 +51,10 @@ NOT_RUN = {
     ("deploy.md", "docker run --rm --env-file"): "a container; the same without one is the recipe below it",
     ("deploy.md", "docker compose"): "containers; test_deploy.py holds compose.yaml to the code",
     ("deploy.md", "kubectl"): "a cluster; test_deploy.py holds the manifest to the code",
-    ("operating.md", "export GATEWAY_REUSE_PORT"): "two gateways on one port; live/test_rolling.py does it",
-    ("operating.md", "old=$(docker compose"): "containers; live/test_rolling.py does it without",
+    ("operating.md", "export GATEWAY_REUSE_PORT"): "two gateways on one port; live/server/test_rolling.py does it",
+    ("operating.md", "old=$(docker compose"): "containers; live/server/test_rolling.py does it without",
     ("performance.md", "make bench"): "takes minutes, and a quiet machine",
-    ("proxying.md", "export GATEWAY_UPSTREAM_USERS=https"): "certificates; live/test_upstream_tls.py has them",
+    ("proxying.md", "export GATEWAY_UPSTREAM_USERS=https"): "certificates; live/upstreams/test_tls.py has them",
 }
 
 MISTAKES = {"GATEWAY_TIMEOUT": "30", "GATEWAY_WORKERS": "many"}  # shown for what is said of them

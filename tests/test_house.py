@@ -3,11 +3,15 @@
 `.venv/bin/python tests/test_house.py` prints the arrows between rooms, those that lead back, and how large rooms are.
 """
 
+import sys
+
+if __name__ == "__main__":  # Python puts the folder of a script first, where tests/http hides its own `http`
+    sys.path.pop(0)
+
 import ast
 import functools
 import re
 import subprocess
-import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
@@ -308,6 +312,18 @@ def test_a_room_lists_its_files_and_no_others(room: str) -> None:
         if path.is_file() and path.suffix != ".pyc" and path.name != "__init__.py"
     ]
     assert sorted(guide_of(room)[1]) == sorted(files)
+
+
+TESTS = HOME / "tests"
+
+
+@pytest.mark.parametrize("folder", [TESTS, TESTS / "live"], ids=["tests", "live"])
+def test_tests_lie_in_rooms_as_the_code_does(folder: Path) -> None:
+    """Those of the ground and of the whole house lie at the top, `door` is a suite with tools of its own."""
+    folders = {path.parent.name for path in folder.glob("*/test_*.py")}
+    assert folders <= {*ROOMS, "door"}
+    if folder.name == "live":
+        assert not list(folder.glob("test_*.py"))
 
 
 # -- what it stands on --------------------------------------------------------------------------------------------
