@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.live.harness import Answers, Gateway, request_bytes
-from tests.live.test_commands import run
+from tests.live.management.test_commands import run
 
 ROUTES = """
 import functools
