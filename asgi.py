@@ -2,16 +2,19 @@
 
 import os
 
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
-
 import django
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 
+from gateway.config.django_settings import foreign_settings
 from gateway.observe.log import configure, request_logger
 from gateway.routing.loader import load_routes
 from gateway.server.asgi import GatewayHandler
 from gateway.server.worker import ALONE, Shared
 
+if problem := foreign_settings(os.environ.get("DJANGO_SETTINGS_MODULE")):
+    raise ImproperlyConfigured(problem)
+os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
 django.setup(set_prefix=False)
 
 

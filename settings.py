@@ -5,17 +5,18 @@ import secrets
 from pathlib import Path
 
 from gateway.config.databases import databases
+from gateway.config.django_settings import import_settings
 from gateway.config.loader import load
 from gateway.config.records import Config
 
-GATEWAY: Config = load(os.environ, lambda path: Path(path).read_text(encoding="utf-8"))
+GATEWAY: Config = load(os.environ, lambda path: Path(path).read_text(encoding="utf-8"), import_settings)
 
-# Nothing of ours is signed; a view that signs gets a key of this process.
-SECRET_KEY = secrets.token_hex(32)
+# Without GATEWAY_SECRET what a view signs is good for as long as this process and its workers live.
+SECRET_KEY = GATEWAY.settings.secret or secrets.token_hex(32)
 DEBUG = False
 ALLOWED_HOSTS = ["*"]  # the door checks Host, and routes name the hosts that they serve
 ROOT_URLCONF = GATEWAY.settings.urlconf
-INSTALLED_APPS = ["gateway"]
+INSTALLED_APPS = ["gateway", *GATEWAY.settings.apps]
 # A synchronous-capable middleware costs more than all the rest of a request; features here are wrappers of views.
 MIDDLEWARE: list[str] = []
 DATABASES = databases(GATEWAY.settings.database_url, GATEWAY.databases)
@@ -23,4 +24,6 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATA_UPLOAD_MAX_MEMORY_SIZE = None  # `__MAX_BODY` bounds a body before Django sees it
 USE_I18N = False
 USE_TZ = True
-LOGGING_CONFIG = None  # gateway.telemetry sets logging up
+LOGGING_CONFIG = None  # gateway.observe.log sets logging up
+
+globals().update(GATEWAY.django)  # the team's, from GATEWAY_SETTINGS: none that stands above as owned by the gateway

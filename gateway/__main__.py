@@ -62,8 +62,10 @@ def _command(arguments: list[str]) -> int:
         sys.stdout.write(f"{__version__}\n")
         return 0
     asks_for_help = arguments[0] == "help" or not {"--help", "-h"}.isdisjoint(arguments)
-    if not asks_for_help and not _settings(_env_files_of(arguments)):
-        return 2
+    if not asks_for_help:
+        early = _early_options(arguments)
+        if not _settings(early.env_file, early.settings) or not _apps():
+            return 2
     return _run(arguments)
 
 
@@ -87,14 +89,14 @@ def read_env_files(paths: Iterable[str]) -> EnvFile:
     return found
 
 
-def _env_files_of(arguments: list[str]) -> list[str]:
-    """The values of --env-file: they must be known before the settings are."""
+def _early_options(arguments: list[str]) -> argparse.Namespace:
+    """The values of --env-file and of Django's --settings: they must be known before the settings are."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--env-file", action="append", default=[])
+    parser.add_argument("--settings")
     with suppress(argparse.ArgumentError):  # the command's own parser says it better
-        paths: list[str] = parser.parse_known_args(arguments)[0].env_file
-        return paths
-    return []
+        return parser.parse_known_args(arguments)[0]
+    return argparse.Namespace(env_file=[], settings=None)
 
 
 def _open_standard_streams() -> None:
@@ -108,19 +110,24 @@ def _open_standard_streams() -> None:
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
-def _settings(env_files: list[str]) -> bool:
+def _settings(env_files: list[str], named: str | None) -> bool:
     """Load home's settings, which read the environment; False, with all problems on stderr, if it cannot be used.
 
-    Variables of files stand instead of the environment's own.
+    Variables of files stand instead of the environment's own. `named` is the value of Django's option --settings.
     """
+    from gateway.config.django_settings import foreign_settings
     from gateway.config.records import ConfigError, format_problems
 
-    os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
     found = read_env_files(env_files)
     if env_files:
         _forget_variables()
         os.environ.update(found.values)
     problems = [f"gateway: {problem}" for problem in found.problems]
+    foreign = foreign_settings(named or os.environ.get("DJANGO_SETTINGS_MODULE"))
+    if foreign is not None:
+        problems.append(f"gateway: {foreign}")
+    os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
+    _working_directory_first()  # where apps and settings of a team's own lie
     try:
         own_module("settings")
     except ConfigError as error:
@@ -128,6 +135,30 @@ def _settings(env_files: list[str]) -> bool:
     if problems:
         sys.stderr.write(plain_lines("\n".join(problems)) + "\n")
     return not problems
+
+
+def _apps() -> bool:
+    """Have Django load its apps; False, with the reason on stderr, if one of GATEWAY_APPS does not load."""
+    import django
+    from django.conf import settings
+
+    from gateway.config.django_settings import app_problem
+
+    try:
+        django.setup()
+    except Exception as error:
+        if os.environ.get("GATEWAY_LOG_LEVEL") == "debug":
+            raise
+        problem = app_problem(settings.GATEWAY.settings.apps, error, Path.cwd())
+        sys.stderr.write(f"gateway: {plain_lines(problem)}\n")
+        return False
+    return True
+
+
+def _working_directory_first() -> None:
+    """Modules of the working directory are found before others of their name."""
+    here = str(Path.cwd())
+    sys.path[:] = [here, *(entry for entry in sys.path if entry not in {"", here})]
 
 
 def _forget_variables() -> None:
@@ -161,8 +192,7 @@ def _run(arguments: list[str]) -> int:
         os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
         _forget_variables()
         own_module("settings")
-    here = str(Path.cwd())
-    sys.path[:] = [here, *(entry for entry in sys.path if entry not in {"", here})]
+    _working_directory_first()
     try:
         ManagementUtility(["gateway", *arguments]).execute()
     except CommandError as error:

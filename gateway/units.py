@@ -209,6 +209,17 @@ def dotted(text: str) -> str:
     return text
 
 
+def apps(text: str) -> tuple[str, ...]:
+    """Django apps by the paths of their packages, or of their AppConfig classes; each once."""
+    found = items_of(text, dotted)
+    for name in found:
+        if name == "gateway":
+            raise ValueError("the app gateway is always there; name your own")
+        if found.count(name) > 1:
+            raise ValueError(f"the app {name} stands twice")
+    return found
+
+
 def function_path(text: str) -> str:
     """A Python function's path, such as `reports.build`."""
     if "." not in text or not all(part.isidentifier() for part in text.split(".")):

@@ -1,14 +1,15 @@
 """The environment becomes records; checks; what holds, and why.
 
-table         the one table of options; docs/configuration.md comes from it
-options       the plain options of the gateway itself
-env_file      a file of variables, read as docker reads it
-environment   names and texts of variables: families, files, the nearest valid name
-records       the configuration as frozen records
-loader        variables become records, or every problem at once
-databases     database URLs as Django's DATABASES
-address       the address to listen on
-effective     what is in force, and where each value comes from
-describe      the routing table as rows of words
-checks        what must hold before a worker starts
+table            the one table of options; docs/configuration.md comes from it
+options          the plain options of the gateway itself
+env_file         a file of variables, read as docker reads it
+environment      names and texts of variables: families, files, the nearest valid name
+records          the configuration as frozen records
+loader           variables become records, or every problem at once
+databases        database URLs as Django's DATABASES
+django_settings  the settings of a team's own module, for Django's
+address          the address to listen on
+effective        what is in force, and where each value comes from
+describe         the routing table as rows of words
+checks           what must hold before a worker starts
 """

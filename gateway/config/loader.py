@@ -12,10 +12,12 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from gateway import units
 from gateway.cache.policy import Rule
 from gateway.config import environment
+from gateway.config.django_settings import ReadSettings, no_settings, owned_names
 from gateway.config.environment import Entry, ReadFile, Reading
-from gateway.config.options import PLAIN
+from gateway.config.options import PLAIN, SETTINGS
 from gateway.config.records import Config, ConfigError, Problem, Settings
 from gateway.fanout import options as fan_options
 from gateway.fanout import plan
@@ -34,8 +36,10 @@ export GATEWAY_ROUTE_USERS='/users/** -> users'
 """
 
 
-def load(environ: Mapping[str, str], read_file: ReadFile) -> Config:
+def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSettings = no_settings) -> Config:
     """The environment -> Config; `read_file` takes a path and returns its text, or raises OSError or UnicodeError.
+
+    `read_settings` takes the path of the module that GATEWAY_SETTINGS names, and returns its settings.
 
     Raises ConfigError with all problems. Whether there is any route at all is not asked here: Python may have some.
     """
@@ -44,7 +48,9 @@ def load(environ: Mapping[str, str], read_file: ReadFile) -> Config:
     for entry in reading.entries:
         owners.setdefault((entry.name.family, entry.name.owner), []).append(entry)
     draft = _Draft(reading)
-    settings = draft.settings(owners.pop(("gateway", ""), []))
+    plain = owners.pop(("gateway", ""), [])
+    settings = draft.settings(plain)
+    django = draft.django(plain, read_settings)
     for (family, owner), entries in sorted(owners.items()):
         draft.add(family, owner, entries)
     draft.check_routes()
@@ -54,7 +60,9 @@ def load(environ: Mapping[str, str], read_file: ReadFile) -> Config:
     routes = tuple(route for _, route in draft.routes)
     warnings = [*reading.warnings, *_doubtful_hosts(routes)]
     pools, databases = MappingProxyType(draft.pools), MappingProxyType(draft.databases)
-    return Config(settings, MappingProxyType(upstreams), routes, tuple(warnings), pools, databases)
+    return Config(
+        settings, MappingProxyType(upstreams), routes, tuple(warnings), pools, databases, MappingProxyType(django)
+    )
 
 
 def _doubtful_hosts(routes: Iterable[Route]) -> Iterator[str]:
@@ -99,6 +107,22 @@ class _Draft:
     def settings(self, entries: Iterable[Entry]) -> Settings | None:
         values = defaults_of(PLAIN) | self.values(entries)
         return None if self.problems else Settings(**values)
+
+    def django(self, entries: Iterable[Entry], read_settings: ReadSettings) -> dict[str, Any]:
+        """The settings of the module that GATEWAY_SETTINGS names, if it is one."""
+        entry = next((entry for entry in entries if entry.name.option is SETTINGS), None)
+        if entry is None:
+            return {}
+        try:
+            values = dict(read_settings(units.dotted(entry.text.strip())))
+        except Refused as error:
+            self.blame(entry, str(error))
+            return {}
+        except ValueError:  # no module's path, as `settings` has found
+            return {}
+        for problem in owned_names(values):
+            self.blame(entry, problem)
+        return values
 
     def add(self, family: str, owner: str, entries: Sequence[Entry]) -> None:
         """An upstream or route as far as it parses; options of one that nobody declared."""

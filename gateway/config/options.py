@@ -8,9 +8,13 @@ from gateway.options import DURATION, ON, ORIGINS, POSITIVE, SOME_SIZE, TIMEOUT,
 
 RATE = Unit("rate", units.rate, "_bytes_per_s")
 TOKEN = Unit("secret", units.printable, mask=units.mask_all)
+MODULE = Unit("module", units.dotted)
+APPS = Unit("list of apps", units.apps)
 DATABASE_URL = Unit("database URL", units.database_url, mask=units.mask_url)
 
 # fmt: off
+SETTINGS = Option("gateway", "SETTINGS", MODULE, "", "team.settings",
+                  "A module with Django settings of your own: its upper-case names are taken.", "settings_module")
 PLAIN: tuple[Option, ...] = (
     # families, name, unit, default, example, sentence
     Option("gateway", "BIND", Unit("host:port", units.bind), "127.0.0.1:8000", "0.0.0.0:8000",
@@ -22,8 +26,13 @@ PLAIN: tuple[Option, ...] = (
     Option("gateway", "DATABASE_URL", DATABASE_URL, "sqlite:///portway.sqlite3",
            "postgresql://portway:secret@db:5432/portway",
            "Django's database; `sqlite:///x` is relative to the working directory, `sqlite:////x` absolute."),
-    Option("gateway", "URLCONF", Unit("module", units.dotted), "routes", "team.routes",
+    Option("gateway", "URLCONF", MODULE, "routes", "team.routes",
            "The Python module whose `urlpatterns` are the routes."),
+    Option("gateway", "APPS", APPS, "", "shop,team.audit",
+           "Django apps of your own: their models, migrations, commands, checks and signals."),
+    SETTINGS,
+    Option("gateway", "SECRET", TOKEN, "", "",
+           "Django's SECRET_KEY, which signs; without it each start makes one of its own."),
     Option("gateway", "LOG", one_of("json|console"), "json", "console",
            "How the log is written: JSON lines for machines, aligned columns for people."),
     Option("gateway", "LOG_LEVEL", one_of("debug|info|warning|error"), "info", "debug",

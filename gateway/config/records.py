@@ -21,6 +21,9 @@ class Settings:
     worker_timeout_s: float
     database_url: str = field(repr=False)
     urlconf: str
+    apps: tuple[str, ...] = ()
+    settings_module: str | None = None
+    secret: str | None = field(default=None, repr=False)
     log: str
     log_level: str
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -43,7 +46,8 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class Config:
     """All that the environment says; upstreams, legacy pools and further databases by name, routes in the order of
-    their variables. Of a pool it says some options, by their attributes; the others are Python's."""
+    their variables. Of a pool it says some options, by their attributes; the others are Python's. `django` are the
+    settings of the module that GATEWAY_SETTINGS names."""
 
     settings: Settings
     upstreams: Mapping[str, Upstream]
@@ -51,6 +55,7 @@ class Config:
     warnings: tuple[str, ...] = ()
     legacy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     databases: Mapping[str, str] = field(default_factory=dict, repr=False)
+    django: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def declared(self) -> Declared:

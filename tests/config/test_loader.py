@@ -11,10 +11,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.cache.policy import Rule
+from gateway.config.django_settings import OWNED
 from gateway.config.loader import NO_ROUTES_HELP, NO_TARGET, load
 from gateway.config.records import Config, ConfigError, Problem, format_problems
 from gateway.config.table import OPTIONS
 from gateway.errors import Reason
+from gateway.options import Refused
 from gateway.upstreams.options import Overrides, effective, overrides
 from gateway.upstreams.records import Base
 from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON
@@ -73,6 +75,9 @@ def test_every_plain_setting_is_read() -> None:
             "GATEWAY_WORKER_TIMEOUT": "1m",
             "GATEWAY_DATABASE_URL": "postgresql://u:p@db:5432/portway",
             "GATEWAY_URLCONF": "team.routes",
+            "GATEWAY_APPS": "shop, team.audit",
+            "GATEWAY_SETTINGS": "team.settings",
+            "GATEWAY_SECRET": "s3cret",
             "GATEWAY_LOG": "console",
             "GATEWAY_LOG_LEVEL": "debug",
             "GATEWAY_TRUSTED_PROXIES": "10.0.0.0/8 fd00::/8",
@@ -98,6 +103,9 @@ def test_every_plain_setting_is_read() -> None:
         60.0,
         "postgresql://u:p@db:5432/portway",
         "team.routes",
+        ("shop", "team.audit"),
+        "team.settings",
+        "s3cret",
         "console",
         "debug",
         (ip_network("10.0.0.0/8"), ip_network("fd00::/8")),
@@ -116,6 +124,49 @@ def test_every_plain_setting_is_read() -> None:
         0,
         0.05,
     )
+
+
+# -- Django ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("shop,1x", "item 2 of 2: expected the dotted path of a Python module, such as routes or team.routes"),
+        ("shop shop", "the app shop stands twice"),
+        ("gateway", "the app gateway is always there; name your own"),
+    ],
+)
+def test_an_app_that_cannot_be(value: str, message: str) -> None:
+    assert problem({"GATEWAY_APPS": value}) == Problem("GATEWAY_APPS", value, message)
+
+
+def test_settings_of_a_module_are_taken() -> None:
+    found = load({"GATEWAY_SETTINGS": " team.settings"}, str, {"team.settings": {"USE_I18N": True}}.__getitem__)
+    assert found.django == {"USE_I18N": True}
+
+
+def test_each_setting_that_the_gateway_owns_is_a_problem_of_its_own() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load({"GATEWAY_SETTINGS": "team.settings", "GATEWAY_LOG": "xml"}, str, lambda _: dict.fromkeys(OWNED))
+    first, *others = caught.value.problems
+    assert first.variable == "GATEWAY_LOG"
+    assert {(one.variable, one.value) for one in others} == {("GATEWAY_SETTINGS", "team.settings")}
+    assert sorted(one.message.partition(" is set by the gateway: ")[0] for one in others) == sorted(OWNED)
+    named = {
+        *("SECRET_KEY", "ALLOWED_HOSTS", "ROOT_URLCONF", "DATABASES", "LOGGING_CONFIG"),
+        *("INSTALLED_APPS", "ASGI_APPLICATION", "GATEWAY"),
+    }
+    assert named == set(OWNED)
+
+
+def test_a_module_of_settings_that_does_not_load_is_a_problem_among_the_others() -> None:
+    def read_settings(module: str) -> dict[str, object]:
+        raise Refused("there is no module team")
+
+    with pytest.raises(ConfigError) as caught:
+        load({"GATEWAY_SETTINGS": "team.settings", "GATEWAY_LOG": "xml"}, str, read_settings)
+    assert [one.message for one in caught.value.problems][1:] == ["there is no module team"]
 
 
 def test_an_upstream_has_a_name_in_lower_case_and_bases_in_order() -> None:
@@ -826,7 +877,7 @@ def test_no_repr_of_the_config_shows_a_credential() -> None:
     [
         "GATEWAY_ADMIN_TOKN",
         "gateway_admin_token",
-        "GATEWAY_SECRET",
+        "GATEWAY_SECRETS",
         "GATEWAY_UPSTREAM_USERS__HEADER_CONNECTION",
         "GATEWAY_UPSTREAM_USERS__HAEDER_AUTHORIZATION",
         "GATEWAY_UPSTREAM_OTHER__HEADER_AUTHORIZATION",

@@ -1,0 +1,101 @@
+"""Django's own commands and settings, with apps and settings of a team's own, as a person types them."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.live.management.test_commands import ROUTES, USERS, Ran, run, write_routes
+
+FOREIGN_SETTINGS = (
+    "DJANGO_SETTINGS_MODULE=team.settings: the gateway has Django settings of its own; unset it, name your "
+    "apps in GATEWAY_APPS=shop,team.audit and a module with your settings in GATEWAY_SETTINGS=team.settings"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A team's folder: an app `shop` in it, and modules of settings."""
+    for name, text in {
+        "shop/__init__.py": "",
+        "shop/models.py": "from django.db import models\nclass Item(models.Model):\n    name = models.TextField()\n",
+        "broken/__init__.py": "",
+        "broken/models.py": "import nothing_of_that_name\n",
+        "team/__init__.py": "",
+        "team/settings.py": "USE_I18N = True\nCACHES = {}\nlower = 1\n",
+        "team/owns.py": "SECRET_KEY = 'x'\nDATABASES = {}\n",
+        "team/raises.py": "1 / 0\n",
+        "team/needs.py": "import nothing_of_that_name\n",
+        "settings.py": "raise RuntimeError\n",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    write_routes(tmp_path, ROUTES)
+    return tmp_path
+
+
+def test_apps_are_installed_and_migrated(folder: Path) -> None:
+    apps = {"GATEWAY_APPS": "shop", "GATEWAY_DATABASE_URL": f"sqlite:///{folder}/shop.sqlite3"}
+    made = run(folder, "makemigrations", "shop", **apps)
+    assert (made.code, made.errors) == (0, "")
+    assert (folder / "shop/migrations/0001_initial.py").exists()
+    migrated = run(folder, "migrate", "-v", "1", **apps)
+    assert (migrated.code, migrated.errors) == (0, "")
+    assert "Applying shop.0001_initial... OK" in migrated.output
+    lines = "from shop.models import Item; Item.objects.create(name='milk'); print(Item.objects.count())"
+    assert run(folder, "shell", "-v", "0", "-c", lines, **apps) == Ran(0, "1\n", "")
+
+
+def test_settings_of_a_team_hold(folder: Path) -> None:
+    line = "from django.conf import settings as s; print(s.USE_I18N, s.CACHES, hasattr(s, 'lower'), s.SECRET_KEY)"
+    secret = {"GATEWAY_SETTINGS": "team.settings", "GATEWAY_SECRET": "s3cret"}
+    assert run(folder, "shell", "-v", "0", "-c", line, **secret) == Ran(0, "True {} False s3cret\n", "")
+
+
+@pytest.mark.parametrize(
+    ("environment", "problem"),
+    [
+        ({"GATEWAY_APPS": "shopp"}, "GATEWAY_APPS: shopp: there is no module shopp"),
+        ({"GATEWAY_APPS": "shop.apps.Shop"}, "GATEWAY_APPS: shop.apps.Shop: there is no module shop.apps"),
+        (
+            {"GATEWAY_APPS": "shop,broken"},
+            "GATEWAY_APPS: broken/models.py:1: ModuleNotFoundError: No module named 'nothing_of_that_name'",
+        ),
+        (
+            {"DJANGO_SETTINGS_MODULE": "team.settings"},
+            FOREIGN_SETTINGS,
+        ),
+    ],
+)
+def test_what_keeps_django_from_starting_is_one_line(folder: Path, environment: dict[str, str], problem: str) -> None:
+    assert run(folder, "check", **USERS, **environment) == Ran(2, "", f"gateway: {problem}\n")
+
+
+def test_django_s_own_option_for_settings_names_ours_too(folder: Path) -> None:
+    ran = run(folder, "migrate", "--settings=team.settings")
+    assert ran.code == 2
+    assert "GATEWAY_APPS" in ran.errors
+    assert "GATEWAY_SETTINGS=team.settings" in ran.errors
+
+
+@pytest.mark.parametrize(
+    ("module", "messages"),
+    [
+        (
+            "team.owns",
+            [
+                "DATABASES is set by the gateway: GATEWAY_DATABASE_URL and GATEWAY_DATABASE_<NAME> set it",
+                "SECRET_KEY is set by the gateway: GATEWAY_SECRET or GATEWAY_SECRET_FILE sets it",
+            ],
+        ),
+        ("team.raises", ["raises.py:1: ZeroDivisionError: division by zero"]),
+        ("team.needs", ["needs.py:1: ModuleNotFoundError: No module named 'nothing_of_that_name'"]),
+        ("team.nothing", ["there is no module team.nothing"]),
+        ("settings", ["settings is the gateway's own module; call yours otherwise, such as team.settings"]),
+    ],
+)
+def test_what_is_wrong_with_a_module_of_settings(folder: Path, module: str, messages: list[str]) -> None:
+    ran = run(folder, "check", **USERS, GATEWAY_SETTINGS=module, GATEWAY_WORKERS="0")
+    assert ran.code == 2
+    for message in messages:
+        assert f"  GATEWAY_SETTINGS = {module}\n      {message}\n" in ran.errors
+    assert "GATEWAY_WORKERS" in ran.errors
