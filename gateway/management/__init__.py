@@ -2,6 +2,8 @@
 
 command_line       a request as it is written on a command line
 explain            what would become of a request, and why; nothing is sent
+explain_call       what a proxied one becomes on its way up
+explain_fanout     the parts of a fan-out in their order
 commands/check     `gateway check`
 commands/config    `gateway config`
 commands/routes    `gateway routes`

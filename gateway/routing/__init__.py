@@ -13,6 +13,7 @@ lines         the lines of urlpatterns, and what keeps them from being served
 guards        no spelling of a path reaches what another route guards
 views         a team's views become what the handler calls
 urls          route(), from_environment(); urlpatterns become the table
+dispatch      who answers a request: one order for the handler, explain and `cache why`
 loader        the routes module is imported
 faults        what is wrong with a routes module, and where
 worker_start  functions that each worker calls when it starts

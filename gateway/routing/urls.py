@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from django.conf import settings
-from django.urls import URLPattern, URLResolver
+from django.urls import ResolverMatch, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
 from gateway.cache.view import Cached
@@ -211,27 +211,33 @@ class Routes:
         """The winning line of the table for a raw path."""
         return self._table.find(method, host, path)
 
-    def find_django(self, request: GatewayRequest) -> "DjangoMatch | None":
-        """What Django's own lines say of the decoded path; None for nothing."""
-        match = self.guards.django_match(request.raw_path)
+    def find_django(self, path: str) -> "DjangoMatch | None":
+        """What Django's own lines say of a raw path, decoded; None for nothing."""
+        match = self.guards.django_match(path)
         if match is None:
             return None
-        request.resolver_match = match
-        request.stack = stack = self._stacks[match.func]
+        stack = self._stacks[match.func]
         params = match.kwargs
         if "(?P<" in match.route and isinstance(stack.endpoint, (Proxy, Fanout)):
             # Django leaves out a group that took nothing; in a target that is an empty value, which cannot stand there.
             params = {**dict.fromkeys(_GROUP.findall(match.route), ""), **params}
-        return DjangoMatch(stack, match.args, params, match.view_name or match._func_path)
+        return DjangoMatch(stack, match, params)
 
 
 class DjangoMatch(NamedTuple):
-    """One of Django's own lines that has a request, with the arguments of its view."""
+    """One of Django's own lines that has a request, and what its view is given by keyword."""
 
     stack: Stack
-    args: tuple[Any, ...]
+    match: ResolverMatch
     params: dict[str, Any]
-    name: str
+
+    @property
+    def name(self) -> str:
+        return self.match.view_name or self.match._func_path
+
+    def assign(self, request: GatewayRequest) -> None:
+        """The request is for this line."""
+        request.exchange.route, request.stack, request.resolver_match = self.name, self.stack, self.match
 
 
 def _django_stack(view: Callable[..., Any], slots: Slots) -> Stack:

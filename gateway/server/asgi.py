@@ -21,14 +21,12 @@ from gateway.config.records import Config, Settings
 from gateway.errors import GatewayError, Reason, drop_frames
 from gateway.http import cors, validation
 from gateway.http.deadline import Alarm
-from gateway.http.exchange import Exchange
+from gateway.http.exchange import Exchange, is_own
 from gateway.http.forwarding import asked_for, client_and_hops, is_trusted, peer_address
-from gateway.http.gate import Finish
 from gateway.http.headers import Pairs, RequestFields, read_fields, same_authority
 from gateway.http.inbox import Inbox, Receive
 from gateway.http.lifetime import Lifetime, current
 from gateway.http.methods import SAFE_METHODS
-from gateway.http.paths import is_plain
 from gateway.http.problem import error_of_view, problem
 from gateway.http.request import GatewayRequest, Scope, Send
 from gateway.http.response import GatewayResponse, pairs_of
@@ -36,9 +34,10 @@ from gateway.http.services import Services
 from gateway.http.trace_context import is_request_id, new_trace_id, trace_id_of
 from gateway.http.view_result import WITHOUT_BODY, exactly, nothing, promised_bytes
 from gateway.observe.log import log
-from gateway.routing.stack import View
-from gateway.routing.table import Miss
-from gateway.routing.urls import Routes, decoded, raw_values
+from gateway.routing.dispatch import Own, Preflight, decide
+from gateway.routing.lines import GatewayRoute
+from gateway.routing.table import Match
+from gateway.routing.urls import DjangoMatch, Routes, decoded, raw_values
 from gateway.routing.views import pieces
 from gateway.routing.worker_start import start_worker
 from gateway.server import abort, ops
@@ -116,44 +115,49 @@ class GatewayHandler(ASGIHandler):
             failure = request.lifetime.interruption or error
         except Exception as error:  # noqa: BLE001 - a view may raise anything
             failure = error_of_view(error)
-        problem, finish = self._problem(request, failure), self._finish_of(request)
-        return problem if finish is None else await finish(request, problem)
+        return await self._refusal(request, failure)
 
-    def _finish_of(self, request: GatewayRequest) -> Finish | None:
-        """What a problem passes as it leaves: as on its route, or as where no route is known."""
-        if request.raw_path.startswith(ops.PREFIX):
-            return None
-        return self.routes.finish if request.stack is None else request.stack.finish
+    async def _refusal(self, request: GatewayRequest, failure: GatewayError) -> HttpResponseBase:
+        """The problem that a failure becomes, after what the answers of its route pass as they leave, or after what
+        they pass where no route is known. If that fails too, the problem as it is."""
+        problem = self._problem(request, failure)
+        finish = self.routes.finish if request.stack is None else request.stack.finish
+        if finish is None or is_own(request.raw_path):
+            return problem
+        try:
+            return await finish(request, problem)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the first failure is what the client hears of
+            log.error("problem.unfinished", exc_info=error)
+            return problem
 
     def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
         """Route the request; returns the view's awaitable (hot path: no extra coroutine). Raises GatewayError."""
         path, host = self.enter(request)
-        if path == "*":
-            return _at_once(ops.options(request))
-        if path.startswith(ops.PREFIX):
+        decision = decide(self.routes, request.method, host, path, request.scope["headers"])
+        if isinstance(decision, Own):
+            if path == "*":
+                return _at_once(ops.options(request))
             return ops.answer(self.runtime, self.routes, request)
         if len(self.runtime.in_flight) - self.runtime.watchers > self._max_in_flight:  # this one is among them
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
         if request.fields.has_claims:
             request.hide_claims()
-        if request.method == "OPTIONS" and cors.is_preflight(request.method, request.raw_headers):
-            preflight = self.preflight(request, host, path)
-            if preflight is not None:
-                request.is_preflight = True
-                return preflight(request)
-        match = self.routes.find(request.method, host, path)
-        if isinstance(match, Miss):
-            self.routes.guards.check(request.method, host, path, match)
-            return self._django(request, match)
-        line = match.route
-        if not line.raw_path and not is_plain(path):
-            self.routes.guards.check(request.method, host, path, match)
-        if not line.rule.params:
-            request.matched(line, _NOTHING, match.rest)
-            return line.view(request)
-        values = raw_values(match)
-        request.matched(line, values, match.rest)
-        return line.view(request, **decoded(values))
+        if isinstance(decision, Match):
+            line: GatewayRoute = decision.route
+            if not line.rule.params:
+                request.matched(line, _NOTHING, decision.rest)
+                return line.view(request)
+            values = raw_values(decision)
+            request.matched(line, values, decision.rest)
+            return line.view(request, **decoded(values))
+        if isinstance(decision, DjangoMatch):
+            decision.assign(request)
+            return decision.stack.view(request, *decision.match.args, **decision.params)
+        if isinstance(decision, Preflight):
+            request.exchange.route, request.stack = decision.route.name, decision.route.stack
+            request.is_preflight = True
+            return decision.view(request)
+        raise decision.error
 
     def enter(self, request: GatewayRequest) -> tuple[str, str]:
         """The raw path and the host, once the door has let the request in. Raises GatewayError."""
@@ -173,17 +177,6 @@ class GatewayHandler(ASGIHandler):
                 exchange.client, hops = client_and_hops(request.peer, said, trusted)
                 request.forwarded_scheme, request.forwarded_host = asked_for(fields.x_forwarded, hops)
         return path, host
-
-    def _django(self, request: GatewayRequest, miss: Miss) -> Awaitable[HttpResponseBase]:
-        """Django's own path() lines."""
-        found = self.routes.find_django(request)
-        if found is None:
-            if not miss.allowed:
-                raise GatewayError(Reason.ROUTE_NOT_FOUND)
-            allow = ", ".join(sorted(miss.allowed)).encode("ascii")
-            raise GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", allow)])
-        request.exchange.route = found.name
-        return found.stack.view(request, *found.args, **found.params)
 
     def _invalidate(self, request: GatewayRequest, response: HttpResponseBase) -> None:
         """What was stored of a URL goes when it is written to, whichever routes they were (RFC 9111, section 4.4)."""
@@ -256,7 +249,7 @@ class GatewayHandler(ASGIHandler):
             failure = error_of_view(error)
             lifetime.interruption = failure  # what comes now comes too late
         if not request.answer_began and failure.reason is not Reason.CLIENT_GONE:
-            await self._deliver(request, self._problem(request, failure), send)
+            await self._deliver(request, await self._refusal(request, failure), send)
             return
         exchange.fail(failure)
         if failure.reason is Reason.CLIENT_GONE:
@@ -293,23 +286,6 @@ class GatewayHandler(ASGIHandler):
         if request.exchange.is_own:  # with the operator's credentials no other page may read these
             return ()
         return self.settings.cors if request.stack is None else request.stack.origins
-
-    def preflight(self, request: GatewayRequest, host: str, path: str) -> View | None:
-        """What answers a preflight for a route that has origins; None where the question is the upstream's.
-
-        Django's own lines are routes too, unless one of the table takes OPTIONS.
-        """
-        asked = cors.field(request.raw_headers, b"access-control-request-method") or ""
-        match = self.routes.find(asked, host, path)
-        if not isinstance(match, Miss):
-            name, stack = match.route.name, match.route.stack
-        elif isinstance(self.routes.find("OPTIONS", host, path), Miss) and (line := self.routes.find_django(request)):
-            name, stack = line.name, line.stack
-        else:
-            return None
-        if stack.preflight is not None:
-            request.exchange.route, request.stack = name, stack
-        return stack.preflight
 
     # -- lifespan -------------------------------------------------------------------------------------------------
 

@@ -14,14 +14,14 @@ from gateway.cache.keys import Key, Purge, origin_and_target
 from gateway.cache.policy import Entry
 from gateway.cache.view import goes_past
 from gateway.config.records import Config
-from gateway.errors import GatewayError
+from gateway.errors import Reason
 from gateway.fanout.view import Fanout
 from gateway.http import methods
 from gateway.http.headers import Pairs, parse_host
 from gateway.http.queries import masked_target
 from gateway.management import Ours, add_env_file
-from gateway.routing.table import Miss
-from gateway.routing.urls import Routes
+from gateway.routing.dispatch import Own, Preflight, Refusal, decide
+from gateway.routing.urls import DjangoMatch, Routes
 from gateway.text import aligned, plain, plain_lines
 
 
@@ -158,32 +158,36 @@ def _variant(entry: Entry) -> str:
 def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pairs, *, is_there: bool) -> Iterator[str]:
     """What decides about a request, in plain words, a line each."""
     host = parse_host(asked.host.encode("latin-1")) or ""
-    match = routes.find(method, host, asked.path)
-    if isinstance(match, Miss):
-        others = " (Django's own path() lines are not looked at here)" if routes.others else ""
-        yield f"No route matches {method} {asked.path}: the gateway answers by itself, and stores nothing{others}."
+    decision = decide(routes, method, host, asked.path, pairs)
+    if isinstance(decision, Refusal):
+        if decision.error.reason is Reason.ROUTE_NOT_FOUND:
+            yield f"No route matches {method} {asked.path}: the gateway answers by itself, and stores nothing."
+        else:
+            yield f"Answer   from the gateway itself: {decision.error.status} {decision.error.reason.word}"
         return
-    line = match.route
-    if not line.raw_path:
-        try:
-            routes.guards.check(method, host, asked.path, match)
-        except GatewayError as error:
-            yield f"Answer   from the gateway itself: {error.status} {error.reason.word}"
-            return
-    name = line.name or ""
-    yield f"Route    {name} ({line.origin}): {line.rule.text}"
+    if isinstance(decision, (Own, Preflight)):
+        what = "the preflight" if isinstance(decision, Preflight) else asked.path
+        yield f"Answer   from the gateway itself: {what} is its own to answer, and nothing of it is stored"
+        return
+    if isinstance(decision, DjangoMatch):
+        name, stack, how = decision.name, decision.stack, "cached(...) around its view"
+        yield f"Route    {name} (urlpatterns): {decision.match.route}"
+    else:
+        line = decision.route
+        name, stack, how = line.name or "", line.stack, "cached(...) around its view"
+        if line.origin.startswith("GATEWAY_"):
+            how = f"set {line.origin}__CACHE=on, or to a duration"
+        yield f"Route    {name} ({line.origin}): {line.rule.text}"
     if method not in methods.SAFE_METHODS and routes.caches_at(host, asked.path):
         yield f"Then     what is stored of {asked.path} goes, if the upstream answers with 2xx or 3xx"
-    if line.cache is None:
-        is_of_environment = line.origin.startswith("GATEWAY_")
-        how = f"set {line.origin}__CACHE=on, or to a duration" if is_of_environment else "cached(...) around its view"
+    if stack.cache is None:
         yield f"Cache    off: {how}"
-        inner = line.endpoint
+        inner = stack.endpoint
         stored_parts = [part.name for part in inner.fan.parts if part.cache] if isinstance(inner, Fanout) else []
         if stored_parts:
             yield f"Parts    {', '.join(stored_parts)}: stored by themselves (gateway cache ls)"
         return
-    rule = line.cache.rule
+    rule = stack.cache.rule
     told = "as the upstream says" if rule.ttl_s is None else f"as the upstream says, else for {rule.ttl_s:g} s"
     stale = f"; stale for {rule.stale_if_error_s:g} s after a failure" if rule.stale_if_error_s else ""
     yield f"Cache    {told}; bodies of up to {rule.max_body_bytes} bytes{stale}"

@@ -179,6 +179,11 @@ Route    plain (GATEWAY_ROUTE_PLAIN): /plain/**
 Cache    off: set GATEWAY_ROUTE_PLAIN__CACHE=on, or to a duration
 """,
     ),
+    "own": (
+        ["GET", "/-/status"],
+        "Answer   from the gateway itself: /-/status is its own to answer, and nothing of it is stored\n",
+    ),
+    "refused": (["GET", "/c//..%2fx"], "Answer   from the gateway itself: 400 path_invalid\n"),
     "no route": (
         ["GET", "/nowhere"],
         "No route matches GET /nowhere: the gateway answers by itself, and stores nothing.\n",

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.live.harness import Answers, Gateway, request_bytes
-from tests.live.management.test_commands import run
+from tests.live.harness import Answers, Gateway, eventually, request_bytes
+from tests.live.management.test_commands import Ran, run
 
 ROUTES = """
 import functools
@@ -191,6 +191,14 @@ def test_what_stands_behind_wrap_is_seen_by_routes_and_explain(gateway: Gateway)
     assert (rows["by-hiding"]["target"], rows["by-hiding"]["options"]) == ("counts()", {"cache": "60s"})
     told = run(folder, "explain", "GET", "/of-environment", **gateway.environment).output
     assert "stored for as long as it says, else 60s" in told
+    gateway.get("/django/1")
+    why = eventually(lambda: _stored_by(run(folder, "cache", "why", "GET", "/django/1", **gateway.environment)))
+    assert why.startswith("Route    django (urlpatterns): django/<int:id>\n")
+
+
+def _stored_by(ran: Ran) -> str:
+    """What `cache why` says, once the answer is in the database."""
+    return ran.output if "Answer   from the cache: it is fresh (hit)" in ran.output else ""
 
 
 def test_a_class_whose_dispatch_is_decorated_is_a_view(gateway: Gateway) -> None:

@@ -1,0 +1,167 @@
+"""What a proxied request becomes on its way up: URL, header fields, options, retries; and the fields of its answer."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from gateway.cache import freshness
+from gateway.cache.cache import Words
+from gateway.cache.view import goes_past, not_stored
+from gateway.config.effective import text_of
+from gateway.config.records import Config
+from gateway.http.headers import HOP_BY_HOP, Pair, connection_options, is_claim
+from gateway.http.request import GatewayRequest
+from gateway.options import FIELD
+from gateway.proxy.outgoing import proxied_pairs
+from gateway.proxy.view import Plan, Proxy, plan_for
+from gateway.routing.lines import GatewayRoute
+from gateway.units import format_duration, format_size
+from gateway.upstreams.options import OF_CALL, Overrides
+from gateway.upstreams.records import Upstream
+from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON, MAX_KEPT_BYTES, is_repeatable
+
+
+class Section(NamedTuple):
+    """A heading, and rows of words below it."""
+
+    title: str
+    rows: list[list[str]]
+
+
+def passes_cache_by(request: GatewayRequest) -> Words | None:
+    """Why a request has nothing to do with what is stored, in words of Cache-Status; None where it has."""
+    return goes_past(request.method, request.raw_headers, has_body=not request.inbox.complete)
+
+
+def proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: Proxy) -> Iterator[Section]:
+    upstream = config.upstreams[view.target.upstream]
+    plan = plan_for(upstream, view.own)
+    path, query = Proxy(view.target.shown(), view.own).target_of(request, {})
+    yield Section("Upstream", _urls(upstream, path + query))
+    pairs = proxied_pairs(request, plan.set_up, view.stripped_prefix(request))
+    if line.cache is not None and not passes_cache_by(request) and not not_stored(request):
+        pairs = [pair for pair in pairs if pair[0] not in freshness.CONDITIONS]  # the whole is stored
+    host = request.host_field if plan.options.preserve_host else upstream.bases[0].authority
+    pairs = [(b"host", host.encode()), *pairs]
+    yield Section("Headers that go up", changes_rows(request, pairs, _places_of_fields(view.own, line, upstream)))
+    yield Section("Options", options_rows(plan.options, view.own, line, upstream))
+    yield Section("Retries", _retries(upstream, is_repeatable(request.method, request.raw_headers), request.method))
+    yield Section("Headers of the answer", [*_set_down(plan), *cors_rows(line)])
+
+
+def _urls(upstream: Upstream, target: str) -> list[list[str]]:
+    method, field = upstream.balance
+    how = {
+        "p2c": "the less busy of two at random",
+        "round_robin": "in turn",
+        "hash": f"by the {f'header {field}' if field else 'client'}",
+    }
+    urls = [base.origin + base.prefix + target for base in upstream.bases]
+    note = f"one of {len(urls)}, {how[method]}" if len(urls) > 1 else ""
+    return [[upstream.name, url, note if not number else ""] for number, url in enumerate(urls)]
+
+
+def changes_rows(request: GatewayRequest, pairs: Sequence[Pair], places: Mapping[str, str]) -> list[list[str]]:
+    """Field by field what became of the client's on the way up, and what came to them; masked where it was set."""
+    came, goes = _by_name([*request.raw_headers, *request.fields.nominated]), _by_name(pairs)
+    rows = []
+    for name, values in goes.items():
+        shown = ", ".join(values)
+        if name in places:
+            rows.append(["set", name, "***", places[name]])
+        elif name not in came:
+            is_made = name in {"traceparent", "x-request-id"}
+            rows.append(["added", name, "(made for each request)" if is_made else shown, ""])
+        elif came[name] != values:
+            rows.append(["changed", name, shown, f"came as {', '.join(came[name])}"])
+        else:
+            rows.append(["kept", name, shown, ""])
+    named = connection_options(request.fields.own.get(b"connection", ()))
+    rows += [
+        ["removed", name, ", ".join(values), places.get(name) or _why_removed(name.encode(), named)]
+        for name, values in came.items()
+        if name not in goes
+    ]
+    order = ("kept", "changed", "set", "added", "removed")
+    return sorted(rows, key=lambda row: (order.index(row[0]), row[1]))
+
+
+def _why_removed(name: bytes, named: Collection[bytes]) -> str:
+    if name in HOP_BY_HOP:
+        return "is about one connection"
+    if name in named:
+        return "is named by Connection"
+    if name == b"proxy":
+        return "would become HTTP_PROXY where CGI is spoken"
+    if is_claim(name):
+        return "is believed of GATEWAY_TRUSTED_PROXIES only"
+    return "is answered here: the whole is asked for, and stored" if name in freshness.CONDITIONS else ""
+
+
+def _by_name(pairs: Iterable[Pair]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(name.decode("latin-1"), []).append(value.decode("utf-8", "replace"))
+    return found
+
+
+def _place(line: GatewayRoute, option: str) -> str:
+    """Where a route's option stands: its variable, or the line in Python."""
+    variable = line.origin.removesuffix("_FILE")
+    return f"{variable}__{option}" if variable.startswith("GATEWAY_") else line.origin
+
+
+def _places_of_fields(own: Overrides, line: GatewayRoute, upstream: Upstream) -> dict[str, str]:
+    """The request fields that the configuration sets or deletes, and where that is written."""
+    places = {
+        name: f"{upstream.variable.removesuffix('_FILE')}__{_word(name)}" for name, _ in upstream.overrides.headers
+    }
+    return places | {name: _place(line, _word(name)) for name, _ in own.headers}
+
+
+def _word(field: str) -> str:
+    return f"HEADER_{field.upper().replace('-', '_')}"
+
+
+def options_rows(holds: Any, own: Overrides, line: GatewayRoute, upstream: Upstream | None) -> list[list[str]]:
+    rows = []
+    for option in OF_CALL:
+        if option.unit is FIELD:
+            continue
+        value, origin = getattr(holds, option.attribute), "default"
+        if getattr(own, option.attribute) is not None:
+            origin = _place(line, option.name)
+        elif upstream is not None and getattr(upstream.overrides, option.attribute) is not None:
+            origin = f"{upstream.variable.removesuffix('_FILE')}__{option.name}"
+        is_size = option.attribute == "max_body_bytes"
+        rows.append([option.name, "no limit" if is_size and value is None else text_of(option, value), origin])
+    if upstream is not None and upstream.max_in_flight is not None:
+        wait = f"then {upstream.queue} wait for up to {format_duration(upstream.queue_timeout_s)}"
+        rows.append(["MAX_IN_FLIGHT", str(upstream.max_in_flight), wait])
+    return rows
+
+
+def _retries(upstream: Upstream, repeatable: bool, method: str) -> list[list[str]]:
+    if not upstream.retries:
+        return [["none", f"{upstream.variable.removesuffix('_FILE')}__RETRIES=0"]]
+    on = ", ".join(sorted(str(getattr(one, "word", one)) for one in upstream.retry_on))
+    again = "may be sent again, with a body of up to " + format_size(MAX_KEPT_BYTES)
+    return [
+        ["at most", f"{upstream.retries} more, at another endpoint where there is one"],
+        [
+            "after",
+            "any failure of the connection or in time, and 502, 503, 504"
+            if upstream.retry_on == DEFAULT_RETRY_ON
+            else on,
+        ],
+        [method, again if repeatable else "only if no connection was made; an Idempotency-Key would allow more"],
+        ["budget", f"{upstream.retry_budget:.0%} of the requests of ten seconds" if upstream.retry_budget else "none"],
+    ]
+
+
+def _set_down(plan: Plan) -> list[list[str]]:
+    return [["set" if value else "removed", name.decode(), "***" if value else ""] for name, value in plan.set_down]
+
+
+def cors_rows(line: GatewayRoute) -> list[list[str]]:
+    allowed = line.stack.origins
+    return [["set", "access-control-*", f"for {', '.join(allowed)}"]] if allowed else []

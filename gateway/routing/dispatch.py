@@ -1,0 +1,87 @@
+"""Who answers a request: one order for the handler, for `gateway explain` and for `gateway cache why`.
+
+    1. Own           the gateway itself: `*`, and what lies under /-/
+    2. Preflight     a browser asks before it asks, for a route that has origins
+    3. Match         the most specific route of the table
+    4. DjangoMatch   one of Django's own path() lines
+    5. Refusal       nobody, or the path could be read as another route's: a problem
+
+`decide` looks at values and changes nothing. What it returns is all that its caller needs to go on; where the table has
+a route, that is what the table returned, so that the common case makes no object of its own.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from gateway.errors import GatewayError, Reason
+from gateway.http import cors
+from gateway.http.exchange import is_own
+from gateway.http.headers import Pair
+from gateway.http.paths import is_plain
+from gateway.routing.lines import GatewayRoute
+from gateway.routing.stack import View
+from gateway.routing.table import Match, Miss
+from gateway.routing.urls import DjangoMatch, Routes
+
+
+class Own(NamedTuple):
+    """The gateway itself answers; `path` is `*`, or lies under /-/."""
+
+    path: str
+
+
+class Preflight(NamedTuple):
+    """The stack of a route answers what a browser asks before its request."""
+
+    route: GatewayRoute | DjangoMatch
+    view: View
+
+
+class Refusal(NamedTuple):
+    """A problem answers; `found` is what the table said."""
+
+    error: GatewayError
+    found: Match[GatewayRoute] | Miss
+
+
+Decision: TypeAlias = Own | Preflight | Match[GatewayRoute] | DjangoMatch | Refusal
+
+
+def decide(routes: Routes, method: str, host: str, path: str, pairs: Sequence[Pair]) -> Decision:
+    """Who answers a request that has passed the checks; `path` is raw, `host` in lower case without its port."""
+    if path == "*" or is_own(path):
+        return Own(path)
+    if method == "OPTIONS" and cors.is_preflight(method, pairs):
+        preflight = _preflight(routes, host, path, pairs)
+        if preflight is not None:
+            return preflight
+    match = routes.find(method, host, path)
+    try:
+        if isinstance(match, Miss) or not (is_plain(path) or match.route.raw_path):
+            routes.guards.check(method, host, path, match)
+    except GatewayError as error:
+        return Refusal(error, match)
+    if not isinstance(match, Miss):
+        return match
+    return routes.find_django(path) or Refusal(_nobody(match), match)
+
+
+def _preflight(routes: Routes, host: str, path: str, pairs: Sequence[Pair]) -> Preflight | None:
+    """None where the question is the upstream's: its route has no origins, or there is none for the method.
+
+    Django's own lines are routes too, unless one of the table takes OPTIONS.
+    """
+    match = routes.find(cors.field(pairs, b"access-control-request-method") or "", host, path)
+    route: GatewayRoute | DjangoMatch | None = None
+    if not isinstance(match, Miss):
+        route = match.route
+    elif isinstance(routes.find("OPTIONS", host, path), Miss):
+        route = routes.find_django(path)
+    return None if route is None or route.stack.preflight is None else Preflight(route, route.stack.preflight)
+
+
+def _nobody(miss: Miss) -> GatewayError:
+    if not miss.allowed:
+        return GatewayError(Reason.ROUTE_NOT_FOUND)
+    allow = ", ".join(sorted(miss.allowed)).encode("ascii")
+    return GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", allow)])
