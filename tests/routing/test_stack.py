@@ -48,6 +48,8 @@ def gate(name: str) -> Gate:
 def finish(name: str) -> Finish:
     async def finished(request: GatewayRequest, response: HttpResponseBase) -> HttpResponseBase:
         passed.append(f"{name} {response.status_code}")
+        if name == "replace" and response.status_code == 404:
+            raise RuntimeError("of what puts a page in its place")
         if name == "replace" and response.status_code == 403:
             return GatewayResponse(302, [(b"location", b"/login")])
         return response
@@ -80,6 +82,7 @@ LINES = [
     route("/b/**", proxy("b"), wrap=guard),
     route("/own/{name}", own, wrap=guard),
     route("/kept/{name}", cached(own, "60s"), name="kept", wrap=guard),
+    route("PUT /-nothing", own, name="put"),
     path("django/<str:name>", own),
 ]
 
@@ -139,7 +142,15 @@ async def test_what_a_view_raises_leaves_so_too(application: GatewayHandler) -> 
     assert passed == [*GATES, "wrap", "view", *(f"{name} 500" for name in FINISHES)]
 
 
-@pytest.mark.parametrize(("target", "status"), [("/nowhere", 404), ("/b/%00", 400)])
+async def test_what_fails_as_a_problem_leaves_leaves_the_problem(
+    application: GatewayHandler, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answer = await call(application, "/nowhere")
+    assert (answer.status, reason(answer)) == (404, "route_not_found")
+    assert "problem.unfinished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("target", "status"), [("/-nothing", 405), ("/b/%00", 400)])
 async def test_and_what_the_gateway_says_where_it_knows_no_route(
     application: GatewayHandler, target: str, status: int
 ) -> None:
