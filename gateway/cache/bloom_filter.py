@@ -1,8 +1,8 @@
-"""Which keys the database may hold, so that a request for any other one need not wait for it.
+"""Which keys the database may hold, so that a request for any other key need not wait for it.
 
 A Bloom filter (B. H. Bloom, Space/Time Trade-offs in Hash Coding with Allowable Errors, 1970) in memory that forked
-workers share: what one stores, all know of at once. What other gateways store is told a moment later; until then it
-is a miss, which costs one call upstream.
+workers share: a key that one adds, all see at once. Keys stored by other gateways are added a moment later; until then
+a request for them is a miss, which costs one call upstream.
 """
 
 import mmap
@@ -11,31 +11,31 @@ from typing import Final
 
 _BITS: Final = 2**23
 _HASHES: Final = 3
-# With so many a third of the bits is set, and 1 of 25 keys that are not there seems to be.
+# With that many keys a third of the bits is set, and the false positive rate is 1 in 25.
 CAPACITY: Final = 1_100_000
 
 
-class Known:
-    """Made before the workers are forked. It takes memory only as it is written to: a MiB at most."""
+class BloomFilter:
+    """Create it before the workers are forked. It takes memory only as it is written to: 1 MiB at most."""
 
     def __init__(self) -> None:
         self._memory = mmap.mmap(-1, _BITS // 8 + 1)
 
     @property
     def is_complete(self) -> bool:
-        """Whether all that the database held has been added. Until then nothing can be ruled out."""
+        """Whether all keys of the database have been added. Until then no key can be ruled out."""
         return self._memory[-1] == 1
 
     def completed(self) -> None:
         self._memory[-1] = 1
 
     def clear(self) -> None:
-        """Begin anew: keys cannot be taken out one by one."""
+        """Start over: a Bloom filter cannot remove single keys."""
         self._memory[:] = bytes(len(self._memory))
 
     def add(self, digest: str) -> None:
-        """One key, by its digest: 32 hexadecimal digits."""
-        # HOWEVER not atomic: of two workers that add in the same byte one may be lost, until it is told like the rest.
+        """Add a key, by its digest of 32 hexadecimal digits."""
+        # Not atomic: if two workers write the same byte, one bit may be lost until the next poll adds it again.
         for byte, bit in _places(digest):
             self._memory[byte] |= bit
 

@@ -1,6 +1,6 @@
-"""The cache of one worker: memory first, the database behind it, and one call upstream for all who ask at once.
+"""The cache of one worker: memory, then the database, then one call upstream for all concurrent requests.
 
-What may be stored and answered is decided in `storing` and `freshness`; here is what happens then.
+`policy` and `freshness` decide what may be stored and served; this module acts on their decisions.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import structlog
 
 from gateway.cache import freshness
-from gateway.cache.bloom_filter import Known
-from gateway.cache.coalescing import Fill, Passed, Question, Seat, read_on
+from gateway.cache.bloom_filter import BloomFilter
+from gateway.cache.coalescing import CacheRequest, Reader, SharedFetch, Uncacheable, read_on
 from gateway.cache.freshness import CONDITIONS, CREDENTIALS, NO_WISH, Use
 from gateway.cache.keys import Key, Purge, digest
 from gateway.cache.memory import Memory, Purges, Unstored, fingerprint
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
-# What will be so for the next answer too, as far as anybody can tell.
+# Reasons that will most likely hold for the next response too.
 _LASTING = frozenset(Why) - {Why.REQUEST_NO_STORE, Why.RANGE, Why.METHOD, Why.PURGED}
-# What it costs something to take in, although it is not stored in the end.
+# Reasons that show only after some of the body has been buffered.
 _PASSING = frozenset({Why.TOO_LARGE, Why.STREAMS})
 _MOST_REVALIDATING = 200
 _RETRY_S = 1.0  # after a revalidation in the background failed
@@ -43,28 +43,30 @@ Words = dict[str, str | int | bool | None]
 
 
 @dataclass(slots=True)
-class Served:
-    """What the cache has to say: a stored answer, with its body or that body as it comes in; or one that was not
-    stored. `words` are those of Cache-Status, `outcome` that of the log."""
+class CacheResult:
+    """What the cache answers with: a stored response (its body may still be coming in), or one that was not stored.
+
+    `words` are the parameters of Cache-Status, `outcome` is the word for the log.
+    """
 
     entry: Entry | None
     pairs: Sequence[Pair]
     body: Body
-    passed: Passed | None
+    uncacheable: Uncacheable | None
     outcome: str
     words: Words
-    fill: Fill | None = None
+    fetch: SharedFetch | None = None
 
 
 class Cache:
-    """One worker's. `start` it in the loop that serves; without `database` it is in memory only."""
+    """One worker's cache. Call `start` in the loop that serves; with `disk_bytes` 0 there is no database."""
 
     def __init__(
         self,
         memory_bytes: int,
         disk_bytes: int,
         bodies: Bodies | None = None,
-        known: Known | None = None,
+        bloom_filter: BloomFilter | None = None,
         *,
         stores_parts: bool = False,
     ) -> None:
@@ -74,22 +76,22 @@ class Cache:
         self._stores_parts = stores_parts  # whether parts or fetch() store answers
         self.store: Store | None = None
         self._disk_bytes = disk_bytes
-        self._known = known or Known()  # several workers share one
-        self._fills: dict[str, Fill] = {}
+        self._bloom_filter = bloom_filter or BloomFilter()  # several workers share one
+        self._fetches: dict[str, SharedFetch] = {}
         self._purges = Purges()
         self._unstored = Unstored()
         self._revalidating: dict[str, asyncio.Task[None]] = {}
         self._opening: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Open the database, if the disk may be used: for what caches. Waits for it, but not for long."""
+        """Open the database, if there is to be one. Waits for it a few seconds at most."""
         self.in_use = True
         if self.store is None and self._disk_bytes:
             from gateway.cache.database import (
                 Store,  # Django's models need a set-up that who only imports views has not made
             )
 
-            self.store = Store(self._disk_bytes, self._known, self._heard)
+            self.store = Store(self._disk_bytes, self._bloom_filter, self._apply_purge)
             await self.store.open()
 
     async def stop(self) -> None:
@@ -101,7 +103,7 @@ class Cache:
             await self.store.aclose()
 
     def state(self) -> dict[str, int | str]:
-        """What it holds, and whether its database works."""
+        """Sizes, and whether the database works, for `/-/status`."""
         return {
             "memory_bytes": self.memory.size_bytes,
             "memory_max_bytes": self.memory.max_bytes,
@@ -113,210 +115,217 @@ class Cache:
     # -- asking ---------------------------------------------------------------------------------------------------
 
     async def stored(
-        self, question: Question, *, ask_database: bool = True
-    ) -> tuple[Served | None, Entry | None, Words]:
-        """A stored answer that may be used as it is; else the one that would have to be validated, and why nothing
-        else can be said, in words of Cache-Status. Raises NOT_CACHED where the request wants nothing else."""
-        if not self.in_use and self._opening is None:  # something caches that nobody told of
+        self, request: CacheRequest, *, ask_database: bool = True
+    ) -> tuple[CacheResult | None, Entry | None, Words]:
+        """A stored response that may be sent as it is; else the entry to validate, and the Cache-Status of a miss.
+
+        Raises GatewayError NOT_CACHED for `only-if-cached`.
+        """
+        if not self.in_use and self._opening is None:  # a view that the start did not see caches
             self._opening = asyncio.create_task(self.start())
-        wish = freshness.wish_of(question.pairs)
-        entry, is_varied, was_skipped = await self._find(question, ask_database=ask_database)
+        wish = freshness.wish_of(request.pairs)
+        entry, is_varied, was_skipped = await self._find(request, ask_database=ask_database)
         use = None if entry is None else freshness.use_of(entry, wish, time())
         if entry is not None and use in {Use.FRESH, Use.MAX_STALE, Use.WHILE_REVALIDATE}:
             if use is Use.WHILE_REVALIDATE:
-                self._revalidate(question, entry)
+                self._revalidate(request, entry)
             return hit(entry, None if use is Use.FRESH else use.value), entry, {}
         if wish.only_if_cached:
             raise GatewayError(Reason.NOT_CACHED)
         fwd = use.value if use is not None else "vary-miss" if is_varied else "uri-miss"
         return None, entry, {"fwd": fwd, "detail": "database-skipped" if was_skipped else None}
 
-    async def answer(self, question: Question) -> tuple[Served | None, Words]:
-        """What is stored if it may be used, else what the upstream says. Raises GatewayError, and what a view does.
+    async def answer(self, request: CacheRequest) -> tuple[CacheResult | None, Words]:
+        """The stored response if it may be sent, else the origin's. Raises GatewayError, and whatever the view raises.
 
-        None where the answer to such a request was not stored, a moment ago, and need not be looked at again: the words
-        are what is to be said of it.
+        None where the response to such a request could not be stored a moment ago: then the caller asks the origin
+        itself, and `words` are its Cache-Status.
         """
-        why = self._unstored.why(self._shared_name(question), question.pairs, monotonic())
-        served, entry, words = await self.stored(question, ask_database=why is None)
-        if served is not None:
-            return served, served.words
-        if entry is None and why is not None and (why in _PASSING or _has_conditions(question.pairs)):
+        why = self._unstored.why(self._shared_name(request), request.pairs, monotonic())
+        result, entry, words = await self.stored(request, ask_database=why is None)
+        if result is not None:
+            return result, result.words
+        if entry is None and why is not None and (why in _PASSING or _has_conditions(request.pairs)):
             return None, {**words, "detail": why.word}
-        wish = freshness.wish_of(question.pairs)
+        wish = freshness.wish_of(request.pairs)
         stands_in = False
         try:
-            # Nobody waits for an answer that will hardly be stored; it is stored all the same, if it may be this time.
-            served = await self._forward(question, entry, words, may_share=wish == NO_WISH and why is None)
+            # No coalescing for a response that will hardly be stored; if this one may be, it is.
+            result = await self._forward(request, entry, words, may_share=wish == NO_WISH and why is None)
         except GatewayError as error:
             is_failure = freshness.is_failure(error.status)
             stands_in = is_failure and entry is not None and freshness.may_stand_in(entry, wish, time())
             if not stands_in:
                 raise
-            if error.reason is Reason.VIEW_ERROR:  # nobody else would hear of it
-                _log.warning("cache.stands_in", target=question.lifetime.exchange.path, cause=error.cause)
+            if error.reason is Reason.VIEW_ERROR:  # the client gets a good response, so only this shows the error
+                _log.warning("cache.stands_in", target=request.lifetime.exchange.path, cause=error.cause)
         else:
-            if served.passed is not None and freshness.is_failure(served.passed.produced.status):
+            if result.uncacheable is not None and freshness.is_failure(result.uncacheable.origin.status):
                 stands_in = entry is not None and freshness.may_stand_in(entry, wish, time())
         if entry is None or not stands_in:
-            assert served is not None  # noqa: S101 - it has been raised else
-            return served, served.words
-        if served is not None and served.fill is not None:
-            served.fill.lifetime.let_go()
-        served = hit(entry, "stale-if-error")
-        return served, served.words
+            assert result is not None  # noqa: S101 - else the exception was raised
+            return result, result.words
+        if result is not None and result.fetch is not None:
+            result.fetch.lifetime.let_go()
+        result = hit(entry, "stale-if-error")
+        return result, result.words
 
-    async def _find(self, question: Question, *, ask_database: bool) -> tuple[Entry | None, bool, bool]:
-        """The stored answer, whether only Vary kept one from being it, and whether the database was not asked."""
-        entry, is_varied = freshness.chosen(self.memory.get(question.key), question.pairs)
-        entry = entry and freshness.under(question.rule, entry)
+    async def _find(self, request: CacheRequest, *, ask_database: bool) -> tuple[Entry | None, bool, bool]:
+        """The stored response, whether only variants of it are stored, and whether the database was skipped."""
+        entry, is_varied = freshness.chosen(self.memory.get(request.key), request.pairs)
+        entry = entry and freshness.under(request.rule, entry)
         if (
             self.store is None
             or not ask_database
             or (entry is not None and (entry.always_validate or entry.lifetime_s <= 0))
         ):
-            return entry, is_varied, False  # nobody else can have a fresher one
+            return entry, is_varied, False  # no other worker can have a fresher one
         if entry is not None and freshness.use_of(entry, NO_WISH, time()) is Use.FRESH:
             return entry, is_varied, False
-        found = await self.store.find(question.key, question.pairs)
+        found = await self.store.find(request.key, request.pairs)
         if found is None:
             return entry, is_varied, True
-        place = Key.of(question.key)
+        place = Key.of(request.key)
         others = [other for other in found.entries if not self._purges.cover(place, other, time())]
         for other in others:
-            self.memory.put_back(question.key, other)
-        # Beside what is in memory: it may have had no room there.
-        entry, is_varied = freshness.chosen([*self.memory.get(question.key), *others], question.pairs)
-        return entry and freshness.under(question.rule, entry), is_varied or found.has_others, False
+            self.memory.put_back(request.key, other)
+        # Together with those of memory, where not all of `others` may have found room.
+        entry, is_varied = freshness.chosen([*self.memory.get(request.key), *others], request.pairs)
+        return entry and freshness.under(request.rule, entry), is_varied or found.has_others, False
 
-    async def _forward(self, question: Question, entry: Entry | None, words: Words, *, may_share: bool) -> Served:
-        """Ask the upstream, or join who does. A follower whose leader failed tries once itself; and one whose leader's
-        answer is not for others joins those who are left, once."""
-        name = self._shared_name(question)
+    async def _forward(
+        self, request: CacheRequest, entry: Entry | None, words: Words, *, may_share: bool
+    ) -> CacheResult:
+        """Ask the origin, or join a call that is under way.
+
+        A follower whose call failed tries once itself. One whose response turns out not to be for it joins the other
+        followers in a second call, once.
+        """
+        name = self._shared_name(request)
         failed = disappointed = False
         while True:
-            fill = self._fills.get(name) if may_share else None
-            follows = fill is not None and fill.is_shared
-            if fill is None or not follows:
-                fill = Fill(question, entry, self)
+            fetch = self._fetches.get(name) if may_share else None
+            follows = fetch is not None and fetch.is_shared
+            if fetch is None or not follows:
+                fetch = SharedFetch(request, entry, self)
                 if may_share:
-                    self._fills[name] = fill
-                    fill.when_over(partial(self._forget_fill, name, fill))
-            seat = fill.join()
-            question.lifetime.closers.append(seat.leave)
+                    self._fetches[name] = fetch
+                    fetch.when_over(partial(self._forget_fetch, name, fetch))
+            reader = fetch.join()
+            request.lifetime.closers.append(reader.leave)
             try:
-                outcome = await fill.begun()
+                outcome = await fetch.wait_outcome()
             except asyncio.CancelledError:
-                seat.leave()
-                if not follows and isinstance(fill.outcome, Passed):
-                    fill.lifetime.let_go()
+                reader.leave()
+                if not follows and isinstance(fetch.outcome, Uncacheable):
+                    fetch.lifetime.let_go()
                 raise
             except Exception as error:
                 if not follows or failed or (isinstance(error, GatewayError) and error.status == 504):
                     if not follows:
-                        question.lifetime.exchange.note(fill.lifetime.exchange)
+                        request.lifetime.exchange.note(fetch.lifetime.exchange)
                     raise
                 failed = True
-                seat.leave()
+                reader.leave()
                 continue
-            if isinstance(outcome, Passed):
+            if isinstance(outcome, Uncacheable):
                 if not follows:
-                    if entry is None and outcome.why in _LASTING and outcome.produced.status < 400:
-                        self.remember(fill, outcome.why)
-                    question.lifetime.take_over(fill.lifetime)
+                    if entry is None and outcome.why in _LASTING and outcome.origin.status < 400:
+                        self.remember(fetch, outcome.why)
+                    request.lifetime.take_over(fetch.lifetime)
                     words["detail"] = outcome.why.word
-                    words["fwd-status"] = 304 if fill.was_validated else None
-                    return Served(None, outcome.produced.pairs, b"", outcome, "miss", words, fill)
-                is_like_it = fingerprint(question.pairs) == fingerprint(fill.question.pairs)
+                    words["fwd-status"] = 304 if fetch.was_validated else None
+                    return CacheResult(None, outcome.origin.pairs, b"", outcome, "miss", words, fetch)
+                is_like_it = fingerprint(request.pairs) == fingerprint(fetch.request.pairs)
                 may_share, disappointed = not (disappointed or is_like_it), True
-                seat.leave()
+                reader.leave()
                 continue
-            if follows and not self._may_follow(question, outcome):
-                is_varied = freshness.chosen([outcome], question.pairs)[0] is not outcome
+            if follows and not self._may_follow(request, outcome):
+                is_varied = freshness.chosen([outcome], request.pairs)[0] is not outcome
                 may_share, disappointed = is_varied and not disappointed, True
-                name = self._shared_name(question, outcome.vary)
-                seat.leave()
+                name = self._shared_name(request, outcome.vary)
+                reader.leave()
                 continue
             self._unstored.discard(name)
-            return self._of_fill(question, fill, seat, outcome, words, follows=follows)
+            return self._result_of(request, fetch, reader, outcome, words, follows=follows)
 
-    def _may_follow(self, question: Question, entry: Entry) -> bool:
-        """Whether somebody else's answer may be this one's too (RFC 9111, section 4)."""
+    def _may_follow(self, request: CacheRequest, entry: Entry) -> bool:
+        """Whether the response to another request answers this one too (RFC 9111, section 4)."""
         is_fresh = freshness.use_of(entry, NO_WISH, time()) is Use.FRESH
-        return is_fresh and freshness.chosen([entry], question.pairs)[0] is entry
+        return is_fresh and freshness.chosen([entry], request.pairs)[0] is entry
 
-    def _forget_fill(self, name: str, fill: Fill) -> None:
-        if self._fills.get(name) is fill:
-            del self._fills[name]
+    def _forget_fetch(self, name: str, fetch: SharedFetch) -> None:
+        if self._fetches.get(name) is fetch:
+            del self._fetches[name]
 
-    def _of_fill(
+    def _result_of(
         self,
-        question: Question,
-        fill: Fill,
-        seat: Seat,
+        request: CacheRequest,
+        fetch: SharedFetch,
+        reader: Reader,
         entry: Entry,
         words: Words,
         *,
         follows: bool,
-    ) -> Served:
+    ) -> CacheResult:
         if follows:
             words["collapsed"] = True
         else:
-            question.lifetime.exchange.note(fill.lifetime.exchange)
-        if fill.was_validated:
+            request.lifetime.exchange.note(fetch.lifetime.exchange)
+        if fetch.was_validated:
             words["fwd-status"] = 304
-        elif not follows and fill.is_kept:
+        elif not follows and fetch.is_kept:
             words["stored"] = True
         elif not follows:
             words["detail"] = Why.PURGED.word
-        outcome = "collapsed" if follows else "revalidated" if fill.was_validated else "miss"
-        body = read_on(question, seat) if fill.streams else entry.body
-        pairs = entry.pairs if follows or fill.was_validated else fill.pairs
-        return Served(entry, pairs, body, None, outcome, words, fill)
+        outcome = "collapsed" if follows else "revalidated" if fetch.was_validated else "miss"
+        body = read_on(request, reader) if fetch.streams else entry.body
+        pairs = entry.pairs if follows or fetch.was_validated else fetch.pairs
+        return CacheResult(entry, pairs, body, None, outcome, words, fetch)
 
-    def _shared_name(self, question: Question, vary: Sequence[bytes] = ()) -> str:
-        """What may wait for each other: not requests that differ in what answers are known to vary on, and not those
-        with credentials for those without."""
-        names = {*vary, *(name for entry in self.memory.get(question.key) for name in entry.vary)}
-        has_credentials = any(name in CREDENTIALS for name, _ in question.pairs)
-        if not names and not has_credentials and not question.group:
-            return question.key
-        values = vary_values(sorted(names), question.pairs)
-        return digest(question.key, repr(values), str(has_credentials), question.group)
+    def _shared_name(self, request: CacheRequest, vary: Sequence[bytes] = ()) -> str:
+        """The name under which requests are coalesced. Those that differ in a field that stored responses vary on have
+        different names, and so have requests with and without credentials."""
+        names = {*vary, *(name for entry in self.memory.get(request.key) for name in entry.vary)}
+        has_credentials = any(name in CREDENTIALS for name, _ in request.pairs)
+        if not names and not has_credentials and not request.group:
+            return request.key
+        values = vary_values(sorted(names), request.pairs)
+        return digest(request.key, repr(values), str(has_credentials), request.group)
 
-    def remember(self, fill: Fill, why: Why) -> None:
-        """The answers of such calls are not stored: for a while nobody waits for them."""
-        question = fill.question
-        self._unstored.add(self._shared_name(question), question.pairs, why, monotonic())
+    def remember(self, fetch: SharedFetch, why: Why) -> None:
+        """Responses to such calls are not stored: for a while the next ones are not coalesced."""
+        request = fetch.request
+        self._unstored.add(self._shared_name(request), request.pairs, why, monotonic())
 
     # -- in the background ----------------------------------------------------------------------------------------
 
-    def _revalidate(self, question: Question, entry: Entry) -> None:
-        name = self._shared_name(question)
-        # Of more than so many at a time the rest stays stale until somebody asks again.
+    def _revalidate(self, request: CacheRequest, entry: Entry) -> None:
+        name = self._shared_name(request)
+        # Beyond that number entries stay stale until the next request for them.
         if name not in self._revalidating and len(self._revalidating) < _MOST_REVALIDATING:
-            task = asyncio.create_task(self._revalidated(name, question, entry), name="portway-revalidate")
+            task = asyncio.create_task(self._revalidated(name, request, entry), name="portway-revalidate")
             self._revalidating[name] = task
 
-    async def _revalidated(self, name: str, question: Question, entry: Entry) -> None:
+    async def _revalidated(self, name: str, request: CacheRequest, entry: Entry) -> None:
         try:
-            fill = Fill(question, entry, self)
-            seat = fill.join(reads=False)
+            fetch = SharedFetch(request, entry, self)
+            reader = fetch.join(reads=False)
             try:
-                outcome = await fill.begun()
-                if isinstance(outcome, Passed):
-                    failure = None if outcome.produced.status < 500 else str(outcome.produced.status)
+                outcome = await fetch.wait_outcome()
+                if isinstance(outcome, Uncacheable):
+                    failure = None if outcome.origin.status < 500 else str(outcome.origin.status)
                 else:
                     failure = None
-                    await fill.ended()
-            except Exception as error:  # noqa: BLE001 - of a view, or of the upstream: nobody waits for it
+                    await fetch.wait_end()
+            except Exception as error:  # noqa: BLE001 - whatever the view raises: no request waits for it
                 failure = (error.cause or error.reason.word) if isinstance(error, GatewayError) else repr(error)
             finally:
-                seat.leave()
-                if isinstance(fill.outcome, Passed):
-                    fill.lifetime.let_go()
+                reader.leave()
+                if isinstance(fetch.outcome, Uncacheable):
+                    fetch.lifetime.let_go()
             if failure is not None:
-                _log.warning("cache.revalidation_failed", target=question.lifetime.exchange.path, cause=failure)
+                _log.warning("cache.revalidation_failed", target=request.lifetime.exchange.path, cause=failure)
                 await asyncio.sleep(_RETRY_S)
         finally:
             del self._revalidating[name]
@@ -324,7 +333,7 @@ class Cache:
     # -- keeping --------------------------------------------------------------------------------------------------
 
     def keep(self, key: str, entry: Entry) -> bool:
-        """Store an answer; False where it was purged while it was under way."""
+        """Store a response; False if it was purged while it was coming in."""
         place = Key.of(key)
         if self._purges.cover(place, entry, time()):
             return False
@@ -334,29 +343,29 @@ class Cache:
         return True
 
     def drop(self, key: str, entry: Entry) -> None:
-        """Forget an answer: the upstream has another word on it."""
+        """Remove a stored response that a newer one supersedes."""
         self.memory.drop(key, entry)
         if self.store is not None:
             self.store.forget(Key.of(key), entry)
 
-    def after_head(self, question: Question, status: int, pairs: Sequence[Pair], requested_s: float) -> None:
-        """What a HEAD that was forwarded says of the stored answer to a GET (RFC 9111, section 4.3.5)."""
-        entry, _ = freshness.chosen(self.memory.get(question.key), question.pairs)
+    def after_head(self, request: CacheRequest, status: int, pairs: Sequence[Pair], requested_s: float) -> None:
+        """Update or drop the stored response to a GET after a forwarded HEAD (RFC 9111, section 4.3.5)."""
+        entry, _ = freshness.chosen(self.memory.get(request.key), request.pairs)
         if status != 200 or entry is None:
             return
-        reply = Reply("HEAD", question.pairs, status, pairs, requested_s, time())
-        updated = freshness.after_head(entry, reply, question.rule)
+        reply = Reply("HEAD", request.pairs, status, pairs, requested_s, time())
+        updated = freshness.after_head(entry, reply, request.rule)
         if updated is None:
-            self.drop(question.key, entry)
+            self.drop(request.key, entry)
         else:
-            self.keep(question.key, updated)
+            self.keep(request.key, updated)
 
     # -- forgetting -----------------------------------------------------------------------------------------------
 
     async def purge(self, kind: str, value: str) -> int:
-        """Forget what a purge covers, here and everywhere; how many stored answers that were."""
+        """Remove what a purge covers, in all workers and replicas; returns the number of stored responses."""
         purge = Purge(kind, value, time())
-        count = self._heard(purge)
+        count = self._apply_purge(purge)
         _log.info("cache.purged", kind=kind, value=value)
         if self.store is not None:
             with contextlib.suppress(TimeoutError):
@@ -365,27 +374,27 @@ class Cache:
         return count
 
     def invalidate(self, url: str) -> None:
-        """Forget what is stored of this URL: it was written to."""
+        """Remove what is stored for this URL: an unsafe method changed it."""
         purge = Purge.of_url(url, time())
-        self._heard(purge)
+        self._apply_purge(purge)
         if self.store is not None:
             self.store.purge(purge)
 
-    async def part(self, question: Question) -> Served | None:
-        """The answer to the call of a part or of `fetch()`; None as `answer` has it."""
+    async def part(self, request: CacheRequest) -> CacheResult | None:
+        """The response to a call of a part or of `fetch()`; None as for `answer`."""
         self._stores_parts = True
-        return (await self.answer(question))[0]
+        return (await self.answer(request))[0]
 
     def written(self, upstream: str, target: str, status: int) -> None:
-        """An unsafe method was sent to an upstream: what parts and fetch() stored of that URL goes."""
+        """After an unsafe method to an upstream: remove what parts and fetch() stored for that URL."""
         if self._stores_parts and 200 <= status <= 399:
             self.invalidate(f"part://{upstream}{target}")
 
-    def _heard(self, purge: Purge) -> int:
+    def _apply_purge(self, purge: Purge) -> int:
         self._purges.add(purge)
-        for fill in self._fills.values():
-            if purge.covers_key(Key.of(fill.question.key)):
-                fill.is_shared = False  # who asks from now on must not get what was asked for before
+        for fetch in self._fetches.values():
+            if purge.covers_key(Key.of(fetch.request.key)):
+                fetch.is_shared = False  # later requests must not get a response that was asked for before the purge
         return self.memory.forget(purge, time())
 
 
@@ -393,14 +402,14 @@ def _has_conditions(pairs: Sequence[Pair]) -> bool:
     return any(name in CONDITIONS for name, _ in pairs)
 
 
-def hit(entry: Entry, detail: str | None = None) -> Served:
-    """A stored answer as it is served. `detail` says why although it is stale."""
+def hit(entry: Entry, detail: str | None = None) -> CacheResult:
+    """The result for a stored response. `detail` says why it is sent although it is stale."""
     words: Words = {"hit": True, "ttl": ttl_s(entry, time()), "detail": detail}
-    return Served(entry, entry.pairs, entry.body, None, "stale" if detail else "hit", words)
+    return CacheResult(entry, entry.pairs, entry.body, None, "stale" if detail else "hit", words)
 
 
 def ttl_s(entry: Entry, now_s: float) -> int:
-    """Seconds that it stays fresh, with Age its lifetime; negative once it is stale."""
+    """Seconds that it stays fresh; with Age they add up to its lifetime. Negative once it is stale."""
     return int(entry.lifetime_s) - int(entry.current_age_s(now_s))
 
 

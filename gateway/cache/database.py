@@ -1,8 +1,8 @@
-"""Stored answers in Django's database, through the async ORM on threads of its own.
+"""Stored responses in Django's database, through the async ORM on two threads of its own.
 
-Look-ups that arrive while another one runs share the next query; writes go behind the answers, many at a time. A
-database that is slow, locked, full or gone costs hits, never a request: look-ups are given up after a moment and not
-tried again for a second, writes are kept as long as there is room, and what is wrong is said once a minute.
+Look-ups that arrive while another one runs share the next query; writes happen in the background, in batches. A
+database that is slow, locked, full or gone costs hits, never a request: a look-up is given up after 0.25 s and none is
+tried for the next second, writes wait as long as there is room for them, and a failure is logged once a minute.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ from django.core.management import call_command
 from django.db import connection
 
 from gateway.cache import queries
-from gateway.cache.bloom_filter import CAPACITY, Known
+from gateway.cache.bloom_filter import CAPACITY, BloomFilter
 from gateway.cache.keys import Key, Purge, digest, variant
 from gateway.cache.memory import Index, size_of
 from gateway.cache.policy import Entry
 from gateway.cache.queries import BATCH_ROWS, MOST_PURGES, STORED_ROWS, Found
-from gateway.cache.store_health import PAUSE_S, Health, is_away
+from gateway.cache.store_health import PAUSE_S, StoreHealth, is_away
 from gateway.http.headers import Pair
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -32,66 +32,67 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 _LOOK_UP_S = 0.25  # how long a request waits for the database at most
 _OPEN_S = 5.0  # how long the start waits for the database at most
 _CLOSE_S = 1.0  # and the stop
-_GATHER_S = 0.1  # how long a write waits for others
+_BATCH_S = 0.1  # how long a write waits for others to share its batch
 _QUEUE_BYTES, _QUEUE_ROWS, _QUEUE_PURGES, _QUEUE_REMOVALS = 16 * 2**20, 4000, 1000, 10_000
-_POLL_S = 0.4  # how often others are asked what they stored and purged
-_DEAF_S = 30.0  # who has not heard of purges for so long does not know what is still true
-_TOLD_S = 60.0  # how long purges are kept for the others
-_OVERLAP = 200  # transactions end in another order than they are numbered in: so many are asked for again
-_SWEEP_S = 5.0  # how often what is of no use any more is removed
+_POLL_S = 0.4  # how often rows and purges of other workers and replicas are read
+_SILENCE_S = 30.0  # without a successful poll for that long, everything in memory is dropped
+_PURGES_KEPT_S = 60.0  # how long rows of purges are kept for other workers
+_OVERLAP = 200  # transactions may commit in another order than their rows are numbered: so many are read again
+_SWEEP_S = 5.0  # how often useless rows are removed
 
 
 class Store:
-    """A worker's way to the stored answers. `open` it in the loop that serves; `heard` is told purges of others."""
+    """One worker's access to the database. Call `open` in the loop that serves; `on_purge` gets the purges that other
+    workers and replicas made."""
 
-    def __init__(self, max_bytes: int, known: Known, heard: Callable[[Purge], object]) -> None:
+    def __init__(self, max_bytes: int, bloom_filter: BloomFilter, on_purge: Callable[[Purge], object]) -> None:
         self.is_open = False
-        self._known = known
+        self._bloom_filter = bloom_filter
         self._max_bytes = max_bytes
-        self._heard = heard
+        self._on_purge = on_purge
         self._tasks: list[asyncio.Task[None]] = []
         self._executors: list[ThreadPoolExecutor] = []
         self._loop = asyncio.get_running_loop()
         self._opened = asyncio.Event()
-        self._reads, self._writes = Health("look-ups"), Health("writes")
+        self._reads, self._writes = StoreHealth("look-ups"), StoreHealth("writes")
         self._asked = asyncio.Event()
         self._waiting: dict[asyncio.Future[Found], tuple[str, Sequence[Pair]]] = {}
         self._queue: dict[str, tuple[Key, Entry]] = {}
         self._queue_index = Index()
         self._queue_bytes = 0
         self._forgotten: set[str] = set()
-        self._removals = 0  # so many so far
+        self._removals = 0  # batches removed so far
         self._purges: list[tuple[Purge, asyncio.Future[int]]] = []
         self._purges_chars = 0
         self._others_purges: list[Purge] = []
         self._has_work, self._is_written = asyncio.Event(), asyncio.Event()
-        self._file: object = None  # what the database was in when the tables were made
-        self._is_written_elsewhere = False  # the writer's connection is of a database that is no more
-        self._told: set[tuple[int, float]] = set()  # the numbers and times of purges that need no hearing
-        self._last_told = 0
-        self._heard_by: deque[int] = deque(maxlen=1 + int(_TOLD_S / _SWEEP_S))  # as it was at the last sweeps
-        self._heard_s = 0.0
-        self._rows: deque[int] = deque(maxlen=3)  # the number of the last row, as it was at the last looks
-        self._new_rows = 0  # since all were looked at
+        self._file: object = None  # identifies the file of an SQLite database
+        self._is_written_elsewhere = False  # the writer is connected to a database file that was replaced
+        self._seen_purges: set[tuple[int, float]] = set()  # numbers and times of purges that were applied already
+        self._last_purge = 0
+        self._last_purge_at_sweeps: deque[int] = deque(maxlen=1 + int(_PURGES_KEPT_S / _SWEEP_S))
+        self._last_poll_s = 0.0
+        self._rows: deque[int] = deque(maxlen=3)  # the number of the last row, at each of the last polls
+        self._new_rows = 0  # since all rows were read
         self._swept_s = 0.0
         self._size = 0
-        self._has_grown = True  # since the last look at it all
+        self._has_grown = True  # since the total size was queried
 
     @property
     def size_bytes(self) -> int:
-        """What is stored, as far as this worker knows."""
+        """Size of the stored responses, as far as this worker knows."""
         return self._size
 
     @property
     def state(self) -> str:
-        """In a word, whether the database works."""
+        """`works`, `failing` or `not reached`."""
         if not self.is_open:
             return "not reached"
         return "failing" if self._reads.is_failing or self._writes.is_failing else "works"
 
     async def open(self) -> None:
-        """Make the tables where they are missing, and begin. Waits for the database, but not for long."""
-        for name, work in (("read", self._reading), ("write", self._writing)):
+        """Create missing tables and start the threads. Waits for the database 5 s at most."""
+        for name, work in (("read", self._read_loop), ("write", self._write_loop)):
             executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"cache-{name}")
             self._executors.append(executor)
             self._tasks.append(asyncio.create_task(_on(executor, work), name=f"portway-cache-{name}"))
@@ -100,7 +101,7 @@ class Store:
                 await self._opened.wait()
 
     async def aclose(self) -> None:
-        """Write what is still to be written, for a moment, and end."""
+        """Write what is queued, for 1 s at most, and end."""
         if self.is_open and (self._queue or self._purges):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSE_S):
@@ -117,10 +118,10 @@ class Store:
     # -- what the cache asks for ----------------------------------------------------------------------------------
 
     async def find(self, key: str, request: Sequence[Pair]) -> Found | None:
-        """The stored answers of a key that match the request's fields; None where the database was not asked."""
+        """The stored responses of a key that match the request's fields; None if the database was not asked."""
         if not self.is_open or self._reads.is_paused:
             return None
-        if not self._known.may_hold(digest(key)):
+        if not self._bloom_filter.may_hold(digest(key)):
             return Found([], has_others=False)
         removals = self._removals
         future: asyncio.Future[Found] = self._loop.create_future()
@@ -129,7 +130,7 @@ class Store:
         try:
             async with asyncio.timeout(_LOOK_UP_S):
                 found = await future
-            if removals != self._removals:  # it was read before that, perhaps
+            if removals != self._removals:  # it may have been read before those were removed
                 return Found([], found.has_others)
             if not self._forgotten:
                 return found
@@ -146,22 +147,22 @@ class Store:
             self._waiting.pop(future, None)  # a database that hangs keeps nobody's request
 
     def put(self, key: Key, entry: Entry) -> None:
-        """Store an answer, soon. It is forgotten where more wait than there is room for."""
+        """Queue a response for storing. Where the queue is full, the oldest ones are given up."""
         name = variant(str(key), entry.vary, entry.values)
-        self._take_out(name)
+        self._unqueue(name)
         self._forgotten.discard(name)
-        self._known.add(digest(str(key)))
+        self._bloom_filter.add(digest(str(key)))
         self._queue[name] = (key, entry)
         self._queue_index.add(name, key)
         self._queue_bytes += size_of(str(key), entry)
         while self._queue_bytes > _QUEUE_BYTES or len(self._queue) > _QUEUE_ROWS:
-            self._take_out(next(iter(self._queue)))
+            self._unqueue(next(iter(self._queue)))
         self._has_work.set()
 
     def forget(self, key: Key, entry: Entry) -> None:
-        """Remove one answer, soon."""
+        """Queue the removal of one response."""
         name = variant(str(key), entry.vary, entry.values)
-        self._take_out(name)
+        self._unqueue(name)
         self._forgotten.add(name)
         if len(self._forgotten) > _QUEUE_REMOVALS:  # as below: the database is away
             self._forgotten.clear()
@@ -169,35 +170,35 @@ class Store:
         self._has_work.set()
 
     def purge(self, purge: Purge) -> "asyncio.Future[int]":
-        """Remove what a purge covers, and tell the others, soon; then how many stored answers that were."""
-        self._take_out_covered(purge)
+        """Queue a purge, for the database and for other workers. The result is the number of responses removed."""
+        self._unqueue_covered(purge)
         done: asyncio.Future[int] = self._loop.create_future()
         self._purges.append((purge, done))
         self._purges_chars += len(purge.value)
-        # The database is away: nothing that should go may come back with it.
+        # The database is away: nothing that was purged may come back with it.
         if len(self._purges) > _QUEUE_PURGES or self._purges_chars > _QUEUE_BYTES:
             self._purges = [(Purge("all", "", purge.at_s), done)]
             self._purges_chars = 0
         self._has_work.set()
         return done
 
-    def _take_out(self, name: str) -> None:
+    def _unqueue(self, name: str) -> None:
         found = self._queue.pop(name, None)
         if found is not None:
             self._queue_index.discard(name, found[0])
             self._queue_bytes -= size_of(str(found[0]), found[1])
 
-    def _take_out_covered(self, purge: Purge) -> None:
+    def _unqueue_covered(self, purge: Purge) -> None:
         place = purge.place
         for name in list(self._queue) if place is None else self._queue_index.at(place):
             if purge.covers(*self._queue[name], time.time()):
-                self._take_out(name)
+                self._unqueue(name)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
-    async def _reading(self) -> None:
-        await self._until_prepared(anew=True)
-        keeper = asyncio.create_task(self._listening(), name="portway-cache-listen")
+    async def _read_loop(self) -> None:
+        await self._prepare(anew=True)
+        polling = asyncio.create_task(self._polling(), name="portway-cache-listen")
         try:
             while True:
                 await self._asked.wait()
@@ -205,20 +206,20 @@ class Store:
                 asked, self._waiting = self._waiting, {}
                 await self._answer([(*one, future) for future, one in asked.items() if not future.done()])
         finally:
-            keeper.cancel()
+            polling.cancel()
 
-    async def _until_prepared(self, *, anew: bool) -> None:
-        """The tables are there. Several may make them at once: who comes second finds it done, or tries again.
+    async def _prepare(self, *, anew: bool) -> None:
+        """Wait until the tables exist. Several workers may create them at once; one that fails tries again.
 
-        `anew` where nothing is known of this database: then what was purged before is no news.
+        `anew`: this is the first contact with this database, so purges made before are skipped.
         """
         failures = 0
         while not self.is_open:
             try:
                 await sync_to_async(_migrate)()
                 if anew:
-                    self._last_told, self._file = await queries.last_told(), queries.file_of()
-                    self._heard_s = time.monotonic()
+                    self._last_purge, self._file = await queries.last_purge(), queries.file_of()
+                    self._last_poll_s = time.monotonic()
             except Exception as error:  # noqa: BLE001 - whatever the database has, the gateway serves
                 await _disconnect()
                 failures += 1
@@ -236,7 +237,7 @@ class Store:
             return
         try:
             found = await queries.look_up([(key, request) for key, request, _ in asked])
-        except Exception as error:  # noqa: BLE001 - it is whoever asked that says so
+        except Exception as error:  # noqa: BLE001 - `find` reports it
             await _disconnect()
             for *_, future in asked:
                 if not future.done():
@@ -247,101 +248,101 @@ class Store:
             if not future.done():
                 future.set_result(one)
 
-    async def _listening(self) -> None:
-        """What others store is known; their purges reach what this worker has in memory and has still to write."""
+    async def _polling(self) -> None:
+        """Poll for rows and purges of other workers and replicas."""
         while True:
             try:
-                asking = asyncio.ensure_future(self._ask_others())
+                asking = asyncio.ensure_future(self._new_purges())
                 if not (await asyncio.wait({asking}, timeout=PAUSE_S))[0]:
                     self._reads.failed(f"no answer within {PAUSE_S:g} s")
-                told = await asking
-                if told is None:
-                    await self._begin_anew()
+                purges = await asking
+                if purges is None:
+                    await self._start_over()
                     continue
-                await self._learn()
+                await self._poll_rows()
                 self._reads.worked()
-            except Exception as error:  # noqa: BLE001 - whatever the database has, the worker listens on
+            except Exception as error:  # noqa: BLE001 - whatever the database has, polling goes on
                 await _disconnect()
                 self._reads.failed(str(error))
                 self.is_open = False  # its tables may be gone, too
                 await asyncio.sleep(_POLL_S)
-                await self._until_prepared(anew=False)
+                await self._prepare(anew=False)
                 continue
             now_s = time.monotonic()
-            if now_s - self._heard_s > _DEAF_S:
-                self._heard(Purge("all", "", time.time()))
-            self._heard_s = now_s
-            self._hear(told)
-            if len(told) < MOST_PURGES:  # else there are more
+            if now_s - self._last_poll_s > _SILENCE_S:
+                self._on_purge(Purge("all", "", time.time()))
+            self._last_poll_s = now_s
+            self._apply_purges(purges)
+            if len(purges) < MOST_PURGES:  # else there are more
                 await asyncio.sleep(_POLL_S)
 
-    def _hear(self, told: Sequence[tuple[int, Purge]]) -> None:
-        for number, purge in told:
-            self._last_told = max(self._last_told, number)
-            if (number, purge.at_s) not in self._told:
-                self._told.add((number, purge.at_s))
-                # By our own clock: who made it may have another one. What was asked for in between goes too.
+    def _apply_purges(self, purges: Sequence[tuple[int, Purge]]) -> None:
+        for number, purge in purges:
+            self._last_purge = max(self._last_purge, number)
+            if (number, purge.at_s) not in self._seen_purges:
+                self._seen_purges.add((number, purge.at_s))
+                # By our own clock: that of another machine may differ. What was asked for in between goes too.
                 purge = replace(purge, at_s=time.time())
-                self._heard(purge)
-                self._take_out_covered(purge)
+                self._on_purge(purge)
+                self._unqueue_covered(purge)
                 self._others_purges.append(purge)  # what was under way may have been written since
                 self._has_work.set()
         if len(self._others_purges) > _QUEUE_PURGES:  # nothing can be written
             self._others_purges = [Purge("all", "", max(purge.at_s for purge in self._others_purges))]
-        self._told = {one for one in self._told if one[0] > self._last_told - 2 * _OVERLAP}
+        self._seen_purges = {one for one in self._seen_purges if one[0] > self._last_purge - 2 * _OVERLAP}
 
-    async def _ask_others(self) -> list[tuple[int, Purge]] | None:
-        """The purges of late; None where the database is not the one that it was: a file put in the place of its file,
-        or a backup whose numbers are lower than those that were heard."""
-        if self._file != queries.file_of() or 0 < await queries.last_told() < self._last_told - _OVERLAP:
+    async def _new_purges(self) -> list[tuple[int, Purge]] | None:
+        """Recent purges; None if the database was replaced: by another file, or by a backup, whose numbers are lower
+        than those seen."""
+        if self._file != queries.file_of() or 0 < await queries.last_purge() < self._last_purge - _OVERLAP:
             return None
-        return await queries.told_since(self._last_told - _OVERLAP)
+        return await queries.purges_since(self._last_purge - _OVERLAP)
 
-    async def _begin_anew(self) -> None:
-        """Nothing that is known is known of this database. What waits to be written is written to it."""
+    async def _start_over(self) -> None:
+        """The database was replaced: forget everything about it. What is queued is written to the new one."""
         _log.warning("cache.store_replaced")
         self.is_open, self._is_written_elsewhere = False, True
-        self._heard(Purge("all", "", time.time()))
-        self._known.clear()
+        self._on_purge(Purge("all", "", time.time()))
+        self._bloom_filter.clear()
         self._rows.clear()
-        self._told.clear()
-        self._heard_by.clear()
+        self._seen_purges.clear()
+        self._last_purge_at_sweeps.clear()
         await _disconnect()
-        await self._until_prepared(anew=True)
+        await self._prepare(anew=True)
 
-    async def _learn(self) -> None:
-        """Know of the rows that were added: by whatever gateway, and those of some looks ago again, since transactions
-        end in another order than their rows are numbered in."""
-        if self._new_rows > CAPACITY and self._known.is_complete:
-            self._known.clear()
+    async def _poll_rows(self) -> None:
+        """Add the keys of new rows to the Bloom filter, and those of some polls ago again: transactions may commit in
+        another order than their rows are numbered."""
+        if self._new_rows > CAPACITY and self._bloom_filter.is_complete:
+            self._bloom_filter.clear()
             self._rows.clear()
         if not self._rows:
-            self._rows.append(await queries.last_stored() if self._known.is_complete else 0)
+            self._rows.append(await queries.last_stored() if self._bloom_filter.is_complete else 0)
         at, newest, found = self._rows[0], self._rows[-1], [(0, "")] * STORED_ROWS
         is_whole = at == 0
         while len(found) == STORED_ROWS:
             found = await queries.stored_since(at)
             for number, name in found:
-                self._known.add(name)
+                self._bloom_filter.add(name)
                 self._new_rows += number > newest
             at = found[-1][0] if found else at
         self._rows.append(max(at, newest))
-        if is_whole:  # another worker's look may be on its way: only who began with the first row has seen all
-            self._known.completed()
+        if is_whole:  # only a poll that began with the first row has seen all of them
+            self._bloom_filter.completed()
             self._new_rows = 0
 
     # -- writing --------------------------------------------------------------------------------------------------
 
-    async def _writing(self) -> None:
+    async def _write_loop(self) -> None:
         await self._opened.wait()
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_SWEEP_S + _GATHER_S):
+                async with asyncio.timeout(_SWEEP_S + _BATCH_S):
                     await self._has_work.wait()
             if not self.is_open:
                 await asyncio.sleep(PAUSE_S)
                 continue
-            await asyncio.sleep(_GATHER_S)
+            await asyncio.sleep(_BATCH_S)
             self._has_work.clear()
             try:
                 if self._is_written_elsewhere:
@@ -360,10 +361,10 @@ class Store:
         while self._purges or self._others_purges:
             lot, others = self._purges[:BATCH_ROWS], self._others_purges[:BATCH_ROWS]
             if lot:
-                self._told |= await queries.tell([purge for purge, _ in lot])
-                if len(self._told) > _QUEUE_REMOVALS:  # whoever listens hears nothing: they are news once more
-                    self._told.clear()
-            # What is waited for is counted by itself; writes through the gateway, of which there may be many, are not.
+                self._seen_purges |= await queries.publish([purge for purge, _ in lot])
+                if len(self._seen_purges) > _QUEUE_REMOVALS:  # polling fails for long: then they are applied twice
+                    self._seen_purges.clear()
+            # A caller waits for the number of most purges, but not for that of unsafe methods, which may be many.
             counted = {done: await queries.remove_covered([purge]) for purge, done in lot if purge.kind != "uri"}
             if many := [*others, *(purge for purge, _ in lot if purge.kind == "uri")]:
                 await queries.remove_covered(many)
@@ -390,11 +391,11 @@ class Store:
             except Exception as error:
                 if is_away(error):
                     raise
-                await self._write_singly(batch)  # one of them cannot be stored: which one is found out by itself
+                await self._write_singly(batch)  # one of them cannot be stored: find out which
             self._has_grown = True
             for name, written in batch.items():
                 if self._queue.get(name) is written:
-                    self._take_out(name)
+                    self._unqueue(name)
             self._writes.worked()
         self._is_written.set()
 
@@ -408,16 +409,16 @@ class Store:
                 _log.warning("cache.not_stored", target=key.target, cause=str(error))
 
     async def _sweep(self) -> None:
-        """Remove what is of no use any more; and what was stored longest ago, where all is too large."""
+        """Remove expired rows, and the oldest ones if the total is too large."""
         now_s = time.monotonic()
         is_due = now_s - self._swept_s >= _SWEEP_S
         if not is_due and self._size <= self._max_bytes:
             return
         self._swept_s = now_s
         if is_due:
-            self._heard_by.append(self._last_told)
-        is_long_ago = len(self._heard_by) == self._heard_by.maxlen
-        await queries.remove_expired(self._heard_by[0] if is_long_ago else 0, time.time() - _TOLD_S)
+            self._last_purge_at_sweeps.append(self._last_purge)
+        is_long_ago = len(self._last_purge_at_sweeps) == self._last_purge_at_sweeps.maxlen
+        await queries.remove_expired(self._last_purge_at_sweeps[0] if is_long_ago else 0, time.time() - _PURGES_KEPT_S)
         if self._has_grown:
             self._has_grown = False
             self._size = await queries.total_size()
@@ -427,7 +428,7 @@ class Store:
 
 
 async def _on(executor: ThreadPoolExecutor, work: Callable[[], Awaitable[None]]) -> None:
-    """Every thread-sensitive call within runs on this one thread, with the connection that the thread has."""
+    """Run `work` so that its ORM calls all use this executor's thread and its connection."""
     async with ThreadSensitiveContext(executor=executor):
         await work()
 
@@ -440,7 +441,7 @@ _write = sync_to_async(queries.write)
 
 
 async def _disconnect() -> None:
-    """The next query makes a new connection."""
+    """Close the thread's connection; the next query opens a new one."""
     await sync_to_async(_close)()
 
 

@@ -1,4 +1,4 @@
-"""The queries of the cache: stored answers become rows, and rows stored answers."""
+"""Every database query of the cache: stored responses become rows, and rows stored responses."""
 
 import contextlib
 import time
@@ -28,7 +28,7 @@ _UPDATED = [field.name for field in CachedResponse._meta.concrete_fields if fiel
 
 
 class Found(NamedTuple):
-    """The stored answers that match a request's fields, and whether there are others of its URI."""
+    """The stored responses that match a request's fields, and whether there are other variants of that key."""
 
     entries: list[Entry]
     has_others: bool
@@ -38,7 +38,7 @@ class Found(NamedTuple):
 
 
 async def look_up(asked: Sequence[tuple[str, Sequence[Pair]]]) -> list[Found]:
-    """For each key the answers that match its request's fields: two queries, however many are asked for."""
+    """The matching responses for each pair of key and request fields, with two queries in all."""
     digests = [digest(key) for key, _ in asked]
     varies: dict[str, set[str]] = {}
     async for name, vary in (
@@ -65,7 +65,7 @@ def _variant_for(key: str, vary: str, request: Sequence[Pair]) -> str:
 
 
 def write(batch: Mapping[str, tuple[Key, Entry]]) -> int:
-    """Store answers by the names of their variants; the bytes that they take. On a thread: it has rows to make, too."""
+    """Store responses by the names of their variants; returns their size in bytes. Synchronous."""
     rows = [_row(name, key, entry) for name, (key, entry) in batch.items()]
     CachedResponse.objects.bulk_create(rows, update_conflicts=True, unique_fields=["variant"], update_fields=_UPDATED)
     return sum(row.size for row in rows)
@@ -98,7 +98,7 @@ def _row(name: str, key: Key, entry: Entry) -> CachedResponse:
 
 
 def file_of() -> tuple[int, int] | None:
-    """What identifies the file of an SQLite database; None where there is none."""
+    """Device and inode of the file of an SQLite database; None for any other database, or if it does not exist."""
     if connection.vendor != "sqlite":
         return None
     with contextlib.suppress(OSError):
@@ -108,7 +108,7 @@ def file_of() -> tuple[int, int] | None:
 
 
 async def stored_since(row_id: int) -> list[tuple[int, str]]:
-    """The next rows after that one, with the digests of their keys; so many at a time that the loop is not held."""
+    """Ids and key digests of the rows after `row_id`, at most STORED_ROWS, so that the loop is not blocked."""
     rows = CachedResponse.objects.filter(id__gt=row_id).order_by("id").values_list("id", "digest")[:STORED_ROWS]
     return [row async for row in rows]
 
@@ -122,7 +122,7 @@ async def remove(variants: Iterable[str]) -> None:
 
 
 async def remove_covered(purges: Sequence[Purge]) -> int:
-    """Remove what any of these purges covers; how many rows that were."""
+    """Remove what any of these purges covers; returns the number of rows."""
     now_s = time.time()
     removed, _ = await CachedResponse.objects.filter(
         reduce(or_, (_covered(purge, now_s) for purge in purges))
@@ -131,24 +131,24 @@ async def remove_covered(purges: Sequence[Purge]) -> int:
 
 
 def _covered(purge: Purge, now_s: float) -> Q:
-    """The rows that a purge is about, as `Purge.covers` has it.
+    """The rows that a purge covers, like `Purge.covers`.
 
-    By no `startswith` or `contains`: on SQLite they do not regard case.
+    Without `startswith` and `contains`, which ignore case on SQLite.
     """
-    said = Q(requested_s__lte=purge.at_s) | Q(requested_s__gt=now_s)
+    condition = Q(requested_s__lte=purge.at_s) | Q(requested_s__gt=now_s)
     place = purge.place
     if place is not None:
         scheme, _, host = place.origin.partition("://")
-        said &= Q(path_digest=place.digest) if place.is_path else Q(target_digest=place.digest)
-        return said & Q(scheme=scheme, host=host) if host else said
+        condition &= Q(path_digest=place.digest) if place.is_path else Q(target_digest=place.digest)
+        return condition & Q(scheme=scheme, host=host) if host else condition
     if purge.kind == "prefix":
-        return said & _begins(purge.value)
+        return condition & _begins(purge.value)
     if purge.kind == "route":
-        return said & Q(route=purge.value)
+        return condition & Q(route=purge.value)
     if purge.kind == "tag":
         tagged = CachedResponse.objects.annotate(at=StrIndex("tags", Value(f" {purge.value} "))).filter(at__gt=0)
-        return said & Q(id__in=tagged.values("id"))
-    return said
+        return condition & Q(id__in=tagged.values("id"))
+    return condition
 
 
 def _begins(prefix: str) -> Q:
@@ -156,32 +156,34 @@ def _begins(prefix: str) -> Q:
     return Q(id__in=rows.values("id"))
 
 
-async def tell(purges: Sequence[Purge]) -> set[tuple[int, float]]:
-    """Tell every worker and replica; the numbers and times of what was told."""
+async def publish(purges: Sequence[Purge]) -> set[tuple[int, float]]:
+    """Store purges for other workers and replicas; returns their numbers and times."""
     rows = [CachePurge(kind=purge.kind, value=purge.value, at_s=purge.at_s) for purge in purges]
     return {(row.id, row.at_s) for row in await CachePurge.objects.abulk_create(rows)}
 
 
-async def told_since(number: int) -> list[tuple[int, Purge]]:
-    """The next purges after that one, at most MOST_PURGES, with their numbers."""
+async def purges_since(number: int) -> list[tuple[int, Purge]]:
+    """The purges after that number, at most MOST_PURGES, with their numbers."""
     rows = CachePurge.objects.filter(id__gt=number).order_by("id").values_list("id", "kind", "value", "at_s")
     return [(found, _purge(kind, value, at_s)) async for found, kind, value, at_s in rows[:MOST_PURGES]]
 
 
 def _purge(kind: str, value: str, at_s: float) -> Purge:
-    # A gateway of the version before tells the URL itself.
+    # A gateway of the previous version stores the URL itself.
     return Purge.of_url(value, at_s) if kind == "uri" and " " not in value else Purge(kind, value, at_s)
 
 
-async def last_told() -> int:
+async def last_purge() -> int:
     return (await CachePurge.objects.aaggregate(last=Max("id")))["last"] or 0
 
 
-async def remove_expired(heard: int, told_before_s: float) -> None:
-    """Remove what nothing can be answered with any more, and purges that everybody has heard of: up to that number, and
-    old enough by the clock, which alone may be wrong."""
+async def remove_expired(last_id: int, before_s: float) -> None:
+    """Remove expired responses, and purges that every worker has seen: up to that number and older than `before_s`.
+
+    Not by the clock alone, which may be wrong.
+    """
     await CachedResponse.objects.filter(useful_until_s__lt=time.time()).adelete()
-    await CachePurge.objects.filter(id__lte=heard, at_s__lt=told_before_s).adelete()
+    await CachePurge.objects.filter(id__lte=last_id, at_s__lt=before_s).adelete()
 
 
 async def total_size() -> int:
@@ -189,7 +191,7 @@ async def total_size() -> int:
 
 
 async def remove_oldest(size: int) -> None:
-    """Remove what was stored longest ago, until it makes up that many bytes."""
+    """Remove the oldest responses until `size` bytes are freed."""
     while size > 0:
         rows = CachedResponse.objects.order_by("received_s").values_list("id", "size")[:BATCH_ROWS]
         ids = []
@@ -206,7 +208,7 @@ async def remove_oldest(size: int) -> None:
 
 
 def is_there() -> bool:
-    """Whether anything can be stored yet. Looking makes no file. Raises DatabaseError."""
+    """Whether the table exists. Does not create the file of an SQLite database. Raises DatabaseError."""
     name = connection.settings_dict["NAME"]
     if connection.vendor == "sqlite" and not Path(name).exists():
         return False
@@ -214,7 +216,7 @@ def is_there() -> bool:
 
 
 def listing(route: str = "", host: str = "", prefix: str = "") -> Iterator[tuple[Key, Entry, int]]:
-    """What is stored, by target: key, answer without its body, bytes. Raises DatabaseError."""
+    """Stored responses by target: key, response without its body, size in bytes. Raises DatabaseError."""
     rows: QuerySet[Any, Any] = CachedResponse.objects.order_by("target", "id")
     for name, value in (("route", route), ("host", host)):
         rows = rows.filter(**{name: value}) if value else rows
@@ -228,19 +230,19 @@ _KEY = ("route", "scheme", "host", "target", "extra")
 
 
 def keys_at(route: str, target: str) -> list[Key]:
-    """The keys of a route that something is stored under for this target, whatever their origin."""
+    """The keys of stored responses of a route for this target, with any origin."""
     rows = CachedResponse.objects.filter(target_digest=digest(target), route=route)
     return [Key(*row) for row in rows.values_list(*_KEY).distinct()]
 
 
 def variants_of(key: Key) -> list[Entry]:
-    """Every stored answer of a key, without its body. Raises DatabaseError."""
+    """Every stored response of a key, without its body. Raises DatabaseError."""
     rows = CachedResponse.objects.filter(digest=digest(str(key))).values_list("record", flat=True)
     return [_DECODER.decode(record) for record in rows]
 
 
 def purge_now(purge: Purge) -> int:
-    """Make a purge and tell every worker; how many stored answers it removed. Raises DatabaseError."""
+    """Purge, and publish it to every worker; returns the number of rows removed. Raises DatabaseError."""
     CachePurge.objects.create(kind=purge.kind, value=purge.value, at_s=purge.at_s)
     removed, _ = CachedResponse.objects.filter(_covered(purge, time.time())).delete()
     return int(removed)

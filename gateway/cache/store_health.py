@@ -1,4 +1,4 @@
-"""Whether reading from the cache's database works, or writing to it, logged at most once a minute."""
+"""Circuit breaker for the cache's database: a pause after a failure, and a log line at most once a minute."""
 
 import time
 from typing import Final
@@ -14,8 +14,8 @@ PAUSE_S: Final = 1.0  # after a failure
 _COMPLAIN_S: Final = 60.0
 
 
-class Health:
-    """Of one way to the database, `what`: pauses it for a second after a failure, and logs failure and recovery."""
+class StoreHealth:
+    """State of `what`, look-ups or writes. `failed()` pauses them for a second; failures and recovery are logged."""
 
     def __init__(self, what: str) -> None:
         self._what = what
@@ -44,6 +44,6 @@ class Health:
 
 
 def is_away(error: Exception) -> bool:
-    """Whether it is the database that does not work, and not the one answer that should be written."""
+    """Whether the database itself is out of order, and not only the response that should be written."""
     is_of_database = isinstance(error, (DatabaseError, InterfaceError, OSError))
     return is_of_database and not isinstance(error, (DataError, IntegrityError))

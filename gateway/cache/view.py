@@ -13,8 +13,8 @@ from django.utils.functional import cached_property
 
 from gateway import units
 from gateway.cache import conditional, freshness
-from gateway.cache.cache import Served, Words, cache_for
-from gateway.cache.coalescing import Produced, Question
+from gateway.cache.cache import CacheResult, Words, cache_for
+from gateway.cache.coalescing import CacheRequest, OriginResponse
 from gateway.cache.keys import quoted
 from gateway.cache.options import cache_rule
 from gateway.cache.policy import Entry, Reply, Rule, entry_of, vary_names
@@ -128,27 +128,27 @@ class Cached:
 
     async def _answer(self, request: GatewayRequest, params: dict[str, Any], key: str) -> HttpResponseBase:
         cache = cache_for(request)
-        produce = partial(self._produce, request, params)
-        question = Question(key, "GET", request.raw_headers, self.rule, produce, request.lifetime)
+        produce = partial(self._ask_origin, request, params)
+        cache_request = CacheRequest(key, "GET", request.raw_headers, self.rule, produce, request.lifetime)
         unstorable = not_stored(request)
         if unstorable is not None:
-            served, _, words = await cache.stored(question)
-            if served is None:
+            result, _, words = await cache.stored(cache_request)
+            if result is None:
                 words["detail"] = unstorable
                 requested_s = time()
                 response = await self._pass(request, params, words)
                 if request.method == "HEAD":
-                    cache.after_head(question, response.status_code, pairs_of(response), requested_s)
+                    cache.after_head(cache_request, response.status_code, pairs_of(response), requested_s)
                 return response
         else:
-            served, words = await cache.answer(question)
-            if served is None:
+            result, words = await cache.answer(cache_request)
+            if result is None:
                 return await self._pass(request, params, words)
-        return _response(request, served)
+        return _response(request, result)
 
-    async def _produce(
+    async def _ask_origin(
         self, request: GatewayRequest, params: dict[str, Any], pairs: Pairs, lifetime: Lifetime
-    ) -> Produced:
+    ) -> OriginResponse:
         detached = request.detached(ObservedRequest, pairs, lifetime)
         response = await self.view(detached, **params)
         pairs = pairs_of(response)
@@ -158,7 +158,7 @@ class Cached:
         unnamed = detached.unnamed(vary_names(pairs) or ())
         if detached.forwarded_by_fetch:
             pairs = [*pairs, (b"vary", b"Authorization, Accept-Language")]
-        return Produced(response.status_code, pairs, body, response, unnamed)
+        return OriginResponse(response.status_code, pairs, body, response, unnamed)
 
     async def _pass(self, request: GatewayRequest, params: dict[str, Any], words: Words) -> HttpResponseBase:
         request.exchange.cache = "bypass" if words["fwd"] in {"method", "bypass"} else "miss"
@@ -242,7 +242,7 @@ def _is_as_it_came(request: GatewayRequest, params: dict[str, Any]) -> bool:
 
 
 def _is_plain(request: GatewayRequest, entry: Entry, rule: Rule) -> bool:
-    """Whether a fresh stored answer is the answer without another question."""
+    """Whether a fresh stored answer is the answer without another cache_request."""
     if entry.vary or entry.always_validate or (entry.source == "ttl" and entry.lifetime_s != rule.ttl_s):
         return False
     names = [name for name, _ in request.raw_headers]
@@ -258,40 +258,38 @@ async def _stored(request: GatewayRequest, entry: Entry) -> GatewayResponse:
     return GatewayResponse(entry.status, pairs, entry.body)
 
 
-def _response(request: GatewayRequest, served: Served) -> HttpResponseBase:
-    request.exchange.cache = served.outcome
-    entry = served.entry
+def _response(request: GatewayRequest, result: CacheResult) -> HttpResponseBase:
+    request.exchange.cache = result.outcome
+    entry = result.entry
     if entry is None:
-        assert served.passed is not None  # noqa: S101 - one of the two there is
-        return _said(_passed(request, served.passed.produced), served.words)
-    status, pairs, body = conditional.applied(entry, served.pairs, request.method, request.raw_headers)
+        assert result.uncacheable is not None  # noqa: S101 - one of the two there is
+        return _said(_uncached(request, result.uncacheable.origin), result.words)
+    status, pairs, body = conditional.applied(entry, result.pairs, request.method, request.raw_headers)
     age_s = int(entry.current_age_s(time()))
-    if age_s or "hit" in served.words:
+    if age_s or "hit" in result.words:
         pairs = [pair for pair in pairs if pair[0] != b"age"]
         pairs.append((b"age", b"%d" % age_s))
-    pairs.append((b"cache-status", freshness.status_field(served.words)))
+    pairs.append((b"cache-status", freshness.status_field(result.words)))
     pairs = FieldLines(pairs)
-    if isinstance(served.body, bytes):
+    if isinstance(result.body, bytes):
         return GatewayResponse(status, pairs, body)
     if status == 304:
-        if served.fill is not None:
-            served.fill.join(reads=False)  # it is stored all the same
+        if result.fetch is not None:
+            result.fetch.join(reads=False)  # it is stored all the same
         return GatewayResponse(status, pairs, b"")
-    return GatewayResponse(status, pairs, served.body)
+    return GatewayResponse(status, pairs, result.body)
 
 
-def _passed(request: GatewayRequest, produced: Produced) -> HttpResponseBase:
+def _uncached(request: GatewayRequest, origin: OriginResponse) -> HttpResponseBase:
     """An answer that is not stored. The conditions of the request did not go up: they are looked at here."""
-    body = produced.body
-    if produced.status == 200 and isinstance(body, bytes):
+    body = origin.body
+    if origin.status == 200 and isinstance(body, bytes):
         now_s = time()
-        reply = Reply("GET", request.raw_headers, 200, produced.pairs, now_s, now_s)
-        status, pairs, _ = conditional.applied(
-            entry_of(reply, Rule(), body), produced.pairs, "GET", request.raw_headers
-        )
+        reply = Reply("GET", request.raw_headers, 200, origin.pairs, now_s, now_s)
+        status, pairs, _ = conditional.applied(entry_of(reply, Rule(), body), origin.pairs, "GET", request.raw_headers)
         if status == 304:
             return GatewayResponse(status, pairs)
-    return produced.response or GatewayResponse(produced.status, produced.pairs, body or b"")
+    return origin.response or GatewayResponse(origin.status, origin.pairs, body or b"")
 
 
 def _failed(error: GatewayError, words: Words) -> GatewayError:

@@ -15,7 +15,7 @@ from weakref import finalize
 import msgspec
 
 from gateway.cache.cache import cache_for
-from gateway.cache.coalescing import Produced, Question
+from gateway.cache.coalescing import CacheRequest, OriginResponse
 from gateway.cache.freshness import CONDITIONS
 from gateway.cache.keys import Key, digest
 from gateway.cache.options import cache_rule
@@ -173,36 +173,36 @@ async def ask_cached(
     key = Key(f"@{pool.name}", "part", pool.name, target, set_here)
     names = {name for name, _ in configured}
 
-    async def produce(changed: Pairs, lifetime: Lifetime) -> Produced:
+    async def produce(changed: Pairs, lifetime: Lifetime) -> OriginResponse:
         whole = [*pairs, *(pair for pair in changed if pair[0] in CONDITIONS)]
         record = lifetime.exchange
         fetched = await ask(request, pool, record, method="GET", pairs=whole, target=target, owner=lifetime, **said)
-        return Produced(fetched.status, [*fetched.pairs], fetched.body)
+        return OriginResponse(fetched.status, [*fetched.pairs], fetched.body)
 
     lifetime = request.lifetime.child()
     sent = [pair for pair in pairs if pair[0] not in names]
     in_memory = [entry.body for entry in cache_for(request).memory.get(str(key))]
     # A call that may take longer does not wait for one that may not.
-    question = Question(str(key), "GET", sent, rule, produce, lifetime, f"{said['timeout_s']:.1f}")
+    cache_request = CacheRequest(str(key), "GET", sent, rule, produce, lifetime, f"{said['timeout_s']:.1f}")
     try:
         with Deadline(said["timeout_s"], partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)):
-            served = await cache_for(request).part(question)
-            if served is None:
+            result = await cache_for(request).part(cache_request)
+            if result is None:
                 return await ask(request, pool, leg, method="GET", pairs=pairs, target=target, **said)
     finally:
         lifetime.let_go()
         if leg.attempts is None:
             exchange = lifetime.exchange
             leg.attempts, leg.endpoint, leg.upstream_ms = exchange.attempts, exchange.endpoint, exchange.upstream_ms
-    leg.cache = served.outcome
-    leg.body_is_shared = served.outcome == "collapsed" or any(served.body is body for body in in_memory)
-    if served.passed is not None:
-        produced = served.passed.produced
-        return Fetched(produced.status, tuple(produced.pairs), _bytes(produced.body))
-    entry = served.entry
+    leg.cache = result.outcome
+    leg.body_is_shared = result.outcome == "collapsed" or any(result.body is body for body in in_memory)
+    if result.uncacheable is not None:
+        origin = result.uncacheable.origin
+        return Fetched(origin.status, tuple(origin.pairs), _bytes(origin.body))
+    entry = result.entry
     assert entry is not None  # noqa: S101 - one of the two there is
     age = (b"age", b"%d" % entry.current_age_s(time()))
-    return Fetched(entry.status, (*entry.pairs, age), _bytes(served.body))
+    return Fetched(entry.status, (*entry.pairs, age), _bytes(result.body))
 
 
 def _bytes(body: Body | None) -> bytes:

@@ -19,7 +19,7 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 
 from gateway import __version__
-from gateway.cache.bloom_filter import Known
+from gateway.cache.bloom_filter import BloomFilter
 from gateway.config.address import Address, resolved, shown, try_bind
 from gateway.config.describe import rows
 from gateway.config.records import Config, Settings
@@ -41,7 +41,10 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
     address = resolved(settings.bind)
     if not settings.reuse_port:
         try_bind(address)
-    board, known = Board(settings.workers), Known()  # what forked workers share, and those that follow them
+    board, bloom_filter = (
+        Board(settings.workers),
+        BloomFilter(),
+    )  # shared by forked workers
     control = Control(settings)
     server = _granian(settings, control, address)
     announce(config, routes, address)
@@ -52,7 +55,7 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
         control.begin()
         telemetry.stdout_to_null()
         past = past_counts(board.join(control.number))
-        return load_application(Shared(board, past, known, on_started=control.attach, on_stopped=control.leave))
+        return load_application(Shared(board, past, bloom_filter, on_started=control.attach, on_stopped=control.leave))
 
     # What is imported by now is shared with the workers, aiohttp too, and the collector leaves it alone.
     importlib.import_module("gateway.upstreams.client")

@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from time import time
 from typing import TYPE_CHECKING
 
-from gateway.cache.bloom_filter import Known
+from gateway.cache.bloom_filter import BloomFilter
 from gateway.cache.cache import Cache
 from gateway.config.records import Config
 from gateway.errors import GatewayError, Reason
@@ -48,7 +48,7 @@ class Shared:
 
     board: Board | None = None  # where workers see each other's counts
     past: Counts | None = None  # what those before it in its place have counted
-    known: Known | None = None  # the keys that are stored
+    bloom_filter: BloomFilter | None = None  # the keys that are stored
     on_started: Callable[["Runtime"], None] | None = None  # called when all is open, before it serves
     on_stopped: Callable[[], None] | None = None  # called when all is closed
 
@@ -61,7 +61,9 @@ def build(config: Config, routes: Routes, shared: Shared = ALONE) -> "Runtime":
     bodies = Bodies()
     settings = config.settings
     memory_bytes = settings.cache_memory_bytes // settings.workers
-    cache = Cache(memory_bytes, settings.cache_disk_bytes, bodies, shared.known, stores_parts=routes.caches_parts)
+    cache = Cache(
+        memory_bytes, settings.cache_disk_bytes, bodies, shared.bloom_filter, stores_parts=routes.caches_parts
+    )
     return Runtime(config, shared, bodies, cache, routes.bulkheads, caches=routes.caches)
 
 

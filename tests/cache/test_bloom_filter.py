@@ -5,14 +5,14 @@ import multiprocessing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.cache.bloom_filter import CAPACITY, Known
+from gateway.cache.bloom_filter import CAPACITY, BloomFilter
 from gateway.cache.keys import digest
 
 FORK = multiprocessing.get_context("fork")
 
 
-def known(*keys: str) -> Known:
-    one = Known()
+def bloom_filter(*keys: str) -> BloomFilter:
+    one = BloomFilter()
     one.completed()
     for key in keys:
         one.add(digest(key))
@@ -21,26 +21,26 @@ def known(*keys: str) -> Known:
 
 @given(st.sets(st.text(), max_size=20))
 def test_what_was_added_is_held(keys: set[str]) -> None:
-    one = known(*keys)
+    one = bloom_filter(*keys)
     assert all(one.may_hold(digest(key)) for key in keys)
 
 
 def test_nothing_is_ruled_out_until_all_is_known() -> None:
-    one = Known()
+    one = BloomFilter()
     assert one.may_hold(digest("a"))
     one.completed()
     assert not one.may_hold(digest("a"))
 
 
 def test_few_seem_to_be_there_that_are_not() -> None:
-    one = known()
+    one = bloom_filter()
     for number in range(CAPACITY // 10):
         one.add(digest(f"held {number}"))
     assert sum(one.may_hold(digest(f"other {number}")) for number in range(10_000)) < 50
 
 
 def test_it_is_empty_and_incomplete_again_once_it_is_cleared() -> None:
-    one = known("a")
+    one = bloom_filter("a")
     one.clear()
     assert not one.is_complete
     one.completed()
@@ -48,7 +48,7 @@ def test_it_is_empty_and_incomplete_again_once_it_is_cleared() -> None:
 
 
 def test_what_one_process_adds_another_one_knows() -> None:
-    one = known()
+    one = bloom_filter()
     child = FORK.Process(target=one.add, args=[digest("a")])
     child.start()
     child.join()

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from gateway.cache.cache import Cache
-from gateway.cache.coalescing import Produced, Question
+from gateway.cache.coalescing import CacheRequest, OriginResponse
 from gateway.cache.policy import Rule
 from gateway.cache.view import Cached
 from gateway.http.exchange import Exchange
@@ -16,12 +16,12 @@ from gateway.http.response import GatewayResponse
 from tests.cache.stored import NOW_S, entry
 
 
-def question(number: int) -> Question:
+def request(number: int) -> CacheRequest:
     async def never(*_: Any) -> Any:
         await asyncio.Event().wait()
 
     asked = Lifetime(Exchange(0.0, "GET", f"/{number}", "192.0.2.1"))
-    return Question(f"u http://a.example/{number}", "GET", [], Rule(), never, asked)
+    return CacheRequest(f"u http://a.example/{number}", "GET", [], Rule(), never, asked)
 
 
 async def test_so_many_answers_are_validated_in_the_background_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,10 +30,10 @@ async def test_so_many_answers_are_validated_in_the_background_and_no_more(monke
     cache = Cache(memory_bytes=2**20, disk_bytes=0)
     stale = entry("Cache-Control: max-age=1, stale-while-revalidate=60", at_s=NOW_S)
     for number in range(30):
-        cache._revalidate(question(number), stale)
+        cache._revalidate(request(number), stale)
     assert len(cache._revalidating) == 10
     tasks = list(cache._revalidating.values())
-    await asyncio.sleep(0)  # they have begun
+    await asyncio.sleep(0)  # they have wait_outcome
     await cache.stop()
     await asyncio.wait(tasks)
     assert not cache._revalidating
@@ -43,13 +43,13 @@ async def test_what_a_validation_in_the_background_opened_is_closed_although_it_
     cache = Cache(memory_bytes=2**20, disk_bytes=0)
     closed: list[str] = []
 
-    async def produce(_: Pairs, lifetime: Lifetime) -> Produced:
+    async def produce(_: Pairs, lifetime: Lifetime) -> OriginResponse:
         lifetime.closers.append(lambda: closed.append("thread"))
         (task,) = cache._revalidating.values()
         asyncio.get_running_loop().call_soon(task.cancel)  # it comes before the answer is looked at
-        return Produced(200, [(b"cache-control", b"no-store")], b"")
+        return OriginResponse(200, [(b"cache-control", b"no-store")], b"")
 
-    asked = question(1)
+    asked = request(1)
     asked.produce = produce
     cache._revalidate(asked, entry("Cache-Control: max-age=1", at_s=NOW_S))
     await asyncio.wait(cache._revalidating.values())

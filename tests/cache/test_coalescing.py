@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.cache.cache import Cache, Served
-from gateway.cache.coalescing import Fill, LeftAt, Produced, Question, Seat, read_on
+from gateway.cache.cache import Cache, CacheResult
+from gateway.cache.coalescing import CacheRequest, OriginResponse, Reader, ReadSoFar, SharedFetch, read_on
 from gateway.cache.policy import Rule
 from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
@@ -20,9 +20,9 @@ BLOCK = b"x" * 100_000
 FRESH = (b"cache-control", b"max-age=60")
 
 
-def question(produce: Callable[..., Any], *pairs: tuple[bytes, bytes], rule: Rule | None = None) -> Question:
+def request(produce: Callable[..., Any], *pairs: tuple[bytes, bytes], rule: Rule | None = None) -> CacheRequest:
     asked = Lifetime(Exchange(0.0, "GET", "/", "192.0.2.1"))
-    return Question("r http://a.example/", "GET", pairs, rule or Rule(), produce, asked)
+    return CacheRequest("r http://a.example/", "GET", pairs, rule or Rule(), produce, asked)
 
 
 def answers(blocks: int, *pairs: tuple[bytes, bytes], may_end: asyncio.Event | None = None) -> Callable[..., Any]:
@@ -35,25 +35,25 @@ def answers(blocks: int, *pairs: tuple[bytes, bytes], may_end: asyncio.Event | N
             if may_end is not None:
                 await may_end.wait()
 
-    async def produce(_: Pairs, __: Lifetime) -> Produced:
+    async def produce(_: Pairs, __: Lifetime) -> OriginResponse:
         await asyncio.sleep(0)
-        return Produced(200, [FRESH, *pairs], body())
+        return OriginResponse(200, [FRESH, *pairs], body())
 
     return produce
 
 
-async def read(served: Served | None) -> int:
-    assert served is not None
-    assert not isinstance(served.body, bytes)
-    return sum([len(chunk) async for chunk in served.body])
+async def read(result: CacheResult | None) -> int:
+    assert result is not None
+    assert not isinstance(result.body, bytes)
+    return sum([len(chunk) async for chunk in result.body])
 
 
-class TooSlow(Seat):
+class TooSlow(Reader):
     """Has been left behind by the others before it read anything."""
 
     def __init__(self) -> None:
         super().__init__(None, reads=True)  # type: ignore[arg-type]  # there is nothing left for it to read
-        self.left_at = LeftAt(0, blake2b())
+        self.read_so_far = ReadSoFar(0, blake2b())
 
 
 @pytest.mark.parametrize("ending", ["failed", "cancelled"])
@@ -61,7 +61,7 @@ async def test_what_a_reader_s_own_call_opened_is_closed_if_it_gives_no_answer(e
     closed: list[str] = []
     began = asyncio.Event()
 
-    async def produce(_: Pairs, lifetime: Lifetime) -> Produced:
+    async def produce(_: Pairs, lifetime: Lifetime) -> OriginResponse:
         lifetime.closers.append(lambda: closed.append("thread"))
         if ending == "failed":
             raise GatewayError(Reason.LEGACY_TIMEOUT)
@@ -70,7 +70,7 @@ async def test_what_a_reader_s_own_call_opened_is_closed_if_it_gives_no_answer(e
         raise AssertionError("never")
 
     async def reads() -> None:
-        async for _ in read_on(question(produce), TooSlow()):
+        async for _ in read_on(request(produce), TooSlow()):
             pass
 
     if ending == "failed":
@@ -88,24 +88,24 @@ async def test_want_of_room_says_nothing_of_the_next_answer() -> None:
     bodies = Bodies(max_bytes=len(BLOCK))
     cache = Cache(memory_bytes=2**24, disk_bytes=0, bodies=bodies)
     cache.in_use = True
-    first = question(answers(4))
-    served, _ = await cache.answer(first)
-    assert await read(served) == 4 * len(BLOCK)
+    first = request(answers(4))
+    result, _ = await cache.answer(first)
+    assert await read(result) == 4 * len(BLOCK)
     first.lifetime.let_go()
     bodies.max_bytes = 2**24  # others have gone
-    served, words = await cache.answer(question(answers(4)))
+    result, words = await cache.answer(request(answers(4)))
     assert words.get("detail") is None
-    assert await read(served) == 4 * len(BLOCK)
-    assert (await cache.answer(question(answers(4))))[1]["hit"] is True
+    assert await read(result) == 4 * len(BLOCK)
+    assert (await cache.answer(request(answers(4))))[1]["hit"] is True
 
 
 async def test_an_answer_larger_than_the_rule_allows_is_remembered() -> None:
     cache = Cache(memory_bytes=2**24, disk_bytes=0)
     cache.in_use = True
     rule = Rule(max_body_bytes=len(BLOCK))
-    served, _ = await cache.answer(question(answers(4), rule=rule))
-    assert await read(served) == 4 * len(BLOCK)
-    assert await cache.answer(question(answers(4), rule=rule)) == (
+    result, _ = await cache.answer(request(answers(4), rule=rule))
+    assert await read(result) == 4 * len(BLOCK)
+    assert await cache.answer(request(answers(4), rule=rule)) == (
         None,
         {"fwd": "uri-miss", "detail": "too-large"},
     )
@@ -118,13 +118,13 @@ async def test_who_may_not_follow_takes_no_part_any_more(field: tuple[bytes, byt
     cache.in_use = True
     may_end = asyncio.Event()
     produce = answers(2, field, may_end=may_end)
-    leading = asyncio.create_task(cache.answer(question(produce, (b"accept-language", b"de"))))
+    leading = asyncio.create_task(cache.answer(request(produce, (b"accept-language", b"de"))))
     await asyncio.sleep(0)  # it has asked
-    (fill,) = cache._fills.values()
-    following = asyncio.create_task(cache.answer(question(produce, (b"accept-language", b"en"))))
+    (fetch,) = cache._fetches.values()
+    following = asyncio.create_task(cache.answer(request(produce, (b"accept-language", b"en"))))
     await asyncio.wait([leading, following])
     assert following.result()[1].get("collapsed") is None
-    assert readers(fill) == 1  # who led
+    assert readers(fetch) == 1  # who led
     may_end.set()
 
 
@@ -133,21 +133,21 @@ async def test_who_asks_again_after_a_failure_takes_no_part_any_more() -> None:
     cache.in_use = True
     asked: list[Lifetime] = []
 
-    async def fails_once(pairs: Pairs, lifetime: Lifetime) -> Produced:
+    async def fails_once(pairs: Pairs, lifetime: Lifetime) -> OriginResponse:
         asked.append(lifetime)
         await asyncio.sleep(0)
         if len(asked) == 1:
             raise GatewayError(Reason.RESPONSE_INCOMPLETE)
-        return Produced(200, [FRESH], b"x")
+        return OriginResponse(200, [FRESH], b"x")
 
-    leading = asyncio.create_task(cache.answer(question(fails_once)))
+    leading = asyncio.create_task(cache.answer(request(fails_once)))
     await asyncio.sleep(0)
-    (fill,) = cache._fills.values()
-    following = asyncio.create_task(cache.answer(question(fails_once)))
+    (fetch,) = cache._fetches.values()
+    following = asyncio.create_task(cache.answer(request(fails_once)))
     await asyncio.wait([leading, following])
     assert (len(asked), following.result()[1]["stored"]) == (2, True)
-    assert readers(fill) == 1  # who led, until its request is over
+    assert readers(fetch) == 1  # who led, until its request is over
 
 
-def readers(fill: Fill) -> int:
-    return len(fill._seats)
+def readers(fetch: SharedFetch) -> int:
+    return len(fetch._readers)

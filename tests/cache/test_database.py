@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import django
 import pytest
 
-from gateway.cache.bloom_filter import Known
+from gateway.cache.bloom_filter import BloomFilter
 from gateway.cache.keys import Key, Purge
 from tests.cache.stored import NOW_S, entry
 from tests.cache.test_memory import taken_by
@@ -28,7 +28,7 @@ def away() -> "Store":
     django.setup()
     from gateway.cache.database import Store
 
-    return Store(2**30, Known(), lambda purge: None)
+    return Store(2**30, BloomFilter(), lambda purge: None)
 
 
 def key(number: int) -> Key:
@@ -57,7 +57,7 @@ def key(number: int) -> Key:
         ("purges", lambda store, number: store.purge(Purge("tag", f"{number} {LONG}", NOW_S))),
         (
             "purges of others",
-            lambda store, number: store._hear(
+            lambda store, number: store._apply_purges(
                 [(10 * number + one, Purge("tag", f"{number} {one}", NOW_S)) for one in range(10)]
             ),
         ),
@@ -101,7 +101,7 @@ async def test_one_url_is_taken_out_of_what_waits_without_a_walk() -> None:
         waiting.put(Key("u", "http", "a.example", f"/users?page={number}"), FOUND)
     began_s = time.perf_counter()
     for number in range(3000):
-        waiting._take_out_covered(Purge.of_url(f"http://a.example/users?page={number}", NOW_S))
+        waiting._unqueue_covered(Purge.of_url(f"http://a.example/users?page={number}", NOW_S))
     assert not waiting._queue
     assert waiting._queue_bytes == 0
     assert time.perf_counter() - began_s < 2  # a walk each would take a minute

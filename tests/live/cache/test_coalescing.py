@@ -697,7 +697,7 @@ def test_a_stop_lets_those_who_share_finish_and_keeps_what_came(origin: Origin, 
 
 def test_no_call_and_no_connection_is_left_of_it_all(gateway: Gateway, origin: Origin) -> None:
     def tasks() -> list[str]:
-        return [name for name in gateway.get("/tasks").json() if name.startswith("portway-fill")]
+        return [name for name in gateway.get("/tasks").json() if name.startswith("portway-fetch")]
 
     eventually(lambda: not tasks())
 

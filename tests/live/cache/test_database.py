@@ -495,7 +495,7 @@ LOOKS = """
 import json
 from types import SimpleNamespace
 from gateway.cache import database as store
-from gateway.cache.bloom_filter import Known
+from gateway.cache.bloom_filter import BloomFilter
 from gateway.cache.cache import Cache
 from gateway.cache.queries import Found
 
@@ -526,10 +526,10 @@ async def main():
     rows.look_up = counted
     store.CAPACITY = 10
     now_s = time.time()
-    one = store.Store(2**30, Known(), print)
+    one = store.Store(2**30, BloomFilter(), print)
     await one.open()
     async def is_known():
-        return one._known.is_complete
+        return one._bloom_filter.is_complete
     await until(is_known)
     told["unknown"] = [await finds(one, 1), list(asked)]
     for number in range(30):
@@ -550,17 +550,17 @@ async def main():
     await until(is_known)
     told["still"] = [await finds(one, 1), await finds(one, 100), await finds(one, 5000)]
     # Another worker, whose looks are only at what is new, does not say that all is known while the first looks anew.
-    two = store.Store(2**30, one._known, print)
+    two = store.Store(2**30, one._bloom_filter, print)
     await two.open()
-    await two._learn()
+    await two._poll_rows()
     two._rows.append(two._rows[-1])
     two._rows.append(two._rows[-1])
-    two._known.clear()
-    await two._learn()
-    told["halfway"] = two._known.is_complete
+    two._bloom_filter.clear()
+    await two._poll_rows()
+    told["halfway"] = two._bloom_filter.is_complete
     one._rows.clear()
-    await one._learn()
-    told["again"] = one._known.is_complete and await finds(one, 1)
+    await one._poll_rows()
+    told["again"] = one._bloom_filter.is_complete and await finds(one, 1)
     await two.aclose()
     # What is removed while it is looked up is not found.
     looked, go = asyncio.Event(), asyncio.Event()
