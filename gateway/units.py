@@ -20,9 +20,9 @@ UrlParts = tuple[str, str, int, str]  # scheme, host without brackets, port, raw
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 _NUMBER = r"[0-9]{1,12}"
-_DURATION = re.compile(rf"({_NUMBER}(?:\.[0-9]{{1,9}})?)(ms|s|m|h)?")
-_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600)}
-_LONGEST_S = 8760 * 3600.0  # what is longer is a slip of the pen, and overflows the timers of some platforms
+_DURATION = re.compile(rf"({_NUMBER}(?:\.[0-9]{{1,9}})?)(ms|s|m|h|d)?")
+_SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86_400)}
+_LONGEST_S = 3 * 365 * 86_400.0  # what is longer is a slip of the pen, and overflows the timers of some platforms
 _SIZE = re.compile(rf"({_NUMBER})(B|kB|MB|GB|KiB|MiB|GiB)?")
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _PERCENTAGE = re.compile(rf"({_NUMBER}(?:\.[0-9]{{1,9}})?)(%)?")
@@ -53,7 +53,7 @@ _QUERY = re.compile(r"\?.*", re.DOTALL)
 
 
 def duration(text: str) -> float:
-    """`500ms`, `60s`, `5m`, `1h`, `1.5s` -> seconds."""
+    """`500ms`, `60s`, `5m`, `1h`, `365d`, `1.5s` -> seconds."""
     match = _DURATION.fullmatch(text)
     if match is None:
         raise ValueError("expected a duration, such as 500ms, 60s, 5m or 1h")
@@ -62,7 +62,7 @@ def duration(text: str) -> float:
     # Decimal, because 1100 * 0.001 is no longer 1.1 in floats.
     seconds = float(Decimal(match[1]) * _SECONDS[match[2]])
     if seconds > _LONGEST_S:
-        raise ValueError("expected a duration of at most 8760h, a year")
+        raise ValueError("expected a duration of at most 1095d, three years")
     return seconds
 
 
@@ -87,7 +87,7 @@ def format_duration(seconds: float) -> str:
     if not 0 <= seconds < math.inf:
         raise ValueError("expected seconds that are finite and not negative")
     if seconds == int(seconds):
-        for unit, length in (("h", 3600), ("m", 60)):
+        for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
             if seconds > length and seconds % length == 0:
                 return f"{int(seconds) // length}{unit}"
         return f"{int(seconds)}s"

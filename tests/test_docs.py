@@ -10,7 +10,8 @@ A page is one shell, read from top to bottom. The word after a fence's language 
     json log        a line of the gateway's log, laid out for reading
     text log        lines of the gateway's output
 
-127.0.0.1:8000 is the gateway. On 9001 and 9002 listens demo.echo, on 9003 to 9005 demo.services, on 9009 nobody.
+127.0.0.1:8000 is the gateway, 8080 its plain port beside TLS. On 9001 and 9002 listens demo.echo, on 9003 to 9005
+demo.services, on 9009 nobody.
 `...` stands for anything, and values that no two runs share (ids, times, versions) are compared by their shape.
 """
 
@@ -19,6 +20,7 @@ import json
 import os
 import re
 import signal
+import ssl
 import subprocess
 import sys
 from collections import Counter
@@ -55,6 +57,7 @@ NOT_RUN = {
     ("operating.md", "old=$(docker compose"): "containers; live/server/test_rolling.py does it without",
     ("performance.md", "make bench"): "takes minutes, and a quiet machine",
     ("proxying.md", "export GATEWAY_UPSTREAM_USERS=https"): "certificates; live/upstreams/test_tls.py has them",
+    ("tls.md", "export GATEWAY_TRUSTED_PROXIES"): "a proxy in front; live/server/test_fronts.py starts each of them",
 }
 
 MISTAKES = {"GATEWAY_TIMEOUT": "30", "GATEWAY_WORKERS": "many"}  # shown for what is said of them
@@ -397,7 +400,7 @@ class Reader:
         self.upstreams = upstreams
         self.exported: dict[str, str] = {}
         self.gateway: Gateway | Demo | None = None
-        self.ports = Ports({**upstreams, "8000": 0})
+        self.ports = Ports({**upstreams, "8000": 0, "8080": 0})
         (folder / ".curlrc").write_text("silent\nshow-error\nmax-time = 10\n", encoding="ascii")
 
     def follow(self, block: Block) -> None:
@@ -421,7 +424,7 @@ class Reader:
         self.stop()
         assert STARTS.search(script), f"this does not start a gateway:\n{script}"
         port = free_port()
-        self.ports = Ports({**self.upstreams, "8000": port})
+        self.ports = Ports({**self.upstreams, "8000": port, "8080": free_port()})
         export = self.folder / ".exported"
         self.shell(f"set -e\n{STARTS.sub('', script)}\nenv -0 > {export}")
         pairs = (pair.partition("=") for pair in export.read_text(encoding="utf-8").rstrip("\0").split("\0"))
@@ -429,7 +432,9 @@ class Reader:
         if not self.exported and "make run" in script:
             self.gateway = Demo(port)
             return
-        self.gateway = Gateway({**self.exported, "GATEWAY_BIND": f"127.0.0.1:{port}"}, cwd=self.folder)
+        speaks_tls = "GATEWAY_TLS_CERT_FILE" in self.exported
+        tls = ssl.create_default_context(cafile=self.folder / "server.crt") if speaks_tls else None
+        self.gateway = Gateway({**self.exported, "GATEWAY_BIND": f"127.0.0.1:{port}"}, cwd=self.folder, tls=tls)
         self.gateway.port = port
         self.gateway.start()
 

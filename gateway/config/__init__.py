@@ -9,6 +9,8 @@ loader           variables become records, or every problem at once
 databases        database URLs as Django's DATABASES
 django_settings  the settings of a team's own module, for Django's
 address          the address to listen on
+certificate      the gateway's own certificate, judged: dates, names
+tls              the same, read: chain and key as they will be served
 effective        what is in force, and where each value comes from
 describe         the routing table as rows of words
 checks           what must hold before a worker starts

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from django.core import checks
 from django.core.checks.registry import registry
 
+from gateway.config import tls
 from gateway.config.address import Address, resolved
 from gateway.config.loader import NO_ROUTES_HELP
 from gateway.config.records import Config
@@ -37,7 +38,9 @@ class Findings:
 def examine(config: Config) -> Findings:
     """Compile the routes, load the certificates, run Django's own checks."""
     problems = [problem for upstream in config.upstreams.values() for problem in _tls_problems(upstream)]
-    problems += _bind_problems(config.settings.bind)
+    problems += _bind_problems("GATEWAY_BIND", config.settings.bind)
+    if config.settings.tls_redirect is not None:
+        problems += _bind_problems("GATEWAY_TLS_REDIRECT", config.settings.tls_redirect)
     routes = None
     try:
         routes = load_routes(config.declared)
@@ -46,16 +49,26 @@ def examine(config: Config) -> Findings:
     else:
         if routes.is_empty:
             problems.append(NO_ROUTES)
+    tls_problems, tls_warnings = tls.examine(config.settings, _hosts(config, routes))
+    problems += tls_problems
     found = checks.run_checks(tags=_checks()) if routes is not None else []
     problems.extend(str(message) for message in found if message.level >= checks.ERROR)
     warnings = [*config.warnings, *(routes.warnings if routes is not None else ())]
     warnings += [*(str(message) for message in found if message.level == checks.WARNING)]
+    warnings += tls_warnings
     warnings += _keeping_failures(config, routes)
     try:
         exporters_of(os.environ, find_spec)
     except ValueError as error:  # often set for all that runs somewhere: no reason not to serve
         warnings.append(f"{error}; there is no tracing")
     return Findings(routes, tuple(problems), tuple(warnings))
+
+
+def _hosts(config: Config, routes: Routes | None) -> list[tuple[str, str]]:
+    """The hosts that routes are for, each once, and where they are set."""
+    lines = [(line.origin, line.rule.host) for line in routes.lines] if routes is not None else []
+    found = {host: origin for origin, host in reversed(lines) if host}
+    return [(origin, host) for host, origin in reversed(found.items())]
 
 
 def _keeping_failures(config: Config, routes: Routes | None) -> Iterator[str]:
@@ -89,11 +102,11 @@ def _checks() -> list[str]:
     return [tag for tag in registry.tags_available() if tag != "commands"]
 
 
-def _bind_problems(bind: Address) -> list[str]:
+def _bind_problems(variable: str, bind: Address) -> list[str]:
     try:
         resolved(bind)
     except OSError as error:
-        return [f"GATEWAY_BIND: the host name has no address here: {(error.strerror or str(error)).lower()}"]
+        return [f"{variable}: the host name has no address here: {(error.strerror or str(error)).lower()}"]
     return []
 
 

@@ -17,7 +17,7 @@ from gateway.cache.policy import Rule
 from gateway.config import environment
 from gateway.config.django_settings import ReadSettings, no_settings, owned_names
 from gateway.config.environment import Entry, ReadFile, Reading
-from gateway.config.options import PLAIN, SETTINGS
+from gateway.config.options import MAX_IN_FLIGHT_OF_HTTP2, PLAIN, SETTINGS
 from gateway.config.records import Config, ConfigError, Problem, Settings
 from gateway.fanout import options as fan_options
 from gateway.fanout import plan
@@ -106,7 +106,28 @@ class _Draft:
 
     def settings(self, entries: Iterable[Entry]) -> Settings | None:
         values = defaults_of(PLAIN) | self.values(entries)
-        return None if self.problems else Settings(**values)
+        self._check_own_tls({entry.name.option.name: entry for entry in entries})
+        if self.problems:
+            return None
+        settings = Settings(**values)
+        if settings.speaks_http2 and settings.max_in_flight is None:
+            # Connections are bounded, and one of HTTP/1.1 is one request; one of HTTP/2 is up to 100.
+            settings = replace(settings, max_in_flight=MAX_IN_FLIGHT_OF_HTTP2)
+        return settings
+
+    def _check_own_tls(self, given: Mapping[str, Entry]) -> None:
+        """TLS towards clients: what means nothing without something else."""
+        cert, key = given.get("TLS_CERT"), given.get("TLS_KEY")
+        if (cert is None) != (key is None):
+            missing = "GATEWAY_TLS_KEY_FILE" if key is None else "GATEWAY_TLS_CERT_FILE"
+            self.blame(cert or given["TLS_KEY"], f"a certificate and its key come together; set {missing} too")
+        for name in ("TLS_MIN", "TLS_CLIENT_CA", "TLS_REDIRECT", "HTTP2"):
+            if name in given and cert is None and given[name].text.strip() != "off":
+                self.blame(given[name], "this means nothing without GATEWAY_TLS_CERT; set that too")
+        if "HTTPS" in given and given["HTTPS"].text.strip() != "off" and "TRUSTED_PROXIES" not in given:
+            self.blame(given["HTTPS"], "only a peer of GATEWAY_TRUSTED_PROXIES can say what was http; set that too")
+        if "HSTS" in given and cert is None and "TRUSTED_PROXIES" not in given:
+            self.blame(given["HSTS"], "nothing is https without GATEWAY_TLS_CERT or GATEWAY_TRUSTED_PROXIES")
 
     def django(self, entries: Iterable[Entry], read_settings: ReadSettings) -> dict[str, Any]:
         """The settings of the module that GATEWAY_SETTINGS names, if it is one."""

@@ -7,10 +7,15 @@ from gateway.cache import options as cache_options
 from gateway.options import DURATION, ON, ORIGINS, POSITIVE, SOME_SIZE, TIMEOUT, Option, Unit, list_of, one_of
 
 RATE = Unit("rate", units.rate, "_bytes_per_s")
+CERTIFICATE = Unit("PEM", units.pem_certificate, "_pem", units.mask_all)
+KEY = Unit("PEM", units.pem_key, "_pem", units.mask_all)
 TOKEN = Unit("secret", units.printable, mask=units.mask_all)
 MODULE = Unit("module", units.dotted)
 APPS = Unit("list of apps", units.apps)
 DATABASE_URL = Unit("database URL", units.database_url, mask=units.mask_url)
+
+# What `MAX_IN_FLIGHT` is with HTTP/2, unless it is set.
+MAX_IN_FLIGHT_OF_HTTP2 = 2000
 
 # fmt: off
 SETTINGS = Option("gateway", "SETTINGS", MODULE, "", "team.settings",
@@ -60,8 +65,21 @@ PLAIN: tuple[Option, ...] = (
     Option("gateway", "MIN_UPLOAD_RATE", RATE, "100B/s", "1KiB/s",
            "The least pace of a request's body: one that stays below it over CLIENT_IDLE is 408; `0B` is none."),
     Option("gateway", "MAX_IN_FLIGHT", POSITIVE, "", "2000",
-           "Requests at a time, over all routes; more get 503 at once. Counts per worker."),
+           "Requests at a time, over all routes; more get 503 at once. Counts per worker. Unset, 2000 with HTTP/2."),
     *cache_options.SIZES,
+    Option("gateway", "TLS_CERT", CERTIFICATE, "", "",
+           "BIND speaks TLS with this certificate, its chain behind it; read anew by a reload."),
+    Option("gateway", "TLS_KEY", KEY, "", "", "The key of that certificate, without a passphrase."),
+    Option("gateway", "TLS_MIN", one_of("1.2|1.3"), "1.2", "1.3", "The oldest version of TLS."),
+    Option("gateway", "TLS_CLIENT_CA", CERTIFICATE, "", "",
+           "Every client must show a certificate of one of these; probes then ask TLS_REDIRECT's port."),
+    Option("gateway", "TLS_REDIRECT", Unit("host:port", units.bind), "", "0.0.0.0:8080",
+           "A plain port beside BIND: it sends all requests to https with 308, and answers /-/live and /-/ready."),
+    Option("gateway", "HTTPS", one_of("off|redirect"), "off", "redirect",
+           "Send what came to a trusted peer as http to https, with 308; the gateway's own endpoints excepted."),
+    Option("gateway", "HSTS", DURATION, "", "365d",
+           "Strict-Transport-Security on every answer over https, ours or a trusted peer's; `0s` takes it back."),
+    Option("gateway", "HTTP2", ON, "on", "off", "Offer HTTP/2 to clients; only with TLS."),
     Option("gateway", "STALL", TIMEOUT, "100ms", "50ms", "A blocked event loop is logged from here on."),
 )
 DATABASE = Option("database", "", DATABASE_URL, "", "postgresql://reports:secret@db:5432/reports",

@@ -41,6 +41,19 @@ class Settings:
     cache_memory_bytes: int
     cache_disk_bytes: int
     stall_s: float
+    tls_cert_pem: str | None = field(default=None, repr=False)
+    tls_key_pem: str | None = field(default=None, repr=False)
+    tls_min: str = "1.2"
+    tls_client_ca_pem: str | None = field(default=None, repr=False)
+    tls_redirect: tuple[str, int] | None = None
+    https: str = "off"
+    hsts_s: float | None = None
+    http2: bool = True
+
+    @property
+    def speaks_http2(self) -> bool:
+        """Whether HTTP/2 is offered: with TLS, unless it is switched off."""
+        return self.http2 and self.tls_cert_pem is not None
 
 
 @dataclass(frozen=True, slots=True)

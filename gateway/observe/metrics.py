@@ -1,5 +1,6 @@
 """/-/metrics: what all workers have counted, as Prometheus reads it."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
@@ -49,6 +50,11 @@ def _workers(totals: Totals) -> Iterator[Metric]:
     yield GaugeMetricFamily("portway_workers", "Worker processes that serve.", value=len(workers))
     in_flight = sum(worker.in_flight for worker in workers)
     yield GaugeMetricFamily("portway_requests_in_flight", "Requests that are being served.", value=in_flight)
+    ends = [worker.certificate_ends_s for worker in workers if worker.certificate_ends_s is not None]
+    if ends:
+        days = (min(ends) - time.time()) / 86_400
+        text = "Until the certificate, or one of its chain, ends."
+        yield GaugeMetricFamily("portway_tls_certificate_days_left", text, value=days)
     kept = sum(worker.kept_body_bytes for worker in workers)
     yield GaugeMetricFamily("portway_kept_body_bytes", "Bodies that are kept whole in memory.", value=kept)
 

@@ -46,6 +46,7 @@ class WorkerState(msgspec.Struct):
     draining: bool
     in_flight: int
     kept_body_bytes: int
+    certificate_ends_s: float | None = None  # of its TLS, since the epoch
 
 
 class EndpointState(msgspec.Struct):

@@ -6,6 +6,9 @@ snapshot     what this worker shows of itself, and what the others do
 admin        who may ask what lies under /-/
 ops          the endpoints under /-/
 page.html    the status page
+https        from http to https: the URL, Strict-Transport-Security
+plain_port   the plain port beside TLS: to https, and for probes
+tls          the certificate as files, for as long as it is served
 granian      `gateway serve`: Granian with our flags
 supervisor   the parent process, which keeps its workers alive
 restarts     when a worker is started again, and when it counts as hung

@@ -17,6 +17,7 @@ from django.core.handlers.asgi import ASGIHandler
 from django.http.response import HttpResponseBase
 
 from gateway.cache.freshness import invalidated
+from gateway.config.address import resolved
 from gateway.config.records import Config, Settings
 from gateway.errors import GatewayError, Reason, drop_frames
 from gateway.http import cors, validation
@@ -41,6 +42,8 @@ from gateway.routing.urls import DjangoMatch, Routes, decoded, raw_values
 from gateway.routing.views import pieces
 from gateway.routing.worker_start import start_worker
 from gateway.server import abort, ops
+from gateway.server.https import strict_transport_security
+from gateway.server.plain_port import PlainPort, to_https
 from gateway.server.snapshot import publish
 from gateway.server.worker import ALONE, Shared, build
 
@@ -61,6 +64,9 @@ class GatewayHandler(ASGIHandler):
         self.routes = routes
         self._min_upload_rate = self.settings.min_upload_rate_bytes_per_s
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
+        self._to_https = self.settings.https == "redirect" or self.settings.tls_redirect is not None
+        self._hsts = None if self.settings.hsts_s is None else strict_transport_security(self.settings.hsts_s)
+        self._plain_port: PlainPort | None = None
         self.runtime = build(config, routes, shared)
         self.hooks = (*hooks, self.runtime.tally.note)
 
@@ -133,6 +139,8 @@ class GatewayHandler(ASGIHandler):
     def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
         """Route the request; returns the view's awaitable (hot path: no extra coroutine). Raises GatewayError."""
         path, host = self.enter(request)
+        if self._to_https and (answer := to_https(request, self.settings)) is not None:
+            return _at_once(answer)
         decision = decide(self.routes, request.method, host, path, request.scope["headers"])
         if isinstance(decision, Own):
             if path == "*":
@@ -234,6 +242,9 @@ class GatewayHandler(ASGIHandler):
         extra = [(b"x-request-id", request.exchange.request_id.encode("ascii")), _VIA]
         if b"server" not in names:
             extra.append(_SERVER)
+        if self._hsts is not None and (request.forwarded_scheme or request.scope["scheme"]) == "https":
+            pairs = [pair for pair in pairs if pair[0] != self._hsts[0]]  # RFC 6797, section 8.1: the first one counts
+            extra.append(self._hsts)
         # A body that is not all here when the answer is ends the connection with the answer (RFC 9112, section 9.6).
         if (self.runtime.draining or not request.inbox.complete) and _CLOSE not in pairs:
             extra.append(_CLOSE)
@@ -296,6 +307,7 @@ class GatewayHandler(ASGIHandler):
                 try:
                     await start_worker()
                     await self.runtime.start(publish)
+                    await self._open_plain_port()
                     if self.runtime.tracer is not None:
                         self.hooks = (*self.hooks, self.runtime.tracer.end)
                 except Exception as error:  # noqa: BLE001 - told to the server, which stops the worker
@@ -304,9 +316,17 @@ class GatewayHandler(ASGIHandler):
                     return
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
+                if self._plain_port is not None:
+                    self._plain_port.close()
                 await self.runtime.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+    async def _open_plain_port(self) -> None:
+        settings = self.settings
+        if settings.tls_redirect is not None:
+            self._plain_port = PlainPort(self.handle, settings.client_idle_s, settings.max_headers_bytes)
+            await self._plain_port.open(resolved(settings.tls_redirect))
 
 
 async def _at_once(response: HttpResponseBase) -> HttpResponseBase:

@@ -11,11 +11,11 @@ import importlib
 import multiprocessing
 import resource
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from granian import loops
-from granian.constants import HTTPModes, Interfaces, Loops
-from granian.http import HTTP1Settings
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
+from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 
 from gateway import __version__
@@ -31,8 +31,14 @@ from gateway.server.control import Control
 from gateway.server.loop import new_loop
 from gateway.server.snapshot import past_counts
 from gateway.server.supervisor import Supervisor
+from gateway.server.tls import PemFiles, pem_files
 from gateway.server.worker import Shared
 from gateway.text import aligned
+
+# RFC 9113, section 6.5.2: it is recommended not to be smaller.
+_STREAMS: Final = 100
+_STREAM_WINDOW_BYTES: Final = 256 * 1024
+_PING_S: Final = 20
 
 
 def serve(config: Config, routes: Routes, load_application: Callable[[Shared], Any]) -> int:
@@ -41,12 +47,13 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
     address = resolved(settings.bind)
     if not settings.reuse_port:
         try_bind(address)
+        if settings.tls_redirect is not None:
+            try_bind(resolved(settings.tls_redirect))
     board, bloom_filter = (
         Board(settings.workers),
         BloomFilter(),
     )  # shared by forked workers
     control = Control(settings)
-    server = _granian(settings, control, address)
     announce(config, routes, address)
     if routes.threads:
         log.warning("start.threads", threads=routes.threads, detail="they are not in the workers: on_worker_start()")
@@ -61,7 +68,9 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
     importlib.import_module("gateway.upstreams.client")
     gc.collect()
     gc.freeze()
-    server.serve(target_loader=load, wrap_loader=False)
+    with pem_files(settings) as files:
+        server = _granian(settings, control, address, files)
+        server.serve(target_loader=load, wrap_loader=False)
     cut = control.cut_count()
     if cut:
         log.warning("drain.cut", count=cut)
@@ -70,7 +79,7 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
     return int(server.has_failed)
 
 
-def _granian(settings: Settings, control: Control, address: Address) -> Supervisor:
+def _granian(settings: Settings, control: Control, address: Address, files: PemFiles | None) -> Supervisor:
     multiprocessing.set_start_method("fork", force=True)
     loops.register(Loops.uvloop.value)(new_loop)
     return Supervisor(
@@ -80,13 +89,45 @@ def _granian(settings: Settings, control: Control, address: Address) -> Supervis
         port=address[1],
         interface=Interfaces.ASGI,
         loop=Loops.uvloop,
-        http=HTTPModes.http1,
+        http=HTTPModes.auto if settings.speaks_http2 else HTTPModes.http1,
         websockets=True,
         backlog=2048,
         backpressure=_max_connections(),
         http1_settings=HTTP1Settings(header_read_timeout=int(settings.client_keepalive_s * 1000)),
+        http2_settings=_http2(settings),
         log_level=LogLevels.error,  # its warnings are about a stop, and untrue at times
         log_dictconfig=telemetry.granian_logging(),
+        ssl_cert=files and files.cert,
+        ssl_key=files and files.key,
+        ssl_ca=files and files.client_ca,
+        ssl_client_verify=settings.tls_client_ca_pem is not None,
+        ssl_protocol_min=_version(settings),
+    )
+
+
+def take_certificate(server: Supervisor, settings: Settings, files: PemFiles) -> None:
+    """Have workers that are started from now on show the certificate of these files, for a new generation.
+
+    Those that run keep theirs. Raises ssl.SSLError for a pair that does not fit.
+    """
+    version = _version(settings)
+    server.build_ssl_context(files.cert, files.key, None, version, files.client_ca, [], files.client_ca is not None)
+
+
+def _version(settings: Settings) -> SSLProtocols:
+    return SSLProtocols.tls13 if settings.tls_min == "1.3" else SSLProtocols.tls12
+
+
+def _http2(settings: Settings) -> HTTP2Settings:
+    """A connection's window holds what all its streams may send: one whose body nobody reads stops no other one."""
+    return HTTP2Settings(
+        initial_connection_window_size=_STREAMS * _STREAM_WINDOW_BYTES,
+        initial_stream_window_size=_STREAM_WINDOW_BYTES,
+        keep_alive_interval=int(settings.client_keepalive_s * 1000),
+        keep_alive_timeout=_PING_S,
+        max_concurrent_streams=_STREAMS,
+        # Beyond the door's own limit, which answers with a problem; HTTP/2 counts 32 bytes more for each field.
+        max_headers_size=2 * settings.max_headers_bytes,
     )
 
 
@@ -105,7 +146,7 @@ def _max_connections() -> int:
 def announce(config: Config, routes: Routes, listens_on: Address) -> None:
     """What is served, before it is: a short table for people, one line each for machines."""
     settings = config.settings
-    address = f"http://{shown(listens_on)}"
+    address = f"{'http' if settings.tls_cert_pem is None else 'https'}://{shown(listens_on)}"
     upstreams = [(name, [base.origin + base.prefix for base in up.bases]) for name, up in config.upstreams.items()]
     table = rows(routes)
     if settings.log == "json":

@@ -114,6 +114,7 @@ _PAGE_POLICY = [
     (b"referrer-policy", b"no-referrer"),
 ]
 _OPEN: dict[str, Callable[[Runtime], GatewayResponse]] = {"/-/live": live, "/-/ready": ready}
+FOR_PROBES = _OPEN.keys()
 _CLOSED = frozenset({"/-/", "/-/metrics", "/-/status", "/-/cache"})
 
 

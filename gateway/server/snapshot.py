@@ -35,6 +35,7 @@ def snapshot_of(runtime: Runtime) -> Snapshot:
             draining=runtime.draining,
             in_flight=sum(not lifetime.exchange.is_own for lifetime in runtime.in_flight),
             kept_body_bytes=runtime.bodies.kept_bytes,
+            certificate_ends_s=runtime.certificate_ends_s,
         ),
         counts=_counts(runtime),
         past=runtime.past,

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 from gateway.cache.bloom_filter import BloomFilter
 from gateway.cache.cache import Cache
+from gateway.config.certificate import ends_s
 from gateway.config.records import Config
+from gateway.config.tls import chain_of
 from gateway.errors import GatewayError, Reason
 from gateway.http import view_thread
 from gateway.http.body_budget import Bodies
@@ -91,6 +93,8 @@ class Runtime:
         self.pools: dict[str, Pool] = {}
         self.tally = Tally()
         self.started_s = time()
+        pem = config.settings.tls_cert_pem
+        self.certificate_ends_s = None if pem is None else ends_s(chain_of(pem))
         self.tracer: Tracer | None = None  # where spans are exported
         self.in_flight: dict[Lifetime, Inbox] = {}
         self.watchers = 0  # those among them who look at the status as it changes

@@ -15,13 +15,13 @@ def tls_context(ca_pem: str | None, cert_pem: str | None, key_pem: str | None) -
     """
     context = ssl.create_default_context(cadata=ca_pem)
     if cert_pem is not None:
-        with _private_file(f"{cert_pem}\n{key_pem or ''}\n") as path:
+        with private_file(f"{cert_pem}\n{key_pem or ''}\n") as path:
             context.load_cert_chain(path)
     return context
 
 
 @contextmanager
-def _private_file(text: str) -> Iterator[str]:
+def private_file(text: str) -> Iterator[str]:
     """A path that holds the text for the moment: ssl reads a certificate's chain and key from a file only.
 
     In memory where the system can, since a container's file system may be read-only.

@@ -95,6 +95,14 @@ def test_every_plain_setting_is_read() -> None:
             "GATEWAY_CACHE_MEMORY": "1MiB",
             "GATEWAY_CACHE_DISK": "0B",
             "GATEWAY_STALL": "50ms",
+            "GATEWAY_TLS_CERT": CERTIFICATE,
+            "GATEWAY_TLS_KEY": KEY,
+            "GATEWAY_TLS_MIN": "1.3",
+            "GATEWAY_TLS_CLIENT_CA": CERTIFICATE,
+            "GATEWAY_TLS_REDIRECT": "[::]:8080",
+            "GATEWAY_HTTPS": "redirect",
+            "GATEWAY_HSTS": "365d",
+            "GATEWAY_HTTP2": "off",
         }
     ).settings
     assert dataclasses.astuple(settings) == (
@@ -123,6 +131,14 @@ def test_every_plain_setting_is_read() -> None:
         2**20,
         0,
         0.05,
+        CERTIFICATE,
+        KEY,
+        "1.3",
+        CERTIFICATE,
+        ("::", 8080),
+        "redirect",
+        365 * 86_400.0,
+        False,
     )
 
 

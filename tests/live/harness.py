@@ -529,7 +529,16 @@ class NeverAccepts:
 class Wire:
     """A client's connection. `source` is the address it comes from: all of 127.0.0.0/8 is ours."""
 
-    def __init__(self, host: str, port: int, *, source: str | None = None, receive_buffer_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        source: str | None = None,
+        receive_buffer_bytes: int = 0,
+        tls: ssl.SSLContext | None = None,
+        name: str = "localhost",
+    ) -> None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.socket = socket.socket(family)
         self.socket.settimeout(PATIENCE_S)
@@ -539,6 +548,8 @@ class Wire:
             if source is not None:
                 self.socket.bind((source, 0))
             self.socket.connect((host, port))
+            if tls is not None:
+                self.socket = tls.wrap_socket(self.socket, server_hostname=name)
         except OSError:
             self.socket.close()
             raise
@@ -552,7 +563,7 @@ class Wire:
         """Take what arrives next into `buffer`; False at the end, also where that is a reset."""
         try:
             data = self.socket.recv(65536)
-        except ConnectionError:
+        except (ConnectionError, ssl.SSLError):
             data = b""
         self.at_end = self.at_end or not data
         self.buffer += data
@@ -686,10 +697,17 @@ class Gateway:
     """
 
     def __init__(
-        self, environment: Mapping[str, str], *, cwd: Path | str, host: str = "127.0.0.1", within: Sequence[str] = ()
+        self,
+        environment: Mapping[str, str],
+        *,
+        cwd: Path | str,
+        host: str = "127.0.0.1",
+        within: Sequence[str] = (),
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.argv = [*within, sys.executable, "-m", "gateway", "serve"]
         self.host = host
+        self.tls = tls  # what a client speaks TLS with
         self.port = free_port(host)
         self.authority = f"[{host}]:{self.port}" if ":" in host else f"{host}:{self.port}"
         self.environment = {"GATEWAY_BIND": self.authority, **environment}
@@ -734,7 +752,7 @@ class Gateway:
     def wait_until_ready(self, within_s: float = 20.0) -> None:
         def is_ready() -> bool:
             assert self.process.poll() is None, f"the gateway ended: {self.process.returncode} {self.errors}"
-            with contextlib.suppress(ConnectionError, AssertionError), self.connect() as wire:
+            with contextlib.suppress(ConnectionError, AssertionError, ssl.SSLError), self.connect() as wire:
                 wire.send(request_bytes("GET", "/-/ready"))
                 return wire.read_answer().status == 200
             return False
@@ -818,7 +836,7 @@ class Gateway:
     # -- asking it --------------------------------------------------------------------------------------------------
 
     def connect(self, *, source: str | None = None, receive_buffer_bytes: int = 0) -> Wire:
-        return Wire(self.host, self.port, source=source, receive_buffer_bytes=receive_buffer_bytes)
+        return Wire(self.host, self.port, source=source, receive_buffer_bytes=receive_buffer_bytes, tls=self.tls)
 
     def ask(self, raw: bytes, *, source: str | None = None) -> Answer:
         """Send these bytes over a connection of its own and read one answer to its end."""
