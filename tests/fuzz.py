@@ -9,7 +9,7 @@ import sys
 from ipaddress import ip_address, ip_network
 
 from gateway.cache import conditional, freshness
-from gateway.cache.policy import Reply, Rule, entry_of, refusal
+from gateway.cache.policy import Response, Rule, entry_of, refusal
 from gateway.errors import GatewayError
 from gateway.http import cors, fields, forwarding, headers, location, paths, trace_context, validation
 
@@ -94,10 +94,10 @@ def _check_caching(raw: headers.Pairs) -> None:
     fields.entity_tags(values)
     for value in values:
         fields.http_date_s(value)
-    answer = Reply("GET", raw, 200, raw, 0.0, 0.0)
+    answer = Response("GET", raw, 200, raw, 0.0, 0.0)
     refusal(answer, Rule(60.0))
     stored = entry_of(answer, Rule(60.0), b"body")
-    freshness.use_of(stored, freshness.wish_of(raw), 1.0)
+    freshness.reuse_of(stored, freshness.request_directives(raw), 1.0)
     conditional.applied(stored, stored.pairs, "GET", raw)
 
 

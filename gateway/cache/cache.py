@@ -16,10 +16,10 @@ import structlog
 from gateway.cache import freshness
 from gateway.cache.bloom_filter import BloomFilter
 from gateway.cache.coalescing import CacheRequest, Reader, SharedFetch, Uncacheable, read_on
-from gateway.cache.freshness import CONDITIONS, CREDENTIALS, NO_WISH, Use
+from gateway.cache.freshness import CONDITIONS, CREDENTIALS, NO_DIRECTIVES, Reuse
 from gateway.cache.keys import Key, Purge, digest
 from gateway.cache.memory import Memory, Purges, Unstored, fingerprint
-from gateway.cache.policy import Entry, Reply, Why, vary_values
+from gateway.cache.policy import Entry, NotStored, Response, vary_values
 from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
 from gateway.http.headers import Pair
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 # Reasons that will most likely hold for the next response too.
-_LASTING = frozenset(Why) - {Why.REQUEST_NO_STORE, Why.RANGE, Why.METHOD, Why.PURGED}
+_LASTING = frozenset(NotStored) - {NotStored.REQUEST_NO_STORE, NotStored.RANGE, NotStored.METHOD, NotStored.PURGED}
 # Reasons that show only after some of the body has been buffered.
-_PASSING = frozenset({Why.TOO_LARGE, Why.STREAMS})
+_PASSING = frozenset({NotStored.TOO_LARGE, NotStored.STREAMS})
 _MOST_REVALIDATING = 200
 _RETRY_S = 1.0  # after a revalidation in the background failed
 
@@ -123,16 +123,16 @@ class Cache:
         """
         if not self.in_use and self._opening is None:  # a view that the start did not see caches
             self._opening = asyncio.create_task(self.start())
-        wish = freshness.wish_of(request.pairs)
+        directives = freshness.request_directives(request.pairs)
         entry, is_varied, was_skipped = await self._find(request, ask_database=ask_database)
-        use = None if entry is None else freshness.use_of(entry, wish, time())
-        if entry is not None and use in {Use.FRESH, Use.MAX_STALE, Use.WHILE_REVALIDATE}:
-            if use is Use.WHILE_REVALIDATE:
+        reuse = None if entry is None else freshness.reuse_of(entry, directives, time())
+        if entry is not None and reuse in {Reuse.FRESH, Reuse.MAX_STALE, Reuse.WHILE_REVALIDATE}:
+            if reuse is Reuse.WHILE_REVALIDATE:
                 self._revalidate(request, entry)
-            return hit(entry, None if use is Use.FRESH else use.value), entry, {}
-        if wish.only_if_cached:
+            return hit(entry, None if reuse is Reuse.FRESH else reuse.value), entry, {}
+        if directives.only_if_cached:
             raise GatewayError(Reason.NOT_CACHED)
-        fwd = use.value if use is not None else "vary-miss" if is_varied else "uri-miss"
+        fwd = reuse.value if reuse is not None else "vary-miss" if is_varied else "uri-miss"
         return None, entry, {"fwd": fwd, "detail": "database-skipped" if was_skipped else None}
 
     async def answer(self, request: CacheRequest) -> tuple[CacheResult | None, Words]:
@@ -147,21 +147,21 @@ class Cache:
             return result, result.words
         if entry is None and why is not None and (why in _PASSING or _has_conditions(request.pairs)):
             return None, {**words, "detail": why.word}
-        wish = freshness.wish_of(request.pairs)
+        directives = freshness.request_directives(request.pairs)
         stands_in = False
         try:
             # No coalescing for a response that will hardly be stored; if this one may be, it is.
-            result = await self._forward(request, entry, words, may_share=wish == NO_WISH and why is None)
+            result = await self._forward(request, entry, words, may_share=directives == NO_DIRECTIVES and why is None)
         except GatewayError as error:
             is_failure = freshness.is_failure(error.status)
-            stands_in = is_failure and entry is not None and freshness.may_stand_in(entry, wish, time())
+            stands_in = is_failure and entry is not None and freshness.may_stand_in(entry, directives, time())
             if not stands_in:
                 raise
             if error.reason is Reason.VIEW_ERROR:  # the client gets a good response, so only this shows the error
                 _log.warning("cache.stands_in", target=request.lifetime.exchange.path, cause=error.cause)
         else:
             if result.uncacheable is not None and freshness.is_failure(result.uncacheable.origin.status):
-                stands_in = entry is not None and freshness.may_stand_in(entry, wish, time())
+                stands_in = entry is not None and freshness.may_stand_in(entry, directives, time())
         if entry is None or not stands_in:
             assert result is not None  # noqa: S101 - else the exception was raised
             return result, result.words
@@ -172,15 +172,15 @@ class Cache:
 
     async def _find(self, request: CacheRequest, *, ask_database: bool) -> tuple[Entry | None, bool, bool]:
         """The stored response, whether only variants of it are stored, and whether the database was skipped."""
-        entry, is_varied = freshness.chosen(self.memory.get(request.key), request.pairs)
-        entry = entry and freshness.under(request.rule, entry)
+        entry, is_varied = freshness.select(self.memory.get(request.key), request.pairs)
+        entry = entry and freshness.limited_by(request.rule, entry)
         if (
             self.store is None
             or not ask_database
             or (entry is not None and (entry.always_validate or entry.lifetime_s <= 0))
         ):
             return entry, is_varied, False  # no other worker can have a fresher one
-        if entry is not None and freshness.use_of(entry, NO_WISH, time()) is Use.FRESH:
+        if entry is not None and freshness.reuse_of(entry, NO_DIRECTIVES, time()) is Reuse.FRESH:
             return entry, is_varied, False
         found = await self.store.find(request.key, request.pairs)
         if found is None:
@@ -190,8 +190,8 @@ class Cache:
         for other in others:
             self.memory.put_back(request.key, other)
         # Together with those of memory, where not all of `others` may have found room.
-        entry, is_varied = freshness.chosen([*self.memory.get(request.key), *others], request.pairs)
-        return entry and freshness.under(request.rule, entry), is_varied or found.has_others, False
+        entry, is_varied = freshness.select([*self.memory.get(request.key), *others], request.pairs)
+        return entry and freshness.limited_by(request.rule, entry), is_varied or found.has_others, False
 
     async def _forward(
         self, request: CacheRequest, entry: Entry | None, words: Words, *, may_share: bool
@@ -241,7 +241,7 @@ class Cache:
                 reader.leave()
                 continue
             if follows and not self._may_follow(request, outcome):
-                is_varied = freshness.chosen([outcome], request.pairs)[0] is not outcome
+                is_varied = freshness.select([outcome], request.pairs)[0] is not outcome
                 may_share, disappointed = is_varied and not disappointed, True
                 name = self._shared_name(request, outcome.vary)
                 reader.leave()
@@ -251,8 +251,8 @@ class Cache:
 
     def _may_follow(self, request: CacheRequest, entry: Entry) -> bool:
         """Whether the response to another request answers this one too (RFC 9111, section 4)."""
-        is_fresh = freshness.use_of(entry, NO_WISH, time()) is Use.FRESH
-        return is_fresh and freshness.chosen([entry], request.pairs)[0] is entry
+        is_fresh = freshness.reuse_of(entry, NO_DIRECTIVES, time()) is Reuse.FRESH
+        return is_fresh and freshness.select([entry], request.pairs)[0] is entry
 
     def _forget_fetch(self, name: str, fetch: SharedFetch) -> None:
         if self._fetches.get(name) is fetch:
@@ -277,7 +277,7 @@ class Cache:
         elif not follows and fetch.is_kept:
             words["stored"] = True
         elif not follows:
-            words["detail"] = Why.PURGED.word
+            words["detail"] = NotStored.PURGED.word
         outcome = "collapsed" if follows else "revalidated" if fetch.was_validated else "miss"
         body = read_on(request, reader) if fetch.streams else entry.body
         pairs = entry.pairs if follows or fetch.was_validated else fetch.pairs
@@ -293,7 +293,7 @@ class Cache:
         values = vary_values(sorted(names), request.pairs)
         return digest(request.key, repr(values), str(has_credentials), request.group)
 
-    def remember(self, fetch: SharedFetch, why: Why) -> None:
+    def remember(self, fetch: SharedFetch, why: NotStored) -> None:
         """Responses to such calls are not stored: for a while the next ones are not coalesced."""
         request = fetch.request
         self._unstored.add(self._shared_name(request), request.pairs, why, monotonic())
@@ -350,11 +350,11 @@ class Cache:
 
     def after_head(self, request: CacheRequest, status: int, pairs: Sequence[Pair], requested_s: float) -> None:
         """Update or drop the stored response to a GET after a forwarded HEAD (RFC 9111, section 4.3.5)."""
-        entry, _ = freshness.chosen(self.memory.get(request.key), request.pairs)
+        entry, _ = freshness.select(self.memory.get(request.key), request.pairs)
         if status != 200 or entry is None:
             return
-        reply = Reply("HEAD", request.pairs, status, pairs, requested_s, time())
-        updated = freshness.after_head(entry, reply, request.rule)
+        response = Response("HEAD", request.pairs, status, pairs, requested_s, time())
+        updated = freshness.after_head(entry, response, request.rule)
         if updated is None:
             self.drop(request.key, entry)
         else:

@@ -16,7 +16,7 @@ from typing import Protocol
 from django.http.response import HttpResponseBase
 
 from gateway.cache import freshness, policy
-from gateway.cache.policy import Entry, Reply, Rule, Why
+from gateway.cache.policy import Entry, NotStored, Response, Rule
 from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
 from gateway.http.headers import Pair, Pairs
@@ -68,7 +68,7 @@ class Storage(Protocol):
     def drop(self, key: str, entry: Entry) -> None:
         """Remove a stored response."""
 
-    def remember(self, fetch: "SharedFetch", why: Why) -> None:
+    def remember(self, fetch: "SharedFetch", why: NotStored) -> None:
         """Responses to such calls are not stored: do not coalesce the next ones."""
 
 
@@ -77,7 +77,7 @@ class Uncacheable:
     """A response that is not stored. It goes to the request that started the call, which also releases it."""
 
     origin: OriginResponse
-    why: Why
+    why: NotStored
 
 
 class SharedFetch:
@@ -184,9 +184,9 @@ class SharedFetch:
     async def _begin(self) -> Body:
         """Ask the origin and set the outcome. Returns the body that is still to be buffered, or nothing."""
         request, stale = self.request, self._stale
-        origin, reply = await self._ask(stale)
-        if reply.status == 304 and stale is not None and stale.can_be_validated:
-            found = freshness.freshened(stale, reply, request.rule)
+        origin, response = await self._ask(stale)
+        if response.status == 304 and stale is not None and stale.can_be_validated:
+            found = freshness.freshened(stale, response, request.rule)
             if found is not None:
                 entry, why = found
                 self.was_validated = True
@@ -194,15 +194,15 @@ class SharedFetch:
                     self.is_kept = self._storage.keep(request.key, entry)
                     self.outcome = entry
                 else:
-                    self._end(stale, reply, why)
+                    self._end(stale, response, why)
                     self.outcome = Uncacheable(OriginResponse(entry.status, [*entry.pairs], entry.body), why)
                     self.is_shared = False
                 self._wake()
                 return b""
-            origin, reply = await self._ask(None)
-        why = self._why_not(origin, reply)
+            origin, response = await self._ask(None)
+        why = self._why_not(origin, response)
         if why is None and origin.body is not None:
-            entry = policy.entry_of(reply, request.rule)
+            entry = policy.entry_of(response, request.rule)
             self.pairs = origin.pairs
             if stale is not None and (stale.vary, stale.values) != (entry.vary, entry.values):
                 self._storage.drop(request.key, stale)  # another variant: the new entry does not replace it
@@ -214,34 +214,34 @@ class SharedFetch:
             self.outcome = entry
             self._wake()
             return origin.body
-        why = why or Why.STREAMS
+        why = why or NotStored.STREAMS
         if stale is not None:
-            self._end(stale, reply, why)
+            self._end(stale, response, why)
         self.is_shared = False
         self.outcome = Uncacheable(origin, why)
         self._wake()
         return b""
 
-    def _end(self, stale: Entry, reply: Reply, why: Why) -> None:
+    def _end(self, stale: Entry, response: Response, why: NotStored) -> None:
         """Remove the stale entry if this response, which is not stored, supersedes it."""
-        if freshness.ends(stale, reply, why, time()):
+        if freshness.is_superseded(stale, response, why, time()):
             self._storage.drop(self.request.key, stale)
 
-    async def _ask(self, stale: Entry | None) -> tuple[OriginResponse, Reply]:
+    async def _ask(self, stale: Entry | None) -> tuple[OriginResponse, Response]:
         request, requested_s = self.request, time()
         origin = await request.produce(freshness.validating(request.pairs, stale), self.lifetime)
-        return origin, Reply(request.method, request.pairs, origin.status, origin.pairs, requested_s, time())
+        return origin, Response(request.method, request.pairs, origin.status, origin.pairs, requested_s, time())
 
-    def _why_not(self, origin: OriginResponse, reply: Reply) -> Why | None:
-        why = policy.refusal(reply, self.request.rule)
+    def _why_not(self, origin: OriginResponse, response: Response) -> NotStored | None:
+        why = policy.refusal(response, self.request.rule)
         if why is not None:
             return why
-        if self._stale is not None and freshness.stands(self._stale, reply, self.request.rule, time()):
-            return Why.STATUS
+        if self._stale is not None and freshness.stays_stored(self._stale, response, self.request.rule, time()):
+            return NotStored.STATUS
         if origin.unnamed_vary:
-            return Why.UNNAMED_VARY
-        size = len(origin.body) if isinstance(origin.body, bytes) else _length(reply.pairs)
-        return Why.TOO_LARGE if size > self.request.rule.max_body_bytes else None
+            return NotStored.UNNAMED_VARY
+        size = len(origin.body) if isinstance(origin.body, bytes) else _length(response.pairs)
+        return NotStored.TOO_LARGE if size > self.request.rule.max_body_bytes else None
 
     # -- its body -------------------------------------------------------------------------------------------------
 
@@ -275,7 +275,7 @@ class SharedFetch:
         if self.is_shared:
             self.is_shared = False
             if self._size > self.request.rule.max_body_bytes:  # lack of room says nothing about the next response
-                self._storage.remember(self, Why.TOO_LARGE)
+                self._storage.remember(self, NotStored.TOO_LARGE)
         while self._size > self._most_bytes:
             readers = [reader for reader in self._readers if reader.reads]
             if not readers:

@@ -6,7 +6,7 @@ from math import inf
 from typing import Final, NamedTuple
 
 from gateway.cache.keys import Key, Place, Purge, digest, short_name
-from gateway.cache.policy import Entry, Why
+from gateway.cache.policy import Entry, NotStored
 from gateway.http.headers import Pair, read_fields
 
 # One request field can have any number of values: of one URI this many variants are kept.
@@ -141,7 +141,7 @@ def _names_of(key: Key, entry: Entry) -> Iterator[str]:
 
 class _Refusals(NamedTuple):
     until_s: float
-    why: Why
+    why: NotStored
     requests: tuple[int, ...]
 
 
@@ -159,7 +159,7 @@ class Unstored:
     def __len__(self) -> int:
         return len(self._known)
 
-    def add(self, name: str, request: Sequence[Pair], why: Why, now_s: float) -> None:
+    def add(self, name: str, request: Sequence[Pair], why: NotStored, now_s: float) -> None:
         """`now_s` is of a clock that never goes back."""
         known, short = self._known, digest(name)
         before = known.get(short)
@@ -172,7 +172,7 @@ class Unstored:
         while len(known) > _MAX_UNSTORED or next(iter(known.values())).until_s <= now_s:
             known.popitem(last=False)
 
-    def why(self, name: str, request: Sequence[Pair], now_s: float) -> Why | None:
+    def why(self, name: str, request: Sequence[Pair], now_s: float) -> NotStored | None:
         """Why the answer to such a request will hardly be stored; None where nobody knows."""
         found = self._known.get(digest(name)) if self._known else None
         if found is None or found.until_s <= now_s:

@@ -17,7 +17,7 @@ from gateway.cache.cache import CacheResult, Words, cache_for
 from gateway.cache.coalescing import CacheRequest, OriginResponse
 from gateway.cache.keys import quoted
 from gateway.cache.options import cache_rule
-from gateway.cache.policy import Entry, Reply, Rule, entry_of, vary_names
+from gateway.cache.policy import Entry, Response, Rule, entry_of, vary_names
 from gateway.cache.tracked_request import ObservedRequest
 from gateway.errors import GatewayError, Reason
 from gateway.http.headers import URL_CLAIMS, FieldLines, Pair, Pairs, ends_in_dot, same_authority, set_fields
@@ -285,8 +285,10 @@ def _uncached(request: GatewayRequest, origin: OriginResponse) -> HttpResponseBa
     body = origin.body
     if origin.status == 200 and isinstance(body, bytes):
         now_s = time()
-        reply = Reply("GET", request.raw_headers, 200, origin.pairs, now_s, now_s)
-        status, pairs, _ = conditional.applied(entry_of(reply, Rule(), body), origin.pairs, "GET", request.raw_headers)
+        response = Response("GET", request.raw_headers, 200, origin.pairs, now_s, now_s)
+        status, pairs, _ = conditional.applied(
+            entry_of(response, Rule(), body), origin.pairs, "GET", request.raw_headers
+        )
         if status == 304:
             return GatewayResponse(status, pairs)
     return origin.response or GatewayResponse(origin.status, origin.pairs, body or b"")

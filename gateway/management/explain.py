@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from gateway.cache.policy import Reply, Rule, Why, refusal
+from gateway.cache.policy import NotStored, Response, Rule, refusal
 from gateway.cache.view import not_stored
 from gateway.config.records import Config
 from gateway.errors import GatewayError
@@ -158,13 +158,13 @@ def _cache(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
     past, unstorable = passes_cache_by(request), not_stored(request)
     if past is not None:
         return [["this request", f"goes up: nothing stored answers it ({past.get('detail', past['fwd'])})"], *rows]
-    why = refusal(Reply("GET", request.raw_headers, 200, _SAYS_NOTHING, 0.0, 0.0), cache.rule)
+    why = refusal(Response("GET", request.raw_headers, 200, _SAYS_NOTHING, 0.0, 0.0), cache.rule)
     answer = ["the answer", *_stored(cache.rule)]
     if unstorable is not None:
         answer = ["the answer", f"is not stored if it comes from the upstream ({unstorable})"]
-    elif why is Why.REQUEST_NO_STORE:
+    elif why is NotStored.REQUEST_NO_STORE:
         answer = ["the answer", f"is not stored: {why.value}"]
-    elif why in {Why.AUTHORIZATION, Why.COOKIE}:
+    elif why in {NotStored.AUTHORIZATION, NotStored.COOKIE}:
         answer = ["the answer", f"is not stored where {why.value}"]
     return [answer, *rows, ["now", "`gateway cache why` tells what is stored of this"]]
 

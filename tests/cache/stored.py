@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from gateway.cache.policy import Entry, Reply, Rule, entry_of
+from gateway.cache.policy import Entry, Response, Rule, entry_of
 from gateway.http.fields import http_date
 from gateway.http.headers import Pair, Pairs
 
@@ -21,7 +21,7 @@ def pairs(*lines: str) -> Pairs:
     return [(name.lower().encode(), value.strip(" ").encode("latin-1")) for name, _, value in split]
 
 
-def reply(
+def response(
     *lines: str,
     request: Iterable[str] = (),
     status: int = 200,
@@ -29,12 +29,12 @@ def reply(
     at_s: float = NOW_S,
     took_s: float = 0.0,
     dated: bool = True,
-) -> Reply:
+) -> Response:
     """An answer with these fields, made and received at `at_s`, to a request with those fields."""
     said: list[Pair] = pairs(*lines)
     if dated and not any(name == b"date" for name, _ in said):
         said.append((b"date", http_date(int(at_s))))
-    return Reply(method, pairs(*request), status, said, at_s - took_s, at_s)
+    return Response(method, pairs(*request), status, said, at_s - took_s, at_s)
 
 
 def entry(
@@ -47,4 +47,4 @@ def entry(
     body: bytes = b"",
 ) -> Entry:
     """What is stored of that answer."""
-    return entry_of(reply(*lines, request=request, status=status, at_s=at_s, took_s=took_s), rule, body)
+    return entry_of(response(*lines, request=request, status=status, at_s=at_s, took_s=took_s), rule, body)

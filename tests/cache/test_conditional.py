@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.cache.conditional import applied
 from gateway.http.headers import Pairs
-from tests.cache.stored import NOW_S, date, entry, pairs, reply
+from tests.cache.stored import NOW_S, date, entry, pairs, response
 
 BODY = b"0123456789"
 DESCRIBED = ["Cache-Control: max-age=60", "Content-Length: 10", "Content-Type: a/b", "Content-Encoding: x"]
@@ -284,7 +284,7 @@ def test_status_fields_and_body_always_fit(asked: Pairs, method: str, stored: li
 
 
 def test_the_whole_is_not_changed_by_asking() -> None:
-    said = reply(*DESCRIBED, TAGGED, at_s=NOW_S)
+    said = response(*DESCRIBED, TAGGED, at_s=NOW_S)
     found = entry(*DESCRIBED, TAGGED, body=BODY)
     whole = [*found.pairs]
     for asked in ('If-None-Match: "1"', "Range: bytes=0-1", "Range: bytes=99-"):

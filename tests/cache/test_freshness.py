@@ -10,33 +10,33 @@ from hypothesis import strategies as st
 from gateway.cache import freshness
 from gateway.cache.freshness import (
     INFINITE,
-    NO_WISH,
-    Use,
-    Wish,
+    NO_DIRECTIVES,
+    RequestDirectives,
+    Reuse,
     after_head,
-    chosen,
     freshened,
     invalidated,
     is_failure,
+    limited_by,
     may_stand_in,
+    request_directives,
+    reuse_of,
+    select,
     status_field,
-    under,
-    use_of,
     validating,
-    wish_of,
 )
-from gateway.cache.policy import Entry, Rule, Why, entry_of, refusal, vary_values
+from gateway.cache.policy import Entry, NotStored, Rule, entry_of, refusal, vary_values
 from gateway.http import fields, methods
 from gateway.http.headers import Pair
-from tests.cache.stored import AS_IT_SAYS, NOW_S, date, entry, pairs, reply
+from tests.cache.stored import AS_IT_SAYS, NOW_S, date, entry, pairs, response
 
 FRESH = "Cache-Control: max-age=60"
 TAGGED = 'ETag: "1"'
 MODIFIED = f"Last-Modified: {date(-1000)}"
 
 
-def wish(value: str) -> Wish:
-    return wish_of(pairs(f"Cache-Control: {value}"))
+def directives(value: str) -> RequestDirectives:
+    return request_directives(pairs(f"Cache-Control: {value}"))
 
 
 # -- what a request says (RFC 9111, section 5.2.1) ----------------------------------------------------------------
@@ -45,50 +45,53 @@ def wish(value: str) -> Wish:
 @pytest.mark.parametrize(
     ("value", "expected"),
     [
-        ("", NO_WISH),
-        ("x", NO_WISH),
-        ("no-transform", NO_WISH),
-        ("no-store", Wish(no_store=True)),
-        ("No-Cache", Wish(no_cache=True)),
-        ("only-if-cached", Wish(only_if_cached=True)),
-        ("max-age=5", Wish(max_age_s=5)),
-        ('max-age="5"', Wish(max_age_s=5)),
-        ("max-age=0, max-age=5", Wish(max_age_s=0)),
-        ("min-fresh=5", Wish(min_fresh_s=5)),
-        ("max-stale=5", Wish(max_stale_s=5)),
-        ("max-stale", Wish(max_stale_s=INFINITE)),
-        ("stale-if-error=5", Wish(stale_if_error_s=5)),
-        ("max-age=5, max-stale, only-if-cached", Wish(max_age_s=5, max_stale_s=INFINITE, only_if_cached=True)),
-        (f"max-age={2**40}", Wish(max_age_s=2**31)),
+        ("", NO_DIRECTIVES),
+        ("x", NO_DIRECTIVES),
+        ("no-transform", NO_DIRECTIVES),
+        ("no-store", RequestDirectives(no_store=True)),
+        ("No-Cache", RequestDirectives(no_cache=True)),
+        ("only-if-cached", RequestDirectives(only_if_cached=True)),
+        ("max-age=5", RequestDirectives(max_age_s=5)),
+        ('max-age="5"', RequestDirectives(max_age_s=5)),
+        ("max-age=0, max-age=5", RequestDirectives(max_age_s=0)),
+        ("min-fresh=5", RequestDirectives(min_fresh_s=5)),
+        ("max-stale=5", RequestDirectives(max_stale_s=5)),
+        ("max-stale", RequestDirectives(max_stale_s=INFINITE)),
+        ("stale-if-error=5", RequestDirectives(stale_if_error_s=5)),
+        (
+            "max-age=5, max-stale, only-if-cached",
+            RequestDirectives(max_age_s=5, max_stale_s=INFINITE, only_if_cached=True),
+        ),
+        (f"max-age={2**40}", RequestDirectives(max_age_s=2**31)),
         # No number: the strictest that it could mean.
-        ("max-age", Wish(max_age_s=0)),
-        ("max-age=x", Wish(max_age_s=0)),
-        ("max-age=-1", Wish(max_age_s=0)),
-        ("max-age = 5", Wish(max_age_s=0)),
-        ("min-fresh", Wish(min_fresh_s=2**31)),
-        ("min-fresh=x", Wish(min_fresh_s=2**31)),
-        ("max-stale=", Wish()),
-        ("max-stale=x", Wish()),
-        ("stale-if-error", Wish()),
-        ("stale-if-error=x", Wish()),
+        ("max-age", RequestDirectives(max_age_s=0)),
+        ("max-age=x", RequestDirectives(max_age_s=0)),
+        ("max-age=-1", RequestDirectives(max_age_s=0)),
+        ("max-age = 5", RequestDirectives(max_age_s=0)),
+        ("min-fresh", RequestDirectives(min_fresh_s=2**31)),
+        ("min-fresh=x", RequestDirectives(min_fresh_s=2**31)),
+        ("max-stale=", RequestDirectives()),
+        ("max-stale=x", RequestDirectives()),
+        ("stale-if-error", RequestDirectives()),
+        ("stale-if-error=x", RequestDirectives()),
     ],
 )
-def test_a_request_says_what_it_takes(value: str, expected: Wish) -> None:
-    assert wish(value) == expected
+def test_a_request_says_what_it_takes(value: str, expected: RequestDirectives) -> None:
+    assert directives(value) == expected
 
 
 @pytest.mark.parametrize(
     ("lines", "expected"),
     [
-        (["Pragma: no-cache"], Wish(no_cache=True)),
-        (["Pragma: x, No-Cache"], Wish(no_cache=True)),
-        (["Pragma: x"], NO_WISH),
-        (["Pragma: no-cache", "Cache-Control: max-age=5"], Wish(max_age_s=5)),
-        (["Pragma: no-cache", "Cache-Control: "], NO_WISH),
+        (["Pragma: no-cache"], RequestDirectives(no_cache=True)),
+        (["Pragma: x, No-Cache"], RequestDirectives(no_cache=True)),
+        (["Pragma: x"], NO_DIRECTIVES),
+        (["Pragma: no-cache", "Cache-Control: max-age=5"], RequestDirectives(max_age_s=5)),
+        (["Pragma: no-cache", "Cache-Control: "], NO_DIRECTIVES),
     ],
 )
-def test_pragma_counts_where_there_is_no_cache_control(lines: list[str], expected: Wish) -> None:
-    assert wish_of(pairs(*lines)) == expected
+def test_pragma_counts_where_there_is_no_cache_control(lines: list[str], expected: RequestDirectives) -> None:
+    assert request_directives(pairs(*lines)) == expected
 
 
 # -- whether it may be used (RFC 9111, sections 4 and 4.2) --------------------------------------------------------
@@ -98,91 +101,93 @@ def test_pragma_counts_where_there_is_no_cache_control(lines: list[str], expecte
     ("said", "asked", "later_s", "expected"),
     [
         # freshness_lifetime > current_age
-        ("max-age=60", "", 0, Use.FRESH),
-        ("max-age=60", "", 59.9, Use.FRESH),
-        ("max-age=60", "", 60, Use.STALE),
-        ("max-age=60", "", 10**9, Use.STALE),
-        ("max-age=0", "", 0, Use.STALE),
-        ("max-age=60", "", -3600, Use.FRESH),  # the clock was set back
-        ("s-maxage=60, max-age=0", "", 59, Use.FRESH),
-        ("must-revalidate, max-age=60", "", 59, Use.FRESH),
+        ("max-age=60", "", 0, Reuse.FRESH),
+        ("max-age=60", "", 59.9, Reuse.FRESH),
+        ("max-age=60", "", 60, Reuse.STALE),
+        ("max-age=60", "", 10**9, Reuse.STALE),
+        ("max-age=0", "", 0, Reuse.STALE),
+        ("max-age=60", "", -3600, Reuse.FRESH),  # the clock was set back
+        ("s-maxage=60, max-age=0", "", 59, Reuse.FRESH),
+        ("must-revalidate, max-age=60", "", 59, Reuse.FRESH),
         # no-cache: never without validation
-        ("max-age=60, no-cache", "", 0, Use.STALE),
-        ("max-age=60, no-cache", "max-stale", 0, Use.STALE),
-        ("max-age=60, no-cache, stale-while-revalidate=60", "", 0, Use.STALE),
-        ('max-age=60, no-cache="x"', "", 59, Use.FRESH),
+        ("max-age=60, no-cache", "", 0, Reuse.STALE),
+        ("max-age=60, no-cache", "max-stale", 0, Reuse.STALE),
+        ("max-age=60, no-cache, stale-while-revalidate=60", "", 0, Reuse.STALE),
+        ('max-age=60, no-cache="x"', "", 59, Reuse.FRESH),
         # what the request says: no-cache and max-age
-        ("max-age=60", "no-cache", 0, Use.REQUEST),
-        ("max-age=60", "no-cache", 60, Use.STALE),
-        ("max-age=60", "max-age=10", 10, Use.FRESH),
-        ("max-age=60", "max-age=10", 10.1, Use.REQUEST),
-        ("max-age=60", "max-age=0", 0.1, Use.REQUEST),
-        ("max-age=60", "max-age=100", 60, Use.STALE),
-        ("max-age=60", "max-age=10, max-stale", 30, Use.REQUEST),
+        ("max-age=60", "no-cache", 0, Reuse.REQUEST),
+        ("max-age=60", "no-cache", 60, Reuse.STALE),
+        ("max-age=60", "max-age=10", 10, Reuse.FRESH),
+        ("max-age=60", "max-age=10", 10.1, Reuse.REQUEST),
+        ("max-age=60", "max-age=0", 0.1, Reuse.REQUEST),
+        ("max-age=60", "max-age=100", 60, Reuse.STALE),
+        ("max-age=60", "max-age=10, max-stale", 30, Reuse.REQUEST),
         # min-fresh
-        ("max-age=60", "min-fresh=10", 50, Use.FRESH),
-        ("max-age=60", "min-fresh=10", 50.1, Use.REQUEST),
-        ("max-age=60", "min-fresh=x", 0, Use.REQUEST),
-        ("max-age=60, stale-while-revalidate=60", "min-fresh=1", 60, Use.STALE),
-        ("max-age=60", "min-fresh=1, max-stale", 60, Use.STALE),
+        ("max-age=60", "min-fresh=10", 50, Reuse.FRESH),
+        ("max-age=60", "min-fresh=10", 50.1, Reuse.REQUEST),
+        ("max-age=60", "min-fresh=x", 0, Reuse.REQUEST),
+        ("max-age=60, stale-while-revalidate=60", "min-fresh=1", 60, Reuse.STALE),
+        ("max-age=60", "min-fresh=1, max-stale", 60, Reuse.STALE),
         # max-stale
-        ("max-age=60", "max-stale", 10**9, Use.MAX_STALE),
-        ("max-age=60", "max-stale=10", 70, Use.MAX_STALE),
-        ("max-age=60", "max-stale=10", 70.1, Use.STALE),
-        ("max-age=60", "max-stale=0", 60, Use.MAX_STALE),
-        ("max-age=60", "max-stale=10", 59, Use.FRESH),
-        ("max-age=60", "max-stale=x", 61, Use.STALE),
-        ("max-age=60", "max-stale=10, max-age=65", 65, Use.MAX_STALE),  # each of the two is a limit of its own
-        ("max-age=60", "max-stale=10, max-age=65", 66, Use.STALE),
-        ("max-age=60", "max-stale=10, max-age=99", 71, Use.STALE),
-        ("max-age=60, must-revalidate", "max-stale", 60, Use.STALE),
-        ("max-age=60, proxy-revalidate", "max-stale", 60, Use.STALE),
-        ("s-maxage=60", "max-stale", 60, Use.STALE),
-        ("max-age=60", "max-stale, no-cache", 60, Use.STALE),
+        ("max-age=60", "max-stale", 10**9, Reuse.MAX_STALE),
+        ("max-age=60", "max-stale=10", 70, Reuse.MAX_STALE),
+        ("max-age=60", "max-stale=10", 70.1, Reuse.STALE),
+        ("max-age=60", "max-stale=0", 60, Reuse.MAX_STALE),
+        ("max-age=60", "max-stale=10", 59, Reuse.FRESH),
+        ("max-age=60", "max-stale=x", 61, Reuse.STALE),
+        ("max-age=60", "max-stale=10, max-age=65", 65, Reuse.MAX_STALE),  # each of the two is a limit of its own
+        ("max-age=60", "max-stale=10, max-age=65", 66, Reuse.STALE),
+        ("max-age=60", "max-stale=10, max-age=99", 71, Reuse.STALE),
+        ("max-age=60, must-revalidate", "max-stale", 60, Reuse.STALE),
+        ("max-age=60, proxy-revalidate", "max-stale", 60, Reuse.STALE),
+        ("s-maxage=60", "max-stale", 60, Reuse.STALE),
+        ("max-age=60", "max-stale, no-cache", 60, Reuse.STALE),
         # stale-while-revalidate (RFC 5861, section 3)
-        ("max-age=60, stale-while-revalidate=30", "", 59, Use.FRESH),
-        ("max-age=60, stale-while-revalidate=30", "", 60, Use.WHILE_REVALIDATE),
-        ("max-age=60, stale-while-revalidate=30", "", 89.9, Use.WHILE_REVALIDATE),
-        ("max-age=60, stale-while-revalidate=30", "", 90, Use.STALE),
-        ("s-maxage=60, stale-while-revalidate=30", "", 60, Use.WHILE_REVALIDATE),
-        ("s-maxage=60, stale-while-revalidate=30", "max-stale=20", 80, Use.WHILE_REVALIDATE),
-        ("max-age=60, stale-while-revalidate=30", "max-stale=5", 60, Use.MAX_STALE),
-        ("max-age=60, stale-while-revalidate=30", "max-stale=5", 70, Use.STALE),
-        ("max-age=60, stale-while-revalidate=30", "max-age=100", 60, Use.STALE),
-        ("max-age=60, stale-while-revalidate=30", "no-cache", 60, Use.STALE),
-        ("max-age=60, stale-while-revalidate=30, must-revalidate", "", 60, Use.STALE),
-        ("max-age=60, stale-while-revalidate=30, proxy-revalidate", "", 60, Use.STALE),
-        ("max-age=60, stale-if-error=30", "", 60, Use.STALE),
+        ("max-age=60, stale-while-revalidate=30", "", 59, Reuse.FRESH),
+        ("max-age=60, stale-while-revalidate=30", "", 60, Reuse.WHILE_REVALIDATE),
+        ("max-age=60, stale-while-revalidate=30", "", 89.9, Reuse.WHILE_REVALIDATE),
+        ("max-age=60, stale-while-revalidate=30", "", 90, Reuse.STALE),
+        ("s-maxage=60, stale-while-revalidate=30", "", 60, Reuse.WHILE_REVALIDATE),
+        ("s-maxage=60, stale-while-revalidate=30", "max-stale=20", 80, Reuse.WHILE_REVALIDATE),
+        ("max-age=60, stale-while-revalidate=30", "max-stale=5", 60, Reuse.MAX_STALE),
+        ("max-age=60, stale-while-revalidate=30", "max-stale=5", 70, Reuse.STALE),
+        ("max-age=60, stale-while-revalidate=30", "max-age=100", 60, Reuse.STALE),
+        ("max-age=60, stale-while-revalidate=30", "no-cache", 60, Reuse.STALE),
+        ("max-age=60, stale-while-revalidate=30, must-revalidate", "", 60, Reuse.STALE),
+        ("max-age=60, stale-while-revalidate=30, proxy-revalidate", "", 60, Reuse.STALE),
+        ("max-age=60, stale-if-error=30", "", 60, Reuse.STALE),
     ],
 )
-def test_whether_a_stored_answer_may_be_used_now(said: str, asked: str, later_s: float, expected: Use) -> None:
-    assert use_of(entry(f"Cache-Control: {said}"), wish(asked), NOW_S + later_s) is expected
+def test_whether_a_stored_answer_may_be_used_now(said: str, asked: str, later_s: float, expected: Reuse) -> None:
+    assert reuse_of(entry(f"Cache-Control: {said}"), directives(asked), NOW_S + later_s) is expected
 
 
 @pytest.mark.parametrize(
-    ("age_s", "later_s", "expected"), [(30, 29.9, Use.FRESH), (30, 30, Use.STALE), (60, 0, Use.STALE)]
+    ("age_s", "later_s", "expected"), [(30, 29.9, Reuse.FRESH), (30, 30, Reuse.STALE), (60, 0, Reuse.STALE)]
 )
-def test_the_age_that_it_came_with_counts(age_s: int, later_s: float, expected: Use) -> None:
-    assert use_of(entry(FRESH, f"Age: {age_s}"), NO_WISH, NOW_S + later_s) is expected
-    assert use_of(entry(FRESH, f"Date: {date(-age_s)}"), NO_WISH, NOW_S + later_s) is expected
+def test_the_age_that_it_came_with_counts(age_s: int, later_s: float, expected: Reuse) -> None:
+    assert reuse_of(entry(FRESH, f"Age: {age_s}"), NO_DIRECTIVES, NOW_S + later_s) is expected
+    assert reuse_of(entry(FRESH, f"Date: {date(-age_s)}"), NO_DIRECTIVES, NOW_S + later_s) is expected
 
 
 def test_what_is_fresh_for_ever_does_not_overflow() -> None:
     found = entry("Cache-Control: max-age=99999999999999999999")
-    assert use_of(found, NO_WISH, NOW_S + 2**31 - 1) is Use.FRESH
-    assert use_of(found, NO_WISH, NOW_S + 2**31) is Use.STALE
+    assert reuse_of(found, NO_DIRECTIVES, NOW_S + 2**31 - 1) is Reuse.FRESH
+    assert reuse_of(found, NO_DIRECTIVES, NOW_S + 2**31) is Reuse.STALE
 
 
 def test_an_answer_older_than_for_ever_is_stale() -> None:
-    assert use_of(entry("Cache-Control: max-age=99999999999", "Age: 99999999999"), NO_WISH, NOW_S) is Use.STALE
+    assert (
+        reuse_of(entry("Cache-Control: max-age=99999999999", "Age: 99999999999"), NO_DIRECTIVES, NOW_S) is Reuse.STALE
+    )
 
 
 def test_the_duration_of_the_route_that_asks_is_the_most_for_what_has_one_of_ours() -> None:
     minute, hour = Rule(ttl_s=60.0), Rule(ttl_s=3600.0)
-    assert under(minute, entry(rule=hour)).lifetime_s == 60
-    assert under(hour, entry(rule=minute)).lifetime_s == 60
-    assert under(AS_IT_SAYS, entry(rule=minute)).lifetime_s == 0
-    assert under(minute, entry("Cache-Control: max-age=600")).lifetime_s == 600
+    assert limited_by(minute, entry(rule=hour)).lifetime_s == 60
+    assert limited_by(hour, entry(rule=minute)).lifetime_s == 60
+    assert limited_by(AS_IT_SAYS, entry(rule=minute)).lifetime_s == 0
+    assert limited_by(minute, entry("Cache-Control: max-age=600")).lifetime_s == 600
 
 
 # -- in the place of a failure (RFC 5861, section 4) --------------------------------------------------------------
@@ -212,7 +217,7 @@ def test_the_duration_of_the_route_that_asks_is_the_most_for_what_has_one_of_our
 def test_whether_a_stale_answer_may_stand_in_for_a_failure(
     said: str, asked: str, later_s: float, *, is_so: bool
 ) -> None:
-    assert may_stand_in(entry(f"Cache-Control: {said}"), wish(asked), NOW_S + later_s) is is_so
+    assert may_stand_in(entry(f"Cache-Control: {said}"), directives(asked), NOW_S + later_s) is is_so
 
 
 @pytest.mark.parametrize(
@@ -238,24 +243,26 @@ def test_whether_a_stale_answer_may_stand_in_for_a_failure(
 def test_how_long_a_route_lets_a_stale_answer_stand_in(said: str, asked: str, later_s: float, *, is_so: bool) -> None:
     rule = Rule(ttl_s=60.0, stale_if_error_s=600.0)
     stored = entry(*([f"Cache-Control: {said}"] if said else []), rule=rule)
-    assert may_stand_in(stored, wish(asked), NOW_S + later_s) is is_so
+    assert may_stand_in(stored, directives(asked), NOW_S + later_s) is is_so
     assert not is_so or stored.useful_until_s >= NOW_S + later_s or asked
-    assert use_of(stored, NO_WISH, NOW_S + later_s) in {Use.STALE, Use.FRESH}, "it is validated first"
+    assert reuse_of(stored, NO_DIRECTIVES, NOW_S + later_s) in {Reuse.STALE, Reuse.FRESH}, "it is validated first"
 
 
 def test_a_route_that_lets_it_no_longer_counts_at_once() -> None:
     stored = entry(FRESH, rule=Rule(stale_if_error_s=600.0))
-    assert may_stand_in(under(Rule(stale_if_error_s=600.0), stored), NO_WISH, NOW_S + 600)
-    assert not may_stand_in(under(Rule(stale_if_error_s=10.0), stored), NO_WISH, NOW_S + 600)
-    assert not may_stand_in(under(Rule(), stored), NO_WISH, NOW_S + 600)
+    assert may_stand_in(limited_by(Rule(stale_if_error_s=600.0), stored), NO_DIRECTIVES, NOW_S + 600)
+    assert not may_stand_in(limited_by(Rule(stale_if_error_s=10.0), stored), NO_DIRECTIVES, NOW_S + 600)
+    assert not may_stand_in(limited_by(Rule(), stored), NO_DIRECTIVES, NOW_S + 600)
 
 
 def test_what_is_stale_when_it_comes_is_stored_where_it_may_stand_in() -> None:
     lines = ["Cache-Control: max-age=0"]
-    assert refusal(reply(*lines), Rule()) is Why.STALE
-    assert refusal(reply(*lines), Rule(stale_if_error_s=600.0)) is None
-    assert refusal(reply("Cache-Control: max-age=0, must-revalidate"), Rule(stale_if_error_s=600.0)) is Why.STALE
-    assert refusal(reply(), Rule(stale_if_error_s=600.0)) is Why.NO_FRESHNESS
+    assert refusal(response(*lines), Rule()) is NotStored.STALE
+    assert refusal(response(*lines), Rule(stale_if_error_s=600.0)) is None
+    assert (
+        refusal(response("Cache-Control: max-age=0, must-revalidate"), Rule(stale_if_error_s=600.0)) is NotStored.STALE
+    )
+    assert refusal(response(), Rule(stale_if_error_s=600.0)) is NotStored.NO_FRESHNESS
 
 
 @pytest.mark.parametrize(
@@ -277,58 +284,58 @@ DE, EN = pairs("Accept-Language: de"), pairs("Accept-Language: en")
 
 
 def test_nothing_is_chosen_of_nothing() -> None:
-    assert chosen([], DE) == (None, False)
+    assert select([], DE) == (None, False)
 
 
 def test_only_what_was_asked_for_with_the_same_values_is_chosen() -> None:
     german, english, plain = varied("de"), varied("en"), varied(None)
-    assert chosen([german, english, plain], DE) == (german, False)
-    assert chosen([german, english, plain], []) == (plain, False)
-    assert chosen([english, plain], DE) == (None, True)
-    assert chosen([german], []) == (None, True)
+    assert select([german, english, plain], DE) == (german, False)
+    assert select([german, english, plain], []) == (plain, False)
+    assert select([english, plain], DE) == (None, True)
+    assert select([german], []) == (None, True)
 
 
 def test_every_field_of_vary_must_match() -> None:
     found = entry(FRESH, "Vary: a, b", request=["A: 1", "B: 2"])
-    assert chosen([found], pairs("A: 1", "B: 2", "C: 3"))[0] is found
-    assert chosen([found], pairs("A: 1")) == (None, True)
-    assert chosen([found], pairs("A: 1", "B: 3")) == (None, True)
+    assert select([found], pairs("A: 1", "B: 2", "C: 3"))[0] is found
+    assert select([found], pairs("A: 1")) == (None, True)
+    assert select([found], pairs("A: 1", "B: 3")) == (None, True)
 
 
 def test_of_several_the_most_recent_by_date_is_chosen() -> None:
     older, newer = varied("de", f"Date: {date(-20)}"), varied("de", f"Date: {date(-10)}", at_s=NOW_S - 5)
-    assert chosen([older, newer], DE)[0] is newer
-    assert chosen([newer, older], DE)[0] is newer
+    assert select([older, newer], DE)[0] is newer
+    assert select([newer, older], DE)[0] is newer
     first, second = varied("de", f"Date: {date()}"), varied("de", f"Date: {date()}", at_s=NOW_S + 0.5)
-    assert chosen([second, first], DE)[0] is second
+    assert select([second, first], DE)[0] is second
 
 
 def test_an_answer_without_vary_stands_back_behind_one_that_matches_with_it() -> None:
     """ "The cache SHOULD choose the most recent stored response with a valid Vary field value", also an older one."""
     german, default = varied("de"), entry(FRESH, at_s=NOW_S + 30)
-    assert chosen([german, default], DE) == (german, False)
-    assert chosen([german, default], EN) == (default, False)
+    assert select([german, default], DE) == (german, False)
+    assert select([german, default], EN) == (default, False)
 
 
 def test_an_answer_without_vary_stands_back_behind_what_the_upstream_has_said_since() -> None:
     default, german = entry(FRESH), varied("de", at_s=NOW_S + 30)
-    assert chosen([default, german], EN) == (None, True)
-    assert chosen([default, german], []) == (None, True)
-    assert chosen([default, german], DE) == (german, False)
+    assert select([default, german], EN) == (None, True)
+    assert select([default, german], []) == (None, True)
+    assert select([default, german], DE) == (german, False)
 
 
 def test_an_upstream_that_varies_no_more_is_believed() -> None:
     """Else what varied would be validated for ever, and what has come since never be used."""
     german, default = varied("de"), entry(FRESH, at_s=NOW_S + 60)
-    assert chosen([german, default], DE) == (default, False)
+    assert select([german, default], DE) == (default, False)
 
 
 @pytest.mark.parametrize("credentials", ["Authorization: Bearer a", "Cookie: a=b"])
 def test_a_guess_of_ours_is_not_given_to_who_has_credentials(credentials: str) -> None:
     guessed, told = entry(rule=Rule(ttl_s=60.0)), entry(FRESH)
-    assert chosen([guessed], pairs(credentials)) == (None, True)
-    assert chosen([guessed], []) == (guessed, False)
-    assert chosen([told], pairs(credentials)) == (told, False)
+    assert select([guessed], pairs(credentials)) == (None, True)
+    assert select([guessed], []) == (guessed, False)
+    assert select([told], pairs(credentials)) == (told, False)
 
 
 # -- validation (RFC 9111, section 4.3) ---------------------------------------------------------------------------
@@ -386,13 +393,13 @@ def test_every_directive_of_the_client_goes_up() -> None:
     ],
 )
 def test_which_stored_answer_a_304_is_about(stored: list[str], said: list[str], *, is_so: bool) -> None:
-    found = freshened(entry(FRESH, *stored), reply(*said, status=304), AS_IT_SAYS)
+    found = freshened(entry(FRESH, *stored), response(*said, status=304), AS_IT_SAYS)
     assert (found is not None) is is_so
 
 
 def test_a_304_brings_the_fields_up_to_date() -> None:
     stored = entry(FRESH, TAGGED, "X: 1", "X: 2", "Y: 1", "Content-Length: 4", "Content-Type: a/b", body=b"body")
-    said = reply(
+    said = response(
         "Cache-Control: max-age=120", TAGGED, "X: 3", "Z: 4", "Content-Length: 0", "Age: 7", status=304, at_s=NOW_S + 90
     )
     found = freshened(stored, said, AS_IT_SAYS)
@@ -417,36 +424,36 @@ def test_a_304_brings_the_fields_up_to_date() -> None:
 
 def test_after_a_304_without_a_date_it_is_as_old_as_that() -> None:
     stored = entry(FRESH, TAGGED, "Age: 30")
-    found = freshened(stored, reply(TAGGED, status=304, at_s=NOW_S + 90, dated=False), AS_IT_SAYS)
+    found = freshened(stored, response(TAGGED, status=304, at_s=NOW_S + 90, dated=False), AS_IT_SAYS)
     assert found is not None
     assert (found[0].age_s, found[0].date_s) == (0.0, NOW_S + 90)
-    assert use_of(found[0], NO_WISH, NOW_S + 149) is Use.FRESH
+    assert reuse_of(found[0], NO_DIRECTIVES, NOW_S + 149) is Reuse.FRESH
 
 
 @pytest.mark.parametrize(
     ("lines", "why"),
     [
-        (["Cache-Control: no-store"], Why.NO_STORE),
-        (["Cache-Control: private"], Why.PRIVATE),
-        (["Set-Cookie: a=b"], Why.SET_COOKIE),
-        (["Vary: *"], Why.VARY),
+        (["Cache-Control: no-store"], NotStored.NO_STORE),
+        (["Cache-Control: private"], NotStored.PRIVATE),
+        (["Set-Cookie: a=b"], NotStored.SET_COOKIE),
+        (["Vary: *"], NotStored.VARY),
     ],
 )
-def test_a_304_can_forbid_to_keep_it(lines: list[str], why: Why) -> None:
-    found = freshened(entry(FRESH, TAGGED), reply(TAGGED, *lines, status=304), AS_IT_SAYS)
+def test_a_304_can_forbid_to_keep_it(lines: list[str], why: NotStored) -> None:
+    found = freshened(entry(FRESH, TAGGED), response(TAGGED, *lines, status=304), AS_IT_SAYS)
     assert found is not None
     assert found[1] is why
 
 
 def test_a_304_can_change_what_it_varies_on() -> None:
     stored = entry(FRESH, TAGGED, "Vary: accept", request=["Accept: a/b"])
-    found = freshened(stored, reply(TAGGED, "Vary: x", request=["X: 1", "Accept: c/d"], status=304), AS_IT_SAYS)
+    found = freshened(stored, response(TAGGED, "Vary: x", request=["X: 1", "Accept: c/d"], status=304), AS_IT_SAYS)
     assert found is not None
     assert (found[0].vary, found[0].values) == ((b"x",), (b"1",))
 
 
 def test_a_304_of_what_is_not_200_updates_it_too() -> None:
-    found = freshened(entry(FRESH, TAGGED, status=404), reply(TAGGED, status=304), AS_IT_SAYS)
+    found = freshened(entry(FRESH, TAGGED, status=404), response(TAGGED, status=304), AS_IT_SAYS)
     assert found is not None
     assert found[0].status == 404
 
@@ -472,13 +479,13 @@ def test_a_304_of_what_is_not_200_updates_it_too() -> None:
     ],
 )
 def test_whether_a_stored_answer_stands_after_a_head(stored: list[str], said: list[str], *, is_so: bool) -> None:
-    found = after_head(entry(FRESH, *stored), reply(*said, method="HEAD"), AS_IT_SAYS)
+    found = after_head(entry(FRESH, *stored), response(*said, method="HEAD"), AS_IT_SAYS)
     assert (found is not None) is is_so
 
 
 def test_a_head_brings_the_fields_up_to_date() -> None:
     stored = entry(FRESH, "X: 1", "Content-Length: 4", body=b"body")
-    found = after_head(stored, reply("Cache-Control: max-age=5", "X: 2", method="HEAD", at_s=NOW_S + 30), AS_IT_SAYS)
+    found = after_head(stored, response("Cache-Control: max-age=5", "X: 2", method="HEAD", at_s=NOW_S + 30), AS_IT_SAYS)
     assert found is not None
     said = dict(found.pairs)
     assert (said[b"x"], said[b"content-length"], found.body) == (b"2", b"4", b"body")
@@ -486,7 +493,7 @@ def test_a_head_brings_the_fields_up_to_date() -> None:
 
 
 def test_a_head_of_another_status_says_that_the_stored_answer_is_no_more() -> None:
-    assert after_head(entry(FRESH, status=404), reply(FRESH, method="HEAD"), AS_IT_SAYS) is None
+    assert after_head(entry(FRESH, status=404), response(FRESH, method="HEAD"), AS_IT_SAYS) is None
 
 
 # -- invalidation (RFC 9111, section 4.4) -------------------------------------------------------------------------
@@ -564,7 +571,7 @@ def test_cache_status_is_an_item_with_parameters(words: dict[str, str | int | bo
 
 def test_every_use_and_every_reason_is_a_token() -> None:
     """Cache-Status has them bare (RFC 9211, section 2.8)."""
-    words = [use.value for use in Use] + [why.word for why in Why]
+    words = [reuse.value for reuse in Reuse] + [why.word for why in NotStored]
     for word in words:
         assert fields.targeted([f"a={word}".encode()]) == {"a": ""}
 
@@ -595,15 +602,15 @@ WISHES = st.lists(
         ["no-cache", "max-age=10", "max-age=0", "min-fresh=10", "max-stale", "max-stale=15", "max-stale=x"]
     ),
     max_size=3,
-).map(lambda words: wish(", ".join(words)))
+).map(lambda words: directives(", ".join(words)))
 LATER = st.floats(0, 200)
-WITHOUT_VALIDATION = {Use.FRESH, Use.MAX_STALE, Use.WHILE_REVALIDATE}
+WITHOUT_VALIDATION = {Reuse.FRESH, Reuse.MAX_STALE, Reuse.WHILE_REVALIDATE}
 
 
 @given(ENTRIES, WISHES, LATER)
-def test_an_entry_is_never_fresh_after_its_lifetime(stored: Entry, asked: Wish, later_s: float) -> None:
+def test_an_entry_is_never_fresh_after_its_lifetime(stored: Entry, asked: RequestDirectives, later_s: float) -> None:
     age_s = stored.current_age_s(NOW_S + later_s)
-    if use_of(stored, asked, NOW_S + later_s) is Use.FRESH:
+    if reuse_of(stored, asked, NOW_S + later_s) is Reuse.FRESH:
         assert age_s < stored.lifetime_s
         assert asked.max_age_s is None or age_s <= asked.max_age_s
         assert age_s + asked.min_fresh_s <= stored.lifetime_s
@@ -611,57 +618,59 @@ def test_an_entry_is_never_fresh_after_its_lifetime(stored: Entry, asked: Wish, 
 
 @given(ENTRIES, LATER)
 def test_what_no_request_asks_for_is_not_sent_stale_without_the_upstreams_word(stored: Entry, later_s: float) -> None:
-    use = use_of(stored, NO_WISH, NOW_S + later_s)
-    assert use in {Use.FRESH, Use.STALE, Use.WHILE_REVALIDATE}
-    if use is Use.WHILE_REVALIDATE:
+    reuse = reuse_of(stored, NO_DIRECTIVES, NOW_S + later_s)
+    assert reuse in {Reuse.FRESH, Reuse.STALE, Reuse.WHILE_REVALIDATE}
+    if reuse is Reuse.WHILE_REVALIDATE:
         assert stored.current_age_s(NOW_S + later_s) <= stored.lifetime_s + stored.stale_while_revalidate_s
 
 
 @given(ENTRIES, WISHES, LATER)
-def test_what_forbids_stale_answers_is_never_overruled_by_a_request(stored: Entry, asked: Wish, later_s: float) -> None:
+def test_what_forbids_stale_answers_is_never_overruled_by_a_request(
+    stored: Entry, asked: RequestDirectives, later_s: float
+) -> None:
     said = {word for name, value in stored.pairs if name == b"cache-control" for word in value.decode().split(", ")}
     is_stale = stored.current_age_s(NOW_S + later_s) >= stored.lifetime_s
     if said & {"must-revalidate", "proxy-revalidate"} and is_stale:
-        assert use_of(stored, asked, NOW_S + later_s) is Use.STALE
+        assert reuse_of(stored, asked, NOW_S + later_s) is Reuse.STALE
         assert not may_stand_in(stored, replace(asked, stale_if_error_s=2**31), NOW_S + later_s)
     if "no-cache" in said:
-        assert use_of(stored, asked, NOW_S + later_s) not in WITHOUT_VALIDATION
+        assert reuse_of(stored, asked, NOW_S + later_s) not in WITHOUT_VALIDATION
 
 
 @given(ENTRIES, WISHES, LATER, LATER)
 def test_what_is_used_later_could_have_been_used_before(
-    stored: Entry, asked: Wish, one_s: float, other_s: float
+    stored: Entry, asked: RequestDirectives, one_s: float, other_s: float
 ) -> None:
     sooner_s, later_s = sorted([one_s, other_s])
     assume(not asked.min_fresh_s)
-    if use_of(stored, asked, NOW_S + later_s) in WITHOUT_VALIDATION:
-        assert use_of(stored, asked, NOW_S + sooner_s) in WITHOUT_VALIDATION
+    if reuse_of(stored, asked, NOW_S + later_s) in WITHOUT_VALIDATION:
+        assert reuse_of(stored, asked, NOW_S + sooner_s) in WITHOUT_VALIDATION
     assert stored.current_age_s(NOW_S + sooner_s) <= stored.current_age_s(NOW_S + later_s)
 
 
 @given(ENTRIES, WISHES, LATER)
-def test_a_request_that_wants_more_never_gets_less(stored: Entry, asked: Wish, later_s: float) -> None:
+def test_a_request_that_wants_more_never_gets_less(stored: Entry, asked: RequestDirectives, later_s: float) -> None:
     """no-cache: nothing without validation; no wish but for freshness makes an answer usable that was not."""
     now_s = NOW_S + later_s
-    assert use_of(stored, replace(asked, no_cache=True), now_s) not in WITHOUT_VALIDATION
+    assert reuse_of(stored, replace(asked, no_cache=True), now_s) not in WITHOUT_VALIDATION
     strict = replace(asked, max_stale_s=-1.0)
-    if use_of(stored, strict, now_s) in WITHOUT_VALIDATION:
-        assert use_of(stored, NO_WISH, now_s) in WITHOUT_VALIDATION
+    if reuse_of(stored, strict, now_s) in WITHOUT_VALIDATION:
+        assert reuse_of(stored, NO_DIRECTIVES, now_s) in WITHOUT_VALIDATION
 
 
 @given(ENTRIES, LATER)
 def test_what_is_forgotten_could_not_have_been_used(stored: Entry, later_s: float) -> None:
     now_s = NOW_S + later_s
     if now_s > stored.useful_until_s:
-        assert use_of(stored, NO_WISH, now_s) is Use.STALE
-        assert not may_stand_in(stored, NO_WISH, now_s)
+        assert reuse_of(stored, NO_DIRECTIVES, now_s) is Reuse.STALE
+        assert not may_stand_in(stored, NO_DIRECTIVES, now_s)
 
 
 @given(ENTRIES, LINES, LATER)
 def test_a_304_makes_it_what_a_whole_answer_with_those_fields_would_be(
     stored: Entry, lines: Sequence[str], later_s: float
 ) -> None:
-    said = reply(*lines, status=304, at_s=NOW_S + later_s)
+    said = response(*lines, status=304, at_s=NOW_S + later_s)
     found = freshened(stored, said, AS_IT_SAYS)
     assume(found is not None and found[1] is None)
     assert found is not None
@@ -679,9 +688,9 @@ def test_a_304_makes_it_what_a_whole_answer_with_those_fields_would_be(
     )
 )
 def test_no_bytes_of_a_request_make_it_raise(request: list[tuple[bytes, bytes]]) -> None:
-    asked = wish_of(request)
-    assert use_of(entry(FRESH), asked, NOW_S) in Use
-    chosen([entry(FRESH), entry("Vary: cookie", FRESH)], request)
+    asked = request_directives(request)
+    assert reuse_of(entry(FRESH), asked, NOW_S) in Reuse
+    select([entry(FRESH), entry("Vary: cookie", FRESH)], request)
 
 
 @given(st.binary(max_size=60), st.text(max_size=20))
@@ -701,5 +710,5 @@ def test_a_field_is_read_once_however_many_variants_there_are(monkeypatch: pytes
         return vary_values(names, request)
 
     monkeypatch.setattr(freshness, "vary_values", counted)
-    assert chosen(variants, pairs("Accept-Language: x-7")) == (variants[7], False)
+    assert select(variants, pairs("Accept-Language: x-7")) == (variants[7], False)
     assert asked == [b"accept-language"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from gateway.cache import memory
 from gateway.cache.keys import KINDS, Key, Purge, variant
 from gateway.cache.memory import MAX_VARIANTS, Memory, Purges, Unstored, size_of
-from gateway.cache.policy import Entry, Why, vary_values
+from gateway.cache.policy import Entry, NotStored, vary_values
 from gateway.http.headers import Pairs
 from tests.cache.stored import NOW_S, entry, pairs
 
@@ -344,17 +344,17 @@ ASKS = pairs("Accept: */*", "User-Agent: a")
 def test_why_an_answer_was_not_stored_is_known_for_a_moment() -> None:
     unstored = Unstored()
     assert unstored.why(KEY, ASKS, 0.0) is None
-    unstored.add(KEY, ASKS, Why.PRIVATE, 100.0)
-    assert unstored.why(KEY, ASKS, 109.9) is Why.PRIVATE
+    unstored.add(KEY, ASKS, NotStored.PRIVATE, 100.0)
+    assert unstored.why(KEY, ASKS, 109.9) is NotStored.PRIVATE
     assert unstored.why(KEY + "x", ASKS, 100.0) is None
     assert unstored.why(KEY, ASKS, 110.0) is None
 
 
 def test_the_last_reason_counts_and_for_its_own_time() -> None:
     unstored = Unstored()
-    unstored.add(KEY, ASKS, Why.PRIVATE, 100.0)
-    unstored.add(KEY, ASKS, Why.SET_COOKIE, 105.0)
-    assert unstored.why(KEY, ASKS, 114.0) is Why.SET_COOKIE
+    unstored.add(KEY, ASKS, NotStored.PRIVATE, 100.0)
+    unstored.add(KEY, ASKS, NotStored.SET_COOKIE, 105.0)
+    assert unstored.why(KEY, ASKS, 114.0) is NotStored.SET_COOKIE
 
 
 @pytest.mark.parametrize(
@@ -369,9 +369,9 @@ def test_the_last_reason_counts_and_for_its_own_time() -> None:
 )
 def test_what_one_request_was_refused_says_nothing_of_others(other: Pairs) -> None:
     unstored = Unstored()
-    unstored.add(KEY, other, Why.NO_STORE, 100.0)
-    unstored.add(KEY, other, Why.NO_STORE, 101.0)
-    assert unstored.why(KEY, other, 101.0) is Why.NO_STORE
+    unstored.add(KEY, other, NotStored.NO_STORE, 100.0)
+    unstored.add(KEY, other, NotStored.NO_STORE, 101.0)
+    assert unstored.why(KEY, other, 101.0) is NotStored.NO_STORE
     assert unstored.why(KEY, ASKS, 101.0) is None
 
 
@@ -380,16 +380,16 @@ def test_what_one_request_was_refused_says_nothing_of_others(other: Pairs) -> No
 )
 def test_what_differs_with_every_request_does_not_make_another_one_of_it(more: str) -> None:
     unstored = Unstored()
-    unstored.add(KEY, [*ASKS, *pairs(more)], Why.PRIVATE, 100.0)
-    assert unstored.why(KEY, ASKS, 100.0) is Why.PRIVATE
+    unstored.add(KEY, [*ASKS, *pairs(more)], NotStored.PRIVATE, 100.0)
+    assert unstored.why(KEY, ASKS, 100.0) is NotStored.PRIVATE
 
 
 def test_what_several_different_requests_were_refused_counts_for_all_until_one_is_stored() -> None:
     unstored = Unstored()
     for number in range(3):
         assert unstored.why(KEY, ASKS, 100.0) is None
-        unstored.add(KEY, pairs(f"User-Agent: {number}"), Why.PRIVATE, 100.0)
-    assert unstored.why(KEY, ASKS, 100.0) is Why.PRIVATE
+        unstored.add(KEY, pairs(f"User-Agent: {number}"), NotStored.PRIVATE, 100.0)
+    assert unstored.why(KEY, ASKS, 100.0) is NotStored.PRIVATE
     unstored.discard(KEY)
     assert unstored.why(KEY, ASKS, 100.0) is None
 
@@ -397,7 +397,7 @@ def test_what_several_different_requests_were_refused_counts_for_all_until_one_i
 def test_refusals_of_long_ago_are_none_of_several() -> None:
     unstored = Unstored()
     for number in range(5):
-        unstored.add(KEY, pairs(f"User-Agent: {number}"), Why.PRIVATE, 100.0 + 10 * number)
+        unstored.add(KEY, pairs(f"User-Agent: {number}"), NotStored.PRIVATE, 100.0 + 10 * number)
         assert unstored.why(KEY, ASKS, 100.0 + 10 * number) is None
 
 
@@ -407,13 +407,13 @@ def test_what_was_not_stored_is_forgotten_by_time_and_bounded_in_bytes(monkeypat
     def fill() -> Unstored:
         unstored = Unstored()
         for number in range(2000):
-            unstored.add(f"u http://a/{number}?{LONG}", ASKS, Why.NO_STORE, 100.0)
+            unstored.add(f"u http://a/{number}?{LONG}", ASKS, NotStored.NO_STORE, 100.0)
         assert len(unstored) == 1000
         return unstored
 
     assert taken_by(fill) < 1000 * 600
     unstored = fill()
-    unstored.add(KEY, ASKS, Why.NO_STORE, 110.0)
+    unstored.add(KEY, ASKS, NotStored.NO_STORE, 110.0)
     assert len(unstored) == 1
 
 

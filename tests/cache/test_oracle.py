@@ -13,24 +13,33 @@ from hishel._core import _spec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.cache.freshness import NO_WISH, Use, chosen, freshened, invalidated, use_of, validating, wish_of
-from gateway.cache.policy import Entry, Reply, Why, entry_of, refusal
+from gateway.cache.freshness import (
+    NO_DIRECTIVES,
+    Reuse,
+    freshened,
+    invalidated,
+    request_directives,
+    reuse_of,
+    select,
+    validating,
+)
+from gateway.cache.policy import Entry, NotStored, Response, entry_of, refusal
 from gateway.http.headers import Pairs
-from tests.cache.stored import AS_IT_SAYS, NOW_S, date, entry, pairs, reply
+from tests.cache.stored import AS_IT_SAYS, NOW_S, date, entry, pairs, response
 
 SHARED = hishel.CacheOptions(shared=True, supported_methods=["GET"], allow_stale=False)
 URL = "http://a.example/x"
 
 # What hishel stores and we do not, by our reason.
 STRICTER = {
-    Why.REQUEST_NO_STORE: "hishel leaves the request's no-store to who calls it",
-    Why.RANGE: "hishel never comes here with a range: it lets them pass before",
-    Why.STATUS: "a failure by a guess: allowed; what must-understand forbids: hishel does not know it",
-    Why.SET_COOKIE: "RFC 9111, section 7.3 leaves it to Cache-Control; we are safe first",
-    Why.COOKIE: "the RFC says nothing of cookies; by a guess of ours one user's answer would be another's",
-    Why.VARY: "hishel stores what varies on everything, and never uses it",
-    Why.NO_FRESHNESS: "of no use: neither fresh nor to be validated (section 3 mentions such caches)",
-    Why.STALE: "of no use, as well",
+    NotStored.REQUEST_NO_STORE: "hishel leaves the request's no-store to who calls it",
+    NotStored.RANGE: "hishel never comes here with a range: it lets them pass before",
+    NotStored.STATUS: "a failure by a guess: allowed; what must-understand forbids: hishel does not know it",
+    NotStored.SET_COOKIE: "RFC 9111, section 7.3 leaves it to Cache-Control; we are safe first",
+    NotStored.COOKIE: "the RFC says nothing of cookies; by a guess of ours one user's answer would be another's",
+    NotStored.VARY: "hishel stores what varies on everything, and never uses it",
+    NotStored.NO_FRESHNESS: "of no use: neither fresh nor to be validated (section 3 mentions such caches)",
+    NotStored.STALE: "of no use, as well",
 }
 # And the other way round: (what the answer must say of itself, why).
 LOOSER = {
@@ -66,7 +75,7 @@ def theirs(stored: Entry, request: Pairs) -> hishel.Entry:
     return hishel.Entry(uuid4(), request_of(request), hishel.Response(stored.status, headers([*stored.pairs])))
 
 
-def stores(answer: Reply) -> bool:
+def stores(answer: Response) -> bool:
     state = hishel.CacheMiss(SHARED, request_of([*answer.request], answer.method))
     return isinstance(state.next(hishel.Response(answer.status, headers([*answer.pairs]))), hishel.StoreAndUse)
 
@@ -108,11 +117,11 @@ STATUSES = st.sampled_from([200, 200, 200, 201, 204, 206, 301, 302, 304, 404, 41
     st.sampled_from(["GET", "POST", "HEAD"]),
 )
 def test_what_is_stored(lines: list[str], request: list[str], status: int, method: str) -> None:
-    answer = reply(*lines, request=request, status=status, method=method)
+    answer = response(*lines, request=request, status=status, method=method)
     why, said = refusal(answer, AS_IT_SAYS), "\n".join(lines)
     if why is not None and stores(answer):
         assert why in STRICTER
-        assert why is not Why.STATUS or status >= 500 or "must-understand" in said
+        assert why is not NotStored.STATUS or status >= 500 or "must-understand" in said
     if why is None and not stores(answer):
         assert "must-understand" in said or any(word in said for word in MALFORMED)
 
@@ -121,9 +130,9 @@ def test_what_is_stored(lines: list[str], request: list[str], status: int, metho
 @given(answers(VALID, *REST[:4]), STATUSES.filter(lambda status: status < 500))
 def test_what_is_stored_where_there_is_nothing_particular(lines: list[str], status: int) -> None:
     """The same, but for what is of no use."""
-    answer = reply(*lines, status=status)
+    answer = response(*lines, status=status)
     why = refusal(answer, AS_IT_SAYS)
-    assert (why is None or why in {Why.NO_FRESHNESS, Why.STALE}) is stores(answer)
+    assert (why is None or why in {NotStored.NO_FRESHNESS, NotStored.STALE}) is stores(answer)
 
 
 # What of an answer we leave out besides.
@@ -143,7 +152,7 @@ LEFT_OUT = {"age": "written anew each time", "x-request-id": "of one request", "
     )
 )
 def test_which_fields_are_stored(lines: list[str]) -> None:
-    answer = reply(*lines, "Cache-Control: max-age=9")
+    answer = response(*lines, "Cache-Control: max-age=9")
     state = hishel.CacheMiss(SHARED, request_of([])).next(hishel.Response(200, headers([*answer.pairs])))
     assert isinstance(state, hishel.StoreAndUse | hishel.CouldNotBeStored)
     if refusal(answer, AS_IT_SAYS) is None:
@@ -156,8 +165,8 @@ def test_which_fields_are_stored(lines: list[str]) -> None:
 
 
 def is_fresh_to_us(stored: Entry, request: Pairs, later_s: float) -> bool:
-    found, _ = chosen([stored], request)
-    return found is not None and use_of(found, wish_of(request), NOW_S + later_s) is Use.FRESH
+    found, _ = select([stored], request)
+    return found is not None and reuse_of(found, request_directives(request), NOW_S + later_s) is Reuse.FRESH
 
 
 def is_used_by_them(stored: Entry, asked: Pairs, request: Pairs) -> bool:
@@ -226,7 +235,7 @@ def test_of_several_the_most_recent_is_used(dates: list[int]) -> None:
     stored = [entry("Cache-Control: max-age=60", f"Date: {date(s)}") for s in dates]
     state = hishel.IdleClient(SHARED).next(request_of([]), [theirs(each, []) for each in stored])
     assert isinstance(state, hishel.FromCache)
-    found, _ = chosen(stored, [])
+    found, _ = select(stored, [])
     assert found is not None
     assert state.entry.response.headers["date"].encode() == dict(found.pairs)[b"date"]
     assert int(state.entry.response.headers["age"]) == int(found.current_age_s(NOW_S))
@@ -268,7 +277,7 @@ def test_what_a_stored_answer_is_validated_with(lines: list[str]) -> None:
 @pytest.mark.parametrize("said", SAID)
 @pytest.mark.parametrize("lines", STORED)
 def test_which_stored_answer_a_304_is_about(lines: list[str], said: list[str]) -> None:
-    stored, answer = entry("Cache-Control: max-age=0", *lines), reply(*said, status=304)
+    stored, answer = entry("Cache-Control: max-age=0", *lines), response(*said, status=304)
     state: hishel.AnyState = revalidation(stored).next(hishel.Response(304, headers([*answer.pairs])))
     while isinstance(state, hishel.InvalidateEntries):
         state = state.next()
@@ -281,7 +290,7 @@ def test_which_stored_answer_a_304_is_about(lines: list[str], said: list[str]) -
 def test_what_a_304_makes_of_it(stored_lines: list[str], lines: list[str]) -> None:
     """HOWEVER hishel keeps Content-Type and Content-Encoding, which section 3.2 does not except: none are said here."""
     stored = entry(*stored_lines, "Expires: 0", "Cache-Control: max-age=0", 'ETag: "1"')
-    answer = reply(*lines, 'ETag: "1"', status=304, at_s=NOW_S + 30)
+    answer = response(*lines, 'ETag: "1"', status=304, at_s=NOW_S + 30)
     found = freshened(stored, answer, AS_IT_SAYS)
     assert found is not None
     state = hishel.NeedRevalidation(SHARED, request_of([]), request_of([]), [theirs(stored, [])])
@@ -307,4 +316,4 @@ def test_what_makes_a_stored_answer_invalid(method: str, status: int) -> None:
 
 def test_without_a_wish_and_without_a_word_nothing_is_used_stale() -> None:
     """As hishel with allow_stale=False."""
-    assert use_of(entry("Cache-Control: max-age=0"), NO_WISH, NOW_S) is Use.STALE
+    assert reuse_of(entry("Cache-Control: max-age=0"), NO_DIRECTIVES, NOW_S) is Reuse.STALE

@@ -7,16 +7,26 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from gateway.cache.policy import HEURISTIC, Reply, Rule, Why, entry_of, lifetime, refusal, vary_names, vary_values
-from tests.cache.stored import AS_IT_SAYS, NOW_S, date, entry, pairs, reply
+from gateway.cache.policy import (
+    HEURISTIC,
+    NotStored,
+    Response,
+    Rule,
+    entry_of,
+    lifetime,
+    refusal,
+    vary_names,
+    vary_values,
+)
+from tests.cache.stored import AS_IT_SAYS, NOW_S, date, entry, pairs, response
 
 FRESH = "Cache-Control: max-age=60"
 TAGGED = 'ETag: "1"'
 MINUTE = Rule(ttl_s=60.0)
 
 
-def why(*lines: str, rule: Rule = AS_IT_SAYS, status: int = 200, request: Sequence[str] = ()) -> Why | None:
-    return refusal(reply(*lines, status=status, request=request), rule)
+def why(*lines: str, rule: Rule = AS_IT_SAYS, status: int = 200, request: Sequence[str] = ()) -> NotStored | None:
+    return refusal(response(*lines, status=status, request=request), rule)
 
 
 # -- whether (RFC 9111, section 3) --------------------------------------------------------------------------------
@@ -28,24 +38,24 @@ def test_an_answer_that_says_how_long_it_is_fresh_is_stored() -> None:
 
 @pytest.mark.parametrize("method", ["HEAD", "POST", "PUT", "OPTIONS", "get", "PROPFIND"])
 def test_only_get_is_understood(method: str) -> None:
-    assert refusal(reply(FRESH, method=method), AS_IT_SAYS) is Why.METHOD
+    assert refusal(response(FRESH, method=method), AS_IT_SAYS) is NotStored.METHOD
 
 
 @pytest.mark.parametrize("value", ["no-store", "max-age=0, No-Store", "no-store=1", "no-store; x"])
 def test_a_request_can_forbid_it(value: str) -> None:
-    assert why(FRESH, request=[f"Cache-Control: {value}"]) is Why.REQUEST_NO_STORE
+    assert why(FRESH, request=[f"Cache-Control: {value}"]) is NotStored.REQUEST_NO_STORE
     assert why(FRESH, request=["Cache-Control: no-cache"]) is None
 
 
 def test_what_is_partial_is_not_stored() -> None:
-    assert why(FRESH, "Content-Range: bytes 0-1/2", status=206) is Why.PARTIAL
-    assert why(FRESH, request=["Range: bytes=0-1"]) is Why.RANGE
-    assert why(FRESH, request=["Range: bytes=0-1"], status=416) is Why.RANGE
+    assert why(FRESH, "Content-Range: bytes 0-1/2", status=206) is NotStored.PARTIAL
+    assert why(FRESH, request=["Range: bytes=0-1"]) is NotStored.RANGE
+    assert why(FRESH, request=["Range: bytes=0-1"], status=416) is NotStored.RANGE
 
 
 @pytest.mark.parametrize("status", [101, 199, 304, 600, 799, 999])
 def test_a_status_that_is_no_answer_of_its_own_is_not_stored(status: int) -> None:
-    assert why("Cache-Control: public, max-age=60", TAGGED, status=status) is Why.STATUS
+    assert why("Cache-Control: public, max-age=60", TAGGED, status=status) is NotStored.STATUS
 
 
 @pytest.mark.parametrize("status", [200, 201, 202, 203, 302, 307, 400, 403, 418, 429, 500, 503, 599])
@@ -58,7 +68,7 @@ def test_any_final_status_is_stored_if_it_says_how_long_it_is_fresh(status: int)
 @pytest.mark.parametrize("rule", [AS_IT_SAYS, MINUTE], ids=["on", "60s"])
 @pytest.mark.parametrize("status", [201, 202, 205, 302, 303, 307, 400, 401, 403, 429, 500, 502, 503, 504])
 def test_other_statuses_are_not_stored_by_a_guess_or_a_rule_of_ours(status: int, rule: Rule) -> None:
-    assert why(f"Last-Modified: {date(-9999)}", TAGGED, rule=rule, status=status) is Why.STATUS
+    assert why(f"Last-Modified: {date(-9999)}", TAGGED, rule=rule, status=status) is NotStored.STATUS
 
 
 @pytest.mark.parametrize("status", sorted(HEURISTIC - {501}))
@@ -74,14 +84,14 @@ def test_the_statuses_of_which_a_lifetime_may_be_guessed_are_those_of_the_rfc() 
 
 def test_public_makes_any_status_but_a_failure_one_of_them() -> None:
     assert why("Cache-Control: public", f"Last-Modified: {date(-9999)}", status=201) is None
-    assert lifetime(reply("Cache-Control: public", status=201), MINUTE) == (60.0, "ttl")
-    assert why("Cache-Control: public", f"Last-Modified: {date(-9999)}", rule=MINUTE, status=503) is Why.STATUS
+    assert lifetime(response("Cache-Control: public", status=201), MINUTE) == (60.0, "ttl")
+    assert why("Cache-Control: public", f"Last-Modified: {date(-9999)}", rule=MINUTE, status=503) is NotStored.STATUS
 
 
 @pytest.mark.parametrize("status", [500, 501, 502, 503, 504])
 def test_a_failure_is_stored_only_if_it_states_its_own_freshness(status: int) -> None:
     for rule in (AS_IT_SAYS, MINUTE):
-        assert why(f"Last-Modified: {date(-9999)}", rule=rule, status=status) is Why.STATUS
+        assert why(f"Last-Modified: {date(-9999)}", rule=rule, status=status) is NotStored.STATUS
         assert why(FRESH, rule=rule, status=status) is None
 
 
@@ -90,14 +100,14 @@ def test_a_failure_is_stored_only_if_it_states_its_own_freshness(status: int) ->
     ["no-store", "NO-STORE", "max-age=60, no-store", "public, no-store, s-maxage=60", "no-store=0", "no-store;"],
 )
 def test_no_store_is_never_stored(value: str) -> None:
-    assert why(f"Cache-Control: {value}", rule=MINUTE) is Why.NO_STORE
+    assert why(f"Cache-Control: {value}", rule=MINUTE) is NotStored.NO_STORE
 
 
 @pytest.mark.parametrize(
     "value", ["private", "Private, max-age=60", "public, private", 'private, private="x"', "private; x"]
 )
 def test_private_is_never_stored(value: str) -> None:
-    assert why(f"Cache-Control: {value}", rule=MINUTE) is Why.PRIVATE
+    assert why(f"Cache-Control: {value}", rule=MINUTE) is NotStored.PRIVATE
 
 
 def test_what_is_private_of_it_may_be_left_out() -> None:
@@ -105,8 +115,8 @@ def test_what_is_private_of_it_may_be_left_out() -> None:
 
 
 def test_no_store_and_private_may_stand_in_any_line() -> None:
-    assert why(FRESH, "Cache-Control: x", "Cache-Control: no-store") is Why.NO_STORE
-    assert why(FRESH, "Cache-Control: public", "Cache-Control: private") is Why.PRIVATE
+    assert why(FRESH, "Cache-Control: x", "Cache-Control: no-store") is NotStored.NO_STORE
+    assert why(FRESH, "Cache-Control: public", "Cache-Control: private") is NotStored.PRIVATE
 
 
 @pytest.mark.parametrize("status", [200, 204, 301, 302, 307, 404, 410, 500, 503])
@@ -116,16 +126,16 @@ def test_must_understand_overrides_no_store_where_the_status_is_understood(statu
 
 @pytest.mark.parametrize("status", [201, 226, 299, 402, 418, 599])
 def test_must_understand_forbids_to_store_what_is_not_understood(status: int) -> None:
-    assert why("Cache-Control: must-understand, max-age=60", status=status) is Why.STATUS
-    assert why("Cache-Control: must-understand, no-store, max-age=60", status=status) is Why.STATUS
+    assert why("Cache-Control: must-understand, max-age=60", status=status) is NotStored.STATUS
+    assert why("Cache-Control: must-understand, no-store, max-age=60", status=status) is NotStored.STATUS
 
 
 def test_must_understand_does_not_lift_private() -> None:
-    assert why("Cache-Control: must-understand, no-store, private, max-age=60") is Why.PRIVATE
+    assert why("Cache-Control: must-understand, no-store, private, max-age=60") is NotStored.PRIVATE
 
 
 def test_an_answer_that_sets_a_cookie_is_not_stored() -> None:
-    assert why("Cache-Control: public, s-maxage=60", "Set-Cookie: a=b", rule=MINUTE) is Why.SET_COOKIE
+    assert why("Cache-Control: public, s-maxage=60", "Set-Cookie: a=b", rule=MINUTE) is NotStored.SET_COOKIE
 
 
 @pytest.mark.parametrize("name", ["private", "no-cache"])
@@ -147,37 +157,38 @@ def test_an_answer_to_authorization_is_stored_where_it_is_allowed(permission: st
 def test_an_answer_to_authorization_is_not_stored_otherwise(value: str) -> None:
     for rule in (AS_IT_SAYS, MINUTE):
         assert (
-            why(f"Cache-Control: {value}", TAGGED, rule=rule, request=["Authorization: Bearer a"]) is Why.AUTHORIZATION
+            why(f"Cache-Control: {value}", TAGGED, rule=rule, request=["Authorization: Bearer a"])
+            is NotStored.AUTHORIZATION
         )
-    assert why(f"Expires: {date(60)}", request=["authorization: "]) is Why.AUTHORIZATION
+    assert why(f"Expires: {date(60)}", request=["authorization: "]) is NotStored.AUTHORIZATION
 
 
 def test_an_answer_to_a_cookie_is_stored_if_it_says_how_long_it_is_fresh() -> None:
     cookie = ["Cookie: session=7"]
     assert why(FRESH, request=cookie) is None
-    assert why("Cache-Control: public", rule=MINUTE, request=cookie) is Why.COOKIE
-    assert why(rule=MINUTE, request=cookie) is Why.COOKIE
-    assert why(f"Last-Modified: {date(-9999)}", request=cookie) is Why.COOKIE
-    assert why("Cache-Control: max-age=0", TAGGED, request=cookie) is Why.COOKIE
+    assert why("Cache-Control: public", rule=MINUTE, request=cookie) is NotStored.COOKIE
+    assert why(rule=MINUTE, request=cookie) is NotStored.COOKIE
+    assert why(f"Last-Modified: {date(-9999)}", request=cookie) is NotStored.COOKIE
+    assert why("Cache-Control: max-age=0", TAGGED, request=cookie) is NotStored.COOKIE
     assert why("Cache-Control: max-age=0, public", TAGGED, request=cookie) is None
 
 
 @pytest.mark.parametrize("value", ["*", "Accept, *", "*, *", "accept language", '"accept"', "a/b", "\u00e9"])
 def test_what_varies_on_what_cannot_be_told_is_not_stored(value: str) -> None:
-    assert why(FRESH, f"Vary: {value}") is Why.VARY
-    assert why(FRESH, "Vary: accept", f"Vary: {value}") is Why.VARY
+    assert why(FRESH, f"Vary: {value}") is NotStored.VARY
+    assert why(FRESH, "Vary: accept", f"Vary: {value}") is NotStored.VARY
 
 
 @pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded", "traceparent", "X-Request-ID"])
 def test_what_varies_on_what_the_gateway_says_for_each_client_is_not_stored(name: str) -> None:
-    assert why(FRESH, f"Vary: accept, {name}") is Why.VARY
+    assert why(FRESH, f"Vary: accept, {name}") is NotStored.VARY
 
 
 def test_what_would_be_of_no_use_is_not_stored() -> None:
-    assert why() is Why.NO_FRESHNESS
-    assert why("Cache-Control: max-age=0") is Why.STALE
-    assert why("Cache-Control: max-age=60", "Age: 60") is Why.STALE
-    assert why("Cache-Control: no-cache") is Why.STALE
+    assert why() is NotStored.NO_FRESHNESS
+    assert why("Cache-Control: max-age=0") is NotStored.STALE
+    assert why("Cache-Control: max-age=60", "Age: 60") is NotStored.STALE
+    assert why("Cache-Control: no-cache") is NotStored.STALE
     assert why("Cache-Control: max-age=0", TAGGED) is None
     assert why("Cache-Control: no-cache", TAGGED) is None
     assert why(f"Last-Modified: {date(0)}") is None
@@ -187,19 +198,19 @@ def test_what_would_be_of_no_use_is_not_stored() -> None:
 
 @pytest.mark.parametrize("kind", ["text/event-stream", "Text/Event-Stream", "text/event-stream; charset=utf-8"])
 def test_a_stream_of_events_is_stored_only_if_it_says_so(kind: str) -> None:
-    assert why(f"Content-Type: {kind}", rule=MINUTE) is Why.STREAMS
+    assert why(f"Content-Type: {kind}", rule=MINUTE) is NotStored.STREAMS
     assert why(f"Content-Type: {kind}", FRESH) is None
     assert why("Content-Type: text/event", rule=MINUTE) is None
 
 
 def test_a_validator_that_is_none_is_of_no_use() -> None:
-    assert why("ETag: unquoted") is Why.NO_FRESHNESS
-    assert why("Last-Modified: yesterday") is Why.NO_FRESHNESS
+    assert why("ETag: unquoted") is NotStored.NO_FRESHNESS
+    assert why("Last-Modified: yesterday") is NotStored.NO_FRESHNESS
 
 
 def test_each_reason_has_a_word_for_cache_status_and_a_sentence() -> None:
-    assert Why.REQUEST_NO_STORE.word == "request-no-store"
-    assert all(reason.word.replace("-", "").isalpha() and reason.value for reason in Why)
+    assert NotStored.REQUEST_NO_STORE.word == "request-no-store"
+    assert all(reason.word.replace("-", "").isalpha() and reason.value for reason in NotStored)
 
 
 # -- how long (RFC 9111, section 4.2.1) ---------------------------------------------------------------------------
@@ -262,7 +273,7 @@ def test_each_reason_has_a_word_for_cache_status_and_a_sentence() -> None:
     ],
 )
 def test_how_long_an_answer_is_fresh_and_what_says_so(lines: list[str], expected: tuple[float, str]) -> None:
-    assert lifetime(reply(*lines), AS_IT_SAYS) == expected
+    assert lifetime(response(*lines), AS_IT_SAYS) == expected
 
 
 @pytest.mark.parametrize(
@@ -284,15 +295,16 @@ def test_how_long_an_answer_is_fresh_and_what_says_so(lines: list[str], expected
 def test_a_duration_of_the_route_holds_where_the_upstream_says_nothing(
     lines: list[str], expected: tuple[float, str]
 ) -> None:
-    assert lifetime(reply(*lines), MINUTE) == expected
+    assert lifetime(response(*lines), MINUTE) == expected
 
 
 def test_the_targeted_field_decides_of_everything() -> None:
-    assert why("CDN-Cache-Control: no-store", FRESH) is Why.NO_STORE
-    assert why("CDN-Cache-Control: private", FRESH) is Why.PRIVATE
+    assert why("CDN-Cache-Control: no-store", FRESH) is NotStored.NO_STORE
+    assert why("CDN-Cache-Control: private", FRESH) is NotStored.PRIVATE
     assert why("CDN-Cache-Control: max-age=60", "Cache-Control: private, no-store") is None
     assert (
-        why("CDN-Cache-Control: max-age=60", "Cache-Control: public", request=["Authorization: x"]) is Why.AUTHORIZATION
+        why("CDN-Cache-Control: max-age=60", "Cache-Control: public", request=["Authorization: x"])
+        is NotStored.AUTHORIZATION
     )
     found = entry("CDN-Cache-Control: max-age=60, must-revalidate, no-cache, stale-if-error=5", "Cache-Control: x")
     assert (found.never_stale, found.always_validate, found.stale_if_error_s) == (True, True, 0)
@@ -346,9 +358,9 @@ def test_an_answer_of_the_same_second_is_not_older_by_chance() -> None:
 
 def test_a_duration_of_the_route_counts_from_when_the_answer_came() -> None:
     """The clock of an upstream that says nothing of freshness may be anything."""
-    late = reply(f"Date: {date(-3600)}")
+    late = response(f"Date: {date(-3600)}")
     assert entry_of(late, MINUTE).age_s == 0.0
-    assert entry_of(reply(f"Date: {date(-3600)}", "Age: 7", took_s=1.0), MINUTE).age_s == 8.0
+    assert entry_of(response(f"Date: {date(-3600)}", "Age: 7", took_s=1.0), MINUTE).age_s == 8.0
 
 
 def test_the_age_grows_with_the_clock_and_not_against_it() -> None:
@@ -360,8 +372,8 @@ def test_the_age_grows_with_the_clock_and_not_against_it() -> None:
 
 
 def test_every_field_is_stored_also_what_nobody_knows_and_in_its_order() -> None:
-    said = ["X-New: 1", "Content-Type: text/plain", "X-New: 2", 'Link: </>; rel="x"', "Via: 1.1 a", FRESH]
-    assert list(entry(*said).pairs) == [*pairs(*said), *pairs(f"Date: {date()}")]
+    directives = ["X-New: 1", "Content-Type: text/plain", "X-New: 2", 'Link: </>; rel="x"', "Via: 1.1 a", FRESH]
+    assert list(entry(*directives).pairs) == [*pairs(*directives), *pairs(f"Date: {date()}")]
 
 
 @pytest.mark.parametrize(
@@ -396,7 +408,7 @@ def test_the_fields_that_an_answer_takes_out_are_not_stored(value: str) -> None:
 
 
 def test_an_answer_without_a_date_gets_the_one_at_which_it_came() -> None:
-    found = entry_of(reply(FRESH, dated=False, at_s=NOW_S + 5.7), AS_IT_SAYS)
+    found = entry_of(response(FRESH, dated=False, at_s=NOW_S + 5.7), AS_IT_SAYS)
     assert dict(found.pairs)[b"date"] == date(5).encode()
     assert found.date_s == NOW_S + 5.7
 
@@ -618,9 +630,9 @@ RULES = st.sampled_from([AS_IT_SAYS, MINUTE])
 
 def replies(
     lines: st.SearchStrategy[list[str]], requests: st.SearchStrategy[list[str]] = REQUESTS
-) -> st.SearchStrategy[Reply]:
+) -> st.SearchStrategy[Response]:
     return st.builds(
-        lambda lines, request, status, took_s: reply(*lines, request=request, status=status, took_s=took_s),
+        lambda lines, request, status, took_s: response(*lines, request=request, status=status, took_s=took_s),
         lines,
         requests,
         STATUSES,
@@ -639,35 +651,35 @@ def with_word(word: str) -> st.SearchStrategy[list[str]]:
 
 
 @given(replies(with_word("no-store")), RULES)
-def test_what_says_no_store_is_never_stored(answer: Reply, rule: Rule) -> None:
+def test_what_says_no_store_is_never_stored(answer: Response, rule: Rule) -> None:
     assert refusal(answer, rule) is not None
 
 
 @given(replies(with_word("private")), RULES)
-def test_what_says_private_is_never_stored(answer: Reply, rule: Rule) -> None:
+def test_what_says_private_is_never_stored(answer: Response, rule: Rule) -> None:
     assert refusal(answer, rule) is not None
 
 
 @given(replies(ANY), st.sampled_from(["no-store", "private", "private, max-age=60", "no-store, public"]), RULES)
-def test_what_says_so_to_this_cache_alone_is_never_stored(answer: Reply, targeted: str, rule: Rule) -> None:
+def test_what_says_so_to_this_cache_alone_is_never_stored(answer: Response, targeted: str, rule: Rule) -> None:
     told = replace(answer, pairs=[*answer.pairs, (b"cdn-cache-control", targeted.encode())])
     assert refusal(told, rule) is not None
 
 
 @given(replies(ANY), st.integers(0, 6), RULES)
-def test_a_cookie_is_never_stored(answer: Reply, at: int, rule: Rule) -> None:
+def test_a_cookie_is_never_stored(answer: Response, at: int, rule: Rule) -> None:
     sets = replace(answer, pairs=[*answer.pairs[:at], (b"set-cookie", b"a=b"), *answer.pairs[at:]])
     if refusal(sets, rule) is None:
         assert not any(name == b"set-cookie" for name, _ in entry_of(sets, rule).pairs)
 
 
 @given(replies(lines_of("max-age=60", "proxy-revalidate", *OTHERS, *FORBIDDING), st.just(["Authorization: x"])), RULES)
-def test_nothing_is_stored_for_authorization_without_permission(answer: Reply, rule: Rule) -> None:
+def test_nothing_is_stored_for_authorization_without_permission(answer: Response, rule: Rule) -> None:
     assert refusal(answer, rule) is not None
 
 
 @given(replies(GENTLE), RULES)
-def test_requests_with_credentials_are_not_answered_by_a_guess_of_ours(answer: Reply, rule: Rule) -> None:
+def test_requests_with_credentials_are_not_answered_by_a_guess_of_ours(answer: Response, rule: Rule) -> None:
     found = entry_of(answer, rule)
     is_a_guess = found.source in {"ttl", "heuristic", "none"}
     text = b", ".join(value for name, value in answer.pairs if name == b"cache-control")
@@ -675,7 +687,7 @@ def test_requests_with_credentials_are_not_answered_by_a_guess_of_ours(answer: R
 
 
 @given(replies(GENTLE), RULES)
-def test_what_is_stored_meets_section_3(answer: Reply, rule: Rule) -> None:
+def test_what_is_stored_meets_section_3(answer: Response, rule: Rule) -> None:
     assume(refusal(answer, rule) is None)
     text = b", ".join(value for name, value in answer.pairs if name == b"cache-control")
     assert (
@@ -686,7 +698,7 @@ def test_what_is_stored_meets_section_3(answer: Reply, rule: Rule) -> None:
 
 
 @given(replies(GENTLE) | replies(st.tuples(TARGETED, GENTLE).map(lambda both: [both[0], *both[1]])), RULES)
-def test_what_is_stored_is_whole_in_itself(answer: Reply, rule: Rule) -> None:
+def test_what_is_stored_is_whole_in_itself(answer: Response, rule: Rule) -> None:
     assume(refusal(answer, rule) is None)
     found = entry_of(answer, rule)
     names = [name for name, _ in found.pairs]
@@ -699,7 +711,7 @@ def test_what_is_stored_is_whole_in_itself(answer: Reply, rule: Rule) -> None:
 
 
 @given(replies(ANY), RULES)
-def test_a_duration_of_the_route_never_lasts_longer_than_it_says_nor_overrides(answer: Reply, rule: Rule) -> None:
+def test_a_duration_of_the_route_never_lasts_longer_than_it_says_nor_overrides(answer: Response, rule: Rule) -> None:
     seconds, source = lifetime(answer, rule)
     told, told_by = lifetime(answer, AS_IT_SAYS)
     if source == "ttl":
@@ -732,11 +744,11 @@ def test_a_duration_of_the_route_never_lasts_longer_than_it_says_nor_overrides(a
     ),
     RULES,
 )
-def test_no_bytes_make_it_raise(said: list[tuple[bytes, bytes]], rule: Rule) -> None:
-    answer = Reply("GET", said, 200, said, NOW_S, NOW_S)
+def test_no_bytes_make_it_raise(directives: list[tuple[bytes, bytes]], rule: Rule) -> None:
+    answer = Response("GET", directives, 200, directives, NOW_S, NOW_S)
     reason = refusal(answer, rule)
     found = entry_of(answer, rule)
-    assert reason is None or isinstance(reason, Why)
+    assert reason is None or isinstance(reason, NotStored)
     assert isinstance(found.tags, tuple)
 
 
@@ -747,7 +759,7 @@ def test_a_long_list_is_compared_as_it_came() -> None:
     assert vary_values([b"accept-language"], [(b"accept-language", long)]) == (long,)
 
 
-@pytest.mark.parametrize(("count", "is_told"), [(50, True), (51, False), (5000, False)])
-def test_who_names_too_many_fields_in_vary_means_all_of_them(count: int, *, is_told: bool) -> None:
+@pytest.mark.parametrize(("count", "is_named"), [(50, True), (51, False), (5000, False)])
+def test_who_names_too_many_fields_in_vary_means_all_of_them(count: int, *, is_named: bool) -> None:
     names = vary_names(pairs("Vary: " + ",".join(f"x-{number}" for number in range(count))))
-    assert (names is not None) is is_told
+    assert (names is not None) is is_named

@@ -203,8 +203,8 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
 
 
 def _verdict(stored_here: Iterable[Entry], pairs: Pairs, rule: policy.Rule) -> Iterator[str]:
-    now_s, wish = time(), freshness.wish_of(pairs)
-    entries = [freshness.under(rule, entry) for entry in stored_here]
+    now_s, directives = time(), freshness.request_directives(pairs)
+    entries = [freshness.limited_by(rule, entry) for entry in stored_here]
     for stored in entries:
         said = _variant(stored)
         yield (
@@ -213,37 +213,37 @@ def _verdict(stored_here: Iterable[Entry], pairs: Pairs, rule: policy.Rule) -> I
         )
         if stored.anonymous:
             yield "         for requests without Cookie and Authorization: how long it is fresh is our guess"
-    if wish != freshness.NO_WISH:
-        yield f"Request  asks for {', '.join(_wishes(wish))}"
-    entry, is_varied = freshness.chosen(entries, pairs)
+    if directives != freshness.NO_DIRECTIVES:
+        yield f"Request  asks for {', '.join(_wishes(directives))}"
+    entry, is_varied = freshness.select(entries, pairs)
     if entry is None:
         others = "what is stored is for requests with other fields (fwd=vary-miss)"
         yield f"Answer   from the upstream: {others if is_varied else 'nothing is stored (fwd=uri-miss)'}"
-        best = policy.Reply("GET", pairs, 200, [(b"cache-control", b"max-age=60")], now_s, now_s)
+        best = policy.Response("GET", pairs, 200, [(b"cache-control", b"max-age=60")], now_s, now_s)
         if (refused := policy.refusal(best, rule)) is not None:
             yield f"Then     not even an answer with Cache-Control: max-age=60 is stored: {refused.value}"
         return
-    use = freshness.use_of(entry, wish, now_s)
+    use = freshness.reuse_of(entry, directives, now_s)
     yield f"Answer   {_USES[use]}"
-    if use in {freshness.Use.STALE, freshness.Use.REQUEST}:
+    if use in {freshness.Reuse.STALE, freshness.Reuse.REQUEST}:
         by = [name for name, value in (("ETag", entry.etag), ("Last-Modified", entry.last_modified)) if value]
         yield (
             f"         by its {' and '.join(by)}" if by else "         it has neither ETag nor Last-Modified: all of it"
         )
-        if freshness.may_stand_in(entry, wish, now_s):
+        if freshness.may_stand_in(entry, directives, now_s):
             yield "         if the upstream fails, the stored one is sent (stale-if-error)"
 
 
 _USES = {
-    freshness.Use.FRESH: "from the cache: it is fresh (hit)",
-    freshness.Use.MAX_STALE: "from the cache: it is stale, and the request takes it so (max-stale)",
-    freshness.Use.WHILE_REVALIDATE: "from the cache: stale, and validated meanwhile (stale-while-revalidate)",
-    freshness.Use.STALE: "from the upstream: what is stored must be validated first (fwd=stale)",
-    freshness.Use.REQUEST: "from the upstream: what is stored is fresh, the request wants it validated (fwd=request)",
+    freshness.Reuse.FRESH: "from the cache: it is fresh (hit)",
+    freshness.Reuse.MAX_STALE: "from the cache: it is stale, and the request takes it so (max-stale)",
+    freshness.Reuse.WHILE_REVALIDATE: "from the cache: stale, and validated meanwhile (stale-while-revalidate)",
+    freshness.Reuse.STALE: "from the upstream: what is stored must be validated first (fwd=stale)",
+    freshness.Reuse.REQUEST: "from the upstream: what is stored is fresh, the request wants it validated (fwd=request)",
 }
 
 
-def _wishes(wish: freshness.Wish) -> Iterator[str]:
+def _wishes(directives: freshness.RequestDirectives) -> Iterator[str]:
     for name in (
         "no_store",
         "no_cache",
@@ -253,6 +253,6 @@ def _wishes(wish: freshness.Wish) -> Iterator[str]:
         "max_stale_s",
         "stale_if_error_s",
     ):
-        value, usual = getattr(wish, name), getattr(freshness.NO_WISH, name)
+        value, usual = getattr(directives, name), getattr(freshness.NO_DIRECTIVES, name)
         if value != usual:
             yield name.removesuffix("_s").replace("_", "-") + ("" if value is True else f"={value:g}")

@@ -449,7 +449,7 @@ from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from gateway.cache import queries as rows
 from gateway.cache.keys import Key, variant
-from gateway.cache.policy import Reply, Rule, entry_of
+from gateway.cache.policy import Response, Rule, entry_of
 write = sync_to_async(rows.write)
 """
 
@@ -459,8 +459,8 @@ def resident_mib():
 
 async def main():
     now_s, body = time.time(), os.urandom(300_000)
-    reply = Reply("GET", [], 200, [(b"cache-control", b"max-age=60")], now_s, now_s)
-    entry = entry_of(reply, Rule(), body)
+    response = Response("GET", [], 200, [(b"cache-control", b"max-age=60")], now_s, now_s)
+    entry = entry_of(response, Rule(), body)
     before = resident_mib()
     for count in range(1, 31):  # each number of rows is another statement
         keys = [Key("r", "http", "h", f"/{count}/{number}") for number in range(count)]
@@ -507,7 +507,7 @@ async def counted(lot):
     return await look_up(lot)
 
 def entry(body, at_s):
-    return entry_of(Reply("GET", [], 200, [(b"cache-control", b"max-age=60")], at_s, at_s), Rule(), body)
+    return entry_of(Response("GET", [], 200, [(b"cache-control", b"max-age=60")], at_s, at_s), Rule(), body)
 
 def key(number):
     return Key("r", "http", "h", f"/{number}")
