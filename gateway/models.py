@@ -1,4 +1,4 @@
-"""What the cache keeps in a database: stored answers, and the purges that every worker and replica must hear of."""
+"""The tables of the cache: stored responses, and purges for all workers and replicas."""
 
 from __future__ import annotations  # the stubs' fields take parameters, Django's own do not
 
@@ -6,11 +6,11 @@ from django.db import models
 
 
 class CachedResponse(models.Model):
-    """A stored answer. `digest` is its key's, `variant` that of the key and of what it varies on.
+    """A stored response. `digest` is that of its key, `variant` that of key, Vary and the values.
 
-    `record` is a `storing.Entry` without its body; what is asked for in queries stands in columns of its own, and the
-    body last, so that a scan need not read it. Rows of the version before have an empty `target_digest`: a purge of
-    their URL would not find them, so they are not looked at.
+    `record` is a `cache.policy.Entry` without its body; what queries need has columns of its own, and the body comes
+    last, so that a scan need not read it. Rows of the previous version have an empty `target_digest`: a purge of their
+    URL would not find them, so they are ignored.
     """
 
     digest: models.CharField[str, str] = models.CharField(max_length=32)
@@ -41,7 +41,7 @@ class CachedResponse(models.Model):
 
 
 class CachePurge(models.Model):
-    """A purge that has been made: whoever holds answers in memory asks for those later than the last it knows."""
+    """A purge that was made. Workers poll for those after the last one that they have applied."""
 
     id: int
     kind: models.CharField[str, str] = models.CharField(max_length=16)

@@ -1,17 +1,17 @@
 """What is stored, and for whom.
 
 options           the options: sizes, and what a route or a part stores
-keys              what an answer is stored by, and what a purge names
+keys              cache keys, and purges
 policy            what may be stored, and for how long it is fresh (RFC 9111, sections 3 and 4.2)
-freshness         whether a stored answer may be sent, and how it is validated
+freshness         whether a stored response may be sent, how it is validated, what is invalidated
 conditional       conditions and ranges of the request: 200, 206, 304, 416
-memory            stored answers in memory, bounded in bytes
-queries           stored answers as rows: every query of the database
-store_health      whether the database works; a failure is logged once a minute
-bloom_filter      which keys the database may hold, so that others need not wait for it
-database          stored answers in the database, in threads of its own
-coalescing        one call upstream for all who ask at once
+memory            stored responses in memory, an LRU bounded in bytes; recent purges
+queries           every query of the database: stored responses become rows
+store_health      a circuit breaker for the database
+bloom_filter      which keys the database may hold, so that other requests need not wait for it
+database          stored responses in the database, on threads of its own
+coalescing        one call upstream serves several concurrent requests
 cache             the cache of one worker: memory, then the database, then one call
-tracked_request   which fields a view reads of its request: they must be named in Vary
-view              cached(): the view that answers from the cache
+tracked_request   which fields a view reads of its request: Vary must name them
+view              cached(): a view that stores the responses of another view
 """

@@ -1,4 +1,4 @@
-"""A stored answer meets a request's conditions and ranges (RFC 9110, sections 13 and 14): 200, 206, 304 or 416."""
+"""The request's conditions and ranges on a stored response (RFC 9110, sections 13 and 14): 200, 206, 304, 416."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -31,7 +31,7 @@ def applied(entry: Entry, pairs: Sequence[Pair], method: str, request: Sequence[
     try:
         found = fields.byte_range(wanted[0], size)
     except ValueError:
-        # HOWEVER it is this request's failure: a cache on the way must not take it for the answer of this URL.
+        # Only this request failed: a downstream cache must not store this as the response of the URL.
         kept = [pair for pair in pairs if pair[0] not in _OF_A_BODY | _OF_ITS_FRESHNESS]
         kept += [(b"cache-control", b"no-store"), (b"content-range", b"bytes */%d" % size), (b"content-length", b"0")]
         return 416, kept, b""

@@ -1,4 +1,4 @@
-"""What an answer is stored by, and what a purge names."""
+"""Cache keys, and purges."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ _LONGEST_NAME: Final = 320  # the origin of a URL, which is no longer than a hos
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """What stored answers are found by. `target` is the raw path and query, `extra` what a trusted proxy said of the
-    request's origin, or the digest of what the configuration sets in a part's call."""
+    """The key of stored responses. `target` is the raw path and query; `extra` are X-Forwarded fields of a trusted
+    proxy, or the digest of the fields that the configuration sets in a part's call."""
 
     route: str
     scheme: str
@@ -24,7 +24,7 @@ class Key:
 
     @classmethod
     def of(cls, text: str) -> "Key":
-        """The key out of its text; the inverse of `str`."""
+        """Parse the text of a key; the inverse of `str`."""
         route, url, *extra = text.split(" ", 2)
         scheme, _, rest = url.partition("://")
         host, slash, target = rest.partition("/")
@@ -40,17 +40,17 @@ class Key:
 
 
 def quoted(route: str) -> str:
-    """A route's name as it stands in the text of a key: in Python it may hold a space."""
+    """A route's name for the text of a key, with its spaces escaped."""
     return route.replace(" ", "%20")
 
 
 def digest(*words: str) -> str:
-    """A name of fixed length for something long."""
+    """A hexadecimal digest of 32 digits."""
     return blake2b("\0".join(words).encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def variant(key: str, vary: Iterable[bytes], values: Iterable[bytes | None]) -> str:
-    """The name of one variant: its key, the fields that it varies on, and the request's values of them."""
+    """The name of one variant: a digest of its key, the fields in Vary, and the request's values of them."""
     values_text = ("" if value is None else "=" + value.decode("latin-1") for value in values)
     return digest(key, *(name.decode("latin-1") for name in vary), "", *values_text)
 
@@ -59,9 +59,9 @@ KINDS: Final = ("path", "prefix", "route", "tag", "all")  # what a purge may nam
 
 
 class Place(NamedTuple):
-    """What a purge of a path or URL is about: the digest of a raw path, or of a raw path with its query.
+    """The target of a purge by path or URL: the digest of a raw path, or of a raw path with its query.
 
-    `origin` is `scheme://host`, or `://` for every one.
+    `origin` is `scheme://host`, or `://` for any origin.
     """
 
     is_path: bool
@@ -75,11 +75,11 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Purge:
-    """What must be forgotten of what was asked for until `at_s`. `kind` is one of KINDS, or `uri` for one URL exactly.
+    """Removes responses that were asked for until `at_s`. `kind` is one of KINDS, or `uri` for exactly one URL.
 
-    A path with a query means that query only; with a scheme and host before it, as `http://example.com/users/1`, that
-    origin only. The value of a `uri` is its origin and the digest of the rest: clients make these, with URLs as long
-    as they like, and each is kept in memory and in the database for a while.
+    A path with a query means that query only; with scheme and host before it, as in `http://example.com/users/1`, that
+    origin only. The value of a `uri` is its origin and the digest of the rest: clients cause these purges, with URLs of
+    any length, and each is kept in memory and in the database for a while.
     """
 
     kind: str
@@ -94,7 +94,7 @@ class Purge:
 
     @property
     def place(self) -> Place | None:
-        """The one path or URL that it is about, if it is."""
+        """The path or URL that it names, if it names one."""
         if self.kind == "uri":
             origin, _, of_target = self.value.partition(" ")
             return Place(False, origin, of_target)
@@ -105,22 +105,22 @@ class Purge:
 
     @property
     def name(self) -> str:
-        """A short name; one purge has that of another only where it is about the same."""
+        """A short name; two purges have the same one only if they cover the same."""
         place = self.place
         return short_name(f"{self.kind} {self.value}" if place is None else place.name)
 
     def covers(self, key: Key, entry: Entry, now_s: float = inf) -> bool:
-        """Whether a stored answer must go.
+        """Whether a stored response must be removed.
 
-        One that seems to have been asked for after `now_s` was so while the clock was ahead, or by a gateway whose
-        clock is: whether that was before the purge, nobody can tell.
+        One whose request lies after `now_s` was asked for while a clock was ahead. Whether that was before the purge is
+        unknown, so it is removed.
         """
         if self.at_s < entry.requested_s <= now_s:
             return False
         return self.value in entry.tags if self.kind == "tag" else self.covers_key(key)
 
     def covers_key(self, key: Key) -> bool:
-        """Whether what is asked for by this key may be covered, whenever that was: all may that has a tag."""
+        """Whether responses with this key may be covered, at whatever time; for a tag that is any key."""
         place = self.place
         if place is not None:
             is_there = place.origin in {"://", f"{key.scheme}://{key.host}"}

@@ -1,4 +1,4 @@
-"""Stored answers in memory, bounded in bytes: what was used least lately goes first. And what a purge names."""
+"""Stored responses in memory, an LRU bounded in bytes; recent purges; and what was recently not stored."""
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
@@ -9,38 +9,23 @@ from gateway.cache.keys import Key, Place, Purge, digest, short_name
 from gateway.cache.policy import Entry, NotStored
 from gateway.http.headers import Pair, read_fields
 
-# One request field can have any number of values: of one URI this many variants are kept.
+# A request field can have any number of values: at most so many variants of a URI are kept.
 MAX_VARIANTS: Final = 32
-
-
-_PURGES_KEPT_S: Final = 600.0  # an answer that was under way for longer than that is no worry
-
-
-# Some 5 MB: the names of purges are short, whatever a client sent.
-_MAX_PURGES: Final = 20_000
-
-
-_MAX_PREFIXES: Final = 200  # each is compared with each answer that is stored
-
-
+_PURGES_KEPT_S: Final = 600.0  # no response is expected to take longer to come in
+_MAX_PURGES: Final = 20_000  # about 5 MB: the names of purges are short, whatever a client sent
+_MAX_PREFIXES: Final = 200  # each is compared with each response that is stored
 _SEVERAL: Final = 3  # different requests
-
-
 _CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-range"})
-
-
-_UNSTORED_S, _MAX_UNSTORED = 10.0, 10_000  # some 6 MB
-
-
-# What an entry costs beside its bytes, measured: its record, its pairs, the fields it varies on, its place in tables.
+_UNSTORED_S, _MAX_UNSTORED = 10.0, 10_000  # about 6 MB
+# Measured overhead of an entry: its record, each field, each field of Vary, and its place in the tables.
 _ENTRY_BYTES, _PAIR_BYTES, _VARY_BYTES = 1150, 180, 110
 
 
 class Index:
-    """Names of things by the paths and targets of their keys: what a purge of one is about is found without a walk."""
+    """An index of names by path and by target, so that a purge of either need not look at all entries."""
 
     def __init__(self) -> None:
-        # A name by itself where there is one only, as nearly always: a set takes four times as much.
+        # A single name is stored without a set, which takes four times as much memory.
         self._names: dict[tuple[bool, str], str | set[str]] = {}
 
     def add(self, name: str, key: Key) -> None:
@@ -64,7 +49,7 @@ class Index:
                 del self._names[place]
 
     def at(self, place: Place) -> list[str]:
-        """What has this path or target, of whatever origin."""
+        """The names with this path or target, of any origin."""
         there = self._names.get((place.is_path, place.digest), ())
         return [there] if isinstance(there, str) else list(there)
 
@@ -75,7 +60,7 @@ def _places(key: Key) -> tuple[tuple[bool, str], tuple[bool, str]]:
 
 
 def size_of(key: str, entry: Entry) -> int:
-    """The bytes of memory that an entry is counted with."""
+    """The memory that an entry takes, in bytes, by estimate."""
     pairs: Iterable[Pair] = entry.pairs
     varies = sum(
         len(name) + len(value or b"") + _VARY_BYTES for name, value in zip(entry.vary, entry.values, strict=True)
@@ -90,12 +75,12 @@ def size_of(key: str, entry: Entry) -> int:
 
 
 class Purges:
-    """The purges of late: an answer that was under way when one was made must not be stored after it."""
+    """Recent purges: a response that was asked for before a purge must not be stored after it."""
 
     def __init__(self) -> None:
         self._at_s: OrderedDict[str, float] = OrderedDict()  # by the names of purges, the oldest first
         self._prefixes: OrderedDict[str, float] = OrderedDict()
-        self._all_until_s = 0.0  # what was asked for until then counts as purged: there were too many to tell
+        self._all_until_s = 0.0  # what was asked for until then counts as purged, since too many purges were made
         self._last_s = 0.0
 
     def add(self, purge: Purge) -> None:
@@ -113,7 +98,7 @@ class Purges:
                 each.popitem(last=False)
 
     def cover(self, key: Key, entry: Entry, now_s: float = inf) -> bool:
-        """Whether one of them covers an answer, as `Purge.covers` has it."""
+        """Whether one of them covers a response, as in `Purge.covers`."""
         if now_s < self._last_s:
             self._set_back(now_s)
         since_s = entry.requested_s if entry.requested_s <= now_s else 0.0
@@ -125,14 +110,14 @@ class Purges:
         return any(until_s >= since_s and key.target.startswith(one) for one, until_s in self._prefixes.items())
 
     def _set_back(self, now_s: float) -> None:
-        """The clock was: all of them were made by now, and what is asked for from now on is asked for after them."""
+        """The clock was set back: date all purges now, so that what is asked for from now on comes after them."""
         for kept in (self._at_s, self._prefixes):
             kept.update((name, min(at_s, now_s)) for name, at_s in kept.items())
         self._all_until_s, self._last_s = min(self._all_until_s, now_s), now_s
 
 
 def _names_of(key: Key, entry: Entry) -> Iterator[str]:
-    """The names of all purges that are about an answer, but for prefixes."""
+    """The names of all purges that would cover a response, except prefixes."""
     yield from ("all ", short_name(f"route {key.route}"), *(short_name(f"tag {tag}") for tag in entry.tags))
     for is_path, of_it in _places(key):
         for origin in (f"{key.scheme}://{key.host}", "://"):
@@ -146,11 +131,11 @@ class _Refusals(NamedTuple):
 
 
 class Unstored:
-    """Which requests were answered with what is not stored a moment ago, and why.
+    """A negative cache: which responses could not be stored in the last 10 s, and why.
 
-    What one request was refused says nothing of other requests: whoever wanted could keep a page out of the cache for
-    all by a field that its service dislikes. Only what several different ones were, with nothing stored in between,
-    counts for all. Of what they are known by, digests are kept.
+    What happened to one request says nothing about others: else a client could keep a page out of the cache for
+    everybody with a field that its service refuses. Only after several different requests, with nothing stored in
+    between, the reason counts for all. Only digests of names and requests are kept.
     """
 
     def __init__(self) -> None:
@@ -160,7 +145,7 @@ class Unstored:
         return len(self._known)
 
     def add(self, name: str, request: Sequence[Pair], why: NotStored, now_s: float) -> None:
-        """`now_s` is of a clock that never goes back."""
+        """`now_s` is of a monotonic clock."""
         known, short = self._known, digest(name)
         before = known.get(short)
         requests = before.requests if before is not None and before.until_s > now_s else ()
@@ -173,7 +158,7 @@ class Unstored:
             known.popitem(last=False)
 
     def why(self, name: str, request: Sequence[Pair], now_s: float) -> NotStored | None:
-        """Why the answer to such a request will hardly be stored; None where nobody knows."""
+        """Why the response to such a request will probably not be stored; None if nothing is known."""
         found = self._known.get(digest(name)) if self._known else None
         if found is None or found.until_s <= now_s:
             return None
@@ -181,13 +166,13 @@ class Unstored:
         return found.why if is_known else None
 
     def discard(self, name: str) -> None:
-        """An answer was stored."""
+        """Forget this name: a response was stored."""
         if self._known:
             self._known.pop(digest(name), None)
 
 
 def fingerprint(request: Sequence[Pair]) -> int:
-    """A number for all that a client says in a request, less its conditions and what differs with every request."""
+    """A number for the fields of a request, without conditions and without those that differ in every request."""
     words = (word for pair in read_fields(request).plain if pair[0] not in _CONDITIONS for word in pair)
     return int(digest(*(word.decode("latin-1") for word in words))[:15], 16)
 
@@ -206,7 +191,7 @@ class Memory:
         return self._count
 
     def get(self, key: str) -> list[Entry]:
-        """Every variant of a key. They are used by asking for them."""
+        """All variants of a key; marks the key as most recently used."""
         entries = self._kept.get(key)
         if entries is None:
             return []
@@ -214,9 +199,9 @@ class Memory:
         return entries
 
     def put(self, key: str, entry: Entry) -> None:
-        """Keep an answer, in the place of an older one for the same requests."""
+        """Store a response, in place of an older one for the same requests."""
         size = size_of(key, entry)
-        if size > self.max_bytes // 4:  # one answer must not sweep the others out
+        if size > self.max_bytes // 4:  # one response must not push out most others
             self.drop(key, entry)
             return
         entries = [other for other in self._kept.get(key, ()) if not _is_same(other, entry)]
@@ -228,16 +213,16 @@ class Memory:
             self._set(oldest, [])
 
     def put_back(self, key: str, entry: Entry) -> None:
-        """Keep an answer out of the database, unless a newer one came while that was asked."""
+        """Store a response that the database gave, unless a newer one is here by now."""
         if not any(_is_same(other, entry) and other.received_s >= entry.received_s for other in self.get(key)):
             self.put(key, entry)
 
     def drop(self, key: str, entry: Entry) -> None:
-        """Forget what is kept for the same requests as this entry."""
+        """Remove what is stored for the same requests as this entry."""
         self._set(key, [other for other in self._kept.get(key, ()) if not _is_same(other, entry)])
 
     def forget(self, purge: Purge, now_s: float = inf) -> int:
-        """Forget what a purge covers; how many that were."""
+        """Remove what a purge covers; returns the number of responses."""
         place = purge.place
         count = 0
         for text in list(self._kept) if place is None else self._index.at(place):

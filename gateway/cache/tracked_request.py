@@ -1,7 +1,7 @@
-"""A request that notes which header fields a view reads: an answer that is stored must name them in Vary.
+"""A request that tracks which header fields a view reads: a response that is stored must name them in Vary.
 
-What `proxy()`, a fan-out and `fetch()` send on is not noted: they take it out of `scope` and `fields`, and the services
-say in Vary what they look at. So what is noted is what Python of a team's own reads, wherever it stands.
+What `proxy()`, fan-outs and `fetch()` forward is not tracked: they take it from `scope` and `fields`, and the services
+name in Vary what they read. So only reads by the team's own Python are tracked.
 """
 
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -16,8 +16,8 @@ from gateway.http.request import GatewayRequest
 ALL = "*"
 
 
-class ObservedRequest(GatewayRequest):
-    """`fields_read` are names in lower case, with ALL for what was read without a name."""
+class TrackedRequest(GatewayRequest):
+    """`fields_read` are the names read, in lower case; ALL stands for a read of all fields."""
 
     @cached_property
     def fields_read(self) -> set[str]:
@@ -42,7 +42,7 @@ class ObservedRequest(GatewayRequest):
         return super().COOKIES
 
     def unnamed(self, vary: tuple[bytes, ...]) -> bool:
-        """Whether something was read that is not in Vary. The host is in every key."""
+        """Whether a field was read that Vary does not name. The host is part of every key."""
         named = {name.decode("latin-1") for name in vary}
         if ALL in self.fields_read and not named:
             return True
@@ -50,7 +50,7 @@ class ObservedRequest(GatewayRequest):
 
 
 class _Meta(MutableMapping[str, Any]):
-    """META; what is read of it is noted. HOWEVER no dict: one is copied without being asked."""
+    """META, with its reads tracked. Not a dict, which could be copied without a call of any method."""
 
     def __init__(self, meta: dict[str, Any], fields_read: set[str]) -> None:
         self._meta = meta
@@ -62,7 +62,7 @@ class _Meta(MutableMapping[str, Any]):
         elif key in {"CONTENT_TYPE", "CONTENT_LENGTH"}:
             self._fields_read.add(key.replace("_", "-").lower())
         elif key.startswith("REMOTE_"):
-            self._fields_read.add("the address of the client")  # no field: it can be named by nothing
+            self._fields_read.add("the address of the client")  # not a field, so Vary cannot name it
         return self._meta[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
@@ -83,7 +83,7 @@ class _Meta(MutableMapping[str, Any]):
 
 
 class _Headers(Mapping[str, str]):
-    """Django's headers; what is read of them is noted."""
+    """Django's `request.headers`, with their reads tracked."""
 
     def __init__(self, headers: Mapping[str, str], fields_read: set[str]) -> None:
         self._headers = headers

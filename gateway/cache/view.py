@@ -1,4 +1,4 @@
-"""The view that answers from the cache what another view has answered before: `cached(proxy("orders"), "60s")`."""
+"""`cached(proxy("orders"), "60s")`: a view that stores the responses of another view."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ from gateway.cache.coalescing import CacheRequest, OriginResponse
 from gateway.cache.keys import quoted
 from gateway.cache.options import cache_rule
 from gateway.cache.policy import Entry, Response, Rule, entry_of, vary_names
-from gateway.cache.tracked_request import ObservedRequest
+from gateway.cache.tracked_request import TrackedRequest
 from gateway.errors import GatewayError, Reason
 from gateway.http.headers import URL_CLAIMS, FieldLines, Pair, Pairs, ends_in_dot, same_authority, set_fields
 from gateway.http.lifetime import Lifetime
@@ -28,19 +28,19 @@ from gateway.http.response import GatewayResponse, pairs_of
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 
-# What makes a request need more than a look into memory.
+# A request with one of these needs more than a look into memory.
 _SPECIAL = freshness.CONDITIONS | {b"cache-control", b"if-match", b"if-unmodified-since", b"pragma", b"range"}
-# Only the upstream can tell (RFC 9111, section 4.3.2).
-_FOR_UPSTREAM = frozenset({b"if-match", b"if-unmodified-since"})
+# Conditions that only the upstream can evaluate (RFC 9111, section 4.3.2).
+_UPSTREAM_CONDITIONS = frozenset({b"if-match", b"if-unmodified-since"})
 _PARTIAL = frozenset({b"range", b"if-range"})
-# What a request has once it was asked for it, or once its body was read.
+# Attributes that a request gets when they are first read, or when its body is.
 _BUILT_LATER = {
     name for kind in GatewayRequest.__mro__ for name, one in vars(kind).items() if isinstance(one, cached_property)
 }
 _BUILT_LATER |= {"_body", "_stream", "_post", "_files", "_encoding"}
-# What the gateway itself sets on a request that it serves, and not on the one made to compare with.
+# Attributes that the gateway sets itself, and not on the request made for comparison.
 _BUILT_LATER |= {"lent", "forwarded_scheme", "forwarded_host"}
-_PLAIN = "=,:/[] "  # as it is in a key
+_PLAIN = "=,:/[] "  # not escaped in a key
 
 
 class Cached:
@@ -49,7 +49,7 @@ class Cached:
     def __init__(self, view: View, rule: Rule) -> None:
         self.view = self.__wrapped__ = view
         self.rule = rule
-        self._pools: Mapping[str, Any] | None = None  # those for which it is known which fields are set on answers
+        self._pools: Mapping[str, Any] | None = None  # the pools for which `_changes` were looked up
         self._setter: Any = None
         self._changes: Sequence[tuple[bytes, bytes | None]] = ()
         self.__name__ = self.__qualname__ = getattr(view, "__name__", type(view).__name__)
@@ -58,7 +58,7 @@ class Cached:
     def __call__(self, request: GatewayRequest, **params: Any) -> Awaitable[HttpResponseBase]:
         why_not = self._unkeyed(request, params)
         if why_not is not None:
-            return self._pass(request, params, {"fwd": "bypass", "detail": why_not})
+            return self._forward(request, params, {"fwd": "bypass", "detail": why_not})
         pools = request.services.pools
         if pools is not self._pools:
             self._find_fields(pools)
@@ -71,32 +71,32 @@ class Cached:
         cache = cache_for(request)
         past = goes_past(request.method, request.raw_headers, has_body=not request.inbox.complete)
         if past is not None:
-            return self._pass(request, params, past)
+            return self._forward(request, params, past)
         key = key_of(request)
         entries = cache.memory.get(key)
-        # The plain case of many, decided as `freshness` would.
+        # Hot path: a plain hit, with the same result as `freshness` would give.
         if len(entries) == 1 and entries[0].fresh_until_s > time() and _is_plain(request, entries[0], self.rule):
-            return _stored(request, entries[0])
-        return self._told(request, self._answer(request, params, key))
+            return _hit_response(request, entries[0])
+        return self._note_failure(request, self._answer(request, params, key))
 
     def _unkeyed(self, request: GatewayRequest, params: dict[str, Any]) -> str | None:
-        """Why the key would not tell all of what is asked, which knows of the client's request to one view; None else.
+        """Why the key, made of the client's request to one view, would not identify what is asked; else None.
 
-        `nested`: it is not the route's own cache, but that of a view which the route's view calls.
+        `nested`: this is not the route's own cache, but that of a view which the route's view calls.
         """
         stack = request.stack
-        if isinstance(request, ObservedRequest):  # made for the call of another one
+        if isinstance(request, TrackedRequest):  # called by another cached view
             return "nested"
         if stack is None:
             return None
         if stack.cache is not self:
             return "nested"
-        return "request-changed" if stack.is_wrapped and not _is_as_it_came(request, params) else None
+        return "request-changed" if stack.is_wrapped and not _is_unchanged(request, params) else None
 
-    # -- the fields that the route sets on answers -----------------------------------------------------------------
+    # -- response fields set by options ----------------------------------------------------------------------------
 
     def _find_fields(self, pools: Mapping[str, Any]) -> None:
-        """Which fields the view within sets by its options: they are for the client, and no word on what is stored."""
+        """Look up which response fields the wrapped view's options set: they go to the client and are not stored."""
         view: Any = self.view
         while view is not None and not hasattr(view, "fields_set"):
             view = getattr(view, "__wrapped__", None)
@@ -111,20 +111,20 @@ class Cached:
         if isinstance(response, GatewayResponse):
             response.pairs = FieldLines(set_fields(response.pairs, changes))
             return response
-        for name, value in changes:  # a view between this one and that has made another answer
+        for name, value in changes:  # a view in between has made a response of its own
             del response[name.decode("ascii")]
             if value is not None:
                 response[name.decode("ascii")] = value.decode("latin-1")
         return response
 
-    async def _told(self, request: GatewayRequest, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
-        """The answer; a failure says that nothing stored could stand in for it."""
+    async def _note_failure(self, request: GatewayRequest, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
+        """The response; a failure gets a Cache-Status that says that nothing stored could stand in."""
         try:
             return await answer
         except GatewayError as error:
             request.exchange.cache = request.exchange.cache or "miss"
             detail = "only-if-cached" if error.reason is Reason.NOT_CACHED else "failed"
-            raise _failed(error, {"detail": detail}) from None
+            raise _error_with_cache_status(error, {"detail": detail}) from None
 
     async def _answer(self, request: GatewayRequest, params: dict[str, Any], key: str) -> HttpResponseBase:
         cache = cache_for(request)
@@ -136,44 +136,44 @@ class Cached:
             if result is None:
                 words["detail"] = unstorable
                 requested_s = time()
-                response = await self._pass(request, params, words)
+                response = await self._forward(request, params, words)
                 if request.method == "HEAD":
                     cache.after_head(cache_request, response.status_code, pairs_of(response), requested_s)
                 return response
         else:
             result, words = await cache.answer(cache_request)
             if result is None:
-                return await self._pass(request, params, words)
+                return await self._forward(request, params, words)
         return _response(request, result)
 
     async def _ask_origin(
         self, request: GatewayRequest, params: dict[str, Any], pairs: Pairs, lifetime: Lifetime
     ) -> OriginResponse:
-        detached = request.detached(ObservedRequest, pairs, lifetime)
+        detached = request.detached(TrackedRequest, pairs, lifetime)
         response = await self.view(detached, **params)
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
         if not isinstance(body, bytes) and getattr(response, "relayed", None) is not body:
-            body = None  # while it streams, code of the team's may read of the request what nobody could know by now
+            body = None  # while it streams, the team's code may still read fields of the request
         unnamed = detached.unnamed(vary_names(pairs) or ())
         if detached.forwarded_by_fetch:
             pairs = [*pairs, (b"vary", b"Authorization, Accept-Language")]
         return OriginResponse(response.status_code, pairs, body, response, unnamed)
 
-    async def _pass(self, request: GatewayRequest, params: dict[str, Any], words: Words) -> HttpResponseBase:
+    async def _forward(self, request: GatewayRequest, params: dict[str, Any], words: Words) -> HttpResponseBase:
         request.exchange.cache = "bypass" if words["fwd"] in {"method", "bypass"} else "miss"
         try:
-            return _said(await self.view(request, **params), words)
+            return _with_cache_status(await self.view(request, **params), words)
         except Exception as error:  # noqa: BLE001 - a view may raise anything
-            raise _failed(error_of_view(error), words) from None
+            raise _error_with_cache_status(error_of_view(error), words) from None
 
 
 def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB", stale_if_error: str | None = None) -> Cached:
-    """A view whose answers are stored: `cached(proxy("orders"), "60s")`.
+    """Store the responses of a view: `cached(proxy("orders"), "60s")`.
 
-    `ttl` is `on`, which leaves it to what the answers say, or a duration that holds where they say nothing. A view of
-    your own must name in Vary what it reads of a request. A stored answer may stand in for a failure for as long as
-    `stale_if_error` says, a duration, where it says nothing of that itself. Raises ValueError.
+    `ttl` is `on`, which stores responses that state a lifetime, or a duration for those that state none. A view of your
+    own must name in Vary the request fields that it reads. `stale_if_error` is a duration: how long a stale response
+    may stand in for a failure, if it does not state that itself. Raises ValueError.
     """
     stale_s = 0.0 if stale_if_error is None else units.positive_duration(stale_if_error)
     most = units.positive_size(max_body)
@@ -181,30 +181,30 @@ def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB", stale_if_erro
 
 
 def goes_past(method: str, pairs: Iterable[Pair], *, has_body: bool) -> Words | None:
-    """Why a request has nothing to do with what is stored, in words of Cache-Status; None where it has."""
+    """Why a request bypasses the cache, as parameters of Cache-Status; None if it does not."""
     if method not in {"GET", "HEAD"}:
         return {"fwd": "method"}
-    if has_body:  # it is no part of the key
+    if has_body:  # the key does not contain it
         return {"fwd": "bypass", "detail": "request-body"}
-    if any(name in _FOR_UPSTREAM for name, _ in pairs):
+    if any(name in _UPSTREAM_CONDITIONS for name, _ in pairs):
         return {"fwd": "bypass", "detail": "condition"}
     return None
 
 
 def not_stored(request: GatewayRequest) -> str | None:
-    """Why a request may be answered by what is stored, but goes up as it is where nothing does; None elsewhere."""
+    """Why the response to a request is not stored, although a stored one may answer it; else None."""
     if request.method == "HEAD":
         return "head"
-    # The dot is seen upstream, where it may find another site.
+    # The dot goes up in Host, and may select another site there.
     if ends_in_dot(request.host_field) or ends_in_dot(request.forwarded_host):
         return "host-dot"
     return "range" if any(name in _PARTIAL for name, _ in request.raw_headers) else None
 
 
 def key_of(request: GatewayRequest) -> str:
-    """What the answer to a request is stored by: route, scheme, host, raw path and query, as the client has them.
+    """The key of a request: route, scheme, host, raw path and query, as the client sent them.
 
-    What a trusted proxy says of how the client asked goes up, and may show in the answer: all of it is in the key.
+    X-Forwarded fields of a trusted proxy go up and may show in the response, so they are part of the key.
     """
     scope, host = request.scope, same_authority(request.forwarded_host or request.host_field)
     scheme = request.forwarded_scheme or scope["scheme"]
@@ -212,17 +212,18 @@ def key_of(request: GatewayRequest) -> str:
     target = f"{request.raw_path}?{query.decode('latin-1')}" if query else request.raw_path
     key = f"{quoted(request.exchange.route or '')} {scheme}://{host}{target}"
     if request.from_trusted_peer:
-        said = [name + b"=" + value for name, value in request.fields.x_forwarded if name != b"x-forwarded-for"]
-        said += [name + b"=" + value for name, value in request.fields.claims if name in URL_CLAIMS]
+        extra = [name + b"=" + value for name, value in request.fields.x_forwarded if name != b"x-forwarded-for"]
+        extra += [name + b"=" + value for name, value in request.fields.claims if name in URL_CLAIMS]
         if request.forwarded_host:  # Host may go up too
-            said.append(b"host=" + request.host_field.encode("latin-1"))
-        if said:
-            key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in said)  # no `;` within one
+            extra.append(b"host=" + request.host_field.encode("latin-1"))
+        if extra:
+            key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in extra)  # no `;` within one
     return key
 
 
-def _is_as_it_came(request: GatewayRequest, params: dict[str, Any]) -> bool:
-    """Whether a wrapper passes on what it got: the key knows nothing of what it adds, perhaps for one user."""
+def _is_unchanged(request: GatewayRequest, params: dict[str, Any]) -> bool:
+    """Whether a wrapper passes on the request as it came: anything that it adds, perhaps for one user, is not in the
+    key."""
     if request.raw_values is not None:
         given: dict[str, Any] = {name: unquote(value) for name, value in request.raw_values.items()}
     else:
@@ -242,19 +243,19 @@ def _is_as_it_came(request: GatewayRequest, params: dict[str, Any]) -> bool:
 
 
 def _is_plain(request: GatewayRequest, entry: Entry, rule: Rule) -> bool:
-    """Whether a fresh stored answer is the answer without another cache_request."""
+    """Whether a fresh stored response can be sent without any further check."""
     if entry.vary or entry.always_validate or (entry.source == "ttl" and entry.lifetime_s != rule.ttl_s):
         return False
     names = [name for name, _ in request.raw_headers]
     return _SPECIAL.isdisjoint(names) and not (entry.anonymous and not freshness.CREDENTIALS.isdisjoint(names))
 
 
-async def _stored(request: GatewayRequest, entry: Entry) -> GatewayResponse:
-    """A fresh stored answer to a request that asks for nothing else."""
+async def _hit_response(request: GatewayRequest, entry: Entry) -> GatewayResponse:
+    """A fresh stored response, for the hot path."""
     request.exchange.cache = "hit"
     age_s = int(entry.current_age_s(time()))
-    said = b"portway; hit; ttl=%d" % (int(entry.lifetime_s) - age_s)
-    pairs = FieldLines((*entry.pairs, (b"age", b"%d" % age_s), (b"cache-status", said)))
+    value = b"portway; hit; ttl=%d" % (int(entry.lifetime_s) - age_s)
+    pairs = FieldLines((*entry.pairs, (b"age", b"%d" % age_s), (b"cache-status", value)))
     return GatewayResponse(entry.status, pairs, entry.body)
 
 
@@ -262,8 +263,8 @@ def _response(request: GatewayRequest, result: CacheResult) -> HttpResponseBase:
     request.exchange.cache = result.outcome
     entry = result.entry
     if entry is None:
-        assert result.uncacheable is not None  # noqa: S101 - one of the two there is
-        return _said(_uncached(request, result.uncacheable.origin), result.words)
+        assert result.uncacheable is not None  # noqa: S101 - a result has one of the two
+        return _with_cache_status(_uncached_response(request, result.uncacheable.origin), result.words)
     status, pairs, body = conditional.applied(entry, result.pairs, request.method, request.raw_headers)
     age_s = int(entry.current_age_s(time()))
     if age_s or "hit" in result.words:
@@ -275,13 +276,13 @@ def _response(request: GatewayRequest, result: CacheResult) -> HttpResponseBase:
         return GatewayResponse(status, pairs, body)
     if status == 304:
         if result.fetch is not None:
-            result.fetch.join(reads=False)  # it is stored all the same
+            result.fetch.join(reads=False)  # so that the call goes on and its response is stored
         return GatewayResponse(status, pairs, b"")
     return GatewayResponse(status, pairs, result.body)
 
 
-def _uncached(request: GatewayRequest, origin: OriginResponse) -> HttpResponseBase:
-    """An answer that is not stored. The conditions of the request did not go up: they are looked at here."""
+def _uncached_response(request: GatewayRequest, origin: OriginResponse) -> HttpResponseBase:
+    """A response that is not stored. The request's conditions did not go up, so they are applied here."""
     body = origin.body
     if origin.status == 200 and isinstance(body, bytes):
         now_s = time()
@@ -294,15 +295,15 @@ def _uncached(request: GatewayRequest, origin: OriginResponse) -> HttpResponseBa
     return origin.response or GatewayResponse(origin.status, origin.pairs, body or b"")
 
 
-def _failed(error: GatewayError, words: Words) -> GatewayError:
-    """The failure with what this cache has to say. Others may share this very one, and have said it."""
+def _error_with_cache_status(error: GatewayError, words: Words) -> GatewayError:
+    """The error with a Cache-Status. Requests that were coalesced share one error, which may have it already."""
     if not any(name == b"cache-status" for name, _ in error.headers):
         error.headers = (*error.headers, (b"cache-status", freshness.status_field(words)))
     return error
 
 
-def _said(response: HttpResponseBase, words: Words) -> HttpResponseBase:
-    """The answer with what this cache has to say, after what other caches said (RFC 9211, section 2)."""
+def _with_cache_status(response: HttpResponseBase, words: Words) -> HttpResponseBase:
+    """The response with this cache's Cache-Status after those of other caches (RFC 9211, section 2)."""
     value = freshness.status_field(words)
     if isinstance(response, GatewayResponse):
         response.pairs.append((b"cache-status", value))
