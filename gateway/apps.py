@@ -9,3 +9,9 @@ class GatewayConfig(AppConfig):
     name = "gateway"
     verbose_name = "Portway"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        """Django's apps are loaded: make the checks known."""
+        from gateway.config.checks import register_checks
+
+        register_checks()

@@ -1,11 +1,18 @@
-"""What must hold before a worker starts, found all at once: for `gateway check` and `gateway serve`."""
+"""What must hold before a worker starts, as checks of Django's: `gateway check`, `serve` and `test` run them.
+
+Each has the tag `portway`, one of its own, and an id. SILENCED_SYSTEM_CHECKS silences warnings by it, and no error:
+what has one cannot be served. `examine` runs them together with Django's own and those of a team's apps.
+"""
 
 import os
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
+from django.apps import AppConfig
+from django.conf import settings
 from django.core import checks
 from django.core.checks.registry import registry
 
@@ -24,44 +31,172 @@ from gateway.upstreams.records import Upstream
 from gateway.upstreams.tls import tls_context
 
 NO_ROUTES = f"there is no route yet; for a start:\n{NO_ROUTES_HELP.rstrip()}"
+_PREFIX = "portway."  # of ids
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Selection:
+    """Which checks run, and from which level on what they find is a problem.
+
+    `needs_routes`: that there is no route at all is one too.
+    """
+
+    apps: Sequence[AppConfig] | None = None
+    tags: frozenset[str] | None = None
+    deploy: bool = False
+    databases: Sequence[str] | None = None
+    fail_level: int = checks.ERROR
+    needs_routes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The compiled routes if they can be served, what stops the start, and what is worth a word."""
+    """The compiled routes if they can be served, what stops the start, and what is worth a word.
+
+    `silenced` counts what SILENCED_SYSTEM_CHECKS keeps quiet.
+    """
 
     routes: Routes | None
     problems: tuple[str, ...]
     warnings: tuple[str, ...]
+    silenced: int = 0
 
 
-def examine(config: Config) -> Findings:
-    """Compile the routes, load the certificates, run Django's own checks."""
-    problems = [problem for upstream in config.upstreams.values() for problem in _tls_problems(upstream)]
-    problems += _bind_problems("GATEWAY_BIND", config.settings.bind)
+def examine(config: Config, selection: Selection = Selection()) -> Findings:
+    """Run the gateway's checks, Django's, and those of a team's apps: all of them, or those that are selected."""
+    routes, _ = _compiled(config)
+    found = _run(selection, skips_urls=routes is None)
+    heard = [message for message in found if _is_fatal(message) or not message.is_silenced()]
+    problems = [_text(message) for message in heard if message.level >= selection.fail_level]
+    warnings = [_text(message) for message in heard if checks.INFO < message.level < selection.fail_level]
+    if routes is not None and routes.is_empty and selection.needs_routes:
+        problems.append(NO_ROUTES)
+    return Findings(routes, tuple(problems), tuple(warnings), len(found) - len(heard))
+
+
+def _run(selection: Selection, *, skips_urls: bool) -> list[checks.CheckMessage]:
+    """What the selected checks find, ours first and in the order of their ids.
+
+    Those of Django's commands run only if asked for: they import all that migrates, a fifth of the time of `gateway
+    check`. Those of URLs would raise over a routes module that does not load, and the gateway's own say why.
+    """
+    left_out = {"urls"} if skips_urls else set()
+    if selection.tags is None:
+        left_out.add("commands")
+    found: list[checks.CheckMessage] = []
+    for check in registry.get_checks(selection.deploy):
+        tags = set(check.tags)
+        if left_out.isdisjoint(tags) and (selection.tags is None or not selection.tags.isdisjoint(tags)):
+            found += check(app_configs=selection.apps, databases=selection.databases)
+    return sorted(found, key=lambda message: (not _is_own(message), message.id or "" if _is_own(message) else ""))
+
+
+def _is_own(message: checks.CheckMessage) -> bool:
+    return (message.id or "").startswith(_PREFIX)
+
+
+def _is_fatal(message: checks.CheckMessage) -> bool:
+    return _is_own(message) and message.level >= checks.ERROR
+
+
+def _text(message: checks.CheckMessage) -> str:
+    return message.msg if _is_own(message) else str(message)
+
+
+_last: tuple[Config, Routes | None, tuple[str, ...]] | None = None
+
+
+def _compiled(config: Config) -> tuple[Routes | None, tuple[str, ...]]:
+    """The routes, or what is wrong with them, a fault a text: compiled once, however many checks ask."""
+    global _last  # noqa: PLW0603 - one process examines one configuration
+    if _last is None or _last[0] is not config:
+        try:
+            _last = config, load_routes(config.declared), ()
+        except RouteError as error:
+            _last = config, None, tuple(str(error).splitlines())
+    return _last[1:]
+
+
+# -- the checks ---------------------------------------------------------------------------------------------------
+
+
+def register_checks() -> None:
+    """Make them known to Django, once, when its apps are ready."""
+    for tag, check in _CHECKS.items():
+        registry.register(_as_check(check), "portway", tag)
+    registry.register(_as_check(_signs), "portway", "secret", deploy=True)
+
+
+def _as_check(check: Callable[[Config], Iterable[checks.CheckMessage]]) -> Callable[..., list[checks.CheckMessage]]:
+    def run(app_configs: object, **_: Any) -> list[checks.CheckMessage]:
+        return list(check(settings.GATEWAY))
+
+    return run
+
+
+def _certificates(config: Config) -> Iterator[checks.CheckMessage]:
+    for upstream in config.upstreams.values():
+        for problem in _tls_problems(upstream):
+            yield checks.Error(problem, id="portway.E001")
+    problems, warnings = tls.examine(config.settings, _hosts(config, _compiled(config)[0]))
+    yield from (checks.Error(problem, id="portway.E004") for problem in problems)
+    yield from (checks.Warning(warning, id="portway.W007") for warning in warnings)
+
+
+def _addresses(config: Config) -> Iterator[checks.CheckMessage]:
+    problems = _bind_problems("GATEWAY_BIND", config.settings.bind)
     if config.settings.tls_redirect is not None:
         problems += _bind_problems("GATEWAY_TLS_REDIRECT", config.settings.tls_redirect)
-    routes = None
-    try:
-        routes = load_routes(config.declared)
-    except RouteError as error:
-        problems.extend(str(error).splitlines())
-    else:
-        if routes.is_empty:
-            problems.append(NO_ROUTES)
-    tls_problems, tls_warnings = tls.examine(config.settings, _hosts(config, routes))
-    problems += tls_problems
-    found = checks.run_checks(tags=_checks()) if routes is not None else []
-    problems.extend(str(message) for message in found if message.level >= checks.ERROR)
-    warnings = [*config.warnings, *(routes.warnings if routes is not None else ())]
-    warnings += [*(str(message) for message in found if message.level == checks.WARNING)]
-    warnings += tls_warnings
-    warnings += _keeping_failures(config, routes)
+    yield from (checks.Error(problem, id="portway.E002") for problem in problems)
+
+
+def _routes(config: Config) -> Iterator[checks.CheckMessage]:
+    routes, faults = _compiled(config)
+    yield from (checks.Error(fault, id="portway.E003") for fault in faults)
+    if routes is not None:
+        yield from (checks.Warning(warning, id="portway.W002") for warning in routes.warnings)
+
+
+def _environment(config: Config) -> Iterator[checks.CheckMessage]:
+    yield from (checks.Warning(warning, id="portway.W001") for warning in config.warnings)
+
+
+def _fields(config: Config) -> Iterator[checks.CheckMessage]:
+    yield from (checks.Warning(word, id="portway.W003") for word in _keeping_failures(config, _compiled(config)[0]))
+
+
+def _tracing(config: Config) -> Iterator[checks.CheckMessage]:
     try:
         exporters_of(os.environ, find_spec)
     except ValueError as error:  # often set for all that runs somewhere: no reason not to serve
-        warnings.append(f"{error}; there is no tracing")
-    return Findings(routes, tuple(problems), tuple(warnings))
+        yield checks.Warning(f"{error}; there is no tracing", id="portway.W004")
+
+
+def _settings(config: Config) -> Iterator[checks.CheckMessage]:
+    if "LOGGING" in config.django:
+        module = config.settings.settings_module
+        said = "LOGGING is without effect: GATEWAY_LOG and GATEWAY_LOG_LEVEL say how the log is written"
+        yield checks.Warning(f"{module}: {said}", id="portway.W005")
+
+
+def _signs(config: Config) -> Iterator[checks.CheckMessage]:
+    if config.settings.secret is None and (config.settings.apps or config.django):
+        problem = "GATEWAY_SECRET is not set: what is signed, as sessions are, is void after a restart and elsewhere"
+        yield checks.Warning(problem, id="portway.W006")
+
+
+_CHECKS = {
+    "tls": _certificates,
+    "address": _addresses,
+    "routes": _routes,
+    "environment": _environment,
+    "fields": _fields,
+    "tracing": _tracing,
+    "settings": _settings,
+}
+
+
+# -- what they look at --------------------------------------------------------------------------------------------
 
 
 def _hosts(config: Config, routes: Routes | None) -> list[tuple[str, str]]:
@@ -92,14 +227,9 @@ def _lets_keep(name: str, value: str) -> bool:
         return fields.http_date_s(value.encode()) is not None
     if name not in {"cache-control", "cdn-cache-control", "surrogate-control"}:
         return False
-    said = fields.directives([value.encode()])
-    seconds = [fields.delta_seconds(said.get(word)) for word in ("max-age", "s-maxage", "stale-if-error")]
-    return said.keys().isdisjoint({"no-store", "no-cache"}) and (any(seconds) or "public" in said)
-
-
-def _checks() -> list[str]:
-    """All but those of Django's commands, which import all that migrates: a fifth of the time of `gateway check`."""
-    return [tag for tag in registry.tags_available() if tag != "commands"]
+    directives = fields.directives([value.encode()])
+    seconds = [fields.delta_seconds(directives.get(word)) for word in ("max-age", "s-maxage", "stale-if-error")]
+    return directives.keys().isdisjoint({"no-store", "no-cache"}) and (any(seconds) or "public" in directives)
 
 
 def _bind_problems(variable: str, bind: Address) -> list[str]:

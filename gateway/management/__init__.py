@@ -22,7 +22,7 @@ from django.conf import settings
 from django.core.management import BaseCommand, CommandError, CommandParser
 
 from gateway.__main__ import read_env_files
-from gateway.config.checks import examine
+from gateway.config.checks import Findings, Selection, examine
 from gateway.config.env_file import located
 from gateway.config.records import Config
 from gateway.routing.urls import Routes
@@ -47,10 +47,11 @@ def add_env_file(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRE
     )
 
 
-class Ours(BaseCommand):
-    """A command of Portway's own: without Django's options, which say nothing to who runs a gateway."""
+class GatewayCommand(BaseCommand):
+    """A command of Portway's own, without those options of Django's that mean nothing to people who run a gateway."""
 
     epilog = ""
+    stealth_options = ("verbosity", "settings", "pythonpath", "traceback", "skip_checks")  # for `call_command`
     reads_env_file = True
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -64,7 +65,7 @@ class Ours(BaseCommand):
         self.add_arguments(parser)
         if self.reads_env_file:
             add_env_file(parser, [])
-        # What BaseCommand asks of its own options.
+        # BaseCommand reads the values of its own options.
         plain = os.environ.get("NO_COLOR", "") != ""  # no-color.org
         parser.set_defaults(settings=None, pythonpath=None, traceback=False, verbosity=1, skip_checks=True)
         parser.set_defaults(no_color=plain, force_color=False)
@@ -77,14 +78,19 @@ class Ours(BaseCommand):
             self.stderr.write(f"gateway: {plain_lines(str(error))}")
             sys.exit(error.returncode)
 
-    def sound(self, env_files: list[str]) -> tuple[Config, Routes]:
-        """The configuration and the routes, if they can be served; else all problems on stderr, and exit code 2."""
-        config: Config = settings.GATEWAY
-        found, read = examine(config), read_env_files(env_files)
+    def examined(self, env_files: list[str], selection: Selection) -> Findings:
+        """What the selected checks find, without a problem; else all problems are on stderr, and the exit code is 2."""
+        found, read = examine(settings.GATEWAY, selection), read_env_files(env_files)
         for warning in (*read.warnings, *found.warnings):
             self.stderr.write(f"gateway: warning: {plain_lines(located(warning, read.places))}")
         for problem in found.problems:
             self.stderr.write(f"gateway: {plain_lines(located(problem, read.places))}")
-        if found.problems or found.routes is None:
+        if found.problems:
             sys.exit(2)
-        return config, found.routes
+        return found
+
+    def checked(self, env_files: list[str]) -> tuple[Config, Routes]:
+        """The configuration and the routes, if they can be served; else all problems on stderr, and exit code 2."""
+        routes = self.examined(env_files, Selection()).routes
+        assert routes is not None  # noqa: S101 - what keeps them from being served is a problem
+        return settings.GATEWAY, routes

@@ -19,13 +19,13 @@ from gateway.fanout.view import Fanout
 from gateway.http import methods
 from gateway.http.headers import Pairs, parse_host
 from gateway.http.queries import masked_target
-from gateway.management import Ours, add_env_file
+from gateway.management import GatewayCommand, add_env_file
 from gateway.routing.dispatch import Own, Preflight, Refusal, decide
 from gateway.routing.urls import DjangoMatch, Routes
 from gateway.text import aligned, plain, plain_lines
 
 
-class Command(Ours):
+class Command(GatewayCommand):
     help = "Look into the cache and purge it, through the database that all workers share."
     epilog = """\
 examples:
@@ -68,7 +68,7 @@ examples:
             add_env_file(verb)
 
     def handle(self, *args: Any, **options: Any) -> None:
-        config, routes = self.sound(options["env_file"])
+        config, routes = self.checked(options["env_file"])
         if not config.settings.cache_disk_bytes:
             self.stderr.write("gateway: GATEWAY_CACHE_DISK=0B: each worker has its cache in memory only")
             sys.exit(1)

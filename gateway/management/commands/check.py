@@ -1,27 +1,70 @@
-"""`gateway check`."""
+"""`gateway check`: Django's command of that name, which runs the gateway's checks too."""
 
 from typing import Any
 
+from django.apps import apps
+from django.conf import settings
+from django.core import checks
+from django.core.checks.registry import registry
+from django.core.management import CommandError, CommandParser
+from django.core.management.commands.check import Command as DjangoCommand
+
 from gateway.config.address import AddressInUse, resolved, try_bind
-from gateway.management import Ours
+from gateway.config.checks import Selection
+from gateway.management import GatewayCommand
 
 
-class Command(Ours):
+class Command(GatewayCommand):
     help = """\
 Validate what `gateway serve` would start with: the environment, the
-certificates and the routes module. Prints every problem at once, and opens no
-port, no upstream and no database. Exit code 0 if all is good, 2 if not."""
+certificates and the routes module, and what Django and its apps check. Prints
+every problem at once, and opens no port, no upstream and, without --database,
+no database. Exit code 0 if all is good, 2 if not."""
     epilog = """\
 examples:
   gateway check
-  gateway check --env-file production.env"""
+  gateway check --env-file production.env
+  gateway check --tag routes --tag models
+  gateway check --deploy --fail-level WARNING"""
+    is_typed = False
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        config, routes = self.sound(options["env_file"])
+    def add_arguments(self, parser: CommandParser) -> None:
+        DjangoCommand.add_arguments(self, parser)
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        self.is_typed = True
+        super().run_from_argv(argv)
+
+    def handle(self, *labels: str, **options: Any) -> None:
+        deploy, known = options["deploy"], registry.tags_available(options["deploy"])
+        if options["list_tags"]:
+            self.stdout.write("\n".join(sorted(known)))
+            return
+        tags = options["tags"] and frozenset(options["tags"])
+        for tag in tags or ():
+            if tag not in known:
+                raise CommandError(f"there is no check with the tag {tag}; `gateway check --list-tags` shows them")
+        selection = Selection(
+            apps=[apps.get_app_config(label) for label in labels] or None,
+            tags=tags or None,
+            deploy=deploy,
+            databases=options["databases"],
+            fail_level=getattr(checks, options["fail_level"]),
+            needs_routes=self.is_typed and not tags and not labels,
+        )
+        if selection.needs_routes:
+            self._whole(options["env_file"], selection)
+        else:
+            found = self.examined(options["env_file"], selection)
+            self.stdout.write(self.style.SUCCESS(f"The checks found no problem ({found.silenced} silenced)."))
+
+    def _whole(self, env_files: list[str], selection: Selection) -> None:
+        """Whether `gateway serve` would start."""
+        config, routes = settings.GATEWAY, self.examined(env_files, selection).routes
         try:
             try_bind((resolved(config.settings.bind)[0], 0))
         except AddressInUse as error:
             self.stderr.write(f"gateway: warning: on this machine: {error}")
-        upstreams, lines = len(config.upstreams), len(routes.lines) + len(routes.others)
-        said = f"The configuration is good: upstreams {upstreams}, routes {lines}."
-        self.stdout.write(self.style.SUCCESS(said))
+        upstreams = len(config.upstreams)
+        lines = 0 if routes is None else len(routes.lines) + len(routes.others)
+        self.stdout.write(self.style.SUCCESS(f"The configuration is good: upstreams {upstreams}, routes {lines}."))

@@ -5,11 +5,11 @@ from typing import Any
 
 from gateway.__main__ import read_text
 from gateway.config import effective, environment
-from gateway.management import Ours
+from gateway.management import GatewayCommand
 from gateway.text import aligned
 
 
-class Command(Ours):
+class Command(GatewayCommand):
     help = """\
 Print the effective configuration: every variable with the value that holds,
 and whether that is the default, was set in the environment, or was read from

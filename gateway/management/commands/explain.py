@@ -5,11 +5,11 @@ from typing import Any
 
 from django.core.management import CommandError, CommandParser
 
-from gateway.management import Ours
+from gateway.management import GatewayCommand
 from gateway.text import aligned, plain
 
 
-class Command(Ours):
+class Command(GatewayCommand):
     help = """\
 Tell what the gateway would do with a request, and why: the route and those
 that lose to it, the URL and the headers that go up, timeouts and where they
@@ -40,7 +40,7 @@ examples:
             explain,  # it knows all that serves, which the other commands can do without
         )
 
-        config, routes = self.sound(options["env_file"])
+        config, routes = self.checked(options["env_file"])
         try:
             scope = command_line.scope_of(options["method"], options["target"], options["header"], config.settings.bind)
         except ValueError as error:

@@ -9,13 +9,13 @@ from django.core.management import CommandParser
 
 from gateway.config.checks import NO_ROUTES
 from gateway.config.describe import rows
-from gateway.management import Ours
+from gateway.management import GatewayCommand
 from gateway.routing.faults import RouteError
 from gateway.routing.loader import load_routes
 from gateway.text import aligned, plain_lines
 
 
-class Command(Ours):
+class Command(GatewayCommand):
     help = """\
 Print the effective routing table: each pattern as written, where it leads, the
 name that stands in the log, where it was written, and the options set for it.

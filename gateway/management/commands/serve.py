@@ -5,12 +5,12 @@ from typing import Any
 
 from gateway.__main__ import own_module
 from gateway.config.address import AddressInUse
-from gateway.management import Ours
+from gateway.management import GatewayCommand
 from gateway.observe import log
 from gateway.server.granian import serve
 
 
-class Command(Ours):
+class Command(GatewayCommand):
     help = """\
 Start the gateway. All its settings come from the environment
 (docs/configuration.md); `gateway check` tells whether they are good, `gateway
@@ -24,7 +24,7 @@ example:
     reads_env_file = False
 
     def handle(self, *args: Any, **options: Any) -> None:
-        config, routes = self.sound([])
+        config, routes = self.checked([])
         log.take_streams()
         log.configure(config.settings.log, config.settings.log_level)
         try:

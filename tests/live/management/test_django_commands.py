@@ -6,6 +6,27 @@ import pytest
 
 from tests.live.management.test_commands import ROUTES, USERS, Ran, run, write_routes
 
+CHECKED_APP = """
+from django.apps import AppConfig
+from django.core import checks
+
+
+class Checked(AppConfig):
+    name = "checked"
+
+    def ready(self):
+        @checks.register("shop")
+        def stock(app_configs, **_):
+            return [checks.Warning("the stock is low", id="shop.W001")]
+
+        @checks.register  # without a tag
+        def price(app_configs, **_):
+            return [checks.Error("there is no price", id="shop.E001")]
+
+        @checks.register("database")
+        def table(app_configs, databases, **_):
+            return [checks.Error(f"asked {sorted(databases)}", id="shop.E002")] if databases else []
+"""
 FOREIGN_SETTINGS = (
     "DJANGO_SETTINGS_MODULE=team.settings: the gateway has Django settings of its own; unset it, name your "
     "apps in GATEWAY_APPS=shop,team.audit and a module with your settings in GATEWAY_SETTINGS=team.settings"
@@ -25,6 +46,9 @@ def folder(tmp_path: Path) -> Path:
         "team/owns.py": "SECRET_KEY = 'x'\nDATABASES = {}\n",
         "team/raises.py": "1 / 0\n",
         "team/needs.py": "import nothing_of_that_name\n",
+        "team/silent.py": "SILENCED_SYSTEM_CHECKS = ['portway.W002', 'portway.E003', 'shop.W001']\nLOGGING = {}\n",
+        "checked/__init__.py": "",
+        "checked/apps.py": CHECKED_APP,
         "settings.py": "raise RuntimeError\n",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -99,3 +123,82 @@ def test_what_is_wrong_with_a_module_of_settings(folder: Path, module: str, mess
     for message in messages:
         assert f"  GATEWAY_SETTINGS = {module}\n      {message}\n" in ran.errors
     assert "GATEWAY_WORKERS" in ran.errors
+
+
+# -- checks -----------------------------------------------------------------------------------------------------------
+
+WARNED = """
+from gateway.routing import from_environment, route
+
+
+def slow(request):
+    pass
+
+
+urlpatterns = [*from_environment(), route("/slow", slow)]
+"""
+SLOW = (
+    "gateway: warning: routes.py:9: slow() is synchronous: it runs in threads, as many as there are requests for it, "
+    "without a time limit; legacy(slow) sets limits\n"
+)
+
+
+def test_the_checks_of_apps_run_with_ours(folder: Path) -> None:
+    ran = run(folder, "check", **USERS, GATEWAY_APPS="checked")
+    assert ran == Ran(
+        2,
+        "",
+        "gateway: warning: ?: (shop.W001) the stock is low\ngateway: ?: (shop.E001) there is no price\n",
+    )
+    assert run(folder, "serve", **USERS, GATEWAY_APPS="checked") == ran
+
+
+def test_checks_are_chosen_by_tag(folder: Path) -> None:
+    ran = run(folder, "check", "--tag", "shop", **USERS, GATEWAY_APPS="checked")
+    assert (ran.code, ran.output) == (0, "The checks found no problem (0 silenced).\n")
+    assert ran.errors == "gateway: warning: ?: (shop.W001) the stock is low\n"
+    assert "routes\n" in run(folder, "check", "--list-tags", **USERS).output
+    unknown = run(folder, "check", "--tag", "nope", **USERS)
+    assert unknown.code == 1
+    assert unknown.errors.startswith("gateway: there is no check with the tag nope;")
+
+
+def test_warnings_are_silenced_by_their_ids_and_errors_of_ours_are_not(folder: Path) -> None:
+    write_routes(folder, WARNED)
+    silent = {**USERS, "GATEWAY_SETTINGS": "team.silent"}
+    about_logging = (
+        "gateway: warning: team.silent: LOGGING is without effect: "
+        "GATEWAY_LOG and GATEWAY_LOG_LEVEL say how the log is written\n"
+    )
+    assert run(folder, "check", **USERS).errors == SLOW
+    assert run(folder, "check", **silent).errors == about_logging
+    ran = run(folder, "check", "--tag", "routes", **silent)
+    assert ran == Ran(0, "The checks found no problem (1 silenced).\n", "")
+    write_routes(folder, "urlpatterns = 1\n")
+    assert run(folder, "check", **silent).code == 2
+
+
+def test_the_level_of_failure_is_chosen(folder: Path) -> None:
+    write_routes(folder, WARNED)
+    ran = run(folder, "check", "--fail-level", "WARNING", **USERS)
+    assert (ran.code, ran.errors) == (2, SLOW.replace("warning: ", ""))
+
+
+def test_checks_of_a_deployment(folder: Path) -> None:
+    assert run(folder, "check", "--deploy", **USERS).errors == ""
+    with_apps = run(folder, "check", "--deploy", **USERS, GATEWAY_APPS="shop")
+    assert with_apps.errors.startswith("gateway: warning: GATEWAY_SECRET is not set:")
+    assert run(folder, "check", "--deploy", **USERS, GATEWAY_APPS="shop", GATEWAY_SECRET="s" * 9).code == 0
+
+
+def test_databases_are_checked_where_they_are_named(folder: Path) -> None:
+    ran = run(folder, "check", "--database", "default", "--tag", "database", **USERS, GATEWAY_APPS="checked")
+    assert (ran.code, ran.errors) == (2, "gateway: ?: (shop.E002) asked ['default']\n")
+
+
+def test_other_commands_run_the_same_checks(folder: Path) -> None:
+    """As Django's do; a gateway without a route is none to serve, but one to work on."""
+    ran = run(folder, "makemigrations", "shop", GATEWAY_APPS="shop,checked")
+    assert ran.code == 1
+    assert "?: (shop.E001) there is no price" in ran.errors
+    assert run(folder, "makemigrations", "shop", GATEWAY_APPS="shop").code == 0
