@@ -74,6 +74,11 @@ def examine(config: Config, selection: Selection = Selection()) -> Findings:
     return Findings(routes, tuple(problems), tuple(warnings), len(found) - len(heard))
 
 
+def known_tags(*, deploy: bool) -> frozenset[str]:
+    """The tags of all checks; those of `check --deploy` only if asked for."""
+    return frozenset(registry.tags_available(deploy))
+
+
 def _run(selection: Selection, *, skips_urls: bool) -> list[checks.CheckMessage]:
     """What the selected checks find, ours first and in the order of their ids.
 

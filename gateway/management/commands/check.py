@@ -5,12 +5,11 @@ from typing import Any
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
-from django.core.checks.registry import registry
 from django.core.management import CommandError, CommandParser
 from django.core.management.commands.check import Command as DjangoCommand
 
 from gateway.config.address import AddressInUse, resolved, try_bind
-from gateway.config.checks import Selection
+from gateway.config.checks import Selection, known_tags
 from gateway.management import GatewayCommand
 
 
@@ -36,7 +35,8 @@ examples:
         super().run_from_argv(argv)
 
     def handle(self, *labels: str, **options: Any) -> None:
-        deploy, known = options["deploy"], registry.tags_available(options["deploy"])
+        deploy = options["deploy"]
+        known = known_tags(deploy=deploy)
         if options["list_tags"]:
             self.stdout.write("\n".join(sorted(known)))
             return
