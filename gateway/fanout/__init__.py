@@ -1,11 +1,11 @@
 """Several services, one answer.
 
-options       the options: parts, and what holds for them
+options       the options of parts and of the whole
 plan          the parts, and the order in which they can run
 raw_json      JSON cut and joined without decoding it
-part_result   how one part ended
+part_result   the result of one part
 run           the parts of one request while they run, under one deadline
-answer        what the merged answer says of its parts: freshness, Vary, Gateway-Parts
+answer        the fields of a merged response: Cache-Control, Vary, Gateway-Parts
 view          the view that merges its parts, or streams them as they end
 typed         @fanout: the parts stand in a function's signature
 """

@@ -1,4 +1,4 @@
-"""What a merged answer says of its parts: freshness, Vary, Gateway-Parts."""
+"""The fields of a merged response, from those of its parts: Cache-Control, Vary, Gateway-Parts."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
@@ -19,43 +19,44 @@ _READ: Final = frozenset({b"age", b"cache-control", b"date", b"expires", b"set-c
 
 
 def cache_control(answers: Sequence[Sequence[Pair]], now_s: float) -> bytes | None:
-    """What the merged answer may say of storing it, from the fields of its parts: never more than each of them says.
+    """Cache-Control of the merged response: never more permissive than that of any part. None for no field.
 
-    The least freshness, less the age that it has already; no-store or private if one says so (RFC 9111, sections 4.2
-    and 5.2.2). What lets shared caches store the answer to an authorised request (section 3.5) is said only if all of
-    them do. None where nothing can be said: then nothing is.
+    The shortest lifetime, less the age that the part has already; no-store or private if any part has it (RFC 9111,
+    sections 4.2 and 5.2.2). Directives that let shared caches store the response to an authorised request (section 3.5)
+    only if all parts have them.
     """
     answers = [[(low, value) for name, value in pairs if (low := name.lower()) in _READ] for pairs in answers]
     if all(name == b"date" for pairs in answers for name, _ in pairs):
         return None
-    said = [fields.directives(fields.all_of(pairs, b"cache-control")) for pairs in answers]
-    if any("no-store" in one for one in said) or any(vary_names(pairs) is None for pairs in answers):
+    directives = [fields.directives(fields.all_of(pairs, b"cache-control")) for pairs in answers]
+    if any("no-store" in one for one in directives) or any(vary_names(pairs) is None for pairs in answers):
         return b"no-store"
-    # A part that sets a cookie is about one user, although the cookie itself goes no further.
+    # A part that sets a cookie is about one user, although the cookie itself is not passed on.
     sets_cookie = any(name == b"set-cookie" for pairs in answers for name, _ in pairs)
-    words = ["private"] if sets_cookie or any("private" in one for one in said) else []
-    firm = [one for one in said if "must-revalidate" in one]
-    own = [_freshness_s(pairs, one, now_s) for pairs, one in zip(answers, said, strict=True)]
+    words = ["private"] if sets_cookie or any("private" in one for one in directives) else []
+    firm = [one for one in directives if "must-revalidate" in one]
+    own = [_freshness_s(pairs, one, now_s) for pairs, one in zip(answers, directives, strict=True)]
     fresh = [seconds for seconds, _ in own if seconds is not None]
     shared = [seconds for _, seconds in own if seconds is not None]
-    if any("no-cache" in one for one in said) or (firm and len(firm) < len(said)):
+    if any("no-cache" in one for one in directives) or (firm and len(firm) < len(directives)):
         words.append("no-cache")
     elif own and len(fresh) == len(own):
         for_all = len(shared) == len(own) and not words
         words.append(f"max-age={min(fresh if for_all else fresh + shared)}")
         if for_all:
             words.append(f"s-maxage={min(shared)}")
-    if firm and len(firm) == len(said):
+    if firm and len(firm) == len(directives):
         words.append("must-revalidate")
     return ", ".join(words).encode("ascii") or None
 
 
-def _freshness_s(pairs: Sequence[Pair], said: Directives, now_s: float) -> tuple[int | None, int | None]:
-    """Seconds that an answer stays fresh, for any cache and for shared ones (None where it does not say)."""
+def _freshness_s(pairs: Sequence[Pair], directives: Directives, now_s: float) -> tuple[int | None, int | None]:
+    """Seconds that a response stays fresh, for any cache and for shared ones; None if it states no lifetime."""
     age_s = fields.delta_seconds(_text(fields.first_of(pairs, b"age"))) or 0
-    # What is no number is stale (RFC 9111, section 4.2.1).
+    # A value that is not a number means stale (RFC 9111, section 4.2.1).
     fresh_s, shared_s = (
-        (fields.delta_seconds(said[word]) or 0) if word in said else None for word in ("max-age", "s-maxage")
+        (fields.delta_seconds(directives[word]) or 0) if word in directives else None
+        for word in ("max-age", "s-maxage")
     )
     expires = fields.first_of(pairs, b"expires")
     if fresh_s is None and expires is not None:
@@ -73,5 +74,5 @@ def _text(value: bytes | None) -> str | None:
 
 
 def vary(names: Iterable[str]) -> bytes:
-    """Vary, for the request fields that the merged answer depends on; each once, in a steady order."""
+    """Vary, for the request fields that the merged response depends on; each once, in their order."""
     return ", ".join(dict.fromkeys(names)).encode("ascii")

@@ -1,4 +1,4 @@
-"""How one part of a fan-out ended: its text, and what the answer, a stream and the log line say of it."""
+"""The result of one part of a fan-out, and how it is shown: in Gateway-Parts, in a stream, in the log line."""
 
 import copy
 from collections.abc import Sequence
@@ -9,8 +9,8 @@ from gateway.fanout.plan import Part
 from gateway.http.headers import Pair, Pairs
 
 
-class Outcome:
-    """How one part ended. `text` is its JSON, or what stands for it; `reason` is None where it did not fail."""
+class PartResult:
+    """The result of one part. `text` is its JSON, or its default; `reason` is None if it did not fail."""
 
     __slots__ = (
         *("advice", "answers", "attempts", "cache", "cause", "detail", "endpoint", "items"),
@@ -19,21 +19,21 @@ class Outcome:
 
     def __init__(self, part: Part) -> None:
         self.part = part
-        self.whole = b"null"  # as it came: other parts may refer to what is not picked
+        self.whole = b"null"  # as received: other parts may refer to members that PICK leaves out
         self.text = b"null"
-        self.value: Any = None  # decoded, where the view is typed
+        self.value: Any = None  # decoded, for typed parts
         self.status: int | None = None
         self.reason: Reason | None = None
         self.detail = ""
         self.cause: str | None = None
         self.item_failure: Reason | None = None  # the first one of an optional mapped part
-        self.items: tuple[int, int] | None = None  # of a mapped part: how many, and how many good ones
+        self.items: tuple[int, int] | None = None  # of a mapped part: how many items, and how many succeeded
         self.ms = 0.0
         self.attempts = 0
         self.endpoint: str | None = None
         self.cache: str | None = None
-        self.answers: list[Sequence[Pair]] = []  # their field lines
-        self.advice: Pairs = []  # what a status that is passed on comes with
+        self.answers: list[Sequence[Pair]] = []  # the fields of its responses
+        self.advice: Pairs = []  # fields that go down with a status that is passed on
 
     @property
     def is_good(self) -> bool:
@@ -41,32 +41,32 @@ class Outcome:
 
     @property
     def params(self) -> dict[str, int | str]:
-        """What Gateway-Parts says of it. A status tells all of a failure that it is."""
-        said: dict[str, int | str] = {}
+        """Its parameters in Gateway-Parts. `e` is left out where the status alone is the failure."""
+        params: dict[str, int | str] = {}
         if self.items is not None:
-            said |= {"n": self.items[0], "ok": self.items[1]}
+            params |= {"n": self.items[0], "ok": self.items[1]}
         elif self.status is not None:
-            said["s"] = self.status
+            params["s"] = self.status
         word = self.reason or self.item_failure
         if word is not None and (word is not Reason.PART_STATUS or self.items is not None):
-            said["e"] = word.word
+            params["e"] = word.word
         if self.reason is not Reason.SKIPPED:
-            said["ms"] = round(self.ms)
-        return said
+            params["ms"] = round(self.ms)
+        return params
 
-    def told(self, *, timed: bool) -> dict[str, Any]:
-        """What a stream says of it."""
-        said: dict[str, Any] = {"part": self.part.name, "status": self.status}
+    def stream_fields(self, *, timed: bool) -> dict[str, Any]:
+        """Its members in a stream, next to `data`."""
+        members: dict[str, Any] = {"part": self.part.name, "status": self.status}
         word = self.reason or self.item_failure
         if word is not None:
-            said["reason"] = word.word
+            members["reason"] = word.word
         if self.items is not None:
-            said |= {"n": self.items[0], "ok": self.items[1]}
-        return {**said, "ms": round(self.ms)} if timed else said
+            members |= {"n": self.items[0], "ok": self.items[1]}
+        return {**members, "ms": round(self.ms)} if timed else members
 
     @property
-    def logged(self) -> dict[str, Any]:
-        """What the log line says of it."""
+    def log_fields(self) -> dict[str, Any]:
+        """Its object in `parts` of the log line."""
         word = self.reason or self.item_failure
         return {
             "part": self.part.name,
@@ -82,10 +82,10 @@ class Outcome:
     def failed(self, error: GatewayError, value: Any) -> None:
         self.reason, self.detail, self.cause = error.reason, error.detail, error.cause
         self.text = self.whole = self.part.default
-        self.value = copy.deepcopy(value)  # a list of one request is not the next one's
+        self.value = copy.deepcopy(value)  # requests must not share a mutable default
 
     def problem(self, passes: frozenset[int]) -> GatewayError:
-        """The failure of the whole, since the part is required; statuses in `passes` become the answer's own."""
+        """The error of the whole fan-out, for a required part; a status in `passes` becomes the response's own."""
         reason = self.reason or Reason.INTERNAL_ERROR
         is_passed = self.status in passes
         return GatewayError(

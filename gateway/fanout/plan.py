@@ -1,4 +1,4 @@
-"""Fan-out, decided: what a part's target asks for, in which order parts can run, what the merged answer says of them.
+"""The plan of a fan-out: what each part needs, and in which order parts can run.
 
 A part's target is `upstream:/path?query` with placeholders: `{id}` is a parameter of the route's path, `{query.page}`
 one of the client's query, `{header.x-tenant}` a field of its request, `{user.team_id}` a field of another part, and
@@ -15,7 +15,7 @@ from gateway.upstreams.targets import LAST, RESERVED, PartTarget, Reference, fun
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One part of a fan-out. `default` is the JSON text that stands for a failed optional one."""
+    """One part of a fan-out. `default` is the JSON text that replaces a failed optional part."""
 
     name: str
     target: PartTarget
@@ -31,26 +31,26 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fan:
-    """The parts of a route, and what holds for all of them."""
+    """The parts of a route, and the options for all of them."""
 
     parts: tuple[Part, ...]
     merge: str = "keyed"
     concurrency: int = 8  # calls of one mapped part at a time
     max_items: int = 100  # calls of one mapped part
     passes: frozenset[int] = frozenset()  # statuses of a required part that become the answer's
-    forward: tuple[str, ...] = ()  # the client's fields that go to parts, beside the usual ones
+    forward: tuple[str, ...] = ()  # further client fields that are sent to parts
 
 
 # -- the plan -----------------------------------------------------------------------------------------------------
 def needs(target: PartTarget, parts: Iterable[str]) -> frozenset[str]:
-    """The parts whose answers a target asks for."""
+    """The parts whose results a target refers to."""
     return frozenset(reference.owner for reference in target.references) & frozenset(parts)
 
 
 def problems(
     targets: Mapping[str, PartTarget], params: Sequence[str], *, merge: str = "keyed"
 ) -> Iterator[tuple[str, str]]:
-    """What is wrong with the parts of a route whose path has these parameters: (part, sentence)."""
+    """Faults in the parts of a route with these path parameters: (part, sentence)."""
     for name, target in targets.items():
         if name in RESERVED or name in params:
             what = "a parameter of the path" if name in params else "the client's request"
@@ -81,7 +81,7 @@ def _fault_of(reference: Reference, targets: Mapping[str, PartTarget], params: S
 
 
 def _in_cycles(targets: Mapping[str, PartTarget]) -> list[str]:
-    """The parts that can never begin: take away what can, as long as something can."""
+    """The parts that can never start, because they wait for each other."""
     waiting = {name: needs(target, targets) for name, target in targets.items()}
     while ready := [name for name, others in waiting.items() if not others & waiting.keys()]:
         for name in ready:
@@ -101,7 +101,7 @@ def _reachable(start: Iterable[str], waiting: Mapping[str, frozenset[str]]) -> s
 
 
 def with_functions(fan: Fan, functions: Mapping[str, Legacy]) -> Fan:
-    """The parts of a route once it is known what the functions among them ask for, by the names of their parameters."""
+    """The fan-out with the dependencies of its function parts, taken from their signatures."""
     names = [part.name for part in fan.parts]
 
     def asking(part: Part) -> Part:

@@ -1,4 +1,4 @@
-"""JSON cut and joined without decoding it: what a service said of a number or a word arrives byte for byte.
+"""JSON cut and joined without decoding values: numbers and strings stay byte for byte as the service sent them.
 
 msgspec's `Raw` is a value's own bytes, checked to be JSON. A text here is a whole value in UTF-8 (RFC 8259), without
 white space around it.
@@ -25,15 +25,15 @@ _DUST_BYTES, _DUST_COUNT = 8, 100_000
 
 
 class NotJson(ValueError):
-    """What came is no JSON, or not of the kind that was asked for; the text says what it is."""
+    """The text is not JSON, or not of the expected kind; the message says what it is."""
 
 
 class NoValue(ValueError):
-    """A value that cannot stand in a URL: it is missing, null, or no scalar."""
+    """A value that cannot stand in a URL: missing, null, or not a scalar."""
 
 
 class TooMany(ValueError):
-    """A list of more items than anything is to be done with."""
+    """A list with too many items."""
 
 
 def checked(body: bytes) -> bytes:
@@ -56,7 +56,7 @@ def checked(body: bytes) -> bytes:
 
 
 def _decoded(decoder: msgspec.json.Decoder[Any], text: bytes, otherwise: type[ValueError]) -> Any:
-    """What the decoder makes of a text; `otherwise` is raised where it refuses half of a surrogate pair."""
+    """Decode a text; raises `otherwise` where the decoder refuses half of a surrogate pair."""
     try:
         return decoder.decode(text)
     except _ERRORS as error:
@@ -77,7 +77,7 @@ def picked(text: bytes, names: Sequence[str]) -> bytes:
 
 @lru_cache(maxsize=256)
 def _picking(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
-    """Reads what is picked, and passes over the rest without making anything of it. The names are a configuration's."""
+    """A decoder that reads the picked members and skips the rest. The names come from the configuration."""
     kind: Any = _with_members(names) | None
     for _ in range(_DEEPEST):
         kind = _with_members(names) | None | list[kind]
@@ -86,19 +86,19 @@ def _picking(names: tuple[str, ...]) -> msgspec.json.Decoder[Any]:
 
 @lru_cache(maxsize=256)
 def _with_members(names: tuple[str, ...]) -> Any:
-    """A type with these members of an object, their texts as they are; one that is missing is left out."""
+    """A Struct with these members as raw JSON; a missing one is left out."""
     members = {f"m{number}": name for number, name in enumerate(names)}
     return msgspec.defstruct("Picked", [(own, Raw | UnsetType, UNSET) for own in members], rename=members)
 
 
 def _is_dust(text: bytes, mark: bytes) -> bool:
-    """Whether there may be so many values in it, each so short, that they had better not become objects."""
+    """Whether it may hold so many short values that objects for them would take too much memory."""
     count = text.count(mark)
     return count > _DUST_COUNT and count * _DUST_BYTES > len(text)
 
 
 def members_of(text: bytes) -> dict[str, bytes]:
-    """An object's members, their texts as they are. Raises NotJson."""
+    """An object's members as raw JSON. Raises NotJson."""
     if text[:1] != b"{":
         raise NotJson("expected an object")
     return {name: bytes(value) for name, value in _decoded(_object, text, NotJson).items()}
@@ -168,7 +168,7 @@ def flat(parts: Mapping[str, bytes]) -> bytes:
     members: dict[str, bytes] = {}
     owners: dict[str, str] = {}
     for part, text in parts.items():
-        if text == b"null":  # an optional one that failed has nothing to give
+        if text == b"null":  # a failed optional part
             continue
         try:
             own = members_of(text)

@@ -41,7 +41,7 @@ ResultT = TypeVar("ResultT")
 
 @dataclass(frozen=True, slots=True)
 class PartSpec:
-    """What `part()` says: where a part comes from, and what holds for it."""
+    """The target and options of a part, as given to `part()`."""
 
     target: PartTarget
     function: Legacy | None
@@ -88,9 +88,9 @@ def part(
 
 
 class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
-    """An async Django view around a function whose parameters are parts. `function` is what was decorated."""
+    """An async Django view around a function whose parameters are parts. `function` is the decorated one."""
 
-    streams = False  # what the function leaves out is not for the client
+    streams = False  # the client must not see what the function leaves out
     function: Callable[ParamsT, Coroutine[Any, Any, ResultT]]
 
     def __init__(
@@ -98,12 +98,12 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
         function: Callable[ParamsT, Coroutine[Any, Any, ResultT]],
         specs: Mapping[str, PartSpec],
         hints: Mapping[str, Any],
-        **said: Any,
+        **options: Any,
     ) -> None:
-        own: Overrides = said.pop("own")
+        own: Overrides = options.pop("own")
         parts = tuple(_part_of(name, spec) for name, spec in specs.items())
         functions = {name: spec.function for name, spec in specs.items() if spec.function is not None}
-        super().__init__(Fan(parts=parts, **said), own, function.__name__, functions)
+        super().__init__(Fan(parts=parts, **options), own, function.__name__, functions)
         self.function = self.__wrapped__ = function
         self.__doc__ = function.__doc__
         self.__module__ = function.__module__
@@ -119,7 +119,7 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
         self._no_texts = [name for name in self.others if name != "request" and not _may_be_text(hints.get(name))]
 
     def problems(self, params: Sequence[str]) -> Iterator[str]:
-        """What keeps it from answering a route with these parameters."""
+        """Why it cannot serve a route with these path parameters."""
         yield from super().problems(params)
         for name, is_needed in self.others.items():
             if is_needed and name != "request" and name not in params:
@@ -129,7 +129,7 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
                 yield f"the parameter {name} of {self.__name__}() is in the path, so it is a str"
 
     async def answer(self, request: GatewayRequest, gathering: Gathering) -> HttpResponseBase:
-        values = {name: outcome.value for name, outcome in gathering.outcomes.items()}
+        values = {name: result.value for name, result in gathering.results.items()}
         raw = request.raw_values or {}
         known = {"request": request, **{name: gathering.parameter(name) for name in raw if name != "request"}}
         function: Callable[..., Coroutine[Any, Any, ResultT]] = self.function
@@ -153,7 +153,7 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
 
 
 class _Decoder:
-    """Makes a part's value of its JSON. What a `__post_init__` of a team's own raises is a fault of the view."""
+    """Decodes a part's JSON. An exception in a `__post_init__` of the team's own counts as an error of the view."""
 
     def __init__(self, kind: Any) -> None:
         self._decode = msgspec.json.Decoder(kind).decode
@@ -172,7 +172,7 @@ class _Decoder:
 
 
 def _default_of(name: str, spec: PartSpec, hint: Any) -> Any:
-    """The default as the function will get it. Raises TypeError for one that it cannot mean."""
+    """The default as the function will get it. Raises TypeError if it does not fit the type."""
     if not spec.optional:
         return None
     try:
@@ -200,7 +200,7 @@ def _part_of(name: str, spec: PartSpec) -> Part:
 
 
 class Decorator(Protocol):
-    """What `fanout(timeout=...)` gives."""
+    """The result of `fanout(timeout=...)`."""
 
     def __call__(
         self, function: Callable[ParamsT, Coroutine[Any, Any, ResultT]], /
@@ -228,7 +228,7 @@ def fanout(
     passes: Sequence[int] = (),
     forward_headers: Sequence[str] = (),
 ) -> TypedFanout[..., Any] | Decorator:
-    """A view of a function whose parameters are parts, parameters of the path, or `request`.
+    """Make a view of a function whose parameters are parts, path parameters, or `request`.
 
     Options are those of `GATEWAY_ROUTE_*`. What the function returns becomes JSON; a Struct, a dataclass, a TypedDict
     do. Raises TypeError for a function that is not async or has no part, ValueError for options.
@@ -260,7 +260,7 @@ def fanout(
 
 
 def _checked(name: str, value: object) -> Any:
-    """A value as the environment would take it. Raises ValueError."""
+    """Parse a value as in the environment. Raises ValueError."""
     try:
         return _OPTIONS[name].unit.parse(str(value))
     except ValueError as error:

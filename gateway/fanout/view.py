@@ -1,6 +1,6 @@
-"""The view that asks several services and merges what they say, honest about what is missing.
+"""The view of a fan-out: it calls several services and merges their responses, and says what is missing.
 
-A `Gathering` asks for the parts of one request; here is what goes down: one JSON object, or each part as it ends.
+`Gathering` runs the parts of one request; this module makes the response: one JSON object, or a stream of parts.
 """
 
 import time
@@ -33,7 +33,7 @@ _OF_CACHING = frozenset({b"cache-control", b"cdn-cache-control", b"surrogate-con
 
 
 class Fanout:
-    """An async Django view that merges its parts into one JSON object, or sends them as they end."""
+    """An async Django view that merges its parts into one JSON object, or streams them as they end."""
 
     streams = True
     decoders: Mapping[str, Any] = {}
@@ -49,7 +49,7 @@ class Fanout:
         self._timeout_s, self._max_body_bytes = whole_time_s(options), options.max_body_bytes
         self._changes = encoded_changes(own.response_headers)
         self._steps: tuple[Step, ...] = ()
-        self._pools: Mapping[str, Pool] | None = None  # whose steps they are
+        self._pools: Mapping[str, Pool] | None = None  # the pools that `_steps` were made for
         read = {
             reference.fields[0]
             for part in fan.parts
@@ -61,7 +61,7 @@ class Fanout:
         markcoroutinefunction(self)
 
     def problems(self, params: Sequence[str]) -> Iterator[str]:
-        """What keeps it from answering a route with these parameters."""
+        """Why it cannot serve a route with these path parameters."""
         targets = {part.name: part.target for part in self.fan.parts}
         yield from (fault for _, fault in plan.problems(targets, params, merge=self.fan.merge))
 
@@ -77,7 +77,7 @@ class Fanout:
             self._steps = steps
         if request.raw_values is None:  # one of Django's own path() lines
             request.raw_values = {name: quote(str(value), safe="") for name, value in params.items()}
-        if not request.inbox.complete:  # what is left of a request would hide that its client leaves
+        if not request.inbox.complete:  # an unread body would hide that the client disconnects
             request.inbox.max_bytes = self._max_body_bytes
             await (request.read_body() if self.reads_body else request.drop_body())
         gathering = Gathering(self.fan, steps, self._timeout_s, request)
@@ -91,8 +91,8 @@ class Fanout:
         return await self.answer(request, gathering)
 
     async def answer(self, request: GatewayRequest, gathering: Gathering) -> HttpResponseBase:
-        """What goes down once no required part has failed."""
-        parts = {outcome.part.name: outcome.text for outcome in gathering.in_order()}
+        """The response once no required part has failed."""
+        parts = {result.part.name: result.text for result in gathering.in_order()}
         try:
             keyed = self.fan.merge == "keyed"
             body = raw_json.as_object(parts.items()) if keyed else raw_json.flat(parts)
@@ -105,32 +105,32 @@ class Fanout:
         pairs = [(b"content-type", b"application/json"), (b"vary", self._vary)]
         complete = gathering.is_complete
         if complete:
-            answers = [pairs for outcome in gathering.in_order() for pairs in outcome.answers]
-            said = fanout_answer.cache_control(answers, time.time())
+            answers = [pairs for result in gathering.in_order() for pairs in result.answers]
+            cache_control = fanout_answer.cache_control(answers, time.time())
         else:
-            said = b"no-store"
-        if said is not None:
-            pairs.append((b"cache-control", said))
+            cache_control = b"no-store"
+        if cache_control is not None:
+            pairs.append((b"cache-control", cache_control))
         pairs.append(_COMPLETE if complete else (b"gateway-complete", b"?0"))
         if request.services.disclose_names:
-            outcomes = list(gathering.in_order())
-            parts = fanout_answer.parts_field((outcome.part.name, outcome.params) for outcome in outcomes)
-            timing = ", ".join(f"{outcome.part.name};dur={outcome.ms:.1f}" for outcome in outcomes)
+            results = list(gathering.in_order())
+            parts = fanout_answer.parts_field((result.part.name, result.params) for result in results)
+            timing = ", ".join(f"{result.part.name};dur={result.ms:.1f}" for result in results)
             pairs += [(b"gateway-parts", parts), (b"server-timing", timing.encode("ascii"))]
         return self._changed(request, pairs)
 
     def _changed(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
-        """The fields with those that the route sets."""
+        """The fields after the changes that the route's options make."""
         if not self._changes or request.defers_fields_of is self:
             return pairs
         return set_fields(pairs, self.fitting(self._changes, pairs))
 
     def fields_set(self, pools: Mapping[str, Pool]) -> Changes:
-        """The fields that its options set on answers."""
+        """The response fields that its options set."""
         return self._changes
 
     def fitting(self, changes: Changes, pairs: Pairs) -> Changes:
-        """Those of them that fit an answer: none lets a cache store what is not the whole."""
+        """The changes that fit a response: an incomplete one must not become cacheable."""
         if _COMPLETE in pairs:
             return changes
         return tuple(change for change in changes if change[0] not in _OF_CACHING)
@@ -141,7 +141,7 @@ class Fanout:
         pairs = [(b"cache-control", b"no-store"), (b"vary", self._vary)]
         last = next((value for name, value in request.scope["headers"] if name == b"last-event-id"), b"")
         if media == negotiation.EVENTS and last == targets.LAST.encode():
-            # All was said: without this, EventSource would ask again.
+            # The stream is complete: 204 keeps EventSource from asking again.
             return GatewayResponse(204, self._changed(request, pairs))
         framed = _event if media == negotiation.EVENTS else _line
         pairs = self._changed(request, [(b"content-type", media.encode("ascii")), *pairs])
@@ -151,14 +151,14 @@ class Fanout:
         self, request: GatewayRequest, gathering: Gathering, framed: Callable[[str, bytes], bytes]
     ) -> AsyncIterator[bytes]:
         timed = request.services.disclose_names
-        # Closed by itself, a generator within one that is closed would be so only later, when the log line is written.
-        async with aclosing(gathering.as_they_end()) as outcomes:
-            async for outcome in outcomes:
-                told = raw_json.encoded(outcome.told(timed=timed))
-                text = told[:-1] + b',"data":' + raw_json.on_one_line(outcome.text) + b"}"
-                yield framed(outcome.part.name, text)
+        # An inner generator would otherwise be closed only later, after the log line was written.
+        async with aclosing(gathering.as_they_end()) as results:
+            async for result in results:
+                members = raw_json.encoded(result.stream_fields(timed=timed))
+                text = members[:-1] + b',"data":' + raw_json.on_one_line(result.text) + b"}"
+                yield framed(result.part.name, text)
         summary: dict[str, Any] = {
-            "parts": [outcome.told(timed=timed) for outcome in gathering.in_order()],
+            "parts": [result.stream_fields(timed=timed) for result in gathering.in_order()],
             "complete": gathering.failed is None and gathering.is_complete,
         }
         error = gathering.problem()

@@ -24,7 +24,7 @@ from gateway.legacy.options import LegacyOptions
 from gateway.observe.throttle import at_most_every
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
-# A pool that stays stuck is told of so often.
+# How often a pool that stays stuck is logged.
 _LOG_AGAIN_S = 10.0
 # So many calls that were given up before their turn may be waiting for a thread that passes over them.
 _MOST_LEFT = 500

@@ -1,7 +1,7 @@
-"""What happened so far in one worker, counted: for the metrics and the status page.
+"""The counts of one worker, for the metrics and the status page.
 
-Every request pays for it, so it is a few additions to plain numbers; names and texts are made when somebody asks.
-Labels are bounded: a request that no route matched is route `none`, a method that is no usual one `other`.
+Every request pays for it, so it is a few additions to plain numbers; names and texts are made when they are asked for.
+Labels are bounded: a request without a route counts as route `none`, an unusual method as `other`.
 """
 
 import time
@@ -27,7 +27,7 @@ Failure = dict[str, Any]
 
 @dataclass(slots=True)
 class Requests(Durations):
-    """Those of one route, method, class of statuses and reason."""
+    """The requests of one route, method, status class and reason."""
 
     bytes_in: int = 0
     bytes_out: int = 0
@@ -38,7 +38,7 @@ class Requests(Durations):
         self.bytes_out += other.bytes_out
 
 
-class Tally:
+class Counters:
     """A worker's counts. `note` is a hook for finished exchanges."""
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Tally:
         self.cache: dict[tuple[str, str], int] = {}  # by route and outcome
         self.parts: dict[PartLabels, Durations] = {}
         self.recent: deque[Failure] = deque(maxlen=RECENT)  # failures, the last one last
-        self.recent_client: deque[Failure] = deque(maxlen=RECENT_CLIENT)  # a scanner's many hide no others
+        self.recent_client: deque[Failure] = deque(maxlen=RECENT_CLIENT)  # apart: a scanner must not push others out
 
     def note(self, exchange: Exchange) -> None:
         """Count a finished request."""

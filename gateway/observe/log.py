@@ -70,9 +70,9 @@ _streams: list[Outlet] = []
 
 
 def take_streams() -> None:
-    """From now on what is logged, printed, or said on stderr by Python waits for no reader; see `outlet`.
+    """From now on Python's writes to stdout and stderr, log lines too, never block on a slow reader; see `outlet`.
 
-    Both go to descriptors of our own, so that it does not matter who closes 1 or 2 and whose they are then.
+    Both use descriptors of our own, so that it does not matter if something closes and reuses 1 or 2.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -123,7 +123,7 @@ def configure(kind: str, level: str, stream: Raw | None = None) -> None:
     logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers[:] = [Library()]
-    # What libraries say at info is about themselves; our own events tell the same in our words.
+    # Libraries log at info about themselves; our own events cover what matters.
     root.setLevel(max(_LEVELS[level], logging.WARNING))
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # each try to reach a database that is away
     logging.getLogger("django.request").setLevel(logging.ERROR)  # "Method Not Allowed": the request line says it
@@ -134,7 +134,7 @@ def _rendered(render: Callable[[object, str, EventDict], bytes], level: str, **e
 
 
 def _complete(logger: object, method: str, event: EventDict) -> EventDict:
-    """The first words of every line, then an exchange's fields, or an event with the ids of its request."""
+    """Every line begins with timestamp, level and event; then the fields of an exchange, or the ids of the request."""
     head = {"timestamp": _timestamp(), "level": "warning" if method == "warn" else method, "event": event.pop("event")}
     exchange = event.pop("exchange", None)
     if exchange is not None:
@@ -183,14 +183,14 @@ def _dumped(event: EventDict) -> bytes:
 
 
 def _shortened(value: Any, most: int) -> Any:
-    """A text that is too long, less its middle: a traceback says most at its end, a path at its beginning."""
+    """A long text without its middle: a traceback says most at its end, a path at its beginning."""
     if not isinstance(value, str) or len(value) <= most:
         return value
     return f"{value[: most // 2]} ... {value[-most // 2 :]}"
 
 
 class Library(logging.Handler):
-    """What libraries log through `logging` joins our lines, as event `library`."""
+    """Turns what libraries log through `logging` into our lines, as events `library`."""
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -201,7 +201,7 @@ class Library(logging.Handler):
 
 
 def granian_logging() -> dict[str, Any]:
-    """Granian sets its loggers up by itself, from this, so that what it says joins our lines too."""
+    """The logging configuration for Granian, so that its lines join ours as events `library`."""
     handler = {"class": "gateway.observe.log.Library"}
     return {"handlers": {"console": handler, "access": handler}, "formatters": {}}
 

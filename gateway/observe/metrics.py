@@ -1,4 +1,4 @@
-"""/-/metrics: what all workers have counted, as Prometheus reads it."""
+"""/-/metrics: the counts of all workers, for Prometheus."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,14 +1,14 @@
-"""Where lines go that are logged or printed: whoever does not read them, or reads slowly, holds nobody up.
+"""Where logged and printed lines go: a reader that is slow, or does not read at all, blocks nothing.
 
 A pipe takes 64 KiB and then waits for its reader, which may stand still (docker attach, a log shipper that hangs). So
-lines are written without waiting, to a descriptor of our own. What is not taken at once is kept, up to a bound in
-bytes; a thread writes it as soon as that is possible. Beyond the bound lines are lost, counted, and said.
+lines are written without waiting, to a descriptor of our own. What cannot be written at once is queued, up to a bound
+in bytes; a thread writes it as soon as possible. Beyond the bound lines are dropped, and their number is logged.
 
 O_NONBLOCK belongs to the open file, which is shared with everybody who inherited it: the shell, docker, the other end
 of `2>&1`. It is therefore never set on what we were given:
 
 - a pipe or a terminal is opened once more, through /proc/self/fd: that is an open file of our own;
-- a socket (systemd's journal) is told with each write not to wait;
+- a socket (systemd's journal) is written to with MSG_DONTWAIT;
 - a file waits for no reader. It is used as it is, since an open file of our own would have its own position;
 - where a pipe cannot be opened again (it belongs to another user), the thread writes everything, and may wait.
 """
@@ -29,9 +29,9 @@ from weakref import WeakSet
 
 from gateway.observe.throttle import at_most_every
 
-# So many bytes of lines are kept in each process for a reader who is late.
+# How much each process queues for a slow reader.
 MOST_KEPT_BYTES: Final = 2**20
-# Where our descriptors lie: above what a view closes by mistake, or a daemon of old closes in a loop.
+# The lowest number of our descriptors: above those that a view closes by mistake, or an old daemon in a loop.
 _FAR_UP: Final = 900
 _LOOK_S: Final = 1.0
 _COMPLAIN_AGAIN_S: Final = 10.0
@@ -46,10 +46,10 @@ class Raw(Protocol):
 
 
 class Outlet:
-    """Lines to a stream, each whole: below 4096 bytes nobody else's line comes between its parts, in a pipe.
+    """Writes lines to a stream, each whole: in a pipe, a line below 4096 bytes is not torn by another process.
 
-    `waits`: a write to the stream may wait, so only the thread makes any. `on_lost` makes the line that says how many
-    were lost, for when lines are taken again; `complain` says so at once, elsewhere.
+    `waits`: a write to the stream may block, so only the thread writes. `on_lost(count)` makes the line for dropped
+    lines, written once lines can be written again; `complain(text)` reports them at once, elsewhere.
     """
 
     def __init__(self, stream: Raw, *, waits: bool = False, complain: Callable[[str], object] | None = None) -> None:
@@ -64,7 +64,7 @@ class Outlet:
         _outlets.add(self)
 
     def begin(self) -> None:
-        """Also in a forked child: what is kept is the parent's to write, and its thread and lock are not here."""
+        """Called in a forked child too, which has neither the queue of its parent nor its thread and lock."""
         # What is logged by a finalizer may come in the middle of a write, in the same thread.
         self._lock = threading.RLock()
         self._is_writing = False
@@ -73,7 +73,7 @@ class Outlet:
         self._thread: threading.Thread | None = None
 
     def write(self, line: bytes) -> None:
-        """Write, keep or lose one line, or several, with their ends. Never waits, never raises."""
+        """Write, queue or drop one or several lines, with their line ends. Never blocks, never raises."""
         with self._lock:
             if not self._kept and not self._waits and not self._is_writing:
                 line = self._written(line)
@@ -83,7 +83,7 @@ class Outlet:
                 self._keep(line)
 
     def wait(self, within_s: float) -> None:
-        """Wait until what is kept has been written, at most so long."""
+        """Wait until the queue has been written, at most `within_s`."""
         give_up_s = time.monotonic() + within_s
         while self._kept and time.monotonic() < give_up_s:
             time.sleep(0.005)
@@ -91,7 +91,7 @@ class Outlet:
     # -- with the lock held ---------------------------------------------------------------------------------------
 
     def _written(self, line: bytes) -> bytes:
-        """Write what is taken now; the rest, to be kept. What fails is lost."""
+        """Write what the stream takes now; returns the rest, for the queue. What fails is lost."""
         self._is_writing = True
         try:
             while line and (count := self._stream_write(line)):
@@ -133,7 +133,7 @@ class Outlet:
                 self._complain(f"portway: log lines are being lost: {why}\n")
 
     def _confess(self) -> None:
-        """Lines are taken again: say how many were not."""
+        """Lines can be written again: log how many were dropped."""
         lost, self._lost = self._lost, 0
         line = self.on_lost(lost)
         if rest := self._written(line):
@@ -142,7 +142,7 @@ class Outlet:
     # -- the thread -----------------------------------------------------------------------------------------------
 
     def _write_kept(self) -> None:
-        """Until nothing is kept any more."""
+        """The thread: runs until the queue is empty."""
         while True:
             if self._waits:
                 self._write_one()
@@ -168,7 +168,7 @@ class Outlet:
             self._kept.popleft()
 
     def _write_one(self) -> None:
-        """Outside the lock: it may wait."""
+        """Called without the lock, since it may block."""
         line = self._kept[0]
         failure = None
         try:
@@ -219,7 +219,7 @@ class _Socket:
 
 
 def outlet_of(number: int, complain: Callable[[str], object] | None = None) -> Outlet:
-    """An outlet to where descriptor 1 or 2 leads now, whatever becomes of that. Raises OSError if it is closed."""
+    """An outlet to what descriptor 1 or 2 refers to now, whatever becomes of the number. Raises OSError if closed."""
     mode = os.fstat(number).st_mode
     if stat.S_ISSOCK(mode):
         return Outlet(_Socket(_far_up(number)), complain=complain)
@@ -240,7 +240,7 @@ def _file(descriptor: int) -> io.FileIO:
 
 
 def _far_up(number: int) -> int:
-    """A duplicate that no program we execute inherits."""
+    """A duplicate that child programs do not inherit."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     least = _FAR_UP if soft == resource.RLIM_INFINITY else min(_FAR_UP, soft * 3 // 4)
     return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, least)
@@ -268,6 +268,6 @@ class _Bytes(io.RawIOBase):
 
 
 def text_of(outlet: Outlet) -> io.TextIOWrapper:
-    """What `print` may write to: whole lines go to the outlet, as the log's do."""
+    """A text stream for `print`: whole lines go to the outlet, like those of the log."""
     below: Any = _Bytes(outlet)
     return io.TextIOWrapper(below, encoding="utf-8", errors="backslashreplace", line_buffering=True)

@@ -1,4 +1,4 @@
-"""Where workers see each other's counts: a place for each in memory that they share, made before they are forked.
+"""Workers publish their counts to each other: a slot for each in shared memory, made before they are forked.
 
 No file is needed, so it works where nothing can be written. A worker that is started again takes the place of the one
 that died, and with it what that one has shown.
@@ -17,8 +17,8 @@ _PLACE_BYTES: Final = 2 * _HALF_BYTES
 _HEAD: Final = struct.Struct("<IIQQ")  # length, checksum, process, which one this is: the greater one is the newer
 
 
-class Board:
-    """Made by the parent; each worker `join`s once, in itself."""
+class SharedMemory:
+    """Created by the parent; each worker calls `join` once, after the fork."""
 
     def __init__(self, workers: int) -> None:
         self._count = workers
@@ -27,14 +27,14 @@ class Board:
         self._serial = 0
 
     def join(self, number: int) -> bytes | None:
-        """Take this place, from 0; what the worker that had it before has shown last, if there was one."""
+        """Take slot `number`, from 0; returns what the previous worker in it published last, or nothing."""
         self._number = number
         newest = self._newest(number)
         self._serial = newest[0] if newest is not None else 0
         return None if newest is None else newest[2]
 
     def publish(self, data: bytes) -> None:
-        """Show this instead of what was shown before."""
+        """Publish this in place of what was published before."""
         if self._number is None or len(data) > _HALF_BYTES - _HEAD.size:
             return
         self._serial += 1
@@ -44,13 +44,13 @@ class Board:
         _HEAD.pack_into(self._memory, at, len(data), zlib.crc32(data), os.getpid(), self._serial)
 
     def others(self) -> Iterator[tuple[int, bytes]]:
-        """What the others show, with the numbers of their processes, the dead ones too."""
+        """Process id and data of the other slots, those of dead workers included."""
         for number in range(self._count):
             if number != self._number and (newest := self._newest(number)) is not None:
                 yield newest[1:]
 
     def _newest(self, number: int) -> tuple[int, int, bytes] | None:
-        """Serial number, process and data of what was shown last in this place."""
+        """Serial number, process id and data of what was published last in this slot."""
         for _ in range(5):  # it may be written just now
             halves = [self._half(number * _PLACE_BYTES + half * _HALF_BYTES) for half in range(2)]
             found = [half for half in halves if half is not None]
@@ -65,7 +65,7 @@ class Board:
 
 
 def is_alive(process: int) -> bool:
-    """Whether a process of ours still runs."""
+    """Whether a process exists."""
     try:
         os.kill(process, 0)
     except ProcessLookupError:

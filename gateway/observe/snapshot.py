@@ -1,4 +1,4 @@
-"""What a worker shows of itself to the others, and the one place where workers are added up.
+"""The state that a worker publishes, and the one place where workers are added up.
 
 Metrics and the status page are two views of the same `Totals`. What was counted outlives the worker that counted it,
 so that counters never fall, however often a worker is started again; what a worker holds ends with it.
@@ -21,7 +21,7 @@ _Histogram = TypeVar("_Histogram", bound=Histogram)
 
 
 class Counts(msgspec.Struct, array_like=True):
-    """What has been counted, by labels; by the name of the upstream or of the legacy pool where there is one label."""
+    """Counts by labels, or by the name of an upstream or legacy pool where that is the only label."""
 
     requests: dict[RequestLabels, Requests] = {}
     cache: dict[tuple[str, str], int] = {}  # by route and outcome
@@ -50,7 +50,7 @@ class WorkerState(msgspec.Struct):
 
 
 class EndpointState(msgspec.Struct):
-    """An endpoint as one worker judges it; added up, `is_in` is how many of `workers` send requests to it."""
+    """An endpoint as one worker sees it; added up, `is_in` is how many of `workers` send requests to it."""
 
     endpoint: str
     is_in: int = msgspec.field(name="in")
@@ -72,7 +72,7 @@ class UpstreamState(msgspec.Struct):
 
 
 class CacheState(msgspec.Struct):
-    """What the cache holds, and what is known of its database."""
+    """What the cache holds, and the state of its database."""
 
     memory_bytes: int
     memory_max_bytes: int
@@ -94,7 +94,7 @@ class LegacyPoolState(msgspec.Struct):
 
 
 class Snapshot(msgspec.Struct):
-    """One worker. `past` is what those have counted that had its place before and ended."""
+    """One worker. `past` are the counts of earlier workers in its slot."""
 
     version: str
     worker: WorkerState
@@ -107,7 +107,7 @@ class Snapshot(msgspec.Struct):
 
 
 class Totals(msgspec.Struct):
-    """All workers together: `counts` of all there ever were, the rest of those that live."""
+    """All workers together: `counts` of all that ever ran, the rest of those that run now."""
 
     versions: list[str]
     workers: list[WorkerState]
@@ -119,7 +119,7 @@ class Totals(msgspec.Struct):
 
 
 def merge(snapshots: Sequence[Snapshot]) -> Totals:
-    """Add workers up. One of them at least is alive: the one that asks."""
+    """Add workers up. At least one of them is alive: the caller."""
     living = [one for one in snapshots if one.is_alive]
     return Totals(
         versions=sorted({one.version for one in snapshots}),
@@ -206,7 +206,7 @@ def _upstreams(living: Iterable[Snapshot]) -> list[UpstreamState]:
 
 
 def _add_endpoint(total: EndpointState, endpoint: EndpointState) -> None:
-    """Each worker judges by itself: what one says that sends no requests there is shown."""
+    """Workers judge endpoints independently: the state of one that does not send requests there is shown."""
     total.workers += endpoint.workers
     total.is_in += endpoint.is_in
     total.in_flight += endpoint.in_flight
@@ -215,7 +215,7 @@ def _add_endpoint(total: EndpointState, endpoint: EndpointState) -> None:
 
 
 def _stored(several: Sequence[CacheState]) -> CacheState:
-    """Each worker has a memory of its own; the database is one."""
+    """Each worker has a memory cache of its own; they share one database."""
     return CacheState(
         memory_bytes=sum(one.memory_bytes for one in several),
         memory_max_bytes=sum(one.memory_max_bytes for one in several),

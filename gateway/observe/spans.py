@@ -1,4 +1,4 @@
-"""Spans: what OpenTelemetry hears of a request and of each attempt upstream. The only module that knows it.
+"""OpenTelemetry spans of requests and of attempts upstream. The only module that imports OpenTelemetry.
 
 It is imported only where tracing is on, in the worker: its exporter has a thread, which no fork takes along. The
 current span travels as OpenTelemetry has it, in the context: so a task that a request starts, a legacy function's
@@ -74,7 +74,7 @@ class AttemptSpan:
 
 
 class Tracer:
-    """One worker's spans. Raises what OpenTelemetry has to say against its variables."""
+    """One worker's spans. Raises what OpenTelemetry raises for invalid OTEL_* variables."""
 
     def __init__(self, exporters: tuple[str, ...]) -> None:
         logger = logging.getLogger("opentelemetry")
@@ -94,7 +94,7 @@ class Tracer:
         _log.info("tracing.on", exporters=exporters)
 
     def stop(self, within_s: float) -> None:
-        """Send what is left, at the very end: it blocks the loop. What nobody takes in that time is lost."""
+        """Send the remaining spans, at the very end, since it blocks the loop. What takes too long is lost."""
         flush = threading.Thread(target=self._provider.shutdown, name="portway-flush", daemon=True)
         flush.start()
         flush.join(min(within_s, _FLUSH_S))
@@ -149,7 +149,7 @@ class Tracer:
         _end(span, attributes, failed=status >= 500 or broke_off)
 
     def part(self, name: str) -> None:
-        """What is asked for from here on, in this task, is for that part."""
+        """Mark calls in this task, from here on, as those of a part."""
         context.attach(context.set_value(_PART, name))
 
     def attempt(self, upstream: str, *, host: str, port: int, url: str, method: str, number: int) -> AttemptSpan | None:

@@ -1,4 +1,4 @@
-"""A blocked event loop, decided: whose line it was, and how that is shown."""
+"""A blocked event loop: which line of code blocked it, and how that is logged. Pure decisions."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,13 +9,13 @@ _MOST_OWN, _MOST_OTHERS = 8, 4
 
 
 def is_own(path: str, libraries: Sequence[str]) -> bool:
-    """Whether a file is a team's own: neither Python's, nor installed, nor the gateway's."""
+    """Whether a file belongs to the team: not to Python, not installed, not the gateway's."""
     installed = "/site-packages/" in path or "/dist-packages/" in path
     return not installed and not path.startswith(("<frozen", *libraries))
 
 
 def shown(stack: Stack, libraries: Sequence[str]) -> list[str]:
-    """The frames of a stack, innermost first, one's own code before what it called: `team/routes.py:12 report`."""
+    """The frames of a stack, innermost first, the team's own code before what it called: `team/routes.py:12 report`."""
     own = [frame for frame in stack if is_own(frame[0], libraries)]
     others = [frame for frame in stack if frame not in own]
     return [f"{path}:{line} {name}" for path, line, name in (*own[:_MOST_OWN], *others[:_MOST_OTHERS])]

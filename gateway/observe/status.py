@@ -1,4 +1,4 @@
-"""/-/status: what every worker shows of itself, added up, as one JSON object."""
+"""/-/status: the snapshots of all workers added up, as one JSON object."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence

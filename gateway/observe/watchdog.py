@@ -1,4 +1,4 @@
-"""Who blocks the event loop is caught in the act.
+"""Logs which code blocks the event loop, while it does.
 
 A thread looks, more than twice in GATEWAY_STALL, whether the loop's thread executes anything. If it does, the thread
 asks the loop for a sign of life; if none has come at the next look, it notes again and again what is executed, until
@@ -24,7 +24,7 @@ _LIBRARIES = (*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib")), 
 _DEEPEST = 60
 # Between two looks at a blocked loop: at first, and once it has been blocked for long.
 _LOOK_S, _LOOK_SELDOM_S = 0.005, 0.25
-# A loop that is blocked for this long is told of before it goes on, since it may never.
+# A loop that is blocked for this long is logged before it goes on, since it may never.
 _TELL_S = 5.0
 # A loop that seems to wait is asked after so many looks all the same: what blocks it may be no Python.
 _LOOKS = 10
@@ -84,7 +84,7 @@ class Watchdog:
                     self._loop.call_soon_threadsafe(self._is_alive)
 
     def _follow(self, asked_s: float) -> tuple[Samples, str | None]:
-        """What the loop's thread executes until it gives its sign of life, and for which request."""
+        """Sample what the loop's thread executes until it responds, and for which request."""
         samples: Samples = []
         request_id, is_told, look_s = None, False, _LOOK_S
         while self._alive_s < asked_s and not self._is_stopped:
@@ -129,7 +129,7 @@ class Watchdog:
         return None if task is None else self._request_of(task)
 
     def _other_threads(self) -> list[str]:
-        """What of a team's own code runs elsewhere: `legacy-reports-0 team/reports.py:7 build`."""
+        """The team's own code that runs in other threads: `legacy-reports-0 team/reports.py:7 build`."""
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         found = []
         for ident, frame in sys._current_frames().items():

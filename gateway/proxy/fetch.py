@@ -1,6 +1,6 @@
-"""Calls that the gateway makes by itself: the parts of a fan-out, and `fetch` in a view of one's own.
+"""Calls that the gateway makes itself: the parts of a fan-out, and `fetch()` in a view of your own.
 
-They go the way of a proxied request, by the same limits, retries and trace; the body is read whole.
+They use the same limits, retries and trace as a proxied request; the body is read whole.
 """
 
 import asyncio
@@ -42,20 +42,20 @@ from gateway.upstreams.targets import TargetValueError, parse_part
 ValueT = TypeVar("ValueT")
 
 MAX_BODY_BYTES = 10 * 2**20
-_TURN_BYTES = 2**20  # what may be decoded before others have their turn
-# To see when a view lets go of an answer costs more than a small one weighs.
+_TURN_BYTES = 2**20  # how much is decoded before other tasks have their turn
+# Smaller responses are not worth a finalizer.
 _SMALL_BYTES = 4096
 _LONGEST_PARSED = 256
 
 
-class Leg:
-    """What is known of one call: what its attempts write down."""
+class CallRecord:
+    """State of one call: number of attempts, endpoint, time and cache outcome, for log and metrics."""
 
     __slots__ = ("attempts", "body_is_shared", "cache", "endpoint", "upstream_ms")
 
     def __init__(self) -> None:
         self.attempts: int | None = None
-        self.body_is_shared = False  # the cache holds it, or the request that asked first: it counts there
+        self.body_is_shared = False  # the cache or another request holds the body, and it is counted there
         self.cache: str | None = None
         self.endpoint: str | None = None
         self.upstream_ms: float | None = None
@@ -63,9 +63,9 @@ class Leg:
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
 class Fetched:
-    """An upstream's whole answer. `pairs` are its fields less those of the connection, with names in lower case.
+    """An upstream's response, read whole. `pairs` are its end-to-end fields, with names in lower case.
 
-    A content coding is undone, in the fields too; one that is not known, or not what the body is in, is left.
+    The body is decoded and its Content-Encoding removed, unless the coding is unknown or the body is not in it.
     """
 
     status: int
@@ -73,12 +73,12 @@ class Fetched:
     body: bytes
 
     def field(self, name: str) -> str | None:
-        """The first value of a field, None if it did not come."""
+        """The first value of a field, or None."""
         value = fields.first_of(self.pairs, name.lower().encode("latin-1"))
         return None if value is None else value.decode("latin-1")
 
     def json(self) -> Any:
-        """The body as Python values. Raises GatewayError PART_INVALID for what is no JSON."""
+        """The body as Python values. Raises GatewayError PART_INVALID if it is not JSON."""
         return self.decode(Any)
 
     @overload
@@ -86,7 +86,7 @@ class Fetched:
     @overload
     def decode(self, kind: UnionType) -> Any: ...
     def decode(self, kind: Any) -> Any:
-        """The body as a Struct, dataclass, TypedDict, list or dict, checked. Raises GatewayError PART_INVALID."""
+        """The body as a Struct, dataclass, TypedDict, list or dict, validated. Raises GatewayError PART_INVALID."""
         try:
             if coded := codings.of(self.pairs):
                 raise msgspec.DecodeError(f"coded as {', '.join(coded)}")
@@ -98,7 +98,7 @@ class Fetched:
 async def ask(
     request: GatewayRequest,
     pool: Pool,
-    leg: Notebook,
+    record: Notebook,
     *,
     method: str,
     target: str,
@@ -109,12 +109,12 @@ async def ask(
     max_body_bytes: int = MAX_BODY_BYTES,
     owner: Lifetime | None = None,
 ) -> Fetched:
-    """Make one call and read its answer whole, within the time. Raises GatewayError.
+    """Make one call and read its response whole, within `timeout_s`. Raises GatewayError.
 
     The body counts for `owner` while it comes in: for the request, unless the call may outlive it.
 
-    A content coding is undone, asked for or not: no Accept-Encoding allows any (RFC 9110, section 12.5.3). The body has
-    at most `max_body_bytes`, coded and decoded.
+    Known content codings are decoded, asked for or not: no Accept-Encoding allows any (RFC 9110, section 12.5.3). The
+    body has at most `max_body_bytes`, before and after decoding.
     """
     if body is not None or method in {"POST", "PUT", "PATCH"}:
         pairs = [*pairs, (b"content-length", b"%d" % len(body or b""))]
@@ -132,7 +132,7 @@ async def ask(
         body=body,
         lifetime=owner,
     )
-    answer, _ = await answer_to(outgoing, pool, leg)
+    answer, _ = await answer_to(outgoing, pool, record)
     whole = answer.whole()
     if whole is None:
         with Deadline(max(0.0, timeout_s - (pool.now() - began_s)), too_late):
@@ -155,52 +155,54 @@ async def ask(
 async def ask_cached(
     request: GatewayRequest,
     pool: Pool,
-    leg: Leg,
+    record: CallRecord,
     rule: Rule,
     *,
     pairs: Pairs,
     configured: Sequence[tuple[bytes, bytes | None]],
     target: str,
-    **said: Any,
+    **call: Any,
 ) -> Fetched:
-    """As `ask` with GET, but answered from the cache where a stored answer may be used (its Age says so).
+    """Like `ask` with GET, but a stored response may be used (then it has an Age).
 
-    What is stored is found by upstream, target and what is `configured` in the call, whoever it is for; the decisions
-    are about the other fields in `pairs`. Raises GatewayError.
+    The key is made of upstream, target and the `configured` fields of the call; caching is decided by the other fields
+    in `pairs`. Raises GatewayError.
     """
-    host = request.host_field.lower() if said["options"].preserve_host else ""
+    host = request.host_field.lower() if call["options"].preserve_host else ""
     set_here = digest(repr(configured), host) if configured or host else ""
     key = Key(f"@{pool.name}", "part", pool.name, target, set_here)
     names = {name for name, _ in configured}
 
     async def produce(changed: Pairs, lifetime: Lifetime) -> OriginResponse:
         whole = [*pairs, *(pair for pair in changed if pair[0] in CONDITIONS)]
-        record = lifetime.exchange
-        fetched = await ask(request, pool, record, method="GET", pairs=whole, target=target, owner=lifetime, **said)
+        fetched = await ask(
+            request, pool, lifetime.exchange, method="GET", pairs=whole, target=target, owner=lifetime, **call
+        )
         return OriginResponse(fetched.status, [*fetched.pairs], fetched.body)
 
     lifetime = request.lifetime.child()
     sent = [pair for pair in pairs if pair[0] not in names]
     in_memory = [entry.body for entry in cache_for(request).memory.get(str(key))]
-    # A call that may take longer does not wait for one that may not.
-    cache_request = CacheRequest(str(key), "GET", sent, rule, produce, lifetime, f"{said['timeout_s']:.1f}")
+    # Only calls with the same time limit are coalesced.
+    cache_request = CacheRequest(str(key), "GET", sent, rule, produce, lifetime, f"{call['timeout_s']:.1f}")
     try:
-        with Deadline(said["timeout_s"], partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)):
+        with Deadline(call["timeout_s"], partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)):
             result = await cache_for(request).part(cache_request)
             if result is None:
-                return await ask(request, pool, leg, method="GET", pairs=pairs, target=target, **said)
+                return await ask(request, pool, record, method="GET", pairs=pairs, target=target, **call)
     finally:
         lifetime.let_go()
-        if leg.attempts is None:
+        if record.attempts is None:
             exchange = lifetime.exchange
-            leg.attempts, leg.endpoint, leg.upstream_ms = exchange.attempts, exchange.endpoint, exchange.upstream_ms
-    leg.cache = result.outcome
-    leg.body_is_shared = result.outcome == "collapsed" or any(result.body is body for body in in_memory)
+            record.attempts, record.upstream_ms = exchange.attempts, exchange.upstream_ms
+            record.endpoint = exchange.endpoint
+    record.cache = result.outcome
+    record.body_is_shared = result.outcome == "collapsed" or any(result.body is body for body in in_memory)
     if result.uncacheable is not None:
         origin = result.uncacheable.origin
         return Fetched(origin.status, tuple(origin.pairs), _bytes(origin.body))
     entry = result.entry
-    assert entry is not None  # noqa: S101 - one of the two there is
+    assert entry is not None  # noqa: S101 - a result has one of the two
     age = (b"age", b"%d" % entry.current_age_s(time()))
     return Fetched(entry.status, (*entry.pairs, age), _bytes(result.body))
 
@@ -211,7 +213,7 @@ def _bytes(body: Body | None) -> bytes:
 
 
 async def _collected(answer: Answer, max_bytes: int, upstream: str, bodies: Bodies, owner: Lifetime) -> bytes:
-    """The whole body. What is here of it counts among the bodies that are kept; who keeps the whole counts it anew."""
+    """The whole body. It counts in `bodies` while it comes in; the caller counts what it keeps."""
     arrived = bytearray()
     try:
         async for chunk in answer.chunks():
@@ -235,7 +237,7 @@ async def _decoded(
     owner: Lifetime,
     has_body: bool,
 ) -> Fetched:
-    """The answer without its codings; as it came, field and all, if that cannot be done.
+    """The response decoded, or unchanged if that is impossible.
 
     Raises GatewayError PART_TOO_LARGE, OVERLOADED.
     """
@@ -249,7 +251,7 @@ async def _decoded(
             bodies.take(owner, len(piece))
             pieces.append(piece)
             if size // _TURN_BYTES != (size := size + len(piece)) // _TURN_BYTES:
-                await asyncio.sleep(0)  # others have their turn
+                await asyncio.sleep(0)  # let other tasks run
     except codings.Undecodable:
         return fetched
     except codings.TooLarge as error:
@@ -260,7 +262,7 @@ async def _decoded(
 
 
 def _as_asked(answered: Sequence[Pair], asked: Sequence[Pair]) -> Sequence[Pair]:
-    """The pairs of a 304 whose tag is as weak as the one that it confirms: what is stored may have been decoded."""
+    """The pairs of a 304, with a weak tag if the tag sent was weak: what is stored may have been decoded."""
     known = b" ".join(value for name, value in asked if name == b"if-none-match")
     if b"W/" not in known:
         return answered
@@ -281,14 +283,14 @@ async def fetch(
     body: bytes | None = None,
     cache: str | None = None,
 ) -> Fetched:
-    """Ask an upstream from within a view: `await fetch("users:/users/{id}", params={"id": id}, timeout="300ms")`.
+    """Call an upstream from a view: `await fetch("users:/users/{id}", params={"id": id}, timeout="300ms")`.
 
-    Limits, retries, trace and log are those of every call; the client's Authorization and Accept-Language go along,
-    and `headers` replace or add (lower or upper case): a value is sent as latin-1, as `request.headers` has it, or as
-    UTF-8 where it does not fit. Values in `params` are percent-encoded. `json` is sent as JSON.
-    `cache` is `on` or a duration: answers to GET are stored, as those of a route with `CACHE` are.
-    Gives what the upstream answered, whatever its status. Raises GatewayError where it did not answer, which becomes
-    the view's 502 or 504 unless it is caught; ValueError for a target that cannot be.
+    Limits, retries, trace and log are those of every call. The client's Authorization and Accept-Language are sent
+    along; `headers` add or replace fields, in any case. A value is sent as latin-1, as in `request.headers`, or as
+    UTF-8 if it does not fit. Values in `params` are percent-encoded. `json` is sent as JSON.
+    `cache` is `on` or a duration: responses to GET are stored, as for a route with `CACHE`.
+    Returns the response, whatever its status. Raises GatewayError if there is none, which becomes the view's 502 or
+    504 unless it is caught; ValueError for an invalid target.
     """
     lifetime = current.get()
     if lifetime is None or lifetime.request is None:
@@ -307,13 +309,13 @@ async def fetch(
         body = msgspec.json.encode(json)
         pairs = set_fields(pairs, [(b"content-type", b"application/json")])
     timeout_s = options.timeout_s if timeout is None else positive_duration(timeout)
-    leg = Leg()
+    record = CallRecord()
     try:
         if cache is not None and method == "GET" and body is None:
             fetched = await ask_cached(
                 request,
                 pool,
-                leg,
+                record,
                 cache_rule(cache),
                 pairs=pairs,
                 configured=[change for change in configured if change[0] not in dict(own)],
@@ -322,17 +324,17 @@ async def fetch(
                 timeout_s=timeout_s,
             )
         else:
-            said: dict[str, Any] = {"target": path, "pairs": pairs, "options": options, "timeout_s": timeout_s}
-            fetched = await ask(request, pool, leg, method=method, body=body, **said)
-        return fetched if leg.body_is_shared else _counted(fetched, request)
+            call: dict[str, Any] = {"target": path, "pairs": pairs, "options": options, "timeout_s": timeout_s}
+            fetched = await ask(request, pool, record, method=method, body=body, **call)
+        return fetched if record.body_is_shared else _counted(fetched, request)
     finally:
         exchange = request.exchange
-        exchange.attempts = (exchange.attempts or 0) + (leg.attempts or 0)
-        exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, leg.endpoint, leg.upstream_ms
+        exchange.attempts = (exchange.attempts or 0) + (record.attempts or 0)
+        exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, record.endpoint, record.upstream_ms
 
 
 def _raw_value(text: str) -> bytes:
-    """The bytes of a field value. What a client sent is text of latin-1 in Python, and goes on as it came."""
+    """The bytes of a field value. A client's value is latin-1 text in Python, and is passed on unchanged."""
     try:
         raw = text.encode("latin-1")
     except UnicodeEncodeError:
@@ -343,7 +345,7 @@ def _raw_value(text: str) -> bytes:
 
 
 def _counted(fetched: Fetched, request: GatewayRequest) -> Fetched:
-    """An answer whose body counts for as long as the view has it, at most until its request is over."""
+    """Count the response's body for as long as the view holds it, at most until the request is over."""
     size = len(fetched.body)
     if size > _SMALL_BYTES:
         request.services.bodies.take(request.lifetime, size)

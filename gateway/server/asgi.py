@@ -68,7 +68,7 @@ class GatewayHandler(ASGIHandler):
         self._hsts = None if self.settings.hsts_s is None else strict_transport_security(self.settings.hsts_s)
         self._plain_port: PlainPort | None = None
         self.runtime = build(config, routes, shared)
-        self.hooks = (*hooks, self.runtime.tally.note)
+        self.hooks = (*hooks, self.runtime.counters.note)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]

@@ -25,7 +25,7 @@ from gateway.config.describe import rows
 from gateway.config.records import Config, Settings
 from gateway.observe import log as telemetry
 from gateway.observe.log import log
-from gateway.observe.shared_memory import Board
+from gateway.observe.shared_memory import SharedMemory
 from gateway.routing.urls import Routes
 from gateway.server.control import Control
 from gateway.server.loop import new_loop
@@ -49,8 +49,8 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
         try_bind(address)
         if settings.tls_redirect is not None:
             try_bind(resolved(settings.tls_redirect))
-    board, bloom_filter = (
-        Board(settings.workers),
+    shared_memory, bloom_filter = (
+        SharedMemory(settings.workers),
         BloomFilter(),
     )  # shared by forked workers
     control = Control(settings)
@@ -61,8 +61,10 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
     def load() -> Any:
         control.begin()
         telemetry.stdout_to_null()
-        past = past_counts(board.join(control.number))
-        return load_application(Shared(board, past, bloom_filter, on_started=control.attach, on_stopped=control.leave))
+        past = past_counts(shared_memory.join(control.number))
+        return load_application(
+            Shared(shared_memory, past, bloom_filter, on_started=control.attach, on_stopped=control.leave)
+        )
 
     # What is imported by now is shared with the workers, aiohttp too, and the collector leaves it alone.
     importlib.import_module("gateway.upstreams.client")

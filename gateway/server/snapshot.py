@@ -48,7 +48,7 @@ def snapshot_of(runtime: Runtime) -> Snapshot:
 def snapshots_of_all(runtime: Runtime) -> list[Snapshot]:
     """This worker's snapshot first, then what the others showed last, those that have ended too."""
     found = [snapshot_of(runtime)]
-    for process, data in () if runtime.board is None else runtime.board.others():
+    for process, data in () if runtime.shared_memory is None else runtime.shared_memory.others():
         shown = _decode(data)
         shown.is_alive = is_alive(process)
         found.append(shown)
@@ -57,8 +57,8 @@ def snapshots_of_all(runtime: Runtime) -> list[Snapshot]:
 
 def publish(runtime: Runtime) -> None:
     """Show this worker's snapshot to the others."""
-    if runtime.board is not None:
-        runtime.board.publish(_encode(snapshot_of(runtime)))
+    if runtime.shared_memory is not None:
+        runtime.shared_memory.publish(_encode(snapshot_of(runtime)))
 
 
 def past_counts(shown: bytes | None) -> Counts | None:
@@ -71,12 +71,12 @@ def past_counts(shown: bytes | None) -> Counts | None:
 
 def _counts(runtime: Runtime) -> Counts:
     """The counters themselves, not copies: to be read at once."""
-    tally, pools, bulkheads = runtime.tally, runtime.pools.values(), runtime.bulkheads.values()
+    counters, pools, bulkheads = runtime.counters, runtime.pools.values(), runtime.bulkheads.values()
     limited = {pool.name: pool.places for pool in pools if pool.places is not None}
     return Counts(
-        requests=tally.requests,
-        cache=tally.cache,
-        parts=tally.parts,
+        requests=counters.requests,
+        cache=counters.cache,
+        parts=counters.parts,
         attempts={pool.name: pool.attempts for pool in pools},
         retries={pool.name: pool.retries for pool in pools},
         ejections={pool.name: pool.ejections for pool in pools},
@@ -85,8 +85,8 @@ def _counts(runtime: Runtime) -> Counts:
         legacy_full={pool.name: pool.full for pool in bulkheads},
         legacy_late={pool.name: pool.late for pool in bulkheads},
         stalls=runtime.watchdog.stalls,
-        recent=list(tally.recent),
-        recent_client=list(tally.recent_client),
+        recent=list(counters.recent),
+        recent_client=list(counters.recent_client),
     )
 
 

@@ -24,10 +24,10 @@ from gateway.http.body_budget import Bodies
 from gateway.http.inbox import Inbox
 from gateway.http.lifetime import Lifetime, current
 from gateway.legacy.bulkhead import Bulkhead
-from gateway.observe.counters import Tally
+from gateway.observe.counters import Counters
 from gateway.observe.exporters import exporters_of
 from gateway.observe.log import log
-from gateway.observe.shared_memory import Board
+from gateway.observe.shared_memory import SharedMemory
 from gateway.observe.snapshot import Counts
 from gateway.observe.watchdog import Watchdog
 from gateway.routing.urls import Routes
@@ -48,7 +48,7 @@ _LOOKS_AT_CLOSING = 10
 class Shared:
     """What a worker is given by the process that it was forked from; one that is alone has none of it."""
 
-    board: Board | None = None  # where workers see each other's counts
+    shared_memory: SharedMemory | None = None  # where workers see each other's counts
     past: Counts | None = None  # what those before it in its place have counted
     bloom_filter: BloomFilter | None = None  # the keys that are stored
     on_started: Callable[["Runtime"], None] | None = None  # called when all is open, before it serves
@@ -83,7 +83,7 @@ class Runtime:
         caches: bool,
     ) -> None:
         self.config = config
-        self.board, self.past = shared.board, shared.past
+        self.shared_memory, self.past = shared.shared_memory, shared.past
         self.bodies = bodies
         self.cache = cache
         self.caches = caches  # whether a route does
@@ -91,7 +91,7 @@ class Runtime:
         self.disclose_names = config.settings.disclose == "full"
         self.watchdog = Watchdog(config.settings.stall_s, self._request_of)
         self.pools: dict[str, Pool] = {}
-        self.tally = Tally()
+        self.counters = Counters()
         self.started_s = time()
         pem = config.settings.tls_cert_pem
         self.certificate_ends_s = None if pem is None else ends_s(chain_of(pem))

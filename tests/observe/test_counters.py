@@ -3,7 +3,7 @@
 import msgspec
 
 from gateway.http.exchange import Exchange
-from gateway.observe.counters import RECENT, RECENT_CLIENT, Tally
+from gateway.observe.counters import RECENT, RECENT_CLIENT, Counters
 
 
 def failed(reason: str, route: str | None = None) -> Exchange:
@@ -13,36 +13,36 @@ def failed(reason: str, route: str | None = None) -> Exchange:
 
 
 def test_what_clients_do_wrong_hides_no_other_failure() -> None:
-    tally = Tally()
-    tally.note(failed("connection_refused"))
+    counters = Counters()
+    counters.note(failed("connection_refused"))
     for _ in range(3 * RECENT):
-        tally.note(failed("route_not_found"))
-    assert [one["reason"] for one in tally.recent] == ["connection_refused"]
-    assert [one["whose"] for one in tally.recent_client] == ["client"] * RECENT_CLIENT
+        counters.note(failed("route_not_found"))
+    assert [one["reason"] for one in counters.recent] == ["connection_refused"]
+    assert [one["whose"] for one in counters.recent_client] == ["client"] * RECENT_CLIENT
 
 
 def test_who_looks_at_the_gateway_and_leaves_is_no_failure() -> None:
-    tally = Tally()
-    tally.note(failed("client_gone", "/-/status"))
-    assert (list(tally.recent), list(tally.recent_client)) == ([], [])
-    assert [key[0] for key in tally.requests] == ["/-/status"], "it is counted all the same"
+    counters = Counters()
+    counters.note(failed("client_gone", "/-/status"))
+    assert (list(counters.recent), list(counters.recent_client)) == ([], [])
+    assert [key[0] for key in counters.requests] == ["/-/status"], "it is counted all the same"
 
 
 def test_what_is_remembered_of_failures_is_short_whatever_clients_sent() -> None:
     """The workers show it to each other every second."""
-    tally, long = Tally(), "x" * 60_000
+    counters, long = Counters(), "x" * 60_000
     for _ in range(RECENT_CLIENT):
         exchange = Exchange(1.0, long, f"/{long}", "2001:db8::1")
         exchange.request_id, exchange.reason, exchange.status = "r" * 128, "method_unsupported", 501
         exchange.cause = exchange.host = long
-        tally.note(exchange)
-    assert len(msgspec.json.encode(list(tally.recent_client))) < RECENT_CLIENT * 700
+        counters.note(exchange)
+    assert len(msgspec.json.encode(list(counters.recent_client))) < RECENT_CLIENT * 700
 
 
 def test_the_labels_of_metrics_are_few_whatever_clients_sent() -> None:
-    tally = Tally()
+    counters = Counters()
     for number in range(1000):
         exchange = Exchange(1.0, f"METHOD{number}", f"/{number}", "192.0.2.1")
         exchange.host, exchange.reason, exchange.status = f"h{number}", "route_not_found", 404
-        tally.note(exchange)
-    assert list(tally.requests) == [("none", "other", 4, "route_not_found")]
+        counters.note(exchange)
+    assert list(counters.requests) == [("none", "other", 4, "route_not_found")]

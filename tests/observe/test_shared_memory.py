@@ -4,30 +4,30 @@ import os
 
 import pytest
 
-from gateway.observe import shared_memory
-from gateway.observe.shared_memory import Board
+from gateway.observe import shared_memory as module
+from gateway.observe.shared_memory import SharedMemory
 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shared_memory, "_HALF_BYTES", 4096)
-    monkeypatch.setattr(shared_memory, "_PLACE_BYTES", 8192)
+    monkeypatch.setattr(module, "_HALF_BYTES", 4096)
+    monkeypatch.setattr(module, "_PLACE_BYTES", 8192)
 
 
-def copied(board: Board) -> Board:
+def copied(shared_memory: SharedMemory) -> SharedMemory:
     """As a forked worker has it."""
-    copy = Board.__new__(Board)
-    copy.__dict__.update(board.__dict__)
+    copy = SharedMemory.__new__(SharedMemory)
+    copy.__dict__.update(shared_memory.__dict__)
     return copy
 
 
 @pytest.mark.usefixtures("small")
 def test_a_place_is_used_again_however_often() -> None:
-    board = Board(2)
-    watcher = copied(board)
+    shared_memory = SharedMemory(2)
+    watcher = copied(shared_memory)
     assert watcher.join(0) is None
     for number in range(300):
-        worker = copied(board)
+        worker = copied(shared_memory)
         assert worker.join(1) == (b"%d" % (number - 1) if number else None)
         worker.publish(b"%d" % number)
         assert list(watcher.others()) == [(os.getpid(), b"%d" % number)]
@@ -35,22 +35,22 @@ def test_a_place_is_used_again_however_often() -> None:
 
 @pytest.mark.usefixtures("small")
 def test_a_worker_that_is_killed_as_it_writes_leaves_what_it_showed_before() -> None:
-    board = Board(2)
-    worker, watcher = copied(board), copied(board)
+    shared_memory = SharedMemory(2)
+    worker, watcher = copied(shared_memory), copied(shared_memory)
     worker.join(1)
     watcher.join(0)
     for data in (b"first", b"second"):
         worker.publish(data)
-    place = shared_memory._PLACE_BYTES + 3 % 2 * shared_memory._HALF_BYTES  # where the third would go
-    board._memory[place : place + 8] = b"\xff" * 8  # and as far as it came
+    place = module._PLACE_BYTES + 3 % 2 * module._HALF_BYTES  # where the third would go
+    shared_memory._memory[place : place + 8] = b"\xff" * 8  # and as far as it came
     assert list(watcher.others()) == [(os.getpid(), b"second")]
-    assert copied(board).join(1) == b"second"
+    assert copied(shared_memory).join(1) == b"second"
 
 
 @pytest.mark.usefixtures("small")
 def test_what_is_too_large_is_not_shown() -> None:
-    board = Board(2)
-    worker, watcher = copied(board), copied(board)
+    shared_memory = SharedMemory(2)
+    worker, watcher = copied(shared_memory), copied(shared_memory)
     worker.join(1)
     watcher.join(0)
     worker.publish(b"fits")

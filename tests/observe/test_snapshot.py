@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.http.exchange import Exchange
-from gateway.observe.counters import Requests, Tally
+from gateway.observe.counters import Counters, Requests
 from gateway.observe.histogram import Durations, Stalls
 from gateway.observe.metrics import exposition
 from gateway.observe.snapshot import (
@@ -166,14 +166,14 @@ exchanges = st.tuples(
 )
 
 
-def tally_of(traffic: Iterable[tuple[str | None, str, tuple[int, str | None], str | None, float]]) -> Tally:
-    tally = Tally()
+def counters_of(traffic: Iterable[tuple[str | None, str, tuple[int, str | None], str | None, float]]) -> Counters:
+    counters = Counters()
     for route, method, (status, reason), outcome, seconds in traffic:
         exchange = Exchange(0.0, method, "/a", "192.0.2.1")
         exchange.ended, exchange.route, exchange.status, exchange.reason = seconds, route, status, reason
         exchange.cache = outcome
-        tally.note(exchange)
-    return tally
+        counters.note(exchange)
+    return counters
 
 
 @settings(max_examples=25)
@@ -188,8 +188,8 @@ def test_metrics_and_status_count_the_same_traffic_alike(workers: list[tuple[Any
     """Of workers that live, that died, and of those before them."""
     snapshots = [snapshot()]
     for traffic, is_alive, has_past in workers:
-        tally = tally_of(traffic)
-        own = counts(requests=tally.requests, cache=tally.cache, recent=list(tally.recent))
+        counters = counters_of(traffic)
+        own = counts(requests=counters.requests, cache=counters.cache, recent=list(counters.recent))
         snapshots.append(snapshot(counts=own, is_alive=is_alive, past=counts() if has_past else None))
     _, text = exposition(snapshots, "")
     routes = [dict.fromkeys(("name", "pattern", "target", "origin"), name) for name in ("users", "orders", "none")]

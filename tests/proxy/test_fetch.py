@@ -12,7 +12,7 @@ from gateway.cache.policy import Rule
 from gateway.http.body_budget import Bodies
 from gateway.http.exchange import Exchange
 from gateway.http.lifetime import Lifetime, current
-from gateway.proxy.fetch import Fetched, Leg, ask_cached, fetch
+from gateway.proxy.fetch import CallRecord, Fetched, ask_cached, fetch
 from gateway.upstreams.options import Overrides, effective
 
 BODY = b"x" * 100_000
@@ -117,5 +117,5 @@ async def test_a_call_that_outlives_its_request_counts_all_the_same(bodies: Bodi
     request = request_to(upstream, cache)
     request.exchange.ended = 1.0  # others wait for what it has asked for
     said: dict[str, Any] = {"pairs": [], "configured": [], "target": "/x", "options": OPTIONS, "timeout_s": 5.0}
-    fetched = await ask_cached(request, upstream, Leg(), Rule(), **said)  # type: ignore[arg-type]  # it acts as one
+    fetched = await ask_cached(request, upstream, CallRecord(), Rule(), **said)  # type: ignore[arg-type]  # it acts as one
     assert (fetched.body, upstream.kept, bodies.kept_bytes) == (BODY, [60_000], 0)
