@@ -1,12 +1,11 @@
 """Writes the two pages that come from the code: `python docs/reference.py` writes configuration.md and errors.md."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from gateway.config.table import TABLE
 from gateway.errors import Reason
 from gateway.options import Option
-from gateway.upstreams.options import OF_CALL
 
 # -- configuration.md ---------------------------------------------------------------------------------------------
 
@@ -25,6 +24,10 @@ export GATEWAY_ROUTE_USERS='/users/** -> users'                           # what
 export GATEWAY_ROUTE_USERS__TIMEOUT=500ms                                 # the route's option beats the upstream's
 ```
 
+- **Options hold at three levels.** What a route may have, an upstream may have too, for the routes that lead there, and
+  `GATEWAY_<OPTION>` has it for all (`GATEWAY_TIMEOUT=2s`); what an upstream may have, plain variables have for all
+  upstreams. The nearest wins. A lone `-` takes away what the level above gives (`GATEWAY_ROUTE_ME__CACHE=-`); as the
+  value of a header it means that the header is not on the message. [Three levels](routes.md#options-at-three-levels)
 - Variables are upper case. The name of an upstream or a route is words, digits and single underscores (`USERS_V2`); it
   is referred to in lower case (`-> users_v2`).
 - **Every variable has a twin that ends in `_FILE`** and names a file of UTF-8 to read the value from, less one trailing
@@ -51,22 +54,32 @@ _SECTIONS = {
 
 def configuration() -> str:
     """The whole of configuration.md."""
-    return "\n".join([_CONFIGURATION, *(line for family in _SECTIONS for line in _section(family))])
+    sections = [line for family in _SECTIONS for line in _section(family)]
+    return "\n".join([_CONFIGURATION, *sections])
 
 
 def _section(family: str) -> Iterator[str]:
     title, prefix = _SECTIONS[family]
+    rows = [option for (owner, _), option in TABLE.items() if owner == family]
+    if family == "gateway":
+        yield from _table(title, prefix, [option for option in rows if not option.has_levels])
+        yield from _table("All upstreams and routes", prefix, [option for option in rows if option.has_levels])
+    else:
+        yield from _table(title, f"{prefix}__", rows)
+
+
+def _table(title: str, prefix: str, rows: Sequence[Option]) -> Iterator[str]:
     yield f"## {title}\n"
     yield "| variable | value | default | example | meaning |"
     yield "|---|---|---|---|---|"
-    for (owner, name), option in TABLE.items():
-        if owner == family:
-            default = option.default and f"`{option.default}`"
-            separator = "__" if name and family != "gateway" else ""
-            inherits = family == "route" and option in OF_CALL
-            yield _row_of_option(
-                prefix + separator + name.replace("*", "<X>"), option, "the upstream's" if inherits else default
-            )
+    for option in rows:
+        above = [family for family in ("gateway", "upstream") if family in option.families.split()]
+        is_route = prefix.startswith("GATEWAY_ROUTE_") and option.has_levels and not option.is_open
+        default = option.default and f"`{option.default}`"
+        if is_route:
+            default = "the upstream's" if "upstream" in above else f"`GATEWAY_{option.name}`"
+        variable = prefix + option.name.replace("*", "<X>") if option.name else prefix.removesuffix("__")
+        yield _row_of_option(variable, option, default)
     yield ""
 
 

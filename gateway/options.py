@@ -6,7 +6,7 @@ Each room declares its own rows, in a module `options`; `config.table` adds them
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -26,12 +26,16 @@ class Refused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """How a value is written: its word in the docs, its parser, what its attribute ends in, how it is masked."""
+    """How a value is written: its word in the docs, its parser, what its attribute ends in, how it is masked.
+
+    `has_dash` where a lone `-` is a value of its own, and does not take away what the level above gives.
+    """
 
     label: str
     parse: Callable[[str], object]
     suffix: str = ""
     mask: Callable[[str], str] = units.mask_user_info
+    has_dash: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,65 @@ class Option:
     def attribute(self) -> str:
         """What the records call the value: `timeout_s`, `max_body_bytes`."""
         return self.as_attribute or self.name.lower() + self.unit.suffix
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its name ends in `*`, as `HEADER_*` does: each of its members counts by itself."""
+        return self.name.endswith("*")
+
+    @property
+    def has_levels(self) -> bool:
+        """Whether it may be given at more than one level, so that `-` takes away what the level above gives."""
+        return len({"gateway", "upstream", "route"} & set(self.families.split())) > 1
+
+
+# Options of a route that an upstream may have for the routes that lead there, and everybody plain: `GATEWAY_TIMEOUT`.
+LEVELS = "gateway upstream route"
+
+
+# -- levels -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """What one level gives (plain variables, an upstream's or a route's), or several of them `together`.
+
+    `values` are parsed, by attribute; None where a lone `-` takes away what the level above gives. `members` are those
+    of open options, by attribute and member. `variables` tell where each was given, by attribute and member (or '').
+    """
+
+    values: Mapping[str, Any] = field(default_factory=dict, repr=False)  # some are secrets
+    members: Mapping[str, Mapping[str, Any]] = field(default_factory=dict, repr=False)
+    variables: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def get(self, attribute: str, default: Any = None) -> Any:
+        """The value, or the default where there is none or it was taken away."""
+        value = self.values.get(attribute)
+        return default if value is None else value
+
+    def variable(self, attribute: str, member: str = "") -> str:
+        """The variable that gives the value, without `_FILE`; empty where none does."""
+        return self.variables.get((attribute, member), "")
+
+    def flat(self) -> dict[str, Any]:
+        """Values by attribute, those of open options as pairs of member and value."""
+        return {**self.values, **{name: tuple(members.items()) for name, members in self.members.items()}}
+
+
+NO_LEVEL = Level()
+
+
+def together(*levels: Level) -> Level:
+    """What holds where these levels lie one above the other, the nearest first: the nearest that speaks wins."""
+    values: dict[str, Any] = {}
+    members: dict[str, dict[str, Any]] = {}
+    variables: dict[tuple[str, str], str] = {}
+    for level in reversed(levels):
+        values.update(level.values)
+        for attribute, own in level.members.items():
+            members.setdefault(attribute, {}).update(own)
+        variables.update(level.variables)
+    return Level(values, members, variables)
 
 
 # -- units --------------------------------------------------------------------------------------------------------
@@ -84,7 +147,7 @@ POSITIVE = Unit("number", partial(units.whole, least=1))
 ON = either("on|off", "on")
 NAMES = list_of("list of names", units.name)
 ORIGINS = Unit("list of origins", units.origins)
-FIELD = Unit("header value", units.field_change, mask=units.mask_all)
+FIELD = Unit("header value", units.field_change, mask=units.mask_all, has_dash=True)
 FUNCTION = Unit("dotted path", units.function_path)
 
 

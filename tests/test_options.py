@@ -62,7 +62,24 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
     # Where CACHE_MAX_BODY and STALE_IF_ERROR go, within `cache`.
     assert attributes(policy.Rule) >= {"max_body_bytes", "stale_if_error_s"}
     for (family, name), option in TABLE.items():
-        assert option.attribute in homes[family], f"{family} {name}"
+        # A level holds what may be given at several; what becomes of it is a route's, or an upstream's.
+        at_home = {family} if not option.has_levels else {"upstream", "route"}
+        assert any(option.attribute in homes[home] for home in at_home), f"{family} {name}"
+
+
+def test_an_option_at_several_levels_has_an_attribute_of_its_own() -> None:
+    attributes = [option.attribute for option in OPTIONS if option.has_levels]
+    assert len(attributes) == len(set(attributes))
+    assert "level" not in attributes
+
+
+NO_PLAIN = {"PATH", "CLIENT_CERT", "CLIENT_KEY", "CA", "LEGACY", "OPTIONAL", "PART_*", "MAX_IN_FLIGHT"}
+
+
+def test_every_option_of_an_upstream_or_a_route_is_a_plain_one_too_but_for_those_that_mean_nothing_there() -> None:
+    words = {name for family, name in TABLE if family in {"upstream", "route"} and name}
+    with_levels = {name for (family, name), option in TABLE.items() if family == "gateway" and option.has_levels}
+    assert words - with_levels == NO_PLAIN
 
 
 def test_options_in_python_know_every_option_of_a_route() -> None:
@@ -116,8 +133,8 @@ def test_an_unknown_option_leads_to_the_nearest(family: str, word: str, hint: st
 
 
 def test_an_option_of_another_family_says_whose_it_is() -> None:
-    with pytest.raises(Refused, match="CORS is an option of a route, not of an upstream"):
-        lookup("upstream", "CORS")
+    with pytest.raises(Refused, match="MERGE is an option of a route, not of an upstream"):
+        lookup("upstream", "MERGE")
     with pytest.raises(Refused, match="DNS_TTL is an option of an upstream, not of a route"):
         lookup("route", "DNS_TTL")
 

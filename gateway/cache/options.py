@@ -1,13 +1,25 @@
 """The options of the cache: its sizes, and what a route or a part stores."""
 
+from dataclasses import replace
+
 from gateway import units
 from gateway.cache.policy import Rule
-from gateway.options import SIZE, SOME_SIZE, TIMEOUT, Option, Unit
+from gateway.options import LEVELS, SIZE, SOME_SIZE, TIMEOUT, Level, Option, Unit
 
 
 def cache_rule(text: str) -> Rule:
     """`on` or a duration -> the rule of a cached route, part or call. Raises ValueError."""
     return Rule(None if text == "on" else units.positive_duration(text))
+
+
+def rule_of(level: Level) -> Rule | None:
+    """What a route stores, by all that its levels give; None where it stores nothing."""
+    rule: Rule | None = level.get("cache")
+    return rule and replace(
+        rule,
+        max_body_bytes=level.get("cache_max_body_bytes", rule.max_body_bytes),
+        stale_if_error_s=level.get("stale_if_error_s", rule.stale_if_error_s),
+    )
 
 
 CACHE = Unit("on|duration", cache_rule)
@@ -20,10 +32,10 @@ SIZES: tuple[Option, ...] = (
            "The cache in the database, for all who share it; `0B` leaves it to memory, and opens no database."),
 )
 OF_ROUTE: tuple[Option, ...] = (
-    Option("route", "CACHE", CACHE, "", "60s",
+    Option(LEVELS, "CACHE", CACHE, "", "60s",
            "Stores answers. `on`: for as long as the upstream says; a duration: also where it says nothing."),
-    Option("route", "CACHE_MAX_BODY", SOME_SIZE, "2MiB", "10MiB", "Larger answers pass through unstored."),
-    Option("route", "STALE_IF_ERROR", TIMEOUT, "", "1h",
+    Option(LEVELS, "CACHE_MAX_BODY", SOME_SIZE, "2MiB", "10MiB", "Larger answers pass through unstored."),
+    Option(LEVELS, "STALE_IF_ERROR", TIMEOUT, "", "1h",
            "How long a stored answer may be sent stale if the upstream fails, where it says nothing of that itself."),
 )
 # fmt: on

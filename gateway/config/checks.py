@@ -213,18 +213,22 @@ def _hosts(config: Config, routes: Routes | None) -> list[tuple[str, str]]:
 
 def _keeping_failures(config: Config, routes: Routes | None) -> Iterator[str]:
     """A word for each field that is set on every answer and lets caches keep it, be it a failure."""
-    given = [(upstream.variable, upstream.overrides) for upstream in config.upstreams.values()]
+    places = {
+        level.variable("response_headers", name): (name, value)
+        for level in (config.plain, *(upstream.level for upstream in config.upstreams.values()))
+        for name, value in level.members.get("response_headers", {}).items()
+    }
     views = routes.views() if routes is not None else ()
-    given += [(origin, view.own) for origin, view in views if isinstance(view, (Proxy, Fanout))]
-    for origin, own in given:
-        for name, value in own.response_headers:
-            if value is not None and _lets_keep(name, value):
-                word = f"response_header_{name.replace('-', '_')}"
-                place = f"{origin}__{word.upper()}" if origin.startswith("GATEWAY_") else f"{origin}: {word}"
-                yield (
-                    f"{place}: it is set on answers of every status, so that browsers and caches may keep a failure "
-                    "for as long as it says; let the service say it of what is good"
-                )
+    for origin, view in views:
+        for name, value in view.own.response_headers if isinstance(view, (Proxy, Fanout)) else ():
+            word = f"response_header_{name.replace('-', '_')}"
+            places[f"{origin}__{word.upper()}" if origin.startswith("GATEWAY_") else f"{origin}: {word}"] = name, value
+    for place, (name, value) in places.items():
+        if value is not None and _lets_keep(name, value):
+            yield (
+                f"{place}: it is set on answers of every status, so that browsers and caches may keep a failure "
+                "for as long as it says; let the service say it of what is good"
+            )
 
 
 def _lets_keep(name: str, value: str) -> bool:

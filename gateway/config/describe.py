@@ -5,6 +5,8 @@ from typing import Any
 from django.urls import URLPattern
 
 from gateway.config import effective
+from gateway.config.table import TABLE
+from gateway.fanout.options import OF_FAN
 from gateway.fanout.view import Fanout
 from gateway.proxy.view import Proxy
 from gateway.routing.lines import GatewayRoute, describe
@@ -20,14 +22,35 @@ def rows(routes: Routes) -> list[dict[str, Any]]:
             "name": line.name or "",
             "origin": line.origin,
             "options": _options_of(line),
+            "inherited": inherited(line),
         }
         for line in routes.lines
     ]
     for other in routes.others:
         target, name = (describe(other), other.name or "") if isinstance(other, URLPattern) else ("included", "")
-        row = {"pattern": str(other.pattern), "target": target, "name": name, "origin": "urlpatterns", "options": {}}
-        table.append(row)
+        row = {"pattern": str(other.pattern), "target": target, "name": name, "origin": "urlpatterns"}
+        table.append({**row, "options": {}, "inherited": {}})
     return table
+
+
+def inherited(line: GatewayRoute) -> dict[str, str]:
+    """The options that hold for a line because of its upstream or of a plain variable, each with that variable."""
+    view, prefix = line.endpoint, f"{line.origin.removesuffix('_FILE')}__"
+    own = effective.said_by(view.own) if isinstance(view, (Proxy, Fanout)) else {}
+    held = {
+        _word(variable): variable
+        for (attribute, _), variable in sorted(line.level.variables.items())
+        if attribute in _OF_ROUTE and not variable.startswith(prefix)
+    }
+    return {word: variable for word, variable in held.items() if word not in own}
+
+
+_OF_ROUTE = {option.attribute for (family, _), option in TABLE.items() if family == "route" and option not in OF_FAN}
+
+
+def _word(variable: str) -> str:
+    """`GATEWAY_UPSTREAM_USERS__TIMEOUT`, `GATEWAY_TIMEOUT` -> `timeout`."""
+    return variable.rpartition("__")[2].removeprefix("GATEWAY_").lower()
 
 
 def _options_of(line: GatewayRoute) -> dict[str, str]:

@@ -12,7 +12,8 @@ from gateway.config.environment import Entry
 from gateway.fanout import options as fan_options
 from gateway.fanout.plan import Fan, Part
 from gateway.options import FIELD, Option
-from gateway.upstreams.options import OF_CALL, Overrides
+from gateway.routing.patterns import parse_line
+from gateway.upstreams.options import OF_CALL, OF_UPSTREAM, Overrides
 
 UNSET = "-"
 
@@ -28,45 +29,92 @@ class Row(NamedTuple):
 def effective(entries: Sequence[Entry]) -> list[list[Row]]:
     """All that holds, of an environment without problems: the gateway itself, then each upstream, then each route.
 
-    A route's line stands for itself: where it says nothing, its upstream's options hold.
+    What an upstream or a route has from a level above stands among its own, with the variable that gives it.
     """
     owners: dict[tuple[str, str], list[Entry]] = {("gateway", ""): []}
     for entry in entries:
         owners.setdefault((entry.name.family, entry.name.owner), []).append(entry)
-    return [_group(*owner, owners[owner]) for owner in sorted(owners, key=lambda one: (_ORDER[one[0]], one[1]))]
+    plain = [entry for entry in owners["gateway", ""] if entry.name.option.has_levels]
+    groups = []
+    for family, owner in sorted(owners, key=lambda one: (_ORDER[one[0]], one[1])):
+        own = owners[family, owner]
+        above = [plain] if family in {"upstream", "route"} else []
+        if family == "route" and (upstream := _upstream_of(own)):
+            above.insert(0, owners.get(("upstream", upstream), []))
+        groups.append(_group(family, owner, own, _inherited(family, own, above)))
+    return groups
+
+
+def _upstream_of(entries: Iterable[Entry]) -> str:
+    """The upstream that a route leads to, as its variable has it; empty for a route without a target."""
+    for entry in entries:
+        if not entry.name.option.name and not entry.name.part:
+            _, target = parse_line(entry.text.strip())
+            return target.upstream.upper() if target is not None else ""
+    return ""
+
+
+def _inherited(family: str, own: Iterable[Entry], above: Iterable[Iterable[Entry]]) -> list[Entry]:
+    """The entries of the levels above, the nearest first, that hold for an upstream or route with these of its own."""
+    seen = {(entry.name.option.name, entry.name.member) for entry in own if not entry.name.part}
+    held = []
+    for level in above:
+        entries = [entry for entry in level if (family, entry.name.option.name) in table.TABLE]
+        held += [
+            entry
+            for entry in entries
+            if entry.name.option.has_levels and (entry.name.option.name, entry.name.member) not in seen
+        ]
+        seen |= {(entry.name.option.name, entry.name.member) for entry in entries}
+    return held
 
 
 _ORDER = {family: number for number, family in enumerate(("gateway", "upstream", "route", "legacy", "database"))}
 _CACHE, _CACHE_MAX_BODY, _STALE_IF_ERROR = cache_options.OF_ROUTE
 
 
-def _group(family: str, owner: str, entries: Sequence[Entry]) -> list[Row]:
+def _group(family: str, owner: str, entries: Sequence[Entry], inherited: Sequence[Entry]) -> list[Row]:
     prefix = f"GATEWAY_{family.upper()}_{owner}__" if owner else "GATEWAY_"
     parts = [entry for entry in entries if entry.name.option is fan_options.PARTS]
     own = [entry for entry in entries if not entry.name.part]
     known = [option for (of, word), option in table.TABLE.items() if of == family and word]
-    if family == "route":
+    if family == "gateway":
+        known = [option for option in known if not option.has_levels]
+    elif family == "upstream":
+        known = [option for option in known if option in OF_CALL or option in OF_UPSTREAM]
+    elif family == "route":
         known = list(fan_options.OF_FAN) if parts else []
-        known += [_CACHE_MAX_BODY, _STALE_IF_ERROR] if any(entry.name.option is _CACHE for entry in own) else []
-    rows = list(_rows(prefix, own, known))
+        if any(entry.name.option is _CACHE for entry in (*own, *inherited)):
+            known += [_CACHE_MAX_BODY, _STALE_IF_ERROR]
+        inherited = [one for one in inherited if parts or one.name.option not in fan_options.OF_FAN]
+    rows = list(_rows(prefix, own, known, inherited))
     for part in parts:
         said = [entry for entry in entries if entry.name.part == part.name.member.lower()]
         rows += _rows(f"{part.variable.removesuffix('_FILE')}__", said, fan_options.OF_PART)
     return rows
 
 
-def _rows(prefix: str, entries: Iterable[Entry], known: Iterable[Option]) -> Iterator[Row]:
-    """Those that are set, in the order of the table, and the defaults of the others that are known."""
-    said: dict[Option, list[Entry]] = {}
+def _rows(
+    prefix: str, entries: Iterable[Entry], known: Iterable[Option], inherited: Iterable[Entry] = ()
+) -> Iterator[Row]:
+    """Those that are set or inherited, in the order of the table, and the defaults of the others that are known."""
+    given: dict[Option, list[Row]] = {}
     for entry in entries:
-        said.setdefault(entry.name.option, []).append(entry)
+        origin = f"file {entry.shown}" if entry.from_file else "variable"
+        variable = entry.variable.removesuffix("_FILE") if entry.from_file else entry.variable
+        given.setdefault(entry.name.option, []).append(Row(variable, _masked(entry), origin))
+    for entry in inherited:
+        option = entry.name.option
+        row = Row(prefix + option.name.replace("*", entry.name.member), _masked(entry), entry.variable)
+        given.setdefault(option, []).append(row)
     for option in table.OPTIONS:
-        for entry in said.get(option, ()):
-            text = option.unit.mask(entry.text.strip())
-            origin = f"file {entry.shown}" if entry.from_file else "variable"
-            yield Row(entry.variable.removesuffix("_FILE") if entry.from_file else entry.variable, text, origin)
-        if option in known and option not in said and not option.name.endswith("*"):
+        yield from given.get(option, ())
+        if option in known and option not in given and not option.is_open:
             yield Row(prefix + option.name, option.default or UNSET, "default")
+
+
+def _masked(entry: Entry) -> str:
+    return entry.name.option.unit.mask(entry.text.strip())
 
 
 # -- values become text again ---------------------------------------------------------------------------------------

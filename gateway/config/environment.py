@@ -12,9 +12,18 @@ from dataclasses import dataclass, field
 
 from gateway import units
 from gateway.config import table
-from gateway.options import Option, Refused, check_name, nearest
+from gateway.options import Option, Refused, check_name, nearest_row
 
-_PLAIN = {f"GATEWAY_{name}": option for (family, name), option in table.TABLE.items() if family == "gateway"}
+_PLAIN = {
+    f"GATEWAY_{name}": option
+    for (family, name), option in table.TABLE.items()
+    if family == "gateway" and not option.is_open
+}
+_OPEN_PLAIN = tuple(
+    f"GATEWAY_{name.removesuffix('*')}"
+    for (family, name), option in table.TABLE.items()
+    if family == "gateway" and option.is_open
+)
 _PREFIXES = {family: f"GATEWAY_{family.upper()}_" for family in ("upstream", "route", "legacy", "database")}
 # What people try, because other programs call it that; the spelling would not lead them to ours.
 _ALIASES = {"HOST": "BIND", "PORT": "BIND", "LISTEN": "BIND", "DEBUG": "LOG_LEVEL"}
@@ -39,6 +48,11 @@ class Name:
         """The variable that declares the upstream or route: `GATEWAY_UPSTREAM_USERS`."""
         return f"GATEWAY_{self.family.upper()}_{self.owner}"
 
+    @property
+    def prefix(self) -> str:
+        """What stands before an option's word: `GATEWAY_UPSTREAM_USERS__`, or `GATEWAY_` alone."""
+        return "GATEWAY_" if self.family == "gateway" else f"{self.declaration}__"
+
 
 def find(variable: str) -> Name:
     """An upper-case variable, without the `_FILE` of a twin -> what it means; raises Refused with the nearest name."""
@@ -50,7 +64,19 @@ def find(variable: str) -> Name:
             return _find_in(family, head.removeprefix(prefix), rest)
         if head == prefix.rstrip("_"):
             raise Refused(f"the name is missing, as in {prefix}USERS; no name is FILE or ends in _FILE")
-    raise Refused("there is no such variable", _nearest_plain(variable.removeprefix("GATEWAY_")))
+    return _find_plain(variable.removeprefix("GATEWAY_"))
+
+
+def _find_plain(word: str) -> Name:
+    """A plain variable that is open (`GATEWAY_HEADER_X_TENANT`), or the refusal of one that there is not."""
+    if f"GATEWAY_{word}".startswith(_OPEN_PLAIN):
+        option, member = table.lookup("gateway", word)
+        return Name(option, member=member)
+    for family, owner in (("upstream", "an upstream"), ("route", "a route")):
+        if word and table.has(family, word):
+            hint = f"{_PREFIXES[family]}<NAME>__{word}"
+            raise Refused(f"{word} is an option of {owner}; there is no plain one for all of them", hint)
+    raise Refused("there is no such variable", _nearest_plain(word))
 
 
 def _find_in(family: str, owner: str, rest: list[str]) -> Name:
@@ -75,15 +101,12 @@ def _find_in(family: str, owner: str, rest: list[str]) -> Name:
 
 
 def _nearest_plain(word: str) -> str:
-    """`GATEWAY_TIMEOUT` and `GATEWAY_UPSTREM_USERS` lead into the families, all others to the plain settings."""
-    for family in ("upstream", "route"):
-        if word and (family, word) in table.TABLE:
-            return f"{_PREFIXES[family]}<NAME>__{word}"
+    """`GATEWAY_UPSTREM_USERS` leads into a family, all others to the plain settings and options."""
     first, _, rest = word.partition("_")
     family_near = difflib.get_close_matches(first, [family.upper() for family in _PREFIXES], n=1, cutoff=0.7)
     if family_near and rest:
         return f"GATEWAY_{family_near[0]}_{rest}"
-    near = nearest(_ALIASES.get(word, word), table.names_of("gateway"))
+    near = nearest_row(table.names_of("gateway"), _ALIASES.get(word, word))
     return near and f"GATEWAY_{near}"
 
 
@@ -131,8 +154,13 @@ def is_service_link(variable: str, text: str) -> bool:
     """Whether Kubernetes and not a person set this variable.
 
     HOWEVER an upstream may be called USERS_PORT or MAIL_SERVICE_HOST: a link's value is an address, a number, a
-    protocol's name or `tcp://ip:port`, whereas base URLs and routes hold another slash.
+    protocol's name or `tcp://ip:port`, whereas base URLs and routes hold another slash. A field may be called
+    X_SERVICE_PORT (`GATEWAY_HEADER_X_SERVICE_PORT`), and its value is whatever it is, but for `tcp://ip:port`.
     """
+    if variable in _PLAIN:
+        return False
+    if variable.startswith(_OPEN_PLAIN):
+        return _LINK_VALUE.fullmatch(text) is not None
     if _LINK_VALUE.fullmatch(text):
         return (_LINK.fullmatch(variable) or _LINK_PORT.fullmatch(variable)) is not None
     return "/" not in text and _LINK.fullmatch(variable) is not None

@@ -13,23 +13,28 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway import units
-from gateway.cache.policy import Rule
+from gateway.cache.options import rule_of
 from gateway.config import environment
 from gateway.config.django_settings import ReadSettings, no_settings, owned_names
 from gateway.config.environment import Entry, ReadFile, Reading
 from gateway.config.options import MAX_IN_FLIGHT_OF_HTTP2, PLAIN, SETTINGS
 from gateway.config.records import Config, ConfigError, Problem, Settings
+from gateway.config.table import TABLE
 from gateway.fanout import options as fan_options
 from gateway.fanout import plan
 from gateway.fanout.plan import Fan, Part
-from gateway.options import Refused, defaults_of, nearest
+from gateway.options import NO_LEVEL, Level, Refused, defaults_of, nearest, together
 from gateway.routing.patterns import PatternError, clash
 from gateway.routing.records import Route
-from gateway.upstreams.options import OF_CALL, OF_UPSTREAM, overrides_of, parse_into
+from gateway.upstreams.options import OF_CALL, OF_UPSTREAM, member_of, overrides_of, parse_into
 from gateway.upstreams.records import Base, Upstream
-from gateway.upstreams.targets import PartTarget, TargetError, function_target
+from gateway.upstreams.targets import PartTarget, Target, TargetError, function_target
 
 NO_TARGET = "no target; in a shell, quote the value: > is a redirection"
+# Upstreams before the routes that take what they do not state themselves from them.
+_ORDER = {family: number for number, family in enumerate(("upstream", "route", "legacy", "database"))}
+# Options that mean nothing without another one, by what their words begin with: whoever sets them believes they work.
+_PARTNERS = {"HEALTH_": "HEALTH", "QUEUE": "MAX_IN_FLIGHT", "CACHE_": "CACHE", "STALE_": "CACHE"}
 NO_ROUTES_HELP = """\
 export GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001'
 export GATEWAY_ROUTE_USERS='/users/** -> users'
@@ -51,9 +56,10 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
     plain = owners.pop(("gateway", ""), [])
     settings = draft.settings(plain)
     django = draft.django(plain, read_settings)
-    for (family, owner), entries in sorted(owners.items()):
+    for (family, owner), entries in sorted(owners.items(), key=lambda one: (_ORDER[one[0][0]], one[0][1])):
         draft.add(family, owner, entries)
     draft.check_routes()
+    draft.check_partners(reading.entries)
     if draft.problems or settings is None:
         raise ConfigError(sorted(draft.problems))
     upstreams = {upstream.name: upstream for upstream in draft.upstreams}
@@ -61,7 +67,14 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
     warnings = [*reading.warnings, *_doubtful_hosts(routes)]
     pools, databases = MappingProxyType(draft.pools), MappingProxyType(draft.databases)
     return Config(
-        settings, MappingProxyType(upstreams), routes, tuple(warnings), pools, databases, MappingProxyType(django)
+        settings,
+        MappingProxyType(upstreams),
+        routes,
+        tuple(warnings),
+        pools,
+        databases,
+        MappingProxyType(django),
+        draft.plain,
     )
 
 
@@ -81,6 +94,7 @@ class _Draft:
         self.problems = [
             Problem(variable, value, str(error), error.hint) for variable, value, error in reading.refusals
         ]
+        self.plain = NO_LEVEL
         self.upstreams: list[Upstream] = []
         self.routes: list[tuple[Entry, Route]] = []
         self.pools: dict[str, dict[str, Any]] = {}
@@ -99,17 +113,21 @@ class _Draft:
             except (PatternError, TargetError) as error:
                 self.blame(entry, _about_pattern(entry, error), environment.single_underscore(entry.name))
             except Refused as error:
-                self.blame(entry, str(error), error.hint and f"{entry.name.declaration}__{error.hint}")
+                self.blame(entry, str(error), error.hint and f"{entry.name.prefix}{error.hint}")
             except ValueError as error:
                 self.blame(entry, str(error), "" if option.name else environment.single_underscore(entry.name))
         return values
 
-    def settings(self, entries: Iterable[Entry]) -> Settings | None:
-        values = defaults_of(PLAIN) | self.values(entries)
+    def settings(self, entries: Sequence[Entry]) -> Settings | None:
+        """The gateway's own settings; what is given plain for all upstreams and routes becomes `plain`."""
+        own = [entry for entry in entries if not entry.name.option.has_levels]
+        values = defaults_of(PLAIN) | self.values(own)
+        plain = [entry for entry in entries if entry.name.option.has_levels]
+        self.plain = level_of(plain, self.values(plain))
         self._check_own_tls({entry.name.option.name: entry for entry in entries})
         if self.problems:
             return None
-        settings = Settings(**values)
+        settings = Settings(**values, cors=self.plain.get("cors", ()))
         if settings.speaks_http2 and settings.max_in_flight is None:
             # Connections are bounded, and one of HTTP/1.1 is one request; one of HTTP/2 is up to 100.
             settings = replace(settings, max_in_flight=MAX_IN_FLIGHT_OF_HTTP2)
@@ -154,17 +172,23 @@ class _Draft:
             self._blame_undeclared(family, owner, entries)
         elif "bases" in values:
             self._check_tls(given, values["bases"])
-            self._check_together(given, values)
-            self.upstreams.append(_upstream(owner, given[""].variable, values))
+            level = together(level_of(own, values), self.plain)
+            self.upstreams.append(_upstream(owner, given[""].variable, values, level))
         elif "line" in values:
-            fan = self._fan(entries, given, values)
-            route = _route(owner, given[""].variable, values, fan)
+            level = together(level_of(own, values), *self._above(values["line"][1]))
+            fan = self._fan(entries, given, values, level)
+            route = _route(owner, given[""].variable, values, fan, level)
             self._check_route(route, given)
             self.routes.append((given[""], route))
         elif family == "legacy":
             self.pools[owner.lower()] = values
         elif "url" in values:
             self._add_database(owner, given[""], values["url"])
+
+    def _above(self, target: Target | None) -> tuple[Level, ...]:
+        """The levels above a route's own: its upstream's, in which the plain one is, or the plain one alone."""
+        levels = [upstream.level for upstream in self.upstreams if target and upstream.name == target.upstream]
+        return (*levels, self.plain)
 
     def _add_database(self, owner: str, entry: Entry, url: str) -> None:
         if owner == "DEFAULT":
@@ -187,22 +211,28 @@ class _Draft:
                 missing = f"{given[name].name.declaration}__{partner}_FILE"
                 self.blame(given[name], f"a client certificate and its key come together; set {missing} too")
 
-    def _check_together(self, given: Mapping[str, Entry], values: Mapping[str, Any]) -> None:
-        """Options that mean nothing without another one: whoever sets them believes that they work."""
-        for name, entry in given.items():
-            for stem, partner in (
-                ("HEALTH_", "HEALTH"),
-                ("QUEUE", "MAX_IN_FLIGHT"),
-                ("CACHE_", "CACHE"),
-                ("STALE_", "CACHE"),
-            ):
-                if name.startswith(stem) and partner not in given:
-                    self.blame(entry, f"this means nothing without {entry.name.declaration}__{partner}; set that too")
-            if name.startswith("RETRY_") and values.get("retries") == 0:
-                self.blame(entry, f"{entry.name.declaration}__RETRIES=0 switches retries off; drop one of the two")
+    def check_partners(self, entries: Iterable[Entry]) -> None:
+        """Options that are without effect wherever they hold, for want of another one, or because of it."""
+        levels = [upstream.level for upstream in self.upstreams] + [route.level for _, route in self.routes]
+        blamed = [problem.variable.removesuffix("_FILE").rpartition("__")[2] for problem in self.problems]
+        faulty = {word.removeprefix("GATEWAY_") for word in blamed}
+        for entry in entries:
+            option, name = entry.name.option, entry.name.option.name
+            if entry.name.part or entry.name.family not in {"gateway", "upstream", "route"} or option.is_open:
+                continue
+            variable = entry.variable.removesuffix("_FILE")
+            holding = [level for level in levels if level.variable(option.attribute) == variable]
+            partner = next((_PARTNERS[stem] for stem in _PARTNERS if name.startswith(stem)), "")
+            is_alone = not any(level.get(partner.lower()) for level in holding)
+            if partner and partner not in faulty and holding and is_alone:
+                has_plain = ("gateway", partner) in TABLE and partner != "MAX_IN_FLIGHT"
+                prefix = entry.name.prefix if has_plain or entry.name.owner else "GATEWAY_UPSTREAM_<NAME>__"
+                self.blame(entry, f"this means nothing without {prefix}{partner}; set that too")
+            if name.startswith("RETRY_") and holding and all(level.get("retries") == 0 for level in holding):
+                place = holding[0].variable("retries")
+                self.blame(entry, f"{place}=0 switches retries off; drop one of the two")
 
     def _check_route(self, route: Route, given: Mapping[str, Entry]) -> None:
-        self._check_together(given, {})
         line, target, segments = given[""], route.target, route.pattern.segments
         if segments[:1] == ("-",) and (route.pattern.rest or len(segments) > 1):
             self.blame(line, "/-/ belongs to the gateway itself; no route can begin with it")
@@ -253,7 +283,9 @@ class _Draft:
                 self.blame(entry, "this means nothing for a function")
         return dict(sorted(parts.items()))
 
-    def _fan(self, entries: Sequence[Entry], given: Mapping[str, Entry], values: Mapping[str, Any]) -> Fan | None:
+    def _fan(
+        self, entries: Sequence[Entry], given: Mapping[str, Entry], values: Mapping[str, Any], level: Level
+    ) -> Fan | None:
         """The parts of a route, or None where it has none."""
         declared = self._declared(entries)
         said_of: dict[str, dict[str, Any]] = {name: {} for name in declared}
@@ -264,7 +296,7 @@ class _Draft:
         targets: dict[str, PartTarget] = dict(values.get("parts", ()))
         functions = {name: said["legacy"] for name, said in said_of.items() if "legacy" in said}
         targets = dict(sorted({**targets, **{name: function_target(path) for name, path in functions.items()}}.items()))
-        self._check_parts(declared, targets, values)
+        self._check_parts(declared, targets, values["line"][0].params, level.get("merge", "keyed"))
         optional = set(values.get("optional", ()))
         for name in sorted(optional - declared.keys()):
             self.blame(given["OPTIONAL"], f"there is no part {name}", nearest(name, declared))
@@ -276,20 +308,17 @@ class _Draft:
                 option.attribute: said[option.attribute] for option in fan_options.OF_PART if option.attribute in said
             }
             parts.append(Part(name=name, target=target, optional=is_optional, **own))
-        fan = {
-            option.attribute: values[option.attribute] for option in fan_options.OF_FAN if option.attribute in values
-        }
-        return Fan(parts=tuple(parts), **fan)
+        fan = {option.attribute: level.get(option.attribute) for option in fan_options.OF_FAN}
+        return Fan(parts=tuple(parts), **{name: value for name, value in fan.items() if value is not None})
 
     def _check_parts(
-        self, declared: Mapping[str, Entry], targets: Mapping[str, PartTarget], values: Mapping[str, Any]
+        self, declared: Mapping[str, Entry], targets: Mapping[str, PartTarget], params: Sequence[str], merge: str
     ) -> None:
         for name, target in targets.items():
             if not target.is_function:
                 self._check_upstream(declared[name], target.upstream)
         if targets.keys() != declared.keys():
             return  # what refers to a part that does not parse would be blamed for it
-        params, merge = values["line"][0].params, values.get("merge", "keyed")
         for name, fault in plan.problems(targets, params, merge=merge):
             entry = declared[name]
             self.blame(entry, "the file's parts do not fit together" if entry.from_file else fault)
@@ -307,17 +336,38 @@ def _about_pattern(entry: Entry, error: PatternError | TargetError) -> str:
     return NO_TARGET if entry.text.rstrip().endswith(" -") else str(error)
 
 
-def _upstream(owner: str, variable: str, values: Mapping[str, Any]) -> Upstream:
+def level_of(entries: Iterable[Entry], values: Mapping[str, Any]) -> Level:
+    """What these entries give as one level; `values` are theirs, parsed."""
+    kept: dict[str, Any] = {}
+    members: dict[str, dict[str, Any]] = {}
+    variables: dict[tuple[str, str], str] = {}
+    for entry in entries:
+        option = entry.name.option
+        if option.attribute not in values or not option.name:
+            continue
+        if option.is_open:
+            members[option.attribute] = dict(values[option.attribute])
+        else:
+            kept[option.attribute] = values[option.attribute]
+        member = member_of(option, entry.name.member) if option.is_open else ""
+        variables[option.attribute, member] = entry.variable.removesuffix("_FILE")
+    return Level(kept, members, variables)
+
+
+def _upstream(owner: str, variable: str, values: Mapping[str, Any], level: Level) -> Upstream:
+    held = {option.attribute: level.get(option.attribute) for option in OF_UPSTREAM}
     return Upstream(
         name=owner.lower(),
         bases=tuple(Base(*parts) for parts in values["bases"]),
-        overrides=overrides_of(values),
+        overrides=overrides_of(level.flat()),
         variable=variable,
-        **{option.attribute: values[option.attribute] for option in OF_UPSTREAM if option.attribute in values},
+        level=level,
+        **{name: value for name, value in held.items() if value is not None},
     )
 
 
-def _route(owner: str, variable: str, values: Mapping[str, Any], fan: Fan | None) -> Route:
+def _route(owner: str, variable: str, values: Mapping[str, Any], fan: Fan | None, level: Level) -> Route:
+    """A route: of the options of calls its own, as its upstream's are added in each call; of the others what holds."""
     pattern, target = values["line"]
     if fan is not None:
         pattern = pattern.or_get()
@@ -328,17 +378,9 @@ def _route(owner: str, variable: str, values: Mapping[str, Any], fan: Fan | None
         fan=fan,
         legacy=values.get("legacy"),
         overrides=overrides_of(values),
-        raw_path=values.get("raw_path", False),
-        cors=values.get("cors"),
-        cache=_cache_rule(values),
+        raw_path=level.get("raw_path", False),
+        cors=level.get("cors", ()) if "cors" in level.values else None,
+        cache=rule_of(level),
         variable=variable,
-    )
-
-
-def _cache_rule(values: Mapping[str, Any]) -> Rule | None:
-    rule: Rule | None = values.get("cache")
-    return rule and replace(
-        rule,
-        max_body_bytes=values.get("cache_max_body_bytes", rule.max_body_bytes),
-        stale_if_error_s=values.get("stale_if_error_s", rule.stale_if_error_s),
+        level=level,
     )

@@ -4,7 +4,7 @@ from functools import partial
 
 from gateway import units
 from gateway.cache import options as cache_options
-from gateway.options import DURATION, ON, ORIGINS, POSITIVE, SOME_SIZE, TIMEOUT, Option, Unit, list_of, one_of
+from gateway.options import DURATION, ON, POSITIVE, SOME_SIZE, TIMEOUT, Option, Unit, list_of, one_of
 
 RATE = Unit("rate", units.rate, "_bytes_per_s")
 CERTIFICATE = Unit("PEM", units.pem_certificate, "_pem", units.mask_all)
@@ -46,8 +46,6 @@ PLAIN: tuple[Option, ...] = (
            "Peers whose X-Forwarded-* are believed; by default nobody's are."),
     Option("gateway", "MAX_HEADERS", SOME_SIZE, "64KiB", "32KiB",
            "The largest header block of a request; above it the answer is 431."),
-    Option("gateway", "CORS", ORIGINS, "", "https://app.example.com",
-           "Origins that browsers may call from, on every route; `*` is any. Without it OPTIONS is proxied."),
     Option("gateway", "DISCLOSE", one_of("full|minimal"), "full", "minimal",
            "Whether answers name upstreams, parts and timings."),
     Option("gateway", "DRAIN", DURATION, "8s", "25s",

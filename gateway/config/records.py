@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
+from gateway.options import NO_LEVEL, Level
 from gateway.routing.records import Declared, Route
 from gateway.upstreams.records import Upstream
 
@@ -59,7 +60,7 @@ class Settings:
 @dataclass(frozen=True, slots=True)
 class Config:
     """All that the environment says; upstreams, legacy pools and further databases by name, routes in the order of
-    their variables. Of a pool it says some options, by their attributes; the others are Python's. `django` are the
+    their variables. Of a pool it gives some options, by their attributes; the others are Python's. `django` are the
     settings of the module that GATEWAY_SETTINGS names."""
 
     settings: Settings
@@ -69,6 +70,7 @@ class Config:
     legacy: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     databases: Mapping[str, str] = field(default_factory=dict, repr=False)
     django: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    plain: Level = NO_LEVEL  # options for all upstreams and routes
 
     @property
     def declared(self) -> Declared:
@@ -79,6 +81,7 @@ class Config:
             pools=self.legacy,
             cors=self.settings.cors,
             first_route=self.routes[0].variable if self.routes else "",
+            plain=self.plain,
         )
 
 

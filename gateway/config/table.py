@@ -30,7 +30,7 @@ OPTIONS: tuple[Option, ...] = (
 )
 TABLE = {(family, option.name): option for option in OPTIONS for family in option.families.split()}
 
-_A = {"gateway": "the gateway itself", "upstream": "an upstream", "route": "a route", "part": "a part"}
+_A = {"gateway": "all upstreams and routes", "upstream": "an upstream", "route": "a route", "part": "a part"}
 _A |= {"legacy": "a legacy pool", "database": "a database"}
 _ROWS = {family: {name: option for (owner, name), option in TABLE.items() if owner == family} for family in _A}
 
@@ -41,10 +41,20 @@ def lookup(family: str, word: str) -> tuple[Option, str]:
     if found is not None:
         return found
     near = nearest_row(_ROWS[family], word)
-    for other in ("upstream", "route", "part", "gateway"):
-        if (other, word) in TABLE:
-            raise Refused(f"{word} is an option of {_A[other]}, not of {_A[family]}", near)
+    owners = [_A[other] for other in ("upstream", "route", "part") if (other, word) in TABLE]
+    if not owners and ("gateway", word) in TABLE:
+        owners = ["the gateway itself"]
+    if owners:
+        raise Refused(f"{word} is an option of {' or '.join(owners)}, not of {_A[family]}")
     raise Refused(f"{_A[family]} has no such option", near)
+
+
+def has(family: str, word: str) -> bool:
+    """Whether the word is an option of the family, perhaps a member of an open one."""
+    try:
+        return find(_ROWS[family], word) is not None
+    except Refused:
+        return False
 
 
 def names_of(family: str) -> list[str]:

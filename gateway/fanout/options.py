@@ -37,13 +37,13 @@ OPTIONAL = Option("route", "OPTIONAL", NAMES, "", "team,orders",
                   "Parts whose failure leaves the rest whole; a part with a default is one too.")
 # What holds for all parts, and is an attribute of `plan.Fan`.
 OF_FAN: tuple[Option, ...] = (
-    Option("route", "MERGE", one_of("keyed|flat"), "keyed", "flat",
+    Option("gateway route", "MERGE", one_of("keyed|flat"), "keyed", "flat",
            "How parts become one object: under their names, or all their members side by side."),
-    Option("route", "CONCURRENCY", POSITIVE, "8", "16", "Calls of one mapped part at a time."),
-    Option("route", "MAX_ITEMS", POSITIVE, "100", "500", "Calls of one mapped part at most."),
-    Option("route", "PASS", STATUSES, "", "404,410",
+    Option("gateway route", "CONCURRENCY", POSITIVE, "8", "16", "Calls of one mapped part at a time."),
+    Option("gateway route", "MAX_ITEMS", POSITIVE, "100", "500", "Calls of one mapped part at most."),
+    Option("gateway route", "PASS", STATUSES, "", "404,410",
            "Statuses of a required part that become the answer's own, instead of 502.", "passes"),
-    Option("route", "FORWARD_HEADERS", FIELDS, "", "x-tenant,cookie",
+    Option("gateway route", "FORWARD_HEADERS", FIELDS, "", "x-tenant,cookie",
            "Headers of the client that go to parts, beside Authorization and Accept-Language.", "forward"),
 )
 OF_ROUTE = (PARTS, OPTIONAL, *OF_FAN)

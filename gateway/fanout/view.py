@@ -23,9 +23,10 @@ from gateway.http.problem import problem_members
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.legacy.view import Legacy
+from gateway.options import NO_LEVEL, Level
 from gateway.proxy.outgoing import FORWARDED, Changes
 from gateway.upstreams import targets
-from gateway.upstreams.options import Overrides, effective
+from gateway.upstreams.options import Overrides, effective, overrides_of
 from gateway.upstreams.pool import Pool, pools_of
 
 _COMPLETE = (b"gateway-complete", b"?1")
@@ -45,9 +46,7 @@ class Fanout:
         self.own = own
         self.reads_body = any(function.takes_request for function in self.functions.values())
         self.__name__ = self.__qualname__ = name  # Django's resolver asks for both
-        options = effective(Overrides(), own)
-        self._timeout_s, self._max_body_bytes = whole_time_s(options), options.max_body_bytes
-        self._changes = encoded_changes(own.response_headers)
+        self.inherit(NO_LEVEL)
         self._steps: tuple[Step, ...] = ()
         self._pools: Mapping[str, Pool] | None = None  # the pools that `_steps` were made for
         read = {
@@ -59,6 +58,12 @@ class Fanout:
         chosen_by = ("accept",) if self.streams else ()
         self._vary = fanout_answer.vary(name.title() for name in (*chosen_by, *FORWARDED, *fan.forward, *sorted(read)))
         markcoroutinefunction(self)
+
+    def inherit(self, plain: Level) -> None:
+        """Take what is given for all routes where it says nothing itself. Its parts have that from their upstreams."""
+        self.whole = whole = effective(overrides_of(plain.flat()), self.own)
+        self._timeout_s, self._max_body_bytes = whole_time_s(whole), whole.max_body_bytes
+        self._changes = encoded_changes(whole.response_headers)
 
     def problems(self, params: Sequence[str]) -> Iterator[str]:
         """Why it cannot serve a route with these path parameters."""

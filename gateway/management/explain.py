@@ -159,7 +159,7 @@ def _cache(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
     if past is not None:
         return [["this request", f"goes up: nothing stored answers it ({past.get('detail', past['fwd'])})"], *rows]
     why = refusal(Response("GET", request.raw_headers, 200, _SAYS_NOTHING, 0.0, 0.0), cache.rule)
-    answer = ["the answer", *_stored(cache.rule)]
+    answer = ["the answer", *_stored(cache.rule), line.level.variable("cache")]
     if unstorable is not None:
         answer = ["the answer", f"is not stored if it comes from the upstream ({unstorable})"]
     elif why is NotStored.REQUEST_NO_STORE:

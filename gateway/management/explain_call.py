@@ -112,9 +112,7 @@ def _place(line: GatewayRoute, option: str) -> str:
 
 def _places_of_fields(own: Overrides, line: GatewayRoute, upstream: Upstream) -> dict[str, str]:
     """The request fields that the configuration sets or deletes, and where that is written."""
-    places = {
-        name: f"{upstream.variable.removesuffix('_FILE')}__{_word(name)}" for name, _ in upstream.overrides.headers
-    }
+    places = {name: upstream.level.variable("headers", name) for name, _ in upstream.overrides.headers}
     return places | {name: _place(line, _word(name)) for name, _ in own.headers}
 
 
@@ -130,8 +128,8 @@ def options_rows(holds: Any, own: Overrides, line: GatewayRoute, upstream: Upstr
         value, origin = getattr(holds, option.attribute), "default"
         if getattr(own, option.attribute) is not None:
             origin = _place(line, option.name)
-        elif upstream is not None and getattr(upstream.overrides, option.attribute) is not None:
-            origin = f"{upstream.variable.removesuffix('_FILE')}__{option.name}"
+        elif variable := (line if upstream is None else upstream).level.variable(option.attribute):
+            origin = variable
         is_size = option.attribute == "max_body_bytes"
         rows.append([option.name, "no limit" if is_size and value is None else text_of(option, value), origin])
     if upstream is not None and upstream.max_in_flight is not None:
@@ -142,7 +140,7 @@ def options_rows(holds: Any, own: Overrides, line: GatewayRoute, upstream: Upstr
 
 def _retries(upstream: Upstream, repeatable: bool, method: str) -> list[list[str]]:
     if not upstream.retries:
-        return [["none", f"{upstream.variable.removesuffix('_FILE')}__RETRIES=0"]]
+        return [["none", f"{upstream.level.variable('retries')}=0"]]
     on = ", ".join(sorted(str(getattr(one, "word", one)) for one in upstream.retry_on))
     again = "may be sent again, with a body of up to " + format_size(MAX_KEPT_BYTES)
     return [
@@ -164,4 +162,4 @@ def _set_down(plan: Plan) -> list[list[str]]:
 
 def cors_rows(line: GatewayRoute) -> list[list[str]]:
     allowed = line.stack.origins
-    return [["set", "access-control-*", f"for {', '.join(allowed)}"]] if allowed else []
+    return [["set", "access-control-*", f"for {', '.join(allowed)}", line.level.variable("cors")]] if allowed else []

@@ -14,14 +14,13 @@ from gateway.management.explain_call import Section, changes_rows, cors_rows, op
 from gateway.proxy.outgoing import own_pairs
 from gateway.routing.lines import GatewayRoute
 from gateway.units import format_duration
-from gateway.upstreams.options import Overrides, effective
 from gateway.upstreams.targets import Reference, TargetValueError
 
 
 def fanned_out(config: Config, request: GatewayRequest, line: GatewayRoute, view: Fanout) -> Iterator[Section]:
     pools: Any = {name: SimpleNamespace(upstream=upstream) for name, upstream in config.upstreams.items()}
     steps = steps_for(view, pools)
-    whole = effective(Overrides(), view.own)
+    whole = view.whole
     gathering = Gathering(view.fan, steps, whole.timeout_s, request)
     yield Section("Parts, those of one number at the same time", _parts(gathering, steps, whole.timeout_s))
     pairs = own_pairs(request, view.fan.forward)
@@ -36,9 +35,7 @@ def fanned_out(config: Config, request: GatewayRequest, line: GatewayRoute, view
     yield Section("Options", deadline)
     retried = {step.upstream.name: step.upstream for step in steps if step.upstream is not None}
     yield Section("Retries", [[name, f"at most {upstream.retries} more"] for name, upstream in retried.items()])
-    changes = [
-        ["set" if value else "removed", name, "***" if value else ""] for name, value in view.own.response_headers
-    ]
+    changes = [["set" if value else "removed", name, "***" if value else ""] for name, value in whole.response_headers]
     yield Section("Headers of the answer", [*changes, *cors_rows(line)])
 
 

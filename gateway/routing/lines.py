@@ -9,9 +9,11 @@ from asgiref.sync import iscoroutinefunction
 from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
+from gateway.cache.options import rule_of
+from gateway.cache.view import Cached
 from gateway.fanout.view import Fanout
 from gateway.legacy.view import Legacy
-from gateway.options import nearest
+from gateway.options import NO_LEVEL, nearest, together
 from gateway.proxy.view import Proxy
 from gateway.routing.faults import RouteError
 from gateway.routing.patterns import Pattern, PatternError, check_names, clash
@@ -47,6 +49,29 @@ class GatewayRoute(URLPattern):
         self.origin = origin
         self.raw_path = given.raw_path if given is not None else False
         self.cors = given.cors if given is not None else None
+        self.level = given.level if given is not None else NO_LEVEL
+        self._is_of_environment = given is not None
+
+    def under(self, declared: Declared) -> "GatewayRoute":
+        """A copy with what is given for all routes, and what its upstream gives the routes that lead there.
+
+        A line of the environment has both already. One of Python has no options of its own but those of its view, and
+        is stored by them where nothing stands around the view.
+        """
+        if isinstance(self.endpoint, Fanout):
+            self.endpoint.inherit(declared.plain)
+        if self._is_of_environment:
+            return self
+        line = copy.copy(self)
+        targets = self.endpoint.upstreams if isinstance(self.endpoint, Proxy) else ()
+        above = [declared.upstreams[name].level for name in targets if name in declared.upstreams]
+        line.level = level = together(*above, declared.plain)
+        line.raw_path = level.get("raw_path", False)
+        line.cors = level.get("cors", ()) if "cors" in level.values else None
+        rule = rule_of(level)
+        if rule is not None and self.wrapped is self.endpoint and isinstance(self.endpoint, (Proxy, Fanout)):
+            line.wrapped = line.view = line.callback = line.cache = Cached(self.endpoint, rule)
+        return line
 
     def with_stack(self, slots: Slots) -> "GatewayRoute":
         """This line with its compiled stack. A copy: what the routes module holds may be compiled more than once."""

@@ -1,13 +1,15 @@
 """A route as the environment has it, and what routes are checked against."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.cache.policy import Rule
 from gateway.fanout.plan import Fan
+from gateway.options import NO_LEVEL, Level
 from gateway.routing.patterns import Pattern
 from gateway.upstreams.options import Overrides
+from gateway.upstreams.records import Upstream
 from gateway.upstreams.targets import Target
 
 
@@ -25,6 +27,7 @@ class Route:
     cors: tuple[str, ...] | None = None
     cache: Rule | None = None
     variable: str = ""
+    level: Level = NO_LEVEL  # its options, upon those of its upstream (unless it is a fan-out) and the plain ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,11 +35,12 @@ class Declared:
     """What the environment declares and the lines of urlpatterns are checked against.
 
     `pools` are the options of legacy pools by name, `cors` the origins of GATEWAY_CORS; `first_route` is the variable
-    of the first route, or empty.
+    of the first route, or empty; `plain` are the options for all upstreams and routes.
     """
 
     urlconf: str
-    upstreams: Collection[str]
+    upstreams: Mapping[str, Upstream]
     pools: Mapping[str, Mapping[str, Any]]
     cors: Sequence[str] = ()
     first_route: str = ""
+    plain: Level = NO_LEVEL

@@ -46,7 +46,7 @@ from gateway.routing.table import Match, Miss, Table
 from gateway.routing.views import as_async
 from gateway.routing.worker_start import thread_warning
 from gateway.routing.wrapping import Wrap, cache_of, innermost
-from gateway.upstreams.options import Overrides, effective
+from gateway.upstreams.options import Overrides, effective, overrides_of
 
 
 def route(pattern: str, view: Callable[..., Any], name: str | None = None, *, wrap: Wrap | None = None) -> GatewayRoute:
@@ -132,7 +132,7 @@ def _from_config(line: Route, wrap: Wrap | None) -> GatewayRoute:
         view = Proxy(line.target, line.overrides)
     elif line.legacy is not None:
         view = function = _legacy_from(line.legacy, line.variable)
-        function.max_body_bytes = effective(Overrides(), line.overrides).max_body_bytes or sys.maxsize
+        function.max_body_bytes = effective(Overrides(), overrides_of(line.level.flat())).max_body_bytes or sys.maxsize
         _check_fit(function, line.pattern, line.variable, line.legacy)
     else:
         raise RouteError(f"{line.variable}: no target")
@@ -174,7 +174,7 @@ class Routes:
         threads: Sequence[str] = (),
         slots: Callable[[GatewayRoute | None, Declared], Slots] = slots_of,
     ) -> None:
-        self.lines = [line for line in urlpatterns if isinstance(line, GatewayRoute)]
+        self.lines = [line.under(declared) for line in urlpatterns if isinstance(line, GatewayRoute)]
         self.others = [line for line in urlpatterns if not isinstance(line, GatewayRoute)]
         self.threads = tuple(threads)
         self.warnings = (*synchronous_views(self.lines, self.others), *caches_without_effect(self.lines, self.others))

@@ -16,6 +16,7 @@ from gateway.options import (
     COUNT,
     DURATION,
     FIELD,
+    LEVELS,
     POSITIVE,
     SIZE,
     TIMEOUT,
@@ -46,50 +47,50 @@ _MAX_BODY = units.format_size(DEFAULT_MAX_BODY_BYTES)
 UPSTREAM = Option("upstream", "", BASES, "", "http://users-1:8000,http://users-2:8000",
                   "Where the service is: one or more base URLs; a path in one is a prefix.", "bases")
 OF_CALL: tuple[Option, ...] = (
-    Option("upstream route", "TIMEOUT", TIMEOUT, "30s", "2s",
+    Option(LEVELS, "TIMEOUT", TIMEOUT, "30s", "2s",
            "Until the head of the answer has arrived, queue and retries included; else 504."),
-    Option("upstream route", "CONNECT_TIMEOUT", TIMEOUT, "2s", "500ms", "For one connection to be made, TLS included."),
-    Option("upstream route", "IDLE_TIMEOUT", TIMEOUT, "60s", "5m", "Between two reads or writes of a body, each way."),
-    Option("upstream route", "TOTAL_TIMEOUT", TIMEOUT, "", "10m", "For the whole exchange, bodies included."),
-    Option("upstream route", "MAX_BODY", SIZE, _MAX_BODY, "1GiB",
+    Option(LEVELS, "CONNECT_TIMEOUT", TIMEOUT, "2s", "500ms", "For one connection to be made, TLS included."),
+    Option(LEVELS, "IDLE_TIMEOUT", TIMEOUT, "60s", "5m", "Between two reads or writes of a body, each way."),
+    Option(LEVELS, "TOTAL_TIMEOUT", TIMEOUT, "", "10m", "For the whole exchange, bodies included."),
+    Option(LEVELS, "MAX_BODY", SIZE, _MAX_BODY, "1GiB",
            "The largest request body, above it the answer is 413; `0B` is no limit."),
-    Option("upstream route", "HOST", either("upstream|preserve", "preserve"), "upstream", "preserve",
+    Option(LEVELS, "HOST", either("upstream|preserve", "preserve"), "upstream", "preserve",
            "Whose Host goes up: the base URL's, or the client's.", "preserve_host"),
-    Option("upstream route", "REDIRECTS", either("rewrite|raw", "rewrite"), "rewrite", "raw",
+    Option(LEVELS, "REDIRECTS", either("rewrite|raw", "rewrite"), "rewrite", "raw",
            "Whether Location and Content-Location that point at the upstream are made to point at the gateway.",
            "rewrite_redirects"),
-    Option("upstream route", "HEADER_*", FIELD, "", "acme",
+    Option(LEVELS, "HEADER_*", FIELD, "", "acme",
            "Sets a request header, replacing the client's; `_` in the name is `-`, a lone `-` as value deletes.",
            "headers"),
-    Option("upstream route", "RESPONSE_HEADER_*", FIELD, "", "nosniff",
+    Option(LEVELS, "RESPONSE_HEADER_*", FIELD, "", "nosniff",
            "Sets a header of the answer; a lone `-` deletes it.", "response_headers"),
 )
 OF_UPSTREAM: tuple[Option, ...] = (
     Option("upstream", "CA", CERTIFICATE, "", "", "The certificates that https is checked against, not the system's."),
     Option("upstream", "CLIENT_CERT", CERTIFICATE, "", "", "The certificate that an https upstream is shown."),
     Option("upstream", "CLIENT_KEY", KEY, "", "", "The key of that certificate, without a passphrase."),
-    Option("upstream", "BALANCE", BALANCE, "p2c", "hash:header:x-user-id",
+    Option("gateway upstream", "BALANCE", BALANCE, "p2c", "hash:header:x-user-id",
            "Which endpoint is next: `p2c`, `round_robin`, or the same one for a client or value (`hash:client`)."),
-    Option("upstream", "DNS_TTL", TIMEOUT, "10s", "1m",
+    Option("gateway upstream", "DNS_TTL", TIMEOUT, "10s", "1m",
            "How often host names are looked up again; every address is an endpoint."),
-    Option("upstream", "KEEPALIVE", DURATION, "4s", "30s",
+    Option("gateway upstream", "KEEPALIVE", DURATION, "4s", "30s",
            "How long an idle connection is kept: less than the service itself keeps it, often 5 s. `0s` keeps none."),
-    Option("upstream", "RETRIES", Unit("number", partial(units.whole, most=10)), "1", "0",
+    Option("gateway upstream", "RETRIES", Unit("number", partial(units.whole, most=10)), "1", "0",
            "Further attempts after the first, at another endpoint where there is one."),
-    Option("upstream", "RETRY_ON", FAILURES, "", "connection_refused connect_timeout 503",
+    Option("gateway upstream", "RETRY_ON", FAILURES, "", "connection_refused connect_timeout 503",
            "Reasons and statuses that are retried; unset, every reason that can be, and 502, 503 and 504."),
-    Option("upstream", "RETRY_BUDGET", Unit("percentage", units.percentage), "20%", "10%",
+    Option("gateway upstream", "RETRY_BUDGET", Unit("percentage", units.percentage), "20%", "10%",
            "Retries at most, as a share of the requests of ten seconds; 50 are always allowed, unless it is `0%`."),
-    Option("upstream", "HEALTH", PROBE, "", "/healthz",
+    Option("gateway upstream", "HEALTH", PROBE, "", "/healthz",
            "The path that probes ask every endpoint for; a status from 200 to 399 is good. Unset, nothing is probed."),
-    Option("upstream", "HEALTH_INTERVAL", TIMEOUT, "5s", "10s", "Between two probes of an endpoint."),
-    Option("upstream", "HEALTH_TIMEOUT", TIMEOUT, "1s", "500ms", "For one probe."),
-    Option("upstream", "HEALTH_RISE", POSITIVE, "2", "1", "Good probes in a row that bring an endpoint back."),
-    Option("upstream", "HEALTH_FALL", POSITIVE, "3", "2", "Bad probes in a row that take an endpoint out."),
+    Option("gateway upstream", "HEALTH_INTERVAL", TIMEOUT, "5s", "10s", "Between two probes of an endpoint."),
+    Option("gateway upstream", "HEALTH_TIMEOUT", TIMEOUT, "1s", "500ms", "For one probe."),
+    Option("gateway upstream", "HEALTH_RISE", POSITIVE, "2", "1", "Good probes in a row that bring an endpoint back."),
+    Option("gateway upstream", "HEALTH_FALL", POSITIVE, "3", "2", "Bad probes in a row that take an endpoint out."),
     Option("upstream", "MAX_IN_FLIGHT", POSITIVE, "", "100",
            "Requests at a time, to all endpoints together; more wait in the queue. Counts per worker."),
-    Option("upstream", "QUEUE", COUNT, "50", "0", "Requests that may wait; more get 503 at once."),
-    Option("upstream", "QUEUE_TIMEOUT", TIMEOUT, "1s", "200ms", "How long one may wait, then 503."),
+    Option("gateway upstream", "QUEUE", COUNT, "50", "0", "Requests that may wait; more get 503 at once."),
+    Option("gateway upstream", "QUEUE_TIMEOUT", TIMEOUT, "1s", "200ms", "How long one may wait, then 503."),
 )
 # fmt: on
 
@@ -121,7 +122,7 @@ class Overrides:
     timeout_s: float | None = None
     connect_timeout_s: float | None = None
     idle_timeout_s: float | None = None
-    total_timeout_s: float | None = None
+    total_timeout_s: float | None = None  # 0 lifts the limit
     max_body_bytes: int | None = None  # 0 lifts the limit
     preserve_host: bool | None = None
     rewrite_redirects: bool | None = None
@@ -155,6 +156,7 @@ def effective(upstream: Overrides, route: Overrides) -> ProxyOptions:
     """What holds for a call: the route's word, else the upstream's, else the default; fields are merged by name."""
     values = _DEFAULTS | _set_by(upstream) | _set_by(route)
     values["max_body_bytes"] = values["max_body_bytes"] or None
+    values["total_timeout_s"] = values.get("total_timeout_s") or None
     values["headers"] = _merged(upstream.headers, route.headers)
     values["response_headers"] = _merged(upstream.response_headers, route.response_headers)
     return ProxyOptions(**values)
@@ -189,8 +191,12 @@ def overrides(texts: Mapping[str, str]) -> Overrides:
 
 
 def overrides_of(values: Mapping[str, Any]) -> Overrides:
-    """Parsed values by attribute -> Overrides; values of other options are left out."""
-    return Overrides(**{option.attribute: values[option.attribute] for option in OF_CALL if option.attribute in values})
+    """Parsed values by attribute -> Overrides; values of other options are left out.
+
+    What a lone `-` took away (None) is the default again, or, where there is none, no limit.
+    """
+    own = {option.attribute: values[option.attribute] for option in OF_CALL if option.attribute in values}
+    return Overrides(**{name: _DEFAULTS.get(name, 0.0) if value is None else value for name, value in own.items()})
 
 
 def _option_of_call(key: str) -> tuple[Option, str]:
@@ -217,14 +223,18 @@ def _text_of_call(text: object) -> str:
 
 def parse_into(values: dict[str, Any], option: Option, member: str, text: str, from_file: bool = False) -> None:
     """Parse one option's text into `values`, by its attribute. Raises ValueError."""
-    is_field = option.unit is FIELD
-    text = text.strip(" \t") if is_field else text.strip()
-    name = field_of(option, member) if is_field else member.lower()
+    text = text.strip(" \t") if option.unit is FIELD else text.strip()
+    name = member_of(option, member)
     if not from_file:
         _refuse_quotes(option, text)
-    value = option.unit.parse(text)
-    is_open = option.name.endswith("*")
-    values[option.attribute] = (*values.get(option.attribute, ()), (name, value)) if is_open else value
+    is_taken_away = text == "-" and option.has_levels and not option.unit.has_dash
+    value = None if is_taken_away else option.unit.parse(text)
+    values[option.attribute] = (*values.get(option.attribute, ()), (name, value)) if option.is_open else value
+
+
+def member_of(option: Option, member: str) -> str:
+    """What stands for the `*` of an open option, as its values have it. Raises Refused for a field nobody may set."""
+    return field_of(option, member) if option.unit is FIELD else member.lower()
 
 
 def _refuse_quotes(option: Option, text: str) -> None:

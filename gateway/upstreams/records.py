@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from gateway import units
-from gateway.options import defaults_of
+from gateway.options import NO_LEVEL, Level, defaults_of
 from gateway.upstreams.options import OF_UPSTREAM, Overrides
 from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON, Failure
 
@@ -56,3 +56,4 @@ class Upstream:
     queue: int = _DEFAULTS["queue"]
     queue_timeout_s: float = _DEFAULTS["queue_timeout_s"]
     variable: str = ""
+    level: Level = NO_LEVEL  # its options, also those for the routes that lead there, upon the plain ones

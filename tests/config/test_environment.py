@@ -16,6 +16,8 @@ def test_a_name_says_whose_option_it_is() -> None:
     assert find("GATEWAY_ROUTE_A_1__TIMEOUT") == Name(TABLE["route", "TIMEOUT"], "route", "A_1")
     assert find("GATEWAY_ROUTE_A__HEADER_X_Y") == Name(TABLE["route", "HEADER_*"], "route", "A", "X_Y")
     assert find("GATEWAY_ROUTE_A__PART_B__PICK") == Name(TABLE["part", "PICK"], "route", "A", "", "b")
+    assert find("GATEWAY_TIMEOUT") == Name(TABLE["route", "TIMEOUT"])
+    assert find("GATEWAY_HEADER_X_Y") == Name(TABLE["route", "HEADER_*"], member="X_Y")
     assert find("GATEWAY_DATABASE_URL") == Name(TABLE["gateway", "DATABASE_URL"])
     assert find("GATEWAY_DATABASE_REPORTS") == Name(TABLE["database", ""], "database", "REPORTS")
 
@@ -26,8 +28,14 @@ def test_a_name_says_whose_option_it_is() -> None:
         ("GATEWAY_BNID", "GATEWAY_BIND"),
         ("GATEWAY_LOGLEVEL", "GATEWAY_LOG_LEVEL"),
         ("GATEWAY_PORT", "GATEWAY_BIND"),
-        ("GATEWAY_TIMEOUT", "GATEWAY_UPSTREAM_<NAME>__TIMEOUT"),
-        ("GATEWAY_MERGE", "GATEWAY_ROUTE_<NAME>__MERGE"),
+        ("GATEWAY_TIMEUOT", "GATEWAY_TIMEOUT"),
+        ("GATEWAY_HAEDER_X_TENANT", "GATEWAY_HEADER_X_TENANT"),
+        ("GATEWAY_CA", "GATEWAY_UPSTREAM_<NAME>__CA"),
+        ("GATEWAY_PATH", "GATEWAY_UPSTREAM_<NAME>__PATH"),
+        ("GATEWAY_OPTIONAL", "GATEWAY_ROUTE_<NAME>__OPTIONAL"),
+        ("GATEWAY_PART_USER", "GATEWAY_ROUTE_<NAME>__PART_USER"),
+        ("GATEWAY_UPSTREAM_USERS__MERGE", ""),
+        ("GATEWAY_ROUTE_USERS__RETRIES", ""),
         ("GATEWAY_UPSTREM_USERS", "GATEWAY_UPSTREAM_USERS"),
         ("GATEWAY_ROUTES_USERS__TIMEOUT", "GATEWAY_ROUTE_USERS__TIMEOUT"),
         ("GATEWAY_UPSTREAM_USERS__TIMEUOT", "GATEWAY_UPSTREAM_USERS__TIMEOUT"),
@@ -66,7 +74,8 @@ def test_every_name_is_found_or_refused(tail: str) -> None:
         ("GATEWAY_UPSTREAM_USERS_CONNECT_TIMEOUT", "GATEWAY_UPSTREAM_USERS__CONNECT_TIMEOUT"),
         ("GATEWAY_UPSTREAM_USERS_RESPONSE_HEADER_X_Y", "GATEWAY_UPSTREAM_USERS__RESPONSE_HEADER_X_Y"),
         ("GATEWAY_ROUTE_USERS_CACHE", "GATEWAY_ROUTE_USERS__CACHE"),
-        ("GATEWAY_UPSTREAM_USERS_CACHE", ""),
+        ("GATEWAY_UPSTREAM_USERS_CACHE", "GATEWAY_UPSTREAM_USERS__CACHE"),
+        ("GATEWAY_UPSTREAM_USERS_MERGE", ""),
         ("GATEWAY_UPSTREAM_TIMEOUT", ""),
     ],
 )
@@ -151,6 +160,8 @@ def test_the_links_are_those_of_the_kubernetes_documentation() -> None:
         ("GATEWAY_UPSTREAM_MAIL_SERVICE_HOST", "http://mail"),
         ("GATEWAY_ROUTE_X_SERVICE_PORT", "/x -> users"),
         ("GATEWAY_PORT", "8000"),
+        ("GATEWAY_HEADER_X_SERVICE_HOST", "shop"),
+        ("GATEWAY_HEADER_X_SERVICE_PORT", "8000"),
         ("GATEWAY_PORT", "tcp://10.0.0.1"),
         ("GATEWAY_DB_PORT_X_TCP", "tcp://10.0.0.1:80"),
         ("GATEWAY_UPSTREAM_USERS__TIMEOUT", "5s"),

@@ -108,7 +108,7 @@ async def test_a_proxied_request() -> None:
     assert origins["TIMEOUT"].startswith("(test_explain.py:") or origins["TIMEOUT"].startswith("test_explain.py:")
     assert origins["CONNECT_TIMEOUT"] == "default"
     assert ["set", "authorization", "***", "GATEWAY_UPSTREAM_USERS__HEADER_AUTHORIZATION"] in said["Headers that go up"]
-    assert said["Headers of the answer"] == [["set", "access-control-*", "for https://app.example.com"]]
+    assert said["Headers of the answer"] == [["set", "access-control-*", "for https://app.example.com", "GATEWAY_CORS"]]
 
 
 async def test_an_option_of_the_upstream_names_its_variable() -> None:

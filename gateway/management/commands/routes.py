@@ -19,6 +19,7 @@ class Command(GatewayCommand):
     help = """\
 Print the effective routing table: each pattern as written, where it leads, the
 name that stands in the log, where it was written, and the options set for it.
+What it has from its upstream or from plain variables is told by --json.
 Order says nothing: the most specific route gets a request."""
     epilog = """\
 examples:
@@ -41,8 +42,9 @@ examples:
             return
         lines = [["PATTERN", "TARGET", "NAME", "FROM", "OPTIONS"]]
         for row in table:
-            said = " ".join(f"{name}={value}" for name, value in row.pop("options").items())
-            lines.append([*row.values(), said])
+            words = [f"{name}={value}" for name, value in row.pop("options").items()]
+            del row["inherited"]  # too much for a line
+            lines.append([*row.values(), " ".join(words)])
         if not any(line[-1] for line in lines[1:]):
             lines = [line[:-1] for line in lines]
         head, *rest = aligned(lines, indent="").splitlines()

@@ -507,6 +507,7 @@ def test_the_table_as_json(tmp_path: Path) -> None:
         "name": "home",
         "origin": "routes.py:11",
         "options": {},
+        "inherited": {},
     }
     assert (users["origin"], users["options"]) == ("GATEWAY_ROUTE_USERS", {"timeout": "500ms", "path": "raw"})
     assert (orders["origin"], orders["options"]) == ("routes.py:12", {"max_body": "64KiB", "header_x_tenant": "***"})
@@ -644,7 +645,13 @@ def test_the_configuration_in_force_with_its_origins(tmp_path: Path) -> None:
     assert rows[:2] == [["VARIABLE", "VALUE", "FROM"], ["GATEWAY_BIND", "127.0.0.1:8000", "default"]]
     assert ["GATEWAY_DATABASE_URL", "postgresql://***@db/portway", "variable"] in rows
     assert ["GATEWAY_UPSTREAM_USERS__HEADER_AUTHORIZATION", "***", "file", "./token"] in rows
-    assert rows[-2:] == [[], ["GATEWAY_ROUTE_USERS", "/users/**", "->", "users", "variable"]]
+    field = "USERS__HEADER_AUTHORIZATION"
+    inherited = f"GATEWAY_ROUTE_{field}", f"GATEWAY_UPSTREAM_{field}_FILE"
+    assert rows[-3:] == [
+        [],
+        ["GATEWAY_ROUTE_USERS", "/users/**", "->", "users", "variable"],
+        [inherited[0], "***", inherited[1]],
+    ]
     assert "topsecret" not in ran.output
 
 
