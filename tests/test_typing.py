@@ -20,6 +20,7 @@ from gateway.fanout.typed import fanout
 from gateway.legacy.view import legacy
 from gateway.proxy.keywords import ProxyKeywords
 from gateway.proxy.view import proxy
+from gateway.upstreams.options import OF_CALL
 
 HOME = Path(__file__).resolve().parent.parent
 
@@ -147,8 +148,7 @@ def keywords_of(function: Callable[..., Any]) -> set[str]:
 
 
 def test_the_keywords_of_proxy_are_the_options_of_a_call() -> None:
-    of_calls = [option for option in table.OPTIONS if option.families == "upstream route"]
-    named = {option.name.lower() for option in of_calls if not option.name.endswith("*")}
+    named = {option.name.lower() for option in OF_CALL if not option.is_open}
     assert ProxyKeywords.__optional_keys__ == named
     assert ProxyKeywords.__required_keys__ == frozenset()
 
