@@ -1,7 +1,7 @@
 """Words of the environment become values, and back: durations, sizes, lists, addresses, field values.
 
 A parser takes text without white space around it and returns a value, or raises ValueError whose message says what was
-expected. HOWEVER a message never quotes the text: it ends in logs and terminals, and the text may be a secret that
+expected. A message never quotes the text: it ends up in logs and terminals, and the text may be a secret that
 stands in the wrong variable, or the content of a file. Whoever shows a text sends it through a mask first.
 """
 

@@ -1,4 +1,4 @@
-"""The address to listen on, before Granian has it: a name is looked up, one that is taken is said in a line."""
+"""The address to listen on: names are resolved, and an address in use is reported, before Granian starts."""
 
 import socket
 from ipaddress import ip_address

@@ -1,6 +1,6 @@
 """A variable's name and text: families, `_FILE` twins, Kubernetes' service links, masks, and the nearest valid name.
 
-`read` turns every `GATEWAY_*` variable into an entry: the option it sets, whose option it is, and its text, perhaps out
+`read` turns every `GATEWAY_*` variable into an entry: the option it sets, its owner, and its text, perhaps out
 of a file. What a text means is not asked here. Whatever cannot become an entry is refused with a reason, and reading
 goes on.
 """
@@ -125,7 +125,7 @@ def single_underscore(name: Name) -> str:
 def shown(variable: str, text: str) -> str:
     """A variable's text as it may be shown: masked by its unit, or the path of a file.
 
-    HOWEVER people put secrets where a path belongs, under a name that nobody knows, or with one underscore too few
+    People do put secrets where a path belongs, under an unknown name, or with one underscore too few
     (`GATEWAY_UPSTREAM_USERS_HEADER_AUTHORIZATION` is an upstream): then all of it is hidden.
     """
     if variable.endswith("_FILE"):
@@ -153,9 +153,9 @@ _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://\S+:[0-9]+")
 def is_service_link(variable: str, text: str) -> bool:
     """Whether Kubernetes and not a person set this variable.
 
-    HOWEVER an upstream may be called USERS_PORT or MAIL_SERVICE_HOST: a link's value is an address, a number, a
-    protocol's name or `tcp://ip:port`, whereas base URLs and routes hold another slash. A field may be called
-    X_SERVICE_PORT (`GATEWAY_HEADER_X_SERVICE_PORT`), and its value is whatever it is, but for `tcp://ip:port`.
+    The name alone does not tell, since an upstream may be called USERS_PORT or MAIL_SERVICE_HOST. The value of a link
+    is an address, a number, the name of a protocol or `tcp://ip:port`; base URLs and routes hold another slash. A field
+    may be called X_SERVICE_PORT (`GATEWAY_HEADER_X_SERVICE_PORT`) and have any value but `tcp://ip:port`.
     """
     if variable in _PLAIN:
         return False

@@ -47,7 +47,7 @@ def of(pairs: Sequence[Pair]) -> list[str]:
 
 
 def without(pairs: Sequence[Pair], size: int | None) -> Pairs:
-    """The field lines of an answer whose coding was undone: `size` is that of its body now, None where it has none.
+    """The field lines of a decoded response: `size` is that of its body now, None if it has none.
 
     What was a strong validator of the coded bytes is a weak one of these (RFC 9110, section 8.8.3.3).
     """
@@ -95,7 +95,7 @@ def _step(name: str) -> Step | None:
         return _gunzipped
     if name == "deflate":
         return _inflated
-    # Older ones than 1.2 cannot be told how much to give at a time.
+    # Versions before 1.2 have no limit on the output of one call.
     if name == "br" and hasattr(getattr(_package("brotli"), "Decompressor", None), "can_accept_more_data"):
         return _unbrotlied
     if name == "zstd" and _package("zstandard") is not None:
@@ -177,7 +177,7 @@ def _unbrotlied(pieces: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _unzstded(pieces: Iterable[bytes]) -> Iterator[bytes]:
-    """One frame after the other. zstandard cannot be told how much to give, so it gets little at a time."""
+    """One frame after the other. zstandard has no limit on its output, so it gets little input at a time."""
     zstandard = _package("zstandard")
     decoder: Any = None
     try:

@@ -35,7 +35,7 @@ def preflight_pairs(origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
 
 
 def add_to(pairs: Pairs, origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
-    """An answer's pairs for a cross-origin reader; what the upstream said of CORS is replaced, twice would be void."""
+    """A response's pairs for a cross-origin reader, in place of the upstream's CORS fields."""
     exposed = [value for name, value in pairs if name == b"access-control-expose-headers"]
     kept = [pair for pair in pairs if not pair[0].startswith(b"access-control-")]
     kept.append(_VARY)

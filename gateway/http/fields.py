@@ -1,6 +1,6 @@
 """Field values that decide about caching, parsed strictly: dates, lists, directives, entity tags, ranges.
 
-What is malformed is told as such and never guessed at: `freshness` decides what it means (RFC 9111, section 4.2.1).
+Malformed values are reported as such, never guessed at: `freshness` decides what it means (RFC 9111, section 4.2.1).
 """
 
 import re
@@ -126,7 +126,7 @@ def http_date(seconds: int) -> bytes:
 # -- directives ---------------------------------------------------------------------------------------------------
 
 Directives = Mapping[str, str | None]
-# Those whose argument lists fields: several of them are all meant.
+# Directives whose argument lists fields; if one is repeated, all lists count.
 _LISTS: Final = frozenset({"no-cache", "private"})
 _FORBIDDING: Final = _LISTS | {"no-store"}
 
@@ -172,7 +172,7 @@ def targeted(values: Iterable[bytes]) -> dict[str, str | None] | None:
     """The directives of a targeted field such as CDN-Cache-Control, or None where it is empty or malformed.
 
     It is a Dictionary of RFC 9651 (RFC 9213, section 2.1): seconds are integers there, lists of fields strings, what is
-    false is not said, and of one that comes twice the last counts.
+    false means absent, and the last of a repeated one counts.
     """
     text = ",".join(value.decode("latin-1") for value in values).strip(" ")
     found: dict[str, str | None] = {}

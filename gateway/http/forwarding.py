@@ -42,7 +42,7 @@ def client_and_hops(peer: str, forwarded_for: Iterable[bytes], networks: Sequenc
     """The rightmost untrusted address of the X-Forwarded-For that a trusted peer sent; the leftmost if all are trusted.
     And how many trusted proxies stand between it and here.
 
-    An entry that is no address ends the walk: what stands left of it was said by somebody we cannot name. An empty
+    An entry that is no address ends the walk: what stands left of it comes from an unknown source. An empty
     one says nothing (RFC 9110, section 5.6.1).
     """
     client, hops = peer, 1
@@ -64,7 +64,7 @@ def asked_for(x_forwarded: Iterable[Pair], hops: int) -> tuple[str, str]:
     """The scheme and the host, with its port, that the client asked for, by what `hops` trusted proxies say.
 
     A proxy sets X-Forwarded-Proto and -Host, or adds to what it got. So of a list the member counts that the outermost
-    of the trusted ones wrote; what stands left of it is the client's own word. Empty where nothing is said, or what is
+    of the trusted ones wrote; what stands left of it is the client's own claim. Empty where there is none, or what is
     neither http nor https, or no host.
     """
     scheme, host = (_said_by_outermost(x_forwarded, name, hops) for name in (b"x-forwarded-proto", b"x-forwarded-host"))
@@ -122,16 +122,16 @@ def _replaced(peer: str, scheme: str, host: str, prefix: str) -> tuple[Pair, ...
 def _lengthened(
     peer: str, scheme: str, host: str, prefix: str, incoming: Sequence[Pair], *, asked: tuple[str, str]
 ) -> Pairs:
-    said: dict[str, list[str]] = {}
+    sent: dict[str, list[str]] = {}
     for name, value in incoming:
-        said.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
-    entries = (entry.strip(OWS_TEXT) for entry in ",".join(said.pop("x-forwarded-for", [])).split(","))
+        sent.setdefault(name.decode("ascii"), []).append(value.decode("latin-1"))
+    entries = (entry.strip(OWS_TEXT) for entry in ",".join(sent.pop("x-forwarded-for", [])).split(","))
     chain = [entry for entry in entries if entry]
-    host = ", ".join(said.pop("x-forwarded-host", [host]))
-    scheme = ", ".join(said.pop("x-forwarded-proto", [scheme]))
-    prefix = said.pop("x-forwarded-prefix", [""])[0].rstrip("/") + prefix
+    host = ", ".join(sent.pop("x-forwarded-host", [host]))
+    scheme = ", ".join(sent.pop("x-forwarded-proto", [scheme]))
+    prefix = sent.pop("x-forwarded-prefix", [""])[0].rstrip("/") + prefix
     fields = _fields([*chain, peer], host, scheme, prefix, asked)
-    fields.extend((name.encode("ascii"), value.encode("latin-1")) for name, values in said.items() for value in values)
+    fields.extend((name.encode("ascii"), value.encode("latin-1")) for name, values in sent.items() for value in values)
     return fields
 
 

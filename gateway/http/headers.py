@@ -23,7 +23,7 @@ AnyPair = tuple[bytes | str, bytes | str]  # as code of a team's own may write i
 Network = IPv4Network | IPv6Network
 
 
-# RFC 9110, section 5.6.3. HOWEVER not what bytes.strip() takes for white space by itself: a vertical tab is none.
+# RFC 9110, section 5.6.3. bytes.strip() by itself would also strip a vertical tab, which is not white space here.
 OWS = b" \t"
 
 
@@ -127,7 +127,7 @@ _PROXY = b"proxy"
 
 
 # RFC 9110, section 7.2 and RFC 3986, section 3.2: a host is a reg-name, an IPv4 address or a bracketed IPv6 one, and
-# not empty. HOWEVER no comma: that is how two Host fields look when somebody joined them.
+# not empty. A comma is refused: two Host fields look like that once they are joined.
 _HOST = re.compile(
     rb"(\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]|(?:[A-Za-z0-9._~!$&'()*+;=-]|%[0-9A-Fa-f]{2})+)(?::([0-9]{0,5}))?"
 )

@@ -1,4 +1,4 @@
-"""A request's body as it arrives, and the news that the client left: the one reader of ASGI's `receive`."""
+"""The only reader of ASGI's `receive`: a request's body as it arrives, and the client's disconnect."""
 
 import asyncio
 import contextlib
@@ -11,13 +11,13 @@ from gateway.http.exchange import Exchange
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
-# nginx and others read a short body that nobody wants too, rather than to close the connection.
+# nginx and others, too, read a short unwanted body rather than close the connection.
 _MAX_DISCARDED_BYTES = 64 * 1024
 _DISCARD_S = 0.02
 
 
 class Inbox:
-    """The one reader of ASGI's `receive`: the request's body, and the news that the client left.
+    """The only reader of ASGI's `receive`: the request's body, and the client's disconnect.
 
     A disconnect before the last piece of the body is an abort, always: Granian reports a broken chunked body that
     way, and taken for the end it would send a cut request upstream as a whole one.
@@ -56,11 +56,11 @@ class Inbox:
         while not self.complete:
             message = await self._next()
             if message["type"] == "http.disconnect":
-                # Who left sees no answer. Who broke the framing of the body is still there, and Granian tells neither.
+                # The client left, or broke the body's framing and waits for a response: Granian reports both alike.
                 raise GatewayError(Reason.CLIENT_BODY_BROKEN, status=400)
             body: bytes = message.get("body", b"")
             exchange.bytes_in += len(body)
-            # Granian tells the end of a body only by a message after it; the upstream may have answered by then.
+            # Granian marks the end of a body only in a message after it; the upstream may have answered by then.
             self.complete = not message.get("more_body", False) or exchange.bytes_in == self.content_length
             if self.max_bytes is not None and exchange.bytes_in > self.max_bytes:
                 raise too_large(self.max_bytes)
@@ -91,7 +91,7 @@ class Inbox:
         return message
 
     async def discard(self) -> None:
-        """Throw a short body away that nobody has begun to read, if it is here within a moment.
+        """Discard a short body that no view has begun to read, if it arrives within a moment.
 
         Then the connection can be kept: a body that is still under way when the answer is sent closes it.
         """
@@ -103,15 +103,15 @@ class Inbox:
                 pass
 
     async def gone(self) -> None:
-        """Returns when the client has left. Only for a body that is complete, since it would swallow the rest."""
+        """Wait until the client disconnects. Only once the body is complete: it would discard the rest."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 
     def close(self) -> None:
-        """Let go of the server's side, once the request is over: who reads now is told that the client has left.
+        """Release the server's `receive` once the request is over; later reads get a disconnect.
 
-        While anything holds `receive`, a failure's traceback for one, Granian keeps a connection open whose body was
-        begun and not read to its end, though it said that it closes.
+        As long as anything holds `receive`, such as the traceback of an exception, Granian keeps a connection with an
+        unread body open, although it sent `Connection: close`.
         """
         self._receive = _over
 

@@ -1,4 +1,4 @@
-"""Location fields that point at the upstream's own base, said again as the client must see them."""
+"""Location fields that point at the upstream's own base, rewritten for the client."""
 
 import re
 from collections.abc import Iterable

@@ -18,10 +18,10 @@ def representation(accept: Iterable[bytes]) -> str:
 
     Streams must be asked for by name; of equals JSON wins. Where none is acceptable, JSON is sent all the same.
     """
-    said = b",".join(accept)
-    if said in _PLAIN:
+    joined = b",".join(accept)
+    if joined in _PLAIN:
         return JSON
-    ranges = dict(_ranges(said.decode("latin-1")))
+    ranges = dict(_ranges(joined.decode("latin-1")))
     # Of the ranges that hold for a type the most specific one counts.
     json = next((ranges[media] for media in (JSON, "application/*", "*/*") if media in ranges), 0.0)
     liked = {JSON: json, NDJSON: ranges.get(NDJSON, 0.0), EVENTS: ranges.get(EVENTS, 0.0)}

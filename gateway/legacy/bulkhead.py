@@ -1,4 +1,4 @@
-"""Synchronous calls in threads of their own: so many at a time, a bounded queue before them, nobody else touched.
+"""A bulkhead: synchronous calls in a bounded pool of threads with a bounded queue; a full one affects no other.
 
 A thread cannot be killed. A call that is over its time is given up: whoever asked has an answer on time, the thread
 keeps its place until the function returns. `Bulkhead` is the executor that `sync_to_async` hands its calls to, with the
@@ -26,12 +26,12 @@ from gateway.observe.throttle import at_most_every
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 # How often a pool that stays stuck is logged.
 _LOG_AGAIN_S = 10.0
-# So many calls that were given up before their turn may be waiting for a thread that passes over them.
+# How many given-up calls may wait for a thread that skips them.
 _MOST_LEFT = 500
 
 
 class Call:
-    """One call, from its place in the pool until the thread lets go of it.
+    """One call, from entering the pool until its thread is free again.
 
     `work` runs in the thread and gives the answer. An answer that streams leaves `rest` behind, which gives a piece, or
     None at the end: the same thread calls it whenever the loop asks, and `at_end` once nobody asks any more.
@@ -57,21 +57,21 @@ class Call:
         self.waiting_for_end: list[Callable[[], None]] = []
 
     def when_over(self, function: Callable[[], None]) -> None:
-        """Call the function once no thread carries this call out; at once where none does, which it must not later."""
+        """Add a callback for when no thread runs this call any more; called at once if none does."""
         if self.is_over or self.began_s is None:
             function()
         else:
             self.waiting_for_end.append(function)
 
     def end(self) -> None:
-        """No thread carries it out any more."""
+        """Called when no thread runs it any more."""
         self.is_over = True
         for function in self.waiting_for_end:
             function()
         self.waiting_for_end.clear()
 
     def close(self) -> None:
-        """Nobody asks any more."""
+        """Give it up: the request is over."""
         self.asks.put(None)
 
 
@@ -80,7 +80,7 @@ def _carry_out(call: Call) -> Any:
 
 
 def _carry_nothing_out(call: Call) -> None:
-    """In the place of the work of a call that was given up before it began."""
+    """Replaces the work of a call that was given up before it began."""
 
 
 class Bulkhead:
@@ -120,7 +120,7 @@ class Bulkhead:
         return [f"{call.name} {now - (call.began_s or now):.1f} s ({call.request_id})" for call in self.running]
 
     async def run(self, call: Call, timeout_s: float) -> Any:
-        """Carry the call out in a thread; what its work gives.
+        """Run the call in a thread; returns the result of its work.
 
         Raises GatewayError LEGACY_FULL, LEGACY_STUCK, LEGACY_TIMEOUT, and what the work raises. Cancelled while it
         waits, it gives its place in the queue back; while it runs, the thread goes on.
@@ -145,7 +145,7 @@ class Bulkhead:
                 call.work = _carry_nothing_out  # what it would work on, a request and its body, is needed no more
 
     async def pieces(self, call: Call) -> AsyncIterator[Any]:
-        """What the rest of a call gives. Raises GatewayError LEGACY_TIMEOUT where one piece takes too long."""
+        """The further pieces of a call's result. Raises GatewayError LEGACY_TIMEOUT if one takes too long."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -161,7 +161,7 @@ class Bulkhead:
             call.close()
 
     def _too_late(self, call: Call) -> GatewayError:
-        """Give the call up; the failure that this is."""
+        """Give the call up; returns the error for it."""
         if call.began_s is None:
             return self._stuck() if self.is_stuck() else self._full()
         self.late += 1
@@ -227,7 +227,7 @@ class Bulkhead:
 
 
 def _give_pieces(call: Call, loop: asyncio.AbstractEventLoop) -> Exception | None:
-    """In the thread: one piece whenever the loop asks for one; what went wrong at the end, which nobody hears."""
+    """In the thread: give one piece whenever the loop asks for one; an error at the end has no receiver."""
     assert call.rest is not None and call.at_end is not None  # noqa: S101, PT018
     try:
         while (asked := call.asks.get()) is not None:
@@ -245,7 +245,7 @@ def _give_pieces(call: Call, loop: asyncio.AbstractEventLoop) -> Exception | Non
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:
-    """What synchronous code of a view gives in the thread of its request, or raises as the loop may raise it."""
+    """Run synchronous code of a view in the thread of its request; its exceptions are made safe for the loop."""
 
     def call() -> Any:
         try:
@@ -257,7 +257,7 @@ async def in_thread(work: Callable[[], Any]) -> Any:
 
 
 def raisable(error: BaseException) -> Exception:
-    """What synchronous code raised in a thread, as the loop may raise it.
+    """An exception of synchronous code, made safe to raise in the loop.
 
     sys.exit() ends no worker, a future takes no StopIteration, and an asyncio.CancelledError cancels nobody.
     """

@@ -57,13 +57,13 @@ class NoSuchValue(ValueError):
 class Legacy:
     """An async Django view around a synchronous function. `bulkhead` is its pool, perhaps shared by name."""
 
-    def __init__(self, function: Callable[..., Any], pool: str, own_name: bool, said: LegacyOptions) -> None:
+    def __init__(self, function: Callable[..., Any], pool: str, own_name: bool, options: LegacyOptions) -> None:
         self.function = self.__wrapped__ = function
         self.__name__ = self.__qualname__ = str(getattr(function, "__name__", pool))
         self.__doc__ = function.__doc__
         self.own_name = own_name  # given by name=, and so meant to be shared
-        self.options = said
-        self.bulkhead = Bulkhead(pool, said)
+        self.options = options
+        self.bulkhead = Bulkhead(pool, options)
         self.max_body_bytes = DEFAULT_MAX_BODY_BYTES
         signature = _signature(function)
         self.parameters = signature.parameters if signature is not None else {}
@@ -98,7 +98,7 @@ class Legacy:
         return await self.answer(request, values, self.bulkhead.options.timeout_s)
 
     def bound(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The arguments of the function, of the types that its hints say. Raises NoSuchValue."""
+        """The function's arguments, converted by its type hints. Raises NoSuchValue."""
         values = dict(params)
         for name, kind in self._types.items():
             if name in values:
@@ -123,7 +123,7 @@ class Legacy:
         return answer
 
     async def as_service(self, request: GatewayRequest, params: Mapping[str, Any], timeout_s: float) -> Answered:
-        """Status, field lines and body of what the function answers. What it raises like Http404 is a status too.
+        """Status, field lines and body of the function's result. Exceptions such as Http404 become a status.
 
         Raises GatewayError: PART_INVALID for an answer that streams, and as `Bulkhead.run`; NoSuchValue.
         """
@@ -183,7 +183,7 @@ class Legacy:
 
 
 def _listed(value: Any) -> Any:
-    """What msgspec does not know: a queryset's rows, a generator's, a deque's become a list."""
+    """For types that msgspec does not know: querysets, generators and deques become lists."""
     if isinstance(value, Iterable) and not isinstance(value, (list, tuple)):
         return list(value)
     raise TypeError(f"a {type(value).__name__} cannot become JSON")
@@ -198,7 +198,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
 
 
 def _signature_of_view(signature: inspect.Signature) -> inspect.Signature:
-    """How the view is called: with the request, and all else by keyword."""
+    """The signature of the view: the request, and everything else by keyword."""
     request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_ONLY)
     named = [
         one.replace(kind=one.KEYWORD_ONLY) if one.kind is one.POSITIONAL_OR_KEYWORD else one
@@ -209,7 +209,7 @@ def _signature_of_view(signature: inspect.Signature) -> inspect.Signature:
 
 
 def _types(function: Callable[..., Any]) -> dict[str, Any]:
-    """The hints that a value can be made of. Hints of old code may be out of date: then values stay texts."""
+    """The type hints that values can be converted to. Hints of old code may be wrong: then values stay strings."""
     try:
         hints = get_type_hints(function)
     except (NameError, TypeError, AttributeError):
@@ -247,22 +247,22 @@ def legacy(
         pool = units.name(name if name is not None else own.strip("_").lower())
     except ValueError as error:
         raise ValueError(f"legacy({own}): {error}; name the pool: legacy(..., name='reports')") from None
-    said = {"threads": threads, "queue": queue, "timeout": timeout}
-    values = {f"{option.attribute}": _value(option, said[option.name.lower()]) for option in OF_POOL}
+    given: dict[str, object] = {"threads": threads, "queue": queue, "timeout": timeout}
+    values = {f"{option.attribute}": _value(option, given[option.name.lower()]) for option in OF_POOL}
     return Legacy(function, pool, name is not None, LegacyOptions(**values))
 
 
-def _value(option: Option, said: object) -> Any:
+def _value(option: Option, value: object) -> Any:
     try:
-        return option.unit.parse(str(said))
+        return option.unit.parse(str(value))
     except ValueError as error:
-        raise ValueError(f"{option.name.lower()}={said!r}: {error}") from None
+        raise ValueError(f"{option.name.lower()}={value!r}: {error}") from None
 
 
 def assign_pools(
-    views: Iterable[tuple[str, Legacy]], said: Mapping[str, Mapping[str, Any]]
+    views: Iterable[tuple[str, Legacy]], options: Mapping[str, Mapping[str, Any]]
 ) -> tuple[dict[str, Bulkhead], list[str]]:
-    """Give every view its pool, with what the environment says of it; the pools by name, and what keeps them apart.
+    """Give every view its pool, with the options of the environment; returns the pools by name, and conflicts.
 
     `views` come with where they were written. Views of one function share a pool, and those that name the same one.
     """
@@ -277,12 +277,12 @@ def assign_pools(
         elif view.options != other.options:
             problems.append(f"{origin}: the legacy pool {name} has other options than at {first}")
         elif name not in pools:
-            pools[name] = Bulkhead(name, replace(view.options, **said.get(name, {})))
+            pools[name] = Bulkhead(name, replace(view.options, **options.get(name, {})))
         view.bulkhead = pools.get(name, view.bulkhead)
-    for name in said.keys() - pools.keys():
+    for name in options.keys() - pools.keys():
         near = nearest(name, pools).upper()
         for option in OF_POOL:
-            if option.attribute in said[name]:
+            if option.attribute in options[name]:
                 hint = f"; did you mean GATEWAY_LEGACY_{near}__{option.name}?" if near else ""
                 problems.append(f"GATEWAY_LEGACY_{name.upper()}__{option.name}: there is no legacy pool {name}{hint}")
     return pools, sorted(problems)

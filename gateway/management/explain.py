@@ -1,4 +1,4 @@
-"""What the gateway would do with a request, and why, told by the very code that would do it. Nothing is sent."""
+"""What the gateway would do with a request, and why, decided by the code that would do it. Nothing is sent."""
 
 from collections.abc import Iterator
 
@@ -107,12 +107,12 @@ def _view(handler: GatewayHandler, request: GatewayRequest, host: str, match: Ma
 
 
 def _threads(view: Legacy) -> list[list[str]]:
-    said = view.bulkhead.options
+    options = view.bulkhead.options
     return [
         ["function", view.__name__],
-        ["threads", str(said.threads), f"of the pool {view.bulkhead.name}"],
-        ["queue", str(said.queue), "calls may wait; more get 503 at once"],
-        ["timeout", format_duration(said.timeout_s), "waiting included; then 504"],
+        ["threads", str(options.threads), f"of the pool {view.bulkhead.name}"],
+        ["queue", str(options.queue), "calls may wait; more get 503 at once"],
+        ["timeout", format_duration(options.timeout_s), "waiting included; then 504"],
     ]
 
 

@@ -5,7 +5,7 @@
 patterns      the grammar of routes
 table         which route a request falls to
 mismatch      why a route does not get a request, in words
-options       what may be said of a route itself
+options       the options of a route itself
 records       a route as the environment has it, and what routes are checked against
 wrapping      what stands around a view
 stack         what a request passes before the view of its route, and the answer after it, compiled once

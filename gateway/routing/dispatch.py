@@ -38,7 +38,7 @@ class Preflight(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A problem answers; `found` is what the table said."""
+    """A problem answers; `found` is the result of the table."""
 
     error: GatewayError
     found: Match[GatewayRoute] | Miss

@@ -59,7 +59,7 @@ async def _call(function: Callable[[], Any]) -> None:
         result = function() if iscoroutinefunction(function) else await in_thread(function)
         if inspect.isawaitable(result):
             await result
-    except BaseException as error:  # sys.exit() too: what stops the start is said like anything else
+    except BaseException as error:  # sys.exit() too: whatever stops the start is reported in the same way
         # What the loop may not raise came from the thread within another failure.
         raised = error.__cause__ if error.__cause__ and not isinstance(error.__cause__, Exception) else error
         raise WorkerStartError(f"on_worker_start: {name}() failed: {type(raised).__name__}: {raised}") from error

@@ -2,7 +2,7 @@
 
 ASGI has no word for "this answer failed after it began". An application that returns or raises then makes Granian
 end a chunked body in good order, and the client takes a torn answer for a whole one. So the connection itself is
-shut: the client sees a chunked body without its last chunk, or fewer bytes than Content-Length said.
+shut: the client sees a chunked body without its last chunk, or fewer bytes than Content-Length states.
 
 Which of the worker's descriptors it is, nobody tells. With thousands of them a look at each takes long. So the look is
 taken in short pieces, between which the loop goes on, and what was seen is remembered: where an upstream fails that

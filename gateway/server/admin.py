@@ -30,13 +30,13 @@ def admit(request: GatewayRequest, token: str | None) -> None:
 def _presented(request: GatewayRequest) -> str:
     """The token of Bearer (RFC 6750), or the password of Basic (RFC 7617); empty without one."""
     values = [value for name, value in request.raw_headers if name == b"authorization"]
-    scheme, _, said = values[0].decode("latin-1").partition(" ") if len(values) == 1 else ("", "", "")
+    scheme, _, credentials = values[0].decode("latin-1").partition(" ") if len(values) == 1 else ("", "", "")
     if scheme.lower() == "bearer":
-        return said.strip()
+        return credentials.strip()
     if scheme.lower() != "basic":
         return ""
     try:
-        return b64decode(said.strip(), validate=True).decode().partition(":")[2]
+        return b64decode(credentials.strip(), validate=True).decode().partition(":")[2]
     except ValueError:  # no base64, no ASCII, no UTF-8
         return ""
 

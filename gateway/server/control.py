@@ -1,6 +1,6 @@
 """What the parent and its workers tell each other.
 
-The parent speaks to all workers at once by closing a pipe, whose end each of them sees. A killed parent's pipes close
+The parent signals all workers at once by closing a pipe: each of them sees its end. A killed parent's pipes close
 too, but without the flag in shared memory: that tells an order from a death. Workers say in shared memory that they
 serve, and about once a second that their loop runs.
 """
@@ -60,7 +60,7 @@ class Control:
     # -- in the parent --------------------------------------------------------------------------------------------
 
     def prepare(self, number: int) -> None:
-        """The next process that is forked is this worker, from 0; what its predecessor said is forgotten."""
+        """Before a fork: the next process is this worker, from 0. Its predecessor's state is cleared."""
         self.number = number
         _WORKER.pack_into(self._memory, self._place_of(number), 0, False)
 
@@ -162,7 +162,7 @@ class Control:
     def _stop(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._stop_granian is not None and self._port.is_open:
             self._stop_granian()
-        else:  # Granian does not serve yet: told now, it would wait for itself
+        else:  # Granian does not serve yet: a stop now would deadlock
             loop.call_later(_SOON_S, self._stop, loop)
 
     def _on_term(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -121,7 +121,7 @@ def _version(settings: Settings) -> SSLProtocols:
 
 
 def _http2(settings: Settings) -> HTTP2Settings:
-    """A connection's window holds what all its streams may send: one whose body nobody reads stops no other one."""
+    """The window of a connection is that of all its streams together, so that an unread body blocks no other stream."""
     return HTTP2Settings(
         initial_connection_window_size=_STREAMS * _STREAM_WINDOW_BYTES,
         initial_stream_window_size=_STREAM_WINDOW_BYTES,

@@ -1,7 +1,7 @@
 """GATEWAY_TLS_REDIRECT: a plain port beside the one that speaks TLS, for who still says http, and for probes.
 
 It answers one request a connection, from its head alone, and hands no body on: nothing that comes in here ever leaves
-for an upstream. What it says is said by the same handler as everything else, so it has the same checks and log line.
+for an upstream. Its answers come from the same handler as all others, so it has the same checks and log line.
 """
 
 import asyncio

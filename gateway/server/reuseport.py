@@ -1,13 +1,14 @@
 """Handing a port over: a gateway that stops beside another one on its port loses no connection.
 
-Linux deals new connections out to all sockets that listen on a port. When one closes, what waits in its queue is reset
-(ip-sysctl.rst: tcp_migrate_req), and Granian drops what it has accepted and read nothing from. So nothing new may come
-in the time before: the kernel is told to deal to the others only. That needs no privilege. Other systems do not know
-the option, and nothing happens.
+Linux distributes new connections over all sockets that listen on a port. When one closes, the connections in its queue
+are reset (ip-sysctl.rst: tcp_migrate_req), and Granian drops connections that it has accepted but not read from. So no
+new ones may come in before that: a filter makes the kernel choose among the other sockets. It needs no privilege. Where
+the system does not know the option, nothing happens.
 
-socket(7), SO_ATTACH_REUSEPORT_CBPF: a program names a socket by its number. They are numbered as they began to listen,
-the last one takes the number of one that closes, and a number that nobody has means chance. HOWEVER nobody can ask for
-a number: we know ours only while none has gone that came before us, or once we were alone.
+socket(7), SO_ATTACH_REUSEPORT_CBPF: the filter returns the number of a socket. They are numbered in the order in which
+they began to listen; the last one takes over the number of one that closes; for a number that no socket has, the kernel
+picks one by hash. There is no way to query a number: ours is known only while no earlier socket has closed, or once we
+were alone.
 """
 
 import asyncio
@@ -43,7 +44,7 @@ class SharedPort:
         return bool(self._addresses) or any(True for _ in self._listeners())
 
     def joined(self) -> bool:
-        """Whether our worker listens yet. If so, what the kernel was told before holds no longer."""
+        """Whether our worker listens yet. If so, an earlier filter no longer applies."""
         inodes = {os.fstat(listener.fileno()).st_ino for listener in self._listeners()}
         if inodes:
             self._addresses = {address for inode, address in listening().items() if inode in inodes}
@@ -53,7 +54,7 @@ class SharedPort:
         return bool(inodes)
 
     def step_aside(self, *, closing: bool) -> bool:
-        """Have new connections go to the others that listen here; whether that could be said."""
+        """Make new connections go to the other listeners; returns whether the kernel accepted that."""
         self._leaving = True
         there, older = self._neighbours(), len(self._elders)
         to = aim(older, self._own, len(there) - older - self._own, closing=closing)
@@ -66,7 +67,7 @@ class SharedPort:
         return True
 
     def _watch(self, before: Set[int]) -> None:
-        """Until we are alone, and so the first: whenever one has gone, the kernel has to forget what it was told."""
+        """Until we are alone, and so the first: whenever one has gone, the filter must be reset."""
         there = self._neighbours()
         elders = there & self._elders
         if elders != before:

@@ -100,13 +100,13 @@ class Supervisor(MPServer):
         Python runs its handlers between two of its steps: one that came just before the loop falls asleep would be
         heard when the next one comes.
         """
-        self._heard, told = os.pipe()
+        self._heard, write_end = os.pipe()
         os.set_blocking(self._heard, False)
-        os.set_blocking(told, False)
+        os.set_blocking(write_end, False)
         self._poll = select.poll()
         self._poll.register(self._heard, select.POLLIN)
-        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-        # A worker hears of it by the closed pipe, and what it is told itself is not for this one.
+        signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+        # A worker learns of it by the closed pipe; signals sent to a worker are not for the parent.
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
         for number in (*_STOPS, signal.SIGCHLD):
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGCHLD:  # nohup
@@ -160,7 +160,7 @@ class Supervisor(MPServer):
         worker.restart_at_s, worker.started_s = _NEVER, time.monotonic()
         worker.silence, worker.ended_because = Silence(), None
         self._control.prepare(worker.number)
-        assert self._make is not None  # noqa: S101 - Granian has said how
+        assert self._make is not None  # noqa: S101 - Granian has set it
         try:
             worker.process = self._make(worker.number)
             worker.process.start()  # not Granian's own start, which begins a thread that waits for it
@@ -177,19 +177,19 @@ class Supervisor(MPServer):
         worker.process = None
         self._has_served |= self._control.has_served(worker.number)
         by = signal_name(-code) if code < 0 else None
-        told = {"pid": pid, "exit_code": None if by else code, "signal": by, "cause": worker.ended_because}
+        fields = {"pid": pid, "exit_code": None if by else code, "signal": by, "cause": worker.ended_because}
         if not self._is_stopping:
-            self._plan_restart(worker, **told)
+            self._plan_restart(worker, **fields)
         elif code:
-            log.error("worker.died", **told, pause_s=None)
+            log.error("worker.died", **fields, pause_s=None)
 
-    def _plan_restart(self, worker: _Worker, **told: Any) -> None:
+    def _plan_restart(self, worker: _Worker, **fields: Any) -> None:
         """Say how a worker ended, and when the next one starts; give up where none can ever."""
         now_s = time.monotonic()
         worker.deaths = restarts.deaths_in_a_row(worker.deaths, now_s - worker.started_s)
         self._failed_starts += not self._has_served
         if not self._has_served and restarts.is_hopeless(self._failed_starts, len(self._numbered)):
-            log.error("worker.died", **told, pause_s=None)
+            log.error("worker.died", **fields, pause_s=None)
             log.error("start.given_up", starts=self._failed_starts)
             self.has_failed = True
             self._begin_stop(now_s)
@@ -197,7 +197,7 @@ class Supervisor(MPServer):
             return
         pause_s = restarts.pause_s(worker.deaths)
         worker.restart_at_s = now_s + pause_s
-        log.error("worker.died", **told, pause_s=pause_s)
+        log.error("worker.died", **fields, pause_s=pause_s)
 
     def _look_for_life(self, now_s: float) -> None:
         """End the workers of which nothing was heard for GATEWAY_WORKER_TIMEOUT."""

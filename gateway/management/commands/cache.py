@@ -38,7 +38,7 @@ examples:
         ls = verbs.add_parser("ls", help="list what is stored", description="List what is stored, by path.")
         ls.add_argument("--route", default="", help="of this route only")
         ls.add_argument("--host", default="", help="of this host only, as clients name it, with its port")
-        ls.add_argument("--prefix", default="", metavar="/PATH", help="whose path begins like this")
+        ls.add_argument("--prefix", default="", metavar="/PATH", help="only paths that begin like this")
         why = verbs.add_parser(
             "why",
             help="explain a hit or a miss",
@@ -60,9 +60,9 @@ examples:
         what.add_argument(
             "path", nargs="?", metavar="PATH", help="every variant of this path; with ?query that one only"
         )
-        what.add_argument("--prefix", metavar="/PATH", help="whose path begins like this")
+        what.add_argument("--prefix", metavar="/PATH", help="only paths that begin like this")
         what.add_argument("--route", help="of this route")
-        what.add_argument("--tag", help="whose Cache-Tag or Surrogate-Key names this")
+        what.add_argument("--tag", help="responses with this Cache-Tag or Surrogate-Key")
         what.add_argument("--all", action="store_true", help="everything")
         for verb in (ls, why, purge):
             add_env_file(verb)
@@ -91,9 +91,9 @@ examples:
         stored = queries.listing(options["route"], options["host"], options["prefix"]) if is_there else ()
         table = [["ROUTE", "URL", "STATUS", "SIZE", "AGE", "FRESH", "VARIES ON"]]
         table += [
-            [key.route, _url(key), str(entry.status), str(size), f"{entry.current_age_s(now_s):.0f} s", fresh, said]
+            [key.route, _url(key), str(entry.status), str(size), f"{entry.current_age_s(now_s):.0f} s", fresh, variant]
             for key, entry, size in stored
-            for fresh, said in [(_fresh(entry, now_s), _variant(entry))]
+            for fresh, variant in [(_fresh(entry, now_s), _variant(entry))]
         ]
         if len(table) == 1:
             self.stdout.write("Nothing is stored.")
@@ -111,8 +111,8 @@ examples:
         if not target.startswith(("/", "http://", "https://")):
             raise CommandError(f"a path begins with a slash: /{target}")
         scheme, host, target = origin_and_target(target)
-        said = next((value.decode("latin-1") for name, value in pairs if name == b"host"), "")
-        asked = Key("", scheme or "http", host or said.lower(), target)
+        field = next((value.decode("latin-1") for name, value in pairs if name == b"host"), "")
+        asked = Key("", scheme or "http", host or field.lower(), target)
         for line in _reasons(config, routes, method, asked, pairs, is_there=is_there):
             self.stdout.write(plain(line))
 
@@ -149,9 +149,9 @@ def _fresh(entry: Entry, now_s: float) -> str:
 
 
 def _variant(entry: Entry) -> str:
-    told = zip(entry.vary, entry.values, strict=True)
+    fields = zip(entry.vary, entry.values, strict=True)
     return ", ".join(
-        f"{name.decode()}: {'(absent)' if value is None else value.decode('latin-1')}" for name, value in told
+        f"{name.decode()}: {'(absent)' if value is None else value.decode('latin-1')}" for name, value in fields
     )
 
 
@@ -188,9 +188,9 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
             yield f"Parts    {', '.join(stored_parts)}: stored by themselves (gateway cache ls)"
         return
     rule = stack.cache.rule
-    told = "as the upstream says" if rule.ttl_s is None else f"as the upstream says, else for {rule.ttl_s:g} s"
+    lifetime = "as the upstream says" if rule.ttl_s is None else f"as the upstream says, else for {rule.ttl_s:g} s"
     stale = f"; stale for {rule.stale_if_error_s:g} s after a failure" if rule.stale_if_error_s else ""
-    yield f"Cache    {told}; bodies of up to {rule.max_body_bytes} bytes{stale}"
+    yield f"Cache    {lifetime}; bodies of up to {rule.max_body_bytes} bytes{stale}"
     past = goes_past(method, pairs, has_body=False)
     if past is not None:
         words = "; ".join(f"{name}={word}" for name, word in past.items())
@@ -206,10 +206,10 @@ def _verdict(stored_here: Iterable[Entry], pairs: Pairs, rule: policy.Rule) -> I
     now_s, directives = time(), freshness.request_directives(pairs)
     entries = [freshness.limited_by(rule, entry) for entry in stored_here]
     for stored in entries:
-        said = _variant(stored)
+        variant = _variant(stored)
         yield (
             f"Stored   {stored.status}, {stored.current_age_s(now_s):.0f} s old, fresh for {stored.lifetime_s:g} s by "
-            f"{stored.source}: {_fresh(stored, now_s)}{'; for ' + said if said else ''}"
+            f"{stored.source}: {_fresh(stored, now_s)}{'; for ' + variant if variant else ''}"
         )
         if stored.anonymous:
             yield "         for requests without Cookie and Authorization: how long it is fresh is our guess"
