@@ -88,9 +88,14 @@ class GatewayHandler(ASGIHandler):
         assert connections is not None  # noqa: S101 - else this is not called
         connection = connections.enter(scope)
         try:
+            body = None
             if scope["http_version"] == HTTP_2:
-                scope, receive = await framed(scope, receive)
-            await self.handle(scope, receive, send)
+                scope, body = await framed(scope, receive, send)
+            if body is None:
+                await self.handle(scope, receive, send)
+            else:
+                await self.handle(scope, body.receive, body.send)
+                await body.discard()
         finally:
             connections.leave(connection, draining=self.runtime.draining)
 

@@ -10,10 +10,11 @@ order; where a stream is open its answer would be lost, so that is only done whe
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
 from gateway.http.inbox import Receive
-from gateway.http.request import Message, Scope
+from gateway.http.request import Message, Scope, Send
 from gateway.server import abort
 from gateway.server.abort import Ends
 
@@ -23,6 +24,8 @@ Now = Callable[[], float]
 _LEAVE_S: Final = 0.5
 # A request without a body says so with its head; the first piece of any other may take longer.
 _NO_BODY_S: Final = 0.02
+# How long the rest of a body is read whose answer has left.
+_LINGER_S: Final = 5.0
 _CHUNKED: Final = (b"transfer-encoding", b"chunked")
 
 
@@ -92,29 +95,54 @@ class Connections:
         return [ends for ends, since_s in since.items() if now_s - since_s > self._idle_s]
 
 
-async def framed(scope: Scope, receive: Receive) -> tuple[Scope, Receive]:
+class Body:
+    """The body of one request of HTTP/2: what ASGI calls of it, and whether both sides of its stream have ended."""
+
+    def __init__(self, receive: Receive, send: Send, first: Awaitable[Message] | None) -> None:
+        self._receive = receive
+        self._send = send
+        self._first = first
+        self._is_read = False
+        self._is_answered = False
+
+    async def receive(self) -> Message:
+        first, self._first = self._first, None
+        message: Message = await (self._receive() if first is None else first)  # type: ignore[assignment]
+        self._is_read = self._is_read or not message.get("more_body")
+        return message
+
+    async def send(self, message: Message) -> None:
+        self._is_answered = message["type"] == "http.response.body" and not message.get("more_body")
+        await self._send(message)
+
+    async def discard(self) -> None:
+        """Read on for a while after an answer that was early: the stream would be reset, and some clients take that
+        for a failure although the answer is whole (RFC 9113, section 8.1)."""
+        if self._is_answered:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LINGER_S):
+                    while not self._is_read:
+                        await self.receive()
+
+
+async def framed(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Body | None]:
     """A request of HTTP/2 as it would be in HTTP/1.1, so that everything behind this knows one kind of request.
 
-    A body without a Content-Length is framed by the stream itself: here it is chunked. Crumbs of cookies are joined
-    (RFC 9113, section 8.2.3).
+    Returns its body, None where it has none. One without a Content-Length is framed by the stream itself: it is
+    chunked here. Crumbs of cookies are joined (RFC 9113, section 8.2.3).
     """
     headers = scope["headers"]
     if sum(name == b"cookie" for name, _ in headers) > 1:
         headers = _with_one_cookie(headers)
         scope = {**scope, "headers": headers}
-    if any(name == b"content-length" for name, _ in headers):
-        return scope, receive
+    lengths = [value for name, value in headers if name == b"content-length"]
+    if lengths:
+        return scope, None if lengths == [b"0"] else Body(receive, send, None)
     first: asyncio.Future[Message] = asyncio.ensure_future(receive())  # type: ignore[arg-type]
     done, _ = await asyncio.wait({first}, timeout=_NO_BODY_S)
     if done and _is_empty(first.result()):
-        return scope, receive
-
-    waiting: list[Awaitable[Message]] = [first]
-
-    async def from_first() -> Message:
-        return await (waiting.pop() if waiting else receive())  # type: ignore[return-value]
-
-    return {**scope, "headers": [*headers, _CHUNKED]}, from_first
+        return scope, None
+    return {**scope, "headers": [*headers, _CHUNKED]}, Body(receive, send, first)
 
 
 def _is_empty(message: Message) -> bool:
