@@ -44,6 +44,7 @@ export GATEWAY_ROUTE_USERS__TIMEOUT=500ms                                 # the 
 
 _SECTIONS = {
     "gateway": ("The gateway itself", "GATEWAY_"),
+    "rate_limit": ("Limits with a name", "GATEWAY_RATE_LIMIT_<NAME>"),
     "upstream": ("Upstreams", "GATEWAY_UPSTREAM_<NAME>"),
     "route": ("Routes", "GATEWAY_ROUTE_<NAME>"),
     "part": ("Parts of a fan-out", "GATEWAY_ROUTE_<NAME>__PART_<PART>"),

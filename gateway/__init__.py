@@ -6,6 +6,7 @@ declares its own, `config.table` adds them up), `text` (what a terminal shows).
 
 http        HTTP as values, and one exchange of it
 observe     log, counters, metrics, traces, status, the watchdog
+limits      how much: rate limits by client, shared
 upstreams   services: endpoints, health, limits, connections, attempts
 cache       what is stored, and for whom
 proxy       the view that forwards; fetch()

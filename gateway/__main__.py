@@ -30,6 +30,7 @@ Portway, an API gateway, configured by the environment (docs/configuration.md).
   gateway routes [--json]     the effective routing table
   gateway explain METHOD URL  what would become of a request; sends nothing
   gateway cache ls|why|purge  look into the cache, and purge it
+  gateway limits [forget KEY] the rate limits, and who is over
   gateway version             the version
 
 The smallest configuration is an upstream and a route:

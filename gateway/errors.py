@@ -50,6 +50,8 @@ class Reason(Enum):
         "Send less, or raise `__MAX_BODY`.")
     EXPECTATION_FAILED = (417, Side.CLIENT, "http_request_error", "The expectation cannot be met",
         "Leave Expect out: only `100-continue` is known.")
+    RATE_LIMITED = (429, Side.CLIENT, "http_request_denied", "Too many requests",
+        "Wait for as long as Retry-After says; RateLimit-Policy names the limits that hold.")
     HEADERS_TOO_LARGE = (431, Side.CLIENT, "http_request_error", "The header block is too large",
         "Send less, cookies for one, or raise `GATEWAY_MAX_HEADERS`.")
     CLIENT_BODY_BROKEN = (499, Side.CLIENT, None, "The request body ended before it was complete",
@@ -79,6 +81,8 @@ class Reason(Enum):
         "Connect to the service directly.")
     OVERLOADED = (503, Side.GATEWAY, "proxy_internal_response", "The gateway is full",
         "`GATEWAY_MAX_IN_FLIGHT` requests, 64 MiB of kept bodies, or (see `cause`) all files of `ulimit -n`: raise it.")
+    RATE_LIMIT_UNAVAILABLE = (503, Side.GATEWAY, "proxy_internal_response", "The counts of a limit cannot be asked for",
+        "Valkey is away (see `cause`), and `__ON_FAILURE=closed` lets nobody pass without it: `local` would.")
     # A legacy function in its threads
     LEGACY_FULL = (503, Side.GATEWAY, "proxy_internal_response", "The legacy function has all the calls it may have",
         "`THREADS` ran and `QUEUE` waited, or this one waited for all of its `TIMEOUT`: is it slow, or the pool small?")

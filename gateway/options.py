@@ -188,8 +188,9 @@ def _filled(name: str, word: str) -> str:
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """The name that `word` was probably meant to be, or nothing."""
-    close = difflib.get_close_matches(word, list(names), n=1, cutoff=0.6)
-    return close[0] if close else ""
+    close = difflib.get_close_matches(word, list(names), n=3, cutoff=0.6)
+    swapped = [name for name in close if sorted(name) == sorted(word)]  # letters that changed places: CROS
+    return next(iter(swapped or close), "")
 
 
 def check_name(name: str, family: str) -> None:

@@ -214,10 +214,12 @@ def option_of_call(word: str) -> Option:
     if of_part:
         table.lookup("route", part)
         return table.lookup("part", of_part)[0]
-    try:
-        return table.lookup("route", word)[0]
-    except Refused:
-        return table.lookup("upstream", word)[0]
+    for family in ("route", "upstream"):
+        try:
+            return table.lookup(family, word)[0]
+        except Refused:
+            continue
+    return table.lookup("rate_limit", word)[0]
 
 
 @every_written_page

@@ -35,6 +35,7 @@ LOCKS = [HOME / "requirements.lock", HOME / "requirements-dev.lock"]
 ROOMS = [
     "http",
     "observe",
+    "limits",
     "upstreams",
     "cache",
     "proxy",
@@ -101,6 +102,8 @@ PURE = {
         "fanout/plan",
     ),
     *("config/table", "config/environment", "config/env_file", "config/records", "config/loader", "config/effective"),
+    *("limits/gcra", "limits/grammar", "limits/keys", "limits/policies", "limits/fields", "limits/options"),
+    *("limits/table", "limits/resp", "limits/valkey_url", "limits/store"),
     *("config/databases", "server/restarts"),
 }
 # What decides without I/O has no use for these.

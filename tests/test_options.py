@@ -12,6 +12,7 @@ from gateway.config import records as config
 from gateway.config.table import OPTIONS, TABLE, lookup
 from gateway.fanout import plan
 from gateway.legacy import options
+from gateway.limits import grammar
 from gateway.options import Option, Refused, check_name
 from gateway.routing import records as routing_records
 from gateway.upstreams import options as upstreams_options
@@ -39,6 +40,7 @@ def test_an_option_without_example_is_one_for_a_file() -> None:
     without = {option.name for option in OPTIONS if not option.example}
     assert without == {
         *("ADMIN_TOKEN", "CA", "CLIENT_CERT", "CLIENT_KEY", "SECRET", "TLS_CERT", "TLS_CLIENT_CA", "TLS_KEY"),
+        "VALKEY_CA",
     }
 
 
@@ -54,10 +56,11 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
         "gateway": attributes(config.Settings),
         "upstream": attributes(upstreams_records.Upstream, upstreams_options.Overrides),
         "route": attributes(routing_records.Route, upstreams_options.Overrides, plan.Fan)
-        | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s"},
+        | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s", "rate_limit", "cost"},
         "part": attributes(plan.Part) | {"legacy"},
         "legacy": attributes(options.LegacyOptions),
         "database": {"url"},
+        "rate_limit": attributes(grammar.NamedLimit),
     }
     # Where CACHE_MAX_BODY and STALE_IF_ERROR go, within `cache`.
     assert attributes(policy.Rule) >= {"max_body_bytes", "stale_if_error_s"}

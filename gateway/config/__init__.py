@@ -10,6 +10,7 @@ databases        database URLs as Django's DATABASES
 django_settings  the settings of a team's own module, for Django's
 address          the address to listen on
 certificate      the gateway's own certificate, judged: dates, names
+limits           limits and Valkey, judged
 tls              the same, read: chain and key as they will be served
 effective        what is in force, and where each value comes from
 describe         the routing table as rows of words

@@ -24,6 +24,14 @@ def resolved(bind: Address) -> Address:
     return str(entries[0][4][0]), port
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address to listen on, or the name of one."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 def try_bind(address: Address) -> None:
     """Raises AddressInUse when it is taken, or is none of this machine's. Port 0 tries the latter alone.
 

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks.registry import registry
 
-from gateway.config import tls
+from gateway.config import limits, tls
 from gateway.config.address import Address, resolved
 from gateway.config.loader import NO_ROUTES_HELP
 from gateway.config.records import Config
@@ -166,6 +166,12 @@ def _environment(config: Config) -> Iterator[checks.CheckMessage]:
     yield from (checks.Warning(warning, id="portway.W001") for warning in config.warnings)
 
 
+def _limits(config: Config) -> Iterator[checks.CheckMessage]:
+    yield from (checks.Error(problem, id="portway.E005") for problem in limits.problems(config.settings))
+    found = limits.warnings(config.settings, _compiled(config)[0])
+    yield from (checks.Warning(warning, id="portway.W008") for warning in found)
+
+
 def _fields(config: Config) -> Iterator[checks.CheckMessage]:
     yield from (checks.Warning(word, id="portway.W003") for word in _keeping_failures(config, _compiled(config)[0]))
 
@@ -196,6 +202,7 @@ _CHECKS = {
     "routes": _routes,
     "environment": _environment,
     "fields": _fields,
+    "limits": _limits,
     "tracing": _tracing,
     "settings": _settings,
 }

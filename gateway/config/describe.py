@@ -8,6 +8,7 @@ from gateway.config import effective
 from gateway.config.table import TABLE
 from gateway.fanout.options import OF_FAN
 from gateway.fanout.view import Fanout
+from gateway.limits.grammar import text_of
 from gateway.proxy.view import Proxy
 from gateway.routing.lines import GatewayRoute, describe
 from gateway.routing.urls import Routes
@@ -62,4 +63,8 @@ def _options_of(line: GatewayRoute) -> dict[str, str]:
         said |= effective.said_by_cache(line.cache.rule)
     if line.raw_path:
         said["path"] = "raw"
+    if line.level.variable("rate_limit").startswith(line.origin):
+        said["rate_limit"] = text_of(line.level.get("rate_limit", ()))
+    if "cost" in line.level.values:
+        said["cost"] = str(line.level.get("cost", 1))
     return said if line.cors is None else {**said, "cors": ",".join(line.cors)}

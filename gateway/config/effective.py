@@ -69,7 +69,9 @@ def _inherited(family: str, own: Iterable[Entry], above: Iterable[Iterable[Entry
     return held
 
 
-_ORDER = {family: number for number, family in enumerate(("gateway", "upstream", "route", "legacy", "database"))}
+_ORDER = {
+    family: number for number, family in enumerate(("gateway", "rate_limit", "upstream", "route", "legacy", "database"))
+}
 _CACHE, _CACHE_MAX_BODY, _STALE_IF_ERROR = cache_options.OF_ROUTE
 
 

@@ -24,7 +24,9 @@ _OPEN_PLAIN = tuple(
     for (family, name), option in table.TABLE.items()
     if family == "gateway" and option.is_open
 )
-_PREFIXES = {family: f"GATEWAY_{family.upper()}_" for family in ("upstream", "route", "legacy", "database")}
+_PREFIXES = {
+    family: f"GATEWAY_{family.upper()}_" for family in ("upstream", "route", "legacy", "rate_limit", "database")
+}
 # What people try, because other programs call it that; the spelling would not lead them to ours.
 _ALIASES = {"HOST": "BIND", "PORT": "BIND", "LISTEN": "BIND", "DEBUG": "LOG_LEVEL"}
 _SUSPICIOUS = re.compile(r"TOKEN|SECRET|PASS|KEY|AUTH|CREDENTIAL|COOKIE|HEADER|CERT")
@@ -80,7 +82,7 @@ def _find_plain(word: str) -> Name:
 
 
 def _find_in(family: str, owner: str, rest: list[str]) -> Name:
-    check_name(owner, family)
+    check_name(owner, family.replace("rate_", ""))
     part, prefix = "", f"{_PREFIXES[family]}{owner}__"
     if len(rest) == 2 and family == "route" and rest[0].startswith("PART_"):
         check_name(rest[0].removeprefix("PART_"), "part")
@@ -193,7 +195,9 @@ class Reading:
     entries: list[Entry] = field(default_factory=list)
     refusals: list[tuple[str, str, Refused]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
-    declared: dict[str, set[str]] = field(default_factory=lambda: {"upstream": set(), "route": set()})
+    declared: dict[str, set[str]] = field(
+        default_factory=lambda: {"upstream": set(), "route": set(), "rate_limit": set()}
+    )
 
 
 def read(environ: Mapping[str, str], read_file: ReadFile) -> Reading:

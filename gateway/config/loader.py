@@ -23,6 +23,10 @@ from gateway.config.table import TABLE
 from gateway.fanout import options as fan_options
 from gateway.fanout import plan
 from gateway.fanout.plan import Fan, Part
+from gateway.limits import grammar
+from gateway.limits.grammar import RESERVED, Limits, NamedLimit
+from gateway.limits.options import OF_ROUTE as OF_LIMITED_ROUTE
+from gateway.limits.policies import limit_problems
 from gateway.options import NO_LEVEL, Level, Refused, defaults_of, nearest, together
 from gateway.routing.patterns import PatternError, clash
 from gateway.routing.records import Route
@@ -30,9 +34,10 @@ from gateway.upstreams.options import OF_CALL, OF_UPSTREAM, member_of, overrides
 from gateway.upstreams.records import Base, Upstream
 from gateway.upstreams.targets import PartTarget, Target, TargetError, function_target
 
+RATE_LIMIT = OF_LIMITED_ROUTE[0]
 NO_TARGET = "no target; in a shell, quote the value: > is a redirection"
 # Upstreams before the routes that take what they do not state themselves from them.
-_ORDER = {family: number for number, family in enumerate(("upstream", "route", "legacy", "database"))}
+_ORDER = {family: number for number, family in enumerate(("upstream", "route", "legacy", "rate_limit", "database"))}
 # Options that mean nothing without another one, by what their words begin with: whoever sets them believes they work.
 _PARTNERS = {"HEALTH_": "HEALTH", "QUEUE": "MAX_IN_FLIGHT", "CACHE_": "CACHE", "STALE_": "CACHE"}
 NO_ROUTES_HELP = """\
@@ -59,6 +64,7 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
     for (family, owner), entries in sorted(owners.items(), key=lambda one: (_ORDER[one[0][0]], one[0][1])):
         draft.add(family, owner, entries)
     draft.check_routes()
+    draft.check_limits(reading.entries)
     draft.check_partners(reading.entries)
     if draft.problems or settings is None:
         raise ConfigError(sorted(draft.problems))
@@ -75,6 +81,7 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
         databases,
         MappingProxyType(django),
         draft.plain,
+        MappingProxyType(draft.limits),
     )
 
 
@@ -99,6 +106,7 @@ class _Draft:
         self.routes: list[tuple[Entry, Route]] = []
         self.pools: dict[str, dict[str, Any]] = {}
         self.databases: dict[str, str] = {}
+        self.limits: dict[str, NamedLimit] = {}
 
     def blame(self, entry: Entry, message: str, hint: str = "") -> None:
         self.problems.append(Problem(entry.variable, entry.shown, message, hint))
@@ -182,6 +190,13 @@ class _Draft:
             self.routes.append((given[""], route))
         elif family == "legacy":
             self.pools[owner.lower()] = values
+        elif "groups" in values:
+            name, variable = owner.lower(), given[""].variable.removesuffix("_FILE")
+            self.limits[name] = NamedLimit(
+                name=name, groups=values["groups"], on_failure=values.get("on_failure"), variable=variable
+            )
+            if name in RESERVED:
+                self.blame(given[""], f"no limit can be called {name}, which is a word of their grammar")
         elif "url" in values:
             self._add_database(owner, given[""], values["url"])
 
@@ -322,6 +337,24 @@ class _Draft:
         for name, fault in plan.problems(targets, params, merge=merge):
             entry = declared[name]
             self.blame(entry, "the file's parts do not fit together" if entry.from_file else fault)
+
+    def check_limits(self, entries: Iterable[Entry]) -> None:
+        """Names of limits that there are not; parameters that a route's path does not have; costs beyond a burst."""
+        known = sorted(name.lower() for name in self.declared["rate_limit"])
+        parsed = {entry: self._limits(entry) for entry in entries if entry.name.option is RATE_LIMIT}
+        for entry, limits in parsed.items():
+            for name in (item for item in limits if isinstance(item, str) and item not in known):
+                shown = "the file names a limit that there is not" if entry.from_file else f"there is no limit {name}"
+                self.blame(entry, f"{shown}; set GATEWAY_RATE_LIMIT_<NAME>", nearest(name, known))
+        for line, route in self.routes:
+            for problem in limit_problems(route.level, route.pattern.params, self.limits):
+                self.blame(line, problem)
+
+    def _limits(self, entry: Entry) -> Limits:
+        try:
+            return grammar.limits(entry.text.strip())
+        except ValueError:  # as its level has found
+            return ()
 
     def check_routes(self) -> None:
         for first, second in clash([route.pattern for _, route in self.routes]):

@@ -4,6 +4,7 @@ from functools import partial
 
 from gateway import units
 from gateway.cache import options as cache_options
+from gateway.limits import options as limits
 from gateway.options import DURATION, ON, POSITIVE, SOME_SIZE, TIMEOUT, Option, Unit, list_of, one_of
 
 RATE = Unit("rate", units.rate, "_bytes_per_s")
@@ -78,6 +79,7 @@ PLAIN: tuple[Option, ...] = (
     Option("gateway", "HSTS", DURATION, "", "365d",
            "Strict-Transport-Security on every answer over https, ours or a trusted peer's; `0s` takes it back."),
     Option("gateway", "HTTP2", ON, "on", "off", "Offer HTTP/2 to clients; only with TLS."),
+    *limits.PLAIN,
     Option("gateway", "STALL", TIMEOUT, "100ms", "50ms", "A blocked event loop is logged from here on."),
 )
 DATABASE = Option("database", "", DATABASE_URL, "", "postgresql://reports:secret@db:5432/reports",

@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
+from gateway.limits.grammar import NamedLimit
+from gateway.limits.limiter import ValkeyOptions
+from gateway.limits.policies import Policies
+from gateway.limits.valkey_url import ValkeyUrl
 from gateway.options import NO_LEVEL, Level
 from gateway.routing.records import Declared, Route
 from gateway.upstreams.records import Upstream
@@ -56,6 +60,18 @@ class Settings:
         """Whether HTTP/2 is offered: with TLS, unless it is switched off."""
         return self.http2 and self.tls_cert_pem is not None
 
+    rate_limit_on_failure: str
+    valkey_url: ValkeyUrl | None = None
+    valkey_timeout_s: float
+    valkey_ca_pem: str | None = field(default=None, repr=False)
+
+    @property
+    def valkey(self) -> ValkeyOptions | None:
+        """Where limits are counted by all gateways together, if anywhere."""
+        if self.valkey_url is None:
+            return None
+        return ValkeyOptions(self.valkey_url, self.valkey_timeout_s, self.valkey_ca_pem)
+
 
 @dataclass(frozen=True, slots=True)
 class Config:
@@ -71,6 +87,7 @@ class Config:
     databases: Mapping[str, str] = field(default_factory=dict, repr=False)
     django: Mapping[str, Any] = field(default_factory=dict, repr=False)
     plain: Level = NO_LEVEL  # options for all upstreams and routes
+    limits: Mapping[str, NamedLimit] = field(default_factory=dict)  # those with a name
 
     @property
     def declared(self) -> Declared:
@@ -82,6 +99,7 @@ class Config:
             cors=self.settings.cors,
             first_route=self.routes[0].variable if self.routes else "",
             plain=self.plain,
+            policies=Policies(self.limits, self.settings.rate_limit_on_failure),
         )
 
 

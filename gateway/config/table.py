@@ -8,6 +8,7 @@ from gateway.cache import options as cache
 from gateway.config import options as config
 from gateway.fanout import options as fanout
 from gateway.legacy import options as legacy
+from gateway.limits import options as limits
 from gateway.options import Option, Refused, find, nearest_row
 from gateway.routing import options as routing
 from gateway.upstreams import options as upstreams
@@ -15,11 +16,14 @@ from gateway.upstreams import options as upstreams
 # In the order of the page.
 OPTIONS: tuple[Option, ...] = (
     *config.PLAIN,
+    limits.LIMIT,
+    *limits.OF_LIMIT,
     upstreams.UPSTREAM,
     routing.ROUTE,
     *upstreams.OF_CALL,
     *upstreams.OF_UPSTREAM,
     *routing.OF_ROUTE,
+    *limits.OF_ROUTE,
     *cache.OF_ROUTE,
     *fanout.OF_ROUTE,
     *legacy.OF_ROUTE,
@@ -31,7 +35,7 @@ OPTIONS: tuple[Option, ...] = (
 TABLE = {(family, option.name): option for option in OPTIONS for family in option.families.split()}
 
 _A = {"gateway": "all upstreams and routes", "upstream": "an upstream", "route": "a route", "part": "a part"}
-_A |= {"legacy": "a legacy pool", "database": "a database"}
+_A |= {"legacy": "a legacy pool", "database": "a database", "rate_limit": "a limit"}
 _ROWS = {family: {name: option for (owner, name), option in TABLE.items() if owner == family} for family in _A}
 
 

@@ -6,6 +6,7 @@ from gateway.http.headers import Pair, Pairs
 
 _ANY = "*"
 _EXPOSED = b"X-Request-ID, Gateway-Parts, Gateway-Complete, Server-Timing"
+_EXPOSED_OF_LIMITS = b"RateLimit, RateLimit-Policy, Retry-After"  # where a limit holds
 _VARY: Pair = (b"vary", b"Origin")
 _MAX_AGE_S = b"600"
 
@@ -43,6 +44,8 @@ def add_to(pairs: Pairs, origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
     if origin is None or not _is_allowed(origin, origins):
         return kept
     kept.extend(_allow(origin, origins))
+    if any(name == b"ratelimit-policy" for name, _ in pairs):
+        exposed.append(_EXPOSED_OF_LIMITS)
     kept.append((b"access-control-expose-headers", b", ".join((*exposed, _EXPOSED))))
     return kept
 

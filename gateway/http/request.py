@@ -60,6 +60,7 @@ class GatewayRequest(HttpRequest):
     lent = 0  # to so many threads, which may use it after its end
     forwarded_scheme = ""
     forwarded_host = ""
+    limits_met: Any = None  # the limits that it has met so far: `limits.gate` knows what
 
     def __init__(
         self,

@@ -19,6 +19,10 @@ class Services(Protocol):
     def cache(self) -> object: ...
 
     @property
+    def limits(self) -> object:
+        """Its limits: `limiter_of`."""
+
+    @property
     def disclose_names(self) -> bool:
         """Whether a client may read the names of upstreams."""
 

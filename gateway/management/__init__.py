@@ -1,6 +1,7 @@
 """The commands, explain.
 
 command_line       a request as it is written on a command line
+running            the gateway that runs is asked
 explain            what would become of a request, and why; nothing is sent
 explain_call       what a proxied one becomes on its way up
 explain_fanout     the parts of a fan-out in their order
@@ -9,6 +10,7 @@ commands/config    `gateway config`
 commands/routes    `gateway routes`
 commands/explain   `gateway explain`
 commands/cache     `gateway cache`
+commands/limits    `gateway limits`
 commands/serve     `gateway serve`
 """
 

@@ -10,17 +10,19 @@ from gateway.fanout.view import Fanout
 from gateway.http import cors, methods
 from gateway.http.request import GatewayRequest, Message, Scope
 from gateway.legacy.view import Legacy
+from gateway.limits.grammar import IDENTITY, KeyPart, text_of_key, text_of_rate
+from gateway.limits.keys import text_of
 from gateway.management.explain_call import Section, passes_cache_by, proxied
 from gateway.management.explain_fanout import fanned_out
 from gateway.proxy.view import Proxy
 from gateway.routing import mismatch
 from gateway.routing.dispatch import Own, Preflight, Refusal, decide
 from gateway.routing.lines import GatewayRoute, describe
+from gateway.routing.stack import Stack
 from gateway.routing.table import Match, Miss
 from gateway.routing.urls import DjangoMatch, Routes, decoded, raw_values
 from gateway.server import ops
-from gateway.server.asgi import GatewayHandler
-from gateway.server.opening import open_request
+from gateway.server.asgi import GatewayHandler, open_request
 from gateway.units import format_duration, format_size
 
 _NEAR_MISSES = 5
@@ -71,6 +73,8 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
         yield _nearest(handler.routes, request, host)
         shown = [decision.name, str(decision.params or "")]
         yield Section("Django's own path() line answers", [shown])
+        decision.assign(request)
+        yield _limits(decision.stack, request, 1)
     elif isinstance(decision, Refusal):
         if isinstance(decision.found, Miss):
             yield _nearest(handler.routes, request, host)
@@ -79,6 +83,9 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
         raise decision.error
     else:
         yield from _route(handler.routes, request, host, decision)
+        line = decision.route
+        request.matched(line, raw_values(decision), decision.rest)
+        yield _limits(line.stack, request, line.level.get("cost", 1))
         yield from _view(handler, request, host, decision)
 
 
@@ -105,6 +112,22 @@ def _view(handler: GatewayHandler, request: GatewayRequest, host: str, match: Ma
     else:
         yield Section("Your own view answers", [[describe(line), line.origin, "what it asks for is known to it alone"]])
     yield Section("Cache", [*_cache(line, request), *_forgets(handler.routes, request, host)])
+
+
+def _limits(stack: Stack, request: GatewayRequest, cost: int) -> Section:
+    """The limits that a request meets, in their order, and what it is counted by."""
+    asked = sorted(stack.policies, key=lambda policy: not policy.is_before_auth)
+    rows = [
+        [
+            policy.name,
+            text_of_rate(policy.rate),
+            f"by {text_of_key(policy.key)}",
+            "who is let in, else the client" if KeyPart(IDENTITY) in policy.key else text_of(policy.key, request),
+            f"costs {cost}" if cost > 1 else "",
+        ]
+        for policy in asked
+    ]
+    return Section("Limits", rows)
 
 
 def _threads(view: Legacy) -> list[list[str]]:

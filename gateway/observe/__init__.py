@@ -5,6 +5,8 @@ outlet          where lines go: a slow reader blocks nothing
 counters        the counts of one worker
 histogram       how values are distributed
 shared_memory   a place for each worker's counts, made before the fork
+process_locks   locks between workers that a killed one does not keep
+message_ring    what one worker does is known to the others before its request is answered
 snapshot        the state of a worker, and workers added up
 status          /-/status: the workers added up, as JSON
 metrics         /-/metrics: the same for Prometheus

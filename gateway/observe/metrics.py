@@ -34,6 +34,7 @@ class _Collector:
         yield from _cache(totals)
         yield _histogram("portway_part_duration_seconds", "Parts of fan-outs.", _PART, counts.parts)
         yield from _legacy(totals)
+        yield from _limits(totals)
         stalls = HistogramMetricFamily("portway_loop_stall_seconds", "How long something blocked the event loop.")
         stalls.add_metric([], counts.stalls.buckets(), counts.stalls.sum_s)
         yield stalls
@@ -127,6 +128,20 @@ def _legacy(totals: Totals) -> Iterator[Metric]:
         ("late", "Legacy calls that took too long.", totals.counts.legacy_late),
     ):
         yield _counter(f"portway_legacy_{name}", text, _POOL, _by_name(counted))
+
+
+def _limits(totals: Totals) -> Iterator[Metric]:
+    yield _counter(
+        "portway_rate_limit",
+        "Requests that met a limit, by what came of them.",
+        ["limit", "outcome"],
+        totals.counts.limits,
+    )
+    yield GaugeMetricFamily(
+        "portway_rate_limit_store_away",
+        "Workers that cannot ask Valkey, and go by ON_FAILURE.",
+        value=totals.stores_away,
+    )
 
 
 # -- families of samples ------------------------------------------------------------------------------------------

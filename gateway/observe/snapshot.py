@@ -36,6 +36,7 @@ class Counts(msgspec.Struct, array_like=True):
     stalls: Stalls = msgspec.field(default_factory=Stalls)
     recent: list[Failure] = []
     recent_client: list[Failure] = []
+    limits: dict[tuple[str, str], int] = {}  # by limit and outcome
 
 
 class WorkerState(msgspec.Struct):
@@ -93,6 +94,13 @@ class LegacyPoolState(msgspec.Struct):
     late: int
 
 
+class LimitsState(msgspec.Struct):
+    """Which store the limits are counted in, and whether it is away."""
+
+    store: str = "not in use"
+    is_away: bool = False
+
+
 class Snapshot(msgspec.Struct):
     """One worker. `past` are the counts of earlier workers in its slot."""
 
@@ -103,6 +111,7 @@ class Snapshot(msgspec.Struct):
     upstreams: list[UpstreamState]
     stored: CacheState
     pools: list[LegacyPoolState]
+    limits: LimitsState = msgspec.field(default_factory=LimitsState)
     is_alive: bool = True
 
 
@@ -116,6 +125,8 @@ class Totals(msgspec.Struct):
     stored: CacheState
     databases_that_work: int  # in how many workers
     pools: list[LegacyPoolState]
+    limits: LimitsState = msgspec.field(default_factory=LimitsState)
+    stores_away: int = 0  # in how many workers the store of limits is
 
 
 def merge(snapshots: Sequence[Snapshot]) -> Totals:
@@ -129,6 +140,8 @@ def merge(snapshots: Sequence[Snapshot]) -> Totals:
         stored=_stored([one.stored for one in living]),
         databases_that_work=sum(one.stored.database == "works" for one in living),
         pools=_pools(living),
+        limits=LimitsState(living[0].limits.store, any(one.limits.is_away for one in living)),
+        stores_away=sum(one.limits.is_away for one in living),
     )
 
 
@@ -154,6 +167,7 @@ def add_counts(several: Iterable[Counts]) -> Counts:
         stalls=stalls,
         recent=_newest((failure for one in counts for failure in one.recent), RECENT),
         recent_client=_newest((failure for one in counts for failure in one.recent_client), RECENT_CLIENT),
+        limits=_sums(one.limits for one in counts),
     )
 
 

@@ -42,6 +42,7 @@ class Status:
             "routes": [{**route, **by_route.get(route["name"], nothing)} for route in self._routes],
             "upstreams": msgspec.to_builtins(totals.upstreams),
             "cache": _cache(totals),
+            "limits": _limits(totals),
             "bulkheads": msgspec.to_builtins(totals.pools),
             "stalls": {"count": counts.stalls.count},
             "recent": sorted([*counts.recent, *counts.recent_client], key=time_of, reverse=True),
@@ -74,6 +75,15 @@ def _by_route(counts: Counts) -> dict[str, dict[str, Any]]:
         sums["failed"] += requests.count if status == 5 else 0
         sums["seconds"] += requests.sum_s
     return found
+
+
+def _limits(totals: Totals) -> dict[str, Any]:
+    """The store, and of each limit that was met what came of the requests."""
+    by_limit: dict[str, dict[str, int]] = {}
+    for (limit, outcome), count in sorted(totals.counts.limits.items()):
+        by_limit.setdefault(limit, {"passed": 0, "refused": 0})[outcome] = count
+    met = [{"limit": limit, **outcomes} for limit, outcomes in by_limit.items()]
+    return {**msgspec.to_builtins(totals.limits), "limits": met}
 
 
 def _cache(totals: Totals) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from gateway.upstreams.upload import Upload
 # The client's fields that go with every call of the gateway's own: who asks and in which language.
 FORWARDED = ("authorization", "accept-language")
 
-_VIA_1_1, _VIA_1_0, _VIA_2_0 = ((b"via", version + b" portway") for version in (b"1.1", b"1.0", b"2.0"))
+_VIA_1_1, _VIA_1_0 = (b"via", b"1.1 portway"), (b"via", b"1.0 portway")
 _ACCEPT = (b"accept", b"application/json")
 
 Changes = tuple[tuple[bytes, bytes | None], ...]
@@ -66,9 +66,7 @@ def outgoing_for(
 
 def via(http_version: str) -> Pair:
     """The Via line of a message that came in this version (RFC 9110, section 7.6.3)."""
-    if http_version == "1.1":
-        return _VIA_1_1
-    return _VIA_1_0 if http_version in HTTP_1_0 else _VIA_2_0
+    return _VIA_1_0 if http_version in HTTP_1_0 else _VIA_1_1
 
 
 def trace_pairs(request: GatewayRequest) -> Pairs:

@@ -11,6 +11,7 @@ wrapping      what stands around a view
 stack         what a request passes before the view of its route, and the answer after it, compiled once
 lines         the lines of urlpatterns, and what keeps them from being served
 guards        no spelling of a path reaches what another route guards
+rate_limits   which limits hold for a line
 views         a team's views become what the handler calls
 urls          route(), from_environment(); urlpatterns become the table
 dispatch      who answers a request: one order for the handler, explain and `cache why`
@@ -25,10 +26,11 @@ from gateway.fanout.typed import fanout, part
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.legacy.view import legacy
+from gateway.limits.gate import limited
 from gateway.proxy.fetch import Fetched, fetch
 from gateway.proxy.view import proxy
 from gateway.routing.urls import from_environment, route
 from gateway.routing.worker_start import on_worker_start
 
 __all__ = ["Fetched", "GatewayError", "GatewayRequest", "GatewayResponse", "Reason", "cached", "fanout", "fetch"]
-__all__ += ["from_environment", "legacy", "on_worker_start", "part", "proxy", "route"]
+__all__ += ["from_environment", "legacy", "limited", "on_worker_start", "part", "proxy", "route"]

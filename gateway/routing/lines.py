@@ -13,8 +13,9 @@ from gateway.cache.options import rule_of
 from gateway.cache.view import Cached
 from gateway.fanout.view import Fanout
 from gateway.legacy.view import Legacy
-from gateway.options import NO_LEVEL, nearest, together
+from gateway.options import NO_LEVEL, Level, nearest, together
 from gateway.proxy.view import Proxy
+from gateway.routing import rate_limits
 from gateway.routing.faults import RouteError
 from gateway.routing.patterns import Pattern, PatternError, check_names, clash
 from gateway.routing.records import Declared, Route
@@ -40,6 +41,7 @@ class GatewayRoute(URLPattern):
         given: Route | None = None,
         *,
         wrapped: View | None = None,
+        own: Level = NO_LEVEL,
     ) -> None:
         self.wrapped = self.view = wrapped or view
         super().__init__(RegexPattern(rule.regex(), name=name), self.wrapped, name=name)
@@ -49,23 +51,23 @@ class GatewayRoute(URLPattern):
         self.origin = origin
         self.raw_path = given.raw_path if given is not None else False
         self.cors = given.cors if given is not None else None
-        self.level = given.level if given is not None else NO_LEVEL
-        self._is_of_environment = given is not None
+        self.level = self._own = given.level if given is not None else own
+        self.is_of_environment = given is not None
 
     def under(self, declared: Declared) -> "GatewayRoute":
         """A copy with what is given for all routes, and what its upstream gives the routes that lead there.
 
-        A line of the environment has both already. One of Python has no options of its own but those of its view, and
-        is stored by them where nothing stands around the view.
+        A line of the environment has both already. One of Python has few options of its own beside those of its view,
+        and is stored by them where nothing stands around the view.
         """
         if isinstance(self.endpoint, Fanout):
             self.endpoint.inherit(declared.plain)
-        if self._is_of_environment:
+        if self.is_of_environment:
             return self
         line = copy.copy(self)
         targets = self.endpoint.upstreams if isinstance(self.endpoint, Proxy) else ()
         above = [declared.upstreams[name].level for name in targets if name in declared.upstreams]
-        line.level = level = together(*above, declared.plain)
+        line.level = level = together(self._own, *above, declared.plain)
         line.raw_path = level.get("raw_path", False)
         line.cors = level.get("cors", ()) if "cors" in level.values else None
         rule = rule_of(level)
@@ -201,6 +203,12 @@ def check_lines(
         if isinstance(view, (Proxy, Fanout))
         for upstream in view.upstreams
         if upstream not in declared.upstreams
+    )
+    problems.extend(
+        problem
+        for line in lines
+        if not line.is_of_environment
+        for problem in rate_limits.problems(line.origin, line.level, line.rule.params, declared)
     )
     problems.extend(faults)
     problems.extend(_name_problems(lines))

@@ -6,6 +6,7 @@ from typing import Any
 
 from gateway.cache.policy import Rule
 from gateway.fanout.plan import Fan
+from gateway.limits.policies import Policies
 from gateway.options import NO_LEVEL, Level
 from gateway.routing.patterns import Pattern
 from gateway.upstreams.options import Overrides
@@ -35,7 +36,8 @@ class Declared:
     """What the environment declares and the lines of urlpatterns are checked against.
 
     `pools` are the options of legacy pools by name, `cors` the origins of GATEWAY_CORS; `first_route` is the variable
-    of the first route, or empty; `plain` are the options for all upstreams and routes.
+    of the first route, or empty; `plain` are the options for all upstreams and routes; `policies` are the
+    limits that have a name and, once the lines are compiled, those of routes.
     """
 
     urlconf: str
@@ -44,3 +46,4 @@ class Declared:
     cors: Sequence[str] = ()
     first_route: str = ""
     plain: Level = NO_LEVEL
+    policies: Policies = field(default_factory=lambda: Policies({}))

@@ -19,7 +19,8 @@ route is known; nothing else does. A capability has a function that makes a gate
 configured, which costs a request nothing:
 
 - auth: `auth_gate(...)` and `roles_gate(...)` of its room, for `Slots.auth` and `Slots.roles`.
-- limits: `client_limits_gate(...)` and `limits_gate(...)` of its room, for `Slots.client_limits` and `Slots.limits`.
+- limits: `client_limits_gate(...)` and `limits_gate(...)` of its room, for `Slots.client_limits` and `Slots.limits`,
+  and `fields_finish(...)` for `Slots.limit_fields`.
 - the language of routes: `maintenance_gate(...)` for `Slots.maintenance`; `own_fields(...)` (RESPONSE_HEADER_X),
   `replacement(...)` (ON_*) and `compression(...)` for `Slots.fields`, `Slots.replace` and `Slots.compress`.
 - sockets: a handshake passes `Stack.gates` as a GET does; `pass_gates` asks them.
@@ -40,6 +41,7 @@ from gateway.http import cors
 from gateway.http.gate import Finish, Gate
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
+from gateway.limits.policies import Policy
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 
@@ -56,7 +58,9 @@ class Slots:
     limits: Gate | None = None
     compress: Finish | None = None
     replace: Finish | None = None
+    limit_fields: Finish | None = None
     fields: Finish | None = None
+    policies: tuple[Policy, ...] = ()  # the limits of both slots, to be shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Stack:
     preflight: View | None  # None: OPTIONS goes to the view
     finish: Finish | None  # for problems; `view` and `preflight` call it by themselves
     origins: Sequence[str]  # pages of these may read the answers, by CORS
+    policies: tuple[Policy, ...]  # its limits
 
 
 def compiled(
@@ -87,13 +92,21 @@ def compiled(
         preflight = _finishing(_gated(_preflight(slots.origins), _present(slots.maintenance)), finish)
     whole = _finishing(_gated(_after_body(view) if reads_body else view, gates), finish)
     return Stack(
-        whole, endpoint, cache, cache is not None and view is not cache, gates, preflight, finish, slots.origins
+        whole,
+        endpoint,
+        cache,
+        cache is not None and view is not cache,
+        gates,
+        preflight,
+        finish,
+        slots.origins,
+        slots.policies,
     )
 
 
 def finish_of(slots: Slots) -> Finish | None:
     """What an answer passes as it leaves, as one; None for nothing."""
-    finishes: tuple[Finish, ...] = _present(slots.compress, slots.replace, slots.fields)
+    finishes: tuple[Finish, ...] = _present(slots.compress, slots.replace, slots.limit_fields, slots.fields)
     if len(finishes) < 2:
         return finishes[0] if finishes else None
 

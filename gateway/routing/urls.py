@@ -24,6 +24,7 @@ from gateway.http.queries import masked_target
 from gateway.http.request import GatewayRequest
 from gateway.legacy.view import Legacy, assign_pools, legacy
 from gateway.proxy.view import Proxy
+from gateway.routing import rate_limits
 from gateway.routing.faults import RouteError, file_name, place_of
 from gateway.routing.guards import Guards
 from gateway.routing.lines import (
@@ -49,13 +50,22 @@ from gateway.routing.wrapping import Wrap, cache_of, innermost
 from gateway.upstreams.options import Overrides, effective, overrides_of
 
 
-def route(pattern: str, view: Callable[..., Any], name: str | None = None, *, wrap: Wrap | None = None) -> GatewayRoute:
+def route(
+    pattern: str,
+    view: Callable[..., Any],
+    name: str | None = None,
+    *,
+    wrap: Wrap | None = None,
+    rate_limit: str | None = None,
+    cost: int | None = None,
+) -> GatewayRoute:
     """A line of urlpatterns in the grammar of the environment: `route("GET /home/{id}", home)`.
 
     The view is Django's: async, with the path parameters by keyword; a synchronous one runs in a thread. The name
     defaults to the view's and stands in the log. `wrap` is called once, with the view and its cache, and returns the
-    async view that is asked instead: a guard that stands outside of the cache. Raises RouteError, with the place, for
-    what is no pattern, view or wrapper.
+    async view that is asked instead: a guard that stands outside of the cache. `rate_limit` is written as in the
+    environment, `rate_limit="60/1m by client"`, and `cost` is a number. Raises RouteError, with the place, for what is
+    no pattern, view, wrapper or limit.
     """
     caller = sys._getframe(1)
     origin = f"{file_name(caller.f_code.co_filename)}:{caller.f_lineno}"
@@ -76,8 +86,13 @@ def route(pattern: str, view: Callable[..., Any], name: str | None = None, *, wr
             raise RouteError(f"{place}: {problem}")
     else:
         _check_fit(inner, rule, place, f"{name_of(view)}()")
+    try:
+        own = rate_limits.own_level(origin, rate_limit, cost)
+    except ValueError as error:
+        raise RouteError(f"{place}: {error}") from None
     given = as_async(view)
-    return GatewayRoute(rule, given, name or name_of(view), origin, wrapped=_wrapped(given, wrap, rule, place))
+    wrapped = _wrapped(given, wrap, rule, place)
+    return GatewayRoute(rule, given, name or name_of(view), origin, wrapped=wrapped, own=own)
 
 
 def _wrapped(view: View, wrap: Wrap | None, rule: Pattern, place: str) -> View:
@@ -154,7 +169,10 @@ def _legacy_from(path: str, variable: str) -> Legacy:
 def slots_of(line: GatewayRoute | None, declared: Declared) -> Slots:
     """What stands in the slots of a line of the table; None for Django's own lines, and where no route is known."""
     own = None if line is None else line.cors
-    return Slots(origins=declared.cors if own is None else own)
+    slots = Slots(origins=declared.cors if own is None else own)
+    if line is None:
+        return slots
+    return rate_limits.with_limits(slots, line.level, line.endpoint, line.name or "", declared)
 
 
 _GROUP = re.compile(r"\(\?P<(\w+)>")
@@ -180,11 +198,12 @@ class Routes:
         self.warnings = (*synchronous_views(self.lines, self.others), *caches_without_effect(self.lines, self.others))
         if threads:
             self.warnings = (*self.warnings, thread_warning(declared.urlconf, threads))
+        self.policies = declared.policies
         self.bulkheads, faults = assign_pools(legacies(self.lines, self.others), declared.pools)
         check_lines(self.lines, self.others, declared, faults)
         self.lines = [line.with_stack(slots(line, declared)) for line in self.lines]
-        plain = {line.callback for other in self.others for line, _ in flat(other)}
-        self._stacks = {view: _django_stack(view, slots(None, declared)) for view in plain}
+        plain = dict.fromkeys(line.callback for other in self.others for line, _ in flat(other))
+        self._stacks = {view: _django_stack(view, slots(None, declared), declared) for view in plain}
         self.finish = finish_of(slots(None, declared))  # where no route is known
         self._table = Table((line.rule, line) for line in self.lines)
         self._django = URLResolver(RegexPattern(r"^/"), self.others) if self.others else None
@@ -240,8 +259,11 @@ class DjangoMatch(NamedTuple):
         request.exchange.route, request.stack, request.resolver_match = self.name, self.stack, self.match
 
 
-def _django_stack(view: Callable[..., Any], slots: Slots) -> Stack:
-    return compiled(as_async(view), innermost(view), cache_of(view), slots, reads_body=True)
+def _django_stack(view: Callable[..., Any], slots: Slots, declared: Declared) -> Stack:
+    endpoint = innermost(view)
+    level = rate_limits.level_of(endpoint, declared)
+    slots = rate_limits.with_limits(slots, level, endpoint, name_of(view), declared)
+    return compiled(as_async(view), endpoint, cache_of(view), slots, reads_body=True)
 
 
 def raw_values(match: Match[GatewayRoute]) -> dict[str, str]:

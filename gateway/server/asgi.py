@@ -23,14 +23,16 @@ from gateway.errors import GatewayError, Reason, drop_frames
 from gateway.http import cors, validation
 from gateway.http.deadline import Alarm
 from gateway.http.exchange import Exchange, is_own
-from gateway.http.forwarding import asked_for, client_and_hops, is_trusted
-from gateway.http.headers import HTTP_2, Pairs, same_authority
-from gateway.http.inbox import Receive
+from gateway.http.forwarding import asked_for, client_and_hops, is_trusted, peer_address
+from gateway.http.headers import Pairs, RequestFields, read_fields, same_authority
+from gateway.http.inbox import Inbox, Receive
 from gateway.http.lifetime import Lifetime, current
 from gateway.http.methods import SAFE_METHODS
 from gateway.http.problem import error_of_view, problem
 from gateway.http.request import GatewayRequest, Scope, Send
 from gateway.http.response import GatewayResponse, pairs_of
+from gateway.http.services import Services
+from gateway.http.trace_context import is_request_id, new_trace_id, trace_id_of
 from gateway.http.view_result import WITHOUT_BODY, exactly, nothing, promised_bytes
 from gateway.observe.log import log
 from gateway.routing.dispatch import Own, Preflight, decide
@@ -40,9 +42,7 @@ from gateway.routing.urls import DjangoMatch, Routes, decoded, raw_values
 from gateway.routing.views import pieces
 from gateway.routing.worker_start import start_worker
 from gateway.server import abort, ops
-from gateway.server.connections import Connections, framed
 from gateway.server.https import strict_transport_security
-from gateway.server.opening import open_request
 from gateway.server.plain_port import PlainPort, to_https
 from gateway.server.snapshot import publish
 from gateway.server.worker import ALONE, Shared, build
@@ -67,37 +67,17 @@ class GatewayHandler(ASGIHandler):
         self._to_https = self.settings.https == "redirect" or self.settings.tls_redirect is not None
         self._hsts = None if self.settings.hsts_s is None else strict_transport_security(self.settings.hsts_s)
         self._plain_port: PlainPort | None = None
-        self._connections: Connections | None = None
-        self._watch: asyncio.Task[None] | None = None
-        self._handle = self._handle_counted if self.settings.speaks_http2 else self.handle
         self.runtime = build(config, routes, shared)
         self.hooks = (*hooks, self.runtime.counters.note)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            await self._handle(scope, receive, send)
+            await self.handle(scope, receive, send)
         elif kind == "lifespan":
             await self.lifespan(receive, send)
         elif kind == "websocket":
             await self._refuse_websocket(scope, receive, send)
-
-    async def _handle_counted(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As `handle`, where HTTP/2 is spoken: a connection is more than its request."""
-        connections = self._connections
-        assert connections is not None  # noqa: S101 - else this is not called
-        connection = connections.enter(scope)
-        try:
-            body = None
-            if scope["http_version"] == HTTP_2:
-                scope, body = await framed(scope, receive, send)
-            if body is None:
-                await self.handle(scope, receive, send)
-            else:
-                await self.handle(scope, body.receive, body.send)
-                await body.discard()
-        finally:
-            connections.leave(connection, draining=self.runtime.draining)
 
     # -- one request ----------------------------------------------------------------------------------------------
 
@@ -266,10 +246,7 @@ class GatewayHandler(ASGIHandler):
             pairs = [pair for pair in pairs if pair[0] != self._hsts[0]]  # RFC 6797, section 8.1: the first one counts
             extra.append(self._hsts)
         # A body that is not all here when the answer is ends the connection with the answer (RFC 9112, section 9.6).
-        # HTTP/2 knows no such field: a stream ends by itself (RFC 9113, section 8.2.2).
-        if request.scope["http_version"] == HTTP_2:
-            pairs = [pair for pair in pairs if pair[0] != b"connection"]
-        elif (self.runtime.draining or not request.inbox.complete) and _CLOSE not in pairs:
+        if (self.runtime.draining or not request.inbox.complete) and _CLOSE not in pairs:
             extra.append(_CLOSE)
         return [*pairs, *extra]
 
@@ -291,8 +268,7 @@ class GatewayHandler(ASGIHandler):
         elif failure.reason is not Reason.CLIENT_BODY_BROKEN:
             # `send` only hands over to Granian: what was sent before the break gets the time to leave.
             await asyncio.sleep(_LEAVE_S)
-        # Over HTTP/2 Granian resets the stream of an answer that has no end, and its neighbours go on.
-        if failure.reason is not Reason.CLIENT_GONE and request.scope["http_version"] != HTTP_2:
+        if failure.reason is not Reason.CLIENT_GONE:  # there is nothing left to cut
             await abort.sever(request.scope["client"], request.scope["server"])
 
     def _problem(self, request: GatewayRequest, failure: GatewayError) -> GatewayResponse:
@@ -331,7 +307,7 @@ class GatewayHandler(ASGIHandler):
                 try:
                     await start_worker()
                     await self.runtime.start(publish)
-                    await self._open_further()
+                    await self._open_plain_port()
                     if self.runtime.tracer is not None:
                         self.hooks = (*self.hooks, self.runtime.tracer.end)
                 except Exception as error:  # noqa: BLE001 - told to the server, which stops the worker
@@ -342,18 +318,12 @@ class GatewayHandler(ASGIHandler):
             elif message["type"] == "lifespan.shutdown":
                 if self._plain_port is not None:
                     self._plain_port.close()
-                if self._watch is not None:
-                    self._watch.cancel()
                 await self.runtime.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _open_further(self) -> None:
-        """What there is only with TLS."""
-        settings, loop = self.settings, asyncio.get_running_loop()
-        if settings.speaks_http2:
-            self._connections = Connections(settings.client_keepalive_s, settings.bind[1], loop.time)
-            self._watch = loop.create_task(self._connections.watch(), name="portway-connections")
+    async def _open_plain_port(self) -> None:
+        settings = self.settings
         if settings.tls_redirect is not None:
             self._plain_port = PlainPort(self.handle, settings.client_idle_s, settings.max_headers_bytes)
             await self._plain_port.open(resolved(settings.tls_redirect))
@@ -406,6 +376,50 @@ async def _stream(lifetime: Lifetime, body: AsyncIterator[bytes], send: Send, cl
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
+_ZERO = [b"0"]
 _LEAVE_S = 0.05
 _NOTHING: dict[str, str] = {}
 _BODY_BROKEN = Reason.CLIENT_BODY_BROKEN.word
+
+
+def open_request(
+    scope: Scope, receive: Receive, services: Services, client_idle_s: float, min_upload_rate_bytes_per_s: int = 0
+) -> GatewayRequest:
+    """A request and its exchange, from an ASGI scope."""
+    fields = read_fields(scope["headers"])
+    own = fields.own
+    plain = fields.end_to_end()
+    if len(plain) < len(fields.plain):
+        # What `Connection` names does not go up, so nobody here must see it either: the cache would store the answer to
+        # one request as that to another one, and a view would believe what its service never gets.
+        names = {name for name, _ in fields.plain} - {name for name, _ in plain}
+        fields.nominated = [pair for pair in fields.plain if pair[0] in names]
+        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in names]}
+        fields.plain = plain
+    exchange = Exchange(
+        perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), peer_address(scope["client"][0])
+    )
+    lifetime = Lifetime(exchange, asyncio.current_task())
+    expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
+    inbox = Inbox(receive, exchange, client_idle_s, min_upload_rate_bytes_per_s, expects_body=expects_body)
+    traceparent = _identify(exchange, fields)
+    request = lifetime.request = GatewayRequest(
+        scope, lifetime, inbox, fields, services=services, traceparent=traceparent
+    )
+    return request
+
+
+def _identify(exchange: Exchange, fields: RequestFields) -> bytes | None:
+    """Give the exchange its ids: the client's where they may be kept, else made; a made request id is the trace id.
+
+    Returns the client's `traceparent`, if it is one.
+    """
+    traceparent = fields.only(b"traceparent")
+    trace_id = trace_id_of(traceparent) if traceparent is not None else None
+    exchange.trace_id = trace_id or new_trace_id()
+    said = fields.only(b"x-request-id")
+    if said is not None and is_request_id(said):
+        exchange.request_id = said.decode("ascii")
+    else:
+        exchange.request_id = exchange.trace_id if trace_id is None else new_trace_id()
+    return None if trace_id is None else traceparent

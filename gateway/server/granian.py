@@ -23,6 +23,7 @@ from gateway.cache.bloom_filter import BloomFilter
 from gateway.config.address import Address, resolved, shown, try_bind
 from gateway.config.describe import rows
 from gateway.config.records import Config, Settings
+from gateway.limits.memory_store import Memory
 from gateway.observe import log as telemetry
 from gateway.observe.log import log
 from gateway.observe.shared_memory import SharedMemory
@@ -39,8 +40,6 @@ from gateway.text import aligned
 _STREAMS: Final = 100
 _STREAM_WINDOW_BYTES: Final = 256 * 1024
 _PING_S: Final = 20
-# Of an answer that its client does not read, for as long as its connection lives.
-_SEND_BUFFER_BYTES: Final = 128 * 1024
 
 
 def serve(config: Config, routes: Routes, load_application: Callable[[Shared], Any]) -> int:
@@ -55,6 +54,7 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
         SharedMemory(settings.workers),
         BloomFilter(),
     )  # shared by forked workers
+    limits = Memory(is_shared=True) if len(routes.policies) and settings.workers > 1 else None
     control = Control(settings)
     announce(config, routes, address)
     if routes.threads:
@@ -65,7 +65,7 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
         telemetry.stdout_to_null()
         past = past_counts(shared_memory.join(control.number))
         return load_application(
-            Shared(shared_memory, past, bloom_filter, on_started=control.attach, on_stopped=control.leave)
+            Shared(shared_memory, past, bloom_filter, limits, on_started=control.attach, on_stopped=control.leave)
         )
 
     # What is imported by now is shared with the workers, aiohttp too, and the collector leaves it alone.
@@ -132,7 +132,6 @@ def _http2(settings: Settings) -> HTTP2Settings:
         max_concurrent_streams=_STREAMS,
         # Beyond the door's own limit, which answers with a problem; HTTP/2 counts 32 bytes more for each field.
         max_headers_size=2 * settings.max_headers_bytes,
-        max_send_buffer_size=_SEND_BUFFER_BYTES,
     )
 
 

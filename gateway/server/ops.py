@@ -19,6 +19,9 @@ from gateway.errors import GatewayError, Reason
 from gateway.http.problem import json_response
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
+from gateway.limits.grammar import text_of_key, text_of_rate
+from gateway.limits.store import Away
+from gateway.observe.log import log
 from gateway.observe.metrics import exposition
 from gateway.observe.status import Status
 from gateway.routing.urls import Routes
@@ -55,6 +58,42 @@ async def purge(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
         raise GatewayError(Reason.REQUEST_INVALID, f"A {kind} begins with a slash.")
     count = await runtime.cache.purge(kind, values[0])
     return json_response({"purged": count, kind: values[0]})
+
+
+async def limits(runtime: Runtime) -> GatewayResponse:
+    """GET: every limit that holds somewhere, with how many keys it has and how many of them are over."""
+    listing = await runtime.limits.listing()
+    rows = [
+        {
+            "name": policy.name,
+            "limit": policy.limit,
+            "rate": text_of_rate(policy.rate),
+            "by": text_of_key(policy.key),
+            "on_failure": policy.on_failure,
+            "keys": None if counted is None else counted.keys,
+            "over": None if counted is None else counted.over,
+        }
+        for policy, counted in listing
+    ]
+    return json_response({**runtime.limits.state(), "limits": rows})
+
+
+async def forget(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
+    """DELETE: a key may send again at once, in all limits or one. Raises REQUEST_INVALID, RATE_LIMIT_UNAVAILABLE."""
+    asked = parse_qs(request.query, keep_blank_values=True)
+    keys, names = asked.pop("key", []), asked.pop("limit", [])
+    if asked or len(keys) != 1 or not keys[0] or len(names) > 1:
+        raise GatewayError(Reason.REQUEST_INVALID, "Say which key, and perhaps of which limit: key=...&limit=...")
+    name = names[0] if names else None
+    known = [word for policy in runtime.limits.policies for word in (policy.limit, policy.name)]
+    if name is not None and name not in known:
+        raise GatewayError(Reason.REQUEST_INVALID, "There is no such limit.")
+    try:
+        count = await runtime.limits.forget(keys[0], name)
+    except Away as error:
+        raise GatewayError(Reason.RATE_LIMIT_UNAVAILABLE, cause=str(error)) from None
+    log.info("limits.forgotten", limit=name, count=count)
+    return json_response({"forgotten": count})
 
 
 def metrics(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
@@ -115,7 +154,10 @@ _PAGE_POLICY = [
 ]
 _OPEN: dict[str, Callable[[Runtime], GatewayResponse]] = {"/-/live": live, "/-/ready": ready}
 FOR_PROBES = _OPEN.keys()
-_CLOSED = frozenset({"/-/", "/-/metrics", "/-/status", "/-/cache"})
+_CLOSED = frozenset({"/-/", "/-/metrics", "/-/status", "/-/cache", "/-/limits"})
+
+
+_METHODS = {"/-/cache": frozenset(("DELETE",)), "/-/limits": frozenset(("GET", "HEAD", "DELETE"))}
 
 
 def options(request: GatewayRequest) -> GatewayResponse:
@@ -132,7 +174,7 @@ def check_path(path: str) -> None:
 
 def check_method(path: str, method: str) -> None:
     """Raises METHOD_NOT_ALLOWED."""
-    allowed = {"DELETE"} if path == "/-/cache" else {"GET", "HEAD"}
+    allowed = _METHODS.get(path, frozenset(("GET", "HEAD")))
     if method not in allowed:
         raise GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", ", ".join(sorted(allowed)).encode())])
 
@@ -150,6 +192,8 @@ async def answer(runtime: Runtime, routes: Routes, request: GatewayRequest) -> G
         return is_open(runtime)
     if path == "/-/cache":
         return await purge(runtime, request)
+    if path == "/-/limits":
+        return await (forget(runtime, request) if request.method == "DELETE" else limits(runtime))
     if path == "/-/metrics":
         return metrics(runtime, request)
     return page() if path == "/-/" else state(runtime, routes, request)

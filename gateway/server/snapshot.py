@@ -12,6 +12,7 @@ from gateway.observe.snapshot import (
     Counts,
     EndpointState,
     LegacyPoolState,
+    LimitsState,
     Snapshot,
     UpstreamState,
     WorkerState,
@@ -42,6 +43,7 @@ def snapshot_of(runtime: Runtime) -> Snapshot:
         upstreams=[_upstream(pool) for pool in runtime.pools.values()],
         stored=msgspec.convert(runtime.cache.state(), CacheState),
         pools=[_legacy_pool(pool) for pool in runtime.bulkheads.values()],
+        limits=msgspec.convert(runtime.limits.state(), LimitsState),
     )
 
 
@@ -84,6 +86,7 @@ def _counts(runtime: Runtime) -> Counts:
         wait_seconds={name: places.waited_s for name, places in limited.items()},
         legacy_full={pool.name: pool.full for pool in bulkheads},
         legacy_late={pool.name: pool.late for pool in bulkheads},
+        limits=runtime.limits.counts,
         stalls=runtime.watchdog.stalls,
         recent=list(counters.recent),
         recent_client=list(counters.recent_client),

@@ -24,6 +24,8 @@ from gateway.http.body_budget import Bodies
 from gateway.http.inbox import Inbox
 from gateway.http.lifetime import Lifetime, current
 from gateway.legacy.bulkhead import Bulkhead
+from gateway.limits.limiter import Limiter
+from gateway.limits.memory_store import Memory
 from gateway.observe.counters import Counters
 from gateway.observe.exporters import exporters_of
 from gateway.observe.log import log
@@ -51,6 +53,7 @@ class Shared:
     shared_memory: SharedMemory | None = None  # where workers see each other's counts
     past: Counts | None = None  # what those before it in its place have counted
     bloom_filter: BloomFilter | None = None  # the keys that are stored
+    limits: Memory | None = None  # what they have counted together
     on_started: Callable[["Runtime"], None] | None = None  # called when all is open, before it serves
     on_stopped: Callable[[], None] | None = None  # called when all is closed
 
@@ -66,7 +69,8 @@ def build(config: Config, routes: Routes, shared: Shared = ALONE) -> "Runtime":
     cache = Cache(
         memory_bytes, settings.cache_disk_bytes, bodies, shared.bloom_filter, stores_parts=routes.caches_parts
     )
-    return Runtime(config, shared, bodies, cache, routes.bulkheads, caches=routes.caches)
+    limits = Limiter(routes.policies, shared.limits, settings.valkey)
+    return Runtime(config, shared, bodies, cache, limits=limits, bulkheads=routes.bulkheads, caches=routes.caches)
 
 
 class Runtime:
@@ -78,14 +82,16 @@ class Runtime:
         shared: Shared,
         bodies: Bodies,
         cache: Cache,
-        bulkheads: Mapping[str, Bulkhead],
         *,
+        limits: Limiter,
+        bulkheads: Mapping[str, Bulkhead],
         caches: bool,
     ) -> None:
         self.config = config
         self.shared_memory, self.past = shared.shared_memory, shared.past
         self.bodies = bodies
         self.cache = cache
+        self.limits = limits
         self.caches = caches  # whether a route does
         self.bulkheads = bulkheads
         self.disclose_names = config.settings.disclose == "full"
@@ -115,6 +121,7 @@ class Runtime:
             pool.start()
         if self.caches:
             await self.cache.start()
+        await self.limits.start()
         self._ticker = asyncio.create_task(self._tick(publish), name="portway-ticker")
         self.watchdog.start()
         self.ready = True
@@ -131,6 +138,7 @@ class Runtime:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._ticker
         await self.cache.stop()
+        await self.limits.stop()
         for pool in self.pools.values():
             await pool.aclose()
         if self.tracer is not None:

@@ -95,6 +95,10 @@ def test_every_plain_setting_is_read() -> None:
             "GATEWAY_CACHE_MEMORY": "1MiB",
             "GATEWAY_CACHE_DISK": "0B",
             "GATEWAY_STALL": "50ms",
+            "GATEWAY_RATE_LIMIT_ON_FAILURE": "closed",
+            "GATEWAY_VALKEY_URL": "rediss://app:hunter3@valkey:6380/2",
+            "GATEWAY_VALKEY_TIMEOUT": "20ms",
+            "GATEWAY_VALKEY_CA": CERTIFICATE,
             "GATEWAY_TLS_CERT": CERTIFICATE,
             "GATEWAY_TLS_KEY": KEY,
             "GATEWAY_TLS_MIN": "1.3",
@@ -139,6 +143,10 @@ def test_every_plain_setting_is_read() -> None:
         "redirect",
         365 * 86_400.0,
         False,
+        "closed",
+        ("valkey", 6380, 2, True, "app", "hunter3"),
+        0.02,
+        CERTIFICATE,
     )
 
 

@@ -1,0 +1,32 @@
+"""What an answer says of limits: RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers), Retry-After."""
+
+from collections.abc import Iterable, Sequence
+from math import ceil
+
+from gateway.http.headers import Pair
+from gateway.limits.gcra import Rate, left, reset_s
+
+
+def sf_string(text: str) -> str:
+    """A name as a String of RFC 9651, section 3.3.3: ASCII that prints, quoted."""
+    printable = "".join(one if " " <= one <= "~" else "?" for one in text)
+    return '"' + printable.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def policy_field(policies: Iterable[tuple[str, Rate]]) -> Pair:
+    """Every limit that holds: `"api";q=100;w=60`. A window shorter than a second is one."""
+    items = [f"{sf_string(name)};q={rate.units};w={max(1, ceil(rate.window_s))}" for name, rate in policies]
+    return b"ratelimit-policy", ", ".join(items).encode("ascii")
+
+
+def least(states: Sequence[tuple[str, Rate, float]]) -> tuple[str, Rate, float]:
+    """Of (name, rate, ahead_s) the one with the least left; of two of them the one that takes longer."""
+    if len(states) == 1:
+        return states[0]
+    return min(states, key=lambda one: (left(one[2], one[1]), -one[2]))
+
+
+def state_field(name: str, rate: Rate, ahead_s: float, reset: int | None = None) -> Pair:
+    """What is left of one: `"api";r=42;t=13`. `reset` is Retry-After, where the request was refused."""
+    seconds = reset_s(ahead_s, rate) if reset is None else reset
+    return b"ratelimit", b"%b;r=%d;t=%d" % (sf_string(name).encode("ascii"), left(ahead_s, rate), seconds)

@@ -1,0 +1,172 @@
+"""What a route's stack asks before its view, what it adds to each answer, and `limited()` for views.
+
+What a request met so far is kept with it, so that its answer, whatever that is, tells what is left.
+"""
+
+from collections.abc import Callable, Sequence
+
+from django.http.response import HttpResponseBase
+
+from gateway.errors import GatewayError, Reason
+from gateway.http.gate import Finish, Gate
+from gateway.http.headers import Pair
+from gateway.http.request import GatewayRequest
+from gateway.http.response import GatewayResponse
+from gateway.limits.fields import least, policy_field, state_field
+from gateway.limits.gcra import Rate, left, retry_after_s, wait_s
+from gateway.limits.grammar import window_text
+from gateway.limits.keys import text_of
+from gateway.limits.limiter import Limiter
+from gateway.limits.policies import Policy
+from gateway.limits.store import Taken
+
+PASSED, REFUSED = "passed", "refused"
+
+
+class Met:
+    """The limits that a request has met: all that hold, as their field; and of each that was asked, what is left."""
+
+    __slots__ = ("field", "policies", "refused", "states")
+
+    def __init__(self, policies: Sequence[Policy], field: Pair) -> None:
+        self.policies = policies
+        self.field = field
+        self.states: list[tuple[str, Rate, float]] = []
+        self.refused: tuple[str, Rate, float, int] | None = None  # with Retry-After in seconds
+
+    def pairs(self) -> list[Pair]:
+        """RateLimit-Policy and RateLimit; the latter of what refused, else of the one with the least left."""
+        if self.refused is not None:
+            return [self.field, state_field(*self.refused)]
+        if not self.states:
+            return [self.field]
+        return [self.field, state_field(*least(self.states))]
+
+
+def limiter_of(request: GatewayRequest) -> Limiter:
+    """The limits of the worker that serves a request."""
+    return request.services.limits  # type: ignore[return-value]  # `http` cannot know what a limiter is
+
+
+# -- in the stack of a route --------------------------------------------------------------------------------------
+
+
+def all_limits_gate(policies: Sequence[Policy], cost: int = 1) -> Gate | None:
+    """All of them in one decision, for a route that asks nobody who he is."""
+    return _gate(policies, policies, cost)
+
+
+def client_limits_gate(policies: Sequence[Policy], cost: int = 1) -> Gate | None:
+    """Of all that holds for a route the limits by client or host, which are asked before auth."""
+    return _gate(policies, [policy for policy in policies if policy.is_before_auth], cost)
+
+
+def limits_gate(policies: Sequence[Policy], cost: int = 1) -> Gate | None:
+    """All others, which are asked after auth."""
+    return _gate(policies, [policy for policy in policies if not policy.is_before_auth], cost)
+
+
+def _gate(every: Sequence[Policy], asked: Sequence[Policy], cost: int) -> Gate | None:
+    if not asked:
+        return None
+    field = policy_field((policy.name, policy.rate) for policy in every)
+    texts_of = _texts_of(asked)
+    limits = tuple(dict.fromkeys(policy.limit for policy in asked))
+
+    async def gate(request: GatewayRequest) -> HttpResponseBase | None:
+        met: Met | None = request.limits_met
+        if met is None:
+            met = request.limits_met = Met(every, field)
+        limiter = limiter_of(request)
+        taken = await limiter.take(asked, texts_of(request), cost)
+        if not taken.passed:
+            raise _refusal(limiter, met, asked, taken, cost)
+        for limit in limits:
+            limiter.count(limit, PASSED)
+        _note(met, asked, taken)
+        return None
+
+    return gate
+
+
+def _texts_of(policies: Sequence[Policy]) -> Callable[[GatewayRequest], list[str]]:
+    """The keys of a request, one for each policy; the same one is made once."""
+    keys = [policy.key for policy in policies]
+    if len(set(keys)) == 1:
+        key, count = keys[0], len(keys)
+        return lambda request: [text_of(key, request)] * count
+    return lambda request: [text_of(key, request) for key in keys]
+
+
+def _note(met: Met, policies: Sequence[Policy], taken: Taken) -> None:
+    for policy, ahead_s in zip(policies, taken.ahead_s, strict=True):
+        if ahead_s is not None:
+            met.states.append((policy.name, policy.rate, ahead_s))
+
+
+def _refusal(limiter: Limiter, met: Met, policies: Sequence[Policy], taken: Taken, cost: int) -> GatewayError:
+    """The 429 of the limit for which a request must wait longest."""
+    waits = [
+        (wait_s(ahead_s, policy.rate, cost), policy, ahead_s)
+        for policy, ahead_s in zip(policies, taken.ahead_s, strict=True)
+        if ahead_s is not None and (left(ahead_s, policy.rate) < cost)
+    ]
+    for limit in dict.fromkeys(policy.limit for _, policy, _ in waits):
+        limiter.count(limit, REFUSED)
+    seconds, policy, ahead_s = max(waits, key=lambda one: one[0])
+    retry_s = retry_after_s(seconds)
+    met.refused = (policy.name, policy.rate, ahead_s, retry_s)
+    window = window_text(policy.rate.window_s)
+    detail = f"At most {policy.rate.units} in {window}: the next one may come in {retry_s} s."
+    if cost > policy.rate.burst:
+        detail = f"It counts as {cost}, more than may ever come at once."
+    return GatewayError(Reason.RATE_LIMITED, detail, headers=[(b"retry-after", b"%d" % retry_s)])
+
+
+async def limit_fields(request: GatewayRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """The answer with RateLimit-Policy and RateLimit, if its request met a limit: a `Finish` of a stack."""
+    met: Met | None = request.limits_met
+    if met is None:
+        return response
+    if isinstance(response, GatewayResponse):
+        response.pairs.extend(met.pairs())
+    else:
+        for name, value in met.pairs():
+            response[name.decode("ascii")] = value.decode("ascii")
+    return response
+
+
+def fields_finish(policies: Sequence[Policy]) -> Finish | None:
+    """What adds the fields to a route's answers; None where no limit holds."""
+    return limit_fields if policies else None
+
+
+# -- for views ----------------------------------------------------------------------------------------------------
+
+
+async def limited(request: GatewayRequest, name: str, cost: int = 1) -> None:
+    """Count `cost` units of the limit of that name, GATEWAY_RATE_LIMIT_<NAME>, for a request: `await limited(request,
+    "api", cost=5)`.
+
+    Raises GatewayError: RATE_LIMITED, the 429 that leaves if nobody catches it, where they may not pass now;
+    RATE_LIMIT_UNAVAILABLE where the limit is `closed` and its store away. Raises LookupError for a name that the
+    environment does not have, ValueError for a cost that is no whole number above zero.
+    """
+    limiter = limiter_of(request)
+    policies = limiter.policies.named.get(name)
+    if policies is None:
+        raise LookupError(f"there is no limit {name}: set GATEWAY_RATE_LIMIT_{name.upper()}")
+    given: object = cost  # a person may write anything here
+    if not isinstance(given, int) or given < 1:
+        raise ValueError(f"expected a cost of whole units, at least 1, not {given!r}")
+    met: Met | None = request.limits_met
+    every = tuple(dict.fromkeys([*(() if met is None else met.policies), *policies]))
+    field = policy_field((policy.name, policy.rate) for policy in every)
+    if met is None:
+        met = request.limits_met = Met(every, field)
+    met.policies, met.field = every, field
+    taken = await limiter.take(policies, _texts_of(policies)(request), cost)
+    if not taken.passed:
+        raise _refusal(limiter, met, policies, taken, cost)
+    limiter.count(name, PASSED)
+    _note(met, policies, taken)

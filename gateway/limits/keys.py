@@ -1,0 +1,115 @@
+"""What a request is counted by: its key, as a text, and the digest that stores keep.
+
+A value that is missing falls back to the client, never to nothing: who leaves a field out gets no budget of its own.
+The text tells what kind of thing a value is, so that nobody can pass for somebody else by sending another's address
+as a field.
+"""
+
+from functools import lru_cache
+from hashlib import blake2b
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from urllib.parse import parse_qsl, unquote
+
+from gateway.http.request import GatewayRequest
+from gateway.limits.grammar import ALL, CLIENT, HOST, IDENTITY, PATH, ROUTE, Key, KeyPart
+
+_IPV6_BITS = 64  # one customer's network, of which each device has as many addresses as it likes
+
+
+@lru_cache(maxsize=4096)
+def client_value(text: str) -> str:
+    """An address as limits count it: IPv6 by its /64, in one spelling; IPv4 in IPv6 as what it is."""
+    try:
+        address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0].strip("[]"))
+    except ValueError:
+        return text
+    if isinstance(address, IPv4Address):
+        return str(address)
+    if address.ipv4_mapped is not None:
+        return str(address.ipv4_mapped)
+    shift = 128 - _IPV6_BITS
+    return f"{IPv6Address(int(address) >> shift << shift)}/{_IPV6_BITS}"
+
+
+def text_of(key: Key, request: GatewayRequest) -> str:
+    """The key of a request: what `digest` is made of."""
+    if len(key) == 1:
+        return _part(key[0], request)
+    return joined([_part(part, request) for part in key])
+
+
+def joined(texts: list[str]) -> str:
+    """Several parts as one text; none can be read as another's end."""
+    return "+".join(f"{len(text)}:{text}" for text in texts)
+
+
+def part_text(part: KeyPart, value: str) -> str:
+    """A part with its value: `header:x-tenant=acme`."""
+    return f"{part}={value}"
+
+
+def _part(part: KeyPart, request: GatewayRequest) -> str:
+    value = _value(part, request)
+    if value is None:
+        return f"{CLIENT}={client_value(request.exchange.client)}"
+    return f"{part}={value}"
+
+
+def _value(part: KeyPart, request: GatewayRequest) -> str | None:
+    """What the request has there; None where that is missing or empty."""
+    kind = part.kind
+    if kind == CLIENT:
+        return client_value(request.exchange.client)
+    if kind == IDENTITY:
+        identity = getattr(request, "identity", None)
+        return None if identity is None else f"{identity.way}:{identity.name}"
+    if kind == "header":
+        return _field(part.name.encode("ascii"), request)
+    if kind == "cookie":
+        return request.COOKIES.get(part.name) or None
+    if kind == "query":
+        found = [value for name, value in parse_qsl(request.query, keep_blank_values=True) if name == part.name]
+        return "&".join(found) or None
+    if kind == PATH:
+        return _parameter(part.name, request)
+    return {HOST: request.exchange.host, ROUTE: request.exchange.route, ALL: ALL}[kind] or None
+
+
+def _field(name: bytes, request: GatewayRequest) -> str | None:
+    """All values of a field, as it came; a claim that only a trusted peer may make counts from such a one alone."""
+    if not request.believed(name):
+        return None
+    values = [value for found, value in request.raw_headers if found == name]
+    return b", ".join(values).decode("latin-1").strip() or None
+
+
+def _parameter(name: str, request: GatewayRequest) -> str | None:
+    """A path parameter, decoded, so that no spelling of it has a budget of its own."""
+    if request.raw_values is not None:
+        return unquote(request.raw_values.get(name, ""), errors="surrogateescape") or None
+    match = request.resolver_match
+    value = None if match is None else match.kwargs.get(name)
+    return None if value is None else str(value)
+
+
+def digest(text: str, secret: bytes = b"") -> bytes:
+    """16 bytes that stand for a key. With a secret, nobody can look for two keys that share one."""
+    return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16, key=secret).digest()
+
+
+def texts_for(key: Key, written: str) -> list[str]:
+    """What somebody who writes a key may mean: its value, and that of a request without one, by its client.
+
+    Several parts are joined by `+`; a `+` within one is `%2B`. [] where there are too few or too many.
+    """
+    values = written.split("+") if len(key) > 1 else [written]
+    if len(values) != len(key):
+        return []
+    parts = [
+        part_text(part, client_value(value) if part.kind == CLIENT else value)
+        for part, value in zip(key, map(unquote, values) if len(key) > 1 else values, strict=True)
+    ]
+    found = [joined(parts) if len(key) > 1 else parts[0]]
+    if len(key) == 1 and key[0].kind != CLIENT:
+        found.append(f"{CLIENT}={client_value(written)}")
+    return found

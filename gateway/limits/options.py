@@ -1,0 +1,35 @@
+"""The options of limits, at their levels, and of Valkey, where gateways count together."""
+
+from gateway import units
+from gateway.limits import grammar
+from gateway.limits.valkey_url import valkey_url
+from gateway.options import LEVELS, POSITIVE, TIMEOUT, Option, Unit, one_of
+
+ON_FAILURE = one_of("local|open|closed")
+VALKEY = Unit("URL", valkey_url, mask=units.mask_url)
+CERTIFICATE = Unit("PEM", units.pem_certificate, "_pem", units.mask_all)
+
+# fmt: off
+# families, name, unit, default, example, sentence
+LIMIT = Option("rate_limit", "", Unit("limits", grammar.groups), "", "100/1m burst 20 by client",
+               "A limit with a name: routes that name it share its counts.", "groups")
+OF_LIMIT: tuple[Option, ...] = (
+    Option("rate_limit", "ON_FAILURE", ON_FAILURE, "", "closed",
+           "While the shared store is away: each gateway counts by itself (`local`), nothing is limited, or 503."),
+)
+PLAIN: tuple[Option, ...] = (
+    Option("gateway", "RATE_LIMIT_ON_FAILURE", ON_FAILURE, "local", "open",
+           "The ON_FAILURE of limits that have none of their own."),
+    Option("gateway", "VALKEY_URL", VALKEY, "", "redis://valkey:6379/0",
+           "Limits are counted there, by all gateways that name it (`rediss://` for TLS); else by this gateway alone."),
+    Option("gateway", "VALKEY_TIMEOUT", TIMEOUT, "50ms", "20ms",
+           "A request waits no longer for Valkey, which then counts as away."),
+    Option("gateway", "VALKEY_CA", CERTIFICATE, "", "",
+           "The certificates that Valkey's is checked against with `rediss://`, not the system's."),
+)
+OF_ROUTE: tuple[Option, ...] = (
+    Option(LEVELS, "RATE_LIMIT", Unit("limits or names", grammar.limits), "", "60/1m 1000/1h by client",
+           "Limits that hold together, written out or by name: `N/DURATION [burst N] ... [by KEY]`."),
+    Option(LEVELS, "COST", POSITIVE, "1", "5", "How many units of its limits one request takes."),
+)
+# fmt: on

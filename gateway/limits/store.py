@@ -1,0 +1,47 @@
+"""What every store of counts does. A store decides by `gcra`; what it keeps of a key is one number."""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+from gateway.limits.policies import Policy
+
+
+class Away(Exception):
+    """The store cannot be asked now; the text says why, for the log."""
+
+
+class Taken(NamedTuple):
+    """What came of a request: whether it may pass, and of each policy how far its key is ahead of now, in seconds.
+
+    Where it may not pass nothing was counted anywhere. `ahead_s` is None where nobody knows.
+    """
+
+    passed: bool
+    ahead_s: tuple[float | None, ...]
+
+
+class Over(NamedTuple):
+    """Of one policy: keys that have something to wait for, and those among them that would be refused now."""
+
+    keys: int
+    over: int
+
+
+class Store(Protocol):
+    """Counts by policy and key. One of a worker, called in its loop."""
+
+    @property
+    def name(self) -> str:
+        """`worker`, `host` or `valkey`."""
+
+    async def take(self, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken:
+        """Decide about all policies together, each with the text of its key, and count if all let it pass.
+
+        Raises Away.
+        """
+
+    async def forget(self, policy: Policy, text: str) -> bool:
+        """Make a key free again; whether anything was kept of it. Raises Away."""
+
+    async def over(self, policies: Sequence[Policy]) -> list[Over]:
+        """How many keys each policy has now. Raises Away."""

@@ -1,0 +1,87 @@
+"""Counts in memory: one number a key, found by its digest, in a table of fixed size.
+
+A bucket has 16 places, each a tag and a time. Where a bucket is full, the key goes that is free again, or will be
+soonest: it gets its burst anew. 2,097,152 places in 32 MiB, which the system gives only as far as they are written to;
+with 1,000,000 keys at once one in a thousand is pushed out.
+
+A process may be killed at any point of this, and another reads on: tags and times are written whole, eight bytes each,
+and a new key is written so that it never takes over what another one has counted.
+"""
+
+import mmap
+import sys
+from collections.abc import Iterator
+from typing import Final, NamedTuple
+
+PLACES: Final = 16
+BUCKETS: Final = 2**17
+_TAG_BYTES: Final = PLACES * 8
+_BUCKET_BYTES: Final = 2 * _TAG_BYTES  # its tags, then its times
+STRIPES: Final = 16
+SIZE_BYTES: Final = BUCKETS * _BUCKET_BYTES
+_NUMBER_BITS: Final = 16
+_MIXED: Final = 0x9E3779B1  # so that one client's keys do not meet in one bucket: 2**32 by the golden ratio
+
+
+class Place(NamedTuple):
+    """Where a key belongs: the offset of its bucket, and its tag, as a number and as it stands there."""
+
+    start: int
+    tag: int
+    tag_bytes: bytes
+    stripe: int  # whoever decides about it holds this lock
+
+
+def place_of(number: int, digest: bytes) -> Place:
+    """The place of a policy's key, by its digest of 16 bytes."""
+    tag = (int.from_bytes(digest[:6], "big") << _NUMBER_BITS) | number & (2**_NUMBER_BITS - 1)
+    bucket = (int.from_bytes(digest[8:12], "big") + number * _MIXED) % BUCKETS
+    return Place(bucket * _BUCKET_BYTES, tag, tag.to_bytes(8, sys.byteorder), bucket % STRIPES)
+
+
+class Table:
+    """Over memory of SIZE_BYTES. Times are those of one clock, in seconds; 0.0 is free since ever."""
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self._find = memory.find
+        view = memoryview(memory)
+        self._tags = view.cast("Q")
+        self._times = view.cast("d")
+
+    def find(self, place: Place) -> int | None:
+        """Where the key's time stands, if it has one."""
+        start, _, tag, _ = place
+        at = self._find(tag, start, start + _TAG_BYTES)
+        while at >= 0 and at % 8:  # the end of one tag and the beginning of the next
+            at = self._find(tag, at + 1, start + _TAG_BYTES)
+        return None if at < 0 else (at >> 3) + PLACES
+
+    def time(self, at: int) -> float:
+        return self._times[at]
+
+    def set_time(self, at: int, time_s: float) -> None:
+        self._times[at] = time_s
+
+    def add(self, place: Place, time_s: float) -> None:
+        """A new key, in the place of the one that is free, or will be soonest."""
+        start = place.start >> 3
+        times = self._times[start + PLACES : start + 2 * PLACES].tolist()
+        at = start + times.index(min(times))
+        # Free, then its own, then counted: whoever is killed in between leaves a key that is free.
+        self._times[at + PLACES] = 0.0
+        self._tags[at] = place.tag
+        self._times[at + PLACES] = time_s
+
+    def waiting(self, start: int, end: int, now_s: float) -> Iterator[tuple[int, float]]:
+        """Of the buckets between two offsets in bytes: the number of the policy, and the time, of each key that is not
+        free."""
+        first, last = start // _BUCKET_BYTES, -(-end // _BUCKET_BYTES)
+        for at in range(first * 2 * PLACES, min(last, BUCKETS) * 2 * PLACES, 2 * PLACES):
+            times = self._times[at + PLACES : at + 2 * PLACES].tolist()
+            if max(times) > now_s:
+                tags = self._tags[at : at + PLACES].tolist()
+                yield from (
+                    (tag & (2**_NUMBER_BITS - 1), time_s)
+                    for tag, time_s in zip(tags, times, strict=True)
+                    if time_s > now_s
+                )

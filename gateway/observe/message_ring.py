@@ -1,0 +1,62 @@
+"""What one worker tells all others of a gateway, in memory that they share: known to them before it goes on.
+
+Nobody is woken: who wants to know looks at one number, which costs nothing while there is no news. The messages lie in
+a ring. Who has not looked for so long that one was overwritten is told that it missed something.
+"""
+
+import mmap
+import os
+import struct
+from typing import Final
+
+from gateway.observe.process_locks import ProcessLocks
+
+PLACES: Final = 512
+PLACE_BYTES: Final = 2048
+_HEAD: Final = struct.Struct("=II")  # the length of the message, and the process that it is of
+_COUNT_BYTES: Final = 8
+
+
+class MessageRing:
+    """Made before the workers are forked; each `join`s it once, in itself."""
+
+    def __init__(self) -> None:
+        self._memory = mmap.mmap(-1, _COUNT_BYTES + PLACES * PLACE_BYTES)  # taken from the system as it is written to
+        self._count = memoryview(self._memory)[:_COUNT_BYTES].cast("Q")
+        self._locks = ProcessLocks(1)
+        self._heard = 0
+
+    def join(self) -> None:
+        """From here on this worker may say something, and hears what is said."""
+        self._locks.open()
+        self._heard = self._count[0]
+
+    @property
+    def has_news(self) -> bool:
+        return self._count[0] != self._heard
+
+    def say(self, message: bytes) -> None:
+        """Once this returns, everybody who looks knows. Raises LockHeld."""
+        with self._locks.taken([0]):
+            number = self._count[0]
+            at = _COUNT_BYTES + number % PLACES * PLACE_BYTES
+            _HEAD.pack_into(self._memory, at, len(message), os.getpid())
+            if len(message) <= PLACE_BYTES - _HEAD.size:
+                self._memory[at + _HEAD.size : at + _HEAD.size + len(message)] = message
+            self._count[0] = number + 1  # whoever is killed before this has said nothing
+
+    def hear(self) -> list[bytes] | None:
+        """What the others have said since this was asked last; None where some of it cannot be read any more."""
+        first, count = self._heard, self._count[0]
+        self._heard = count
+        found: list[bytes] = []
+        for number in range(max(first, count - PLACES + 1), count):
+            at = _COUNT_BYTES + number % PLACES * PLACE_BYTES
+            length, process = _HEAD.unpack_from(self._memory, at)
+            if process == os.getpid():
+                continue
+            if length > PLACE_BYTES - _HEAD.size:
+                return None
+            found.append(self._memory[at + _HEAD.size : at + _HEAD.size + length])
+        # One is overwritten from when the message a whole turn later is begun.
+        return None if self._count[0] - first >= PLACES else found

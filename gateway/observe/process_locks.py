@@ -1,0 +1,99 @@
+"""Locks between processes that a killed process does not keep: the kernel frees them with its descriptors.
+
+But only a lock on a descriptor that a process opened itself keeps others out: two that were forked from one share
+what they inherited (flock(2): locks belong to the open file description), and both would hold it. So each worker opens
+its own, of files that have no name.
+"""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+# A worker that lost the processor while it holds a lock has it back by then, on a machine that is not out of its mind.
+# One that was stopped keeps it: others do not wait for that.
+PATIENCE_S: Final = 0.25
+
+_REOPENED: Final = Path("/proc/self/fd")  # what is opened there is opened anew
+_flock: Final = fcntl.flock if _REOPENED.exists() else fcntl.lockf
+_TAKE: Final = fcntl.LOCK_EX | fcntl.LOCK_NB
+_FREE: Final = fcntl.LOCK_UN
+
+
+class LockHeld(Exception):
+    """Somebody holds the lock for longer than anybody should."""
+
+
+def anonymous_file(name: str) -> int:
+    """A file in memory without a path; the descriptor is not inherited by programs that are executed."""
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create(f"portway-{name}")
+    descriptor, path = tempfile.mkstemp(prefix=f"portway-{name}-")
+    os.unlink(path)  # noqa: PTH108 - by its descriptor it lives on
+    return descriptor
+
+
+class ProcessLocks:
+    """Several locks. Made before the workers are forked; `open` in each of them."""
+
+    def __init__(self, count: int) -> None:
+        self._files = [anonymous_file("lock") for _ in range(count)]
+        self._own: list[int] = []
+
+    def open(self) -> None:
+        """From here on this process can take locks. A process that it forks cannot."""
+        if _REOPENED.exists():
+            self._own = [os.open(_REOPENED / str(number), os.O_RDWR | os.O_CLOEXEC) for number in self._files]
+        else:  # not on Linux; its other locks belong to the process, and no forked one has them
+            self._own = self._files
+        os.register_at_fork(after_in_child=self.close)
+
+    def close(self) -> None:
+        """Let go of all that is held, and take no more."""
+        own, self._own = self._own, []
+        for number in own:
+            with contextlib.suppress(OSError):
+                os.close(number)
+
+    def take(self, number: int) -> int:
+        """Hold one of them; what `free` wants. Raises LockHeld."""
+        descriptor = self._own[number]
+        try:
+            _flock(descriptor, _TAKE)
+        except BlockingIOError:
+            _wait(descriptor)
+        return descriptor
+
+    @staticmethod
+    def free(descriptor: int) -> None:
+        _flock(descriptor, _FREE)
+
+    @contextlib.contextmanager
+    def taken(self, numbers: Sequence[int]) -> Iterator[None]:
+        """Hold several. In one order, so that nobody waits for who waits for him. Raises LockHeld."""
+        held: list[int] = []
+        try:
+            for number in sorted(set(numbers)):
+                held.append(self.take(number))  # noqa: PERF401 - what was taken must be freed where one cannot be
+            yield
+        finally:
+            for descriptor in held:
+                self.free(descriptor)
+
+
+def _wait(descriptor: int) -> None:
+    """Others hold a lock for microseconds; who lost the processor meanwhile is given it."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while True:
+        os.sched_yield()
+        try:
+            fcntl.flock(descriptor, _TAKE)
+        except BlockingIOError:
+            if time.monotonic() > give_up_s:
+                raise LockHeld(f"another worker holds the lock for {PATIENCE_S * 1000:.0f} ms") from None
+        else:
+            return

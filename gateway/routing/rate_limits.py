@@ -1,0 +1,98 @@
+"""How much: which limits hold for a line of urlpatterns, by what its levels say of RATE_LIMIT and COST."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from gateway.fanout.view import Fanout
+from gateway.limits.gate import all_limits_gate, client_limits_gate, fields_finish, limits_gate
+from gateway.limits.grammar import Limits
+from gateway.limits.options import OF_ROUTE
+from gateway.limits.policies import Policy, limit_problems
+from gateway.options import Level, nearest, together
+from gateway.proxy.view import Proxy
+from gateway.routing.records import Declared
+from gateway.routing.stack import Slots
+
+_RATE_LIMIT, _COST = OF_ROUTE
+
+
+def own_level(origin: str, rate_limit: str | None, cost: int | None) -> Level:
+    """What a line of Python says itself, `rate_limit="60/1m by client", cost=5`. Raises ValueError."""
+    values: dict[str, Any] = {}
+    if rate_limit is not None:
+        given: Any = rate_limit  # a person may write anything here
+        if not isinstance(given, str) or not given.strip():
+            raise ValueError(f"rate_limit: expected a text, such as {_RATE_LIMIT.example!r}")
+        try:
+            values["rate_limit"] = _RATE_LIMIT.unit.parse(given) or None
+        except ValueError as error:
+            raise ValueError(f"rate_limit: {error}") from None
+    if cost is not None:
+        count: object = cost
+        if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+            raise ValueError(f"cost: expected a whole number of at least 1, not {cost!r}")
+        values["cost"] = cost
+    return Level(values, {}, {(attribute, ""): origin for attribute in values})
+
+
+def level_of(endpoint: Callable[..., Any], declared: Declared) -> Level:
+    """What holds for a line of Django's own: what is given plain, and by the upstream that it leads to."""
+    names = endpoint.upstreams if isinstance(endpoint, Proxy) else ()
+    return together(*(declared.upstreams[name].level for name in names if name in declared.upstreams), declared.plain)
+
+
+def limits_of(level: Level, endpoint: Callable[..., Any], declared: Declared) -> Limits:
+    """What holds for a line: what it says itself, or its upstream, or the plain level.
+
+    For a fan-out that says nothing itself what each upstream of its parts says, all together.
+    """
+    if isinstance(endpoint, Fanout) and not _is_own(level, declared):
+        above = [declared.upstreams[name].level for name in endpoint.upstreams if name in declared.upstreams]
+        if any(_is_own(one, declared) for one in above):
+            return tuple(dict.fromkeys(item for one in above for item in one.get("rate_limit", ())))
+    limits: Limits = level.get("rate_limit", ())
+    return limits
+
+
+def _is_own(level: Level, declared: Declared) -> bool:
+    """Whether the level speaks of limits by itself, and not by the plain one alone."""
+    variable = level.variable("rate_limit")
+    return bool(variable) and variable != declared.plain.variable("rate_limit")
+
+
+def policies_of(level: Level, endpoint: Callable[..., Any], name: str, declared: Declared) -> tuple[Policy, ...]:
+    """The policies that a line meets; none where one of its limits is unknown, which is an error of its own."""
+    limits = limits_of(level, endpoint, declared)
+    if any(isinstance(item, str) and item not in declared.policies.named for item in limits):
+        return ()
+    return declared.policies.of_route(limits, name)
+
+
+def with_limits(slots: Slots, level: Level, endpoint: Callable[..., Any], name: str, declared: Declared) -> Slots:
+    """The slots of a line, those of auth among them, with its limits.
+
+    Where nothing stands between the two slots of limits, one decision is made for both.
+    """
+    policies = policies_of(level, endpoint, name, declared)
+    if not policies:
+        return slots
+    cost: int = level.get("cost", 1)
+    is_open = slots.auth is None and slots.roles is None
+    return replace(
+        slots,
+        client_limits=client_limits_gate(policies, cost) if not is_open else None,
+        limits=limits_gate(policies, cost) if not is_open else all_limits_gate(policies, cost),
+        limit_fields=fields_finish(policies),
+        policies=policies,
+    )
+
+
+def problems(where: str, level: Level, params: tuple[str, ...], declared: Declared) -> Iterator[str]:
+    """What is wrong with what holds for a line of Python."""
+    named: Mapping[str, Any] = declared.policies.limits
+    for name in (item for item in level.get("rate_limit", ()) if isinstance(item, str) and item not in named):
+        near = nearest(name, sorted(named))
+        hint = f"did you mean {near}?" if near else f"set GATEWAY_RATE_LIMIT_{name.upper()}"
+        yield f"{where}: there is no limit {name}; {hint}"
+    yield from (f"{where}: {problem}" for problem in limit_problems(level, params, named))

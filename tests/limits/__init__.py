@@ -1,0 +1,1 @@
+"""The room `limits`, without a gateway."""
