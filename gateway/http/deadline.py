@@ -1,8 +1,9 @@
-"""Time limits within a task: a deadline with its own failure, an alarm that moves."""
+"""Time limits: a deadline with its own failure, an alarm that moves, timers that many who wait share."""
 
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
+from typing import Final, Protocol
 
 from gateway.errors import GatewayError
 
@@ -16,13 +17,20 @@ class Alarm:
     __slots__ = ("_fire", "_loop", "_seconds", "_since", "_timer")
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, seconds: float, since: Callable[[], float], fire: Callable[[], object]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        seconds: float,
+        since: Callable[[], float],
+        fire: Callable[[], object],
+        *,
+        first_s: float | None = None,
     ) -> None:
+        """`first_s` is when it asks first, where that is sooner than in `seconds`."""
         self._loop = loop
         self._seconds = seconds
         self._since = since
         self._fire = fire
-        self._timer = loop.call_later(seconds, self._check)
+        self._timer = loop.call_later(seconds if first_s is None else first_s, self._check)
 
     def _check(self) -> None:
         left = self._since() + self._seconds - self._loop.time()
@@ -44,15 +52,21 @@ class Deadline:
     """`with Deadline(2.0, error):` raises what `error` gives when the block takes longer than that many seconds.
 
     As `asyncio.timeout`, but a third of its cost, and the failure has its word. Where `since` is given, the time
-    counts from the moment that it tells.
+    counts from the moment that it tells; `passed_s` of it have passed already.
     """
 
-    __slots__ = ("_cancelling", "_error", "_expired", "_seconds", "_since", "_task", "_timer")
+    __slots__ = ("_cancelling", "_error", "_expired", "_passed_s", "_seconds", "_since", "_task", "_timer")
 
     def __init__(
-        self, seconds: float, error: Callable[[], GatewayError], since: Callable[[], float] | None = None
+        self,
+        seconds: float,
+        error: Callable[[], GatewayError],
+        since: Callable[[], float] | None = None,
+        *,
+        passed_s: float = 0.0,
     ) -> None:
         self._seconds = seconds
+        self._passed_s = passed_s
         self._error = error
         self._since = since
         self._expired = False
@@ -65,10 +79,11 @@ class Deadline:
         self._task = task
         self._cancelling = task.cancelling()
         self._timer: Alarm | asyncio.TimerHandle
+        left_s = max(0.0, self._seconds - self._passed_s)
         if self._since is None:
-            self._timer = loop.call_later(self._seconds, self._expire)
+            self._timer = loop.call_later(left_s, self._expire)
         else:
-            self._timer = Alarm(loop, self._seconds, self._since, self._expire)
+            self._timer = Alarm(loop, self._seconds, self._since, self._expire, first_s=left_s)
 
     def _expire(self) -> None:
         self._expired = True
@@ -81,3 +96,54 @@ class Deadline:
         # Someone else may have cancelled the task too, a client that left for one: then that stands.
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise self._error() from error
+
+
+class Waiting(Protocol):
+    """What waits for something, and can be made to look at the time instead."""
+
+    def wake(self) -> None: ...
+
+
+class SharedTimers:
+    """Wakes whoever waits for longer than so many seconds. All that wait equally long share one timer of the loop.
+
+    To begin and end a wait costs an entry in a dictionary: its order is that in which the times are up.
+    """
+
+    MOST: Final = 64  # different times; where there are more, they have timers of their own
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queues: dict[float, dict[Waiting, float]] = {}  # by seconds: who, and when its time is up
+        self._single: dict[Waiting, asyncio.TimerHandle] = {}
+
+    def start(self, waiting: Waiting, seconds: float) -> None:
+        """Wake it in so many seconds, unless `stop` comes first, with the same time."""
+        queue = self._queues.get(seconds)
+        if queue is None:
+            if len(self._queues) >= self.MOST:
+                self._single[waiting] = self._loop.call_later(seconds, waiting.wake)
+                return
+            queue = self._queues[seconds] = {}
+            self._loop.call_later(seconds, self._look, seconds)
+        queue[waiting] = self._loop.time() + seconds
+
+    def stop(self, waiting: Waiting, seconds: float) -> None:
+        """It waits no more."""
+        queue = self._queues.get(seconds)
+        if queue is None or queue.pop(waiting, None) is None:
+            timer = self._single.pop(waiting, None)
+            if timer is not None:
+                timer.cancel()
+
+    def _look(self, seconds: float) -> None:
+        queue, now_s = self._queues[seconds], self._loop.time()
+        while queue:
+            waiting = next(iter(queue))
+            left_s = queue[waiting] - now_s
+            if left_s > 0:
+                self._loop.call_later(left_s, self._look, seconds)
+                return
+            del queue[waiting]
+            waiting.wake()
+        del self._queues[seconds]

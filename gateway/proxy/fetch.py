@@ -24,7 +24,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.http import codings, fields
 from gateway.http.body_budget import Bodies
 from gateway.http.deadline import Deadline
-from gateway.http.headers import Pair, Pairs, encoded_changes, set_fields, strip_hop_by_hop
+from gateway.http.headers import Pair, Pairs, encoded_changes, set_fields
 from gateway.http.lifetime import Lifetime, current
 from gateway.http.methods import SAFE_METHODS
 from gateway.http.queries import masked_target
@@ -33,8 +33,9 @@ from gateway.http.response import Body
 from gateway.http.settable import settable
 from gateway.proxy.outgoing import outgoing_for, own_pairs
 from gateway.units import field_value, positive_duration
-from gateway.upstreams.attempts import Notebook, answer_to
-from gateway.upstreams.call import Answer, has_controls
+from gateway.upstreams.attempt import Attempt
+from gateway.upstreams.attempts import AttemptRecord, answer_to
+from gateway.upstreams.heads import has_controls
 from gateway.upstreams.options import Overrides, ProxyOptions, effective
 from gateway.upstreams.pool import Pool, pools_of
 from gateway.upstreams.targets import TargetValueError, parse_part
@@ -98,7 +99,7 @@ class Fetched:
 async def ask(
     request: GatewayRequest,
     pool: Pool,
-    record: Notebook,
+    record: AttemptRecord,
     *,
     method: str,
     target: str,
@@ -132,7 +133,7 @@ async def ask(
         body=body,
         lifetime=owner,
     )
-    answer, _ = await answer_to(outgoing, pool, record)
+    answer = await answer_to(outgoing, pool, record)
     whole = answer.whole()
     if whole is None:
         with Deadline(max(0.0, timeout_s - (pool.now() - began_s)), too_late):
@@ -141,7 +142,7 @@ async def ask(
         raise GatewayError(Reason.PART_TOO_LARGE, upstream=pool.name)
     if method not in SAFE_METHODS:
         cache_for(request).written(pool.name, target, answer.status)
-    fetched = Fetched(answer.status, tuple(strip_hop_by_hop(answer.pairs)), whole)
+    fetched = Fetched(answer.status, tuple(answer.pairs), whole)
     names = codings.of(fetched.pairs)
     if names and fetched.status != 206:  # a part of something coded cannot be decoded
         return await _decoded(
@@ -212,7 +213,7 @@ def _bytes(body: Body | None) -> bytes:
     return body
 
 
-async def _collected(answer: Answer, max_bytes: int, upstream: str, bodies: Bodies, owner: Lifetime) -> bytes:
+async def _collected(answer: Attempt, max_bytes: int, upstream: str, bodies: Bodies, owner: Lifetime) -> bytes:
     """The whole body. It counts in `bodies` while it comes in; the caller counts what it keeps."""
     arrived = bytearray()
     try:

@@ -9,6 +9,7 @@ from gateway.http.lifetime import Lifetime
 from gateway.http.request import GatewayRequest
 from gateway.http.trace_context import new_traceparent
 from gateway.upstreams.attempts import Outgoing
+from gateway.upstreams.heads import field_block
 from gateway.upstreams.options import ProxyOptions
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.retry_policy import is_repeatable
@@ -41,13 +42,17 @@ def outgoing_for(
 ) -> Outgoing:
     """The call that is made for a request. `pairs` are its fields but Host; `target` is below the upstream's base.
 
+    Raises GatewayError HEADER_INVALID for fields that cannot be sent.
+
     `repeats_by` are the fields that may hold an Idempotency-Key, where they are not `pairs`. `lifetime` is that of
     the request, unless the call may outlive it.
     """
+    traceparent = next((value for name, value in pairs if name == b"traceparent"), b"")
     return Outgoing(
         method=method,
         target=target,
-        pairs=pairs,
+        fields=field_block(pair for pair in pairs if pair[0] != b"traceparent"),
+        traceparent=traceparent,
         options=options,
         timeout_s=timeout_s,
         host=request.fields.first(b"host") if options.preserve_host else None,

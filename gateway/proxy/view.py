@@ -14,7 +14,7 @@ from asgiref.sync import markcoroutinefunction
 from gateway.cache.cache import cache_for
 from gateway.errors import GatewayError, Reason
 from gateway.http import location
-from gateway.http.headers import FieldLines, Pairs, encoded_changes, set_fields, strip_hop_by_hop
+from gateway.http.headers import FieldLines, Pairs, encoded_changes, set_fields
 from gateway.http.inbox import too_large
 from gateway.http.methods import SAFE_METHODS
 from gateway.http.queries import joined
@@ -22,8 +22,8 @@ from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.proxy.keywords import ProxyKeywords
 from gateway.proxy.outgoing import Changes, outgoing_for, proxied_pairs
+from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.attempts import answer_to
-from gateway.upstreams.call import Answer
 from gateway.upstreams.options import Overrides, ProxyOptions, effective, overrides
 from gateway.upstreams.pool import Pool, pools_of
 from gateway.upstreams.records import Base, Upstream
@@ -95,10 +95,10 @@ class Proxy:
             upload=upload,
             chunked=upload is not None and request.content_length is None,
         )
-        answer, endpoint = await answer_to(outgoing, pool, exchange)
+        answer = await answer_to(outgoing, pool, exchange)
         if request.method not in SAFE_METHODS:
             cache_for(request).written(pool.name, path + query, answer.status)
-        return self._response(request, plan, answer, endpoint.base)
+        return self._response(request, plan, answer)
 
     def _plan_anew(self, pool: Pool) -> Plan:
         self._plan = plan = plan_for(pool.upstream, self.own)
@@ -128,10 +128,10 @@ class Proxy:
         whole = joined(own_query, query)
         return path, "?" + whole if whole else ""
 
-    def _response(self, request: GatewayRequest, plan: Plan, answer: Answer, base: Base) -> GatewayResponse:
-        pairs = strip_hop_by_hop(answer.pairs)
+    def _response(self, request: GatewayRequest, plan: Plan, answer: Attempt) -> GatewayResponse:
+        pairs = answer.pairs
         if plan.options.rewrite_redirects and any(name in _LOCATIONS for name, _ in pairs):
-            pairs = FieldLines(_redirected(pairs, request, plan, self._path_map(request, base)))
+            pairs = FieldLines(_redirected(pairs, request, plan, self._path_map(request, answer.endpoint.base)))
         if plan.set_down and request.defers_fields_of is not self:
             pairs = FieldLines(set_fields(pairs, plan.set_down))
         attempts = request.exchange.attempts or 0

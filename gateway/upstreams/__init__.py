@@ -11,12 +11,14 @@ health_check        one active probe
 concurrency_limit   so many requests at a time, and a queue before them
 retry_policy        whether a request may be sent again, and the budget for that
 tls                 which authorities are trusted, and the client certificate
-call                what a call is and what comes of it; the bytes of its head
-connection          one connection: aiohttp's protocol and parser
-client              one call to one endpoint; connections are kept for the next one
+heads               heads on the wire: a request's is written, an answer's checked, a plain one read
+body                the body of an answer that comes in pieces
+connection          one connection: a request is written, its answer read
+client              connections to endpoints: made, kept for the next request, closed
 errors              what aiohttp raised becomes a reason
 shortage            what the gateway itself has run out of
 upload              the body on its way up, kept while it is small, to be sent again
 pool                a service while the gateway runs: its endpoints, limits and connections
+attempt             one attempt: its turn at an endpoint, its request and its answer
 attempts            the loop of attempts: retries, hedging, time limits
 """

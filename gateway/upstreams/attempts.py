@@ -1,10 +1,14 @@
 """The attempt loop: one request to an upstream, sent until an answer may go down or no further attempt may be made.
 
-What may be tried again is decided in `retries`, where in `pool`. Two things are done so that a failure can be hidden at
-all. A short answer waits until it is whole, where another attempt could follow (one of unknown length for a moment
-only): once the head has gone down, a body that breaks off cannot be mended. And an attempt that has used up its share
-of the time gets company: one more is made elsewhere, and who answers first wins. To cut it short would fail what is
+What may be tried again is decided in `retry_policy`, where in `pool`. Two things are done so that a failure can be
+hidden at all. A short answer waits until it is whole, where another attempt could follow (one of unknown length for a
+moment only): once the head has gone down, a body that breaks off cannot be mended. And an attempt that has used up its
+share of the time is hedged: one more is made elsewhere, and who answers first wins. To cut it short would fail what is
 only slow (Dean and Barroso, The Tail at Scale, 2013).
+
+The first attempt of every request is waited for once, on one future: for the head, a failure, or the clock. An answer
+that is whole and good by then, as nearly all are, goes down. Everything else goes to the course, which takes the first
+attempt as it stands, reads the same connection, and counts the time that has passed.
 """
 
 import asyncio
@@ -12,29 +16,33 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from gateway.errors import GatewayError, Reason, Side
 from gateway.http.deadline import Deadline
-from gateway.http.headers import Pairs, set_fields
 from gateway.http.lifetime import Lifetime
 from gateway.upstreams import retry_policy
-from gateway.upstreams.call import Answer, Call, StaleConnection, Unsent
+from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.options import ProxyOptions
-from gateway.upstreams.pool import Attempt, Pool
+from gateway.upstreams.pool import Pool
+from gateway.upstreams.retry_policy import StaleConnection, Unsent
 from gateway.upstreams.upload import Upload
+
+if TYPE_CHECKING:
+    from gateway.upstreams.connection import Connection
 
 # A connection that idled longer may be closed by the upstream at any moment: a request that cannot be repeated does
 # not take it. No usual server has a shorter idle time.
 _SAFE_IDLE_S = 1.0
+_NO_LIMIT_S = float("inf")
 # How long a body may take to be whole before its head goes down without it: one that says it is short, or says nothing.
 _SETTLE_S, _SETTLE_UNKNOWN_S = 1.0, 0.01
 # How long before the deadline an answer that is in hand is taken, whatever it says.
 _LAST_MOMENT_S = 0.01
 
 
-class Notebook(Protocol):
+class AttemptRecord(Protocol):
     """What the attempts of one call write down: an Exchange, or the record of a part."""
 
     attempts: int | None
@@ -50,74 +58,102 @@ class _ShareUsedUp(GatewayError):
 class Outgoing:
     """What goes up, whichever endpoint it goes to: the target below its base, the field lines, the body.
 
-    `host` is the Host field, None for the endpoint's own. `key` is what a hash chooses by.
+    `fields` are lines as they are sent, but for `host` (None for the endpoint's own) and `traceparent`, which spans
+    replace. `key` is what a hash chooses by. `lifetime` is of the request that it is for.
     """
 
     method: str
     target: str
-    pairs: Pairs
+    fields: bytes
+    traceparent: bytes
     options: ProxyOptions
     timeout_s: float
     host: bytes | None
     key: bytes
     repeatable: bool
     too_late: Callable[[], GatewayError]
-    lifetime: Lifetime  # of the request that it is for
+    lifetime: Lifetime
     upload: Upload | None = None
     chunked: bool = False
     body: bytes | None = None  # one that is here already, instead of an upload
 
+    @property
+    def can_repeat(self) -> bool:
+        """Whether it may be sent again, although the first one may have been acted on."""
+        return self.repeatable and (self.upload is None or self.upload.can_be_sent)
 
-async def answer_to(outgoing: Outgoing, pool: Pool, exchange: Notebook) -> tuple[Answer, Endpoint]:
-    """The answer that goes down, its head here, and who gave it. Counts itself in the exchange. Raises GatewayError."""
-    upload = outgoing.upload
-    if upload is None:
-        return await _answer_to(outgoing, pool, exchange)
+    def head_for(self, endpoint: Endpoint, traceparent: bytes) -> bytes:
+        """The head of the request to an endpoint (RFC 9112, section 3). Raises HEADER_INVALID."""
+        line = f"{self.method} {endpoint.base.prefix}{self.target} HTTP/1.1"
+        if not line.isprintable():  # nothing lets that through; this holds, as in `field_block`
+            raise GatewayError(Reason.HEADER_INVALID, "The request line holds a line break or NUL.")
+        return b"%b\r\nhost: %b\r\n%btraceparent: %b\r\n%b\r\n" % (
+            line.encode("ascii"),
+            self.host or endpoint.host_field,
+            self.fields,
+            traceparent,
+            b"transfer-encoding: chunked\r\n" if self.chunked else b"",
+        )
+
+
+async def answer_to(out: Outgoing, pool: Pool, record: AttemptRecord) -> Attempt:
+    """The attempt whose answer goes down, its head here. Counts itself in the record. Raises GatewayError."""
+    upload, timeout_s = out.upload, out.timeout_s
     try:
-        await upload.begin(with_body=pool.places is not None)
-        answer = await _answer_to(outgoing, pool, exchange)
-        upload.settled()
-        return answer
+        if upload is not None:
+            await upload.begin(with_body=pool.places is not None)
+        began_s = pool.now()
+        pool.budget.request(began_s)
+        record.attempts = 0
+        if pool.has_wait:
+            await pool.enter(timeout_s)
+            timeout_s -= pool.now() - began_s
+            began_s = pool.now()
+        course = _Course(out, pool, record, began_s, timeout_s)
+        try:
+            attempt = course.begin()
+            if attempt.connection is not None:
+                wait_s = timeout_s if attempt.patience_s is None else min(timeout_s, attempt.patience_s)
+                pool.timers.start(attempt.connection, wait_s)
+                try:
+                    await attempt.connection.arrival()
+                finally:
+                    pool.timers.stop(attempt.connection, wait_s)
+            if attempt.connection is None or attempt.connection.body is None or not course.is_good(attempt):
+                with Deadline(
+                    timeout_s,
+                    out.too_late,
+                    None if upload is None else upload.moved_at,
+                    passed_s=pool.now() - began_s,
+                ):
+                    attempt = await course.run(attempt)
+        except BaseException as error:
+            pool.leave()
+            course.close(error)
+            raise
+        course.won(attempt)
+        if upload is not None:
+            upload.settled()
+        return attempt
     except BaseException:
-        upload.close()
+        if upload is not None:
+            upload.close()
         raise
-
-
-async def _answer_to(outgoing: Outgoing, pool: Pool, exchange: Notebook) -> tuple[Answer, Endpoint]:
-    timeout_s, upload = outgoing.timeout_s, outgoing.upload
-    began_s = pool.now()
-    pool.budget.request(began_s)
-    exchange.attempts = 0
-    if pool.has_wait:
-        await pool.enter(timeout_s)
-        timeout_s -= pool.now() - began_s
-    course = _Course(outgoing, pool, exchange, timeout_s)
-    try:
-        with Deadline(timeout_s, outgoing.too_late, None if upload is None else upload.moved_at):
-            winner = await course.run()
-    except BaseException as error:
-        pool.leave()
-        course.close(error)
-        raise
-    course.won(winner)
-    answer = winner.answer
-    assert answer is not None  # noqa: S101 - an attempt without an answer has raised
-    return answer, winner.endpoint
 
 
 class _Course:
     """The attempts of one request so far, and what is left for further ones."""
 
     __slots__ = (
-        *("_attempts", "_began_s", "_exchange", "_on_new", "_out", "_pool"),
-        *("_in_race", "_repeated", "_retry", "_timeout_s", "_unsent"),
+        *("_attempts", "_began_s", "_in_race", "_on_new", "_out", "_pool"),
+        *("_record", "_repeated", "_retry", "_timeout_s", "_unsent"),
     )
 
-    def __init__(self, outgoing: Outgoing, pool: Pool, exchange: Notebook, timeout_s: float) -> None:
-        self._out = outgoing
+    def __init__(self, out: Outgoing, pool: Pool, record: AttemptRecord, began_s: float, timeout_s: float) -> None:
+        self._out = out
         self._pool = pool
-        self._exchange = exchange
-        self._began_s = pool.now()
+        self._record = record
+        self._began_s = began_s
         self._timeout_s = timeout_s
         self._attempts: list[Attempt] = []
         self._retry = 0  # how many there have been
@@ -128,123 +164,121 @@ class _Course:
 
     def left_s(self) -> float:
         """Until the deadline, which does not come nearer while the client is the slow one."""
-        return self._moved_at() + self._timeout_s - self._pool.now()
-
-    def _moved_at(self) -> float:
         upload = self._out.upload
-        return self._began_s if upload is None else max(self._began_s, upload.moved_at())
+        moved_at = self._began_s if upload is None else max(self._began_s, upload.moved_at())
+        return moved_at + self._timeout_s - self._pool.now()
 
-    async def run(self) -> Attempt:
-        """Attempts one after the other, until one has an answer that may go down. Raises the last one's failure."""
-        while True:
-            attempt = self._begin()
-            try:
-                answer = await self._open(attempt)
-                share_s = self._share_s(Reason.RESPONSE_TIMEOUT) if self._out.method in retry_policy.SAFE else None
-                if share_s is None:
-                    await answer.head()
-                else:
-                    # One that was ejected is a suspect, for whom nobody waits long.
-                    most_s = share_s if attempt.sent_in else min(share_s, _SETTLE_S)
-                    with Deadline(most_s, _share_used_up, self._moved_at):
-                        await answer.head()
-                attempt.head_came()
-                if not attempt.is_over and not await self._settle(attempt, answer) and share_s is not None:
-                    return await self._in_company(attempt, answer)
-                if not self._is_fault(attempt) or not await self._another_may_follow(attempt):
-                    return attempt
-            except _ShareUsedUp:
-                return await self._in_company(attempt, answer)
-            except GatewayError as error:
-                (attempt.dropped if isinstance(error, StaleConnection) else attempt.broke)(error.reason)
-                if not await self._may_follow(error.reason, error):
-                    raise
+    # -- one attempt ----------------------------------------------------------------------------------------------
 
-    def _begin(self) -> Attempt:
-        exchange, attempts = self._exchange, self._attempts
-        repeatable = self._can_repeat()
-        attempt = self._pool.pick(self._out.key, self._tried(), repeatable=repeatable, also_ejected=self._unsent)
+    def begin(self) -> Attempt:
+        """Choose an endpoint and write the request, where a connection to it was kept."""
+        out, pool, record, attempts = self._out, self._pool, self._record, self._attempts
+        attempt = pool.pick(out.key, self._tried(), repeatable=out.can_repeat, also_ejected=self._unsent)
         attempts.append(attempt)
-        self._pool.attempts += 1
-        self._pool.retries += len(attempts) > 1
-        exchange.attempts = len(attempts)
-        exchange.endpoint = attempt.endpoint.label
+        pool.attempts += 1
+        pool.retries += len(attempts) > 1
+        attempt.idle_timeout_s = out.options.idle_timeout_s
+        record.attempts = len(attempts)
+        record.endpoint = attempt.endpoint.label
+        attempt.request = out.head_for(attempt.endpoint, self._traceparent(attempt))
+        body = attempt.request_body = out.body if out.upload is None else out.upload.body()
+        if attempt.endpoint.idle and not self._on_new:
+            can_be_sent_again = out.repeatable and (body is None or isinstance(body, bytes))
+            reuse_idle_s = _NO_LIMIT_S if can_be_sent_again else _SAFE_IDLE_S
+            connection = pool.client.idle_connection(attempt.endpoint, reuse_idle_s)
+            if connection is not None:
+                self._ask(attempt, connection)
         return attempt
+
+    def _ask(self, attempt: Attempt, connection: "Connection") -> None:
+        attempt.ask(connection, is_head=self._out.method == "HEAD", chunked=self._out.chunked)
+        share_s = self._share_s(Reason.RESPONSE_TIMEOUT) if self._out.method in retry_policy.SAFE else None
+        if share_s is not None:
+            # One that was ejected is a suspect, for whom nobody waits long.
+            attempt.patience_s = share_s if attempt.sent_in else min(share_s, _SETTLE_S)
+
+    def _traceparent(self, attempt: Attempt) -> bytes:
+        out, pool = self._out, self._pool
+        if pool.tracer is None:
+            return out.traceparent
+        base = attempt.endpoint.base
+        url, number = base.origin + base.prefix + out.target, len(self._attempts)
+        attempt.span = pool.tracer.attempt(
+            pool.name, host=base.host, port=base.port, url=url, method=out.method, number=number
+        )
+        return out.traceparent if attempt.span is None else attempt.span.traceparent
 
     def _tried(self) -> Sequence[Endpoint]:
         return [attempt.endpoint for attempt in self._attempts] if self._attempts else ()
 
-    async def _open(self, attempt: Attempt) -> Answer:
-        """Send the request."""
-        call, client = self._call(attempt), self._pool.client
-        answer = client.open_kept(call, attempt)
-        if answer is None:
-            answer = await client.open_new(call, attempt, self._connect_timeout_s())
-        attempt.answer = answer
-        return answer
+    async def _head(self, attempt: Attempt) -> None:
+        """Wait for the head. Raises GatewayError, _ShareUsedUp."""
+        if attempt.status:  # it came with the first wait
+            return
+        if attempt.connection is None:
+            connection = await self._pool.client.connect(attempt.endpoint, self._connect_timeout_s())
+            self._ask(attempt, connection)
+        if attempt.patience_s is None:
+            await attempt.head()
+        else:
+            upload = self._out.upload
+            since = None if upload is None else upload.moved_at
+            passed_s = self._pool.now() - attempt.asked_s
+            with Deadline(attempt.patience_s, _share_used_up, since, passed_s=passed_s):
+                await attempt.head()
+        attempt.take_head()
 
-    async def _settle(self, attempt: Attempt, answer: Answer) -> bool:
+    async def _settle(self, attempt: Attempt) -> bool:
         """Where another attempt could follow or is under way, wait for the rest of a short answer; False: in vain."""
         others = self._in_race or self._retry < self._pool.upstream.retries
-        if not others or not self._can_repeat():
+        if not others or not self._out.can_repeat:
             return True
         # Not to the deadline: it counts until the head of the answer, which is here.
         most_s = self.left_s() / 2
-        return await answer.settle(retry_policy.MAX_KEPT_BYTES, min(_SETTLE_S, most_s), min(_SETTLE_UNKNOWN_S, most_s))
+        return await attempt.settle(retry_policy.MAX_KEPT_BYTES, min(_SETTLE_S, most_s), min(_SETTLE_UNKNOWN_S, most_s))
 
-    def _call(self, attempt: Attempt) -> Call:
-        out, endpoint = self._out, attempt.endpoint
-        pairs, tracer = out.pairs, self._pool.tracer
-        if tracer is not None:
-            base = endpoint.base
-            url, number = base.origin + base.prefix + out.target, len(self._attempts)
-            attempt.span = tracer.attempt(
-                self._pool.name, host=base.host, port=base.port, url=url, method=out.method, number=number
-            )
-            if attempt.span is not None:
-                pairs = set_fields(pairs, ((b"traceparent", attempt.span.traceparent),))
-        options, upload = out.options, out.upload
-        body = upload.body() if upload is not None else out.body
-        can_be_sent_again = out.repeatable and (body is None or isinstance(body, bytes))
-        reuse_idle_s = float("inf") if can_be_sent_again else _SAFE_IDLE_S
-        return Call(
-            upstream=self._pool.name,
-            endpoint=endpoint,
-            method=out.method,
-            target=endpoint.base.prefix + out.target,
-            pairs=[(b"host", out.host or endpoint.host_field), *pairs],
-            body=body,
-            chunked=out.chunked,
-            idle_timeout_s=options.idle_timeout_s,
-            reuse_idle_s=0.0 if self._on_new else reuse_idle_s,
-        )
+    # -- one after the other --------------------------------------------------------------------------------------
 
-    # -- again? ---------------------------------------------------------------------------------------------------
+    async def run(self, attempt: Attempt | None = None) -> Attempt:
+        """Go on with an attempt that has begun, if there is one, and with others until one has an answer that may go
+        down. Raises the last one's failure."""
+        while True:
+            attempt = attempt or self.begin()
+            try:
+                await self._head(attempt)
+                if not attempt.is_over and not await self._settle(attempt) and attempt.patience_s is not None:
+                    return await self._hedge(attempt)
+                if not self._is_fault(attempt) or not await self._another_may_follow(attempt):
+                    return attempt
+            except _ShareUsedUp:
+                return await self._hedge(attempt)
+            except GatewayError as error:
+                (attempt.dropped if isinstance(error, StaleConnection) else attempt.broke)(error.reason)
+                if not await self._may_follow(error.reason, error):
+                    raise
+            attempt = None
 
-    def _can_repeat(self) -> bool:
-        upload = self._out.upload
-        return self._out.repeatable and (upload is None or upload.can_be_sent)
+    def is_good(self, attempt: Attempt) -> bool:
+        """Whether the whole answer that came at once may go down."""
+        attempt.take_head()
+        return not self._is_fault(attempt)
 
     def _is_fault(self, attempt: Attempt) -> bool:
         """Whether its answer is one that may be retried."""
-        status = attempt.answer.status if attempt.answer is not None else 0
-        return status >= 400 and status in self._pool.upstream.retry_on
+        return attempt.status >= 400 and attempt.status in self._pool.upstream.retry_on
 
     async def _another_may_follow(self, attempt: Attempt) -> bool:
         """As `_may_follow`, for an answer; then it is closed."""
-        answer = attempt.answer
-        if answer is None:
+        if not await self._may_follow(attempt.status, is_busy=attempt.is_busy()):
             return False
-        if not await self._may_follow(answer.status, is_busy=_is_busy(attempt)):
-            return False
-        attempt.ended(answer.status)
+        attempt.ended(attempt.status)
         return True
 
     async def _may_follow(
         self, failure: retry_policy.Failure, error: GatewayError | None = None, *, is_busy: bool = False
     ) -> bool:
         """Whether one more attempt may be made; if so, after its pause."""
-        pool, repeatable = self._pool, self._can_repeat()
+        pool, repeatable = self._pool, self._out.can_repeat
         self._unsent = isinstance(error, Unsent)
         if isinstance(error, StaleConnection):
             # The choice of an old connection was ours: it uses up no retry. The next one is new, so this ends.
@@ -271,7 +305,7 @@ class _Course:
         await asyncio.sleep(pause_s)
         return True
 
-    # -- the share ------------------------------------------------------------------------------------------------
+    # -- hedging --------------------------------------------------------------------------------------------------
 
     def _share_s(self, of: Reason) -> float | None:
         """What this attempt has of the time, if another could follow it after this kind of failure; else None."""
@@ -286,13 +320,13 @@ class _Course:
         timeout_s, share_s = self._out.options.connect_timeout_s, self._share_s(Reason.CONNECT_TIMEOUT)
         return timeout_s if share_s is None else min(timeout_s, share_s)
 
-    async def _in_company(self, slow: Attempt, answer: Answer) -> Attempt:
-        """The quicker one of an attempt that used up its share, or whose short answer stalls, and of further ones."""
-        has_head = answer.status > 0
+    async def _hedge(self, slow: Attempt) -> Attempt:
+        """Start another attempt beside one that is slow, or whose short answer stalls; the first good answer wins."""
+        has_head = slow.status > 0
         if not await self._may_follow(Reason.RESPONSE_TIMEOUT):
-            return slow if has_head else await self._late(slow, answer)
+            return slow if has_head else await self._late(slow)
         self._in_race = True
-        running = {asyncio.create_task(self._late(slow, answer)), asyncio.create_task(self.run())}
+        running = {asyncio.create_task(self._late(slow)), asyncio.create_task(self.run())}
         in_hand = slow if has_head else None  # an answer that is not good, for want of a better one
         try:
             while True:
@@ -300,7 +334,7 @@ class _Course:
                 done, running = await asyncio.wait(running, timeout=most_s, return_when=asyncio.FIRST_COMPLETED)
                 answered = [task.result() for task in done if task.exception() is None]
                 good = [attempt for attempt in answered if not self._is_fault(attempt)]
-                final = good or [attempt for attempt in answered if _is_busy(attempt)]
+                final = good or [attempt for attempt in answered if attempt.is_busy()]
                 if final or answered:
                     in_hand = (final or answered)[0]
                 if in_hand is not None and (final or not (done and running)):
@@ -314,22 +348,22 @@ class _Course:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _late(self, slow: Attempt, answer: Answer) -> Attempt:
-        if answer.status:
-            await answer.settle(retry_policy.MAX_KEPT_BYTES, self.left_s(), 0)
+    async def _late(self, slow: Attempt) -> Attempt:
+        if slow.status:
+            await slow.settle(retry_policy.MAX_KEPT_BYTES, self.left_s(), 0)
             return slow
-        await answer.head()
-        slow.head_came()
-        await self._settle(slow, answer)
+        await slow.head()
+        slow.take_head()
+        await self._settle(slow)
         return slow
 
     # -- the end --------------------------------------------------------------------------------------------------
 
     def won(self, winner: Attempt) -> None:
         """One has its answer; what the others still do is not wanted any more."""
-        self._exchange.upstream_ms = round(winner.took_s * 1000, 2)
+        self._record.upstream_ms = round(winner.took_s * 1000, 2)
         if len(self._attempts) > 1:
-            self._exchange.endpoint = winner.endpoint.label
+            self._record.endpoint = winner.endpoint.label
             for attempt in self._attempts:
                 if attempt is not winner:
                     attempt.dropped()
@@ -343,21 +377,13 @@ class _Course:
         now_s = perf_counter()
         for attempt in self._attempts:
             took_s = now_s - attempt.started_s
-            self._exchange.upstream_ms = round(took_s * 1000, 2)
+            self._record.upstream_ms = round(took_s * 1000, 2)
             if isinstance(error, GatewayError) and error.reason.side is Side.UPSTREAM:
                 # Whoever was asked shortly before the deadline had no fair chance.
                 had_chance = took_s >= 0.4 * self._timeout_s / (self._pool.upstream.retries + 1)
                 if had_chance or error.reason is not Reason.RESPONSE_TIMEOUT:
                     attempt.broke(error.reason)
             attempt.dropped(error.reason if isinstance(error, GatewayError) else None)
-
-
-def _is_busy(attempt: Attempt) -> bool:
-    """Whether the upstream says itself when to come again: that is for the client."""
-    answer = attempt.answer
-    return (
-        answer is not None and answer.status == 503 and any(name.lower() == b"retry-after" for name, _ in answer.pairs)
-    )
 
 
 def _share_used_up() -> GatewayError:

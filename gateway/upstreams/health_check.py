@@ -5,23 +5,12 @@ from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayError, Reason
 from gateway.http.headers import Pairs, encoded_changes, set_fields
-from gateway.upstreams.call import Call
 from gateway.upstreams.endpoint import Endpoint
+from gateway.upstreams.heads import field_block
 from gateway.upstreams.records import Upstream
 
 if TYPE_CHECKING:
     from gateway.upstreams.client import Client
-
-
-class _Nobody:
-    """A probe's answer is nobody's: it counts neither as in flight nor against the endpoint."""
-
-    def ended(self, status: int) -> None: ...
-    def broke(self, reason: Reason) -> None: ...
-    def dropped(self) -> None: ...
-
-
-_NOBODY = _Nobody()
 
 
 async def probe(client: "Client", upstream: Upstream, endpoint: Endpoint) -> str | None:
@@ -32,23 +21,18 @@ async def probe(client: "Client", upstream: Upstream, endpoint: Endpoint) -> str
     The path is the whole one: it is not below the base URL's prefix. The upstream's own `__HEADER_*` go with it.
     """
     pairs: Pairs = [(b"host", endpoint.host_field), (b"user-agent", b"portway-probe"), (b"connection", b"close")]
-    call = Call(
-        upstream=upstream.name,
-        endpoint=endpoint,
-        method="GET",
-        target=upstream.health or "/",
-        pairs=set_fields(pairs, encoded_changes(upstream.overrides.headers)),
-        body=None,
-        chunked=False,
-        idle_timeout_s=upstream.health_timeout_s,
-        keep=False,
-    )
-    answer = None
+    fields = field_block(set_fields(pairs, encoded_changes(upstream.overrides.headers)))
+    connection = None
     try:
         async with asyncio.timeout(upstream.health_timeout_s):
-            answer = await client.open_new(call, _NOBODY, upstream.health_timeout_s)
-            await answer.head()
-            return None if 200 <= answer.status <= 399 else f"status {answer.status}"
+            connection = await client.connect(endpoint, upstream.health_timeout_s)
+            connection.ask(
+                b"GET %b HTTP/1.1\r\n%b\r\n" % ((upstream.health or "/").encode("ascii"), fields), without_body=False
+            )
+            await connection.arrival()
+        if connection.failure is not None:
+            raise connection.failure
+        return None if 200 <= connection.status <= 399 else f"status {connection.status}"
     except TimeoutError:
         return f"no answer within {upstream.health_timeout_s:g} s"
     except GatewayError as error:
@@ -56,5 +40,5 @@ async def probe(client: "Client", upstream: Upstream, endpoint: Endpoint) -> str
             raise
         return f"{error.reason.word}: {error.cause}" if error.cause else error.reason.word
     finally:
-        if answer is not None:
-            answer.close()
+        if connection is not None:
+            connection.close()

@@ -8,15 +8,15 @@ import contextlib
 import math
 import random
 from collections.abc import Collection, Mapping
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from gateway.errors import GatewayError, Reason
+from gateway.http.deadline import SharedTimers
 from gateway.http.request import GatewayRequest
 from gateway.upstreams import outlier_detection, retry_policy
-from gateway.upstreams.call import Answer
+from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.concurrency_limit import Full, Places
 from gateway.upstreams.endpoint import MAX_ADDRESSES, Endpoint, grouped, literal
 from gateway.upstreams.health_check import probe
@@ -28,89 +28,13 @@ from gateway.upstreams.shortage import is_shortage, overloaded
 from gateway.upstreams.tls import tls_context
 
 if TYPE_CHECKING:
-    from gateway.observe.spans import AttemptSpan, Tracer
+    from gateway.observe.spans import Tracer
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 # While a name has never been looked up with success, it is tried again this soon.
 _FIRST_LOOK_UP_S = 1.0
 _NEVER = float("inf")
-
-
-class Attempt:
-    """A request's turn at an endpoint, from the choice to the end of its answer; its end is counted exactly once."""
-
-    __slots__ = ("_pool", "answer", "endpoint", "has_place", "is_over", "sent_in", "span", "started_s", "took_s")
-
-    def __init__(self, pool: "Pool", endpoint: Endpoint) -> None:
-        self._pool = pool
-        self.is_over = False
-        self.endpoint = endpoint
-        self.sent_in = endpoint.health.standing is Standing.IN
-        self.started_s = perf_counter()
-        self.took_s = 0.0  # until the head of its answer
-        self.has_place = False
-        self.answer: Answer | None = None
-        self.span: AttemptSpan | None = None  # while spans are exported
-        endpoint.in_flight += 1
-
-    def ended(self, status: int) -> None:
-        self._over(status if status in retry_policy.FAILED_STATUSES else None)
-
-    def broke(self, reason: Reason) -> None:
-        if reason in retry_policy.FAULTS:
-            self._over(reason)
-        else:
-            self.dropped(reason)
-
-    def dropped(self, reason: Reason | None = None) -> None:
-        """The client left, or another attempt was quicker. Before its head that says nothing about the endpoint."""
-        if self.span is not None and reason is not None:
-            self.span.reason = reason.word
-        if self._is_good():
-            self._over(None)
-        elif not self.is_over and not self.sent_in:
-            self._pool.abandoned(self.endpoint)
-        self._close()
-
-    def _is_good(self) -> bool:
-        return self.took_s > 0 and self.answer is not None and self.answer.status not in retry_policy.FAILED_STATUSES
-
-    def head_came(self) -> None:
-        """The head of the answer is here."""
-        self.took_s = perf_counter() - self.started_s
-        self.endpoint.answered_after(self.took_s)
-
-    def hold_place(self) -> None:
-        """It won: the request's place is given back when it is over, which it may be already.
-
-        A trial that streams has passed: its stream may go on for hours.
-        """
-        if not self.sent_in and not self.is_over and self._is_good():
-            self._pool.judge(self.endpoint, None, sent_in=False)
-            self.sent_in = True  # its trial is over; what follows counts as for any other
-        self.has_place = not self.is_over
-        if self.is_over:
-            self._pool.leave()
-
-    def _over(self, failure: retry_policy.Failure | None) -> None:
-        if not self.is_over:
-            self._pool.judge(self.endpoint, failure, sent_in=self.sent_in)
-        if self.span is not None and isinstance(failure, Reason):
-            self.span.reason = failure.word
-        self._close()
-
-    def _close(self) -> None:
-        if self.is_over:
-            return
-        self.is_over = True
-        self.endpoint.in_flight -= 1
-        if self.has_place:
-            self._pool.leave()
-        if self.answer is not None:
-            self.answer.close()
-        if self.span is not None:
-            self.span.end(0 if self.answer is None else self.answer.status)
 
 
 class Pool:
@@ -128,10 +52,12 @@ class Pool:
         self.places = None if upstream.max_in_flight is None else Places(upstream.max_in_flight, upstream.queue)
         self._key_field = upstream.balance[1].encode("ascii") or None
         self._uses_key = upstream.balance[0] == "hash"
-        self.now = asyncio.get_running_loop().time
+        loop = asyncio.get_running_loop()
+        self.now = loop.time
+        self.timers = SharedTimers(loop)  # of those who wait for the head of an answer
         uses_tls = any(base.scheme == "https" for base in upstream.bases)
         tls = tls_context(upstream.ca_pem, upstream.client_cert_pem, upstream.client_key_pem) if uses_tls else None
-        self.client = Client(tls, upstream.keepalive_s)
+        self.client = Client(upstream.name, tls, upstream.keepalive_s)
         self._balance: Balancer[Endpoint] = BALANCERS[upstream.balance[0]]
         self._turn = 0
         self.attempts = self.retries = self.ejections = 0  # so far

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-from gateway.errors import Reason
+from gateway.errors import GatewayError, Reason
 from gateway.http.headers import Pair
 
 # RFC 9110, section 9.2.2: may be sent again when it is not known whether the first one was acted on.
@@ -31,6 +31,15 @@ RETRIABLE: Final = frozenset(
 )
 # What counts against an endpoint. HOWEVER not an answer that is too large: another one may do that again.
 FAULTS: Final = RETRIABLE | {Reason.REQUEST_WRITE_TIMEOUT, Reason.RESPONSE_IDLE_TIMEOUT}
+
+
+class Unsent(GatewayError):
+    """No connection could be made: nothing of the request has left."""
+
+
+class StaleConnection(GatewayError):
+    """A kept-alive connection turned out dead: the upstream may have closed it just as it was used again."""
+
 
 Failure = Reason | int  # what went wrong, or the status that the upstream answered
 DEFAULT_RETRY_ON: Final[frozenset[Failure]] = RETRIABLE | FAILED_STATUSES

@@ -7,7 +7,7 @@ import socket
 from typing import Final
 
 from gateway.errors import Reason
-from gateway.upstreams.call import Unsent
+from gateway.upstreams.retry_policy import Unsent
 
 # Of descriptors in this process, or on this machine; of memory for a socket.
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})

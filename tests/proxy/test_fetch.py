@@ -36,10 +36,10 @@ class Upstream:
     def balance_key(self, _: object) -> bytes:
         return b""
 
-    async def answers(self, *_: Any) -> tuple[Any, None]:
+    async def answers(self, *_: Any) -> Any:
         self.asked += 1
         pairs = [(b"cache-control", b"max-age=60")]
-        return SimpleNamespace(status=200, pairs=pairs, whole=lambda: None, chunks=self.chunks, close=int), None
+        return SimpleNamespace(status=200, pairs=pairs, whole=lambda: None, chunks=self.chunks, close=int)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         yield BODY[:60_000]

@@ -6,9 +6,9 @@ import socket
 from collections.abc import AsyncIterator
 
 import pytest
-from aiohttp.http_exceptions import HttpProcessingError
 
-from gateway.upstreams.connection import Connection, UpstreamProtocol
+from gateway.errors import GatewayError, Reason
+from gateway.upstreams.connection import Connection
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.records import Base
 
@@ -49,20 +49,25 @@ EXTRAS = {
 class Tried:
     """A connection that was given an answer in pieces."""
 
-    def __init__(self, connection: Connection, protocol: UpstreamProtocol) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.protocol = protocol
         self.complaints = 0
 
     async def read(self) -> tuple[int, bytes]:
-        status = 100
-        while status < 200:
-            message, content = await self.protocol.read()
-            status = message.code
-        if content.is_eof():
-            return status, content.read_nowait()
+        connection = self.connection
         async with asyncio.timeout(5):
-            return status, await content.read()
+            while not connection.status:
+                if connection.failure is not None:
+                    raise connection.failure
+                await connection.arrival()
+            status, stream = connection.status, connection.stream
+            if stream is None:
+                assert connection.body is not None
+                return status, connection.body
+            whole = stream.whole()
+            if whole is not None:
+                return status, whole
+            return status, b"".join([piece async for piece in stream.pieces(5, lambda: 0)])
 
     @property
     def may_be_used_again(self) -> bool:
@@ -70,27 +75,29 @@ class Tried:
 
 
 @contextlib.asynccontextmanager
-async def connected(*, without_body: bool) -> AsyncIterator[Tried]:
+async def connected(*, without_body: bool, switches: bool = False) -> AsyncIterator[Tried]:
     ours, theirs = socket.socketpair()
     complaints: list[None] = []
     loop = asyncio.get_running_loop()
-    made = await loop.create_connection(lambda: UpstreamProtocol(loop, lambda: complaints.append(None)), sock=ours)
-    protocol = made[1]
-    protocol.expect_answer(without_body=without_body)
     endpoint = Endpoint(Base("http", "127.0.0.1", 1, ""), ("127.0.0.1",))
-    tried = Tried(Connection(endpoint, protocol, float("inf")), protocol)
+    made = await loop.create_connection(
+        lambda: Connection(endpoint, "users", float("inf"), lambda: complaints.append(None)), sock=ours
+    )
+    connection = made[1]
+    connection.ask(b"GET / HTTP/1.1\r\n\r\n", without_body=without_body, switches=switches)
+    tried = Tried(connection)
     try:
         yield tried
     finally:
         tried.complaints = len(complaints)
-        tried.connection.close()
+        connection.close()
         theirs.close()
 
 
 def feed(tried: Tried, *pieces: bytes) -> None:
     for piece in pieces:
-        if piece and tried.protocol.transport is not None and not tried.protocol.transport.is_closing():
-            tried.protocol.data_received(piece)
+        if piece and tried.connection.transport is not None and not tried.connection.transport.is_closing():
+            tried.connection.data_received(piece)
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
@@ -123,7 +130,7 @@ async def test_what_comes_while_nobody_asks_closes_the_connection(extra: bytes) 
     async with connected(without_body=False) as tried:
         feed(tried, ANSWERS["a length"][0])
         await tried.read()
-        tried.protocol.is_asked = False
+        tried.connection.kept(0.0)
         feed(tried, extra)
         assert not tried.connection.is_good()
     assert tried.complaints == 1
@@ -131,7 +138,7 @@ async def test_what_comes_while_nobody_asks_closes_the_connection(extra: bytes) 
 
 async def test_a_server_that_says_408_to_an_idle_connection_is_no_news() -> None:
     async with connected(without_body=False) as tried:
-        tried.protocol.is_asked = False
+        tried.connection.kept(0.0)
         feed(tried, b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n\r\n")
         assert not tried.connection.is_good()
     assert tried.complaints == 0
@@ -156,8 +163,9 @@ async def test_a_folded_line_is_refused_however_it_is_cut(head: bytes) -> None:
     for cut in range(len(raw)):
         async with connected(without_body=False) as tried:
             feed(tried, raw[:cut], raw[cut:])
-            with pytest.raises(HttpProcessingError):
+            with pytest.raises(GatewayError) as caught:
                 await tried.read()
+            assert caught.value.reason is Reason.RESPONSE_INVALID
 
 
 async def test_a_body_may_hold_what_looks_like_a_folded_line() -> None:
@@ -171,5 +179,6 @@ async def test_a_body_may_hold_what_looks_like_a_folded_line() -> None:
 async def test_empty_lines_before_an_answer_have_an_end() -> None:
     async with connected(without_body=False) as tried:
         feed(tried, *[b"\r\n" * 1000] * 100)
-        with pytest.raises(HttpProcessingError, match="Got more than"):
+        with pytest.raises(GatewayError) as caught:
             await tried.read()
+        assert caught.value.reason is Reason.RESPONSE_HEADERS_TOO_LARGE

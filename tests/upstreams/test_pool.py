@@ -19,9 +19,10 @@ from gateway.errors import GatewayError, Reason
 from gateway.routing import proxy, route
 from gateway.routing.urls import Routes
 from gateway.server.asgi import GatewayHandler
+from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.outlier_detection import Standing
-from gateway.upstreams.pool import Attempt, Pool
+from gateway.upstreams.pool import Pool
 from gateway.upstreams.records import Base, Upstream
 from tests.application import Answered, call, lifespan, scope_of
 from tests.live.harness import OK, eventually

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.errors import Reason
 from gateway.upstreams import shortage
-from gateway.upstreams.call import Unsent
+from gateway.upstreams.retry_policy import Unsent
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])

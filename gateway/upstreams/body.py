@@ -1,0 +1,114 @@
+"""The body of an answer that did not come in one piece with its head: it is read no faster than it is taken."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol
+
+import aiohttp
+
+from gateway.errors import GatewayError, Reason
+from gateway.http.deadline import Alarm
+from gateway.upstreams.errors import translated
+
+
+class Source(Protocol):
+    """The connection that it comes in by: `lost` is how that ended, where it did not end well."""
+
+    lost: BaseException | None
+
+
+class StreamedBody:
+    """`is_framed`: the body says itself where it ends. `length` is what it says in Content-Length, if anything."""
+
+    __slots__ = ("_reader", "_source", "_upstream", "is_framed", "length")
+
+    def __init__(
+        self, reader: aiohttp.StreamReader, source: Source, upstream: str, *, is_framed: bool, length: int | None
+    ) -> None:
+        self._reader = reader
+        self._source = source
+        self._upstream = upstream
+        self.is_framed = is_framed
+        self.length = length
+
+    @property
+    def is_here(self) -> bool:
+        """Whether all of it has arrived."""
+        return self._reader.is_eof()
+
+    def when_here(self, call: Callable[[], None]) -> None:
+        """Have something called when all of it has arrived, at once if it has."""
+        self._reader.on_eof(call)
+
+    def whole(self) -> bytes | None:
+        """The body if all of it is here already, else None and nothing was taken. Raises RESPONSE_INCOMPLETE."""
+        self._raise_if_broken()
+        return self._reader.read_nowait() if self._reader.is_eof() else None
+
+    async def settle(self, max_bytes: int, timeout_s: float, unknown_timeout_s: float) -> bool:
+        """Wait until it is here, if it says it has at most `max_bytes`; another time holds if it says nothing.
+
+        False where it said so, and nothing more of it came in that time. Raises RESPONSE_INCOMPLETE.
+        """
+        reader, length = self._reader, self.length
+        if reader.is_eof() or (length is not None and length > max_bytes):
+            return True
+        had_bytes = 0
+        for _ in range(2):  # in its second half the time tells a slow body from one that has stopped
+            had_bytes = reader.total_bytes
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+                async with asyncio.timeout((unknown_timeout_s if length is None else timeout_s) / 2):
+                    await reader.wait_eof()
+            self._raise_if_broken()
+            if reader.is_eof():
+                return True
+        return length is None or reader.total_bytes > had_bytes
+
+    async def pieces(self, idle_timeout_s: float, resumed_at: Callable[[], float]) -> AsyncIterator[bytes]:
+        """It, as it arrives. `resumed_at` is a moment of the loop's clock before which the upstream need not send.
+
+        Raises GatewayError RESPONSE_INCOMPLETE or RESPONSE_IDLE_TIMEOUT.
+        """
+        reader, loop = self._reader, asyncio.get_running_loop()
+        asked_at: float | None = loop.time()  # None while the client takes what it was given
+        too_slow = GatewayError(Reason.RESPONSE_IDLE_TIMEOUT, upstream=self._upstream)
+
+        def since() -> float:
+            return loop.time() if asked_at is None else max(asked_at, resumed_at())
+
+        alarm = Alarm(loop, idle_timeout_s, since, lambda: reader.set_exception(too_slow))
+        try:
+            while piece := await self._next():
+                asked_at = None
+                yield piece
+                asked_at = loop.time()
+            self._raise_if_broken()
+        except aiohttp.ClientError as error:
+            raise self._incomplete(error) from error
+        finally:
+            alarm.cancel()
+
+    async def _next(self) -> bytes:
+        """What has arrived, waiting for something; empty at the end. An error comes after what arrived before it."""
+        reader = self._reader
+        if reader.exception() is not None:
+            # aiohttp would raise at once, over the head of what it has buffered.
+            rest: bytes = reader._read_nowait(-1)
+            if rest:
+                return rest
+        return await reader.readany()
+
+    def _raise_if_broken(self) -> None:
+        error = self._reader.exception()
+        if error is None and not self.is_framed and isinstance(self._source.lost, aiohttp.ClientOSError):
+            # A body that ends where the connection ends is whole only if the connection ended well. aiohttp takes a
+            # reset for the end of such a body (RFC 9112, section 8: it must count as incomplete).
+            error = self._source.lost
+        if error is not None:
+            raise self._incomplete(error) from error
+
+    def _incomplete(self, error: BaseException) -> GatewayError:
+        return (
+            error if isinstance(error, GatewayError) else translated(error, self._upstream, Reason.RESPONSE_INCOMPLETE)
+        )

@@ -1,0 +1,174 @@
+"""Heads on the wire, as values: a request's is written, an answer's is checked, and read where it is a plain one.
+
+An answer that came in one piece, head and body, is cut here; `connection` has all others read by aiohttp's parser, and
+what is not plain is left to that too. So whatever `whole_answer` accepts means the same to both; a test compares them.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from string import ascii_letters, digits
+from typing import Final, NamedTuple
+
+from gateway.errors import GatewayError, Reason
+from gateway.http.headers import HOP_BY_HOP, OWS, FieldLines, Pair, is_token
+
+MAX_RESPONSE_HEADERS_BYTES: Final = 64 * 1024
+_CONTROLS: Final = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
+_TOKEN_CHARACTERS: Final = b"!#$%&'*+-.^_`|~" + ascii_letters.encode() + digits.encode()
+
+Fault = tuple[Reason, str]
+
+
+# -- up -----------------------------------------------------------------------------------------------------------
+
+
+def field_block(pairs: Iterable[Pair]) -> bytes:
+    """Field lines as they are sent. Raises HEADER_INVALID for one that would break its line."""
+    lines = [b"%b: %b\r\n" % pair for pair in pairs]
+    block = b"".join(lines)
+    # A line break within a field would begin another one. The door and the configuration let none through; this holds.
+    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
+        raise GatewayError(Reason.HEADER_INVALID, "A field line holds a line break or NUL.")
+    return block
+
+
+def one_chunk(body: bytes) -> bytes:
+    """A whole body in the chunked coding (RFC 9112, section 7.1)."""
+    return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
+
+
+# -- down ---------------------------------------------------------------------------------------------------------
+
+
+class WholeAnswer(NamedTuple):
+    """An answer that is all here. `pairs` are those that go on: in lower case, none of the connection's own."""
+
+    status: int
+    pairs: FieldLines
+    body: bytes
+    closes: bool  # the connection ends with it
+
+
+_STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
+_FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+_LENGTH = re.compile(rb"[0-9]{1,15}")
+# What is none of the connection's goes on; of the connection's own only these are plain.
+_GOES_ON, _IS_LENGTH, _IS_DROPPED, _CLOSES = range(4)
+_PLAIN_CONNECTION = {b"keep-alive": _IS_DROPPED, b"close": _CLOSES}
+# Framing that aiohttp's parser reads, and what it refuses.
+_NOT_PLAIN = frozenset((b"transfer-encoding", b"trailer", b"upgrade", b"sec-websocket-key1"))
+_WITHOUT_BODY = frozenset((204, 304))
+
+# An upstream says nearly the same lines in each of its answers: what they mean is looked up.
+_statuses: dict[bytes, int] = {}
+_lines: dict[bytes, tuple[Pair, int]] = {}
+_MOST_KNOWN, _LONGEST_KNOWN = 4096, 100
+
+
+def whole_answer(data: bytes, *, without_body: bool) -> WholeAnswer | None:
+    """The answer, if `data` is exactly one with a plain head and a Content-Length; that to HEAD is `without_body`."""
+    end = data.find(b"\r\n\r\n")
+    if not 0 < end <= MAX_RESPONSE_HEADERS_BYTES:
+        return None
+    status_line, *lines = data[:end].split(b"\r\n")
+    status = _statuses.get(status_line) or _status_of(status_line)
+    pairs: list[Pair] = []
+    length: int | None = None
+    closes = False
+    known = _lines.get
+    for line in lines:
+        field = known(line) or _field_of(line)
+        if field is None:
+            return None
+        pair, kind = field
+        if kind == _GOES_ON:
+            pairs.append(pair)
+        elif kind == _IS_LENGTH:
+            if length is not None:
+                return None
+            length = int(pair[1])
+            pairs.append(pair)
+        elif kind == _CLOSES:
+            closes = True
+    if not status or length is None:
+        return None
+    if len(data) - end - 4 != (0 if without_body or status in _WITHOUT_BODY else length):
+        return None
+    return WholeAnswer(status, FieldLines(pairs), data[end + 4 :], closes)
+
+
+def _status_of(line: bytes) -> int:
+    """The status of a plain status line, 0 for any other."""
+    match = _STATUS_LINE.fullmatch(line)
+    if match is None:
+        return 0
+    if len(_statuses) < _MOST_KNOWN and len(line) <= _LONGEST_KNOWN:
+        _statuses[line] = int(match[1])
+    return int(match[1])
+
+
+def _field_of(line: bytes) -> tuple[Pair, int] | None:
+    """A field line and what becomes of it; None for what is not plain. Known from now on."""
+    match = _FIELD_LINE.fullmatch(line)
+    if match is None:
+        return None
+    name, value = match[1].lower(), match[2].rstrip(OWS)
+    kind: int | None = _GOES_ON
+    if name in _NOT_PLAIN:
+        return None
+    if name == b"content-length":
+        kind = _IS_LENGTH if _LENGTH.fullmatch(value) else None
+    elif name == b"connection":
+        kind = _PLAIN_CONNECTION.get(value.lower())
+    elif name in HOP_BY_HOP:
+        kind = _IS_DROPPED
+    if kind is None:
+        return None
+    field = (name, value), kind
+    if len(line) <= _LONGEST_KNOWN and name != b"set-cookie":
+        if len(_lines) >= _MOST_KNOWN:
+            _lines.clear()
+        _lines[line] = field
+    return field
+
+
+def fault_of(status: int, pairs: Sequence[Pair], codings: Sequence[str], *, chunked: bool) -> Fault | None:
+    """Why a head that parsed may not go down, if so: it would not survive the way, or mean something else.
+
+    `codings` are the values of its Transfer-Encoding, `chunked` is how the parser reads the body.
+    """
+    fault = fault_of_fields(pairs)
+    if fault is not None:
+        return fault
+    if not 200 <= status <= 599:
+        return Reason.RESPONSE_INVALID, f"status {status}"
+    if codings and not (chunked and len(codings) == 1 and codings[0].strip().lower() == "chunked"):
+        # It is taken off here, and nobody below could know that the body is still coded (RFC 9112, section 6.1).
+        return Reason.RESPONSE_INVALID, f"Transfer-Encoding: {', '.join(codings)}"
+    return None
+
+
+def fault_of_fields(pairs: Sequence[Pair]) -> Fault | None:
+    """Why the field lines of an answer may not be believed, if so: too many bytes, a name or value that cannot be.
+
+    RFC 9112, section 5.1: no white space between name and colon. A reader that takes it for a part of the name sees no
+    `Content-Length` in `Content-Length : 4`, and the parser does.
+    """
+    if not pairs:
+        return None
+    names, values = zip(*pairs, strict=True)
+    name_bytes, value_bytes = b"".join(names), b"".join(values)
+    size = len(name_bytes) + len(value_bytes) + 4 * len(pairs)
+    if size > MAX_RESPONSE_HEADERS_BYTES:
+        return Reason.RESPONSE_HEADERS_TOO_LARGE, f"{size} bytes of header fields"
+    if name_bytes.translate(None, _TOKEN_CHARACTERS) or b"" in names:
+        wrong = next(name for name in names if not is_token(name))
+        return Reason.RESPONSE_INVALID, f"a field name that is no token: {wrong[:100]!r}"
+    if has_controls(value_bytes):
+        return Reason.RESPONSE_INVALID, "a control character in a header field"
+    return None
+
+
+def has_controls(value: bytes) -> bool:
+    """Whether there is a control character in a field value; a tab is none (RFC 9110, section 5.5)."""
+    return len(value.translate(None, _CONTROLS)) != len(value)
