@@ -11,6 +11,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.upstreams.connection import Connection
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.records import Base
+from gateway.upstreams.retry_policy import StaleConnection
 
 OK = b"HTTP/1.1 200 OK\r\n"
 ANSWERS = {
@@ -182,3 +183,123 @@ async def test_empty_lines_before_an_answer_have_an_end() -> None:
         with pytest.raises(GatewayError) as caught:
             await tried.read()
         assert caught.value.reason is Reason.RESPONSE_HEADERS_TOO_LARGE
+
+
+# -- one answer after the other -----------------------------------------------------------------------------------
+
+# Each with fields of its own, so that what one leaves behind is seen in the next.
+SEQUENCE = {
+    "a length": (OK + b"X-Of: a\r\nContent-Length: 4\r\n\r\ngood", b"good"),
+    "chunks": (OK + b"X-Of: b\r\nTransfer-Encoding: chunked\r\n\r\n2\r\ngo\r\n2\r\nod\r\n0\r\n\r\n", b"good"),
+    "trailers": (
+        OK + b"X-Of: c\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nc\r\n0\r\nX-Evil: 1\r\nX-Of: 2\r\n\r\n",
+        b"c",
+    ),
+    "an interim answer": (
+        b"HTTP/1.1 103 Early\r\nX-Evil: 1\r\n\r\n" + OK + b"X-Of: d\r\nContent-Length: 1\r\n\r\nd",
+        b"d",
+    ),
+    "no content": (b"HTTP/1.1 204 No Content\r\nX-Of: e\r\nContent-Length: 0\r\n\r\n", b""),
+    "HEAD": (OK + b"X-Of: f\r\nContent-Length: 4\r\n\r\n", b""),
+}
+
+
+async def ask_again(tried: Tried, kind: str, cut: int) -> None:
+    raw, body = SEQUENCE[kind]
+    tried.connection.ask(b"GET / HTTP/1.1\r\n\r\n", without_body=kind == "HEAD")
+    feed(tried, raw[:cut], raw[cut:])
+    status, read = await tried.read()
+    assert (status, read) == (204 if kind == "no content" else 200, body)
+    (of,) = [value for name, value in tried.connection.pairs if name == b"x-of"]
+    assert of == raw.partition(b"X-Of: ")[2][:1]
+    assert not [name for name, _ in tried.connection.pairs if name == b"x-evil"]
+    assert tried.may_be_used_again
+    tried.connection.kept(0.0)
+
+
+@pytest.mark.parametrize("second", SEQUENCE)
+@pytest.mark.parametrize("first", SEQUENCE)
+async def test_an_answer_leaves_nothing_behind_for_the_next_however_both_are_cut(first: str, second: str) -> None:
+    """Trailers, for one, would be fields of somebody else's answer."""
+    async with connected(without_body=False) as tried:
+        for cut in range(len(SEQUENCE[first][0])):
+            await ask_again(tried, first, cut)
+            await ask_again(tried, second, 0)
+        for cut in range(len(SEQUENCE[second][0])):
+            await ask_again(tried, first, 0)
+            await ask_again(tried, second, cut)
+    assert tried.complaints == 0
+
+
+# -- waiting ------------------------------------------------------------------------------------------------------
+
+
+async def test_who_is_woken_by_the_clock_finds_the_answer_still_to_come() -> None:
+    raw, status, body = ANSWERS["a length"]
+    async with connected(without_body=False) as tried:
+        feed(tried, raw[:20])
+        asyncio.get_running_loop().call_soon(tried.connection.wake)
+        await tried.connection.arrival()
+        assert (tried.connection.status, tried.connection.failure) == (0, None)
+        asyncio.get_running_loop().call_soon(feed, tried, raw[20:])
+        await tried.connection.arrival()
+        assert await tried.read() == (status, body)
+        assert tried.may_be_used_again
+
+
+async def test_who_stopped_waiting_leaves_the_answer_to_the_next_who_waits() -> None:
+    raw, status, body = ANSWERS["a length"]
+    async with connected(without_body=False) as tried:
+        tried.connection.arrival().cancel()
+        feed(tried, raw)
+        await tried.connection.arrival()
+        assert await tried.read() == (status, body)
+
+
+async def test_a_connection_that_is_lost_while_it_is_waited_for_is_a_failure_at_once() -> None:
+    for was_kept in (False, True):
+        async with connected(without_body=False) as tried:
+            tried.connection.was_kept = was_kept
+            asyncio.get_running_loop().call_soon(tried.connection.connection_lost, ConnectionResetError(104, "reset"))
+            await tried.connection.arrival()
+            failure = tried.connection.failure
+            assert failure is not None
+            assert (failure.reason, failure.upstream) == (Reason.CONNECTION_RESET, "users")
+            assert isinstance(failure, StaleConnection) is was_kept
+
+
+async def test_a_connection_that_closed_before_it_was_asked_says_so() -> None:
+    async with connected(without_body=False) as tried:
+        tried.connection.connection_lost(None)
+        tried.connection.ask(b"GET / HTTP/1.1\r\n\r\n", without_body=False)
+        await tried.connection.arrival()
+        with pytest.raises(GatewayError):
+            await tried.read()
+
+
+# -- another protocol ---------------------------------------------------------------------------------------------
+
+SWITCH = (
+    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: x\r\n\r\n"
+)
+
+
+async def test_after_a_101_that_was_asked_for_the_connection_is_given_away_however_it_is_cut() -> None:
+    for cut in range(len(SWITCH)):
+        async with connected(without_body=False, switches=True) as tried:
+            feed(tried, SWITCH[:cut], SWITCH[cut:] + b"\x81\x02hi")
+            await tried.connection.arrival()
+            assert (tried.connection.status, tried.connection.failure) == (101, None)
+            assert (b"sec-websocket-accept", b"x") in tried.connection.pairs
+            transport, early = tried.connection.hand_over()
+            assert (early, transport.is_reading(), tried.connection.is_good()) == (b"\x81\x02hi", False, False)
+            transport.abort()
+
+
+async def test_a_101_that_nobody_asked_for_is_no_answer() -> None:
+    for cut in range(len(SWITCH)):
+        async with connected(without_body=False) as tried:
+            feed(tried, SWITCH[:cut], SWITCH[cut:])
+            with pytest.raises(GatewayError) as caught:
+                await tried.read()
+            assert caught.value.reason is Reason.RESPONSE_INVALID
