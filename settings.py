@@ -17,8 +17,7 @@ DEBUG = False
 ALLOWED_HOSTS = ["*"]  # the door checks Host, and routes name the hosts that they serve
 ROOT_URLCONF = GATEWAY.settings.urlconf
 INSTALLED_APPS = ["gateway", *GATEWAY.settings.apps]
-# A synchronous-capable middleware costs more than all the rest of a request; features here are wrappers of views.
-MIDDLEWARE: list[str] = []
+MIDDLEWARE: list[str] = []  # the gateway puts it into the stacks of routes
 DATABASES = databases(GATEWAY.settings.database_url, GATEWAY.databases)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATA_UPLOAD_MAX_MEMORY_SIZE = None  # `__MAX_BODY` bounds a body before Django sees it
@@ -29,3 +28,5 @@ USE_TZ = True
 LOGGING_CONFIG = None  # gateway.observe.log sets logging up
 
 globals().update(GATEWAY.django)  # the team's, from GATEWAY_SETTINGS: none that stands above as owned by the gateway
+# Django's own handler, which the clients of django.test have, hands each request to the gateway's.
+MIDDLEWARE = ["gateway.server.in_process.ThroughGateway", *MIDDLEWARE]

@@ -189,6 +189,8 @@ def own_module(name: str) -> ModuleType:
 def _run(arguments: list[str]) -> int:
     from django.core.management import CommandError, ManagementUtility
 
+    from gateway.routing.faults import RouteError
+
     if "settings" not in sys.modules:  # --help alone: Django needs some settings to find the commands
         os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
         _forget_variables()
@@ -199,6 +201,9 @@ def _run(arguments: list[str]) -> int:
     except CommandError as error:
         sys.stderr.write(f"gateway: {plain_lines(str(error))}\n")
         return error.returncode
+    except RouteError as error:  # Django's commands load the routes too
+        sys.stderr.write(f"gateway: {plain_lines(str(error))}\n")
+        return 2
     except BrokenPipeError:  # no failure: `main` knows what it means
         raise
     except Exception as error:

@@ -1,6 +1,12 @@
 """The gateway as a Django app."""
 
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
 from django.apps import AppConfig
+from django.http import HttpRequest
+
+View = Callable[..., Awaitable[Any]]
 
 
 class GatewayConfig(AppConfig):
@@ -11,7 +17,15 @@ class GatewayConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Django's apps are loaded: make the checks known."""
+        """Django's apps are loaded: make the checks known, and how views answer requests of Django's own making."""
         from gateway.config.checks import register_checks
+        from gateway.http.any_request import adopt_with
 
         register_checks()
+        adopt_with(_adopt)
+
+
+async def _adopt(view: View, request: HttpRequest, args: tuple[Any, ...], params: Mapping[str, Any]) -> Any:
+    from gateway.server import in_process  # Granian's side of the house, for tests alone
+
+    return await in_process.call(view, request, args, params)

@@ -171,8 +171,11 @@ class GatewayError(Exception):
     `detail` is one sentence for whoever reads the answer: it may name what the client sent, never an address or a
     secret of the inside. `cause` goes to the log only. `upstream` is the name in the configuration. `headers` are
     extra fields of the answer (Allow, Retry-After), `members` of its problem; `status` is another one than the
-    reason's, for what a route passes on.
+    reason's, for what a route passes on. `raised` is the exception of a team's own code that it stands for, until the
+    listeners of Django's signal have been told.
     """
+
+    raised: BaseException | None = None
 
     def __init__(
         self,
@@ -204,6 +207,9 @@ def drop_frames(error: BaseException) -> None:
 
     They hold it, and it holds them: until the collector comes, with the request that failed and all of its body.
     """
+    if isinstance(error, GatewayError) and error.raised is not None:
+        drop_frames(error.raised)
+        error.raised = None
     seen: BaseException | None = error
     while seen is not None and seen.__traceback__ is not None:
         seen.__traceback__ = None

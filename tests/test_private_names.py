@@ -29,6 +29,7 @@ BUILDS_LATE = "META, POST, FILES and the body are built when a view asks for the
 _STREAM = "aiohttp.StreamReader."
 _SERVER = "granian.server.mp.MPServer."
 _REQUEST, _RESPONSE = "django.http.HttpRequest.", "django.http.response.HttpResponseBase."
+_TESTED = "django.test.client.AsyncClientHandler."
 
 
 def _of(owner: str, names: str, why: str) -> dict[str, str]:
@@ -74,10 +75,15 @@ USED: dict[str, dict[str, str]] = {
         **_of("asgiref.sync.SyncToAsync.", "thread_sensitive_context", "a request's synchronous code has one thread"),
         **_of(_RESPONSE, "_resource_closers", "a response that holds nothing is closed without a thread"),
     },
+    "observe/signals": _of(_RESPONSE, "_resource_closers", "a response is closed without a signal of its own"),
+    "server/in_process": _of(
+        _TESTED, "_dont_enforce_csrf_checks", "the test clients of Django say it of their requests"
+    ),
     "http/request": {
         **_of(_REQUEST, "_body _stream _post _files _read_started _load_post_and_files", BUILDS_LATE),
         **_of(_REQUEST, "_set_content_type_params parse_file_upload", BUILDS_LATE),
         **_of(_REQUEST, "_get_raw_host _get_scheme", "host and scheme are what a trusted proxy says"),
+        **_of(_TESTED, "_dont_enforce_csrf_checks", "middleware lets the test clients of Django pass"),
         **_of("django.http.cookie.", "parse_cookie", BUILDS_LATE),
         **_of("django.http.multipartparser.", "MultiPartParserError", "a form without a charset is refused"),
     },

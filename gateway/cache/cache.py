@@ -25,6 +25,7 @@ from gateway.http.body_budget import Bodies
 from gateway.http.headers import Pair
 from gateway.http.request import GatewayRequest
 from gateway.http.response import Body
+from gateway.observe.signals import view_failed
 
 if TYPE_CHECKING:
     from gateway.cache.database import Store
@@ -158,6 +159,7 @@ class Cache:
             if not stands_in:
                 raise
             if error.reason is Reason.VIEW_ERROR:  # the client gets a good response, so only this shows the error
+                await view_failed(request.lifetime.request, error)
                 _log.warning("cache.stands_in", target=request.lifetime.exchange.path, cause=error.cause)
         else:
             if result.uncacheable is not None and freshness.is_failure(result.uncacheable.origin.status):

@@ -20,6 +20,7 @@ from gateway.cache.options import cache_rule
 from gateway.cache.policy import Entry, Response, Rule, entry_of, vary_names
 from gateway.cache.tracked_request import TrackedRequest
 from gateway.errors import GatewayError, Reason
+from gateway.http.any_request import GatewayView
 from gateway.http.headers import URL_CLAIMS, FieldLines, Pair, Pairs, ends_in_dot, same_authority, set_fields
 from gateway.http.lifetime import Lifetime
 from gateway.http.problem import error_of_view
@@ -43,7 +44,7 @@ _BUILT_LATER |= {"lent", "forwarded_scheme", "forwarded_host"}
 _PLAIN = "=,:/[] "  # not escaped in a key
 
 
-class Cached:
+class Cached(GatewayView):
     """An async Django view around another one."""
 
     def __init__(self, view: View, rule: Rule) -> None:
@@ -55,7 +56,7 @@ class Cached:
         self.__name__ = self.__qualname__ = getattr(view, "__name__", type(view).__name__)
         markcoroutinefunction(self)
 
-    def __call__(self, request: GatewayRequest, **params: Any) -> Awaitable[HttpResponseBase]:
+    def serve(self, request: GatewayRequest, **params: Any) -> Awaitable[HttpResponseBase]:
         why_not = self._unkeyed(request, params)
         if why_not is not None:
             return self._forward(request, params, {"fwd": "bypass", "detail": why_not})

@@ -22,7 +22,9 @@ from gateway.http import codings, negotiation
 from gateway.http.headers import encoded_changes, set_fields
 from gateway.http.problem import error_of_view
 from gateway.http.request import GatewayRequest
-from gateway.legacy.view import Legacy, NoSuchValue
+from gateway.legacy.parameters import NoSuchValue
+from gateway.legacy.view import Legacy
+from gateway.observe.signals import view_failed
 from gateway.proxy.fetch import CallRecord, Fetched, ask, ask_cached
 from gateway.proxy.outgoing import own_pairs
 from gateway.upstreams.options import Overrides, ProxyOptions, effective
@@ -190,7 +192,9 @@ class Gathering:
         except BaseException as error:  # whatever it is, other parts must not wait for this one
             if isinstance(error, asyncio.CancelledError) and self._over.done():
                 raise
-            result.failed(self._failure(error, part), step.default)
+            failure = self._failure(error, part)
+            await view_failed(self._request, failure)
+            result.failed(failure, step.default)
         result.ms = (perf_counter() - began) * 1000
         self._ended(result)
 
@@ -227,6 +231,7 @@ class Gathering:
                 try:
                     results[target] = await self._ask(step, target, ends_s, one)
                 except (GatewayError, raw_json.NotJson) as error:
+                    await view_failed(self._request, self._failure(error, part))
                     if result.item_failure is None:
                         result.item_failure = self._failure(error, part).reason
                         result.status, result.endpoint, result.advice = one.status, one.endpoint, one.advice

@@ -28,6 +28,7 @@ from gateway.http.response import GatewayResponse
 from gateway.http.settable import forwardable, settable
 from gateway.http.view_result import finished, response_of
 from gateway.legacy.bulkhead import in_thread
+from gateway.legacy.parameters import NoSuchValue, Parameters, not_found
 from gateway.legacy.view import Legacy
 from gateway.options import check_name
 from gateway.upstreams.options import Overrides, overrides
@@ -116,7 +117,7 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
             name: one.default is one.empty for name, one in signature.parameters.items() if name not in specs
         }
         self.reads_body |= "request" in self.others
-        self._no_texts = [name for name in self.others if name != "request" and not _may_be_text(hints.get(name))]
+        self._converts = Parameters(function)
 
     def problems(self, params: Sequence[str]) -> Iterator[str]:
         """Why it cannot serve a route with these path parameters."""
@@ -124,14 +125,22 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
         for name, is_needed in self.others.items():
             if is_needed and name != "request" and name not in params:
                 yield f"the parameter {name} of {self.__name__}() is neither a part nor in the path"
-        for name in self._no_texts:
-            if name in params:
-                yield f"the parameter {name} of {self.__name__}() is in the path, so it is a str"
+        for name in self.others:
+            if name in params and (problem := self._converts.problem(name)) is not None:
+                yield f"the parameter {name} of {self.__name__}() has a type that is of no use in a path: {problem}"
+
+    async def serve(self, request: GatewayRequest, **params: Any) -> HttpResponseBase:
+        try:
+            self._converts.converted(params, texts_only=True)  # before anybody is asked
+        except NoSuchValue as error:
+            raise not_found(error) from None
+        return await super().serve(request, **params)
 
     async def answer(self, request: GatewayRequest, gathering: Gathering) -> HttpResponseBase:
         values = {name: result.value for name, result in gathering.results.items()}
         raw = request.raw_values or {}
-        known = {"request": request, **{name: gathering.parameter(name) for name in raw if name != "request"}}
+        of_path = {name: gathering.parameter(name) for name in raw if name != "request"}
+        known = {"request": request, **self._converts.converted(of_path, texts_only=True)}
         function: Callable[..., Coroutine[Any, Any, ResultT]] = self.function
         thread = request.lifetime.enter_view_thread(request.lend)
         result = await function(**values, **{name: known[name] for name in self.others if name in known})
@@ -180,10 +189,6 @@ def _default_of(name: str, spec: PartSpec, hint: Any) -> Any:
     except msgspec.ValidationError as error:
         advice = "; without one it is None: write `... | None`" if spec.default is None else ""
         raise TypeError(f"the default of the part {name} does not fit its type: {error}{advice}") from None
-
-
-def _may_be_text(hint: Any) -> bool:
-    return not isinstance(hint, type) or issubclass(str, hint)
 
 
 def _part_of(name: str, spec: PartSpec) -> Part:

@@ -18,6 +18,7 @@ from gateway.fanout import plan, raw_json
 from gateway.fanout.plan import Fan, with_functions
 from gateway.fanout.run import Gathering, Step, steps_for, whole_time_s
 from gateway.http import negotiation
+from gateway.http.any_request import GatewayView
 from gateway.http.headers import FieldLines, Pairs, encoded_changes, set_fields
 from gateway.http.problem import problem_members
 from gateway.http.request import GatewayRequest
@@ -33,7 +34,7 @@ _COMPLETE = (b"gateway-complete", b"?1")
 _OF_CACHING = frozenset({b"cache-control", b"cdn-cache-control", b"surrogate-control", b"expires"})
 
 
-class Fanout:
+class Fanout(GatewayView):
     """An async Django view that merges its parts into one JSON object, or streams them as they end."""
 
     streams = True
@@ -74,7 +75,7 @@ class Fanout:
     def upstreams(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(part.target.upstream for part in self.fan.parts if not part.target.is_function))
 
-    async def __call__(self, request: GatewayRequest, **params: str) -> HttpResponseBase:
+    async def serve(self, request: GatewayRequest, **params: str) -> HttpResponseBase:
         steps = self._steps
         pools = pools_of(request)
         if self._pools is not pools:

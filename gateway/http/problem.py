@@ -62,4 +62,6 @@ def error_of_view(error: BaseException) -> GatewayError:
         return GatewayError(Reason.REQUEST_DENIED)
     if isinstance(error, (BadRequest, SuspiciousOperation, MultiPartParserError, RequestAborted)):
         return GatewayError(Reason.REQUEST_INVALID)
-    return GatewayError(Reason.VIEW_ERROR, cause="".join(traceback.format_exception(error)).rstrip())
+    failure = GatewayError(Reason.VIEW_ERROR, cause="".join(traceback.format_exception(error)).rstrip())
+    failure.raised = error
+    return failure

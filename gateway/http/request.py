@@ -61,6 +61,8 @@ class GatewayRequest(HttpRequest):
     forwarded_scheme = ""
     forwarded_host = ""
     limits_met: Any = None  # the limits that it has met so far: `limits.gate` knows what
+    # Django's middleware asks for it; the clients of django.test set it.
+    _dont_enforce_csrf_checks = property(lambda self: "skips_csrf_checks" in self.scope)
 
     def __init__(
         self,

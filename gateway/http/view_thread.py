@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from functools import partial
+from operator import methodcaller
 from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import Any, ParamSpec, TypeVar
@@ -36,6 +37,10 @@ class ViewThread(Executor):
     `close_request` is called at the end, after the responses that `holds` was given were closed.
     """
 
+    # For the whole process: False where views run in a test's thread, to see what its transaction wrote.
+    is_own = True
+    close_response: Callable[[HttpResponseBase], None] = methodcaller("close")  # Django's, which sends request_finished
+
     def __init__(self, close_request: Callable[[], None]) -> None:
         self._close_request = close_request
         self._responses: list[HttpResponseBase] = []
@@ -44,6 +49,8 @@ class ViewThread(Executor):
 
     def enter(self) -> None:
         """From here on `sync_to_async` and the async ORM of the current task, and of those it starts, run here."""
+        if not self.is_own:
+            return
         context = ThreadSensitiveContext()
         # The table keeps a context only as long as a task has it; so nothing here may refer to it.
         SyncToAsync.context_to_thread_executor[context] = self
@@ -96,7 +103,8 @@ class ViewThread(Executor):
     def _close_all(self) -> None:
         # What is let go of here would else be a circle, from the request over its exchange back to it.
         # A wrapper hands on what another view of the same request holds too.
-        closers = [*(response.close for response in self._responses if not response.closed), self._close_request]
+        closers = [partial(ViewThread.close_response, one) for one in self._responses if not one.closed]
+        closers.append(partial(self._close_request))
         self._responses, self._close_request = [], _closed
         for close in closers:
             try:

@@ -8,24 +8,25 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar, copy_context
 from dataclasses import replace
 from functools import partial
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
-import msgspec.inspect
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.db.backends.signals import connection_created
 from django.http.response import FileResponse, HttpResponseBase
 
 from gateway import units
 from gateway.errors import GatewayError, Reason
+from gateway.http.any_request import GatewayView
 from gateway.http.headers import Pair
 from gateway.http.problem import error_of_view
 from gateway.http.request import DEFAULT_MAX_BODY_BYTES, GatewayRequest
 from gateway.http.response import GatewayResponse, pairs_of
 from gateway.http.view_result import described, exactly, name_of_view, promised_bytes, rendered_in_thread, sendable
-from gateway.http.view_thread import close_connections
+from gateway.http.view_thread import ViewThread, close_connections
 from gateway.legacy.bulkhead import Bulkhead, Call
 from gateway.legacy.options import OF_POOL, LegacyOptions
+from gateway.legacy.parameters import NoSuchValue, Parameters, not_found
 from gateway.options import Option, nearest
 
 Answered = tuple[int, Sequence[Pair], bytes]
@@ -46,15 +47,7 @@ def _note_connection(connection: object, **_: Any) -> None:
 connection_created.connect(_note_connection)
 
 
-class NoSuchValue(ValueError):
-    """A value that is not of the type that the function gives its parameter; `name` is the parameter's."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-
-class Legacy:
+class Legacy(GatewayView):
     """An async Django view around a synchronous function. `bulkhead` is its pool, perhaps shared by name."""
 
     def __init__(self, function: Callable[..., Any], pool: str, own_name: bool, options: LegacyOptions) -> None:
@@ -68,7 +61,7 @@ class Legacy:
         signature = _signature(function)
         self.parameters = signature.parameters if signature is not None else {}
         self.takes_request = "request" in self.parameters
-        self._types = _types(function)
+        self._converts = Parameters(function)
         if signature is not None:  # what route() checks against its pattern
             self.__signature__ = _signature_of_view(signature)
         markcoroutinefunction(self)
@@ -87,26 +80,15 @@ class Legacy:
             and (one.default is one.empty or name in known)
         ]
 
-    async def __call__(self, request: GatewayRequest, **params: Any) -> HttpResponseBase:
+    async def serve(self, request: GatewayRequest, **params: Any) -> HttpResponseBase:
         try:
-            values = self.bound(params)
+            values = self._converts.converted(params)
         except NoSuchValue as error:
-            raise GatewayError(Reason.VIEW_NOT_FOUND, f"The path parameter {error.name} is not of its type.") from None
+            raise not_found(error) from None
         if not request.inbox.complete:
             request.inbox.max_bytes = self.max_body_bytes
             await (request.read_body() if self.takes_request else request.drop_body())
         return await self.answer(request, values, self.bulkhead.options.timeout_s)
-
-    def bound(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """The function's arguments, converted by its type hints. Raises NoSuchValue."""
-        values = dict(params)
-        for name, kind in self._types.items():
-            if name in values:
-                try:
-                    values[name] = msgspec.convert(values[name], kind, strict=not isinstance(values[name], str))
-                except (msgspec.ValidationError, OverflowError):
-                    raise NoSuchValue(name) from None
-        return values
 
     async def answer(self, request: GatewayRequest, values: dict[str, Any], timeout_s: float) -> HttpResponseBase:
         """Call the function in its pool. Raises GatewayError, and what the function raises."""
@@ -127,7 +109,7 @@ class Legacy:
 
         Raises GatewayError: PART_INVALID for an answer that streams, and as `Bulkhead.run`; NoSuchValue.
         """
-        values = self.bound(params)
+        values = self._converts.converted(params)
         try:
             answer = await self.answer(request, values, min(timeout_s, self.bulkhead.options.timeout_s))
         except GatewayError:
@@ -155,7 +137,7 @@ class Legacy:
                 return result
             if not result.streaming:
                 answer = GatewayResponse(result.status_code, pairs_of(result), result.content)  # type: ignore[attr-defined]
-                result.close()
+                ViewThread.close_response(result)
                 return answer
             if result.is_async:  # type: ignore[attr-defined]
                 return result
@@ -163,7 +145,10 @@ class Legacy:
             if isinstance(result, FileResponse):
                 result.block_size = 64 * 1024  # Django's 4 KiB would be a hop each
             context = copy_context()
-            call.rest, call.at_end = partial(context.run, next, iter(result), None), partial(context.run, result.close)
+            call.rest, call.at_end = (
+                partial(context.run, next, iter(result), None),
+                partial(context.run, ViewThread.close_response, result),
+            )
             pairs = pairs_of(result)
             body = exactly(self.bulkhead.pieces(call), promised_bytes(pairs))
             answer = GatewayResponse(result.status_code, pairs, body)
@@ -206,26 +191,6 @@ def _signature_of_view(signature: inspect.Signature) -> inspect.Signature:
         if one.name != "request" and one.kind is not one.VAR_POSITIONAL
     ]
     return inspect.Signature([request, *named])
-
-
-def _types(function: Callable[..., Any]) -> dict[str, Any]:
-    """The type hints that values can be converted to. Hints of old code may be wrong: then values stay strings."""
-    try:
-        hints = get_type_hints(function)
-    except (NameError, TypeError, AttributeError):
-        return {}
-    return {
-        name: kind
-        for name, kind in hints.items()
-        if name not in {"return", "request"} and kind not in {str, Any} and _is_known(kind)
-    }
-
-
-def _is_known(kind: Any) -> bool:
-    try:
-        return not isinstance(msgspec.inspect.type_info(kind), msgspec.inspect.CustomType)
-    except TypeError:
-        return False
 
 
 # -- routes and pools ---------------------------------------------------------------------------------------------

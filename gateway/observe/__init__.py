@@ -12,6 +12,7 @@ status          /-/status: the workers added up, as JSON
 metrics         /-/metrics: the same for Prometheus
 exporters       which exporters of spans the OTEL_* variables ask for
 spans           OpenTelemetry: a span for each request and each attempt
+signals         Django's signals of a request, where somebody listens
 stalls          which code blocked the event loop, and how that is logged
 throttle        how often the same thing is logged
 watchdog        the thread that watches the event loop

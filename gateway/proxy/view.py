@@ -14,6 +14,7 @@ from asgiref.sync import markcoroutinefunction
 from gateway.cache.cache import cache_for
 from gateway.errors import GatewayError, Reason
 from gateway.http import location
+from gateway.http.any_request import GatewayView
 from gateway.http.headers import FieldLines, Pairs, encoded_changes, set_fields
 from gateway.http.inbox import too_large
 from gateway.http.methods import SAFE_METHODS
@@ -56,7 +57,7 @@ def plan_for(upstream: Upstream, own: Overrides) -> Plan:
     )
 
 
-class Proxy:
+class Proxy(GatewayView):
     """An async Django view that sends the request to an upstream and its answer back."""
 
     def __init__(self, target: Target, own: Overrides) -> None:
@@ -70,7 +71,7 @@ class Proxy:
     def upstreams(self) -> tuple[str, ...]:
         return (self.target.upstream,)
 
-    async def __call__(self, request: GatewayRequest, **params: str) -> GatewayResponse:
+    async def serve(self, request: GatewayRequest, **params: str) -> GatewayResponse:
         pool = pools_of(request)[self.target.upstream]
         plan = self._plan
         if plan is None or plan.upstream is not pool.upstream:

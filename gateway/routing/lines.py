@@ -12,6 +12,8 @@ from django.urls.resolvers import RegexPattern
 from gateway.cache.options import rule_of
 from gateway.cache.view import Cached
 from gateway.fanout.view import Fanout
+from gateway.http.any_request import for_any_request
+from gateway.legacy.parameters import Parameters
 from gateway.legacy.view import Legacy
 from gateway.options import NO_LEVEL, Level, nearest, together
 from gateway.proxy.view import Proxy
@@ -44,7 +46,7 @@ class GatewayRoute(URLPattern):
         own: Level = NO_LEVEL,
     ) -> None:
         self.wrapped = self.view = wrapped or view
-        super().__init__(RegexPattern(rule.regex(), name=name), self.wrapped, name=name)
+        super().__init__(RegexPattern(rule.regex(), name=name), for_any_request(self.wrapped), name=name)
         self.rule = rule
         self.endpoint = innermost(view)
         self.cache = cache_behind(self.wrapped, view)
@@ -243,6 +245,27 @@ def _misfits(line: URLPattern, params: Params) -> Iterator[str]:
                 yield f"'{{{name}}}' of the target {text} is not in the pattern (its parameters: {known})"
         if template.rest:  # which is raw, and Django's patterns see the path decoded
             yield f'the target {text} ends in \'**\', for which there is route(): route("/.../**", proxy("{text}"))'
+
+
+def methods_of(view: Callable[..., Any]) -> dict[str, Callable[..., Any]] | None:
+    """The functions of a class of views, by the methods that they answer; None for a view that is none."""
+    kind = getattr(view, "view_class", None)
+    if kind is None:
+        return None
+    names = {name.upper(): getattr(kind, name, None) for name in kind.http_method_names}
+    found = {name: method for name, method in names.items() if callable(method)}
+    return {"HEAD": found["GET"], **found} if "GET" in found else found
+
+
+def hint_problem(view: Callable[..., Any], params: Iterable[str]) -> str | None:
+    """Which hint of a view is of no use for a parameter of the path, and why."""
+    functions = methods_of(view)
+    for function in [view] if functions is None else functions.values():
+        parameters = Parameters(function)
+        for name in params:
+            if (problem := parameters.problem(name)) is not None:
+                return f"the parameter {name} of {name_of(view)}() has a type that is of no use in a path: {problem}"
+    return None
 
 
 def misfit(view: Callable[..., Any], params: Iterable[str], *, is_wrapper: bool = False) -> str | None:

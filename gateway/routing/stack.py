@@ -38,6 +38,7 @@ from django.http.response import HttpResponseBase
 
 from gateway.cache.view import Cached
 from gateway.http import cors
+from gateway.http.any_request import direct
 from gateway.http.gate import Finish, Gate
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
@@ -85,6 +86,7 @@ def compiled(
 
     `reads_body`: the whole body is read before the view, and after the gates, as Django has it.
     """
+    is_wrapped, view = cache is not None and view is not cache, direct(view)
     gates = _present(slots.maintenance, slots.client_limits, slots.auth, slots.roles, slots.limits)
     finish = finish_of(slots)
     preflight: View | None = None
@@ -95,7 +97,7 @@ def compiled(
         whole,
         endpoint,
         cache,
-        cache is not None and view is not cache,
+        is_wrapped,
         gates,
         preflight,
         finish,

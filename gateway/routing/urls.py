@@ -33,6 +33,7 @@ from gateway.routing.lines import (
     caches_without_effect,
     check_lines,
     flat,
+    hint_problem,
     is_async,
     legacies,
     misfit,
@@ -120,6 +121,8 @@ def _check_fit(view: Callable[..., Any], rule: Pattern, place: str, name: str) -
     """Raises RouteError unless the view takes the pattern's parameters."""
     if (problem := misfit(view, rule.params)) is not None:
         raise RouteError(f"{place}: {name} does not fit: {problem}")
+    if not isinstance(view, (Proxy, Legacy)) and (problem := hint_problem(view, rule.params)) is not None:
+        raise RouteError(f"{place}: {problem}")
 
 
 def from_environment(*, wrap: Wrap | None = None) -> list[GatewayRoute]:

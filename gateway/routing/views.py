@@ -2,9 +2,10 @@
 
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+from asgiref.sync import markcoroutinefunction
 from django.http.response import FileResponse, HttpResponseBase
 
 from gateway.cache.view import Cached
@@ -13,9 +14,10 @@ from gateway.http.request import GatewayRequest
 from gateway.http.view_result import finished, rendered_in_thread
 from gateway.http.view_thread import ViewThread
 from gateway.legacy.bulkhead import in_thread
+from gateway.legacy.parameters import NoSuchValue, Parameters, not_found
 from gateway.legacy.view import Legacy
 from gateway.proxy.view import Proxy
-from gateway.routing.lines import is_async
+from gateway.routing.lines import is_async, methods_of
 from gateway.routing.stack import View
 from gateway.routing.wrapping import layers
 
@@ -28,9 +30,51 @@ def as_async(view: Callable[..., Any]) -> View:
     if isinstance(view, (Cached, Proxy, Fanout, Legacy)) or getattr(view, "is_finished_by", None) is view:
         return view
     call = _finished(view) if is_async(view) else _finished_in_thread(view)
+    if (convert := _converting(view)) is not None:
+        call = _converted(call, convert)
     functools.update_wrapper(call, view)
     call.is_finished_by = call  # type: ignore[attr-defined]  # as wrappers copy what stands in a function
     return call
+
+
+Convert = Callable[[GatewayRequest, dict[str, Any]], dict[str, Any]]
+
+
+def _converting(view: Callable[..., Any]) -> Convert | None:
+    """How the parameters become what the hints of the view that answers say; None where there is nothing to convert.
+
+    Of a view that is wrapped around another one that converts by itself, that one does.
+    """
+    *outer, endpoint = layers(view)
+    if any(isinstance(one, (Cached, Proxy, Fanout, Legacy)) or hasattr(one, "is_finished_by") for one in outer[1:]):
+        return None
+    if isinstance(endpoint, (Proxy, Fanout, Legacy)) or (outer and hasattr(endpoint, "is_finished_by")):
+        return None
+    of_methods = methods_of(endpoint)
+    if of_methods is not None:
+        by_method = {name: Parameters(method) for name, method in of_methods.items()}
+        if not any(by_method.values()):
+            return None
+        none = Parameters(_without_parameters)
+        return lambda request, params: by_method.get(request.method, none).converted(params, texts_only=True)
+    parameters = Parameters(endpoint)
+    return (lambda _, params: parameters.converted(params, texts_only=True)) if parameters else None
+
+
+def _without_parameters() -> None:
+    """For methods that a class of views does not have: it answers 405 by itself."""
+
+
+def _converted(view: View, convert: Convert) -> View:
+    def call(request: GatewayRequest, *args: Any, **params: Any) -> Awaitable[HttpResponseBase]:
+        try:
+            values = convert(request, params)
+        except NoSuchValue as error:
+            raise not_found(error) from None
+        return view(request, *args, **values)
+
+    functools.update_wrapper(call, view)
+    return markcoroutinefunction(call)
 
 
 def _finished(view: Callable[..., Any]) -> View:

@@ -34,6 +34,7 @@ from gateway.http.response import GatewayResponse, pairs_of
 from gateway.http.services import Services
 from gateway.http.trace_context import is_request_id, new_trace_id, trace_id_of
 from gateway.http.view_result import WITHOUT_BODY, exactly, nothing, promised_bytes
+from gateway.observe import signals
 from gateway.observe.log import log
 from gateway.routing.dispatch import Own, Preflight, decide
 from gateway.routing.lines import GatewayRoute
@@ -69,11 +70,12 @@ class GatewayHandler(ASGIHandler):
         self._plain_port: PlainPort | None = None
         self.runtime = build(config, routes, shared)
         self.hooks = (*hooks, self.runtime.counters.note)
+        self._serve: signals.Serve = self.handle
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            await self.handle(scope, receive, send)
+            await self._serve(scope, receive, send)
         elif kind == "lifespan":
             await self.lifespan(receive, send)
         elif kind == "websocket":
@@ -121,6 +123,8 @@ class GatewayHandler(ASGIHandler):
             failure = request.lifetime.interruption or error
         except Exception as error:  # noqa: BLE001 - a view may raise anything
             failure = error_of_view(error)
+        if failure.raised is not None:
+            await signals.view_failed(request, failure)
         return await self._refusal(request, failure)
 
     async def _refusal(self, request: GatewayRequest, failure: GatewayError) -> HttpResponseBase:
@@ -259,6 +263,8 @@ class GatewayHandler(ASGIHandler):
         if failure is None:
             failure = error_of_view(error)
             lifetime.interruption = failure  # what comes now comes too late
+            if failure.raised is not None:
+                await signals.view_failed(request, failure)
         if not request.answer_began and failure.reason is not Reason.CLIENT_GONE:
             await self._deliver(request, await self._refusal(request, failure), send)
             return
@@ -308,6 +314,8 @@ class GatewayHandler(ASGIHandler):
                     await start_worker()
                     await self.runtime.start(publish)
                     await self._open_plain_port()
+                    if signals.are_heard():
+                        self._serve = signals.around(self.handle, type(self))
                     if self.runtime.tracer is not None:
                         self.hooks = (*self.hooks, self.runtime.tracer.end)
                 except Exception as error:  # noqa: BLE001 - told to the server, which stops the worker

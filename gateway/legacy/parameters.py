@@ -1,0 +1,105 @@
+"""Values of a path as the parameters of a function want them: `id: int` gets a number, and `seven` fits it not.
+
+One mechanism for views, fan-outs and legacy functions. A text becomes what `msgspec.convert` makes of it: int, float,
+bool, Decimal, UUID, date, time, datetime, timedelta, Enum, Literal, unions of them, `Annotated` with a `msgspec.Meta`.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, get_type_hints
+
+import msgspec
+import msgspec.inspect as kinds
+
+from gateway.errors import GatewayError, Reason
+
+_OF_TEXT = (
+    *(kinds.AnyType, kinds.BoolType, kinds.IntType, kinds.FloatType, kinds.StrType, kinds.DecimalType, kinds.UUIDType),
+    *(kinds.DateType, kinds.TimeType, kinds.DateTimeType, kinds.TimeDeltaType, kinds.EnumType, kinds.LiteralType),
+)
+
+
+class NoSuchValue(ValueError):
+    """A value that is not of the type that the function gives its parameter; `name` is the parameter's."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+
+def not_found(error: NoSuchValue) -> GatewayError:
+    """What a client gets whose path has such a value."""
+    return GatewayError(Reason.VIEW_NOT_FOUND, f"The path parameter {error.name} is not of its type.")
+
+
+class Parameters:
+    """The types of a function's parameters, by its hints; those that are `str`, or have none, are left as they are."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._types: dict[str, Any] = {}
+        self._problems: dict[str, str] = {}  # of hints that cannot be read, or that msgspec does not know
+        for name, hint in _hints(function):
+            try:
+                kind = _read(function, name, hint)
+                is_known = not isinstance(kinds.type_info(kind), kinds.CustomType)
+            except Exception as error:  # noqa: BLE001 - a hint may be any expression
+                self._problems[name] = f"{type(error).__name__}: {error}"
+                continue
+            if not is_known:
+                self._problems[name] = f"no text becomes a {getattr(kind, '__name__', kind)}"
+            elif not any(kind is one for one in (str, Any, object)):  # not every hint can be hashed
+                self._types[name] = kind
+
+    def converted(self, values: Mapping[str, Any], *, texts_only: bool = False) -> dict[str, Any]:
+        """The values, each of its parameter's type; with `texts_only` others are left. Raises NoSuchValue."""
+        found = dict(values)
+        for name, kind in self._types.items():
+            if name in found and (isinstance(found[name], str) or not texts_only):
+                try:
+                    found[name] = msgspec.convert(found[name], kind, strict=not isinstance(found[name], str))
+                except (msgspec.ValidationError, OverflowError):
+                    raise NoSuchValue(name) from None
+        return found
+
+    def __bool__(self) -> bool:
+        """Whether any parameter has a type to convert to."""
+        return bool(self._types)
+
+    def problem(self, name: str) -> str | None:
+        """Why the hint of a parameter is of no use for a text out of a path; None if it is, or there is none."""
+        if name in self._problems:
+            return self._problems[name]
+        kind = self._types.get(name)
+        if kind is None or _takes_text(kinds.type_info(kind)):
+            return None
+        return f"no text becomes a {getattr(kind, '__name__', kind)}"
+
+
+def _takes_text(kind: kinds.Type) -> bool:
+    if isinstance(kind, kinds.Metadata):
+        return _takes_text(kind.type)
+    if isinstance(kind, kinds.UnionType):
+        return any(_takes_text(one) for one in kind.types)
+    return isinstance(kind, _OF_TEXT)
+
+
+def _hints(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
+    """The parameters that may be given by name, with their hints as they are written."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # what is written in C may not tell
+        return
+    for name, one in signature.parameters.items():
+        is_named = one.kind in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY} and name not in {"self", "request"}
+        if is_named and one.annotation is not one.empty:
+            yield name, one.annotation
+
+
+def _read(function: Callable[..., Any], name: str, hint: Any) -> Any:
+    """One hint, evaluated by itself: those beside it may only hold for a type checker."""
+    inner = inspect.unwrap(function)
+    inner = getattr(inner, "func", inner)  # a partial
+    inner = inner if hasattr(inner, "__globals__") else getattr(inner, "__call__", inner)  # noqa: B004 - the method
+    scope = getattr(inner, "__globals__", None) or getattr(getattr(inner, "__func__", None), "__globals__", {})
+    holder = type("_", (), {"__annotations__": {name: hint}})
+    return get_type_hints(holder, globalns=scope, include_extras=True)[name]

@@ -1,0 +1,87 @@
+"""Django's signals of a request, sent where somebody listens: Django's own listeners need none of them here.
+
+What a listener raises is logged by Django and stops nothing. Synchronous ones run in a thread of the request.
+"""
+
+import contextlib
+import weakref
+from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from typing import Any
+
+from asgiref.sync import sync_to_async
+from django.core.signals import got_request_exception, request_finished, request_started
+from django.dispatch import Signal
+from django.http.response import HttpResponseBase
+
+from gateway.errors import GatewayError
+from gateway.http.view_thread import ViewThread
+
+_OWN = b"/-/"  # requests for the gateway itself are no traffic
+Serve = Callable[..., Awaitable[None]]
+
+
+def are_heard() -> bool:
+    """Whether anybody but Django itself listens to the beginning or the end of requests."""
+    return any(_listeners(request_started)) or any(_listeners(request_finished))
+
+
+def _listeners(signal: Signal) -> Iterator[object]:
+    for _, receiver, *_ in signal.receivers:
+        listener = receiver() if isinstance(receiver, weakref.ReferenceType) else receiver
+        if not str(getattr(listener, "__module__", "")).startswith("django."):
+            yield listener
+
+
+def around(serve: Serve, sender: type) -> Serve:
+    """`serve(scope, receive, send)`, between request_started and request_finished: each is sent once a request."""
+    ViewThread.close_response = staticmethod(close_in_silence)
+
+    async def heard(scope: Any, receive: Any, send: Any) -> None:
+        if scope["raw_path"].startswith(_OWN):
+            await serve(scope, receive, send)
+            return
+        thread = ViewThread(_nothing)
+        thread.enter()
+        try:
+            await request_started.asend_robust(sender=sender, scope=scope)
+            try:
+                await serve(scope, receive, send)
+            finally:
+                thread.enter()
+                await request_finished.asend_robust(sender=sender)
+        finally:
+            thread.close()
+
+    return heard
+
+
+def close_in_silence(response: HttpResponseBase) -> None:
+    """As Django closes a response, but without a request_finished of its own."""
+    if type(response).close is not HttpResponseBase.close:
+        response.close()
+        return
+    for closer in response._resource_closers:  # type: ignore[attr-defined]
+        with contextlib.suppress(Exception):
+            closer()
+    response._resource_closers.clear()  # type: ignore[attr-defined]
+    response.closed = True
+
+
+def _nothing() -> None:
+    """There is no request to close yet."""
+
+
+async def view_failed(request: object, failure: GatewayError) -> None:
+    """Tell listeners of got_request_exception, Sentry for one, of the exception of a team's code in a failure, once."""
+    error, failure.raised = failure.raised, None
+    if error is not None and got_request_exception.has_listeners():
+        await sync_to_async(partial(_send_exception, request, error))()
+
+
+def _send_exception(request: object, error: BaseException) -> None:
+    # Listeners ask sys.exc_info() for it.
+    try:
+        raise error
+    except BaseException:  # noqa: BLE001 - it was raised before, and is answered already
+        got_request_exception.send_robust(sender=None, request=request)
