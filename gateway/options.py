@@ -49,6 +49,7 @@ class Option:
     example: str
     sentence: str
     as_attribute: str = ""
+    has_values: bool = False  # values of the request may stand in braces
 
     @property
     def attribute(self) -> str:
@@ -100,6 +101,17 @@ class Level:
 
 
 NO_LEVEL = Level()
+
+
+def own_answers(level: Level, plain: Level) -> Level:
+    """The level less the fields that plain variables set on answers: they stand on those of the gateway itself too."""
+    fields = level.members.get("response_headers", {})
+    own = {
+        name: value
+        for name, value in fields.items()
+        if level.variable("response_headers", name) != plain.variable("response_headers", name)
+    }
+    return Level(level.values, {**level.members, "response_headers": own} if fields else level.members, level.variables)
 
 
 def together(*levels: Level) -> Level:

@@ -202,6 +202,11 @@ def name(text: str) -> str:
     return text
 
 
+def passing_names(text: str) -> tuple[str, ...]:
+    """A list of names of any spelling; `*` is all, a lone `-` none: an empty tuple."""
+    return () if text == "-" else items(text)
+
+
 def dotted(text: str) -> str:
     """A Python module's path, such as `routes` or `site.routes`."""
     if not all(part.isidentifier() for part in text.split(".")):

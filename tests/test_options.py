@@ -56,7 +56,8 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
         "gateway": attributes(config.Settings),
         "upstream": attributes(upstreams_records.Upstream, upstreams_options.Overrides),
         "route": attributes(routing_records.Route, upstreams_options.Overrides, plan.Fan)
-        | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s", "rate_limit", "cost"},
+        | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s", "rate_limit", "cost"}
+        | {"cache_control"},  # `Route.level` has it
         "part": attributes(plan.Part) | {"legacy"},
         "legacy": attributes(options.LegacyOptions),
         "database": {"url"},

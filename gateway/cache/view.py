@@ -15,17 +15,18 @@ from gateway import units
 from gateway.cache import conditional, freshness
 from gateway.cache.cache import CacheResult, Words, cache_for
 from gateway.cache.coalescing import CacheRequest, OriginResponse
-from gateway.cache.keys import quoted
+from gateway.cache.keys import digest, quoted
 from gateway.cache.options import cache_rule
 from gateway.cache.policy import Entry, Response, Rule, entry_of, vary_names
 from gateway.cache.tracked_request import TrackedRequest
 from gateway.errors import GatewayError, Reason
 from gateway.http.any_request import GatewayView
-from gateway.http.headers import URL_CLAIMS, FieldLines, Pair, Pairs, ends_in_dot, same_authority, set_fields
+from gateway.http.headers import URL_CLAIMS, FieldLines, Pair, Pairs, ends_in_dot, same_authority
 from gateway.http.lifetime import Lifetime
 from gateway.http.problem import error_of_view
 from gateway.http.request import GatewayRequest
-from gateway.http.response import GatewayResponse, pairs_of
+from gateway.http.response import GatewayResponse, change_fields, pairs_of
+from gateway.http.values import beyond_url, value_of
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 
@@ -53,6 +54,7 @@ class Cached(GatewayView):
         self._pools: Mapping[str, Any] | None = None  # the pools for which `_changes` were looked up
         self._setter: Any = None
         self._changes: Sequence[tuple[bytes, bytes | None]] = ()
+        self._words: Sequence[Sequence[str]] = ()  # values of a request, beyond its URL, that responses depend on
         self.__name__ = self.__qualname__ = getattr(view, "__name__", type(view).__name__)
         markcoroutinefunction(self)
 
@@ -73,7 +75,7 @@ class Cached(GatewayView):
         past = goes_past(request.method, request.raw_headers, has_body=not request.inbox.complete)
         if past is not None:
             return self._forward(request, params, past)
-        key = key_of(request)
+        key = key_of(request, self._words)
         entries = cache.memory.get(key)
         # Hot path: a plain hit, with the same result as `freshness` would give.
         if len(entries) == 1 and entries[0].fresh_until_s > time() and _is_plain(request, entries[0], self.rule):
@@ -103,19 +105,14 @@ class Cached(GatewayView):
             view = getattr(view, "__wrapped__", None)
         self._pools, self._setter = pools, view
         self._changes = () if view is None else view.fields_set(pools)
+        self._words = () if view is None else beyond_url(view.words_read(pools))
 
     async def _with_fields(self, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
         response, changes = await answer, self._changes
         pairs = pairs_of(response)
         if hasattr(self._setter, "fitting"):
             changes = self._setter.fitting(changes, pairs)
-        if isinstance(response, GatewayResponse):
-            response.pairs = FieldLines(set_fields(response.pairs, changes))
-            return response
-        for name, value in changes:  # a view in between has made a response of its own
-            del response[name.decode("ascii")]
-            if value is not None:
-                response[name.decode("ascii")] = value.decode("latin-1")
+        change_fields(response, changes)
         return response
 
     async def _note_failure(self, request: GatewayRequest, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
@@ -202,23 +199,27 @@ def not_stored(request: GatewayRequest) -> str | None:
     return "range" if any(name in _PARTIAL for name, _ in request.raw_headers) else None
 
 
-def key_of(request: GatewayRequest) -> str:
+def key_of(request: GatewayRequest, words: Sequence[Sequence[str]] = ()) -> str:
     """The key of a request: route, scheme, host, raw path and query, as the client sent them.
 
-    X-Forwarded fields of a trusted proxy go up and may show in the response, so they are part of the key.
+    X-Forwarded fields of a trusted proxy go up and may show in the response, so they are part of the key. So are the
+    values of these words, which the route's calls are made with.
     """
     scope, host = request.scope, same_authority(request.forwarded_host or request.host_field)
     scheme = request.forwarded_scheme or scope["scheme"]
     query = scope["query_string"]
     target = f"{request.raw_path}?{query.decode('latin-1')}" if query else request.raw_path
     key = f"{quoted(request.exchange.route or '')} {scheme}://{host}{target}"
+    extra: list[bytes] = []
     if request.from_trusted_peer:
-        extra = [name + b"=" + value for name, value in request.fields.x_forwarded if name != b"x-forwarded-for"]
+        extra += [name + b"=" + value for name, value in request.fields.x_forwarded if name != b"x-forwarded-for"]
         extra += [name + b"=" + value for name, value in request.fields.claims if name in URL_CLAIMS]
         if request.forwarded_host:  # Host may go up too
             extra.append(b"host=" + request.host_field.encode("latin-1"))
-        if extra:
-            key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in extra)  # no `;` within one
+    if words:
+        extra.append(b"values=" + digest(*(value_of(request, one) for one in words)).encode("ascii"))
+    if extra:
+        key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in extra)  # no `;` within one
     return key
 
 

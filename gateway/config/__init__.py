@@ -6,6 +6,7 @@ env_file         a file of variables, read as docker reads it
 environment      names and texts of variables: families, files, the nearest valid name
 records          the configuration as frozen records
 loader           variables become records, or every problem at once
+braces           values in braces, checked against the routes where they hold
 databases        database URLs as Django's DATABASES
 django_settings  the settings of a team's own module, for Django's
 address          the address to listen on

@@ -234,7 +234,7 @@ def _keeping_failures(config: Config, routes: Routes | None) -> Iterator[str]:
         if value is not None and _lets_keep(name, value):
             yield (
                 f"{place}: it is set on answers of every status, so that browsers and caches may keep a failure "
-                "for as long as it says; let the service say it of what is good"
+                "for as long as it says; __CACHE_CONTROL says it of good ones alone"
             )
 
 

@@ -112,7 +112,7 @@ def _rows(
     for option in table.OPTIONS:
         yield from given.get(option, ())
         if option in known and option not in given and not option.is_open:
-            yield Row(prefix + option.name, option.default or UNSET, "default")
+            yield Row(prefix + option.name, option.default or ("all" if option.unit.has_dash else UNSET), "default")
 
 
 def _masked(entry: Entry) -> str:
@@ -128,6 +128,10 @@ def text_of(option: Option, value: Any) -> str:
         return UNSET
     if isinstance(value, bool):  # a choice of two words
         return next(word for word in option.unit.label.split("|") if option.unit.parse(word) == value)
+    if option.attribute == "query_list":
+        return " ".join(f"{name}={UNSET if text is None else '***'}" for name, text in value)
+    if value == ():
+        return UNSET
     if isinstance(value, (tuple, frozenset)):
         return ",".join(sorted(map(str, value)) if isinstance(value, frozenset) else map(str, value))
     if isinstance(value, Rule):
@@ -144,7 +148,7 @@ def said_by(own: Overrides) -> dict[str, str]:
     said: dict[str, str] = {}
     for option in OF_CALL:
         value = getattr(own, option.attribute)
-        if option.unit is FIELD:
+        if option.is_open:
             stem = option.name.lower().removesuffix("*")
             said |= {stem + name.replace("-", "_"): UNSET if text is None else "***" for name, text in value}
         elif value is not None:

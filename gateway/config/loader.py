@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway import units
 from gateway.cache.options import rule_of
-from gateway.config import environment
+from gateway.config import braces, environment
 from gateway.config.django_settings import ReadSettings, no_settings, owned_names
 from gateway.config.environment import Entry, ReadFile, Reading
 from gateway.config.options import MAX_IN_FLIGHT_OF_HTTP2, PLAIN, SETTINGS
@@ -27,7 +27,7 @@ from gateway.limits import grammar
 from gateway.limits.grammar import RESERVED, Limits, NamedLimit
 from gateway.limits.options import OF_ROUTE as OF_LIMITED_ROUTE
 from gateway.limits.policies import limit_problems
-from gateway.options import NO_LEVEL, Level, Refused, defaults_of, nearest, together
+from gateway.options import NO_LEVEL, Level, Refused, defaults_of, nearest, own_answers, together
 from gateway.routing.patterns import PatternError, clash
 from gateway.routing.records import Route
 from gateway.upstreams.options import OF_CALL, OF_UPSTREAM, member_of, overrides_of, parse_into
@@ -66,6 +66,7 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
     draft.check_routes()
     draft.check_limits(reading.entries)
     draft.check_partners(reading.entries)
+    draft.check_braces(reading.entries)
     if draft.problems or settings is None:
         raise ConfigError(sorted(draft.problems))
     upstreams = {upstream.name: upstream for upstream in draft.upstreams}
@@ -181,7 +182,7 @@ class _Draft:
         elif "bases" in values:
             self._check_tls(given, values["bases"])
             level = together(level_of(own, values), self.plain)
-            self.upstreams.append(_upstream(owner, given[""].variable, values, level))
+            self.upstreams.append(_upstream(owner, given[""].variable, values, level, self.plain))
         elif "line" in values:
             level = together(level_of(own, values), *self._above(values["line"][1]))
             fan = self._fan(entries, given, values, level)
@@ -225,6 +226,12 @@ class _Draft:
             elif name in given and partner not in given:
                 missing = f"{given[name].name.declaration}__{partner}_FILE"
                 self.blame(given[name], f"a client certificate and its key come together; set {missing} too")
+
+    def check_braces(self, entries: Iterable[Entry]) -> None:
+        """Values in braces that no route has where they hold."""
+        by_variable = {entry.variable.removesuffix("_FILE"): entry for entry in entries}
+        for variable, message in braces.problems([route for _, route in self.routes]):
+            self.blame(by_variable[variable], message)
 
     def check_partners(self, entries: Iterable[Entry]) -> None:
         """Options that are without effect wherever they hold, for want of another one, or because of it."""
@@ -324,6 +331,7 @@ class _Draft:
             }
             parts.append(Part(name=name, target=target, optional=is_optional, **own))
         fan = {option.attribute: level.get(option.attribute) for option in fan_options.OF_FAN}
+        fan["forward"] = level.get("forward_headers")
         return Fan(parts=tuple(parts), **{name: value for name, value in fan.items() if value is not None})
 
     def _check_parts(
@@ -387,12 +395,12 @@ def level_of(entries: Iterable[Entry], values: Mapping[str, Any]) -> Level:
     return Level(kept, members, variables)
 
 
-def _upstream(owner: str, variable: str, values: Mapping[str, Any], level: Level) -> Upstream:
+def _upstream(owner: str, variable: str, values: Mapping[str, Any], level: Level, plain: Level) -> Upstream:
     held = {option.attribute: level.get(option.attribute) for option in OF_UPSTREAM}
     return Upstream(
         name=owner.lower(),
         bases=tuple(Base(*parts) for parts in values["bases"]),
-        overrides=overrides_of(level.flat()),
+        overrides=overrides_of(own_answers(level, plain).flat()),
         variable=variable,
         level=level,
         **{name: value for name, value in held.items() if value is not None},

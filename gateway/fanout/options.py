@@ -5,7 +5,6 @@ from functools import partial
 from gateway import units
 from gateway.cache.options import CACHE
 from gateway.http.queries import masked_line
-from gateway.http.settable import forwardable
 from gateway.options import (
     FIELD,
     FUNCTION,
@@ -23,7 +22,6 @@ from gateway.upstreams.targets import parse_part
 
 TARGET = Unit("target", parse_part, mask=masked_line)
 STATUSES = Unit("list of statuses", partial(units.set_of, parse=partial(units.whole, least=400, most=599)))
-FIELDS = list_of("list of header names", forwardable)
 MEMBERS = list_of("list of JSON names", units.member_name)
 METHOD = matching("method", r"[A-Z][A-Z-]*", "an upper-case method, such as GET")
 JSON = Unit("JSON", units.json_text)
@@ -43,8 +41,6 @@ OF_FAN: tuple[Option, ...] = (
     Option("gateway route", "MAX_ITEMS", POSITIVE, "100", "500", "Calls of one mapped part at most."),
     Option("gateway route", "PASS", STATUSES, "", "404,410",
            "Statuses of a required part that become the answer's own, instead of 502.", "passes"),
-    Option("gateway route", "FORWARD_HEADERS", FIELDS, "", "x-tenant,cookie",
-           "Headers of the client that go to parts, beside Authorization and Accept-Language.", "forward"),
 )
 OF_ROUTE = (PARTS, OPTIONAL, *OF_FAN)
 # What holds for one part, and is an attribute of `plan.Part`.
@@ -54,7 +50,8 @@ OF_PART: tuple[Option, ...] = (
            "The members that are kept of its JSON object, or of each object of its list."),
     Option("part", "DEFAULT", JSON, "null", "[]", "What stands for the part if it fails."),
     Option("part", "METHOD", METHOD, "GET", "POST", "The method of the call."),
-    Option("part", "HEADER_*", FIELD, "", "acme", "Sets a header of the call; a lone `-` deletes it.", "headers"),
+    Option("part", "HEADER_*", FIELD, "", "acme", "Sets a header of the call; a lone `-` deletes it.", "headers",
+           has_values=True),
     Option("part", "CACHE", CACHE, "", "60s", "Stores answers to this part's calls, as a route's `CACHE` does."),
     Option("part", "MAX_BODY", SOME_SIZE, "10MiB", "1MiB", "The largest answer of this part."),
 )

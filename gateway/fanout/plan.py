@@ -9,7 +9,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.cache.policy import Rule
+from gateway.http.field_template import Value
+from gateway.http.values import OWN, problem_of
 from gateway.legacy.view import Legacy
+from gateway.upstreams.options import Fields
 from gateway.upstreams.targets import LAST, RESERVED, PartTarget, Reference, function_target
 
 
@@ -24,7 +27,7 @@ class Part:
     timeout_s: float | None = None  # within the route's
     pick: tuple[str, ...] = ()
     method: str = "GET"
-    headers: tuple[tuple[str, str | None], ...] = ()
+    headers: Fields = ()
     max_body_bytes: int = 10 * 2**20
     cache: Rule | None = None
 
@@ -38,7 +41,7 @@ class Fan:
     concurrency: int = 8  # calls of one mapped part at a time
     max_items: int = 100  # calls of one mapped part
     passes: frozenset[int] = frozenset()  # statuses of a required part that become the answer's
-    forward: tuple[str, ...] = ()  # further client fields that are sent to parts
+    forward: tuple[str, ...] | None = None  # further client fields that are sent to parts
 
 
 # -- the plan -----------------------------------------------------------------------------------------------------
@@ -76,6 +79,9 @@ def _fault_of(reference: Reference, targets: Mapping[str, PartTarget], params: S
         return None if not reference.fields and reference.item_fields is None else f"{text}: {owner} is a text"
     if owner in targets:
         return None
+    if owner in OWN:
+        words = (owner, *reference.fields)
+        return (problem := problem_of(Value(text, words))) and f"{text} {problem}"
     known = [f"{{{param}}}" for param in params] + [f"{{{part}...}}" for part in targets]
     return f"{text} is neither a parameter of the path nor a part; there are {', '.join(known)}"
 

@@ -19,14 +19,16 @@ from gateway.fanout import plan, raw_json
 from gateway.fanout.part_result import PartResult
 from gateway.fanout.plan import Fan, Part
 from gateway.http import codings, negotiation
-from gateway.http.headers import encoded_changes, set_fields
+from gateway.http.headers import Pairs, set_fields
 from gateway.http.problem import error_of_view
 from gateway.http.request import GatewayRequest
+from gateway.http.values import OWN, value_of
 from gateway.legacy.parameters import NoSuchValue
 from gateway.legacy.view import Legacy
 from gateway.observe.signals import view_failed
 from gateway.proxy.fetch import CallRecord, Fetched, ask, ask_cached
 from gateway.proxy.outgoing import own_pairs
+from gateway.proxy.sent import Sent
 from gateway.upstreams.options import Overrides, ProxyOptions, effective
 from gateway.upstreams.pool import Pool, pools_of
 from gateway.upstreams.records import Upstream
@@ -47,7 +49,7 @@ class Step:
     upstream: Upstream | None
     function: Legacy | None
     options: ProxyOptions
-    changes: Sequence[tuple[bytes, bytes | None]]
+    sent: Sent
     timeout_s: float  # of a call
     decode: Callable[[bytes], Any] | None = None
     default: Any = None
@@ -77,11 +79,12 @@ def steps_for(view: FanoutView, pools: Mapping[str, Pool]) -> tuple[Step, ...]:
         upstream = None if part.target.is_function else pools[part.target.upstream].upstream
         of_route = replace(own, timeout_s=None, headers=(*own.headers, *part.headers))
         options = effective(Overrides() if upstream is None else upstream.overrides, of_route)
+        sent = Sent(options, forward=view.fan.forward)
         needs = plan.needs(part.target, names)
-        changes, decoder = encoded_changes(options.headers), view.decoders.get(part.name)
+        decoder = view.decoders.get(part.name)
         decode = None if decoder is None else decoder.decode
         function, default = view.functions.get(part.name), view.defaults.get(part.name)
-        steps.append(Step(part, needs, upstream, function, options, changes, whole_time_s(options), decode, default))
+        steps.append(Step(part, needs, upstream, function, options, sent, whole_time_s(options), decode, default))
     return tuple(steps)
 
 
@@ -92,9 +95,10 @@ class Gathering:
         self.results: dict[str, PartResult] = {}
         self.failed: PartResult | None = None
         self._fan, self._request = fan, request
+        self._names = frozenset(part.name for part in fan.parts)
         self._loop = asyncio.get_running_loop()
         self._ends_s = self._loop.time() + timeout_s
-        self._pairs = own_pairs(request, fan.forward)
+        self._pairs: dict[Sequence[str] | None, Pairs] = {}  # of calls, by what passes of the client's
         self._waiting = list(steps)
         self._values: dict[Reference, str | None] = {}  # values of other parts; None where one cannot stand in a URL
         self._tasks: list[asyncio.Task[None]] = []
@@ -316,7 +320,13 @@ class Gathering:
 
     async def _fetch(self, step: Step, target: str, left_s: float, result: PartResult) -> Fetched:
         part, record = step.part, CallRecord()
-        pairs = set_fields(self._pairs, step.changes) if step.changes else self._pairs
+        sent, request = step.sent, self._request
+        pairs = self._pairs.get(sent.forward)
+        if pairs is None:
+            pairs = self._pairs[sent.forward] = own_pairs(request, sent.forward)
+        changes = sent.changes_for(request)
+        pairs = set_fields(pairs, changes) if changes else pairs
+        target = sent.target_for(request, target)
         try:
             call: dict[str, Any] = {"target": target, "pairs": pairs, "options": step.options}
             call |= {"timeout_s": min(left_s, step.timeout_s), "max_body_bytes": part.max_body_bytes}
@@ -325,7 +335,7 @@ class Gathering:
                 pool.tracer.part(part.name)
             if part.cache is None or part.method != "GET":
                 return await ask(self._request, pool, record, method=part.method, **call)
-            return await ask_cached(self._request, pool, record, part.cache, configured=step.changes, **call)
+            return await ask_cached(self._request, pool, record, part.cache, configured=changes, **call)
         finally:
             result.attempts += record.attempts or 0
             result.cache, result.endpoint = record.cache, record.endpoint
@@ -360,9 +370,8 @@ class Gathering:
             return self.parameter(owner)
         if owner == "query":
             return self._query.get(fields[0], "")
-        if owner == "header":
-            name = fields[0].encode("ascii")
-            return self._request.believed(name).decode("utf-8", "surrogateescape")
+        if owner in OWN and owner not in self._names:
+            return value_of(self._request, (owner, *fields))
         if reference not in self._values:  # looked up once, not for each item of a mapped part
             try:
                 self._values[reference] = raw_json.scalar(self.results[owner].whole, fields)

@@ -258,7 +258,7 @@ def fanout(
             concurrency=_checked("CONCURRENCY", concurrency),
             max_items=_checked("MAX_ITEMS", max_items),
             passes=_checked("PASS", " ".join(map(str, passes))) if passes else frozenset(),
-            forward=tuple(forwardable(name) for name in forward_headers),
+            forward=tuple(forwardable(name) for name in forward_headers) or None,
         )
 
     return decorate if function is None else decorate(function)

@@ -23,9 +23,11 @@ from gateway.http.headers import FieldLines, Pairs, encoded_changes, set_fields
 from gateway.http.problem import problem_members
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
+from gateway.http.values import OWN, vary_of
 from gateway.legacy.view import Legacy
-from gateway.options import NO_LEVEL, Level
-from gateway.proxy.outgoing import FORWARDED, Changes
+from gateway.options import NO_LEVEL, Level, own_answers
+from gateway.proxy.outgoing import FORWARDED
+from gateway.proxy.sent import Changes
 from gateway.upstreams import targets
 from gateway.upstreams.options import Overrides, effective, overrides_of
 from gateway.upstreams.pool import Pool, pools_of
@@ -57,12 +59,13 @@ class Fanout(GatewayView):
             if reference.owner == "header"
         }
         chosen_by = ("accept",) if self.streams else ()
-        self._vary = fanout_answer.vary(name.title() for name in (*chosen_by, *FORWARDED, *fan.forward, *sorted(read)))
+        self._read = (*chosen_by, *sorted(read))
+        self._vary = b""
         markcoroutinefunction(self)
 
     def inherit(self, plain: Level) -> None:
         """Take what is given for all routes where it says nothing itself. Its parts have that from their upstreams."""
-        self.whole = whole = effective(overrides_of(plain.flat()), self.own)
+        self.whole = whole = effective(overrides_of(own_answers(plain, plain).flat()), self.own)
         self._timeout_s, self._max_body_bytes = whole_time_s(whole), whole.max_body_bytes
         self._changes = encoded_changes(whole.response_headers)
 
@@ -79,8 +82,7 @@ class Fanout(GatewayView):
         steps = self._steps
         pools = pools_of(request)
         if self._pools is not pools:
-            self._pools, steps = pools, steps_for(self, pools)
-            self._steps = steps
+            steps = self._steps_anew(pools)
         if request.raw_values is None:  # one of Django's own path() lines
             request.raw_values = {name: quote(str(value), safe="") for name, value in params.items()}
         if not request.inbox.complete:  # an unread body would hide that the client disconnects
@@ -95,6 +97,29 @@ class Fanout(GatewayView):
         if error is not None:
             raise error
         return await self.answer(request, gathering)
+
+    def _steps_anew(self, pools: Mapping[str, Pool]) -> tuple[Step, ...]:
+        self._pools, self._steps = pools, steps_for(self, pools)
+        names = list(self._read)
+        for step in self._steps:
+            passing = step.sent.forward
+            names += [*FORWARDED, *(passing or ())] if passing is None or passing else []
+            names += vary_of((*step.sent.words, *self._words_of_targets))
+        # Which of them came is not known beforehand: no Vary could name them all.
+        is_open = any(name.endswith("*") for name in names)
+        self._vary = b"*" if is_open else fanout_answer.vary(name.title() for name in dict.fromkeys(names))
+        return self._steps
+
+    @property
+    def _words_of_targets(self) -> tuple[Sequence[str], ...]:
+        names = {part.name for part in self.fan.parts}
+        references = (one for part in self.fan.parts for one in part.target.references if one.owner not in names)
+        return tuple((one.owner, *one.fields) for one in references if one.owner in OWN)
+
+    def words_read(self, pools: Mapping[str, Pool]) -> tuple[Sequence[str], ...]:
+        """The words of the values that its calls are made with, but for parameters of the path."""
+        words = (one for step in self._steps_anew(pools) for one in step.sent.words)
+        return (*words, *self._words_of_targets)
 
     async def answer(self, request: GatewayRequest, gathering: Gathering) -> HttpResponseBase:
         """The response once no required part has failed."""

@@ -348,9 +348,12 @@ def set_fields(pairs: Pairs, changes: Iterable[tuple[bytes, bytes | None]]) -> P
     return kept
 
 
-def encoded_changes(changes: Iterable[tuple[str, str | None]]) -> tuple[tuple[bytes, bytes | None], ...]:
-    """Changes of the configuration as `set_fields` takes them: UTF-8, None where a field is deleted."""
-    return tuple((name.encode("ascii"), None if value is None else value.encode()) for name, value in changes)
+def encoded_changes(changes: Iterable[tuple[str, object]]) -> tuple[tuple[bytes, bytes | None], ...]:
+    """Changes of the configuration as `set_fields` takes them: UTF-8, None where a field is deleted.
+
+    None is also for a template: whatever becomes of it, the client's own field of that name is gone.
+    """
+    return tuple((name.encode("ascii"), value.encode() if isinstance(value, str) else None) for name, value in changes)
 
 
 def is_token(text: bytes) -> bool:

@@ -5,12 +5,14 @@ application/x-www-form-urlencoded): `;` separates none, and `a[]` is another nam
 """
 
 import re
-from urllib.parse import unquote_to_bytes
+from collections.abc import Collection, Iterable
+from urllib.parse import quote, unquote_to_bytes
 
 from gateway.units import mask_user_info
 
 _PLACEHOLDER = re.compile(r"(\{[^{}]*\})")
 _MASK = "***"
+_PLAIN_IN_NAMES = "-._~[]!*'()"
 
 
 def joined(own: str, client: str) -> str:
@@ -23,6 +25,26 @@ def joined(own: str, client: str) -> str:
         return own or client
     taken = {_name(parameter) for parameter in own.split("&") if parameter}
     return "&".join([own, *(one for one in client.split("&") if not one or _name(one) not in taken)])
+
+
+def only(query: str, names: Collection[str]) -> str:
+    """The parameters of a query that have one of the names, compared decoded, in their order."""
+    names = {_in_bytes(name) for name in names}
+    return "&".join(one for one in query.split("&") if one and _name(one) in names)
+
+
+def changed(query: str, changes: Iterable[tuple[str, str | None]]) -> str:
+    """A query with each change made: an encoded value replaces all of its name (decoded), None deletes them."""
+    changes = tuple(changes)
+    names = {_in_bytes(name) for name, _ in changes}
+    kept = [one for one in query.split("&") if one and _name(one) not in names]
+    kept += [f"{quote(name, safe=_PLAIN_IN_NAMES)}={value}" for name, value in changes if value is not None]
+    return "&".join(kept)
+
+
+def _in_bytes(name: str) -> str:
+    """A name of the configuration as `_name` has those of a query: each byte of its UTF-8 is a character."""
+    return name.encode().decode("latin-1")
 
 
 def _name(parameter: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from django.http.response import HttpResponseBase
 from django.utils.functional import cached_property
 
-from gateway.http.headers import AnyPair, FieldLines, Pairs, field_lines
+from gateway.http.headers import AnyPair, FieldLines, Pairs, field_lines, set_fields
 
 
 class RawHeaders(MutableMapping[str, str]):
@@ -39,6 +39,17 @@ class RawHeaders(MutableMapping[str, str]):
 
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and any(found == name.lower().encode("latin-1") for found, _ in self._pairs)
+
+
+def change_fields(response: HttpResponseBase, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
+    """Make changes of the configuration in an answer: a value replaces all of its name, None deletes them."""
+    if isinstance(response, GatewayResponse):
+        response.pairs = FieldLines(set_fields(response.pairs, changes))
+        return
+    for name, value in changes:
+        del response[name.decode("ascii")]
+        if value is not None:
+            response[name.decode("ascii")] = value.decode("latin-1")
 
 
 Body = bytes | AsyncIterator[bytes]

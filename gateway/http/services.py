@@ -51,6 +51,10 @@ class RouteStack(Protocol):
     """What a request passes on its route, as far as others look at it."""
 
     @property
+    def endpoint(self) -> Callable[..., Any]:
+        """The view that answers."""
+
+    @property
     def cache(self) -> object:
         """The cache before the view that answers; None without one."""
 

@@ -18,6 +18,30 @@ def settable(text: str) -> str:
     return field
 
 
+def is_forwardable(name: str) -> bool:
+    """Whether a field of the client's may go on to a call of the gateway's own."""
+    try:
+        forwardable(name)
+    except ValueError:
+        return False
+    return True
+
+
+def passing(text: str) -> tuple[str, ...]:
+    """Names of fields that may go up, in lower case, perhaps with a `*` at the end: `authorization content-*`.
+
+    `*` is all of the client's, a lone `-` none: an empty tuple. Raises ValueError.
+    """
+    return () if text == "-" else units.items_of(text, _passing_name)
+
+
+def _passing_name(text: str) -> str:
+    if text == "*":
+        return text
+    stem = text.removesuffix("*")
+    return forwardable(stem) if stem == text else units.field_name(stem.rstrip("-") or stem) and text.lower()
+
+
 def forwardable(text: str) -> str:
     """A field of the client's that may go on to such a call, in lower case. Raises ValueError."""
     field = settable(text)

@@ -10,7 +10,6 @@ from gateway.config.effective import text_of
 from gateway.config.records import Config
 from gateway.http.headers import HOP_BY_HOP, Pair, connection_options, is_claim
 from gateway.http.request import GatewayRequest
-from gateway.options import FIELD
 from gateway.proxy.outgoing import proxied_pairs
 from gateway.proxy.view import Plan, Proxy, plan_for
 from gateway.routing.lines import GatewayRoute
@@ -35,9 +34,9 @@ def passes_cache_by(request: GatewayRequest) -> Words | None:
 def proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: Proxy) -> Iterator[Section]:
     upstream = config.upstreams[view.target.upstream]
     plan = plan_for(upstream, view.own)
-    path, query = Proxy(view.target.shown(), view.own).target_of(request, {})
+    path, query = Proxy(view.target.shown(), view.own).target_of(request, {}, plan.sent.shown())
     yield Section("Upstream", _urls(upstream, path + query))
-    pairs = proxied_pairs(request, plan.set_up, view.stripped_prefix(request))
+    pairs = proxied_pairs(request, plan.sent, view.stripped_prefix(request))
     if line.cache is not None and not passes_cache_by(request) and not not_stored(request):
         pairs = [pair for pair in pairs if pair[0] not in freshness.CONDITIONS]  # the whole is stored
     host = request.host_field if plan.options.preserve_host else upstream.bases[0].authority
@@ -123,15 +122,17 @@ def _word(field: str) -> str:
 def options_rows(holds: Any, own: Overrides, line: GatewayRoute, upstream: Upstream | None) -> list[list[str]]:
     rows = []
     for option in OF_CALL:
-        if option.unit is FIELD:
+        if option.is_open:
             continue
         value, origin = getattr(holds, option.attribute), "default"
         if getattr(own, option.attribute) is not None:
             origin = _place(line, option.name)
         elif variable := (line if upstream is None else upstream).level.variable(option.attribute):
             origin = variable
-        is_size = option.attribute == "max_body_bytes"
-        rows.append([option.name, "no limit" if is_size and value is None else text_of(option, value), origin])
+        text = text_of(option, value)
+        if value is None and (option.attribute == "max_body_bytes" or option.unit.has_dash):
+            text = "all" if option.unit.has_dash else "no limit"
+        rows.append([option.name, text, origin])
     if upstream is not None and upstream.max_in_flight is not None:
         wait = f"then {upstream.queue} wait for up to {format_duration(upstream.queue_timeout_s)}"
         rows.append(["MAX_IN_FLIGHT", str(upstream.max_in_flight), wait])

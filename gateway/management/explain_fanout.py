@@ -9,6 +9,7 @@ from gateway.config.records import Config
 from gateway.errors import GatewayError, Reason
 from gateway.fanout.run import Gathering, Step, steps_for
 from gateway.fanout.view import Fanout
+from gateway.http.headers import Pairs
 from gateway.http.request import GatewayRequest
 from gateway.management.explain_call import Section, changes_rows, cors_rows, options_rows
 from gateway.proxy.outgoing import own_pairs
@@ -23,10 +24,15 @@ def fanned_out(config: Config, request: GatewayRequest, line: GatewayRoute, view
     whole = view.whole
     gathering = Gathering(view.fan, steps, whole.timeout_s, request)
     yield Section("Parts, those of one number at the same time", _parts(gathering, steps, whole.timeout_s))
-    pairs = own_pairs(request, view.fan.forward)
+    pairs: Pairs = []
+    for forward in dict.fromkeys(step.sent.forward for step in steps):
+        seen = {name for name, _ in pairs}
+        pairs += [pair for pair in own_pairs(request, forward) if pair[0] not in seen]
     kept = [row for row in changes_rows(request, pairs, {}) if row[0] != "removed"]
     kept += [
-        ["set", name.decode(), "***", f"for the part {step.part.name}"] for step in steps for name, _ in step.changes
+        ["set", name.decode(), "***", f"for the part {step.part.name}"]
+        for step in steps
+        for name, _ in step.sent.changes
     ]
     yield Section("Headers that go to parts", kept)
     deadline = [

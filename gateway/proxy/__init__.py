@@ -1,6 +1,7 @@
 """The view that forwards; fetch().
 
 keywords   the options of proxy(), typed for editors
+sent       what options put into a call and take out of it
 view       proxy(): what goes up, what comes down
 outgoing   what goes up for a request: field lines, and the call
 fetch      calls that the gateway makes itself: fetch() and the parts of a fan-out

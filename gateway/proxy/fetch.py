@@ -24,7 +24,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.http import codings, fields
 from gateway.http.body_budget import Bodies
 from gateway.http.deadline import Deadline
-from gateway.http.headers import Pair, Pairs, encoded_changes, set_fields
+from gateway.http.headers import Pair, Pairs, set_fields
 from gateway.http.lifetime import Lifetime, current
 from gateway.http.methods import SAFE_METHODS
 from gateway.http.queries import masked_target
@@ -32,6 +32,7 @@ from gateway.http.request import GatewayRequest
 from gateway.http.response import Body
 from gateway.http.settable import settable
 from gateway.proxy.outgoing import outgoing_for, own_pairs
+from gateway.proxy.sent import Sent
 from gateway.units import field_value, positive_duration
 from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.attempts import AttemptRecord, answer_to
@@ -298,14 +299,13 @@ async def fetch(
         raise RuntimeError("fetch() works inside a view, while its request is being answered")
     request = lifetime.request
     request.forwarded_by_fetch = True
-    upstream, path = _target(target, params or {})
-    pool = pools_of(request).get(upstream)
-    if pool is None:
-        raise ValueError(f"there is no upstream {upstream}; set GATEWAY_UPSTREAM_{upstream.upper()}")
+    pool, path = _called(request, target, params or {})
     options = effective(pool.upstream.overrides, Overrides())
-    configured = encoded_changes(options.headers)
+    sent = Sent(options)
+    sent.note_read(request)
+    configured, path = sent.changes_for(request), sent.target_for(request, path)
     own = [(settable(name).encode("ascii"), _raw_value(value)) for name, value in (headers or {}).items()]
-    pairs = set_fields(set_fields(own_pairs(request, ()), configured), own)
+    pairs = set_fields(set_fields(own_pairs(request, sent.forward), configured), own)
     if json is not None:
         body = msgspec.json.encode(json)
         pairs = set_fields(pairs, [(b"content-type", b"application/json")])
@@ -332,6 +332,15 @@ async def fetch(
         exchange = request.exchange
         exchange.attempts = (exchange.attempts or 0) + (record.attempts or 0)
         exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, record.endpoint, record.upstream_ms
+
+
+def _called(request: GatewayRequest, target: str, params: Mapping[str, str | int]) -> tuple[Pool, str]:
+    """The pool that a target names, and the raw target below it. Raises ValueError."""
+    upstream, path = _target(target, params)
+    pool = pools_of(request).get(upstream)
+    if pool is None:
+        raise ValueError(f"there is no upstream {upstream}; set GATEWAY_UPSTREAM_{upstream.upper()}")
+    return pool, path
 
 
 def _raw_value(text: str) -> bytes:

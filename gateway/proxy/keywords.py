@@ -16,3 +16,6 @@ class ProxyKeywords(TypedDict, total=False):
     max_body: str  # of the request: "1MiB"; "0B" is no limit
     host: Literal["upstream", "preserve"]  # whose Host goes up
     redirects: Literal["rewrite", "raw"]  # of Location fields that point at the upstream
+    forward_headers: str  # which of the client's go up: "authorization content-* accept*"; "-" is none
+    forward_query: str  # which parameters of its query do: "page limit"
+    query: str  # parameters that are set: "apiKey={user} page-size=10"

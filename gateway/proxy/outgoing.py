@@ -1,13 +1,16 @@
 """What goes up for a request: the field lines of a call, and the call itself. One builder for `proxy` and `fetch`."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
+from gateway.cache.tracked_request import TrackedRequest
 from gateway.errors import GatewayError
 from gateway.http.forwarding import forwarding_pairs
 from gateway.http.headers import HTTP_1_0, Pair, Pairs, set_fields
 from gateway.http.lifetime import Lifetime
 from gateway.http.request import GatewayRequest
+from gateway.http.settable import is_forwardable
 from gateway.http.trace_context import new_traceparent
+from gateway.proxy.sent import Sent
 from gateway.upstreams.attempts import Outgoing
 from gateway.upstreams.heads import field_block
 from gateway.upstreams.options import ProxyOptions
@@ -21,7 +24,7 @@ FORWARDED = ("authorization", "accept-language")
 _VIA_1_1, _VIA_1_0 = (b"via", b"1.1 portway"), (b"via", b"1.0 portway")
 _ACCEPT = (b"accept", b"application/json")
 
-Changes = tuple[tuple[bytes, bytes | None], ...]
+_FORWARDED = frozenset(name.encode() for name in FORWARDED)
 
 
 def outgoing_for(
@@ -66,6 +69,19 @@ def outgoing_for(
     )
 
 
+def _goes_along(name: bytes, forward: Sequence[str] | None) -> bool:
+    if forward is not None and not forward:
+        return False
+    if name in _FORWARDED:
+        return True
+    if not forward:
+        return False
+    text = name.decode("latin-1")
+    return any(
+        text == one or (one.endswith("*") and text.startswith(one[:-1]) and is_forwardable(text)) for one in forward
+    )
+
+
 # -- field lines ----------------------------------------------------------------------------------------------------
 
 
@@ -82,10 +98,13 @@ def trace_pairs(request: GatewayRequest) -> Pairs:
     return [(b"traceparent", request.traceparent), *((b"tracestate", value) for value in states)]
 
 
-def proxied_pairs(request: GatewayRequest, changes: Changes, prefix: str) -> Pairs:
+def proxied_pairs(request: GatewayRequest, sent: Sent, prefix: str) -> Pairs:
     """Those of a request that is forwarded, but Host: the client's in their order, then ours, with changes made."""
     incoming, exchange = request.fields, request.exchange
-    pairs = [*incoming.plain, *((b"via", value) for value in incoming.own.get(b"via", ())), *trace_pairs(request)]
+    plain = incoming.plain
+    if sent.passing is not None:
+        plain = sent.passing.of(plain, for_cache=isinstance(request, TrackedRequest))
+    pairs = [*plain, *((b"via", value) for value in incoming.own.get(b"via", ())), *trace_pairs(request)]
     if request.content_length is not None:
         pairs.append((b"content-length", b"%d" % request.content_length))
     pairs.append((b"x-request-id", exchange.request_id.encode("ascii")))
@@ -98,13 +117,17 @@ def proxied_pairs(request: GatewayRequest, changes: Changes, prefix: str) -> Pai
     pairs.extend(
         forwarding_pairs(request.peer, request.scope["scheme"], request.host_field, prefix, trusted, asked=asked)
     )
+    changes = sent.changes_for(request)
     return set_fields(pairs, changes) if changes else pairs
 
 
-def own_pairs(request: GatewayRequest, forward: Iterable[str]) -> Pairs:
-    """Those of a call that the gateway makes for a request: some of the client's, the trace, Via."""
-    wanted = {name.encode("ascii") for name in (*FORWARDED, *forward)}
-    pairs = [pair for pair in request.fields.plain if pair[0] in wanted]
+def own_pairs(request: GatewayRequest, forward: Sequence[str] | None) -> Pairs:
+    """Those of a call that the gateway makes for a request: some of the client's, the trace, Via.
+
+    `forward` are the names of further fields that pass, some of them ending in `*`; None for none, empty for none at
+    all, not even those that pass with every call.
+    """
+    pairs = [pair for pair in request.fields.plain if _goes_along(pair[0], forward)]
     if not any(name == b"accept" for name, _ in pairs):
         pairs.append(_ACCEPT)
     return [*pairs, *trace_pairs(request), (b"x-request-id", request.exchange.request_id.encode("ascii")), _VIA_1_1]

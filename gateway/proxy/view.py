@@ -3,7 +3,7 @@
 `proxy("users")` is an async view like any other; what the environment says compiles to the very same one.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Unpack, overload
@@ -21,14 +21,16 @@ from gateway.http.methods import SAFE_METHODS
 from gateway.http.queries import joined
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
+from gateway.http.values import WORDS, value_of, vary_of
 from gateway.proxy.keywords import ProxyKeywords
-from gateway.proxy.outgoing import Changes, outgoing_for, proxied_pairs
+from gateway.proxy.outgoing import outgoing_for, proxied_pairs
+from gateway.proxy.sent import Changes, Sent
 from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.attempts import answer_to
 from gateway.upstreams.options import Overrides, ProxyOptions, effective, overrides
 from gateway.upstreams.pool import Pool, pools_of
 from gateway.upstreams.records import Base, Upstream
-from gateway.upstreams.targets import Target, TargetValueError, parse_target
+from gateway.upstreams.targets import Reference, Target, TargetValueError, parse_target
 from gateway.upstreams.upload import Upload
 
 _LOCATIONS = frozenset({b"location", b"content-location"})
@@ -40,19 +42,22 @@ class Plan:
 
     upstream: Upstream
     options: ProxyOptions
-    set_up: Changes
+    sent: Sent
     set_down: Changes
+    vary: bytes  # the fields of the request that calls are made with
     origins: frozenset[tuple[str, str, int]]
 
 
-def plan_for(upstream: Upstream, own: Overrides) -> Plan:
-    """The plan of a view with these options of its own for this upstream."""
+def plan_for(upstream: Upstream, own: Overrides, words: Sequence[Sequence[str]] = ()) -> Plan:
+    """The plan of a view with these options of its own, and these words in its target, for this upstream."""
     options = effective(upstream.overrides, own)
+    sent = Sent(options)
     return Plan(
         upstream,
         options,
-        encoded_changes(options.headers),
+        sent,
         encoded_changes(options.response_headers),
+        ", ".join(vary_of((*sent.words, *words))).title().encode("ascii"),
         frozenset((base.scheme, base.host, base.port) for base in upstream.bases),
     )
 
@@ -77,8 +82,10 @@ class Proxy(GatewayView):
         if plan is None or plan.upstream is not pool.upstream:
             plan = self._plan_anew(pool)
         options, exchange = plan.options, request.exchange
+        if plan.sent.words and request.stack is not None and request.stack.endpoint is not self:
+            plan.sent.note_read(request)
         exchange.upstream = pool.name
-        path, query = self.target_of(request, params)
+        path, query = self.target_of(request, params, plan.sent)
         upload = _open_upload(request, options, pool.name)
         if options.total_timeout_s is not None:
             too_long = GatewayError(Reason.TOTAL_TIMEOUT, upstream=pool.name)
@@ -89,7 +96,7 @@ class Proxy(GatewayView):
             options,
             method=request.method,
             target=path + query,
-            pairs=proxied_pairs(request, plan.set_up, self.stripped_prefix(request)),
+            pairs=proxied_pairs(request, plan.sent, self.stripped_prefix(request)),
             timeout_s=options.timeout_s,
             repeats_by=request.scope["headers"],  # what the gateway itself reads makes no answer vary
             too_late=partial(_too_late, request, pool),
@@ -102,31 +109,45 @@ class Proxy(GatewayView):
         return self._response(request, plan, answer)
 
     def _plan_anew(self, pool: Pool) -> Plan:
-        self._plan = plan = plan_for(pool.upstream, self.own)
+        self._plan = plan = plan_for(pool.upstream, self.own, self._words_of_target)
         return plan
 
     def fields_set(self, pools: Mapping[str, Pool]) -> Changes:
         """The fields that its options and its upstream's set on every answer."""
         return self._plan_anew(pools[self.target.upstream]).set_down
 
-    def target_of(self, request: GatewayRequest, params: Mapping[str, str]) -> tuple[str, str]:
+    def words_read(self, pools: Mapping[str, Pool]) -> tuple[Sequence[str], ...]:
+        """The words of the values that its calls are made with, but for parameters of the path."""
+        sent = self._plan_anew(pools[self.target.upstream]).sent
+        return (*sent.words, *self._words_of_target)
+
+    @property
+    def _words_of_target(self) -> tuple[Sequence[str], ...]:
+        template = self.target.template
+        references = () if template is None else template.references
+        return tuple((one.owner, *one.fields) for one in references if one.fields or one.owner in WORDS)
+
+    def target_of(self, request: GatewayRequest, params: Mapping[str, str], sent: Sent) -> tuple[str, str]:
         """The raw path below the upstream's base, and the query with its question mark (or nothing)."""
         template = self.target.template
         query = request.query
         if template is None:
+            if sent.changes_query:
+                query = sent.query_for(request, "", query)
             return request.raw_path, "?" + query if query else ""
         values = request.raw_values
         if values is None:  # one of Django's own path() lines
             values = {name: quote(str(value), safe="") for name, value in params.items()}
         try:
-            path = template.path(values, request.raw_rest)
-            own_query = template.query(values)
+            text_of = partial(_text_of, request)
+            path = template.path(values, request.raw_rest, text_of)
+            own_query = template.query(values, text_of)
         except TargetValueError as error:
             raise GatewayError(
                 Reason.TEMPLATE_VALUE,
                 f"The value of {error.reference.text} in the path is empty, or has a piece '.' or '..'.",
             ) from error
-        whole = joined(own_query, query)
+        whole = sent.query_for(request, own_query, query) if sent.changes_query else joined(own_query, query)
         return path, "?" + whole if whole else ""
 
     def _response(self, request: GatewayRequest, plan: Plan, answer: Attempt) -> GatewayResponse:
@@ -135,6 +156,8 @@ class Proxy(GatewayView):
             pairs = FieldLines(_redirected(pairs, request, plan, self._path_map(request, answer.endpoint.base)))
         if plan.set_down and request.defers_fields_of is not self:
             pairs = FieldLines(set_fields(pairs, plan.set_down))
+        if plan.vary:
+            pairs.append((b"vary", plan.vary))
         attempts = request.exchange.attempts or 0
         if attempts > 1:
             pairs.append((b"proxy-status", b'portway; details="attempts=%d"' % attempts))
@@ -177,6 +200,10 @@ def proxy(target: str, **options: str) -> Proxy:
     Options are those of `GATEWAY_ROUTE_*`, in lower case. Raises ValueError for a target or option that is not.
     """
     return Proxy(parse_target(target), overrides(options))
+
+
+def _text_of(request: GatewayRequest, reference: Reference) -> str:
+    return value_of(request, (reference.owner, *reference.fields))
 
 
 def _matched_prefix(request: GatewayRequest) -> str:

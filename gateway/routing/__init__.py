@@ -6,6 +6,7 @@ patterns      the grammar of routes
 table         which route a request falls to
 mismatch      why a route does not get a request, in words
 options       the options of a route itself
+own_fields    fields that the configuration sets on every answer of a route
 records       a route as the environment has it, and what routes are checked against
 wrapping      what stands around a view
 stack         what a request passes before the view of its route, and the answer after it, compiled once

@@ -1,5 +1,6 @@
 """The options of a route that say which requests it takes."""
 
+from gateway import units
 from gateway.http.queries import masked_line
 from gateway.options import LEVELS, ORIGINS, Option, Unit, either
 from gateway.routing.patterns import parse_line
@@ -16,5 +17,7 @@ OF_ROUTE: tuple[Option, ...] = (
            "raw_path"),
     Option(LEVELS, "CORS", ORIGINS, "", "https://app.example.com",
            "Origins that browsers may call from; `*` is any. Without it OPTIONS is proxied."),
+    Option(LEVELS, "CACHE_CONTROL", Unit("header value", units.field_value), "", "public, max-age=3600",
+           "The Cache-Control of good answers (2xx, 304) as they leave; the gateway's own cache does not go by it."),
 )
 # fmt: on

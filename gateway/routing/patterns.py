@@ -14,6 +14,7 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.http.paths import has_dot_piece, normalized
 from gateway.http.queries import masked_target
+from gateway.http.values import OWN
 from gateway.upstreams.targets import Target, TargetError, parse_target
 
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
@@ -149,8 +150,9 @@ def check_names(pattern: Pattern, target: Target) -> None:
     """Raises PatternError when the target asks for what the pattern does not give."""
     if target.template is None:
         return
-    for name in target.template.names:
-        if name not in pattern.params:
+    for reference in target.template.references:
+        name = reference.owner
+        if name not in pattern.params and name not in OWN:
             known = ", ".join(f"{{{name}}}" for name in pattern.params) or "none"
             raise PatternError(f"'{{{name}}}' is not in the pattern (its parameters: {known})")
     if target.template.rest and not pattern.rest:

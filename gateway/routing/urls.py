@@ -41,6 +41,7 @@ from gateway.routing.lines import (
     synchronous_views,
     views_of,
 )
+from gateway.routing.own_fields import own_fields, plain_changes
 from gateway.routing.patterns import Pattern, PatternError, parse_pattern
 from gateway.routing.records import Declared, Route
 from gateway.routing.stack import Slots, Stack, View, compiled, finish_of
@@ -172,7 +173,11 @@ def _legacy_from(path: str, variable: str) -> Legacy:
 def slots_of(line: GatewayRoute | None, declared: Declared) -> Slots:
     """What stands in the slots of a line of the table; None for Django's own lines, and where no route is known."""
     own = None if line is None else line.cors
-    slots = Slots(origins=declared.cors if own is None else own)
+    level, endpoint = (declared.plain, None) if line is None else (line.level, line.endpoint)
+    slots = Slots(
+        origins=declared.cors if own is None else own,
+        fields=own_fields(level, declared.plain, endpoint),
+    )
     if line is None:
         return slots
     return rate_limits.with_limits(slots, line.level, line.endpoint, line.name or "", declared)
@@ -207,6 +212,7 @@ class Routes:
         self.lines = [line.with_stack(slots(line, declared)) for line in self.lines]
         plain = dict.fromkeys(line.callback for other in self.others for line, _ in flat(other))
         self._stacks = {view: _django_stack(view, slots(None, declared), declared) for view in plain}
+        self.plain_fields = plain_changes(declared.plain)
         self.finish = finish_of(slots(None, declared))  # where no route is known
         self._table = Table((line.rule, line) for line in self.lines)
         self._django = URLResolver(RegexPattern(r"^/"), self.others) if self.others else None

@@ -63,6 +63,7 @@ class GatewayHandler(ASGIHandler):
         self.config = config
         self.settings: Settings = config.settings
         self.routes = routes
+        self._plain_fields = routes.plain_fields
         self._min_upload_rate = self.settings.min_upload_rate_bytes_per_s
         self._max_in_flight = self.settings.max_in_flight or sys.maxsize
         self._to_https = self.settings.https == "redirect" or self.settings.tls_redirect is not None
@@ -241,6 +242,9 @@ class GatewayHandler(ASGIHandler):
         if origins and not request.is_preflight:
             pairs = cors.add_to(pairs, origins, request.raw_headers)
         names = {name for name, _ in pairs}
+        if self._plain_fields and request.stack is None:  # /-/, and whatever was answered before a route was known
+            pairs = [*pairs, *((name, value) for name, value in self._plain_fields if value and name not in names)]
+            names.update(name for name, _ in self._plain_fields)
         if b"x-request-id" in names:
             pairs = [pair for pair in pairs if pair[0] != b"x-request-id"]
         extra = [(b"x-request-id", request.exchange.request_id.encode("ascii")), _VIA]

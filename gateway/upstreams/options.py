@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any
 
 from gateway import units
+from gateway.http.field_template import FieldTemplate, parse_template
 from gateway.http.queries import masked_target
 from gateway.http.request import DEFAULT_MAX_BODY_BYTES
-from gateway.http.settable import UNSETTABLE
+from gateway.http.settable import UNSETTABLE, passing
+from gateway.http.values import problem_of
 from gateway.options import (
     COUNT,
     DURATION,
@@ -31,6 +33,32 @@ from gateway.options import (
 )
 from gateway.upstreams.retry_policy import failure_of
 
+
+def query_value(text: str) -> str | None:
+    """What to do with a parameter of the query: the value it gets, or None where a lone `-` takes it away."""
+    return None if text == "-" else text
+
+
+def query_parameters(text: str) -> tuple[tuple[str, str | FieldTemplate | None], ...]:
+    """`apiKey={user} page-size=10` -> names and values, `-` as a value takes one away. Raises ValueError."""
+
+    def parameter(word: str) -> tuple[str, str | FieldTemplate | None]:
+        name, equals, value = word.partition("=")
+        if not name or not equals:
+            raise ValueError("expected parameters with values, such as apiKey={user} page-size=10")
+        return name, template_or_text(query_value(value))
+
+    return units.items_of(text, parameter)
+
+
+def template_or_text(text: str | None) -> str | FieldTemplate | None:
+    """A value in which braces hold values of the request: a template, or the text that it is. Raises ValueError."""
+    if text is None or not ("{" in text or "}" in text):
+        return text
+    template = parse_template(text, problem_of)
+    return template if template.values else "".join(str(piece) for piece in template.pieces)
+
+
 CERTIFICATE = Unit("PEM", units.pem_certificate, "_pem", units.mask_all)
 KEY = Unit("PEM", units.pem_key, "_pem", units.mask_all)
 BASES = Unit("list of base URLs", partial(units.items_of, parse=units.base_url), mask=units.mask_url)
@@ -40,6 +68,10 @@ PROBE = replace(
     mask=masked_target,
 )
 FAILURES = Unit("list of reasons and statuses", partial(units.set_of, parse=failure_of))
+PASSING_FIELDS = Unit("list of header names", passing, has_dash=True)
+PASSING_NAMES = Unit("list of names", units.passing_names, has_dash=True)
+PARAMETERS = Unit("list of name=value", query_parameters, mask=units.mask_all)
+PARAMETER = Unit("value", query_value, mask=units.mask_all, has_dash=True)
 _MAX_BODY = units.format_size(DEFAULT_MAX_BODY_BYTES)
 
 # fmt: off
@@ -60,8 +92,17 @@ OF_CALL: tuple[Option, ...] = (
            "Whether Location and Content-Location that point at the upstream are made to point at the gateway.",
            "rewrite_redirects"),
     Option(LEVELS, "HEADER_*", FIELD, "", "acme",
-           "Sets a request header, replacing the client's; `_` in the name is `-`, a lone `-` as value deletes.",
-           "headers"),
+           "Sets a request header, replacing the client's: text, values in braces (`{client}`); a lone `-` deletes.",
+           "headers", has_values=True),
+    Option(LEVELS, "FORWARD_HEADERS", PASSING_FIELDS, "", "authorization content-* accept*",
+           "Headers of the client that go up, all unless set; to parts they go beside Authorization, Accept-Language."),
+    Option(LEVELS, "FORWARD_QUERY", PASSING_NAMES, "", "page limit",
+           "Parameters of the client's query that go up; `-` is none, `*` all, as without it."),
+    Option(LEVELS, "QUERY", PARAMETERS, "", "apiKey={user} page-size=10",
+           "Sets parameters of the query that goes up, as `QUERY_*` does, under names of any spelling.", "query_list"),
+    Option(LEVELS, "QUERY_*", PARAMETER, "", "{claim.sub}",
+           "Sets a parameter of the query that goes up, its name in lower case; a lone `-` takes the client's away.",
+           "query", has_values=True),
     Option(LEVELS, "RESPONSE_HEADER_*", FIELD, "", "nosniff",
            "Sets a header of the answer; a lone `-` deletes it.", "response_headers"),
 )
@@ -96,8 +137,8 @@ OF_UPSTREAM: tuple[Option, ...] = (
 
 # The other options of a route in the environment: `overrides` tells who writes one of them in Python where it belongs.
 STORES_ANSWERS = frozenset({"CACHE", "CACHE_MAX_BODY", "STALE_IF_ERROR"})
-NOT_OF_CALL = frozenset({"PATH", "CORS", "RATE_LIMIT", "COST", "LEGACY", "PART_*", "OPTIONAL", "MERGE"}) | {
-    *("CONCURRENCY", "MAX_ITEMS", "PASS", "FORWARD_HEADERS")
+NOT_OF_CALL = frozenset({"PATH", "CORS", "CACHE_CONTROL", "RATE_LIMIT", "COST", "LEGACY", "PART_*"}) | {
+    *("OPTIONAL", "MERGE", "CONCURRENCY", "MAX_ITEMS", "PASS")
 }
 _CALL = {option.name: option for option in OF_CALL}
 _UPSTREAM = {option.name for option in OF_UPSTREAM}
@@ -105,13 +146,14 @@ _UPSTREAM = {option.name for option in OF_UPSTREAM}
 
 # -- what holds ---------------------------------------------------------------------------------------------------
 
-Fields = tuple[tuple[str, str | None], ...]  # (lower-case field name, its value, or None where it is deleted)
+# (lower-case name of a field or parameter, its value, or None where it is deleted)
+Fields = tuple[tuple[str, str | FieldTemplate | None], ...]
 
 
 def _masked_repr(record: "Overrides | ProxyOptions") -> str:
     values = {entry.name: getattr(record, entry.name) for entry in fields(record)}
-    for name in ("headers", "response_headers"):
-        values[name] = {header: value if value is None else "***" for header, value in values[name]}
+    for name in ("headers", "response_headers", "query", "query_list"):
+        values[name] = {key: value if value is None else "***" for key, value in values[name] or ()}
     return f"{type(record).__name__}({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
 
@@ -126,6 +168,10 @@ class Overrides:
     max_body_bytes: int | None = None  # 0 lifts the limit
     preserve_host: bool | None = None
     rewrite_redirects: bool | None = None
+    forward_headers: tuple[str, ...] | None = None
+    forward_query: tuple[str, ...] | None = None
+    query_list: Fields | None = None
+    query: Fields = ()
     headers: Fields = ()
     response_headers: Fields = ()
 
@@ -143,6 +189,10 @@ class ProxyOptions:
     max_body_bytes: int | None
     preserve_host: bool
     rewrite_redirects: bool
+    forward_headers: tuple[str, ...] | None = None  # None and `*` are all
+    forward_query: tuple[str, ...] | None = None
+    query_list: Fields | None = None
+    query: Fields = ()
     headers: Fields
     response_headers: Fields
 
@@ -150,6 +200,7 @@ class ProxyOptions:
 
 
 _DEFAULTS = defaults_of(OF_CALL)
+_TAKEN_AWAY = {**_DEFAULTS, "total_timeout_s": 0.0, "query_list": ()}
 
 
 def effective(upstream: Overrides, route: Overrides) -> ProxyOptions:
@@ -157,6 +208,7 @@ def effective(upstream: Overrides, route: Overrides) -> ProxyOptions:
     values = _DEFAULTS | _set_by(upstream) | _set_by(route)
     values["max_body_bytes"] = values["max_body_bytes"] or None
     values["total_timeout_s"] = values.get("total_timeout_s") or None
+    values["query"] = _merged(upstream.query, route.query)
     values["headers"] = _merged(upstream.headers, route.headers)
     values["response_headers"] = _merged(upstream.response_headers, route.response_headers)
     return ProxyOptions(**values)
@@ -168,7 +220,7 @@ def _set_by(layer: Overrides) -> dict[str, Any]:
 
 
 def _merged(below: Fields, above: Fields) -> Fields:
-    return tuple(sorted({**dict(below), **dict(above)}.items()))
+    return tuple(sorted({**dict(below), **dict(above)}.items(), key=lambda one: one[0]))
 
 
 # -- options as Python and the environment write them -------------------------------------------------------------
@@ -195,8 +247,12 @@ def overrides_of(values: Mapping[str, Any]) -> Overrides:
 
     What a lone `-` took away (None) is the default again, or, where there is none, no limit.
     """
-    own = {option.attribute: values[option.attribute] for option in OF_CALL if option.attribute in values}
-    return Overrides(**{name: _DEFAULTS.get(name, 0.0) if value is None else value for name, value in own.items()})
+    own: dict[str, Any] = {}
+    for option in OF_CALL:
+        if option.attribute in values:
+            value = values[option.attribute]
+            own[option.attribute] = _TAKEN_AWAY.get(option.attribute) if value is None else value
+    return Overrides(**own)
 
 
 def _option_of_call(key: str) -> tuple[Option, str]:
@@ -229,6 +285,8 @@ def parse_into(values: dict[str, Any], option: Option, member: str, text: str, f
         _refuse_quotes(option, text)
     is_taken_away = text == "-" and option.has_levels and not option.unit.has_dash
     value = None if is_taken_away else option.unit.parse(text)
+    if option.has_values and isinstance(value, str) and not from_file:
+        value = template_or_text(value)
     values[option.attribute] = (*values.get(option.attribute, ()), (name, value)) if option.is_open else value
 
 

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
+from gateway.http.field_template import Value
 from gateway.http.paths import climbs, is_plain, is_refused, normalized
 from gateway.http.queries import masked, masked_target
+from gateway.http.values import OWN, problem_of
 
 _UPSTREAM = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
-_PARAMETER = re.compile(r"[a-z_][a-z0-9_]*")
+_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"[A-Za-z0-9_$@-]+(?:\[\])?(?:\.[A-Za-z0-9_$@-]+(?:\[\])?)*")
 _NO_VALUES = frozenset({"", ".", ".."})
 
@@ -53,6 +55,7 @@ class Reference:
     owner: str
     fields: tuple[str, ...] = ()
     item_fields: tuple[str, ...] | None = None
+    default: str | None = None  # what stands for a value that is missing
 
 
 class Piece(NamedTuple):
@@ -127,7 +130,7 @@ def _in_path(reference: Reference, raw: Mapping[str, str], text_of: Callable[[Re
         if value in _NO_VALUES or (not is_plain(value) and climbs("/" + value)):
             raise TargetValueError(reference)
         return value
-    value = text_of(reference)
+    value = text_of(reference) or reference.default or ""
     if value in _NO_VALUES or "\0" in value or climbs("/" + value):
         raise TargetValueError(reference)
     return quote(value, safe="", errors="surrogateescape")
@@ -137,7 +140,7 @@ def _in_query(reference: Reference, raw: Mapping[str, str], text_of: Callable[[R
     """The value, encoded. What is no UTF-8 stays what it was (as lone surrogates, PEP 383)."""
     value = raw.get(reference.owner)
     if value is None:
-        value = text_of(reference)
+        value = text_of(reference) or reference.default or ""
         encoded = quote(value, safe="", errors="surrogateescape")
     else:
         encoded = quote(unquote_to_bytes(value), safe="")
@@ -270,13 +273,19 @@ def _literal(text: str, shown: Callable[[str], str]) -> str:
 
 
 def _parameter(inside: str) -> Reference:
-    if not _PARAMETER.fullmatch(inside):
-        raise TargetError(f"'{{{inside}}}' is not a parameter; names are lower case like {{id}}")
-    return Reference(f"{{{inside}}}", inside)
+    """A parameter of the path, or a value of the request: `{id}`, `{query.page|1}`, `{claim.sub}`."""
+    text, (name, bar, default) = f"{{{inside}}}", inside.partition("|")
+    owner, *fields = name.split(".")
+    if owner in OWN and (fields or bar):
+        if (problem := problem_of(Value(text, (owner, *fields)))) is not None:
+            raise TargetError(f"'{text}' {problem}")
+    elif not _PARAMETER.fullmatch(name):
+        raise TargetError(f"'{text}' is not a parameter; names are like {{id}}, values of the request {{query.x}}")
+    return Reference(text, owner, tuple(fields), default=default if bar else None)
 
 
 def _reference(inside: str) -> Reference:
-    text = f"{{{inside}}}"
+    text, (inside, bar, default) = f"{{{inside}}}", inside.partition("|")
     if not _REFERENCE.fullmatch(inside):
         raise TargetError(f"'{text}' is not a value; {{id}}, {{query.page}}, {{user.team_id}}, {{orders[].id}} are")
     if inside.count("[]") > 1:
@@ -287,4 +296,5 @@ def _reference(inside: str) -> Reference:
         fields = [".".join(fields).lower()]
     elif owner == "query" and fields:
         fields = [".".join(fields)]
-    return Reference(text, owner, tuple(fields), tuple(filter(None, tail.split("."))) if mapped else None)
+    item_fields = tuple(filter(None, tail.split("."))) if mapped else None
+    return Reference(text, owner, tuple(fields), item_fields, default if bar else None)

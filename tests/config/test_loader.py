@@ -1141,7 +1141,6 @@ def test_each_part_of_a_cycle_is_named(length: int) -> None:
         ("CONCURRENCY", "2"),
         ("MAX_ITEMS", "2"),
         ("PASS", "404"),
-        ("FORWARD_HEADERS", "x-tenant"),
     ],
 )
 def test_an_option_of_a_fan_out_means_nothing_without_parts(line: str, name: str, text: str) -> None:
