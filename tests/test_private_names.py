@@ -79,6 +79,9 @@ USED: dict[str, dict[str, str]] = {
     "server/in_process": _of(
         _TESTED, "_dont_enforce_csrf_checks", "the test clients of Django say it of their requests"
     ),
+    "http/values": {
+        **_of("django.http.cookie.", "parse_cookie", "cookies as Django reads them, of bytes that may be no latin-1"),
+    },
     "http/request": {
         **_of(_REQUEST, "_body _stream _post _files _read_started _load_post_and_files", BUILDS_LATE),
         **_of(_REQUEST, "_set_content_type_params parse_file_upload", BUILDS_LATE),
