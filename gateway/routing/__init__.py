@@ -21,17 +21,21 @@ faults        what is wrong with a routes module, and where
 worker_start  functions that each worker calls when it starts
 """
 
-from gateway.cache.view import cached
+from gateway.cache.view import cached as _cached
 from gateway.errors import GatewayError, Reason
-from gateway.fanout.typed import fanout, part
+from gateway.fanout.typed import fanout as _fanout
+from gateway.fanout.typed import part
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
-from gateway.legacy.view import legacy
+from gateway.legacy.view import legacy as _legacy
 from gateway.limits.gate import limited
 from gateway.proxy.fetch import Fetched, fetch
-from gateway.proxy.view import proxy
+from gateway.proxy.view import proxy as _proxy
+from gateway.routing.faults import noted
 from gateway.routing.urls import from_environment, route
 from gateway.routing.worker_start import on_worker_start
+
+cached, fanout, legacy, proxy = noted(_cached), noted(_fanout), noted(_legacy), noted(_proxy)
 
 __all__ = ["Fetched", "GatewayError", "GatewayRequest", "GatewayResponse", "Reason", "cached", "fanout", "fetch"]
 __all__ += ["from_environment", "legacy", "limited", "on_worker_start", "part", "proxy", "route"]

@@ -3,28 +3,50 @@
 import importlib
 from collections.abc import Sequence
 from types import ModuleType
+from weakref import WeakKeyDictionary
 
 from django.urls import URLPattern, URLResolver
 
-from gateway.routing.faults import RouteError, place_of
+from gateway.routing.faults import RouteError, noting, place_of
 from gateway.routing.records import Declared
-from gateway.routing.urls import Routes
+from gateway.routing.urls import FaultyLine, Routes
 from gateway.routing.worker_start import names_of_new, threads_now
+
+# What was noted while a module was imported, which happens once in a process.
+_noted: WeakKeyDictionary[ModuleType, tuple[str, ...]] = WeakKeyDictionary()
 
 
 def load_routes(declared: Declared) -> Routes:
-    """Import the module named by GATEWAY_URLCONF and compile it. Raises RouteError, with the place, for any fault."""
-    name, before = declared.urlconf, threads_now()
-    try:
-        module = importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
-            raise RouteError(place_of(error, name)) from error
-        hint = f"; without .py: {name.removesuffix('.py')}" if name.endswith(".py") else ""
-        raise RouteError(f"GATEWAY_URLCONF={name}: there is no module of that name{hint}") from error
-    except (Exception, SystemExit) as error:
-        raise RouteError(place_of(error, name)) from error
-    return Routes(_urlpatterns(module), declared, names_of_new(before))
+    """Import the module named by GATEWAY_URLCONF and compile it.
+
+    Raises RouteError: a line for each fault, with its place. A fault that stops the import hides those after it.
+    """
+    name, before, routes = declared.urlconf, threads_now(), None
+    with noting() as faults:
+        try:
+            module = importlib.import_module(name)
+            if faults:
+                _noted[module] = tuple(faults)
+            else:
+                faults.extend(_noted.get(module, ()))
+            lines = [line for line in _urlpatterns(module) if not isinstance(line, FaultyLine)]
+            routes = Routes(lines, declared, names_of_new(before))
+        except RouteError as error:
+            faults.append(str(error))
+        except ModuleNotFoundError as error:
+            faults.append(_missing(error, name))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a module of a team's own may raise anything
+            faults.append(place_of(error, name))
+    if routes is None or faults:
+        raise RouteError("\n".join(faults))
+    return routes
+
+
+def _missing(error: ModuleNotFoundError, name: str) -> str:
+    if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+        return place_of(error, name)
+    hint = f"; without .py: {name.removesuffix('.py')}" if name.endswith(".py") else ""
+    return f"GATEWAY_URLCONF={name}: there is no module of that name{hint}"
 
 
 def _urlpatterns(module: ModuleType) -> Sequence[URLPattern | URLResolver]:

@@ -25,7 +25,7 @@ from gateway.http.request import GatewayRequest
 from gateway.legacy.view import Legacy, assign_pools, legacy
 from gateway.proxy.view import Proxy
 from gateway.routing import rate_limits
-from gateway.routing.faults import RouteError, file_name, place_of
+from gateway.routing.faults import RouteError, faulty, file_name, note, place_of
 from gateway.routing.guards import Guards
 from gateway.routing.lines import (
     GatewayRoute,
@@ -52,6 +52,13 @@ from gateway.routing.wrapping import Wrap, cache_of, innermost
 from gateway.upstreams.options import Overrides, effective, overrides_of
 
 
+class FaultyLine(GatewayRoute):
+    """Stands for a line that could not be made."""
+
+
+_NO_PATH = parse_pattern("/")
+
+
 def route(
     pattern: str,
     view: Callable[..., Any],
@@ -71,6 +78,26 @@ def route(
     """
     caller = sys._getframe(1)
     origin = f"{file_name(caller.f_code.co_filename)}:{caller.f_lineno}"
+    options: dict[str, Any] = {"name": name, "wrap": wrap, "rate_limit": rate_limit, "cost": cost}
+    try:
+        return _route(pattern, view, origin, **options)
+    except RouteError as error:
+        if not note(str(error)):
+            raise
+        return FaultyLine(_NO_PATH, faulty, "", origin)
+
+
+def _route(
+    pattern: str,
+    view: Callable[..., Any],
+    origin: str,
+    *,
+    name: str | None,
+    wrap: Wrap | None,
+    rate_limit: str | None,
+    cost: int | None,
+) -> GatewayRoute:
+    """Raises RouteError."""
     place = f"{origin}: route({masked_target(pattern)!r})"
     try:
         rule = parse_pattern(pattern)
@@ -132,7 +159,15 @@ def from_environment(*, wrap: Wrap | None = None) -> list[GatewayRoute]:
     `wrap` is called with the view of each of them, as that of `route()`. Raises RouteError, with the variable.
     """
     declared: Sequence[Route] = settings.GATEWAY.routes
-    return [_from_config(line, wrap) for line in declared]
+    lines = []
+    for one in declared:
+        try:
+            lines.append(_from_config(one, wrap))
+        except RouteError as error:
+            if not note(str(error)):
+                raise
+            lines.append(GatewayRoute(one.pattern, faulty, one.name, one.variable, one))
+    return lines
 
 
 def _from_config(line: Route, wrap: Wrap | None) -> GatewayRoute:

@@ -202,3 +202,72 @@ def test_other_commands_run_the_same_checks(folder: Path) -> None:
     assert ran.code == 1
     assert "?: (shop.E001) there is no price" in ran.errors
     assert run(folder, "makemigrations", "shop", GATEWAY_APPS="shop").code == 0
+
+
+# -- the routes module ------------------------------------------------------------------------------------------------
+
+FAULTY = """
+from gateway.routing import cached, fanout, from_environment, legacy, proxy, route
+
+
+async def home(request, id):
+    pass
+
+
+urlpatterns = [
+    *from_environment(),
+    route("GET /hello/{name", home),
+    route("GET /home", home),
+    route("GET /a/**", proxy("users", timeout="5")),
+    route("GET /b/**", cached(proxy("nope"), "60s")),
+    route("GET /c", legacy(home)),
+    route("GET /d", fanout(timeout="1s")(home)),
+    route("/users/**", proxy("users")),
+]
+"""
+UNIT = "a duration needs its unit, such as 500ms, 60s, 5m or 1h; a bare number says none"
+FAULTS = [
+    "routes.py:11: route('GET /hello/{name'): a parameter is a whole segment, as in '/users/{id}'; not in '{name'",
+    "routes.py:12: route('GET /home'): home() does not fit: missing a required argument: 'id'",
+    f"routes.py:13: ValueError: timeout: {UNIT}",
+    "routes.py:15: TypeError: home() is async: it is a view already, and needs no legacy()",
+    "routes.py:16: TypeError: home() has no part, as in user: Annotated[User, part('users:/users/{id}')]",
+    "'/users/**' stands twice: GATEWAY_ROUTE_USERS and routes.py:17",
+    "routes.py:14: there is no upstream nope; set GATEWAY_UPSTREAM_NOPE to its base URL",
+]
+
+
+@pytest.mark.parametrize("command", ["check", "serve", "routes"])
+def test_all_faults_of_a_routes_module_come_at_once(folder: Path, command: str) -> None:
+    write_routes(folder, FAULTY)
+    ran = run(folder, command, **USERS)
+    assert (ran.code, ran.output) == (2, "")
+    assert [line.removeprefix("gateway: ") for line in ran.lines] == FAULTS
+
+
+def test_a_fault_that_stops_the_import_comes_after_those_before_it(folder: Path) -> None:
+    write_routes(folder, FAULTY.replace('    route("GET /c"', '    1 / 0,\n    route("GET /c"'))
+    ran = run(folder, "check", **USERS)
+    assert [line.removeprefix("gateway: ") for line in ran.lines] == [
+        *FAULTS[:3],
+        "routes.py:15: ZeroDivisionError: division by zero",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hint", "problem"),
+    [
+        ("list[int]", "no text becomes a list"),
+        ("Nothing", "NameError: name 'Nothing' is not defined"),
+        ("Path", "no text becomes a Path"),
+    ],
+)
+def test_a_hint_that_no_text_fits_is_a_fault(folder: Path, hint: str, problem: str) -> None:
+    write_routes(
+        folder,
+        "from __future__ import annotations\nfrom pathlib import Path\nfrom gateway.routing import route\n"
+        f"async def home(request: OnlyForEditors, id: {hint}):\n    pass\nurlpatterns = [route('/h/{{id}}', home)]\n",
+    )
+    ran = run(folder, "check")
+    told = f"the parameter id of home() has a type that is of no use in a path: {problem}"
+    assert (ran.code, ran.errors) == (2, f"gateway: routes.py:6: route('/h/{{id}}'): {told}\n")
