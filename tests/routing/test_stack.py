@@ -183,7 +183,7 @@ async def test_empty_slots_are_nothing_at_all() -> None:
     view = proxy("b")
     kept = cached(view, "60s")
     routes = Routes([route("/b/**", view), route("/kept/**", kept, name="kept")], loaded.declared)
-    assert [line.view for line in routes.lines] == [view, kept]
+    assert [line.view for line in routes.lines] == [view.serve, kept.serve]
     assert [(line.endpoint, line.cache) for line in routes.lines] == [(view, None), (view, kept)]
 
 
