@@ -16,6 +16,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
 
+import msgspec
 import orjson
 import structlog
 
@@ -58,6 +59,7 @@ class _Lines:
 
     def __init__(self, outlet: Outlet) -> None:
         self._write = outlet.write
+        self.write_soon = outlet.write_soon
 
     def msg(self, line: bytes) -> None:
         self._write(line + b"\n")
@@ -209,17 +211,65 @@ def granian_logging() -> dict[str, Any]:
 # -- the request line ---------------------------------------------------------------------------------------------
 
 
+class _RequestLine(msgspec.Struct):
+    """The line of a request that has no `cause`: encoded at a third of the cost of a dictionary."""
+
+    timestamp: str
+    level: str
+    event: str
+    request_id: str
+    trace_id: str
+    client: str
+    method: str
+    host: str | None
+    path: str
+    route: str | None
+    status: int | None
+    reason: str | None
+    bytes_in: int
+    bytes_out: int
+    ms: float
+    upstream: str | None
+    endpoint: str | None
+    attempts: int | None
+    upstream_ms: float | None
+    cache: str | None
+    parts: list[dict[str, Any]] | None
+
+
+_encoded: Final = msgspec.json.Encoder(enc_hook=str).encode
+
+
+def request_line(exchange: Exchange, level: str) -> bytes:
+    """The line of a finished request in JSON, byte for byte as `_complete` and `_render_json` have it."""
+    if exchange.cause is None:
+        try:
+            line = plain_json(_encoded(_RequestLine(_timestamp(), level, "request", *_values_of(exchange))))
+        except (TypeError, ValueError, OverflowError):  # a lone surrogate, or a number of more than 64 bits
+            line = b""
+        if 0 < len(line) < _PIPE_BUF:
+            return line
+    return _render_json(None, level, _complete(None, level, {"event": "request", "exchange": exchange}))
+
+
 def request_logger() -> Callable[[Exchange], None]:
-    """The hook that writes an exchange's line, as `log.info("request", exchange=exchange)` would at twice its cost."""
+    """The hook that writes an exchange's line, as `log.info("request", exchange=exchange)` would at a multiple of its
+    cost. Lines of one turn of the loop leave together."""
     set_up = structlog.get_config()
     complete, render = set_up["processors"]
-    write = set_up["logger_factory"]().msg
+    write_soon = set_up["logger_factory"]().write_soon
     least = log.bind().get_effective_level()
+    is_json = render is _render_json
 
     def hook(exchange: Exchange) -> None:
         level = "info" if exchange.reason is None else _level_of(exchange)
         if least <= _LEVELS[level]:
-            write(render(None, level, complete(None, level, {"event": "request", "exchange": exchange})))
+            if is_json:
+                write_soon(request_line(exchange, level) + b"\n")
+            else:
+                write_soon(
+                    render(None, level, complete(None, level, {"event": "request", "exchange": exchange})) + b"\n"
+                )
 
     return hook
 

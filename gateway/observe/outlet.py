@@ -13,6 +13,7 @@ of `2>&1`. It is therefore never set on what we were given:
 - where a pipe cannot be opened again (it belongs to another user), the thread writes everything, and may wait.
 """
 
+import asyncio
 import fcntl
 import io
 import os
@@ -34,6 +35,8 @@ MOST_KEPT_BYTES: Final = 2**20
 # The lowest number of our descriptors: above those that a view closes by mistake, or an old daemon in a loop.
 _FAR_UP: Final = 900
 _LOOK_S: Final = 1.0
+# A write of up to so many bytes to a pipe is never torn by another worker's.
+_PIPE_BUF: Final = 4096
 _COMPLAIN_AGAIN_S: Final = 10.0
 
 
@@ -68,27 +71,57 @@ class Outlet:
         # What is logged by a finalizer may come in the middle of a write, in the same thread.
         self._lock = threading.RLock()
         self._is_writing = False
+        self._turn: deque[bytes] = deque()  # lines of this turn of the loop
         self._kept: deque[bytes] = deque()
         self._kept_bytes = 0
         self._thread: threading.Thread | None = None
 
     def write(self, line: bytes) -> None:
         """Write, queue or drop one or several lines, with their line ends. Never blocks, never raises."""
+        if self._turn:
+            self.write_turn()
         with self._lock:
-            if not self._kept and not self._waits and not self._is_writing:
-                line = self._written(line)
-                if not line and self._lost and not self._is_failing:
-                    self._confess()
-            if line:
-                self._keep(line)
+            self._write(line)
+
+    def write_soon(self, line: bytes) -> None:
+        """As `write`, together with other lines of this turn of the running loop; at once where no loop runs.
+
+        Lines keep their order. A process that is killed in the middle of a turn loses those of that turn.
+        """
+        self._turn.append(line)
+        if len(self._turn) == 1:
+            try:
+                asyncio.get_running_loop().call_soon(self.write_turn)
+            except RuntimeError:
+                self.write_turn()
+
+    def write_turn(self) -> None:
+        """Write what `write_soon` was given, in as few writes as stay whole in a pipe."""
+        with self._lock:
+            while self._turn:
+                lines = [self._turn.popleft()]
+                size = len(lines[0])
+                while self._turn and size + len(self._turn[0]) <= _PIPE_BUF:
+                    lines.append(self._turn.popleft())
+                    size += len(lines[-1])
+                self._write(b"".join(lines))
 
     def wait(self, within_s: float) -> None:
         """Wait until the queue has been written, at most `within_s`."""
+        self.write_turn()
         give_up_s = time.monotonic() + within_s
         while self._kept and time.monotonic() < give_up_s:
             time.sleep(0.005)
 
     # -- with the lock held ---------------------------------------------------------------------------------------
+
+    def _write(self, line: bytes) -> None:
+        if not self._kept and not self._waits and not self._is_writing:
+            line = self._written(line)
+            if not line and self._lost and not self._is_failing:
+                self._confess()
+        if line:
+            self._keep(line)
 
     def _written(self, line: bytes) -> bytes:
         """Write what the stream takes now; returns the rest, for the queue. What fails is lost."""
@@ -99,7 +132,7 @@ class Outlet:
             self._is_failing = self._is_failing and bool(line)
             return line
         except OSError as error:  # a full disk, a reader that is gone
-            self._lose(1, str(error))
+            self._lose(max(1, line.count(b"\n")), str(error))
             return b""
         finally:
             self._is_writing = False
@@ -114,7 +147,7 @@ class Outlet:
         if self._kept_bytes + len(line) > MOST_KEPT_BYTES:
             # A slow reader is found late again and again.
             self._is_failing |= not self._throttle.take(time.monotonic())
-            self._lose(1, "nobody reads them")
+            self._lose(max(1, line.count(b"\n")), "nobody reads them")
             return
         self._kept.append(line)
         self._kept_bytes += len(line)

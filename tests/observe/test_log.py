@@ -17,6 +17,8 @@ from typing import Any, BinaryIO
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gateway.http.exchange import Exchange
 from gateway.http.lifetime import Lifetime, current
@@ -92,6 +94,36 @@ def test_a_request_line_has_every_field_in_its_order() -> None:
     nulls = {name for name in line if line[name] is None}
     assert nulls == {"host", "route", "reason", "upstream", "endpoint", "attempts", "upstream_ms", "cache", "parts"}
     assert (line["ms"], line["level"], line["event"]) == (12.5, "info", "request")
+
+
+TEXT = st.text(max_size=30) | st.sampled_from(["\x7f\x80", "\u2028", "\ud800", '"\\\x1b', "\x00", "x" * 5000])
+PARTS = st.lists(
+    st.fixed_dictionaries({"part": TEXT, "status": st.none() | st.integers(0, 599), "ms": st.floats(0, 1e6)}),
+    max_size=3,
+)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            **dict.fromkeys(("request_id", "trace_id", "client", "method", "path"), TEXT),
+            **dict.fromkeys(("host", "route", "reason", "upstream", "endpoint", "cache", "cause"), st.none() | TEXT),
+            **dict.fromkeys(("status", "attempts"), st.none() | st.integers(0, 2**70)),
+            **dict.fromkeys(("bytes_in", "bytes_out"), st.integers(0, 2**70)),
+            "upstream_ms": st.none() | st.floats(0, 1e9),
+            "ended": st.floats(10, 1e9),
+            "parts": st.none() | PARTS,
+        },
+    ),
+    st.sampled_from(["info", "warning", "error"]),
+)
+def test_a_request_line_is_what_the_plain_renderer_makes_of_it(known: dict[str, Any], level: str) -> None:
+    exchange = finished(**known)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(log, "_timestamp", lambda: "2026-11-30T12:00:00.000Z")
+        event = log._complete(None, level, {"event": "request", "exchange": exchange})
+        assert log.request_line(exchange, level) == log._render_json(None, level, event)
 
 
 def test_a_fault_of_our_own_is_an_error_with_its_cause_last() -> None:

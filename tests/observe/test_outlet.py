@@ -1,5 +1,6 @@
 """Where lines go: whoever does not read them holds nobody up, and what is lost is counted."""
 
+import asyncio
 import errno
 import os
 import socket
@@ -225,3 +226,68 @@ def test_print_writes_whole_lines(stream: Scripted, monkeypatch: pytest.MonkeyPa
     print("two", "words", file=text)
     print("a lone \ud800", end="", file=text, flush=True)
     assert written == [b"two words\n", b"a lone \\ud800"]
+
+
+# -- lines of one turn of the loop --------------------------------------------------------------------------------
+
+
+class Writes(Scripted):
+    """Remembers each write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes, /) -> int | None:
+        self.writes.append(data)
+        return super().write(data)
+
+
+@pytest.fixture
+def writes() -> Iterator[Writes]:
+    scripted = Writes()
+    yield scripted
+    scripted.close()
+
+
+async def test_lines_of_one_turn_leave_together_and_no_write_may_be_torn(writes: Writes) -> None:
+    outlet, _ = confessing(writes)
+    lines = [b"%d " % number + LINE for number in range(10)]
+    for line in lines:
+        outlet.write_soon(line)
+    assert writes.writes == []
+    await asyncio.sleep(0)
+    assert writes.taken == b"".join(lines)
+    assert len(writes.writes) == 3
+    assert max(map(len, writes.writes)) <= 4096
+    outlet.write_soon(b"y" * 5000 + b"\n")  # longer than any pipe takes at once
+    await asyncio.sleep(0)
+    assert writes.taken.endswith(b"y\n")
+
+
+async def test_lines_keep_their_order_whoever_writes_them(writes: Writes) -> None:
+    outlet, _ = confessing(writes)
+    outlet.write_soon(b"1\n")
+    await asyncio.to_thread(outlet.write, b"2\n")
+    outlet.write_soon(b"3\n")
+    outlet.wait(5)
+    await asyncio.sleep(0)
+    assert writes.taken == b"1\n2\n3\n"
+
+
+def test_where_no_loop_runs_a_line_leaves_at_once(writes: Writes) -> None:
+    outlet, _ = confessing(writes)
+    outlet.write_soon(b"1\n")
+    assert writes.taken == b"1\n"
+
+
+async def test_each_line_that_is_lost_counts(writes: Writes) -> None:
+    outlet, _ = confessing(writes)
+    writes.error = OSError(errno.ENOSPC, "No space left")
+    for _ in range(7):
+        outlet.write_soon(b"line\n")
+    await asyncio.sleep(0)
+    writes.error = None
+    outlet.write(b"first\n")
+    outlet.write(b"second\n")
+    assert b"lost 7\n" in writes.taken
