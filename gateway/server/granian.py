@@ -37,6 +37,9 @@ from gateway.server.worker import Shared
 from gateway.text import aligned
 
 # RFC 9113, section 6.5.2: it is recommended not to be smaller.
+# When a worker's collector looks. A request leaves no circles, so that it finds next to nothing; by Python's own numbers
+# (700, 10, 10) it takes a twentieth of the time. From Python 3.13 on it is no difference.
+_COLLECT_AFTER: Final = (10_000, 20, 50)
 _STREAMS: Final = 100
 _STREAM_WINDOW_BYTES: Final = 256 * 1024
 _PING_S: Final = 20
@@ -63,6 +66,7 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
     def load() -> Any:
         control.begin()
         telemetry.stdout_to_null()
+        gc.set_threshold(*_COLLECT_AFTER)
         past = past_counts(shared_memory.join(control.number))
         return load_application(
             Shared(shared_memory, past, bloom_filter, limits, on_started=control.attach, on_stopped=control.leave)
