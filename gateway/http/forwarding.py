@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
-from gateway.http.headers import OWS, OWS_TEXT, Network, Pair, Pairs, is_token, parse_address, parse_host
+from gateway.http.headers import OWS, OWS_TEXT, Network, Pair, Pairs, field_block, is_token, parse_address, parse_host
 
 # `192.0.2.1:80`, `[2001:db8::1]:80` as in RFC 7239, section 6; and IPv6 bare, as X-Forwarded-For mostly has it: its
 # last group is no port.
@@ -112,6 +112,18 @@ def forwarding_pairs(
     if len(host) + len(prefix) > 255:  # not worth a place in the cache, and the client chose it
         return _replaced.__wrapped__(peer, scheme, host, prefix)
     return _replaced(peer, scheme, host, prefix)
+
+
+def forwarding_block(peer: str, scheme: str, host: str, prefix: str) -> bytes:
+    """What `forwarding_pairs` gives for a peer that nobody trusts, as it is sent."""
+    if len(host) + len(prefix) > 255:
+        return field_block(_replaced.__wrapped__(peer, scheme, host, prefix))
+    return _replaced_block(peer, scheme, host, prefix)
+
+
+@lru_cache(maxsize=2048)
+def _replaced_block(peer: str, scheme: str, host: str, prefix: str) -> bytes:
+    return field_block(_fields([peer], host, scheme, prefix))
 
 
 @lru_cache(maxsize=2048)

@@ -11,6 +11,8 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Self, SupportsIndex
 
+from gateway.errors import GatewayError, Reason
+
 Pair = tuple[bytes, bytes]
 
 
@@ -336,6 +338,16 @@ def strip_hop_by_hop(raw: Sequence[Pair]) -> FieldLines:
     connection = [value for name, value in pairs if name == b"connection"]
     drop = HOP_BY_HOP | connection_options(connection) if connection else HOP_BY_HOP
     return FieldLines([pair for pair in pairs if pair[0] not in drop])
+
+
+def field_block(pairs: Iterable[Pair]) -> bytes:
+    """Field lines as they are sent. Raises HEADER_INVALID for one that would break its line."""
+    lines = [b"%b: %b\r\n" % pair for pair in pairs]
+    block = b"".join(lines)
+    # A line break within a field would begin another one. The door and the configuration let none through; this holds.
+    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
+        raise GatewayError(Reason.HEADER_INVALID, "A field line holds a line break or NUL.")
+    return block
 
 
 def set_fields(pairs: Pairs, changes: Iterable[tuple[bytes, bytes | None]]) -> Pairs:

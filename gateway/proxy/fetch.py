@@ -31,7 +31,7 @@ from gateway.http.queries import masked_target
 from gateway.http.request import GatewayRequest
 from gateway.http.response import Body
 from gateway.http.settable import settable
-from gateway.proxy.outgoing import outgoing_for, own_pairs
+from gateway.proxy.outgoing import outgoing_for, own_pairs, rendered
 from gateway.proxy.sent import Sent
 from gateway.units import field_value, positive_duration
 from gateway.upstreams.attempt import Attempt
@@ -39,6 +39,7 @@ from gateway.upstreams.attempts import AttemptRecord, answer_to
 from gateway.upstreams.heads import has_controls
 from gateway.upstreams.options import Overrides, ProxyOptions, effective
 from gateway.upstreams.pool import Pool, pools_of
+from gateway.upstreams.retry_policy import is_repeatable
 from gateway.upstreams.targets import TargetValueError, parse_part
 
 ValueT = TypeVar("ValueT")
@@ -128,7 +129,8 @@ async def ask(
         options,
         method=method,
         target=target,
-        pairs=pairs,
+        fields=rendered(pairs),
+        repeatable=is_repeatable(method, pairs),
         timeout_s=timeout_s,
         too_late=too_late,
         body=body,

@@ -4,18 +4,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 from gateway.cache.tracked_request import TrackedRequest
 from gateway.errors import GatewayError
-from gateway.http.forwarding import forwarding_pairs
-from gateway.http.headers import HTTP_1_0, Pair, Pairs, set_fields
+from gateway.http.forwarding import forwarding_block, forwarding_pairs
+from gateway.http.headers import HTTP_1_0, Pair, Pairs, field_block, set_fields
 from gateway.http.lifetime import Lifetime
 from gateway.http.request import GatewayRequest
 from gateway.http.settable import is_forwardable
 from gateway.http.trace_context import new_traceparent
 from gateway.proxy.sent import Sent
 from gateway.upstreams.attempts import Outgoing
-from gateway.upstreams.heads import field_block
 from gateway.upstreams.options import ProxyOptions
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.retry_policy import is_repeatable
 from gateway.upstreams.upload import Upload
 
 # The client's fields that go with every call of the gateway's own: who asks and in which language.
@@ -34,33 +32,30 @@ def outgoing_for(
     *,
     method: str,
     target: str,
-    pairs: Pairs,
+    fields: "Fields",
+    repeatable: bool,
     timeout_s: float,
     too_late: Callable[[], GatewayError],
-    repeats_by: Iterable[Pair] | None = None,
     upload: Upload | None = None,
     chunked: bool = False,
     body: bytes | None = None,
     lifetime: Lifetime | None = None,
 ) -> Outgoing:
-    """The call that is made for a request. `pairs` are its fields but Host; `target` is below the upstream's base.
+    """The call that is made for a request. `target` is below the upstream's base.
 
-    Raises GatewayError HEADER_INVALID for fields that cannot be sent.
-
-    `repeats_by` are the fields that may hold an Idempotency-Key, where they are not `pairs`. `lifetime` is that of
-    the request, unless the call may outlive it.
+    `lifetime` is that of the request, unless the call may outlive it.
     """
-    traceparent = next((value for name, value in pairs if name == b"traceparent"), b"")
+    block, traceparent = fields
     return Outgoing(
         method=method,
         target=target,
-        fields=field_block(pair for pair in pairs if pair[0] != b"traceparent"),
+        fields=block,
         traceparent=traceparent,
         options=options,
         timeout_s=timeout_s,
         host=request.fields.first(b"host") if options.preserve_host else None,
         key=pool.balance_key(request),
-        repeatable=is_repeatable(method, pairs if repeats_by is None else repeats_by),
+        repeatable=repeatable,
         too_late=too_late,
         lifetime=lifetime or request.lifetime,
         upload=upload,
@@ -83,6 +78,43 @@ def _goes_along(name: bytes, forward: Sequence[str] | None) -> bool:
 
 
 # -- field lines ----------------------------------------------------------------------------------------------------
+
+Fields = tuple[bytes, bytes]  # lines as they are sent, and the value of traceparent, which is not among them
+
+
+def rendered(pairs: Iterable[Pair]) -> Fields:
+    """Pairs as `outgoing_for` takes them. Raises GatewayError HEADER_INVALID for what cannot be sent."""
+    pairs = list(pairs)
+    traceparent = next((value for name, value in pairs if name == b"traceparent"), b"")
+    return field_block(pair for pair in pairs if pair[0] != b"traceparent"), traceparent
+
+
+def proxied_fields(request: GatewayRequest, sent: Sent, prefix: str) -> Fields:
+    """What `proxied_pairs` gives, rendered. Raises GatewayError HEADER_INVALID.
+
+    Where nothing is changed, and nobody is trusted, what the gateway adds is rendered in one piece.
+    """
+    if sent.changes_fields or request.from_trusted_peer:
+        return rendered(proxied_pairs(request, sent, prefix))
+    incoming = request.fields
+    pairs = incoming.plain
+    traceparent = request.traceparent
+    if traceparent is None:
+        traceparent = new_traceparent(request.exchange.trace_id)
+        if b"via" in incoming.own:
+            pairs = [*pairs, *((b"via", value) for value in incoming.own[b"via"])]
+    else:
+        passed = ((name, value) for name in (b"via", b"tracestate") for value in incoming.own.get(name, ()))
+        pairs = [*pairs, *passed]
+    length, (via_name, via_value) = request.content_length, via(request.scope["http_version"])
+    return b"%b%bx-request-id: %b\r\n%b: %b\r\n%b" % (
+        field_block(pairs),
+        b"" if length is None else b"content-length: %d\r\n" % length,
+        request.exchange.request_id.encode("ascii"),
+        via_name,
+        via_value,
+        forwarding_block(request.peer, request.scope["scheme"], request.host_field, prefix),
+    ), traceparent
 
 
 def via(http_version: str) -> Pair:

@@ -38,6 +38,7 @@ class Sent:
         self._query_names = None if query_names is None or "*" in query_names else frozenset(query_names)
         self.forward = options.forward_headers if options.forward_headers is not None else forward
         self.passing = None if self.forward is None or "*" in self.forward else Passing(self.forward)
+        self.changes_fields = bool(self.changes or self._templates) or self.passing is not None
         self.changes_query = bool(self._parameters) or self._query_names is not None
         self.words = tuple(value.words for value in self._values())
 

@@ -23,13 +23,14 @@ from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.http.values import WORDS, value_of, vary_of
 from gateway.proxy.keywords import ProxyKeywords
-from gateway.proxy.outgoing import outgoing_for, proxied_pairs
+from gateway.proxy.outgoing import outgoing_for, proxied_fields
 from gateway.proxy.sent import Changes, Sent
 from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.attempts import answer_to
 from gateway.upstreams.options import Overrides, ProxyOptions, effective, overrides
 from gateway.upstreams.pool import Pool, pools_of
 from gateway.upstreams.records import Base, Upstream
+from gateway.upstreams.retry_policy import is_repeatable
 from gateway.upstreams.targets import Reference, Target, TargetValueError, parse_target
 from gateway.upstreams.upload import Upload
 
@@ -96,9 +97,9 @@ class Proxy(GatewayView):
             options,
             method=request.method,
             target=path + query,
-            pairs=proxied_pairs(request, plan.sent, self.stripped_prefix(request)),
+            fields=proxied_fields(request, plan.sent, self.stripped_prefix(request)),
+            repeatable=is_repeatable(request.method, request.scope["headers"]),  # no view reads them here
             timeout_s=options.timeout_s,
-            repeats_by=request.scope["headers"],  # what the gateway itself reads makes no answer vary
             too_late=partial(_too_late, request, pool),
             upload=upload,
             chunked=upload is not None and request.content_length is None,
@@ -152,7 +153,7 @@ class Proxy(GatewayView):
 
     def _response(self, request: GatewayRequest, plan: Plan, answer: Attempt) -> GatewayResponse:
         pairs = answer.pairs
-        if plan.options.rewrite_redirects and any(name in _LOCATIONS for name, _ in pairs):
+        if plan.options.rewrite_redirects and not _LOCATIONS.isdisjoint([name for name, _ in pairs]):
             pairs = FieldLines(_redirected(pairs, request, plan, self._path_map(request, answer.endpoint.base)))
         if plan.set_down and request.defers_fields_of is not self:
             pairs = FieldLines(set_fields(pairs, plan.set_down))

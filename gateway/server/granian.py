@@ -36,10 +36,10 @@ from gateway.server.tls import PemFiles, pem_files
 from gateway.server.worker import Shared
 from gateway.text import aligned
 
-# RFC 9113, section 6.5.2: it is recommended not to be smaller.
-# When a worker's collector looks. A request leaves no circles, so that it finds next to nothing; by Python's own numbers
-# (700, 10, 10) it takes a twentieth of the time. From Python 3.13 on it is no difference.
+# When a worker's collector looks. A request leaves no circles, so that it finds next to nothing, and by Python's own
+# numbers (700, 10, 10) it takes a twentieth of the time. From Python 3.13 on it makes no difference.
 _COLLECT_AFTER: Final = (10_000, 20, 50)
+# RFC 9113, section 6.5.2: it is recommended not to be smaller.
 _STREAMS: Final = 100
 _STREAM_WINDOW_BYTES: Final = 256 * 1024
 _PING_S: Final = 20

@@ -87,13 +87,10 @@ class Outgoing:
         line = f"{self.method} {endpoint.base.prefix}{self.target} HTTP/1.1"
         if not line.isprintable():  # nothing lets that through; this holds, as in `field_block`
             raise GatewayError(Reason.HEADER_INVALID, "The request line holds a line break or NUL.")
-        return b"%b\r\nhost: %b\r\n%btraceparent: %b\r\n%b\r\n" % (
-            line.encode("ascii"),
-            self.host or endpoint.host_field,
-            self.fields,
-            traceparent,
-            b"transfer-encoding: chunked\r\n" if self.chunked else b"",
-        )
+        trace = b"traceparent: %b\r\n" % traceparent if traceparent else b""  # which may be configured away
+        framing = b"transfer-encoding: chunked\r\n" if self.chunked else b""
+        host = self.host or endpoint.host_field
+        return b"%b\r\nhost: %b\r\n%b%b%b\r\n" % (line.encode("ascii"), host, self.fields, trace, framing)
 
 
 async def answer_to(out: Outgoing, pool: Pool, record: AttemptRecord) -> Attempt:

@@ -1,15 +1,15 @@
-"""Heads on the wire, as values: a request's is written, an answer's is checked, and read where it is a plain one.
+"""Heads of answers, as values: they are checked, and read where they are plain.
 
 An answer that came in one piece, head and body, is cut here; `connection` has all others read by aiohttp's parser, and
 what is not plain is left to that too. So whatever `whole_answer` accepts means the same to both; a test compares them.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from string import ascii_letters, digits
 from typing import Final, NamedTuple
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import Reason
 from gateway.http.headers import HOP_BY_HOP, OWS, FieldLines, Pair, is_token
 
 MAX_RESPONSE_HEADERS_BYTES: Final = 64 * 1024
@@ -17,19 +17,6 @@ _CONTROLS: Final = bytes((*range(0x09), *range(0x0A, 0x20), 0x7F))
 _TOKEN_CHARACTERS: Final = b"!#$%&'*+-.^_`|~" + ascii_letters.encode() + digits.encode()
 
 Fault = tuple[Reason, str]
-
-
-# -- up -----------------------------------------------------------------------------------------------------------
-
-
-def field_block(pairs: Iterable[Pair]) -> bytes:
-    """Field lines as they are sent. Raises HEADER_INVALID for one that would break its line."""
-    lines = [b"%b: %b\r\n" % pair for pair in pairs]
-    block = b"".join(lines)
-    # A line break within a field would begin another one. The door and the configuration let none through; this holds.
-    if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
-        raise GatewayError(Reason.HEADER_INVALID, "A field line holds a line break or NUL.")
-    return block
 
 
 def one_chunk(body: bytes) -> bytes:

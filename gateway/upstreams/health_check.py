@@ -4,9 +4,8 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayError, Reason
-from gateway.http.headers import Pairs, encoded_changes, set_fields
+from gateway.http.headers import Pairs, encoded_changes, field_block, set_fields
 from gateway.upstreams.endpoint import Endpoint
-from gateway.upstreams.heads import field_block
 from gateway.upstreams.records import Upstream
 
 if TYPE_CHECKING:

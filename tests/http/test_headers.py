@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.errors import GatewayError, Reason
 from gateway.http import forwarding as http_forwarding
 from gateway.http import headers
 from gateway.http.forwarding import asked_for, client_and_hops, forwarding_pairs
@@ -19,11 +20,29 @@ from gateway.http.headers import (
     Pair,
     Pairs,
     believed,
+    field_block,
     field_lines,
     parse_host,
     read_fields,
     same_authority,
 )
+
+# -- as they are sent --------------------------------------------------------------------------------------------
+
+
+def test_field_lines_are_written_in_their_order() -> None:
+    assert field_block([(b"a", b"1"), (b"b", b""), (b"a", b"\xe9")]) == b"a: 1\r\nb: \r\na: \xe9\r\n"
+    assert field_block([]) == b""
+
+
+@pytest.mark.parametrize("value", [b"1\r\nx: 2", b"1\nx: 2", b"1\rx", b"1\0", b"\r\n"])
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_field_that_would_begin_another_line_is_not_sent(value: bytes, place: int) -> None:
+    pair = (b"a", value) if place else (value, b"a")
+    with pytest.raises(GatewayError) as caught:
+        field_block([(b"x", b"1"), pair])
+    assert caught.value.reason is Reason.HEADER_INVALID
+
 
 # -- sorting ------------------------------------------------------------------------------------------------------
 

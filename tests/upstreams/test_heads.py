@@ -1,4 +1,4 @@
-"""Heads on the wire: what is sent is one head, and what is read at once means what aiohttp's parser reads in it."""
+"""Heads of answers: what is read at once means what aiohttp's parser reads in it."""
 
 import asyncio
 import socket
@@ -8,31 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.errors import GatewayError, Reason
 from gateway.http.headers import FieldLines, Pair
 from gateway.upstreams import heads
 from gateway.upstreams.connection import Connection
 from gateway.upstreams.endpoint import Endpoint
-from gateway.upstreams.heads import fault_of_fields, field_block, one_chunk, whole_answer
+from gateway.upstreams.heads import fault_of_fields, one_chunk, whole_answer
 from gateway.upstreams.records import Base
 
 OK = b"HTTP/1.1 200 OK\r\n"
 
 # -- up -----------------------------------------------------------------------------------------------------------
-
-
-def test_field_lines_are_written_in_their_order() -> None:
-    assert field_block([(b"a", b"1"), (b"b", b""), (b"a", b"\xe9")]) == b"a: 1\r\nb: \r\na: \xe9\r\n"
-    assert field_block([]) == b""
-
-
-@pytest.mark.parametrize("value", [b"1\r\nx: 2", b"1\nx: 2", b"1\rx", b"1\0", b"\r\n"])
-@pytest.mark.parametrize("place", [0, 1])
-def test_a_field_that_would_begin_another_line_is_not_sent(value: bytes, place: int) -> None:
-    pair = (b"a", value) if place else (value, b"a")
-    with pytest.raises(GatewayError) as caught:
-        field_block([(b"x", b"1"), pair])
-    assert caught.value.reason is Reason.HEADER_INVALID
 
 
 @pytest.mark.parametrize(("body", "sent"), [(b"", b"0\r\n\r\n"), (b"x" * 26, b"1a\r\n" + b"x" * 26 + b"\r\n0\r\n\r\n")])
