@@ -269,7 +269,8 @@ def test_every_event_of_the_log_stands_on_a_page() -> None:
 def test_every_command_named_exists(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     verbs = set(re.findall(r"^([a-z-]+):", (HOME / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
-    commands = {path.stem for path in (HOME / "gateway/management/commands").glob("[a-z]*.py")} | {"version", "migrate"}
+    commands = {path.stem for path in (HOME / "gateway/management/commands").glob("[a-z]*.py")} | {"version"}
+    commands |= {"migrate", "makemigrations", "shell", "test", "runserver"}  # Django's own
     code = "\n".join([*(block.text for block in blocks_of(page)), *re.findall(r"`([^`\n]+)`", prose_of(page))])
     named_verbs = set(re.findall(r"(?:^|&& |\$ )make ([a-z-]+)", code, re.MULTILINE)) | set(
         re.findall(r"`make ([a-z-]+)", text)
@@ -417,6 +418,7 @@ class Reader:
         elif block.what == "text log":
             self.find_text(block.text)
         elif "." in rest:
+            (self.folder / rest).parent.mkdir(exist_ok=True)
             (self.folder / rest).write_text(block.text, encoding="utf-8")
         else:
             assert kind in {"", "sh", "python", "mermaid", "text", "json", "js", "yaml"}, (

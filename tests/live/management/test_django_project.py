@@ -4,6 +4,7 @@ docs/django.md has a table of what Django's users expect, and which of these tes
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -263,3 +264,17 @@ def test_requests_for_the_gateway_itself_send_no_signal(gateway: Gateway) -> Non
     eventually(lambda: heard(gateway) == ["finished", "started /heard"])
     gateway.get("/-/live")
     assert heard(gateway) == ["finished", "started /heard"]
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_about_django_names_tests_that_are_there() -> None:
+    page = (HOME / "docs" / "django.md").read_text(encoding="utf-8")
+    told = page[page.index("## What Django's users expect") :]
+    files = set(re.findall(r"`(tests/[a-z_/]+\.py)`", told))
+    assert {name for name in files if not (HOME / name).exists()} == set()
+    written = "".join(path.read_text(encoding="utf-8") for path in (HOME / "tests").rglob("test_*.py"))
+    names = set(re.findall(r"`(test_\w+)`", told))
+    assert len(names) > 15
+    assert {name for name in names if f"def {name}(" not in written} == set()
