@@ -48,6 +48,7 @@ _SECTIONS = {
     "upstream": ("Upstreams", "GATEWAY_UPSTREAM_<NAME>"),
     "route": ("Routes", "GATEWAY_ROUTE_<NAME>"),
     "part": ("Parts of a fan-out", "GATEWAY_ROUTE_<NAME>__PART_<PART>"),
+    "auth": ("Ways to authenticate", "GATEWAY_AUTH_<NAME>"),
     "legacy": ("Legacy pools", "GATEWAY_LEGACY_<NAME>"),
     "database": ("Further databases", "GATEWAY_DATABASE_<NAME>"),
 }

@@ -10,6 +10,7 @@ limits      how much: rate limits by client, shared
 upstreams   services: endpoints, health, limits, connections, attempts
 cache       what is stored, and for whom
 proxy       the view that forwards; fetch()
+auth        who asks: tokens, keys, passwords, another service; rules, the gate
 legacy      synchronous code in threads of its own
 fanout      several services, one answer
 routing     the grammar, the table, urlpatterns: the public face

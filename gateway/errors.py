@@ -36,6 +36,16 @@ class Reason(Enum):
         "Send it: it is missing, empty, `.` or `..`. The detail names it.")
     REQUEST_INVALID = (400, Side.CLIENT, "http_request_error", "A view refused the request as malformed",
         "A view of `routes.py` raised BadRequest or SuspiciousOperation: look there what it wants.")
+    AUTH_MISSING = (401, Side.CLIENT, "http_request_denied", "The request has no credential",
+        "Send one: WWW-Authenticate names what is taken. `gateway explain -H` tells who would be let in.")
+    AUTH_INVALID = (401, Side.CLIENT, "http_request_denied", "The credential is not accepted",
+        "The detail says why, `cause` in the log more; `gateway auth token` takes a token to pieces.")
+    AUTH_EXPIRED = (401, Side.CLIENT, "http_request_denied", "The token has expired",
+        "Get a new one from its issuer. If it is new, a clock is wrong: `__LEEWAY` forgives seconds.")
+    AUTH_FORBIDDEN = (403, Side.CLIENT, "http_request_denied", "The caller is known, and may not do this",
+        "The detail names the role or scope that is missing; `__ROLES_CLAIM` tells where roles stand in a token.")
+    ORIGIN_REFUSED = (403, Side.CLIENT, "http_request_denied", "A page of another origin sent the request",
+        "Name its origin in `GATEWAY_CORS` if it may: a browser sends cookies and passwords by itself.")
     REQUEST_DENIED = (403, Side.CLIENT, "http_request_denied", "The request is not allowed",
         "A view of `routes.py` raised PermissionDenied: look there whom it lets in.")
     ROUTE_NOT_FOUND = (404, Side.CLIENT, "destination_not_found", "No route matches this path",
@@ -97,6 +107,8 @@ class Reason(Enum):
         "`__MAX_IN_FLIGHT` were open for all of `__QUEUE_TIMEOUT`: is it slow, or the limit low?")
     DESTINATION_UNAVAILABLE = (503, Side.UPSTREAM, "destination_unavailable", "No endpoint of the upstream is healthy",
         "Probes (`__HEALTH`) took all of them out; the log has `upstream.down` with the cause.")
+    AUTH_UNAVAILABLE = (503, Side.UPSTREAM, "destination_unavailable", "It could not be found out who asks",
+        "The issuer's keys were never fetched, or the service that is asked fails: `cause` in the log says why.")
     DNS_TIMEOUT = (504, Side.UPSTREAM, "dns_timeout", "Looking up the upstream's name took too long",
         "Is the name server well? After the first look-up its last answer is kept.")
     DNS_FAILED = (502, Side.UPSTREAM, "dns_error", "The upstream's name did not resolve",

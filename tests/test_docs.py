@@ -214,7 +214,7 @@ def option_of_call(word: str) -> Option:
     if of_part:
         table.lookup("route", part)
         return table.lookup("part", of_part)[0]
-    for family in ("route", "upstream"):
+    for family in ("route", "upstream", "auth"):
         try:
             return table.lookup(family, word)[0]
         except Refused:

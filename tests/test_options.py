@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from docs import reference
+from gateway.auth import records as auth_records
 from gateway.cache import policy
 from gateway.config import records as config
 from gateway.config.table import OPTIONS, TABLE, lookup
@@ -40,7 +41,7 @@ def test_an_option_without_example_is_one_for_a_file() -> None:
     without = {option.name for option in OPTIONS if not option.example}
     assert without == {
         *("ADMIN_TOKEN", "CA", "CLIENT_CERT", "CLIENT_KEY", "SECRET", "TLS_CERT", "TLS_CLIENT_CA", "TLS_KEY"),
-        "VALKEY_CA",
+        *("KEYS", "USERS", "VALKEY_CA"),
     }
 
 
@@ -57,9 +58,10 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
         "upstream": attributes(upstreams_records.Upstream, upstreams_options.Overrides),
         "route": attributes(routing_records.Route, upstreams_options.Overrides, plan.Fan)
         | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s", "rate_limit", "cost"}
-        | {"cache_control"},  # `Route.level` has it
+        | {"cache_control", "auth", "roles", "scopes"},  # `Route.level` has them
         "part": attributes(plan.Part) | {"legacy"},
         "legacy": attributes(options.LegacyOptions),
+        "auth": attributes(auth_records.Way) | {"way", "headers"},
         "database": {"url"},
         "rate_limit": attributes(grammar.NamedLimit),
     }

@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 from gateway.cache.policy import (
+    CREDENTIAL,
     REASONS_OF_REQUEST,
     Entry,
     NotStored,
@@ -27,7 +28,7 @@ from gateway.http.fields import Directives
 from gateway.http.headers import Pair, Pairs
 
 # A response to a request with these may belong to its user, unless the upstream says otherwise.
-CREDENTIALS: Final = frozenset({b"authorization", b"cookie"})
+CREDENTIALS: Final = frozenset({b"authorization", b"cookie", CREDENTIAL[0]})
 CONDITIONS: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-range"})
 _FAILED: Final = frozenset({500, 502, 503, 504})  # RFC 5861, section 4
 _GONE: Final = frozenset({404, 410})

@@ -39,6 +39,13 @@ _GUESSES: Final = frozenset({"ttl", "heuristic", "none"})
 _VALIDATABLE_S: Final = 3600.0  # how long a stale answer with a validator is kept, at least
 
 
+# Stands among the fields of a request that a way to authenticate has let in: whatever carried its credential, be it a
+# cookie or the query, counts as Authorization (section 3.5). No client can send a field of this name, and none goes up.
+CREDENTIAL: Final[Pair] = (b":credential", b"")
+_AUTHORIZED: Final = frozenset({b"authorization", CREDENTIAL[0]})
+_FOR_ALL: Final = frozenset({"public", "s-maxage", "must-revalidate"})
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The caching options of a route.
@@ -198,7 +205,7 @@ def refusal(response: Response, rule: Rule) -> NotStored | None:
         return NotStored.PRIVATE
     if fields.first_of(pairs, b"set-cookie") is not None and b"set-cookie" not in _excluded(directives):
         return NotStored.SET_COOKIE
-    if b"authorization" in names and not directives.keys() & {"public", "s-maxage", "must-revalidate"}:  # section 3.5
+    if not _AUTHORIZED.isdisjoint(names) and not directives.keys() & _FOR_ALL:  # section 3.5
         return NotStored.AUTHORIZATION
     varies_on = vary_names(pairs)
     if varies_on is None or not _OWN_WORDS.isdisjoint(varies_on):

@@ -11,6 +11,7 @@ from django.http.request import HttpHeaders
 from django.utils.functional import cached_property
 
 from gateway.http.headers import Pair
+from gateway.http.identity import Identity
 from gateway.http.request import GatewayRequest
 
 ALL = "*"
@@ -22,6 +23,11 @@ class TrackedRequest(GatewayRequest):
     @cached_property
     def fields_read(self) -> set[str]:
         return set()
+
+    @property
+    def identity(self) -> Identity | None:
+        self.fields_read.add("who asks")  # no field: it can be named by nothing
+        return super().identity
 
     @property
     def raw_headers(self) -> list[Pair]:

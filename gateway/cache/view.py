@@ -17,7 +17,7 @@ from gateway.cache.cache import CacheResult, Words, cache_for
 from gateway.cache.coalescing import CacheRequest, OriginResponse
 from gateway.cache.keys import digest, quoted
 from gateway.cache.options import cache_rule
-from gateway.cache.policy import Entry, Response, Rule, entry_of, vary_names
+from gateway.cache.policy import CREDENTIAL, Entry, Response, Rule, entry_of, vary_names
 from gateway.cache.tracked_request import TrackedRequest
 from gateway.errors import GatewayError, Reason
 from gateway.http.any_request import GatewayView
@@ -41,7 +41,7 @@ _BUILT_LATER = {
 }
 _BUILT_LATER |= {"_body", "_stream", "_post", "_files", "_encoding"}
 # Attributes that the gateway sets itself, and not on the request made for comparison.
-_BUILT_LATER |= {"lent", "forwarded_scheme", "forwarded_host"}
+_BUILT_LATER |= {"lent", "forwarded_scheme", "forwarded_host", "asked_by", "identity_fields", "credential_in_query"}
 _PLAIN = "=,:/[] "  # not escaped in a key
 
 
@@ -90,6 +90,8 @@ class Cached(GatewayView):
         stack = request.stack
         if isinstance(request, TrackedRequest):  # called by another cached view
             return "nested"
+        if request.credential_in_query:  # it would lie in the database, as part of the key
+            return "query-credential"
         if stack is None:
             return None
         if stack.cache is not self:
@@ -127,7 +129,8 @@ class Cached(GatewayView):
     async def _answer(self, request: GatewayRequest, params: dict[str, Any], key: str) -> HttpResponseBase:
         cache = cache_for(request)
         produce = partial(self._ask_origin, request, params)
-        cache_request = CacheRequest(key, "GET", request.raw_headers, self.rule, produce, request.lifetime)
+        pairs = request.raw_headers if request.asked_by is None else [*request.raw_headers, CREDENTIAL]
+        cache_request = CacheRequest(key, "GET", pairs, self.rule, produce, request.lifetime)
         unstorable = not_stored(request)
         if unstorable is not None:
             result, _, words = await cache.stored(cache_request)
@@ -147,6 +150,7 @@ class Cached(GatewayView):
     async def _ask_origin(
         self, request: GatewayRequest, params: dict[str, Any], pairs: Pairs, lifetime: Lifetime
     ) -> OriginResponse:
+        pairs = [pair for pair in pairs if pair[0] != CREDENTIAL[0]]
         detached = request.detached(TrackedRequest, pairs, lifetime)
         response = await self.view(detached, **params)
         pairs = pairs_of(response)
@@ -203,7 +207,7 @@ def key_of(request: GatewayRequest, words: Sequence[Sequence[str]] = ()) -> str:
     """The key of a request: route, scheme, host, raw path and query, as the client sent them.
 
     X-Forwarded fields of a trusted proxy go up and may show in the response, so they are part of the key. So are the
-    values of these words, which the route's calls are made with.
+    values of these words, which the route's calls are made with, and the fields that go up for who asks.
     """
     scope, host = request.scope, same_authority(request.forwarded_host or request.host_field)
     scheme = request.forwarded_scheme or scope["scheme"]
@@ -218,6 +222,8 @@ def key_of(request: GatewayRequest, words: Sequence[Sequence[str]] = ()) -> str:
             extra.append(b"host=" + request.host_field.encode("latin-1"))
     if words:
         extra.append(b"values=" + digest(*(value_of(request, one) for one in words)).encode("ascii"))
+    if request.identity_fields:
+        extra.append(b"identity=" + digest(repr(request.identity_fields)).encode("ascii"))
     if extra:
         key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in extra)  # no `;` within one
     return key
@@ -249,7 +255,9 @@ def _is_plain(request: GatewayRequest, entry: Entry, rule: Rule) -> bool:
     if entry.vary or entry.always_validate or (entry.source == "ttl" and entry.lifetime_s != rule.ttl_s):
         return False
     names = [name for name, _ in request.raw_headers]
-    return _SPECIAL.isdisjoint(names) and not (entry.anonymous and not freshness.CREDENTIALS.isdisjoint(names))
+    if entry.anonymous and (request.asked_by is not None or not freshness.CREDENTIALS.isdisjoint(names)):
+        return False
+    return _SPECIAL.isdisjoint(names)
 
 
 async def _hit_response(request: GatewayRequest, entry: Entry) -> GatewayResponse:

@@ -7,6 +7,7 @@ environment      names and texts of variables: families, files, the nearest vali
 records          the configuration as frozen records
 loader           variables become records, or every problem at once
 braces           values in braces, checked against the routes where they hold
+ways             ways to authenticate, and the rules that name them
 databases        database URLs as Django's DATABASES
 django_settings  the settings of a team's own module, for Django's
 address          the address to listen on

@@ -16,6 +16,8 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks.registry import registry
 
+from gateway.auth.records import AuthConfig
+from gateway.auth.signatures import missing_packages
 from gateway.config import limits, tls
 from gateway.config.address import Address, resolved
 from gateway.config.loader import NO_ROUTES_HELP
@@ -24,6 +26,7 @@ from gateway.fanout.view import Fanout
 from gateway.http import fields
 from gateway.observe.exporters import exporters_of
 from gateway.proxy.view import Proxy
+from gateway.routing import access
 from gateway.routing.faults import RouteError
 from gateway.routing.loader import load_routes
 from gateway.routing.urls import Routes
@@ -196,6 +199,14 @@ def _signs(config: Config) -> Iterator[checks.CheckMessage]:
         yield checks.Warning(problem, id="portway.W006")
 
 
+def _auth(config: Config) -> Iterator[checks.CheckMessage]:
+    yield from (checks.Error(problem, id="portway.E005") for problem in _auth_problems(config.auth))
+    routes, _ = _compiled(config)
+    if routes is not None:
+        hints = access.hints(routes.requirements(), config.declared, config.settings.admin_auth)
+        yield from (checks.Warning(hint, id="portway.W008") for hint in hints)
+
+
 _CHECKS = {
     "tls": _certificates,
     "address": _addresses,
@@ -205,6 +216,7 @@ _CHECKS = {
     "limits": _limits,
     "tracing": _tracing,
     "settings": _settings,
+    "auth": _auth,
 }
 
 
@@ -256,13 +268,30 @@ def _bind_problems(variable: str, bind: Address) -> list[str]:
     return []
 
 
+def _auth_problems(auth: AuthConfig) -> Iterator[str]:
+    for way in auth.ways.values():
+        missing = missing_packages(way.kind, bcrypt=any(user.bcrypt for user in way.users))
+        if missing:
+            yield (
+                f"{way.variable}: it needs {' and '.join(missing)}, which are of the extra [auth] and not installed; "
+                "requirements.lock has them"
+            )
+        if way.ca_pem is not None and (fault := _fault_of_certificates(way.ca_pem, None, None)):
+            yield f"{way.variable}__CA: a certificate of it does not load: {fault}"
+
+
 def _tls_problems(upstream: Upstream) -> list[str]:
     if upstream.ca_pem is None and upstream.client_cert_pem is None:
         return []
+    fault = _fault_of_certificates(upstream.ca_pem, upstream.client_cert_pem, upstream.client_key_pem)
+    return [f"{upstream.variable}: a certificate or key of it does not load: {fault}"] if fault else []
+
+
+def _fault_of_certificates(ca_pem: str | None, cert_pem: str | None, key_pem: str | None) -> str:
+    """Why they do not load; empty if they do."""
     try:
-        tls_context(upstream.ca_pem, upstream.client_cert_pem, upstream.client_key_pem)
+        tls_context(ca_pem, cert_pem, key_pem)
     except (ssl.SSLError, OSError, ValueError) as error:
         # OpenSSL says which file or key it dislikes only by a code.
-        detail = getattr(error, "reason", None) or str(error) or type(error).__name__
-        return [f"{upstream.variable}: a certificate or key of it does not load: {detail}"]
-    return []
+        return getattr(error, "reason", None) or str(error) or type(error).__name__
+    return ""

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any, NamedTuple
 
 from gateway import units
+from gateway.auth.options import OF_KIND, WAY
 from gateway.cache import options as cache_options
 from gateway.cache.policy import Rule
 from gateway.config import table
@@ -70,7 +71,8 @@ def _inherited(family: str, own: Iterable[Entry], above: Iterable[Iterable[Entry
 
 
 _ORDER = {
-    family: number for number, family in enumerate(("gateway", "rate_limit", "upstream", "route", "legacy", "database"))
+    family: number
+    for number, family in enumerate(("gateway", "auth", "rate_limit", "upstream", "route", "legacy", "database"))
 }
 _CACHE, _CACHE_MAX_BODY, _STALE_IF_ERROR = cache_options.OF_ROUTE
 
@@ -82,6 +84,9 @@ def _group(family: str, owner: str, entries: Sequence[Entry], inherited: Sequenc
     known = [option for (of, word), option in table.TABLE.items() if of == family and word]
     if family == "gateway":
         known = [option for option in known if not option.has_levels]
+    elif family == "auth":
+        kind = next((entry.text.split()[0] for entry in own if entry.name.option is WAY and entry.text.strip()), "")
+        known = [option for option in known if option.name in OF_KIND.get(kind, ())]
     elif family == "upstream":
         known = [option for option in known if option in OF_CALL or option in OF_UPSTREAM]
     elif family == "route":

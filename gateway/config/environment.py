@@ -25,7 +25,7 @@ _OPEN_PLAIN = tuple(
     if family == "gateway" and option.is_open
 )
 _PREFIXES = {
-    family: f"GATEWAY_{family.upper()}_" for family in ("upstream", "route", "legacy", "rate_limit", "database")
+    family: f"GATEWAY_{family.upper()}_" for family in ("upstream", "route", "legacy", "auth", "rate_limit", "database")
 }
 # What people try, because other programs call it that; the spelling would not lead them to ours.
 _ALIASES = {"HOST": "BIND", "PORT": "BIND", "LISTEN": "BIND", "DEBUG": "LOG_LEVEL"}
@@ -82,7 +82,7 @@ def _find_plain(word: str) -> Name:
 
 
 def _find_in(family: str, owner: str, rest: list[str]) -> Name:
-    check_name(owner, family.replace("rate_", ""))
+    check_name(owner, "way" if family == "auth" else family.replace("rate_", ""))
     part, prefix = "", f"{_PREFIXES[family]}{owner}__"
     if len(rest) == 2 and family == "route" and rest[0].startswith("PART_"):
         check_name(rest[0].removeprefix("PART_"), "part")
@@ -137,7 +137,13 @@ def shown(variable: str, text: str) -> str:
     except Refused as error:
         harmless = error.hint and not _SUSPICIOUS.search(variable + error.hint)
         return units.mask_url(text) if harmless else "***"
-    if not name.option.name and _SUSPICIOUS.search(name.owner) and "://" not in text and "->" not in text:
+    if (
+        not name.option.name
+        and name.family != "auth"
+        and _SUSPICIOUS.search(name.owner)
+        and "://" not in text
+        and "->" not in text
+    ):
         return "***"
     return name.option.unit.mask(text)
 
@@ -196,7 +202,7 @@ class Reading:
     refusals: list[tuple[str, str, Refused]] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     declared: dict[str, set[str]] = field(
-        default_factory=lambda: {"upstream": set(), "route": set(), "rate_limit": set()}
+        default_factory=lambda: {"upstream": set(), "route": set(), "rate_limit": set(), "auth": set()}
     )
 
 

@@ -13,8 +13,10 @@ from types import MappingProxyType
 from typing import Any
 
 from gateway import units
+from gateway.auth import loading
+from gateway.auth.records import AuthConfig, Way
 from gateway.cache.options import rule_of
-from gateway.config import braces, environment
+from gateway.config import braces, environment, ways
 from gateway.config.django_settings import ReadSettings, no_settings, owned_names
 from gateway.config.environment import Entry, ReadFile, Reading
 from gateway.config.options import MAX_IN_FLIGHT_OF_HTTP2, PLAIN, SETTINGS
@@ -36,8 +38,11 @@ from gateway.upstreams.targets import PartTarget, Target, TargetError, function_
 
 RATE_LIMIT = OF_LIMITED_ROUTE[0]
 NO_TARGET = "no target; in a shell, quote the value: > is a redirection"
+_WORDS = {"auth": "way"}
 # Upstreams before the routes that take what they do not state themselves from them.
-_ORDER = {family: number for number, family in enumerate(("upstream", "route", "legacy", "rate_limit", "database"))}
+_ORDER = {
+    family: number for number, family in enumerate(("upstream", "route", "legacy", "auth", "rate_limit", "database"))
+}
 # Options that mean nothing without another one, by what their words begin with: whoever sets them believes they work.
 _PARTNERS = {"HEALTH_": "HEALTH", "QUEUE": "MAX_IN_FLIGHT", "CACHE_": "CACHE", "STALE_": "CACHE"}
 NO_ROUTES_HELP = """\
@@ -65,6 +70,8 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
         draft.add(family, owner, entries)
     draft.check_routes()
     draft.check_limits(reading.entries)
+    for fault in ways.faults_of_rules(reading.entries, reading.declared["auth"], settings):
+        draft.blame(*fault)
     draft.check_partners(reading.entries)
     draft.check_braces(reading.entries)
     if draft.problems or settings is None:
@@ -72,6 +79,7 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
     upstreams = {upstream.name: upstream for upstream in draft.upstreams}
     routes = tuple(route for _, route in draft.routes)
     warnings = [*reading.warnings, *_doubtful_hosts(routes)]
+    warnings += [word for way in draft.ways.values() for word in loading.warnings(way)]
     pools, databases = MappingProxyType(draft.pools), MappingProxyType(draft.databases)
     return Config(
         settings,
@@ -83,6 +91,7 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
         MappingProxyType(django),
         draft.plain,
         MappingProxyType(draft.limits),
+        AuthConfig(MappingProxyType(draft.ways)),
     )
 
 
@@ -108,6 +117,7 @@ class _Draft:
         self.pools: dict[str, dict[str, Any]] = {}
         self.databases: dict[str, str] = {}
         self.limits: dict[str, NamedLimit] = {}
+        self.ways: dict[str, Way] = {}
 
     def blame(self, entry: Entry, message: str, hint: str = "") -> None:
         self.problems.append(Problem(entry.variable, entry.shown, message, hint))
@@ -198,8 +208,18 @@ class _Draft:
             )
             if name in RESERVED:
                 self.blame(given[""], f"no limit can be called {name}, which is a word of their grammar")
+        elif "way" in values:
+            self._add_way(owner, own, values)
         elif "url" in values:
             self._add_database(owner, given[""], values["url"])
+
+    def _add_way(self, owner: str, entries: Sequence[Entry], values: Mapping[str, Any]) -> None:
+        upstreams = [name.lower() for name in self.declared["upstream"]]
+        way, faults = ways.way_of(owner, entries, values, upstreams)
+        if way is not None:
+            self.ways[way.name] = way
+        for fault in faults:
+            self.blame(*fault)
 
     def _above(self, target: Target | None) -> tuple[Level, ...]:
         """The levels above a route's own: its upstream's, in which the plain one is, or the plain one alone."""
@@ -216,7 +236,9 @@ class _Draft:
         for entry in entries:
             declaration = entry.name.declaration
             hint = entry.variable.replace(f"_{owner}__", f"_{near}__", 1) if near else ""
-            self.blame(entry, f"an option of {family} {owner.lower()}, but {declaration} is not set", hint)
+            self.blame(
+                entry, f"an option of {_WORDS.get(family, family)} {owner.lower()}, but {declaration} is not set", hint
+            )
 
     def _check_tls(self, given: Mapping[str, Entry], bases: Iterable[tuple[str, str, int, str]]) -> None:
         is_plain = all(scheme == "http" for scheme, *_ in bases)

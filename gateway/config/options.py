@@ -3,6 +3,7 @@
 from functools import partial
 
 from gateway import units
+from gateway.auth import options as auth_options
 from gateway.cache import options as cache_options
 from gateway.limits import options as limits
 from gateway.options import DURATION, ON, POSITIVE, SOME_SIZE, TIMEOUT, Option, Unit, list_of, one_of
@@ -57,6 +58,7 @@ PLAIN: tuple[Option, ...] = (
            "Start although the port is in use, for rolling restarts."),
     Option("gateway", "ADMIN_TOKEN", TOKEN, "", "",
            "What the status page, metrics and purges over HTTP ask for; unset, they answer this machine only."),
+    *auth_options.ADMIN,
     Option("gateway", "CLIENT_IDLE", TIMEOUT, "30s", "1m",
            "How long a client may send nothing in the middle of a body, or read nothing of an answer."),
     Option("gateway", "CLIENT_KEEPALIVE", TIMEOUT, "75s", "11m",

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
+from gateway.auth.records import NO_AUTH, AuthConfig
+from gateway.auth.rules import Rule
 from gateway.limits.grammar import NamedLimit
 from gateway.limits.limiter import ValkeyOptions
 from gateway.limits.policies import Policies
@@ -43,6 +45,9 @@ class Settings:
     reuse_port: bool
     max_in_flight: int | None = None
     admin_token: str | None = field(default=None, repr=False)
+    admin_auth: Rule | None = None
+    admin_roles: tuple[str, ...] = ()
+    admin_scopes: tuple[str, ...] = ()
     cache_memory_bytes: int
     cache_disk_bytes: int
     stall_s: float
@@ -88,6 +93,7 @@ class Config:
     django: Mapping[str, Any] = field(default_factory=dict, repr=False)
     plain: Level = NO_LEVEL  # options for all upstreams and routes
     limits: Mapping[str, NamedLimit] = field(default_factory=dict)  # those with a name
+    auth: AuthConfig = NO_AUTH
 
     @property
     def declared(self) -> Declared:
@@ -100,6 +106,7 @@ class Config:
             first_route=self.routes[0].variable if self.routes else "",
             plain=self.plain,
             policies=Policies(self.limits, self.settings.rate_limit_on_failure),
+            auth=self.auth,
         )
 
 

@@ -4,6 +4,7 @@ Parsing, error messages, masks and the page docs/configuration.md (`python docs/
 `OPTIONS`. A value arrives in the records under `Option.attribute`.
 """
 
+from gateway.auth import options as auth
 from gateway.cache import options as cache
 from gateway.config import options as config
 from gateway.fanout import options as fanout
@@ -24,18 +25,21 @@ OPTIONS: tuple[Option, ...] = (
     *upstreams.OF_UPSTREAM,
     *routing.OF_ROUTE,
     *limits.OF_ROUTE,
+    *auth.OF_LEVELS,
     *cache.OF_ROUTE,
     *fanout.OF_ROUTE,
     *legacy.OF_ROUTE,
     *fanout.OF_PART,
     fanout.FUNCTION_OF_PART,
     *legacy.OF_POOL,
+    auth.WAY,
+    *auth.OF_WAY,
     config.DATABASE,
 )
 TABLE = {(family, option.name): option for option in OPTIONS for family in option.families.split()}
 
 _A = {"gateway": "all upstreams and routes", "upstream": "an upstream", "route": "a route", "part": "a part"}
-_A |= {"legacy": "a legacy pool", "database": "a database", "rate_limit": "a limit"}
+_A |= {"legacy": "a legacy pool", "database": "a database", "rate_limit": "a limit", "auth": "a way to authenticate"}
 _ROWS = {family: {name: option for (owner, name), option in TABLE.items() if owner == family} for family in _A}
 
 

@@ -324,7 +324,7 @@ class Gathering:
         pairs = self._pairs.get(sent.forward)
         if pairs is None:
             pairs = self._pairs[sent.forward] = own_pairs(request, sent.forward)
-        changes = sent.changes_for(request)
+        changes = request.going_up(sent.changes_for(request))
         pairs = set_fields(pairs, changes) if changes else pairs
         target = sent.target_for(request, target)
         try:

@@ -50,6 +50,20 @@ def add_to(pairs: Pairs, origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
     return kept
 
 
+def is_own_origin(raw: Iterable[Pair], hosts: Iterable[str], origins: Sequence[str]) -> bool:
+    """Whether no page of somebody else's sent a request: it has no Origin, this host's, or one that is named.
+
+    `hosts` are what the request says of where it went, with ports. HOWEVER `*` names nobody: any page may read what is
+    for everyone, and none may act for who looks at it.
+    """
+    found = [value.decode("latin-1").lower() for name, value in raw if name == b"origin"]
+    if not found:
+        return True
+    # A gateway behind TLS does not know its own scheme; the host decides.
+    own = {host.lower() for host in hosts}
+    return len(found) == 1 and (found[0].partition("://")[2] in own or found[0] in origins)
+
+
 def _is_allowed(origin: str, origins: Sequence[str]) -> bool:
     return _ANY in origins or origin.lower() in origins
 

@@ -17,7 +17,20 @@ class Exchange:
     """What is known of one request. Times are `perf_counter()` seconds; a field is None while it has no meaning."""
 
     __slots__ = (
-        *("attempts", "bytes_in", "bytes_out", "cache", "cause", "client", "ended", "endpoint", "host", "method"),
+        *(
+            "attempts",
+            "auth",
+            "bytes_in",
+            "bytes_out",
+            "cache",
+            "cause",
+            "client",
+            "ended",
+            "endpoint",
+            "host",
+            "identity",
+            "method",
+        ),
         *("parts", "path", "reason", "request_id", "route", "started", "status", "trace_id", "upstream", "upstream_ms"),
     )
 
@@ -42,6 +55,8 @@ class Exchange:
         self.upstream_ms: float | None = None
         self.cache: str | None = None
         self.parts: list[dict[str, Any]] | None = None
+        self.auth: str | None = None  # the way by which it is known who asks, or that refused
+        self.identity: str | None = None  # who asks, as that way calls them
 
     @property
     def is_own(self) -> bool:

@@ -231,27 +231,41 @@ class RequestFields:
 _PASSES, _IS_OWN, _IS_X_FORWARDED, _IS_CLAIM, _IS_FORGED, _IS_DROPPED = range(6)
 
 
-_kinds: dict[bytes, int] = {}  # of the names that came, so that most fields cost one look-up
+_MOST_KINDS, _LONGEST_KIND = 2048, 64
 
 
-_MOST_KINDS, _LONGEST_KIND = 2048, 64  # clients choose these names
+class Kinds:
+    """What becomes of a field by its name, known from its first look-up on. `hidden` are names, as CGI reads them, that
+    no client may send: the configuration sets them itself for who asks."""
+
+    def __init__(self, hidden: Iterable[bytes] = ()) -> None:
+        self.hidden = frozenset(map(as_cgi, hidden))
+        self.known: dict[bytes, int] = {}  # of the names that came, so that most fields cost one look-up
+
+    def of(self, name: bytes) -> int:
+        """The kind of a name (lower case), whoever sends it; known from now on."""
+        kind = _IS_DROPPED if self.hidden and as_cgi(name) in self.hidden else _kind_of(name)
+        if len(name) <= _LONGEST_KIND and len(self.known) < _MOST_KINDS:  # clients choose these names
+            self.known[name] = kind
+        return kind
 
 
-def read_fields(raw: Iterable[Pair]) -> RequestFields:
-    """Sort a request's raw pairs in one pass."""
+def read_fields(raw: Iterable[Pair], kinds: "Kinds | None" = None) -> RequestFields:
+    """Sort a request's raw pairs in one pass; with `kinds`, those that it hides among what goes nowhere."""
+    kinds = kinds or _PLAIN_KINDS
     plain: Pairs = []
     own: dict[bytes, list[bytes]] = {}
     x_forwarded: Pairs = []
     claims: Pairs = []
     size = 0
     forged, hides = None, False
-    known = _kinds.get
+    known = kinds.known.get
     for pair in raw:
         name, value = pair
         size += len(name) + len(value) + 4
         kind = known(name)
         if kind is None:
-            kind = _kind_of(name)
+            kind = kinds.of(name)
         if kind == _PASSES:
             plain.append(pair)
         elif kind == _IS_OWN:
@@ -268,20 +282,16 @@ def read_fields(raw: Iterable[Pair]) -> RequestFields:
 
 
 def _kind_of(name: bytes) -> int:
-    """What becomes of a field of this name (lower case), whoever sends it; known from now on."""
+    """What becomes of a field of this name (lower case), whoever sends it."""
     meant = as_cgi(name)
     if meant in _CLAIMS or meant == _PROXY:
         # In another spelling no proxy makes a claim: it came past one that sets the right one.
-        kind = _IS_CLAIM if name in _CLAIMS else _IS_DROPPED
-    elif name in _OWN:
-        kind = _IS_OWN
-    elif name.startswith(_X_FORWARDED):
-        kind = _IS_X_FORWARDED
-    else:
-        kind = _IS_FORGED if meant in _OWN or meant.startswith(_X_FORWARDED) else _PASSES
-    if len(name) <= _LONGEST_KIND and len(_kinds) < _MOST_KINDS:
-        _kinds[name] = kind
-    return kind
+        return _IS_CLAIM if name in _CLAIMS else _IS_DROPPED
+    if name in _OWN:
+        return _IS_OWN
+    if name.startswith(_X_FORWARDED):
+        return _IS_X_FORWARDED
+    return _IS_FORGED if meant in _OWN or meant.startswith(_X_FORWARDED) else _PASSES
 
 
 def is_claim(name: bytes) -> bool:
@@ -301,11 +311,16 @@ def as_cgi(name: bytes) -> bytes:
     return name.translate(_AS_CGI)
 
 
-def believed(raw: Iterable[Pair], *, from_trusted_peer: bool) -> Pairs:
-    """A request's pairs less the claims of a peer that nobody trusts: what its view may see."""
+_PLAIN_KINDS = Kinds()
+
+
+def believed(raw: Iterable[Pair], *, from_trusted_peer: bool, kinds: Kinds = _PLAIN_KINDS) -> Pairs:
+    """A request's pairs less what `kinds` hides and the claims of a peer that nobody trusts: what its view may see."""
     if from_trusted_peer:  # one that does not know Forwarded passes the client's on; it is made anew for upstreams
-        return [pair for pair in raw if pair[0] != b"forwarded" and _kind_of(pair[0]) != _IS_DROPPED]
-    return [pair for pair in raw if not is_claim(pair[0])]
+        return [pair for pair in raw if pair[0] != b"forwarded" and kinds.of(pair[0]) != _IS_DROPPED]
+    if not kinds.hidden:
+        return [pair for pair in raw if not is_claim(pair[0])]
+    return [pair for pair in raw if not is_claim(pair[0]) and kinds.of(pair[0]) != _IS_DROPPED]
 
 
 def cgi_fields(raw: Iterable[Pair]) -> dict[str, str]:

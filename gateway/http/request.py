@@ -23,11 +23,14 @@ from gateway.http.headers import (
     Pair,
     Pairs,
     RequestFields,
+    as_cgi,
     believed,
     cgi_fields,
     is_claim,
     read_fields,
+    set_fields,
 )
+from gateway.http.identity import Identity, IdentityFields
 from gateway.http.inbox import Inbox, too_large
 from gateway.http.lifetime import Lifetime
 from gateway.http.services import MatchedRoute, RouteStack, Services
@@ -58,6 +61,9 @@ class GatewayRequest(HttpRequest):
     """
 
     lent = 0  # to so many threads, which may use it after its end
+    asked_by: Identity | None = None
+    identity_fields: IdentityFields = ()  # that go up for who asks, whatever the options of upstream and route say
+    credential_in_query = False  # it stands in the cache's key then, and so nothing is stored
     forwarded_scheme = ""
     forwarded_host = ""
     limits_met: Any = None  # the limits that it has met so far: `limits.gate` knows what
@@ -133,7 +139,9 @@ class GatewayRequest(HttpRequest):
         fields = self.fields
         if self.from_trusted_peer and not fields.hides and b"forwarded" not in fields.own:
             return
-        self.scope["headers"] = believed(self.scope["headers"], from_trusted_peer=self.from_trusted_peer)
+        self.scope["headers"] = believed(
+            self.scope["headers"], from_trusted_peer=self.from_trusted_peer, kinds=self.services.field_kinds
+        )
         if not self.from_trusted_peer:
             fields.x_forwarded, fields.claims = [], []
 
@@ -143,6 +151,39 @@ class GatewayRequest(HttpRequest):
         self.exchange.route = route.name
         self.raw_values = values
         self.raw_rest = rest
+
+    # -- who asks -------------------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> Identity | None:
+        """Who asks, where a way has let the request in; None where nobody need be known."""
+        return self.asked_by
+
+    def admit(self, identity: Identity | None, fields: IdentityFields, *, in_query: bool = False) -> None:
+        """A way has let it in. From now on it has these fields, and none of the client's that could pass for them."""
+        self.asked_by = identity
+        self.credential_in_query = in_query
+        if not fields:
+            return
+        self.identity_fields = fields
+        lines, names = self.fields, {as_cgi(name) for name, _ in fields}
+        self.scope["headers"] = set_fields(self.scope["headers"], fields)
+        lines.plain = set_fields(lines.plain, fields)
+        lines.x_forwarded = [pair for pair in lines.x_forwarded if as_cgi(pair[0]) not in names]
+        lines.claims = [pair for pair in lines.claims if as_cgi(pair[0]) not in names]
+        self.forget_fields()
+
+    def forget_fields(self) -> None:
+        """Let Django's mappings of the fields be built anew: code that ran before may have asked for them."""
+        for name in ("META", "headers", "COOKIES"):
+            self.__dict__.pop(name, None)
+
+    def going_up(self, changes: IdentityFields) -> IdentityFields:
+        """Changes of the configuration, with the fields of who asks instead of those of the same name."""
+        if not self.identity_fields:
+            return changes
+        names = {as_cgi(name) for name, _ in self.identity_fields}
+        return (*(change for change in changes if as_cgi(change[0]) not in names), *self.identity_fields)
 
     def believed(self, field: bytes) -> bytes:
         """The first value of a field (its name in lower case) as something is decided by it: empty where it did not
@@ -332,6 +373,7 @@ class GatewayRequest(HttpRequest):
 _KEPT = (
     *("raw_values", "raw_rest", "route"),
     *("from_trusted_peer", "forwarded_scheme", "forwarded_host", "defers_fields_of"),
+    *("asked_by", "identity_fields"),
 )
 
 

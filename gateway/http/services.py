@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.http.body_budget import Bodies
+from gateway.http.headers import Kinds
 
 
 class Services(Protocol):
@@ -21,6 +22,14 @@ class Services(Protocol):
     @property
     def limits(self) -> object:
         """Its limits: `limiter_of`."""
+
+    @property
+    def field_kinds(self) -> Kinds:
+        """What becomes of the fields of requests."""
+
+    @property
+    def ways(self) -> object:
+        """Ways to authenticate: `ways_of`."""
 
     @property
     def disclose_names(self) -> bool:

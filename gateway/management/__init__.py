@@ -5,6 +5,8 @@ running            the gateway that runs is asked
 explain            what would become of a request, and why; nothing is sent
 explain_call       what a proxied one becomes on its way up
 explain_fanout     the parts of a fan-out in their order
+explain_auth       who would be let in, and why not
+commands/auth      `gateway auth`
 commands/check     `gateway check`
 commands/config    `gateway config`
 commands/routes    `gateway routes`

@@ -1,6 +1,6 @@
 """What the gateway would do with a request, and why, decided by the code that would do it. Nothing is sent."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 
 from gateway.cache.policy import NotStored, Response, Rule, refusal
 from gateway.cache.view import not_stored
@@ -8,10 +8,12 @@ from gateway.config.records import Config
 from gateway.errors import GatewayError
 from gateway.fanout.view import Fanout
 from gateway.http import cors, methods
+from gateway.http.headers import Pair
 from gateway.http.request import GatewayRequest, Message, Scope
 from gateway.legacy.view import Legacy
 from gateway.limits.grammar import IDENTITY, KeyPart, text_of_key, text_of_rate
 from gateway.limits.keys import text_of
+from gateway.management.explain_auth import asking, who_asks
 from gateway.management.explain_call import Section, passes_cache_by, proxied
 from gateway.management.explain_fanout import fanned_out
 from gateway.proxy.view import Proxy
@@ -36,8 +38,8 @@ async def explain(config: Config, routes: Routes, scope: Scope) -> list[Section]
     target = target.encode("latin-1").decode("utf-8", "replace")
     sections = [Section("Request", [[request.method, target, f"Host: {request.host_field}"]])]
     try:
-        for section in _course(handler, request):
-            sections.append(section)  # noqa: PERF402 - those before a failure are kept
+        async for section in _course(handler, request):
+            sections.append(section)  # noqa: PERF401 - those before a failure are kept
     except GatewayError as error:
         sections.append(_refused(error))
     return [Section(title, _even(rows)) for title, rows in sections if rows]
@@ -56,7 +58,7 @@ def _refused(error: GatewayError) -> Section:
     return Section("The gateway itself answers", rows)
 
 
-def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Section]:
+async def _course(handler: GatewayHandler, request: GatewayRequest) -> AsyncIterator[Section]:
     """The way through the handler, to the view. Raises GatewayError where the gateway would answer with a problem."""
     path, host = handler.enter(request)
     decision = decide(handler.routes, request.method, host, path, request.raw_headers)
@@ -74,19 +76,37 @@ def _course(handler: GatewayHandler, request: GatewayRequest) -> Iterator[Sectio
         shown = [decision.name, str(decision.params or "")]
         yield Section("Django's own path() line answers", [shown])
         decision.assign(request)
+        async for section in _who_asks(handler, request):
+            yield section
         yield _limits(decision.stack, request, 1)
     elif isinstance(decision, Refusal):
         if isinstance(decision.found, Miss):
             yield _nearest(handler.routes, request, host)
         else:
-            yield from _route(handler.routes, request, host, decision.found)
+            for section in _route(handler.routes, request, host, decision.found):
+                yield section
         raise decision.error
     else:
-        yield from _route(handler.routes, request, host, decision)
         line = decision.route
+        for section in _route(handler.routes, request, host, decision):
+            yield section
         request.matched(line, raw_values(decision), decision.rest)
+        came = request.raw_headers
+        async for section in _who_asks(handler, request):
+            yield section
         yield _limits(line.stack, request, line.level.get("cost", 1))
-        yield from _view(handler, request, host, decision)
+        for section in _view(handler, request, host, decision, came):
+            yield section
+
+
+async def _who_asks(handler: GatewayHandler, request: GatewayRequest) -> AsyncIterator[Section]:
+    """Whether the request would be let in, where its route asks for that; no longer nobody's, if so."""
+    stack = request.stack
+    if request.fields.has_claims and handler.config.auth.ways:
+        request.hide_claims()
+    if isinstance(stack, Stack) and stack.requirements:
+        async with asking(handler.runtime.ways, handler.config) as ways:
+            yield await who_asks(request, ways, stack.requirements, stack.origins)
 
 
 def _route(routes: Routes, request: GatewayRequest, host: str, match: Match[GatewayRoute]) -> Iterator[Section]:
@@ -97,13 +117,15 @@ def _route(routes: Routes, request: GatewayRequest, host: str, match: Match[Gate
     yield Section("Also match, and lose", list(losers))
 
 
-def _view(handler: GatewayHandler, request: GatewayRequest, host: str, match: Match[GatewayRoute]) -> Iterator[Section]:
-    """What the view of a route would do, and the cache before it. Raises GatewayError where it could not be called."""
-    line, view, values = match.route, match.route.endpoint, raw_values(match)
-    request.matched(line, values, match.rest)
-    decoded(values)  # refuses what is not UTF-8
+def _view(
+    handler: GatewayHandler, request: GatewayRequest, host: str, match: Match[GatewayRoute], came: Sequence[Pair]
+) -> Iterator[Section]:
+    """What the view of a route would do, and the cache before it; `came` are the client's fields. Raises GatewayError
+    where it could not be called."""
+    line, view = match.route, match.route.endpoint
+    decoded(raw_values(match))  # refuses what is not UTF-8
     if isinstance(view, Proxy):
-        yield from proxied(handler.config, request, line, view)
+        yield from proxied(handler.config, request, line, view, came)
     elif isinstance(view, Fanout):
         request.hide_claims()
         yield from fanned_out(handler.config, request, line, view)

@@ -8,7 +8,7 @@ from gateway.cache.cache import Words
 from gateway.cache.view import goes_past, not_stored
 from gateway.config.effective import text_of
 from gateway.config.records import Config
-from gateway.http.headers import HOP_BY_HOP, Pair, connection_options, is_claim
+from gateway.http.headers import HOP_BY_HOP, Pair, as_cgi, connection_options, is_claim
 from gateway.http.request import GatewayRequest
 from gateway.proxy.outgoing import proxied_pairs
 from gateway.proxy.view import Plan, Proxy, plan_for
@@ -31,7 +31,9 @@ def passes_cache_by(request: GatewayRequest) -> Words | None:
     return goes_past(request.method, request.raw_headers, has_body=not request.inbox.complete)
 
 
-def proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: Proxy) -> Iterator[Section]:
+def proxied(
+    config: Config, request: GatewayRequest, line: GatewayRoute, view: Proxy, came: Sequence[Pair]
+) -> Iterator[Section]:
     upstream = config.upstreams[view.target.upstream]
     plan = plan_for(upstream, view.own)
     path, query = Proxy(view.target.shown(), view.own).target_of(request, {}, plan.sent.shown())
@@ -41,7 +43,8 @@ def proxied(config: Config, request: GatewayRequest, line: GatewayRoute, view: P
         pairs = [pair for pair in pairs if pair[0] not in freshness.CONDITIONS]  # the whole is stored
     host = request.host_field if plan.options.preserve_host else upstream.bases[0].authority
     pairs = [(b"host", host.encode()), *pairs]
-    yield Section("Headers that go up", changes_rows(request, pairs, _places_of_fields(view.own, line, upstream)))
+    places = _places_of_fields(view.own, line, upstream)
+    yield Section("Headers that go up", changes_rows(request, pairs, places, came))
     yield Section("Options", options_rows(plan.options, view.own, line, upstream))
     yield Section("Retries", _retries(upstream, is_repeatable(request.method, request.raw_headers), request.method))
     yield Section("Headers of the answer", [*_set_down(plan), *cors_rows(line)])
@@ -59,13 +62,19 @@ def _urls(upstream: Upstream, target: str) -> list[list[str]]:
     return [[upstream.name, url, note if not number else ""] for number, url in enumerate(urls)]
 
 
-def changes_rows(request: GatewayRequest, pairs: Sequence[Pair], places: Mapping[str, str]) -> list[list[str]]:
-    """Field by field what became of the client's on the way up, and what came to them; masked where it was set."""
-    came, goes = _by_name([*request.raw_headers, *request.fields.nominated]), _by_name(pairs)
+def changes_rows(
+    request: GatewayRequest, pairs: Sequence[Pair], places: Mapping[str, str], sent: Sequence[Pair]
+) -> list[list[str]]:
+    """Field by field what became of those that the client `sent` on the way up, and what came to them; masked where it
+    was set."""
+    came, goes = _by_name([*sent, *request.fields.nominated]), _by_name(pairs)
+    of_way = {name.decode() for name, _ in request.identity_fields}
     rows = []
     for name, values in goes.items():
         shown = ", ".join(values)
-        if name in places:
+        if name in of_way:
+            rows.append(["set", name, shown, "for who asks"])
+        elif name in places:
             rows.append(["set", name, "***", places[name]])
         elif name not in came:
             is_made = name in {"traceparent", "x-request-id"}
@@ -76,7 +85,7 @@ def changes_rows(request: GatewayRequest, pairs: Sequence[Pair], places: Mapping
             rows.append(["kept", name, shown, ""])
     named = connection_options(request.fields.own.get(b"connection", ()))
     rows += [
-        ["removed", name, ", ".join(values), places.get(name) or _why_removed(name.encode(), named)]
+        ["removed", name, ", ".join(values), places.get(name) or _why_removed(request, name.encode(), named)]
         for name, values in came.items()
         if name not in goes
     ]
@@ -84,7 +93,9 @@ def changes_rows(request: GatewayRequest, pairs: Sequence[Pair], places: Mapping
     return sorted(rows, key=lambda row: (order.index(row[0]), row[1]))
 
 
-def _why_removed(name: bytes, named: Collection[bytes]) -> str:
+def _why_removed(request: GatewayRequest, name: bytes, named: Collection[bytes]) -> str:
+    if as_cgi(name) in request.services.field_kinds.hidden or name in {one for one, _ in request.identity_fields}:
+        return "is said by a way to authenticate only"
     if name in HOP_BY_HOP:
         return "is about one connection"
     if name in named:

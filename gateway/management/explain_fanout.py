@@ -28,7 +28,7 @@ def fanned_out(config: Config, request: GatewayRequest, line: GatewayRoute, view
     for forward in dict.fromkeys(step.sent.forward for step in steps):
         seen = {name for name, _ in pairs}
         pairs += [pair for pair in own_pairs(request, forward) if pair[0] not in seen]
-    kept = [row for row in changes_rows(request, pairs, {}) if row[0] != "removed"]
+    kept = [row for row in changes_rows(request, pairs, {}, request.raw_headers) if row[0] != "removed"]
     kept += [
         ["set", name.decode(), "***", f"for the part {step.part.name}"]
         for step in steps

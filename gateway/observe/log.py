@@ -46,6 +46,8 @@ _FIELDS: Final = (
     "upstream_ms",
     "cache",
     "parts",
+    "auth",
+    "identity",
 )
 _PIPE_BUF: Final = 4096
 _values_of = attrgetter(*_FIELDS)

@@ -35,6 +35,7 @@ class _Collector:
         yield _histogram("portway_part_duration_seconds", "Parts of fan-outs.", _PART, counts.parts)
         yield from _legacy(totals)
         yield from _limits(totals)
+        yield from _auth(totals)
         stalls = HistogramMetricFamily("portway_loop_stall_seconds", "How long something blocked the event loop.")
         stalls.add_metric([], counts.stalls.buckets(), counts.stalls.sum_s)
         yield stalls
@@ -142,6 +143,17 @@ def _limits(totals: Totals) -> Iterator[Metric]:
         "Workers that cannot ask Valkey, and go by ON_FAILURE.",
         value=totals.stores_away,
     )
+
+
+def _auth(totals: Totals) -> Iterator[Metric]:
+    yield _counter(
+        "portway_auth",
+        "Requests of routes that ask who asks, by what came of it.",
+        ["way", "outcome"],
+        totals.counts.auth,
+    )
+    keys = {(way.name,): way.keys for way in totals.ways if way.keys is not None}
+    yield _gauge("portway_auth_keys", "Keys of an issuer that a worker has, at least.", ["way"], keys)
 
 
 # -- families of samples ------------------------------------------------------------------------------------------

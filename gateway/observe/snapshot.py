@@ -34,6 +34,7 @@ class Counts(msgspec.Struct, array_like=True):
     legacy_full: dict[str, int] = {}
     legacy_late: dict[str, int] = {}
     stalls: Stalls = msgspec.field(default_factory=Stalls)
+    auth: dict[tuple[str, str], int] = {}  # by way and outcome
     recent: list[Failure] = []
     recent_client: list[Failure] = []
     limits: dict[tuple[str, str], int] = {}  # by limit and outcome
@@ -101,6 +102,16 @@ class LimitsState(msgspec.Struct):
     is_away: bool = False
 
 
+class WayState(msgspec.Struct):
+    """A way to authenticate: how many keys of an issuer it has (None where it needs none), and why it has no newer."""
+
+    name: str
+    kind: str
+    source: str
+    keys: int | None = None
+    failure: str = ""
+
+
 class Snapshot(msgspec.Struct):
     """One worker. `past` are the counts of earlier workers in its slot."""
 
@@ -112,6 +123,7 @@ class Snapshot(msgspec.Struct):
     stored: CacheState
     pools: list[LegacyPoolState]
     limits: LimitsState = msgspec.field(default_factory=LimitsState)
+    ways: list[WayState] = []
     is_alive: bool = True
 
 
@@ -125,6 +137,7 @@ class Totals(msgspec.Struct):
     stored: CacheState
     databases_that_work: int  # in how many workers
     pools: list[LegacyPoolState]
+    ways: list[WayState]
     limits: LimitsState = msgspec.field(default_factory=LimitsState)
     stores_away: int = 0  # in how many workers the store of limits is
 
@@ -142,6 +155,7 @@ def merge(snapshots: Sequence[Snapshot]) -> Totals:
         pools=_pools(living),
         limits=LimitsState(living[0].limits.store, any(one.limits.is_away for one in living)),
         stores_away=sum(one.limits.is_away for one in living),
+        ways=_ways(living),
     )
 
 
@@ -165,6 +179,7 @@ def add_counts(several: Iterable[Counts]) -> Counts:
         legacy_full=_sums(one.legacy_full for one in counts),
         legacy_late=_sums(one.legacy_late for one in counts),
         stalls=stalls,
+        auth=_sums(one.auth for one in counts),
         recent=_newest((failure for one in counts for failure in one.recent), RECENT),
         recent_client=_newest((failure for one in counts for failure in one.recent_client), RECENT_CLIENT),
         limits=_sums(one.limits for one in counts),
@@ -237,6 +252,17 @@ def _stored(several: Sequence[CacheState]) -> CacheState:
         database_bytes=max(one.database_bytes for one in several),
         database=max((one.database for one in several), key=_DATABASE_STATES.index),
     )
+
+
+def _ways(living: Iterable[Snapshot]) -> list[WayState]:
+    """Each worker fetches by itself: what one says that has fewer keys, or a failure, is shown."""
+    totals: dict[str, WayState] = {}
+    for way in (way for one in living for way in one.ways):
+        total = totals.setdefault(way.name, msgspec.structs.replace(way))
+        if way.keys is not None and total.keys is not None:
+            total.keys = min(total.keys, way.keys)
+        total.failure = total.failure or way.failure
+    return list(totals.values())
 
 
 def _pools(living: Iterable[Snapshot]) -> list[LegacyPoolState]:

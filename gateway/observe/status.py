@@ -43,6 +43,7 @@ class Status:
             "upstreams": msgspec.to_builtins(totals.upstreams),
             "cache": _cache(totals),
             "limits": _limits(totals),
+            "auth": _auth(totals),
             "bulkheads": msgspec.to_builtins(totals.pools),
             "stalls": {"count": counts.stalls.count},
             "recent": sorted([*counts.recent, *counts.recent_client], key=time_of, reverse=True),
@@ -84,6 +85,14 @@ def _limits(totals: Totals) -> dict[str, Any]:
         by_limit.setdefault(limit, {"passed": 0, "refused": 0})[outcome] = count
     met = [{"limit": limit, **outcomes} for limit, outcomes in by_limit.items()]
     return {**msgspec.to_builtins(totals.limits), "limits": met}
+
+
+def _auth(totals: Totals) -> list[dict[str, Any]]:
+    """The ways to authenticate, each with what came of the requests that it was asked about."""
+    outcomes: dict[str, dict[str, int]] = {}
+    for (way, outcome), count in totals.counts.auth.items():
+        outcomes.setdefault(way, {})[outcome] = count
+    return [{**msgspec.to_builtins(way), "outcomes": outcomes.get(way.name, {})} for way in totals.ways]
 
 
 def _cache(totals: Totals) -> dict[str, Any]:

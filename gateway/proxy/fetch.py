@@ -19,7 +19,7 @@ from gateway.cache.coalescing import CacheRequest, OriginResponse
 from gateway.cache.freshness import CONDITIONS
 from gateway.cache.keys import Key, digest
 from gateway.cache.options import cache_rule
-from gateway.cache.policy import Rule
+from gateway.cache.policy import CREDENTIAL, Rule
 from gateway.errors import GatewayError, Reason
 from gateway.http import codings, fields
 from gateway.http.body_budget import Bodies
@@ -178,7 +178,7 @@ async def ask_cached(
     names = {name for name, _ in configured}
 
     async def produce(changed: Pairs, lifetime: Lifetime) -> OriginResponse:
-        whole = [*pairs, *(pair for pair in changed if pair[0] in CONDITIONS)]
+        whole = [*pairs, *(pair for pair in changed if pair[0] in CONDITIONS)]  # CREDENTIAL is none of them
         fetched = await ask(
             request, pool, lifetime.exchange, method="GET", pairs=whole, target=target, owner=lifetime, **call
         )
@@ -186,6 +186,8 @@ async def ask_cached(
 
     lifetime = request.lifetime.child()
     sent = [pair for pair in pairs if pair[0] not in names]
+    if request.asked_by is not None:
+        sent.append(CREDENTIAL)
     in_memory = [entry.body for entry in cache_for(request).memory.get(str(key))]
     # Only calls with the same time limit are coalesced.
     cache_request = CacheRequest(str(key), "GET", sent, rule, produce, lifetime, f"{call['timeout_s']:.1f}")
@@ -305,7 +307,7 @@ async def fetch(
     options = effective(pool.upstream.overrides, Overrides())
     sent = Sent(options)
     sent.note_read(request)
-    configured, path = sent.changes_for(request), sent.target_for(request, path)
+    configured, path = request.going_up(sent.changes_for(request)), sent.target_for(request, path)
     own = [(settable(name).encode("ascii"), _raw_value(value)) for name, value in (headers or {}).items()]
     pairs = set_fields(set_fields(own_pairs(request, sent.forward), configured), own)
     if json is not None:

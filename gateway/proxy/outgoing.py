@@ -149,7 +149,7 @@ def proxied_pairs(request: GatewayRequest, sent: Sent, prefix: str) -> Pairs:
     pairs.extend(
         forwarding_pairs(request.peer, request.scope["scheme"], request.host_field, prefix, trusted, asked=asked)
     )
-    changes = sent.changes_for(request)
+    changes = request.going_up(sent.changes_for(request))
     return set_fields(pairs, changes) if changes else pairs
 
 

@@ -9,6 +9,7 @@ options       the options of a route itself
 own_fields    fields that the configuration sets on every answer of a route
 records       a route as the environment has it, and what routes are checked against
 wrapping      what stands around a view
+access        who may ask: what a line asks for, by its levels
 stack         what a request passes before the view of its route, and the answer after it, compiled once
 lines         the lines of urlpatterns, and what keeps them from being served
 guards        no spelling of a path reaches what another route guards
@@ -25,6 +26,7 @@ from gateway.cache.view import cached as _cached
 from gateway.errors import GatewayError, Reason
 from gateway.fanout.typed import fanout as _fanout
 from gateway.fanout.typed import part
+from gateway.http.identity import Identity
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.legacy.view import legacy as _legacy
@@ -37,5 +39,5 @@ from gateway.routing.worker_start import on_worker_start
 
 cached, fanout, legacy, proxy = noted(_cached), noted(_fanout), noted(_legacy), noted(_proxy)
 
-__all__ = ["Fetched", "GatewayError", "GatewayRequest", "GatewayResponse", "Reason", "cached", "fanout", "fetch"]
-__all__ += ["from_environment", "legacy", "limited", "on_worker_start", "part", "proxy", "route"]
+__all__ = ["Fetched", "GatewayError", "GatewayRequest", "GatewayResponse", "Identity", "Reason", "cached", "fanout"]
+__all__ += ["fetch", "from_environment", "legacy", "limited", "on_worker_start", "part", "proxy", "route"]

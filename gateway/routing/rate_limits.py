@@ -78,7 +78,7 @@ def with_limits(slots: Slots, level: Level, endpoint: Callable[..., Any], name: 
     if not policies:
         return slots
     cost: int = level.get("cost", 1)
-    is_open = slots.auth is None and slots.roles is None
+    is_open = slots.auth is None
     return replace(
         slots,
         client_limits=client_limits_gate(policies, cost) if not is_open else None,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.auth.records import NO_AUTH, AuthConfig
 from gateway.cache.policy import Rule
 from gateway.fanout.plan import Fan
 from gateway.limits.policies import Policies
@@ -47,3 +48,4 @@ class Declared:
     first_route: str = ""
     plain: Level = NO_LEVEL
     policies: Policies = field(default_factory=lambda: Policies({}))
+    auth: AuthConfig = NO_AUTH

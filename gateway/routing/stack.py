@@ -6,8 +6,7 @@ A request passes the slots from the top down; an answer passes the first three o
     maintenance                  gate
     preflight                             what browsers ask of routes that have origins ends here
     limits by client or host     gate
-    auth                         gate
-    roles, scopes                gate
+    auth, roles, scopes          gate
     all other limits             gate
     wrap=                                 code of the team's own around the view, outside of its cache
     cache, view                           as the line of urlpatterns has them, with what decorates them there
@@ -18,7 +17,7 @@ Where a capability plugs in: `slots_of` of `urls` fills the `Slots` of each line
 route is known; nothing else does. A capability has a function that makes a gate or a finish, or None where nothing is
 configured, which costs a request nothing:
 
-- auth: `auth_gate(...)` and `roles_gate(...)` of its room, for `Slots.auth` and `Slots.roles`.
+- auth: `auth_gate(...)` of its room, for `Slots.auth`; it asks for roles and scopes too.
 - limits: `client_limits_gate(...)` and `limits_gate(...)` of its room, for `Slots.client_limits` and `Slots.limits`,
   and `fields_finish(...)` for `Slots.limit_fields`.
 - the language of routes: `maintenance_gate(...)` for `Slots.maintenance`; `own_fields(...)` (RESPONSE_HEADER_X),
@@ -36,6 +35,7 @@ from typing import Any
 
 from django.http.response import HttpResponseBase
 
+from gateway.auth.rules import Requirement
 from gateway.cache.view import Cached
 from gateway.http import cors
 from gateway.http.any_request import direct
@@ -55,7 +55,7 @@ class Slots:
     origins: Sequence[str] = ()  # pages of these may ask, by CORS
     client_limits: Gate | None = None
     auth: Gate | None = None
-    roles: Gate | None = None
+    requirements: Sequence[Requirement] = ()  # what that gate asks for
     limits: Gate | None = None
     compress: Finish | None = None
     replace: Finish | None = None
@@ -77,6 +77,7 @@ class Stack:
     finish: Finish | None  # for problems; `view` and `preflight` call it by themselves
     origins: Sequence[str]  # pages of these may read the answers, by CORS
     policies: tuple[Policy, ...]  # its limits
+    requirements: Sequence[Requirement]  # what is asked of who asks
 
 
 def compiled(
@@ -87,7 +88,7 @@ def compiled(
     `reads_body`: the whole body is read before the view, and after the gates, as Django has it.
     """
     is_wrapped, view = cache is not None and view is not cache, direct(view)
-    gates = _present(slots.maintenance, slots.client_limits, slots.auth, slots.roles, slots.limits)
+    gates = _present(slots.maintenance, slots.client_limits, slots.auth, slots.limits)
     finish = finish_of(slots)
     preflight: View | None = None
     if slots.origins:
@@ -103,6 +104,7 @@ def compiled(
         finish,
         slots.origins,
         slots.policies,
+        slots.requirements,
     )
 
 

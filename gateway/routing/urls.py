@@ -9,7 +9,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -17,14 +17,17 @@ from django.conf import settings
 from django.urls import ResolverMatch, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
+from gateway.auth.gate import auth_gate
+from gateway.auth.rules import Requirement
 from gateway.cache.view import Cached
 from gateway.errors import GatewayError, Reason
 from gateway.fanout.view import Fanout
 from gateway.http.queries import masked_target
 from gateway.http.request import GatewayRequest
 from gateway.legacy.view import Legacy, assign_pools, legacy
+from gateway.options import together
 from gateway.proxy.view import Proxy
-from gateway.routing import rate_limits
+from gateway.routing import access, rate_limits
 from gateway.routing.faults import RouteError, faulty, file_name, note, place_of
 from gateway.routing.guards import Guards
 from gateway.routing.lines import (
@@ -67,18 +70,22 @@ def route(
     wrap: Wrap | None = None,
     rate_limit: str | None = None,
     cost: int | None = None,
+    auth: str | None = None,
+    roles: str | None = None,
+    scopes: str | None = None,
 ) -> GatewayRoute:
     """A line of urlpatterns in the grammar of the environment: `route("GET /home/{id}", home)`.
 
     The view is Django's: async, with the path parameters by keyword; a synchronous one runs in a thread. The name
     defaults to the view's and stands in the log. `wrap` is called once, with the view and its cache, and returns the
-    async view that is asked instead: a guard that stands outside of the cache. `rate_limit` is written as in the
-    environment, `rate_limit="60/1m by client"`, and `cost` is a number. Raises RouteError, with the place, for what is
-    no pattern, view, wrapper or limit.
+    async view that is asked instead: a guard that stands outside of the cache. `auth`, `roles` and `scopes` say who may
+    ask, and `rate_limit` how much, as in the environment: `rate_limit="60/1m by client"`; `cost` is a number. Raises
+    RouteError, with the place, for what is no pattern, view, wrapper, rule or limit.
     """
     caller = sys._getframe(1)
     origin = f"{file_name(caller.f_code.co_filename)}:{caller.f_lineno}"
     options: dict[str, Any] = {"name": name, "wrap": wrap, "rate_limit": rate_limit, "cost": cost}
+    options["who"] = {"auth": auth, "roles": roles, "scopes": scopes}
     try:
         return _route(pattern, view, origin, **options)
     except RouteError as error:
@@ -96,6 +103,7 @@ def _route(
     wrap: Wrap | None,
     rate_limit: str | None,
     cost: int | None,
+    who: Mapping[str, str | None],
 ) -> GatewayRoute:
     """Raises RouteError."""
     place = f"{origin}: route({masked_target(pattern)!r})"
@@ -116,7 +124,10 @@ def _route(
     else:
         _check_fit(inner, rule, place, f"{name_of(view)}()")
     try:
-        own = rate_limits.own_level(origin, rate_limit, cost)
+        own = together(
+            access.own_level(origin, who),
+            rate_limits.own_level(origin, rate_limit, cost),
+        )
     except ValueError as error:
         raise RouteError(f"{place}: {error}") from None
     given = as_async(view)
@@ -205,13 +216,23 @@ def _legacy_from(path: str, variable: str) -> Legacy:
         raise RouteError(f"{variable}__LEGACY={path}: {place_of(error, module)}") from error
 
 
-def slots_of(line: GatewayRoute | None, declared: Declared) -> Slots:
-    """What stands in the slots of a line of the table; None for Django's own lines, and where no route is known."""
+def slots_of(line: GatewayRoute | None, declared: Declared, endpoint: Callable[..., Any] | None = None) -> Slots:
+    """What stands in the slots of a line of the table; None for Django's own lines, and where no route is known.
+
+    `endpoint` is the view that answers; None where none does.
+    """
     own = None if line is None else line.cors
-    level, endpoint = (declared.plain, None) if line is None else (line.level, line.endpoint)
+    origins = declared.cors if own is None else own
+    requirements: Sequence[Requirement] = ()
+    level = declared.plain if line is None else line.level
+    if endpoint is not None:
+        above = access.level_of(endpoint, declared) if line is None else line.level
+        requirements = access.requirements_of(above, endpoint, declared)
     slots = Slots(
-        origins=declared.cors if own is None else own,
-        fields=own_fields(level, declared.plain, endpoint),
+        origins=origins,
+        auth=auth_gate(requirements, origins),
+        requirements=requirements,
+        fields=own_fields(level, declared.plain, None if line is None else line.endpoint),
     )
     if line is None:
         return slots
@@ -233,7 +254,7 @@ class Routes:
         urlpatterns: Sequence[URLPattern | URLResolver],
         declared: Declared,
         threads: Sequence[str] = (),
-        slots: Callable[[GatewayRoute | None, Declared], Slots] = slots_of,
+        slots: Callable[[GatewayRoute | None, Declared, Callable[..., Any] | None], Slots] = slots_of,
     ) -> None:
         self.lines = [line.under(declared) for line in urlpatterns if isinstance(line, GatewayRoute)]
         self.others = [line for line in urlpatterns if not isinstance(line, GatewayRoute)]
@@ -243,12 +264,14 @@ class Routes:
             self.warnings = (*self.warnings, thread_warning(declared.urlconf, threads))
         self.policies = declared.policies
         self.bulkheads, faults = assign_pools(legacies(self.lines, self.others), declared.pools)
+        faults = [*faults, *self._access_problems(declared)]
         check_lines(self.lines, self.others, declared, faults)
-        self.lines = [line.with_stack(slots(line, declared)) for line in self.lines]
+        self.checks = access.load_checks(declared.auth)
+        self.lines = [line.with_stack(slots(line, declared, line.endpoint)) for line in self.lines]
         plain = dict.fromkeys(line.callback for other in self.others for line, _ in flat(other))
-        self._stacks = {view: _django_stack(view, slots(None, declared), declared) for view in plain}
+        self._stacks = {view: _django_stack(view, slots(None, declared, innermost(view)), declared) for view in plain}
         self.plain_fields = plain_changes(declared.plain)
-        self.finish = finish_of(slots(None, declared))  # where no route is known
+        self.finish = finish_of(slots(None, declared, None))  # where no route is known
         self._table = Table((line.rule, line) for line in self.lines)
         self._django = URLResolver(RegexPattern(r"^/"), self.others) if self.others else None
         self.guards = Guards(self._table, self._django)
@@ -256,6 +279,21 @@ class Routes:
         self._caches_plain = any(stack.cache or caches_parts(stack.endpoint) for stack in stacks)
         self.caches = self._caches_plain or any(line.cache or caches_parts(line.endpoint) for line in self.lines)
         self.caches_parts = any(caches_parts(one.endpoint) for one in [*stacks, *(line.stack for line in self.lines)])
+
+    def _access_problems(self, declared: Declared) -> Iterator[str]:
+        """What is wrong with who may ask."""
+        for line in self.lines:
+            yield from access.problems(line.origin, line.level, line.endpoint, declared)
+        for origin, view in views_of((), self.others):
+            yield from access.problems(origin, access.level_of(view, declared), view, declared)
+
+    def requirements(self) -> Iterator[tuple[str, Callable[..., Any], Sequence[Requirement]]]:
+        """Each line's place, the view that answers, and what is asked of who asks."""
+        yield from ((line.origin, line.endpoint, line.stack.requirements) for line in self.lines)
+        for other in self.others:
+            for line, _ in flat(other):
+                stack = self._stacks[line.callback]
+                yield str(line.pattern), stack.endpoint, stack.requirements
 
     def caches_at(self, host: str, path: str) -> bool:
         """Whether what a GET of this URL is answered with may be stored."""

@@ -1,5 +1,7 @@
 """Who may ask the endpoints under `/-/` that are not open: who has the token; without one, only this machine itself.
 
+Who passes GATEWAY_ADMIN_AUTH and has one of its roles may read there too, and change nothing.
+
 A page in a browser on this machine could ask too, under a name of its own that leads here, or through a proxy that runs
 here: so Host must be a name of the loopback, and nothing may say that the request was forwarded.
 """
@@ -9,6 +11,7 @@ from base64 import b64decode
 from ipaddress import ip_address
 
 from gateway.errors import GatewayError, Reason
+from gateway.http.gate import Gate
 from gateway.http.headers import HTTP_1_0, is_claim
 from gateway.http.methods import SAFE_METHODS
 from gateway.http.request import GatewayRequest
@@ -16,15 +19,39 @@ from gateway.http.request import GatewayRequest
 _CHALLENGE = [(b"www-authenticate", b'Bearer realm="portway"'), (b"www-authenticate", b'Basic realm="portway"')]
 
 
-def admit(request: GatewayRequest, token: str | None) -> None:
-    """Raises ADMIN_REQUIRED or ADMIN_DENIED for who may not ask."""
-    if token is not None:
-        if not hmac.compare_digest(_presented(request).encode(), token.encode()):
+async def admit(request: GatewayRequest, token: str | None, reading: Gate | None = None) -> None:
+    """Raises ADMIN_REQUIRED, ADMIN_DENIED or AUTH_* for who may not ask.
+
+    `reading` is the gate of GATEWAY_ADMIN_AUTH, for what changes nothing.
+    """
+    is_safe = request.method in SAFE_METHODS
+    if not _is_admin(request, token):
+        if reading is not None and is_safe:
+            await _pass(request, reading, offers_token=token is not None)
+        elif token is not None:
             raise GatewayError(Reason.ADMIN_REQUIRED, headers=_CHALLENGE)
-    elif not _is_local(request):
-        raise GatewayError(Reason.ADMIN_DENIED)
-    if request.method not in SAFE_METHODS and not _is_same_origin(request):
+        else:
+            raise GatewayError(Reason.ADMIN_DENIED)
+    if not is_safe and not _is_same_origin(request):
         raise GatewayError(Reason.ADMIN_DENIED, "The Origin of the request is another one.")
+
+
+def _is_admin(request: GatewayRequest, token: str | None) -> bool:
+    if token is None:
+        return _is_local(request)
+    return hmac.compare_digest(_presented(request).encode(), token.encode())
+
+
+async def _pass(request: GatewayRequest, reading: Gate, *, offers_token: bool) -> None:
+    """Raises what the gate does; where the token would do as well, that is asked for too."""
+    try:
+        response = await reading(request)
+    except GatewayError as error:
+        if error.status == 401 and offers_token:
+            error.headers = tuple(dict.fromkeys((*error.headers, *_CHALLENGE)))
+        raise
+    if response is not None:  # what a service says that was asked is for its own pages
+        raise GatewayError(Reason.ADMIN_REQUIRED, headers=_CHALLENGE)
 
 
 def _presented(request: GatewayRequest) -> str:

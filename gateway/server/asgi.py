@@ -398,7 +398,7 @@ def open_request(
     scope: Scope, receive: Receive, services: Services, client_idle_s: float, min_upload_rate_bytes_per_s: int = 0
 ) -> GatewayRequest:
     """A request and its exchange, from an ASGI scope."""
-    fields = read_fields(scope["headers"])
+    fields = read_fields(scope["headers"], services.field_kinds)
     own = fields.own
     plain = fields.end_to_end()
     if len(plain) < len(fields.plain):

@@ -186,7 +186,7 @@ async def answer(runtime: Runtime, routes: Routes, request: GatewayRequest) -> G
     request.exchange.route = path
     is_open = _OPEN.get(path)
     if is_open is None:
-        admin.admit(request, runtime.config.settings.admin_token)
+        await admin.admit(request, runtime.config.settings.admin_token, runtime.admin_gate)
     check_method(path, request.method)
     if is_open is not None:
         return is_open(runtime)

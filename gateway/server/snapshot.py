@@ -5,6 +5,8 @@ import os
 import msgspec
 
 from gateway import __version__
+from gateway.auth.records import Way
+from gateway.http.queries import masked_target
 from gateway.legacy.bulkhead import Bulkhead
 from gateway.observe.shared_memory import is_alive
 from gateway.observe.snapshot import (
@@ -15,6 +17,7 @@ from gateway.observe.snapshot import (
     LimitsState,
     Snapshot,
     UpstreamState,
+    WayState,
     WorkerState,
     add_counts,
 )
@@ -44,6 +47,7 @@ def snapshot_of(runtime: Runtime) -> Snapshot:
         stored=msgspec.convert(runtime.cache.state(), CacheState),
         pools=[_legacy_pool(pool) for pool in runtime.bulkheads.values()],
         limits=msgspec.convert(runtime.limits.state(), LimitsState),
+        ways=[_way(runtime, way) for way in runtime.config.auth.ways.values()],
     )
 
 
@@ -88,6 +92,7 @@ def _counts(runtime: Runtime) -> Counts:
         legacy_late={pool.name: pool.late for pool in bulkheads},
         limits=runtime.limits.counts,
         stalls=runtime.watchdog.stalls,
+        auth=runtime.ways.counts,
         recent=list(counters.recent),
         recent_client=list(counters.recent_client),
     )
@@ -112,6 +117,15 @@ def _endpoint(endpoint: Endpoint) -> EndpointState:
         in_flight=endpoint.in_flight,
         latency_ms=None if endpoint.latency_s is None else round(endpoint.latency_s * 1000, 1),
     )
+
+
+def _way(runtime: Runtime, way: Way) -> WayState:
+    store = runtime.ways.stores.get(way.name)
+    state = WayState(way.name, way.kind, masked_target(way.source) if way.kind != "jwt" else way.source)
+    if store is not None:
+        state.keys = 0 if store.keys is None else len(store.keys.keys)
+        state.failure = store.failure
+    return state
 
 
 def _legacy_pool(pool: Bulkhead) -> LegacyPoolState:

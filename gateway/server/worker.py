@@ -9,21 +9,28 @@ import contextlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from time import time
 from typing import TYPE_CHECKING
 
+from gateway.auth.gate import auth_gate
+from gateway.auth.rules import Requirement
+from gateway.auth.ways import Ways
 from gateway.cache.bloom_filter import BloomFilter
 from gateway.cache.cache import Cache
 from gateway.config.certificate import ends_s
-from gateway.config.records import Config
+from gateway.config.records import Config, Settings
 from gateway.config.tls import chain_of
 from gateway.errors import GatewayError, Reason
 from gateway.http import view_thread
 from gateway.http.body_budget import Bodies
+from gateway.http.gate import Gate
+from gateway.http.headers import Kinds
 from gateway.http.inbox import Inbox
 from gateway.http.lifetime import Lifetime, current
-from gateway.legacy.bulkhead import Bulkhead
+from gateway.legacy.bulkhead import Bulkhead, Call
+from gateway.legacy.options import LegacyOptions
 from gateway.limits.limiter import Limiter
 from gateway.limits.memory_store import Memory
 from gateway.observe.counters import Counters
@@ -70,7 +77,29 @@ def build(config: Config, routes: Routes, shared: Shared = ALONE) -> "Runtime":
         memory_bytes, settings.cache_disk_bytes, bodies, shared.bloom_filter, stores_parts=routes.caches_parts
     )
     limits = Limiter(routes.policies, shared.limits, settings.valkey)
-    return Runtime(config, shared, bodies, cache, limits=limits, bulkheads=routes.bulkheads, caches=routes.caches)
+    passwords = Bulkhead("auth.passwords", _PASSWORDS)
+    ways = Ways(config.auth, routes.checks, partial(_check_password, passwords))
+    bulkheads = routes.bulkheads
+    if config.auth.hashes_passwords:
+        bulkheads = {**bulkheads, passwords.name: passwords}
+    return Runtime(config, shared, bodies, cache, ways=ways, limits=limits, bulkheads=bulkheads, caches=routes.caches)
+
+
+def _admin_gate(settings: Settings) -> Gate | None:
+    """Who may read what lies under /-/, beside the admin."""
+    if settings.admin_auth is None:
+        return None
+    return auth_gate([Requirement(settings.admin_auth, settings.admin_roles, settings.admin_scopes)])
+
+
+async def _check_password(passwords: Bulkhead, work: Callable[[], bool]) -> bool:
+    """What the work gives, from a thread. Raises GatewayError where all are busy."""
+    good: bool = await passwords.run(Call("password", "", lambda _: work()), _PASSWORDS.timeout_s)
+    return good
+
+
+# Hashes of passwords: a core or two at most, whatever is tried.
+_PASSWORDS = LegacyOptions(threads=2, queue=64, timeout_s=5.0)
 
 
 class Runtime:
@@ -83,6 +112,7 @@ class Runtime:
         bodies: Bodies,
         cache: Cache,
         *,
+        ways: Ways,
         limits: Limiter,
         bulkheads: Mapping[str, Bulkhead],
         caches: bool,
@@ -92,6 +122,9 @@ class Runtime:
         self.bodies = bodies
         self.cache = cache
         self.limits = limits
+        self.ways = ways
+        self.admin_gate = _admin_gate(config.settings)
+        self.field_kinds = Kinds(config.auth.hidden_fields)
         self.caches = caches  # whether a route does
         self.bulkheads = bulkheads
         self.disclose_names = config.settings.disclose == "full"
@@ -119,6 +152,7 @@ class Runtime:
         self.pools = {name: Pool(upstream, self.tracer) for name, upstream in self.config.upstreams.items()}
         for pool in self.pools.values():
             pool.start()
+        self.ways.start(self.pools)
         if self.caches:
             await self.cache.start()
         await self.limits.start()
@@ -139,6 +173,7 @@ class Runtime:
                 await self._ticker
         await self.cache.stop()
         await self.limits.stop()
+        await self.ways.aclose()
         for pool in self.pools.values():
             await pool.aclose()
         if self.tracer is not None:

@@ -271,7 +271,8 @@ def test_every_plain_option_may_be_given_and_taken_away(option: Option) -> None:
     owners = ["UPSTREAM_USERS__"] if "upstream" in families else []
     owners += ["ROUTE_HOME__"] if "route" in families else []
     for owner in owners:
-        environ = SERVICES | {f"GATEWAY_{option.name}": option.example, f"GATEWAY_{owner}{option.name}": "-"}
+        ways = {f"GATEWAY_AUTH_{name}": "python team.check" for name in ("TOKEN", "KEYS")}
+        environ = SERVICES | ways | {f"GATEWAY_{option.name}": option.example, f"GATEWAY_{owner}{option.name}": "-"}
         try:
             load(environ, str)
         except ConfigError as error:

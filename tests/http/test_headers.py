@@ -112,12 +112,25 @@ def test_other_names_pass_in_whatever_spelling(name: bytes) -> None:
 
 
 def test_names_that_clients_make_up_take_no_memory() -> None:
+    kinds = headers.Kinds()
     for number in range(10_000):
-        read_fields([(b"x-%d" % number, b"")])
-    read_fields([(b"x" * 100_000, b"")])
-    assert len(headers._kinds) <= headers._MOST_KINDS
-    assert max(map(len, headers._kinds)) <= headers._LONGEST_KIND
+        read_fields([(b"x-%d" % number, b"")], kinds)
+    read_fields([(b"x" * 100_000, b"")], kinds)
+    assert len(kinds.known) <= headers._MOST_KINDS
+    assert max(map(len, kinds.known)) <= headers._LONGEST_KIND
     assert read_fields([(b"x-real_ip", b""), (b"via", b"")]).own == {b"via": [b""]}
+
+
+@pytest.mark.parametrize("name", [b"x-user", b"x_user", b"x.user", b"x!user", b"x-forwarded-user", b"x_forwarded-user"])
+def test_what_the_configuration_sets_for_who_asks_no_client_may_send(name: bytes) -> None:
+    kinds = headers.Kinds([b"x-user", b"x-forwarded-user"])
+    others = [(b"x-users", b"1"), (b"xuser", b"1")]
+    for _ in range(2):  # what is known from the first time on
+        fields = read_fields([(name, b"root"), *others], kinds)
+        assert (fields.plain, fields.x_forwarded, fields.hides, fields.has_claims) == (others, [], True, True)
+    for trusted in (True, False):
+        assert headers.believed([(name, b"root"), *others], from_trusted_peer=trusted, kinds=kinds) == others
+    assert read_fields([(b"x_user", b"1")]).plain == [(b"x_user", b"1")]
 
 
 names = st.sampled_from(

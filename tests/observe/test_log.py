@@ -47,6 +47,8 @@ FIELDS = [
     "upstream_ms",
     "cache",
     "parts",
+    "auth",
+    "identity",
 ]
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -92,7 +94,8 @@ def test_a_request_line_has_every_field_in_its_order() -> None:
     line = json.loads(written("json", finished())[0])
     assert list(line) == FIELDS
     nulls = {name for name in line if line[name] is None}
-    assert nulls == {"host", "route", "reason", "upstream", "endpoint", "attempts", "upstream_ms", "cache", "parts"}
+    expected = {"host", "route", "reason", "upstream", "endpoint", "attempts", "upstream_ms", "cache", "parts"}
+    assert nulls == expected | {"auth", "identity"}
     assert (line["ms"], line["level"], line["event"]) == (12.5, "info", "request")
 
 
@@ -358,6 +361,8 @@ def test_the_line_of_a_proxied_request(gateway: Gateway, upstream: Upstream) -> 
         "attempts": 1,
         "cache": None,
         "parts": None,
+        "auth": None,
+        "identity": None,
     }
 
 

@@ -71,6 +71,8 @@ def request_to(upstream: Upstream, cache: Cache) -> Any:
         traceparent=b"00-" + b"1" * 32 + b"-" + b"1" * 16 + b"-01",
         services=SimpleNamespace(bodies=upstream.bodies, cache=cache, pools={"u": upstream}),
         host_field="a.example",
+        asked_by=None,
+        going_up=tuple,
     )
     lifetime.request = request
     current.set(lifetime)

@@ -29,7 +29,7 @@ from tests.application import Answered, call, lifespan
 from tests.live.harness import OK, Upstream
 
 passed: list[str] = []
-GATES = ("maintenance", "client_limits", "auth", "roles", "limits")
+GATES = ("maintenance", "client_limits", "auth", "limits")
 FINISHES = ("compress", "replace", "fields")
 
 
@@ -57,7 +57,7 @@ def finish(name: str) -> Finish:
     return finished
 
 
-def full(line: GatewayRoute | None, declared: Declared) -> Slots:
+def full(line: GatewayRoute | None, declared: Declared, endpoint: Any = None) -> Slots:
     slots: dict[str, Gate | Finish] = {name: gate(name) for name in GATES}
     slots |= {name: finish(name) for name in FINISHES}
     return Slots(origins=("https://app.test",), **slots)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from tests.live.harness import Answer, Answers, Gateway, Refuses, Slow, eventual
 
 DESIGN_1_5 = """
 timestamp level event request_id trace_id client method host path route status reason bytes_in bytes_out ms
-upstream endpoint attempts upstream_ms cache parts
+upstream endpoint attempts upstream_ms cache parts auth identity
 """
 FIELDS = DESIGN_1_5.split()
 HEX32 = re.compile(r"[0-9a-f]{32}")

@@ -1,0 +1,20 @@
+"""Who asks: tokens, keys, passwords, another service; rules, the gate.
+
+options      the options: ways and their sources, and what routes ask for
+records      ways as the configuration has them
+rules        `a b`, `a+b`, `a?`: the grammar, and how outcomes combine
+loading      values of options become ways, or problems in words
+credentials  where a credential stands in a request, and what is ambiguous
+tokens       a token read strictly, and judged by what a way accepts (RFC 7519, RFC 8725)
+keyset       a JWKS: which public keys may have signed a token (RFC 7517)
+signatures   signatures and hashes, checked by PyJWT and bcrypt
+keys         lines of API keys, and the key that is presented
+basic        lines of an htpasswd, and the name and password of HTTP Basic
+identity     the fields that go up for who asks
+verdicts     who was let in a moment ago, by a digest of the credential
+calls        calls that authentication makes by itself
+jwks         the keys of an issuer while the gateway runs
+ask          another service is asked
+ways         the ways of one worker while it runs
+gate         the gate of a route
+"""

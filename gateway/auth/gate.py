@@ -1,0 +1,203 @@
+"""The gate of authentication: who asks, and whether that is enough, before anything else sees the request.
+
+A refusal sends no byte to any service of the route and reads nothing of the body. What it says is what RFC 6750 and
+RFC 7617 have for it: 401 with a challenge for each way that would be taken, 403, or 503 where it cannot be found out.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from django.http.response import HttpResponseBase
+
+from gateway.auth.credentials import check_authorization
+from gateway.auth.records import AuthConfig, Way
+from gateway.auth.rules import Outcome, Refused, Requirement, Rule, Verdict, decide, missing_of
+from gateway.auth.ways import Ways, ways_of
+from gateway.errors import GatewayError, Reason
+from gateway.http import cors
+from gateway.http.gate import Gate
+from gateway.http.headers import Pair
+from gateway.http.identity import IdentityFields
+from gateway.http.methods import SAFE_METHODS
+from gateway.http.request import GatewayRequest
+
+_REASONS = {
+    Verdict.MISSING: Reason.AUTH_MISSING,
+    Verdict.FOREIGN: Reason.AUTH_INVALID,
+    Verdict.INVALID: Reason.AUTH_INVALID,
+    Verdict.EXPIRED: Reason.AUTH_EXPIRED,
+    Verdict.FORBIDDEN: Reason.AUTH_FORBIDDEN,
+    Verdict.UNAVAILABLE: Reason.AUTH_UNAVAILABLE,
+}
+_NOBODY = "-"  # the way of the metric where a request passes without a credential; no way is called so
+
+
+def auth_gate(requirements: Sequence[Requirement], origins: Sequence[str] = ()) -> Gate | None:
+    """The gate of a route that asks for all of these; None where it asks for nothing.
+
+    `origins` are those that browsers may call from, by CORS: a credential that they send unasked counts from there too.
+    """
+    if not requirements:
+        return None
+
+    async def gate(request: GatewayRequest) -> HttpResponseBase | None:
+        return await _admit(request, ways_of(request), requirements, origins)
+
+    return gate
+
+
+async def _admit(
+    request: GatewayRequest, ways: Ways, requirements: Sequence[Requirement], origins: Sequence[str]
+) -> HttpResponseBase | None:
+    check_authorization(request.scope["headers"])
+    known: dict[str, Outcome] = {}
+    passed: dict[str, Outcome] = {}
+    for requirement in requirements:
+        try:
+            found = await passing(request, ways, requirement, known)
+        except Refusal as refusal:
+            return _refused(request, ways, refusal)
+        passed |= {outcome.way: outcome for outcome in found}
+    if not passed:
+        ways.count(_NOBODY, Verdict.PASSED.word)
+        return None
+    outcomes = tuple(passed.values())
+    _note(request, outcomes[0])
+    if is_origin_refused(request, ways, outcomes, origins):
+        ways.count(outcomes[0].way, Verdict.FORBIDDEN.word)
+        raise GatewayError(Reason.ORIGIN_REFUSED, "A page of another origin sent it, with what the browser keeps.")
+    request.admit(outcomes[0].identity, fields_of(outcomes), in_query=any(one.in_query for one in outcomes))
+    for outcome in outcomes:
+        ways.count(outcome.way, Verdict.PASSED.word)
+    return None
+
+
+class Refusal(GatewayError):
+    """Who asks is not let in; `outcome` is what was found, and `word` that of the metric."""
+
+    outcome: Outcome
+    word: str
+
+    @classmethod
+    def of(cls, error: GatewayError, outcome: Outcome, word: str) -> "Refusal":
+        """The same failure with what it came of."""
+        refusal = cls(error.reason, error.detail, upstream=error.upstream, cause=error.cause, headers=error.headers)
+        refusal.outcome, refusal.word = outcome, word
+        return refusal
+
+
+async def passing(
+    request: GatewayRequest, ways: Ways, requirement: Requirement, known: dict[str, Outcome]
+) -> tuple[Outcome, ...]:
+    """Those by which a request passes, none where nobody need be known. `known` are the outcomes so far, to which it
+    adds. Raises Refusal, and GatewayError for an ambiguous credential."""
+    rule = requirement.rule
+    while isinstance(step := decide(rule, known), str):
+        is_optional = any(term.way == step and term.optional for chain in rule.chains for term in chain)
+        known[step] = await ways[step].outcome(request, is_optional=is_optional)
+    if isinstance(step, Refused):
+        raise _refusal(rule, step.outcome, ways.config)
+    if requirement.is_for_all:
+        return step.outcomes
+    if not step.outcomes:
+        raise _refusal(rule, Outcome(Verdict.MISSING, rule.ways[0]), ways.config)
+    outcome = step.outcomes[0]
+    assert outcome.identity is not None  # noqa: S101 - it has passed
+    lacking = missing_of(requirement, outcome.identity)
+    if lacking is not None:
+        error = _forbidden(requirement, ways.config.ways[outcome.way], lacking)
+        raise Refusal.of(error, outcome, Verdict.FORBIDDEN.word)
+    return step.outcomes
+
+
+def _note(request: GatewayRequest, outcome: Outcome) -> None:
+    """For the log line: who asks, as far as that is known."""
+    request.exchange.auth = outcome.way
+    request.exchange.identity = None if outcome.identity is None else outcome.identity.name or None
+
+
+def fields_of(outcomes: Sequence[Outcome]) -> IdentityFields:
+    """The fields of all ways that it came by; the first one's word holds."""
+    if len(outcomes) == 1:
+        return outcomes[0].fields
+    merged = {name: value for outcome in reversed(outcomes) for name, value in outcome.fields}
+    return tuple(merged.items())
+
+
+def is_origin_refused(request: GatewayRequest, ways: Ways, outcomes: Iterable[Outcome], origins: Sequence[str]) -> bool:
+    """Whether an unsafe request came from a page of another origin, by a credential that browsers send by themselves.
+
+    HOWEVER a handshake of WebSockets is a GET, and what comes after it is not safe.
+    """
+    if request.method in SAFE_METHODS and request.scope["type"] != "websocket":
+        return False
+    if not any(_is_sent_unasked(request, ways.config.ways[one.way]) for one in outcomes):
+        return False
+    hosts = [host for host in (request.forwarded_host, request.host_field) if host]
+    return not cors.is_own_origin(request.raw_headers, hosts, origins)
+
+
+def _is_sent_unasked(request: GatewayRequest, way: Way) -> bool:
+    """Whether browsers send the credential of this way by themselves: a cookie, or Basic once it was given."""
+    if way.kind == "basic":
+        return True
+    return way.reads_cookies and any(name == b"cookie" for name, _ in request.raw_headers)
+
+
+# -- refusals -----------------------------------------------------------------------------------------------------
+
+
+def _refused(request: GatewayRequest, ways: Ways, refusal: Refusal) -> HttpResponseBase:
+    """The answer that another service gave. Raises the refusal where it is the gateway's own."""
+    ways.count(refusal.outcome.way, refusal.word)
+    _note(request, refusal.outcome)
+    if refusal.outcome.answer is None:
+        raise refusal
+    request.exchange.fail(refusal)
+    answer: HttpResponseBase = refusal.outcome.answer
+    return answer
+
+
+def _refusal(rule: Rule, outcome: Outcome, config: AuthConfig) -> Refusal:
+    """The failure that an outcome is."""
+    reason = _REASONS[outcome.verdict]
+    headers: list[Pair] = []
+    if reason.status == 401:
+        wrong = outcome.verdict is not Verdict.MISSING
+        headers = challenges([config.ways[way] for way in rule.ways], wrong=outcome.way if wrong else None)
+    elif reason is Reason.AUTH_FORBIDDEN and _is_bearer(config.ways[outcome.way]):
+        headers = [(b"www-authenticate", b'Bearer error="insufficient_scope"')]
+    elif reason is Reason.AUTH_UNAVAILABLE:
+        headers = [(b"retry-after", b"%d" % outcome.retry_after_s)]
+    error = GatewayError(reason, outcome.detail, upstream=outcome.upstream, cause=outcome.cause, headers=headers)
+    return Refusal.of(error, outcome, outcome.verdict.word)
+
+
+def challenges(ways: Iterable[Way], wrong: str | None = None) -> list[Pair]:
+    """A challenge for each way that has one (RFC 9110, section 11.6.1), without repetition; `wrong` is the way whose
+    credential was not taken (RFC 6750, section 3: `error` only where there was one)."""
+    found: dict[bytes, None] = {}
+    for way in ways:
+        if way.kind == "basic":
+            found[b'Basic realm="portway", charset="UTF-8"'] = None
+        elif _is_bearer(way):
+            found[b'Bearer error="invalid_token"' if way.name == wrong else b'Bearer realm="portway"'] = None
+        elif way.kind == "keys":
+            found[b'ApiKey realm="portway"'] = None
+    if b'Bearer error="invalid_token"' in found:
+        found.pop(b'Bearer realm="portway"', None)
+    if not found:  # RFC 9110, section 15.5.2: a 401 has one; what such a way wants, only its service or code knows
+        found[b'Bearer realm="portway"'] = None
+    return [(b"www-authenticate", value) for value in found]
+
+
+def _is_bearer(way: Way) -> bool:
+    return way.kind == "jwt" or any(str(carrier) == "header:authorization" for carrier in way.carriers)
+
+
+def _forbidden(requirement: Requirement, way: Way, lacking: str) -> GatewayError:
+    """The failure of somebody who is known, and lacks something."""
+    headers: list[Pair] = []
+    if way.kind == "jwt":
+        scopes = f', scope="{" ".join(requirement.scopes)}"' if requirement.scopes else ""
+        headers = [(b"www-authenticate", f'Bearer error="insufficient_scope"{scopes}'.encode("ascii"))]
+    return GatewayError(Reason.AUTH_FORBIDDEN, lacking, headers=headers)

@@ -1,0 +1,186 @@
+"""The options of ways to authenticate, and what a route, an upstream or all routes ask for."""
+
+import re
+from functools import partial
+
+from gateway import units
+from gateway.auth.basic import parse_users
+from gateway.auth.keys import parse_keys
+from gateway.auth.records import SIGNED_BY_KEYS, SIGNED_BY_SECRET, Carrier, KeySource
+from gateway.auth.rules import parse_rule
+from gateway.http.settable import forwardable, settable
+from gateway.options import DURATION, FIELD, LEVELS, TIMEOUT, Option, Unit, list_of
+from gateway.upstreams.options import CERTIFICATE
+from gateway.upstreams.targets import TargetError, parse_target
+
+KINDS = ("jwt", "keys", "basic", "ask", "python")
+_WAY = "expected jwt ISSUER, keys, basic, ask UPSTREAM:/path or python MODULE.FUNCTION"
+_NAME = re.compile(r"[A-Za-z0-9_-]+")
+_PATH_OF_CLAIM = re.compile(r"[^\s.]+(\.[^\s.]+)*")
+_LEAST_SECRET_BYTES = 32
+
+
+def way(text: str) -> tuple[str, str]:
+    """`jwt https://id.example.com`, `keys` -> kind and source. Raises ValueError."""
+    kind, *rest = text.split()
+    if kind not in KINDS or len(rest) != (0 if kind in {"keys", "basic"} else 1):
+        raise ValueError(_WAY)
+    source = rest[0] if rest else ""
+    if kind == "ask":
+        _upstream_path(source, "ask UPSTREAM:/path, such as ask sso:/verify")
+    if kind == "python":
+        source = units.function_path(source)
+    return kind, source
+
+
+def _mask_way(text: str) -> str:
+    """HOWEVER somebody may take the variable for the credential itself."""
+    kind, _, source = text.partition(" ")
+    return f"{kind} {units.mask_url(source)}".strip() if kind in KINDS else "***"
+
+
+def _mask_keys(text: str) -> str:
+    return "***" if text.startswith("{") else units.mask_url(text)
+
+
+def _upstream_path(text: str, expected: str) -> tuple[str, str]:
+    try:
+        target = parse_target(text)
+    except TargetError:
+        raise ValueError(f"expected {expected}") from None
+    if target.template is None or target.template.rest or target.template.references:
+        raise ValueError(f"expected {expected}, without braces and **")
+    return target.upstream, text.partition(":")[2]
+
+
+def carrier(text: str) -> Carrier:
+    """`header:authorization` -> Carrier. Raises ValueError."""
+    kind, _, name = text.partition(":")
+    if kind == "header" and name:
+        return Carrier(kind, forwardable(name))
+    if kind in {"cookie", "query"} and _NAME.fullmatch(name):
+        return Carrier(kind, name)
+    raise ValueError("expected where a credential stands: header:authorization, cookie:token or query:key")
+
+
+def key_source(text: str) -> KeySource:
+    """`keycloak:/certs`, `https://...`, `file:/run/keys.json` or the JSON itself -> KeySource. Raises ValueError."""
+    if text.startswith("{"):
+        return KeySource("document", text)
+    if text.startswith("file:"):
+        path = text.removeprefix("file:")
+        if not path.startswith("/"):
+            raise ValueError("expected an absolute path, such as file:/run/keys.json")
+        return KeySource("file", path)
+    if text.startswith(("https://", "http://")):
+        units.base_url(text.partition("?")[0])
+        return KeySource("url", text)
+    upstream, path = _upstream_path(
+        text, "an upstream and a path, such as keycloak:/certs, a URL, or file:/run/keys.json"
+    )
+    return KeySource("upstream", upstream, path)
+
+
+def algorithm(text: str) -> str:
+    if text in SIGNED_BY_KEYS or text in SIGNED_BY_SECRET:
+        return text
+    if text.lower() == "none":
+        raise ValueError("none is no signature: anybody could make such a token")
+    raise ValueError(f"expected some of {', '.join(SIGNED_BY_KEYS)}, {', '.join(SIGNED_BY_SECRET)}")
+
+
+def secret(text: str) -> bytes:
+    """RFC 7518, section 3.2: no shorter than the hash, or it is guessed from one token."""
+    raw = text.encode()
+    if len(raw) < _LEAST_SECRET_BYTES:
+        raise ValueError(
+            f"expected a secret of at least {_LEAST_SECRET_BYTES} bytes, such as openssl rand -hex 32 makes"
+        )
+    return raw
+
+
+def word(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("expected words without control characters")
+    return text
+
+
+def claim_path(text: str) -> str:
+    if not _PATH_OF_CLAIM.fullmatch(text):
+        raise ValueError("expected a path in the claims, such as roles or realm_access.roles")
+    return text
+
+
+RULE = Unit("rule", parse_rule)
+WORDS = list_of("list of words", word)
+FIELDS = list_of("list of fields", settable)
+ALGORITHMS = list_of("list of algorithms", algorithm)
+_LINES = partial(Unit, mask=units.mask_all)
+
+# fmt: off
+# families, name, unit, default, example, sentence
+OF_LEVELS: tuple[Option, ...] = (
+    Option(LEVELS, "AUTH", RULE, "", "token keys",
+           "Who may ask: by one of these ways (`token keys`), by both (`token+sso`), perhaps by none (`token?`)."),
+    Option(LEVELS, "ROLES", WORDS, "", "admin ops", "Whoever asks must have one of these roles."),
+    Option(LEVELS, "SCOPES", WORDS, "", "orders:read",
+           "Whoever asks must have all of these scopes (`scope` or `scp` of a token)."),
+)
+ADMIN: tuple[Option, ...] = (
+    Option("gateway", "ADMIN_AUTH", RULE, "", "token",
+           "Ways that may read the status page and metrics too; with ADMIN_ROLES or ADMIN_SCOPES."),
+    Option("gateway", "ADMIN_ROLES", WORDS, "", "ops", "One of these roles is needed for ADMIN_AUTH."),
+    Option("gateway", "ADMIN_SCOPES", WORDS, "", "metrics:read", "All of these scopes are needed for ADMIN_AUTH."),
+)
+WAY = Option("auth", "", Unit("way", way, mask=_mask_way), "", "jwt https://id.example.com/realms/shop",
+             "`jwt ISSUER`, `keys`, `basic`, `ask UPSTREAM:/path` or `python MODULE.FUNCTION`: how to know who asks.",
+             "way")
+OF_WAY: tuple[Option, ...] = (
+    Option("auth", "FROM", list_of("list of places", carrier), "", "header:authorization cookie:token",
+           "Where the credential stands; unset, of keys x-api-key, of jwt and basic Authorization.", "carriers"),
+    Option("auth", "JWKS", Unit("target, URL, file or JSON", key_source, mask=_mask_keys), "", "keycloak:/certs",
+           "The keys of a jwt issuer: `file:/path` too; unset, its discovery document says where they are.",
+           "keys_from"),
+    Option("auth", "ISSUER", WORDS, "", "https://id.example.com/",
+           "One of these must be the `iss` of a jwt; unset, the issuer that is named.", "issuers"),
+    Option("auth", "AUDIENCE", WORDS, "", "shop-api", "One of these must be in the `aud` of a jwt."),
+    Option("auth", "ALGORITHMS", ALGORITHMS, "RS256 ES256 EdDSA", "HS256",
+           "What signs a jwt, whatever it says of itself. HS* needs `__SECRET_FILE`."),
+    Option("auth", "SECRET", Unit("secret", secret, mask=units.mask_all), "", "",
+           "The secret of HS* algorithms, of 32 bytes or more."),
+    Option("auth", "LEEWAY", DURATION, "30s", "0s", "How far clocks may be apart, for `exp`, `nbf` and `iat`."),
+    Option("auth", "ROLES_CLAIM", Unit("path in the claims", claim_path), "roles", "realm_access.roles",
+           "Where roles stand in a jwt, a list or words; of ask, the field that is copied."),
+    Option("auth", "KEYS", _LINES("lines", parse_keys), "", "",
+           "One key a line: `name sha256:HEX [role,role] [claim=value ...]`; `gateway auth key NAME` makes it."),
+    Option("auth", "USERS", _LINES("lines", parse_users), "", "",
+           "One user a line: an htpasswd with bcrypt, or `name sha256:HEX [role,role] [claim=value ...]`."),
+    Option("auth", "SEND", list_of("list of fields", forwardable), "authorization cookie", "x-tenant",
+           "What goes along of the client when a service is asked, beside X-Forwarded-*."),
+    Option("auth", "COPY", FIELDS, "", "x-user x-groups",
+           "Fields of that service's answer that go up; the first one is the name in the log."),
+    Option("auth", "CACHE", DURATION, "", "5s", "How long its good answer holds for the same question."),
+    Option("auth", "TIMEOUT", TIMEOUT, "", "2s",
+           "For keys by URL (5s), the service that is asked (its own), or the function (none); then 503."),
+    Option("auth", "CA", CERTIFICATE, "", "",
+           "The certificates that an issuer or JWKS by https is checked against, not the system's."),
+    Option("auth", "HEADER_*", FIELD, "", "{claim.sub}",
+           "Sets a field that goes up for who came so: `{claim.x}`, `{user}`, `{roles}`; no client sends it.",
+           "headers"),
+)
+# fmt: on
+
+# The options that mean something for a kind.
+OF_KIND = {
+    "jwt": frozenset({"FROM", "JWKS", "ISSUER", "AUDIENCE", "ALGORITHMS", "SECRET", "LEEWAY", "ROLES_CLAIM"})
+    | {"TIMEOUT", "CA", "HEADER_*"},
+    "keys": frozenset({"FROM", "KEYS", "HEADER_*"}),
+    "basic": frozenset({"FROM", "USERS", "HEADER_*"}),
+    "ask": frozenset({"SEND", "COPY", "CACHE", "TIMEOUT", "ROLES_CLAIM", "HEADER_*"}),
+    "python": frozenset({"TIMEOUT", "HEADER_*"}),
+}
+CARRIERS = {
+    "jwt": (Carrier("header", "authorization"),),
+    "keys": (Carrier("header", "x-api-key"),),
+    "basic": (Carrier("header", "authorization"),),
+}

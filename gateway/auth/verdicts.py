@@ -1,0 +1,51 @@
+"""Who was let in a moment ago, by a digest of the credential, so that most requests need no second look.
+
+Only good verdicts are kept: a bad credential costs what it costs each time. The digest is keyed by the process, so that
+what lies in memory is of no use elsewhere.
+"""
+
+import os
+from hashlib import blake2b
+
+from gateway.auth.rules import Outcome
+
+MOST = 10_000
+LONGEST_S = 60.0
+_KEY = os.urandom(32)
+
+
+def digest(*parts: bytes) -> bytes:
+    """The name of a credential, or of several things that were sent together."""
+    if len(parts) == 1:
+        return blake2b(parts[0], digest_size=16, key=_KEY).digest()
+    whole = b"".join(b"%d:" % len(part) + part for part in parts)
+    return blake2b(whole, digest_size=16, key=_KEY).digest()
+
+
+class Verdicts:
+    """Outcomes by digest, each until its time; the oldest go first when there are too many."""
+
+    def __init__(self, most: int = MOST) -> None:
+        self._most = most
+        self._kept: dict[bytes, tuple[float, Outcome]] = {}
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, name: bytes, now_s: float) -> Outcome | None:
+        found = self._kept.get(name)
+        if found is None:
+            return None
+        if found[0] > now_s:
+            return found[1]
+        del self._kept[name]
+        return None
+
+    def put(self, name: bytes, outcome: Outcome, until_s: float) -> None:
+        self._kept.pop(name, None)
+        if len(self._kept) >= self._most:
+            del self._kept[next(iter(self._kept))]
+        self._kept[name] = (until_s, outcome)
+
+    def clear(self) -> None:
+        self._kept.clear()

@@ -1,0 +1,147 @@
+"""Who may ask: what a line of urlpatterns requires, by what its levels say of AUTH, ROLES and SCOPES."""
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction
+
+from gateway.auth.options import OF_LEVELS
+from gateway.auth.records import AuthConfig
+from gateway.auth.rules import Requirement, Rule, unknown_ways
+from gateway.auth.ways import Check
+from gateway.fanout.view import Fanout
+from gateway.legacy.view import Legacy
+from gateway.options import Level, nearest, together
+from gateway.proxy.view import Proxy
+from gateway.routing.faults import RouteError, place_of
+from gateway.routing.records import Declared
+
+_AUTH, _ROLES, _SCOPES = (option.attribute for option in OF_LEVELS)
+
+
+def own_level(origin: str, texts: Mapping[str, str | None]) -> Level:
+    """What a line of Python says itself, `auth="token"`; None and nothing are not said. Raises ValueError."""
+    values: dict[str, Any] = {}
+    for option in OF_LEVELS:
+        text = texts.get(option.name.lower())
+        if text is None:
+            continue
+        given: Any = text  # a person may write anything here
+        if not isinstance(given, str) or not text.strip():
+            raise ValueError(f"{option.name.lower()}: expected a text, such as {option.example!r}")
+        try:
+            values[option.attribute] = None if text.strip() == "-" else option.unit.parse(text.strip())
+        except ValueError as error:
+            raise ValueError(f"{option.name.lower()}: {error}") from None
+    return Level(values, {}, {(attribute, ""): origin for attribute in values})
+
+
+def level_of(endpoint: Callable[..., Any], declared: Declared) -> Level:
+    """What holds for a line of Django's own: what is said plain, and by the upstream that it leads to."""
+    names = endpoint.upstreams if isinstance(endpoint, Proxy) else ()
+    return together(*(declared.upstreams[name].level for name in names if name in declared.upstreams), declared.plain)
+
+
+def requirements_of(level: Level, endpoint: Callable[..., Any], declared: Declared) -> tuple[Requirement, ...]:
+    """What a line requires: `level` is all that holds for it, a fan-out's without what the upstreams of its parts say.
+
+    A fan-out requires what each of those does, unless its route says AUTH itself.
+    """
+    if isinstance(endpoint, Fanout) and not _states(level, _AUTH, declared):
+        names = [name for name in endpoint.upstreams if name in declared.upstreams]
+        above = [declared.upstreams[name].level for name in names]
+        levels = [_under(level, one, declared) for one in above] or [level]
+    else:
+        levels = [level]
+    found = (_requirement(one) for one in levels)
+    return tuple(dict.fromkeys(requirement for requirement in found if requirement is not None))
+
+
+def _states(level: Level, attribute: str, declared: Declared) -> bool:
+    """Whether a route says it itself: what is not the plain level's word."""
+    variable = level.variable(attribute)
+    return bool(variable) and variable != declared.plain.variable(attribute)
+
+
+def _under(route: Level, above: Level, declared: Declared) -> Level:
+    """What a route says itself, upon what one upstream of its parts says."""
+    values = {name: route.values[name] for name in (_ROLES, _SCOPES) if _states(route, name, declared)}
+    variables = {(name, ""): route.variable(name) for name in values}
+    return together(Level(values, {}, variables), above)
+
+
+def _requirement(level: Level) -> Requirement | None:
+    rule: Rule | None = level.get(_AUTH)
+    return None if rule is None else Requirement(rule, level.get(_ROLES, ()), level.get(_SCOPES, ()))
+
+
+def problems(where: str, level: Level, endpoint: Callable[..., Any], declared: Declared) -> Iterator[str]:
+    """What is wrong with what holds for a line: a way that there is not, roles where nobody is asked for."""
+    requirements = requirements_of(level, endpoint, declared)
+    for name in dict.fromkeys(name for one in requirements for name in unknown_ways(one.rule, declared.auth.ways)):
+        near = nearest(name, sorted(declared.auth.ways))
+        hint = f"; did you mean {near}?" if near else f"; set GATEWAY_AUTH_{name.upper()}"
+        yield f"{level.variable(_AUTH) or where}: there is no way {name}{hint}"
+    if requirements:
+        return
+    for attribute, option in zip((_ROLES, _SCOPES), OF_LEVELS[1:], strict=True):
+        place = level.variable(attribute)
+        # A nearer AUTH=- takes away what a farther level asks for, roles and all.
+        if level.get(attribute) and _nearness(level.variable(_AUTH)) <= _nearness(place):
+            yield f"{place}: {option.name} means nothing where nobody is asked for: {where} has no AUTH"
+
+
+def _nearness(variable: str) -> int:
+    """How near to a route a level is, by a variable or place of it: plain, upstream, route."""
+    if not variable or (variable.startswith("GATEWAY_") and "__" not in variable):
+        return 0
+    return 1 if variable.startswith("GATEWAY_UPSTREAM_") else 2
+
+
+def load_checks(auth: AuthConfig) -> dict[str, Check]:
+    """The functions of ways of kind python, by way. Raises RouteError for what is no async function."""
+    found: dict[str, Check] = {}
+    for way in auth.ways.values():
+        if way.kind != "python":
+            continue
+        module, _, name = way.source.rpartition(".")
+        try:
+            check = getattr(importlib.import_module(module), name)
+        except (Exception, SystemExit) as error:
+            raise RouteError(f"{way.variable}=python {way.source}: {place_of(error, module)}") from error
+        if not _is_async(check):
+            raise RouteError(f"{way.variable}=python {way.source}: it is no async function: async def {name}(request)")
+        found[way.name] = check
+    return found
+
+
+def _is_async(check: Any) -> bool:
+    return callable(check) and (iscoroutinefunction(check) or iscoroutinefunction(getattr(check, "__call__", None)))  # noqa: B004 - the method
+
+
+# -- what is worth a word -----------------------------------------------------------------------------------------
+
+
+def hints(
+    lines: Iterable[tuple[str, Callable[..., Any], Sequence[Requirement]]], declared: Declared, admin: Rule | None
+) -> Iterator[str]:
+    """Words about what works and is perhaps not meant so; `lines` are places, views and what they ask for."""
+    lines = list(lines)
+    used = {way for _, _, requirements in lines for one in requirements for way in one.rule.ways}
+    used |= set() if admin is None else set(admin.ways)
+    for way in declared.auth.ways.values():
+        if way.name not in used:
+            yield f"{way.variable}: no route asks for it; GATEWAY_AUTH={way.name} would for all of them"
+    if not used:
+        return
+    open_lines = [place for place, _, requirements in lines if not requirements]
+    if len(open_lines) == 1 and len(lines) > 2:
+        yield f"{open_lines[0]}: the one route that asks for no way; all others do"
+    guarded = sorted(name for name, upstream in declared.upstreams.items() if upstream.level.get(_AUTH) is not None)
+    for place, endpoint, requirements in lines:
+        if guarded and not requirements and not isinstance(endpoint, (Proxy, Fanout, Legacy)):
+            yield (
+                f"{place}: what its view asks for by fetch() nobody can see; of {', '.join(guarded)}, which ask for a "
+                "way, it may give anybody the answers"
+            )

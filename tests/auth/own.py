@@ -1,0 +1,31 @@
+"""Ways of a team's own."""
+
+from django.core.exceptions import PermissionDenied
+
+from gateway.errors import GatewayError, Reason
+from gateway.http.identity import Identity
+from gateway.http.request import GatewayRequest
+
+
+async def check(request: GatewayRequest) -> Identity | None:
+    """Who X-Own says; it says some other things too."""
+    said = request.headers.get("x-own")
+    match said:
+        case None:
+            return None
+        case "expired":
+            raise GatewayError(Reason.AUTH_EXPIRED)
+        case "away":
+            raise GatewayError(Reason.AUTH_UNAVAILABLE)
+        case "denied":
+            raise PermissionDenied
+        case "raises":
+            raise RuntimeError("of the way")
+        case "nonsense":
+            return "carol"  # type: ignore[return-value]
+        case _:
+            return Identity(said, roles=("boss",) if said == "carol" else (), claims={"level": 7})
+
+
+def synchronous(request: GatewayRequest) -> Identity | None:
+    return None
