@@ -7,6 +7,7 @@ freshness         whether a stored response may be sent, how it is validated, wh
 conditional       conditions and ranges of the request: 200, 206, 304, 416
 memory            stored responses in memory, an LRU bounded in bytes; recent purges
 queries           every query of the database: stored responses become rows
+notices           PostgreSQL tells at once that somebody has purged
 store_health      a circuit breaker for the database
 bloom_filter      which keys the database may hold, so that other requests need not wait for it
 database          stored responses in the database, on threads of its own

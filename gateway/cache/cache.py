@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from time import monotonic, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 import structlog
 
 from gateway.cache import freshness
@@ -26,6 +27,8 @@ from gateway.http.headers import Pair
 from gateway.http.request import GatewayRequest
 from gateway.http.response import Body
 from gateway.observe.signals import view_failed
+from gateway.observe.message_ring import MessageRing
+from gateway.observe.process_locks import LockHeld
 
 if TYPE_CHECKING:
     from gateway.cache.database import Store
@@ -39,6 +42,9 @@ _PASSING = frozenset({NotStored.TOO_LARGE, NotStored.STREAMS})
 _MOST_REVALIDATING = 200
 _RETRY_S = 1.0  # after a revalidation in the background failed
 
+
+_encode_purge: Final = msgspec.msgpack.Encoder().encode
+_decode_purge: Final = msgspec.msgpack.Decoder(Purge).decode
 
 Words = dict[str, str | int | bool | None]
 
@@ -68,6 +74,7 @@ class Cache:
         disk_bytes: int,
         bodies: Bodies | None = None,
         bloom_filter: BloomFilter | None = None,
+        ring: MessageRing | None = None,
         *,
         stores_parts: bool = False,
     ) -> None:
@@ -78,6 +85,7 @@ class Cache:
         self.store: Store | None = None
         self._disk_bytes = disk_bytes
         self._bloom_filter = bloom_filter or BloomFilter()  # several workers share one
+        self._ring = ring  # where other workers of this gateway say what they purge
         self._fetches: dict[str, SharedFetch] = {}
         self._purges = Purges()
         self._unstored = Unstored()
@@ -87,6 +95,8 @@ class Cache:
     async def start(self) -> None:
         """Open the database, if there is to be one. Waits for it a few seconds at most."""
         self.in_use = True
+        if self._ring is not None:
+            self._ring.join()
         if self.store is None and self._disk_bytes:
             from gateway.cache.database import (
                 Store,  # Django's models need a set-up that who only imports views has not made
@@ -337,6 +347,7 @@ class Cache:
     def keep(self, key: str, entry: Entry) -> bool:
         """Store a response; False if it was purged while it was coming in."""
         place = Key.of(key)
+        self.catch_up()
         if self._purges.cover(place, entry, time()):
             return False
         self.memory.put(key, entry)
@@ -368,6 +379,7 @@ class Cache:
         """Remove what a purge covers, in all workers and replicas; returns the number of stored responses."""
         purge = Purge(kind, value, time())
         count = self._apply_purge(purge)
+        self._tell_workers(purge)
         _log.info("cache.purged", kind=kind, value=value)
         if self.store is not None:
             with contextlib.suppress(TimeoutError):
@@ -379,6 +391,7 @@ class Cache:
         """Remove what is stored for this URL: an unsafe method changed it."""
         purge = Purge.of_url(url, time())
         self._apply_purge(purge)
+        self._tell_workers(purge)
         if self.store is not None:
             self.store.purge(purge)
 
@@ -391,6 +404,23 @@ class Cache:
         """After an unsafe method to an upstream: remove what parts and fetch() stored for that URL."""
         if self._stores_parts and 200 <= status <= 399:
             self.invalidate(f"part://{upstream}{target}")
+
+    def catch_up(self) -> None:
+        """Apply what the other workers of this gateway have purged: they go on only once it can be seen here."""
+        if self._ring is None or not self._ring.has_news:
+            return
+        messages = self._ring.hear()
+        if messages is None:  # too many, or too long ones
+            self._apply_purge(Purge("all", "", time()))
+        for message in messages or ():
+            self._apply_purge(_decode_purge(message))
+
+    def _tell_workers(self, purge: Purge) -> None:
+        if self._ring is not None and self.in_use:
+            try:
+                self._ring.say(_encode_purge(purge))
+            except LockHeld as error:
+                _log.warning("cache.purge_late", cause=str(error))  # they read it in the database, if there is one
 
     def _apply_purge(self, purge: Purge) -> int:
         self._purges.add(purge)
@@ -416,5 +446,7 @@ def ttl_s(entry: Entry, now_s: float) -> int:
 
 
 def cache_for(request: GatewayRequest) -> Cache:
-    """The cache of the worker that serves a request."""
-    return request.services.cache  # type: ignore[return-value]  # `http` cannot know what a cache is
+    """The cache of the worker that serves a request, with what other workers have purged by now."""
+    cache: Cache = request.services.cache  # type: ignore[assignment]  # `http` cannot know what a cache is
+    cache.catch_up()
+    return cache

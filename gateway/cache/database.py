@@ -22,6 +22,7 @@ from gateway.cache import queries
 from gateway.cache.bloom_filter import CAPACITY, BloomFilter
 from gateway.cache.keys import Key, Purge, digest, variant
 from gateway.cache.memory import Index, size_of
+from gateway.cache.notices import Wakeup, listen
 from gateway.cache.policy import Entry
 from gateway.cache.queries import BATCH_ROWS, MOST_PURGES, STORED_ROWS, Found
 from gateway.cache.store_health import PAUSE_S, StoreHealth, is_away
@@ -47,35 +48,30 @@ class Store:
 
     def __init__(self, max_bytes: int, bloom_filter: BloomFilter, on_purge: Callable[[Purge], object]) -> None:
         self.is_open = False
-        self._bloom_filter = bloom_filter
-        self._max_bytes = max_bytes
-        self._on_purge = on_purge
+        self._bloom_filter, self._max_bytes, self._on_purge = bloom_filter, max_bytes, on_purge
         self._tasks: list[asyncio.Task[None]] = []
         self._executors: list[ThreadPoolExecutor] = []
         self._loop = asyncio.get_running_loop()
         self._opened = asyncio.Event()
         self._reads, self._writes = StoreHealth("look-ups"), StoreHealth("writes")
-        self._asked = asyncio.Event()
+        self._asked, self._news, self._urgent = asyncio.Event(), Wakeup(), Wakeup()
         self._waiting: dict[asyncio.Future[Found], tuple[str, Sequence[Pair]]] = {}
         self._queue: dict[str, tuple[Key, Entry]] = {}
         self._queue_index = Index()
-        self._queue_bytes = 0
+        self._queue_bytes = self._purges_chars = 0
         self._forgotten: set[str] = set()
         self._removals = 0  # batches removed so far
         self._purges: list[tuple[Purge, asyncio.Future[int]]] = []
-        self._purges_chars = 0
         self._others_purges: list[Purge] = []
         self._has_work, self._is_written = asyncio.Event(), asyncio.Event()
         self._file: object = None  # identifies the file of an SQLite database
         self._is_written_elsewhere = False  # the writer is connected to a database file that was replaced
         self._seen_purges: set[tuple[int, float]] = set()  # numbers and times of purges that were applied already
-        self._last_purge = 0
+        self._last_purge, self._last_poll_s = 0, 0.0
         self._last_purge_at_sweeps: deque[int] = deque(maxlen=1 + int(_PURGES_KEPT_S / _SWEEP_S))
-        self._last_poll_s = 0.0
         self._rows: deque[int] = deque(maxlen=3)  # the number of the last row, at each of the last polls
         self._new_rows = 0  # since all rows were read
-        self._swept_s = 0.0
-        self._size = 0
+        self._swept_s, self._size = 0.0, 0
         self._has_grown = True  # since the total size was queried
 
     @property
@@ -180,6 +176,8 @@ class Store:
             self._purges = [(Purge("all", "", purge.at_s), done)]
             self._purges_chars = 0
         self._has_work.set()
+        if purge.kind != "uri":  # somebody waits for it; writes through the gateway may be many
+            self._urgent.wake()
         return done
 
     def _unqueue(self, name: str) -> None:
@@ -198,7 +196,8 @@ class Store:
 
     async def _read_loop(self) -> None:
         await self._prepare(anew=True)
-        polling = asyncio.create_task(self._polling(), name="portway-cache-listen")
+        polling = asyncio.create_task(self._polling(), name="portway-cache-poll")
+        listening = asyncio.create_task(listen(self._news), name="portway-cache-listen")
         try:
             while True:
                 await self._asked.wait()
@@ -207,6 +206,7 @@ class Store:
                 await self._answer([(*one, future) for future, one in asked.items() if not future.done()])
         finally:
             polling.cancel()
+            listening.cancel()
 
     async def _prepare(self, *, anew: bool) -> None:
         """Wait until the tables exist. Several workers may create them at once; one that fails tries again.
@@ -274,7 +274,7 @@ class Store:
             self._last_poll_s = now_s
             self._apply_purges(purges)
             if len(purges) < MOST_PURGES:  # else there are more
-                await asyncio.sleep(_POLL_S)
+                await self._news.wait(_POLL_S)
 
     def _apply_purges(self, purges: Sequence[tuple[int, Purge]]) -> None:
         for number, purge in purges:
@@ -342,7 +342,7 @@ class Store:
             if not self.is_open:
                 await asyncio.sleep(PAUSE_S)
                 continue
-            await asyncio.sleep(_BATCH_S)
+            await self._urgent.wait(_BATCH_S)
             self._has_work.clear()
             try:
                 if self._is_written_elsewhere:
@@ -361,7 +361,7 @@ class Store:
         while self._purges or self._others_purges:
             lot, others = self._purges[:BATCH_ROWS], self._others_purges[:BATCH_ROWS]
             if lot:
-                self._seen_purges |= await queries.publish([purge for purge, _ in lot])
+                self._seen_purges |= await _publish([purge for purge, _ in lot])
                 if len(self._seen_purges) > _QUEUE_REMOVALS:  # polling fails for long: then they are applied twice
                     self._seen_purges.clear()
             # A caller waits for the number of most purges, but not for that of unsafe methods, which may be many.
@@ -437,7 +437,7 @@ def _migrate() -> None:
     call_command("migrate", "gateway", verbosity=0, interactive=False, skip_checks=True)
 
 
-_write = sync_to_async(queries.write)
+_write, _publish = sync_to_async(queries.write), sync_to_async(queries.publish)
 
 
 async def _disconnect() -> None:

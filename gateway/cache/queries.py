@@ -15,6 +15,7 @@ from django.db.models import Max, Q, QuerySet, Sum, Value
 from django.db.models.functions import StrIndex, Substr
 
 from gateway.cache.keys import Key, Purge, digest, variant
+from gateway.cache.notices import notify
 from gateway.cache.policy import Entry, vary_values
 from gateway.http.headers import Pair
 from gateway.models import CachedResponse, CachePurge
@@ -156,10 +157,12 @@ def _begins(prefix: str) -> Q:
     return Q(id__in=rows.values("id"))
 
 
-async def publish(purges: Sequence[Purge]) -> set[tuple[int, float]]:
-    """Store purges for other workers and replicas; returns their numbers and times."""
+def publish(purges: Sequence[Purge]) -> set[tuple[int, float]]:
+    """Tell every worker and replica; returns the numbers and times of these purges. On a thread, as `write`."""
     rows = [CachePurge(kind=purge.kind, value=purge.value, at_s=purge.at_s) for purge in purges]
-    return {(row.id, row.at_s) for row in await CachePurge.objects.abulk_create(rows)}
+    told = {(row.id, row.at_s) for row in CachePurge.objects.bulk_create(rows)}
+    notify()
+    return told
 
 
 async def purges_since(number: int) -> list[tuple[int, Purge]]:
@@ -243,6 +246,6 @@ def variants_of(key: Key) -> list[Entry]:
 
 def purge_now(purge: Purge) -> int:
     """Purge, and publish it to every worker; returns the number of rows removed. Raises DatabaseError."""
-    CachePurge.objects.create(kind=purge.kind, value=purge.value, at_s=purge.at_s)
+    publish([purge])
     removed, _ = CachedResponse.objects.filter(_covered(purge, time.time())).delete()
     return int(removed)

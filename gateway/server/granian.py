@@ -26,6 +26,7 @@ from gateway.config.records import Config, Settings
 from gateway.limits.memory_store import Memory
 from gateway.observe import log as telemetry
 from gateway.observe.log import log
+from gateway.observe.message_ring import MessageRing
 from gateway.observe.shared_memory import SharedMemory
 from gateway.routing.urls import Routes
 from gateway.server.control import Control
@@ -58,6 +59,7 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
         BloomFilter(),
     )  # shared by forked workers
     limits = Memory(is_shared=True) if len(routes.policies) and settings.workers > 1 else None
+    purges = MessageRing() if settings.workers > 1 else None
     control = Control(settings)
     announce(config, routes, address)
     if routes.threads:
@@ -69,7 +71,9 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
         gc.set_threshold(*_COLLECT_AFTER)
         past = past_counts(shared_memory.join(control.number))
         return load_application(
-            Shared(shared_memory, past, bloom_filter, limits, on_started=control.attach, on_stopped=control.leave)
+            Shared(
+                shared_memory, past, bloom_filter, limits, purges, on_started=control.attach, on_stopped=control.leave
+            )
         )
 
     # What is imported by now is shared with the workers, aiohttp too, and the collector leaves it alone.

@@ -36,6 +36,7 @@ from gateway.limits.memory_store import Memory
 from gateway.observe.counters import Counters
 from gateway.observe.exporters import exporters_of
 from gateway.observe.log import log
+from gateway.observe.message_ring import MessageRing
 from gateway.observe.shared_memory import SharedMemory
 from gateway.observe.snapshot import Counts
 from gateway.observe.watchdog import Watchdog
@@ -61,6 +62,7 @@ class Shared:
     past: Counts | None = None  # what those before it in its place have counted
     bloom_filter: BloomFilter | None = None  # the keys that are stored
     limits: Memory | None = None  # what they have counted together
+    purges: MessageRing | None = None  # where they tell each other what they purge
     on_started: Callable[["Runtime"], None] | None = None  # called when all is open, before it serves
     on_stopped: Callable[[], None] | None = None  # called when all is closed
 
@@ -74,7 +76,12 @@ def build(config: Config, routes: Routes, shared: Shared = ALONE) -> "Runtime":
     settings = config.settings
     memory_bytes = settings.cache_memory_bytes // settings.workers
     cache = Cache(
-        memory_bytes, settings.cache_disk_bytes, bodies, shared.bloom_filter, stores_parts=routes.caches_parts
+        memory_bytes,
+        settings.cache_disk_bytes,
+        bodies,
+        shared.bloom_filter,
+        shared.purges,
+        stores_parts=routes.caches_parts,
     )
     limits = Limiter(routes.policies, shared.limits, settings.valkey)
     passwords = Bulkhead("auth.passwords", _PASSWORDS)
