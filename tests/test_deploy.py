@@ -43,7 +43,8 @@ def interpolated(text: str) -> str:
 
 
 ENVIRONMENTS = {
-    "compose.yaml": {name: interpolated(value) for name, value in GATEWAY["environment"].items()},
+    # A name without a value is the shell's own, which sets nothing.
+    "compose.yaml": {name: interpolated(value) for name, value in GATEWAY["environment"].items() if value is not None},
     "kubernetes.yaml": MANIFEST["ConfigMap"]["data"],
 }
 
@@ -83,7 +84,7 @@ def test_the_time_to_stop_is_longer_than_draining_takes() -> None:
 WORDS = {
     *("build", "cap_drop", "command", "entrypoint", "environment", "healthcheck", "image", "mem_limit", "pids_limit"),
     *("ports", "profiles", "pull_policy", "read_only", "restart", "security_opt", "stop_grace_period", "stop_signal"),
-    *("volumes", "working_dir"),
+    *("user", "volumes", "working_dir"),
 }
 
 
@@ -91,7 +92,8 @@ def test_compose_uses_words_that_there_are() -> None:
     assert set(COMPOSE) == {"name", "services", "volumes"}
     for name, service in COMPOSE["services"].items():
         assert set(service) <= WORDS, name
-        assert all(isinstance(value, str) for value in service.get("environment", {}).values()), name
+        values = service.get("environment", {}).values()
+        assert all(value is None or isinstance(value, str) for value in values), name
 
 
 def test_upstreams_are_services_of_the_file_on_the_port_that_they_listen_on() -> None:

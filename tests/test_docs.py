@@ -57,6 +57,9 @@ NOT_RUN = {
     ("operating.md", "old=$(docker compose"): "containers; live/server/test_rolling.py does it without",
     ("performance.md", "make bench"): "takes minutes, and a quiet machine",
     ("proxying.md", "export GATEWAY_UPSTREAM_USERS=https"): "certificates; live/upstreams/test_tls.py has them",
+    ("replicas.md", "export GATEWAY_DATABASE_URL"): "two servers; live/limits/test_replicas.py starts and stops them",
+    ("replicas.md", "docker compose"): "containers; test_deploy.py holds compose.yaml to the code",
+    ("rate-limits.md", "export GATEWAY_VALKEY_URL"): "a server; live/limits/test_store_away.py starts and stops it",
     ("tls.md", "export GATEWAY_TRUSTED_PROXIES"): "a proxy in front; live/server/test_fronts.py starts each of them",
 }
 

@@ -407,13 +407,10 @@ class Cache:
 
     def catch_up(self) -> None:
         """Apply what the other workers of this gateway have purged: they go on only once it can be seen here."""
-        if self._ring is None or not self._ring.has_news:
-            return
-        messages = self._ring.hear()
-        if messages is None:  # too many, or too long ones
-            self._apply_purge(Purge("all", "", time()))
-        for message in messages or ():
-            self._apply_purge(_decode_purge(message))
+        messages = self._ring.hear() if self._ring is not None and self._ring.has_news else []
+        missed = [Purge("all", "", time())] if messages is None else []  # there were too many, or too long ones
+        for purge in missed or map(_decode_purge, messages or ()):
+            self._apply_purge(purge)
 
     def _tell_workers(self, purge: Purge) -> None:
         if self._ring is not None and self.in_use:

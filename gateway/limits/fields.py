@@ -1,10 +1,11 @@
 """What an answer says of limits: RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers), Retry-After."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from math import ceil
 
 from gateway.http.headers import Pair
-from gateway.limits.gcra import Rate, left, reset_s
+from gateway.limits.gcra import EPSILON_S, Rate, left, reset_s
 
 
 def sf_string(text: str) -> str:
@@ -26,7 +27,14 @@ def least(states: Sequence[tuple[str, Rate, float]]) -> tuple[str, Rate, float]:
     return min(states, key=lambda one: (left(one[2], one[1]), -one[2]))
 
 
+@lru_cache(maxsize=4096)
+def _state(name: str, units: int, seconds: int) -> Pair:
+    return b"ratelimit", f"{sf_string(name)};r={units};t={seconds}".encode("ascii")
+
+
 def state_field(name: str, rate: Rate, ahead_s: float, reset: int | None = None) -> Pair:
     """What is left of one: `"api";r=42;t=13`. `reset` is Retry-After, where the request was refused."""
-    seconds = reset_s(ahead_s, rate) if reset is None else reset
-    return b"ratelimit", b"%b;r=%d;t=%d" % (sf_string(name).encode("ascii"), left(ahead_s, rate), seconds)
+    units = left(ahead_s, rate)
+    if reset is None:  # as `reset_s`, without counting what is left again
+        reset = ceil(ahead_s - EPSILON_S) if units else reset_s(ahead_s, rate)
+    return _state(name, units, reset)

@@ -8,17 +8,16 @@ from collections.abc import Callable, Sequence
 from django.http.response import HttpResponseBase
 
 from gateway.errors import GatewayError, Reason
-from gateway.http.gate import Finish, Gate
+from gateway.http.gate import Gate
 from gateway.http.headers import Pair
 from gateway.http.request import GatewayRequest
-from gateway.http.response import GatewayResponse
 from gateway.limits.fields import least, policy_field, state_field
 from gateway.limits.gcra import Rate, left, retry_after_s, wait_s
-from gateway.limits.grammar import window_text
-from gateway.limits.keys import text_of
+from gateway.limits.grammar import BY_CLIENT, window_text
+from gateway.limits.keys import client_text, text_of
 from gateway.limits.limiter import Limiter
 from gateway.limits.policies import Policy
-from gateway.limits.store import Taken
+from gateway.limits.store import Away, Taken
 
 PASSED, REFUSED = "passed", "refused"
 
@@ -73,17 +72,54 @@ def _gate(every: Sequence[Policy], asked: Sequence[Policy], cost: int) -> Gate |
     texts_of = _texts_of(asked)
     limits = tuple(dict.fromkeys(policy.limit for policy in asked))
 
+    passed = [(limit, PASSED) for limit in limits]
+    if len(asked) == 1:
+        return _gate_of_one(every, asked[0], field, texts_of, cost)
+
     async def gate(request: GatewayRequest) -> HttpResponseBase | None:
         met: Met | None = request.limits_met
         if met is None:
             met = request.limits_met = Met(every, field)
         limiter = limiter_of(request)
-        taken = await limiter.take(asked, texts_of(request), cost)
+        texts = texts_of(request)
+        try:
+            taken = await limiter.store.take(asked, texts, cost)
+        except Away as error:
+            taken = await limiter.without(error, asked, texts, cost)
         if not taken.passed:
             raise _refusal(limiter, met, asked, taken, cost)
-        for limit in limits:
-            limiter.count(limit, PASSED)
+        counts = limiter.counts
+        for key in passed:
+            counts[key] = counts.get(key, 0) + 1
         _note(met, asked, taken)
+        return None
+
+    return gate
+
+
+def _gate_of_one(
+    every: Sequence[Policy], policy: Policy, field: Pair, texts_of: Callable[[GatewayRequest], list[str]], cost: int
+) -> Gate:
+    """As the one that asks several, for the one that most routes have: less is made of each request."""
+    asked, passed = (policy,), (policy.limit, PASSED)
+    name, rate = policy.name, policy.rate
+
+    async def gate(request: GatewayRequest) -> HttpResponseBase | None:
+        met: Met | None = request.limits_met
+        if met is None:
+            met = request.limits_met = Met(every, field)
+        limiter = limiter_of(request)
+        texts = texts_of(request)
+        try:
+            taken = await limiter.store.take(asked, texts, cost)
+        except Away as error:
+            taken = await limiter.without(error, asked, texts, cost)
+        if not taken.passed:
+            raise _refusal(limiter, met, asked, taken, cost)
+        counts, ahead_s = limiter.counts, taken.ahead_s[0]
+        counts[passed] = counts.get(passed, 0) + 1
+        if ahead_s is not None:
+            met.states.append((name, rate, ahead_s))
         return None
 
     return gate
@@ -92,6 +128,8 @@ def _gate(every: Sequence[Policy], asked: Sequence[Policy], cost: int) -> Gate |
 def _texts_of(policies: Sequence[Policy]) -> Callable[[GatewayRequest], list[str]]:
     """The keys of a request, one for each policy; the same one is made once."""
     keys = [policy.key for policy in policies]
+    if keys == [BY_CLIENT]:
+        return lambda request: [client_text(request.exchange.client)]
     if len(set(keys)) == 1:
         key, count = keys[0], len(keys)
         return lambda request: [text_of(key, request)] * count
@@ -123,24 +161,6 @@ def _refusal(limiter: Limiter, met: Met, policies: Sequence[Policy], taken: Take
     return GatewayError(Reason.RATE_LIMITED, detail, headers=[(b"retry-after", b"%d" % retry_s)])
 
 
-async def limit_fields(request: GatewayRequest, response: HttpResponseBase) -> HttpResponseBase:
-    """The answer with RateLimit-Policy and RateLimit, if its request met a limit: a `Finish` of a stack."""
-    met: Met | None = request.limits_met
-    if met is None:
-        return response
-    if isinstance(response, GatewayResponse):
-        response.pairs.extend(met.pairs())
-    else:
-        for name, value in met.pairs():
-            response[name.decode("ascii")] = value.decode("ascii")
-    return response
-
-
-def fields_finish(policies: Sequence[Policy]) -> Finish | None:
-    """What adds the fields to a route's answers; None where no limit holds."""
-    return limit_fields if policies else None
-
-
 # -- for views ----------------------------------------------------------------------------------------------------
 
 
@@ -165,7 +185,11 @@ async def limited(request: GatewayRequest, name: str, cost: int = 1) -> None:
     if met is None:
         met = request.limits_met = Met(every, field)
     met.policies, met.field = every, field
-    taken = await limiter.take(policies, _texts_of(policies)(request), cost)
+    texts = _texts_of(policies)(request)
+    try:
+        taken = await limiter.store.take(policies, texts, cost)
+    except Away as error:
+        taken = await limiter.without(error, policies, texts, cost)
     if not taken.passed:
         raise _refusal(limiter, met, policies, taken, cost)
     limiter.count(name, PASSED)

@@ -61,7 +61,8 @@ def wait_s(ahead_s: float, rate: Rate, cost: int) -> float:
 
 def left(ahead_s: float, rate: Rate) -> int:
     """How many units may pass now."""
-    return max(0, int((rate.tolerance_s - ahead_s + EPSILON_S) / rate.interval_s))
+    units = int((rate.tolerance_s - ahead_s + EPSILON_S) / rate.interval_s)
+    return max(0, units)
 
 
 def reset_s(ahead_s: float, rate: Rate) -> int:

@@ -31,10 +31,16 @@ def client_value(text: str) -> str:
     return f"{IPv6Address(int(address) >> shift << shift)}/{_IPV6_BITS}"
 
 
+@lru_cache(maxsize=4096)
+def client_text(address: str) -> str:
+    """The key of a client, and of a request whose own key is missing."""
+    return f"{CLIENT}={client_value(address)}"
+
+
 def text_of(key: Key, request: GatewayRequest) -> str:
     """The key of a request: what `digest` is made of."""
     if len(key) == 1:
-        return _part(key[0], request)
+        return client_text(request.exchange.client) if key[0].kind == CLIENT else _part(key[0], request)
     return joined([_part(part, request) for part in key])
 
 
@@ -51,7 +57,7 @@ def part_text(part: KeyPart, value: str) -> str:
 def _part(part: KeyPart, request: GatewayRequest) -> str:
     value = _value(part, request)
     if value is None:
-        return f"{CLIENT}={client_value(request.exchange.client)}"
+        return client_text(request.exchange.client)
     return f"{part}={value}"
 
 

@@ -46,7 +46,8 @@ class Limiter:
         self.policies = policies
         self.counts: dict[tuple[str, str], int] = {}  # by limit and outcome
         self._memory, self._options = memory, valkey
-        self._stores: list[Store] = []  # the first decides; each stands in for the one before it
+        self._stores: list[Store] = []  # each stands in for the one before it
+        self.store: Store  # the first of them, which decides
         self._valkey: ValkeyStore | None = None
         self._throttle = TokenBucket(burst=5, every_s=10.0)
         self._away_since_s: float | None = None
@@ -59,6 +60,7 @@ class Limiter:
             self._valkey = ValkeyStore(options.url, options.timeout_s, options.context(), self._changed, random.random)
             self._stores.append(self._valkey)
         self._stores.append(MemoryStore(self._memory or Memory(is_shared=False)))
+        self.store = self._stores[0]
         if self._valkey is not None:
             await self._valkey.start()
 
@@ -73,16 +75,8 @@ class Limiter:
 
     # -- decisions ------------------------------------------------------------------------------------------------
 
-    async def take(self, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken:
-        """Decide, and count for the metric. Raises RATE_LIMIT_UNAVAILABLE where a limit wants that of a store that is
-        away."""
-        try:
-            return await self._stores[0].take(policies, texts, cost)
-        except Away as error:
-            return await self._without(error, policies, texts, cost)
-
-    async def _without(self, error: Away, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken:
-        """What holds while the store is away, by each limit's ON_FAILURE."""
+    async def without(self, error: Away, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken:
+        """What holds while the store is away, by each limit's ON_FAILURE. Raises RATE_LIMIT_UNAVAILABLE."""
         if any(policy.on_failure == CLOSED for policy in policies):
             raise GatewayError(Reason.RATE_LIMIT_UNAVAILABLE, cause=str(error), headers=_RETRY) from None
         local = [number for number, policy in enumerate(policies) if policy.on_failure == LOCAL]

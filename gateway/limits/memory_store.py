@@ -69,7 +69,7 @@ class MemoryStore:
         if len(policies) > 1:
             return self._take_all(policies, texts, cost)
         policy, stripes = policies[0], self._stripes
-        place = self._place(policy, texts[0])
+        place = self._places.get((policy.number, texts[0])) or self._place(policy, texts[0])
         if stripes is None:
             return self._decided(policy, place, cost)
         held = self._taken(stripes, place.stripe)
@@ -89,27 +89,25 @@ class MemoryStore:
             raise Away(str(error)) from None
 
     def _place(self, policy: Policy, text: str) -> Place:
-        key = (policy.number, text)
-        place = self._places.get(key)
-        if place is None:
-            place = place_of(policy.number, digest(text, self._memory.secret))
-            if len(text) <= _LONGEST_KEPT:
-                if len(self._places) >= _MOST_KEPT:
-                    self._places.clear()
-                self._places[key] = place
+        place = place_of(policy.number, digest(text, self._memory.secret))
+        if len(text) <= _LONGEST_KEPT:
+            if len(self._places) >= _MOST_KEPT:
+                self._places.clear()
+            self._places[policy.number, text] = place
         return place
 
     def _decided(self, policy: Policy, place: Place, cost: int) -> Taken:
         table, rate, now_s = self._table, policy.rate, time.monotonic()
-        at, tolerance_s = table.find(place), rate.tolerance_s
-        ahead_s = 0.0 if at is None else bounded(table.time(at) - now_s, tolerance_s)
+        tolerance_s = rate.tolerance_s
+        at = table.find(place)
+        ahead_s = 0.0 if at is None else bounded(table.times[at] - now_s, tolerance_s)
         new_s = after(ahead_s, rate.interval_s, tolerance_s, cost)
         if new_s is None:
             return Taken(False, (ahead_s,))
         if at is None:
             table.add(place, now_s + new_s)
         else:
-            table.set_time(at, now_s + new_s)
+            table.times[at] = now_s + new_s
         return Taken(True, (new_s,))
 
     def _take_all(self, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken:
@@ -118,7 +116,7 @@ class MemoryStore:
             now_s = time.monotonic()
             found = [self._table.find(place) for place in places]
             ahead_s = tuple(
-                0.0 if at is None else bounded(self._table.time(at) - now_s, policy.rate.tolerance_s)
+                0.0 if at is None else bounded(self._table.times[at] - now_s, policy.rate.tolerance_s)
                 for at, policy in zip(found, policies, strict=True)
             )
             new_s = [
@@ -132,7 +130,7 @@ class MemoryStore:
                 if at is None:
                     self._table.add(place, now_s + one_s)
                 else:
-                    self._table.set_time(at, now_s + one_s)
+                    self._table.times[at] = now_s + one_s
             return Taken(True, tuple(passed))
 
     @contextlib.contextmanager
@@ -153,9 +151,9 @@ class MemoryStore:
         place = self._place(policy, text)
         with self._locked([place]):
             at = self._table.find(place)
-            if at is None or self._table.time(at) <= time.monotonic():
+            if at is None or self._table.times[at] <= time.monotonic():
                 return False
-            self._table.set_time(at, 0.0)
+            self._table.times[at] = 0.0
             return True
 
     async def over(self, policies: Sequence[Policy]) -> list[Over]:

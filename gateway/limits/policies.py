@@ -43,6 +43,9 @@ class Policy:
         kinds = {part.kind for part in self.key}
         return kinds <= {CLIENT, HOST, ROUTE} and not kinds <= {ROUTE}
 
+    def __hash__(self) -> int:
+        return hash((self.number, self.name))
+
     def __str__(self) -> str:
         return f"{self.name}: {text_of_rate(self.rate)} by {text_of_key(self.key)}"
 

@@ -45,6 +45,10 @@ class Reader:
         """The answers that are whole by now. Raises Garbage."""
         self._data = data = self._data + data if self._data else data
         at = 0
+        if data[:1] == b"$" and data[-2:] == b"\r\n" and (whole := _bulk(data)) is not None:  # as nearly always
+            self._data = b""
+            yield whole
+            return
         try:
             while at < len(data):
                 reply, at = _read(data, at, 0)
@@ -52,6 +56,12 @@ class Reader:
         except _More:
             pass
         self._data = data[at:]
+
+
+def _bulk(data: bytes) -> bytes | None:
+    """The text, where the data is one and nothing else."""
+    size, end, rest = data[1:-2].partition(b"\r\n")
+    return rest if end and size.isdigit() and len(size) < 8 and int(size) == len(rest) else None
 
 
 def _read(data: bytes, at: int, depth: int) -> tuple[Reply, int]:

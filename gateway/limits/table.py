@@ -19,6 +19,7 @@ _TAG_BYTES: Final = PLACES * 8
 _BUCKET_BYTES: Final = 2 * _TAG_BYTES  # its tags, then its times
 STRIPES: Final = 16
 SIZE_BYTES: Final = BUCKETS * _BUCKET_BYTES
+_MOST_FOUND: Final = 4096
 _NUMBER_BITS: Final = 16
 _MIXED: Final = 0x9E3779B1  # so that one client's keys do not meet in one bucket: 2**32 by the golden ratio
 
@@ -44,40 +45,43 @@ class Table:
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._find = memory.find
+        self._found: dict[int, int] = {}  # by tag, where a key was found last: it may be another one's by now
         view = memoryview(memory)
         self._tags = view.cast("Q")
-        self._times = view.cast("d")
+        self.times = view.cast("d")
 
     def find(self, place: Place) -> int | None:
-        """Where the key's time stands, if it has one."""
-        start, _, tag, _ = place
-        at = self._find(tag, start, start + _TAG_BYTES)
+        """Where the key's time stands in `times`, if it has one."""
+        start, tag, tag_bytes, _ = place
+        known = self._found.get(tag)
+        if known is not None and self._tags[known - PLACES] == tag and known >> 5 == start >> 8:
+            return known
+        at = self._find(tag_bytes, start, start + _TAG_BYTES)
         while at >= 0 and at % 8:  # the end of one tag and the beginning of the next
-            at = self._find(tag, at + 1, start + _TAG_BYTES)
-        return None if at < 0 else (at >> 3) + PLACES
-
-    def time(self, at: int) -> float:
-        return self._times[at]
-
-    def set_time(self, at: int, time_s: float) -> None:
-        self._times[at] = time_s
+            at = self._find(tag_bytes, at + 1, start + _TAG_BYTES)
+        if at < 0:
+            return None
+        if len(self._found) >= _MOST_FOUND:
+            self._found.clear()
+        self._found[tag] = (at >> 3) + PLACES
+        return (at >> 3) + PLACES
 
     def add(self, place: Place, time_s: float) -> None:
         """A new key, in the place of the one that is free, or will be soonest."""
         start = place.start >> 3
-        times = self._times[start + PLACES : start + 2 * PLACES].tolist()
+        times = self.times[start + PLACES : start + 2 * PLACES].tolist()
         at = start + times.index(min(times))
         # Free, then its own, then counted: whoever is killed in between leaves a key that is free.
-        self._times[at + PLACES] = 0.0
+        self.times[at + PLACES] = 0.0
         self._tags[at] = place.tag
-        self._times[at + PLACES] = time_s
+        self.times[at + PLACES] = time_s
 
     def waiting(self, start: int, end: int, now_s: float) -> Iterator[tuple[int, float]]:
         """Of the buckets between two offsets in bytes: the number of the policy, and the time, of each key that is not
         free."""
         first, last = start // _BUCKET_BYTES, -(-end // _BUCKET_BYTES)
         for at in range(first * 2 * PLACES, min(last, BUCKETS) * 2 * PLACES, 2 * PLACES):
-            times = self._times[at + PLACES : at + 2 * PLACES].tolist()
+            times = self.times[at + PLACES : at + 2 * PLACES].tolist()
             if max(times) > now_s:
                 tags = self._tags[at : at + PLACES].tolist()
                 yield from (

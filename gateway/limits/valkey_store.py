@@ -9,6 +9,7 @@ import contextlib
 import ssl
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hashlib import sha1
 from typing import Final, NoReturn
 
@@ -159,28 +160,19 @@ class ValkeyStore:
     # -- decisions ------------------------------------------------------------------------------------------------
 
     async def take(self, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken:
-        names = [digest(text).hex() for text in texts]
+        names = [_name(text) for text in texts]
         if self._refused and (known := self._known(policies, names, cost)) is not None:
             return known
-        keys = [f"{_PREFIX}{policy.name}:{name}" for policy, name in zip(policies, names, strict=True)]
-        numbers = [
-            number for policy in policies for number in (repr(policy.rate.interval_s), repr(policy.rate.tolerance_s))
-        ]
         sent_s = time.monotonic()
-        reply = await self._decision(keys, cost, numbers)
+        reply = await self._ask(_decision(b"EVALSHA", SHA, policies, names, cost))
+        if isinstance(reply, Refusal) and reply.startswith("NOSCRIPT"):
+            reply = await self._ask(_decision(b"EVAL", SCRIPT.decode(), policies, names, cost))
         taken = _parsed(reply, len(policies)) if not isinstance(reply, Refusal) else None
         if taken is None:
             self._hang_up(shown(reply) if isinstance(reply, Refusal) else _NO_DECISION)
         if not taken.passed:
             self._remember(policies, names, taken, sent_s, cost)
         return taken
-
-    async def _decision(self, keys: Sequence[str], cost: int, numbers: Sequence[str]) -> Reply:
-        words: list[bytes | str | float] = [len(keys), *keys, cost, *numbers]
-        reply = await self._ask(command("EVALSHA", SHA, *words))
-        if isinstance(reply, Refusal) and reply.startswith("NOSCRIPT"):
-            return await self._ask(command("EVAL", SCRIPT, *words))
-        return reply
 
     def _hang_up(self, cause: str) -> NoReturn:
         """Whatever is wrong with the server, it is tried again by who connects, and by no request. Raises Away."""
@@ -219,7 +211,7 @@ class ValkeyStore:
     # -- for operators --------------------------------------------------------------------------------------------
 
     async def forget(self, policy: Policy, text: str) -> bool:
-        name = digest(text).hex()
+        name = _name(text)
         self._refused.pop((policy.number, name), None)
         return await self._ask(command("DEL", f"{_PREFIX}{policy.name}:{name}")) == 1
 
@@ -253,6 +245,33 @@ class ValkeyStore:
         return [
             (name, float(value) - now_s) for name, value in zip(names, values, strict=True) if isinstance(value, bytes)
         ]
+
+
+@lru_cache(maxsize=8192)
+def _name(text: str) -> str:
+    """What a key is called in Valkey, behind its policy."""
+    return digest(text).hex()
+
+
+def _decision(verb: bytes, script: str, policies: Sequence[Policy], names: Sequence[str], cost: int) -> bytes:
+    """The call of the script: of most requests only the name of the key differs."""
+    if len(policies) > 1:
+        rates = [repr(number) for one in policies for number in (one.rate.interval_s, one.rate.tolerance_s)]
+        keys = [f"{_PREFIX}{policy.name}:{name}" for policy, name in zip(policies, names, strict=True)]
+        return command(verb, script, len(keys), *keys, cost, *rates)
+    before, after_it = _around(verb, script, policies[0], cost)
+    return before + names[0].encode("ascii") + after_it
+
+
+@lru_cache(maxsize=1024)
+def _around(verb: bytes, script: str, policy: Policy, cost: int) -> tuple[bytes, bytes]:
+    """The call with one key, up to its name and from there on."""
+    name = "0" * len(_name(""))
+    numbers = (repr(policy.rate.interval_s), repr(policy.rate.tolerance_s))
+    before, _, after_it = command(verb, script, 1, f"{_PREFIX}{policy.name}:{name}", cost, *numbers).rpartition(
+        name.encode("ascii")
+    )
+    return before, after_it
 
 
 def _parsed(reply: Reply, count: int) -> Taken | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.fanout.view import Fanout
-from gateway.limits.gate import all_limits_gate, client_limits_gate, fields_finish, limits_gate
+from gateway.limits.gate import all_limits_gate, client_limits_gate, limits_gate
 from gateway.limits.grammar import Limits
 from gateway.limits.options import OF_ROUTE
 from gateway.limits.policies import Policy, limit_problems
@@ -83,7 +83,6 @@ def with_limits(slots: Slots, level: Level, endpoint: Callable[..., Any], name: 
         slots,
         client_limits=client_limits_gate(policies, cost) if not is_open else None,
         limits=limits_gate(policies, cost) if not is_open else all_limits_gate(policies, cost),
-        limit_fields=fields_finish(policies),
         policies=policies,
     )
 

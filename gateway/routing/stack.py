@@ -18,8 +18,8 @@ route is known; nothing else does. A capability has a function that makes a gate
 configured, which costs a request nothing:
 
 - auth: `auth_gate(...)` of its room, for `Slots.auth`; it asks for roles and scopes too.
-- limits: `client_limits_gate(...)` and `limits_gate(...)` of its room, for `Slots.client_limits` and `Slots.limits`,
-  and `fields_finish(...)` for `Slots.limit_fields`.
+- limits: `client_limits_gate(...)` and `limits_gate(...)` of its room, for `Slots.client_limits` and `Slots.limits`.
+  What they have to say on the answer, the handler adds.
 - the language of routes: `maintenance_gate(...)` for `Slots.maintenance`; `own_fields(...)` (RESPONSE_HEADER_X),
   `replacement(...)` (ON_*) and `compression(...)` for `Slots.fields`, `Slots.replace` and `Slots.compress`.
 - sockets: a handshake passes `Stack.gates` as a GET does; `pass_gates` asks them.
@@ -59,7 +59,6 @@ class Slots:
     limits: Gate | None = None
     compress: Finish | None = None
     replace: Finish | None = None
-    limit_fields: Finish | None = None
     fields: Finish | None = None
     policies: tuple[Policy, ...] = ()  # the limits of both slots, to be shown
 
@@ -110,7 +109,7 @@ def compiled(
 
 def finish_of(slots: Slots) -> Finish | None:
     """What an answer passes as it leaves, as one; None for nothing."""
-    finishes: tuple[Finish, ...] = _present(slots.compress, slots.replace, slots.limit_fields, slots.fields)
+    finishes: tuple[Finish, ...] = _present(slots.compress, slots.replace, slots.fields)
     if len(finishes) < 2:
         return finishes[0] if finishes else None
 
@@ -138,9 +137,19 @@ async def pass_gates(gates: Sequence[Gate], request: GatewayRequest) -> HttpResp
 def _gated(view: View, gates: Sequence[Gate]) -> View:
     if not gates:
         return view
+    if len(gates) == 1:
+        return _gated_once(view, gates[0])
 
     async def gated(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
         response = await pass_gates(gates, request)
+        return await view(request, *args, **params) if response is None else response
+
+    return gated
+
+
+def _gated_once(view: View, gate: Gate) -> View:
+    async def gated(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
+        response = await gate(request)
         return await view(request, *args, **params) if response is None else response
 
     return gated

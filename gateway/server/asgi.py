@@ -238,6 +238,8 @@ class GatewayHandler(ASGIHandler):
 
     def _finish(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
         """The pairs that leave: the gateway's own field lines are added, each in one place only."""
+        if request.limits_met is not None:
+            pairs = [*pairs, *request.limits_met.pairs()]
         origins = self._cors_of(request)
         if origins and not request.is_preflight:
             pairs = cors.add_to(pairs, origins, request.raw_headers)
