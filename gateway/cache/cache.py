@@ -26,9 +26,9 @@ from gateway.http.body_budget import Bodies
 from gateway.http.headers import Pair
 from gateway.http.request import GatewayRequest
 from gateway.http.response import Body
-from gateway.observe.signals import view_failed
 from gateway.observe.message_ring import MessageRing
 from gateway.observe.process_locks import LockHeld
+from gateway.observe.signals import view_failed
 
 if TYPE_CHECKING:
     from gateway.cache.database import Store
@@ -407,10 +407,11 @@ class Cache:
 
     def catch_up(self) -> None:
         """Apply what the other workers of this gateway have purged: they go on only once it can be seen here."""
-        messages = self._ring.hear() if self._ring is not None and self._ring.has_news else []
-        missed = [Purge("all", "", time())] if messages is None else []  # there were too many, or too long ones
-        for purge in missed or map(_decode_purge, messages or ()):
-            self._apply_purge(purge)
+        if self._ring is not None and self._ring.has_news:
+            messages = self._ring.hear()
+            missed = [Purge("all", "", time())] if messages is None else []  # there were too many, or too long ones
+            for purge in missed or map(_decode_purge, messages or ()):
+                self._apply_purge(purge)
 
     def _tell_workers(self, purge: Purge) -> None:
         if self._ring is not None and self.in_use:
