@@ -15,6 +15,7 @@ legacy      synchronous code in threads of its own
 fanout      several services, one answer
 routing     the grammar, the table, urlpatterns: the public face
 config      the environment becomes records; checks; what holds, and why
+importing   configurations of other gateways become an environment
 server      ASGI, the worker, /-/, Granian, signals, sockets
 management  the commands, explain
 """

@@ -31,6 +31,7 @@ Portway, an API gateway, configured by the environment (docs/configuration.md).
   gateway explain METHOD URL  what would become of a request; sends nothing
   gateway cache ls|why|purge  look into the cache, and purge it
   gateway limits [forget KEY] the rate limits, and who is over
+  gateway import FILE         make an environment of another gateway's configuration
   gateway version             the version
 
 The smallest configuration is an upstream and a route:
@@ -41,6 +42,10 @@ The smallest configuration is an upstream and a route:
 `gateway COMMAND --help` tells more. Django's own work too (gateway migrate).
 Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 """
+
+
+# Commands that read no configuration of ours, so that a wrong one does not stop them.
+_WITHOUT_ENVIRONMENT = {"import"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,7 +68,7 @@ def _command(arguments: list[str]) -> int:
         sys.stdout.write(f"{__version__}\n")
         return 0
     asks_for_help = arguments[0] == "help" or not {"--help", "-h"}.isdisjoint(arguments)
-    if not asks_for_help:
+    if not asks_for_help and arguments[0] not in _WITHOUT_ENVIRONMENT:
         early = _early_options(arguments)
         if not _settings(early.env_file, early.settings) or not _apps():
             return 2

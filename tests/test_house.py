@@ -44,6 +44,7 @@ ROOMS = [
     "fanout",
     "routing",
     "config",
+    "importing",
     "server",
     "management",
 ]
@@ -114,6 +115,8 @@ PURE = {
     *("config/databases", "config/ways", "server/restarts", "http/identity", "http/field_template"),
     *("auth/options", "auth/records", "auth/rules", "auth/loading", "auth/credentials", "auth/tokens", "auth/keyset"),
     *("auth/keys", "auth/basic", "auth/identity"),
+    *("importing/source", "importing/values", "importing/draft", "importing/nginx_syntax", "importing/nginx"),
+    *("importing/krakend", "importing/kong", "importing/ocelot", "importing/spring", "importing/traefik"),
 }
 # What decides without I/O has no use for these.
 NOT_IN_WHAT_IS_PURE = {

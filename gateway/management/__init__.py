@@ -14,6 +14,7 @@ commands/explain   `gateway explain`
 commands/cache     `gateway cache`
 commands/limits    `gateway limits`
 commands/serve     `gateway serve`
+commands/import    `gateway import`
 """
 
 import argparse

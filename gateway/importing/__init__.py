@@ -1,0 +1,15 @@
+"""Configurations of other gateways become an environment.
+
+source        a file as values that know their place, and which of them were read; JSON
+yaml_source   YAML as the same
+values        durations, sizes, URLs and paths as others write them
+draft         the environment on its way, and what cannot be said
+krakend       KrakenD
+kong          Kong
+ocelot        Ocelot
+spring        Spring Cloud Gateway
+traefik       Traefik's labels in a compose file
+nginx_syntax  nginx's directives and blocks
+nginx         nginx
+kinds         which gateway a file is of, and the whole import
+"""

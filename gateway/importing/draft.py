@@ -1,0 +1,228 @@
+"""The environment that an import makes, on its way: names are made unique, and nothing is written that does not load.
+
+What cannot be said is left: a sentence with its place and its weight. An option that this version does not have, or a
+value that it refuses, is left too, with the reason.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+from gateway.config import environment
+from gateway.config.loader import load
+from gateway.config.records import ConfigError
+from gateway.importing.source import Node
+from gateway.options import Refused
+
+
+class Weight(IntEnum):
+    """How much something matters that could not be said; the names stand in the comments."""
+
+    ACCESS = 1  # who may ask: a gateway without it lets more through
+    ROUTING = 2  # where requests go
+    BEHAVIOUR = 3  # what becomes of them
+    DETAIL = 4  # logs, figures, tuning
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Left:
+    """Something that could not be said, with its place in the file."""
+
+    weight: Weight
+    line: int
+    path: str
+    text: str
+
+    def __str__(self) -> str:
+        place = f"line {self.line}" + (f", {self.path}" if self.path else "")
+        return f"[{self.weight.name.lower()}] {place}: {self.text}"
+
+
+@dataclass(slots=True)
+class Draft:
+    """Variables in their order, and what is left."""
+
+    variables: dict[str, str] = field(default_factory=dict)
+    left: list[Left] = field(default_factory=list)
+    _places: dict[str, Node] = field(default_factory=dict)
+    _upstreams: dict[tuple[str, ...], str] = field(default_factory=dict)
+    _commented: list[str] = field(default_factory=list)
+
+    # -- what parsers call ----------------------------------------------------------------------------------------
+
+    def leave(self, weight: Weight, node: Node, text: str) -> None:
+        """Note that a node cannot be said; it and all within it counts as read."""
+        node.take()
+        self.note(weight, node, text)
+
+    def note(self, weight: Weight, node: Node, text: str) -> None:
+        """Note something about a node, of which other members may still be read."""
+        one = Left(weight, node.line, node.path, " ".join(text.split()))
+        if one not in self.left:
+            self.left.append(one)
+
+    def upstream(self, hint: str, urls: Sequence[str], node: Node) -> str:
+        """The upstream with these base URLs, made if there is none yet: the part of its variables before `__`."""
+        key = tuple(url.rstrip("/") if url.count("/") <= 3 else url for url in urls)
+        if key not in self._upstreams:
+            stem = self._unique("GATEWAY_UPSTREAM_", hint)
+            self._upstreams[key] = stem
+            self._set(stem, ",".join(key), node)
+        return self._upstreams[key]
+
+    def route(self, hint: str, line: str, node: Node) -> str:
+        """A route; the part of its variables before `__`."""
+        stem = self._unique("GATEWAY_ROUTE_", hint)
+        self._set(stem, line, node)
+        return stem
+
+    def option(self, stem: str, option: str, value: str, node: Node, weight: Weight = Weight.BEHAVIOUR) -> bool:
+        """Set an option of an upstream or route, or a plain one where the stem is `GATEWAY`; whether that is possible.
+
+        Another value than one that is set already is left: what two parts of a file say of one thing.
+        """
+        variable = f"GATEWAY_{option}" if stem == "GATEWAY" else f"{stem}__{option}"
+        before = self.variables.get(variable)
+        if before is not None:
+            if before != value:
+                shown = [_masked(variable, text) for text in (before, value)]
+                self.note(weight, node, f"{variable} is {shown[0]} already, and cannot be {shown[1]} too")
+            return before == value
+        if "\n" in value or "\r" in value:
+            self.note(weight, node, f"{variable}: its value has more than one line")
+            return False
+        try:
+            environment.find(variable).option.unit.parse(value)
+        except ValueError as error:
+            self.note(weight, node, f"{variable}={_masked(variable, value)}: {error}")
+            return False
+        self._set(variable, value, node)
+        return True
+
+    def option_of(self, stems: Sequence[str], option: str, value: str, node: Node, weight: Weight) -> None:
+        """Set an option of the first of these, a route and its upstream, that has such an option."""
+        for stem in stems:
+            try:
+                environment.find(f"{stem}__{option}")
+            except Refused:
+                continue
+            self.option(stem, option, value, node, weight)
+            return
+        self.option(stems[0], option, value, node, weight)
+
+    def comment(self, line: str) -> None:
+        """A line to be filled in by hand, such as the path of a certificate."""
+        self._commented.append(line)
+
+    def _set(self, variable: str, value: str, node: Node) -> None:
+        self.variables[variable] = value
+        self._places[variable] = node
+
+    def _unique(self, prefix: str, hint: str) -> str:
+        name = clean_name(hint)
+        stem, number = f"{prefix}{name}", 2
+        while stem in self.variables:
+            stem, number = f"{prefix}{name}_{number}", number + 1
+        return stem
+
+    # -- the end --------------------------------------------------------------------------------------------------
+
+    def finish(self, roots: Iterable[Node]) -> None:
+        """Report what was not read, and take out what does not load, with the reason."""
+        for root in roots:
+            for node in root.unused():
+                self.leave(Weight.BEHAVIOUR, node, f"unknown here: {_shown(node)}")
+        while problems := _problems(self.variables):
+            gone = 0
+            for variable, message in problems:
+                if variable not in self.variables:
+                    continue
+                for name in [one for one in self.variables if one == variable or one.startswith(f"{variable}__")]:
+                    value = self.variables.pop(name)
+                    shown = _masked(name, value)
+                    self.note(Weight.ROUTING, self._places[name], f"{name}={shown}: {message}")
+                    gone += 1
+            if not gone:  # the problem is of a variable that is not ours to take out
+                break
+        self.left.sort()
+
+    @property
+    def has_routes(self) -> bool:
+        return any(name.startswith("GATEWAY_ROUTE_") and "__" not in name for name in self.variables)
+
+    def lines(self, title: str, *, shell: bool) -> list[str]:
+        """The env file, without line ends: comments, then variables, those of an upstream or route together."""
+        out = [f"# {title}"]
+        if self.left:
+            out.append("# Not said here, what matters most first:")
+            out += [f"# {_printable(str(one))}" for one in self.left]
+        if self._commented:
+            out += ["#", *(f"# {_printable(line)}" for line in self._commented)]
+        before: list[str] = []
+        for group in _groups(self.variables):
+            if len(group) > 1 or len(before) > 1 or _family(group[0]) != _family((before or [""])[0]):
+                out.append("")
+            before = group
+            out += [_assignment(name, self.variables[name], shell=shell) for name in group]
+        return out
+
+
+def clean_name(hint: str) -> str:
+    """A name of the environment from any text: `GET /users/{id}` -> `GET_USERS_ID`; never empty, never of a file."""
+    name = re.sub(r"[^A-Z0-9]+", "_", hint.upper()).strip("_")[:60].strip("_") or "X"
+    name = f"N{name}" if name[0].isdigit() else name
+    return f"{name}_X" if name == "FILE" or name.endswith("_FILE") else name
+
+
+def _problems(variables: Mapping[str, str]) -> list[tuple[str, str]]:
+    def no_file(path: str) -> str:
+        raise OSError(f"{path} is not read")
+
+    try:
+        load(variables, no_file)
+    except ConfigError as error:
+        return [(problem.variable, problem.message) for problem in error.problems]
+    return []
+
+
+def _groups(variables: Mapping[str, str]) -> list[list[str]]:
+    """Plain variables, then upstreams, then routes; each with its options."""
+    groups: dict[str, list[str]] = {}
+    for name in variables:
+        is_plain = not name.startswith(("GATEWAY_UPSTREAM_", "GATEWAY_ROUTE_"))
+        groups.setdefault("" if is_plain else name.partition("__")[0], []).append(name)
+    return [groups[stem] for stem in sorted(groups, key=lambda stem: (stem != "", "_ROUTE_" in stem))]
+
+
+def _family(name: str) -> str:
+    """`UPSTREAM` of `GATEWAY_UPSTREAM_USERS`."""
+    return name.removeprefix("GATEWAY_").partition("_")[0]
+
+
+def _assignment(name: str, value: str, *, shell: bool) -> str:
+    if not shell:
+        return f"{name}={value}"
+    quoted = value.replace("'", "'\\''")
+    return f"export {name}='{quoted}'"
+
+
+_SECRET = re.compile(r"(?i)pass|secret|token|key|credential|auth|users")
+
+
+def _masked(variable: str, value: str) -> str:
+    """A value as it may be shown; that of an unknown option is hidden where it may be a secret."""
+    try:
+        return environment.find(variable).option.unit.mask(value)
+    except Refused:
+        return "***" if "HEADER" in variable or _SECRET.search(variable.rpartition("__")[2]) else value
+
+
+def _shown(node: Node) -> str:
+    """A value that nothing was made of, shortened; hidden where its name may be that of a secret."""
+    text = "***" if _SECRET.search(node.path.rpartition(".")[2]) else str(node.plain())
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _printable(text: str) -> str:
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,0 +1,439 @@
+"""nginx: `location` becomes a route, `upstream` and `proxy_pass` upstreams; what is plain of the rest options."""
+
+import re
+from dataclasses import dataclass
+
+from gateway.importing.draft import Draft, Weight
+from gateway.importing.nginx_syntax import Directive
+from gateway.importing.values import duration, host_hint, number, service_name, size
+
+_TIME = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)?")
+_TIME_MS = {"ms": 1, None: 1000, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_RATE = re.compile(r"rate=([0-9]{1,9})r/([sm])")
+# The gateway sends these by itself.
+_FORWARDED = frozenset({"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-scheme", "forwarded"})
+_UPGRADE = frozenset({"upgrade", "connection"})
+# Tuning of nginx's own, and what the gateway always does so.
+_NO_MEANING = frozenset(
+    [
+        "user",
+        "worker_processes",
+        "worker_rlimit_nofile",
+        "pid",
+        "events",
+        "default_type",
+        "types",
+        "sendfile",
+        "tcp_nopush",
+        "tcp_nodelay",
+        "server_tokens",
+        "keepalive_timeout",
+        "keepalive_requests",
+        "types_hash_max_size",
+        "server_names_hash_bucket_size",
+        "charset",
+        "proxy_http_version",
+        "proxy_buffering",
+        "proxy_buffers",
+        "proxy_buffer_size",
+        "proxy_busy_buffers_size",
+        "proxy_redirect",
+        "proxy_request_buffering",
+        "proxy_max_temp_file_size",
+        "proxy_temp_file_write_size",
+        "client_body_buffer_size",
+        "client_header_buffer_size",
+        "large_client_header_buffers",
+        "reset_timedout_connection",
+        "map_hash_bucket_size",
+        "variables_hash_max_size",
+        "proxy_headers_hash_max_size",
+        "proxy_headers_hash_bucket_size",
+        "resolver",
+        "resolver_timeout",
+        "ssl_session_cache",
+        "ssl_session_timeout",
+        "ssl_session_tickets",
+        "ssl_prefer_server_ciphers",
+        "ssl_dhparam",
+        "ssl_ciphers",
+        "gzip_types",
+        "gzip_min_length",
+        "gzip_vary",
+        "gzip_proxied",
+        "gzip_comp_level",
+        "gzip_http_version",
+        "gzip_disable",
+        "gzip_buffers",
+        "zone",
+        "keepalive",
+        "server_name_in_redirect",
+        "port_in_redirect",
+        "absolute_redirect",
+        "http2",
+        "internal",
+    ]
+)
+_LOGS = frozenset({"access_log", "error_log", "log_format", "log_not_found"})
+_ACCESS = frozenset(
+    [
+        "allow",
+        "deny",
+        "auth_basic",
+        "auth_basic_user_file",
+        "auth_request",
+        "auth_request_set",
+        "satisfy",
+        "ssl_verify_client",
+        "ssl_client_certificate",
+        "limit_conn",
+        "limit_conn_zone",
+        "limit_except",
+        "auth_jwt",
+        "secure_link",
+    ]
+)
+_FILES = frozenset(
+    {"root", "alias", "index", "try_files", "autoindex", "fastcgi_pass", "uwsgi_pass", "grpc_pass", "scgi_pass"}
+)
+_ROUTING = frozenset(
+    {"rewrite", "if", "map", "geo", "split_clients", "error_page", "include", "set", "mirror", "stream"}
+)
+
+
+def is_nginx(text: str) -> bool:
+    """Whether a text is a configuration of nginx."""
+    return re.search(r"(?m)^\s*(?:location\s[^{;]*|server|http|upstream\s+\S+)\s*\{", text) is not None
+
+
+@dataclass(slots=True)
+class _Server:
+    block: Directive
+    hosts: tuple[str, ...]  # "" for any
+    ports: list[tuple[str, bool]]  # with whether it is TLS
+
+
+def read(root: Directive, draft: Draft) -> None:
+    """Make the environment of a whole file, or of one that is included in `http`."""
+    http = root.first("http") or root
+    levels = [http] if http is root else [http, root]
+    for block in {id(one): one for one in levels}.values():
+        _known(block, draft)
+    upstreams = {one.value: one for one in http.all("upstream")}
+    zones = {}
+    for zone in http.all("limit_req_zone"):
+        zones[_named(zone, "zone").partition(":")[0]] = zone
+    blocks = http.all("server")
+    servers = [_server(block, is_only=len(blocks) == 1) for block in blocks]
+    _listening(servers, draft)
+    _plain(http, draft)
+    for server in servers:
+        _known(server.block, draft)
+        _Reader(draft, http, server, upstreams, zones).read()
+
+
+def _known(block: Directive, draft: Draft) -> None:
+    """What means nothing here, and what cannot be said, in one block."""
+    block.skip(_NO_MEANING)
+    for child in block.children:
+        if child.name in _LOGS:
+            draft.leave(Weight.DETAIL, child.node, f"{child.name}: the log is GATEWAY_LOG")
+        elif child.name in _ACCESS:
+            draft.leave(Weight.ACCESS, child.node, f"{child.name} {' '.join(child.words)}")
+        elif child.name in _ROUTING:
+            draft.leave(Weight.ROUTING, child.node, f"{child.name} {' '.join(child.words)}")
+
+
+def _server(block: Directive, *, is_only: bool) -> _Server:
+    names, ports, is_default = [], [], is_only
+    for one in block.all("server_name"):
+        names += one.words
+    for one in block.all("listen"):
+        port = one.value.rpartition(":")[2].rpartition("]")[2] or "80"
+        is_default = is_default or "default_server" in one.words
+        if port.isdigit() and (port, "ssl" in one.words) not in ports:
+            ports.append((port, "ssl" in one.words))
+    hosts = tuple(name for name in names if name not in {"_", ""})
+    return _Server(block, ("",) if is_default or not hosts else hosts, ports or [("80", False)])
+
+
+def _listening(servers: list[_Server], draft: Draft) -> None:
+    for server in servers:
+        certificate, key = server.block.first("ssl_certificate"), server.block.first("ssl_certificate_key")
+        if certificate is not None and key is not None:
+            draft.leave(Weight.ROUTING, certificate.node, "TLS: fill in the paths of certificate and key below")
+            draft.comment(f"GATEWAY_TLS_CERT_FILE={certificate.value}")
+            draft.comment(f"GATEWAY_TLS_KEY_FILE={key.value}")
+        for one in server.block.all("ssl_protocols"):
+            if "TLSv1.2" not in one.words:
+                draft.option("GATEWAY", "TLS_MIN", "1.3", one.node)
+    ports = [port for server in servers for port in server.ports]
+    if not ports:
+        return
+    main = next((port for port in ports if port[1]), ports[0])
+    draft.option("GATEWAY", "BIND", f"0.0.0.0:{main[0]}", servers[0].block.node)
+    for port, _ in dict.fromkeys(ports):
+        if port != main[0]:
+            draft.comment(f"one address is listened on; port {port}: GATEWAY_TLS_REDIRECT, or a second gateway")
+
+
+def _plain(http: Directive, draft: Draft) -> None:
+    """What holds for all locations unless they say otherwise."""
+    # nginx's own default is 1 MiB, ours 10.
+    limit = http.first("client_max_body_size")
+    _size(draft, "GATEWAY", limit.value if limit else "1m", limit or http)
+    if (gzip := http.first("gzip")) is not None and gzip.value == "on":
+        draft.option("GATEWAY", "COMPRESS", "on", gzip.node)
+
+
+class _Reader:
+    """One server's locations."""
+
+    def __init__(
+        self,
+        draft: Draft,
+        http: Directive,
+        server: _Server,
+        upstreams: dict[str, Directive],
+        zones: dict[str, Directive],
+    ) -> None:
+        self.draft = draft
+        self.http = http
+        self.server = server
+        self.upstreams = upstreams
+        self.zones = zones
+
+    def read(self) -> None:
+        block, draft = self.server.block, self.draft
+        block.skip(frozenset({"ssl_certificate", "ssl_certificate_key"}))
+        if (limit := block.first("client_max_body_size")) is not None:
+            self._of_server("client_max_body_size", limit)
+        locations = block.all("location")
+        answer = block.first("return")
+        if answer is not None:
+            self._returned("/", answer, is_exact=False)
+        for name in _FILES:
+            for one in block.all(name):
+                draft.leave(Weight.ROUTING, one.node, f"{name} {' '.join(one.words)}: no files are served")
+        for location in locations:
+            self._location(location)
+
+    def _of_server(self, name: str, directive: Directive) -> None:
+        """A limit of the server holds for its locations; it is read again with each."""
+        directive.node.scalar()
+
+    def _location(self, location: Directive) -> None:
+        draft = self.draft
+        modifier, path = (location.words[0], location.words[-1]) if len(location.words) > 1 else ("", location.value)
+        _known(location, draft)
+        shown = f"location {' '.join(location.words)}"
+        if modifier in {"~", "~*"} or path.startswith("@"):
+            draft.leave(Weight.ROUTING, location.node, f"{shown}: a route is no regular expression, and has a path")
+            return
+        if (answer := location.first("return")) is not None:
+            self._returned(path, answer, is_exact=modifier == "=")
+            return
+        target = location.first("proxy_pass")
+        if target is None:
+            what = ", ".join(sorted({child.name for child in location.children} & _FILES)) or "nothing to proxy to"
+            draft.leave(Weight.ROUTING, location.node, f"{shown}: {what}")
+            return
+        if location.first("location") is not None:
+            for inner in location.all("location"):
+                self._location(inner)
+        found = self._target(path, target, is_exact=modifier == "=")
+        if found is None:
+            return
+        pattern, right = found
+        for host in self.server.hosts:
+            hint = path if path.strip("/") else "all"
+            stem = draft.route(f"{host} {hint}", f"{host}{pattern} -> {right}", location.node)
+            self._options(stem, location)
+            upstream = f"GATEWAY_UPSTREAM_{right.partition(':')[0].upper()}"
+            for one in self._inherited(location, "proxy_next_upstream_tries")[:1]:
+                if (tries := number(one.value)) and tries >= 1:
+                    draft.option_of([stem, upstream], "RETRIES", str(int(tries) - 1), one.node, Weight.BEHAVIOUR)
+
+    # -- where it goes ----------------------------------------------------------------------------------------------
+
+    def _target(self, path: str, target: Directive, *, is_exact: bool) -> tuple[str, str] | None:
+        url = target.value
+        match = re.fullmatch(r"(https?)://([^/$]+)(/[^$]*)?", url)
+        if match is None:
+            self.draft.leave(Weight.ROUTING, target.node, f"proxy_pass {url}: no plain http or https URL")
+            return None
+        scheme, authority, uri = match[1], match[2], match[3]
+        service = service_name(self._upstream(scheme, authority, target))
+        prefix = path.rstrip("/")
+        if uri is None:
+            return (path if is_exact else f"{prefix}/**"), service
+        if is_exact:
+            return path, f"{service}:{uri}"
+        return f"{prefix}/**", f"{service}:{uri.rstrip('/')}/**"
+
+    def _upstream(self, scheme: str, authority: str, target: Directive) -> str:
+        block = self.upstreams.get(authority)
+        if block is None:
+            url = f"{scheme}://{authority}"
+            return self.draft.upstream(host_hint(url), [url], target.node)
+        draft, urls = self.draft, []
+        for server in block.all("server"):
+            flags = server.words[1:]
+            if server.value.startswith("unix:") or {"backup", "down"} & set(flags):
+                draft.leave(Weight.ROUTING, server.node, f"server {' '.join(server.words)}: left out")
+                continue
+            urls.append(f"{scheme}://{server.value}")
+            if any(flag.startswith("weight=") for flag in flags):
+                draft.leave(
+                    Weight.BEHAVIOUR, server.node, "weight: requests go to the endpoint with the fewest of them"
+                )
+        if not urls:
+            return draft.upstream(authority, [f"{scheme}://{authority}"], block.node)
+        stem = draft.upstream(authority, urls, block.node)
+        block.skip(_NO_MEANING)
+        self._balance(block, stem)
+        return stem
+
+    def _balance(self, block: Directive, stem: str) -> None:
+        draft = self.draft
+        if (one := block.first("ip_hash")) is not None:
+            draft.option(stem, "BALANCE", "hash:client", one.node)
+        elif block.first("least_conn") is None and block.first("random") is None:
+            if (one := block.first("hash")) is not None:
+                by_header = re.fullmatch(r"\$http_([a-z0-9_]+)", one.value)
+                by = f"header:{by_header[1].replace('_', '-')}" if by_header else "client"
+                if not by_header and one.value != "$remote_addr":
+                    draft.leave(Weight.BEHAVIOUR, one.node, f"hash {one.value}: by client instead")
+                draft.option(stem, "BALANCE", f"hash:{by}", one.node)
+            else:
+                draft.option(stem, "BALANCE", "round_robin", block.node)
+
+    def _returned(self, path: str, answer: Directive, *, is_exact: bool) -> None:
+        """`return 301 URL`, `return 403`."""
+        draft, words = self.draft, answer.words
+        status, url = (words[0], words[1] if len(words) > 1 else "") if words[0].isdigit() else ("302", words[0])
+        prefix = path.rstrip("/")
+        pattern = path if is_exact else f"{prefix}/**"
+        keeps_path = url.endswith("$request_uri")
+        url = url.removesuffix("$request_uri").replace("$scheme", "https")
+        is_to_tls = keeps_path and url in {"https://$host", "https://$server_name", "https://$http_host"}
+        if is_to_tls:
+            draft.leave(Weight.BEHAVIOUR, answer.node, "to https: GATEWAY_TLS_REDIRECT, or GATEWAY_HTTPS=redirect")
+            return
+        if "$" in url or (status.startswith("2") and url):
+            draft.leave(Weight.ROUTING, answer.node, f"return {' '.join(words)}")
+            return
+        right = f"{status} {url}{prefix}/**" if keeps_path and not is_exact else f"{status} {url}".strip()
+        for host in self.server.hosts:
+            draft.route(f"{host} {path if prefix else 'all'}", f"{host}{pattern} -> {right}", answer.node)
+
+    # -- options ----------------------------------------------------------------------------------------------------
+
+    def _inherited(self, location: Directive, name: str) -> list[Directive]:
+        """The directives of the nearest level that has any."""
+        for block in (location, self.server.block, self.http):
+            if found := block.all(name):
+                return found
+        return []
+
+    def _options(self, stem: str, location: Directive) -> None:
+        draft = self.draft
+        for name, options in (
+            ("proxy_connect_timeout", ("CONNECT_TIMEOUT",)),
+            ("proxy_read_timeout", ("TIMEOUT", "IDLE_TIMEOUT")),
+        ):
+            for one in self._inherited(location, name)[:1]:
+                for option in options:
+                    self._time(stem, option, one)
+        for block in (location, self.server.block):
+            block.skip(
+                frozenset({"proxy_send_timeout", "client_body_timeout", "client_header_timeout", "send_timeout"})
+            )
+        limit = location.first("client_max_body_size") or self.server.block.first("client_max_body_size")
+        if limit is not None:
+            _size(draft, stem, limit.value, limit)
+        for one in self._inherited(location, "proxy_set_header"):
+            self._request_header(stem, one)
+        for one in self._inherited(location, "proxy_hide_header"):
+            self._header(stem, "RESPONSE_HEADER", one.value, "-", one)
+        for one in self._inherited(location, "add_header"):
+            if len(one.words) > 1:
+                self._header(stem, "RESPONSE_HEADER", one.words[0], one.words[1], one)
+        self._limits(stem, location)
+        self._cache(stem, location)
+
+    def _request_header(self, stem: str, one: Directive) -> None:
+        name, value = one.value, one.words[1] if len(one.words) > 1 else ""
+        if name.lower() == "host":
+            if value in {"$host", "$http_host", "$server_name"}:
+                self.draft.option(stem, "HOST", "preserve", one.node)
+            elif value not in {"$proxy_host", ""}:
+                self._header(stem, "HEADER", name, value, one)
+        elif name.lower() not in _FORWARDED | _UPGRADE:
+            self._header(stem, "HEADER", name, value or "-", one)
+
+    def _header(self, stem: str, option: str, name: str, value: str, one: Directive) -> None:
+        if "$" in value or not re.fullmatch(r"[A-Za-z0-9-]+", name):
+            self.draft.leave(
+                Weight.BEHAVIOUR, one.node, f"{one.name} {' '.join(one.words)}: holds a variable or an odd name"
+            )
+            return
+        self.draft.option(stem, f"{option}_{name.upper().replace('-', '_')}", value, one.node)
+
+    def _time(self, stem: str, option: str, one: Directive) -> None:
+        match = _TIME.fullmatch(one.value)
+        if match is None:
+            self.draft.leave(Weight.BEHAVIOUR, one.node, f"{one.name} {one.value}")
+        else:
+            self.draft.option(stem, option, duration(int(match[1]) * _TIME_MS[match[2]]), one.node)
+
+    def _limits(self, stem: str, location: Directive) -> None:
+        limits = []
+        for one in self._inherited(location, "limit_req"):
+            zone = self.zones.get(_named(one, "zone"))
+            rate = None if zone is None else _RATE.search(" ".join(zone.words))
+            if (
+                zone is None
+                or rate is None
+                or zone.value not in {"$binary_remote_addr", "$remote_addr", "$server_name"}
+            ):
+                self.draft.leave(Weight.ACCESS, one.node, f"limit_req {' '.join(one.words)}")
+                continue
+            burst = int(number(_named(one, "burst")) or 0) + 1
+            by = "all" if zone.value == "$server_name" else "client"
+            limits.append(f"{rate[1]}/1{rate[2]} burst {burst} by {by}")
+            one.node.take()
+        if limits:
+            self.draft.option(
+                stem,
+                "RATE_LIMIT",
+                " ".join(limits),
+                location.all("limit_req")[0].node if location.all("limit_req") else location.node,
+                Weight.ACCESS,
+            )
+
+    def _cache(self, stem: str, location: Directive) -> None:
+        zones = self._inherited(location, "proxy_cache")
+        valid = self._inherited(location, "proxy_cache_valid")
+        self.http.skip(frozenset({"proxy_cache_path"}))
+        if not zones or zones[0].value == "off":
+            return
+        lasting = next((one for one in valid if len(one.words) == 1 or "200" in one.words), None)
+        if lasting is None:
+            self.draft.option(stem, "CACHE", "on", zones[0].node)
+            return
+        match = _TIME.fullmatch(lasting.words[-1])
+        if match is not None:
+            self.draft.option(stem, "CACHE", duration(int(match[1]) * _TIME_MS[match[2]]), lasting.node)
+
+
+def _named(one: Directive, name: str) -> str:
+    """`zone=one:10m` -> `one:10m`."""
+    return next((word.partition("=")[2] for word in one.words if word.startswith(f"{name}=")), "")
+
+
+def _size(draft: Draft, stem: str, text: str, one: Directive) -> None:
+    try:
+        draft.option(stem, "MAX_BODY", size(text), one.node)
+    except ValueError as error:
+        draft.leave(Weight.BEHAVIOUR, one.node, f"client_max_body_size: {error}")

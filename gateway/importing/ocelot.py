@@ -1,0 +1,192 @@
+"""Ocelot: `Routes` become routes, `Aggregates` fan-outs of those that have a key."""
+
+import re
+from dataclasses import dataclass
+
+from gateway.importing.draft import Draft, Weight
+from gateway.importing.source import Node
+from gateway.importing.values import (
+    PathError,
+    PathTemplate,
+    duration,
+    host_hint,
+    number,
+    parameter,
+    path_template,
+    service_name,
+)
+
+# Names that people give to a placeholder for the whole rest of the path.
+_REST = ("everything", "all", "url", "path", "catchall", "catchAll", "any", "rest", "route")
+_NO_MEANING = ("RouteIsCaseSensitive", "DangerousAcceptAnyServerCertificateValidator", "Metadata", "Timeout")
+_ACCESS = (
+    "AuthenticationOptions",
+    "RouteClaimsRequirement",
+    "SecurityOptions",
+    "AddClaimsToRequest",
+    "ChangeDownstreamPathTemplate",
+)
+_BEHAVIOUR = (
+    "AddHeadersToRequest",
+    "AddQueriesToRequest",
+    "DelegatingHandlers",
+    "UpstreamHeaderTemplates",
+    "HttpHandlerOptions",
+)
+
+
+def is_ocelot(root: Node) -> bool:
+    """Whether a document is a configuration of Ocelot."""
+    found = root.plain()
+    routes = isinstance(found, dict) and (found.get("Routes") or found.get("ReRoutes"))
+    return isinstance(routes, list) and any(isinstance(one, dict) and "UpstreamPathTemplate" in one for one in routes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    node: Node
+    upstream: str
+    path: PathTemplate  # of the request
+    target: str
+
+
+def read(root: Node, draft: Draft) -> None:
+    """Make the environment of an ocelot.json."""
+    keyed: dict[str, _Read] = {}
+    for node in root.items("Routes") or root.items("ReRoutes"):
+        found = _route(node, draft)
+        if found is not None and (key := node.text("Key")):
+            keyed[key] = found
+    for node in root.items("Aggregates"):
+        _aggregate(node, draft, keyed)
+    if (settings := root.get("GlobalConfiguration")) is not None:
+        _settings(settings, draft)
+
+
+def _settings(settings: Node, draft: Draft) -> None:
+    settings.skip("BaseUrl", "RequestIdKey")
+    for name, node in settings.members().items():
+        if name == "RateLimitOptions" or name in _ACCESS:
+            draft.leave(Weight.ACCESS, node, f"GlobalConfiguration.{name}")
+        elif name == "ServiceDiscoveryProvider":
+            draft.leave(Weight.ROUTING, node, "services are found by DNS: name their hosts in GATEWAY_UPSTREAM_<NAME>")
+        elif name not in {"BaseUrl", "RequestIdKey"}:
+            draft.leave(Weight.BEHAVIOUR, node, f"GlobalConfiguration.{name}")
+
+
+def _route(node: Node, draft: Draft) -> _Read | None:
+    up, down = node.text("UpstreamPathTemplate"), node.text("DownstreamPathTemplate")
+    node.skip(*_NO_MEANING)
+    try:
+        pattern, target = path_template(up, _REST), path_template(down, _REST)
+    except PathError as error:
+        draft.leave(Weight.ROUTING, node, f"{up}: {error}")
+        return None
+    scheme = node.text("DownstreamScheme", default="http")
+    urls = [_base(scheme, one) for one in node.items("DownstreamHostAndPorts")]
+    service = node.text("ServiceName")
+    if not urls and service:
+        urls = [f"{scheme}://{service}"]
+        draft.note(Weight.ROUTING, node, f"{up}: ServiceName {service} is taken for a host name")
+    if not urls or scheme not in {"http", "https", "ws", "wss"}:
+        draft.leave(Weight.ROUTING, node, f"{up}: no http or https service")
+        return None
+    urls = [re.sub("^ws", "http", url) for url in urls]
+    stem = draft.upstream(service or host_hint(urls[0]), urls, node)
+    _balance(node, draft, stem)
+    found = _Read(node, stem, pattern, str(target))
+    methods = ",".join(method.upper() for method in node.texts("UpstreamHttpMethod"))
+    host = node.text("UpstreamHost")
+    right = service_name(stem) + ("" if str(pattern) == str(target) else f":{target}")
+    route = draft.route(node.text("Key") or up, f"{methods} {host}{pattern} -> {right}".strip(), node)
+    _options(node, draft, route)
+    return found
+
+
+def _base(scheme: str, node: Node) -> str:
+    host, port = node.text("Host"), node.text("Port")
+    return f"{scheme}://{host}" + (f":{port}" if port and port != "0" else "")
+
+
+def _balance(node: Node, draft: Draft, stem: str) -> None:
+    options = node.get("LoadBalancerOptions")
+    if options is None:
+        return
+    kind = options.text("Type")
+    options.take()
+    if kind == "RoundRobin":
+        draft.option(stem, "BALANCE", "round_robin", options)
+    elif kind == "CookieStickySessions":
+        draft.note(Weight.BEHAVIOUR, options, f"LoadBalancerOptions {kind}: BALANCE=hash:client or hash:header:NAME")
+
+
+def _options(node: Node, draft: Draft, stem: str) -> None:
+    if (priority := node.get("Priority")) is not None:
+        priority.take()
+        if priority.scalar() not in {"0", "1"}:
+            draft.note(Weight.ROUTING, priority, "Priority: the most specific route wins, whatever stands here")
+    if (cache := node.get("FileCacheOptions")) is not None:
+        seconds = cache.text("TtlSeconds", default="0")
+        cache.take()
+        if seconds != "0":
+            draft.option(stem, "CACHE", f"{seconds}s", cache)
+    if (quality := node.get("QoSOptions")) is not None:
+        timeout = quality.text("TimeoutValue", default="0") or "0"
+        quality.take()  # endpoints that fail are ejected by themselves
+        if milliseconds := number(timeout):
+            draft.option(stem, "TIMEOUT", duration(milliseconds), quality)
+    if (limit := node.get("RateLimitOptions")) is not None:
+        _rate_limit(limit, draft, stem)
+    for member, option in (("UpstreamHeaderTransform", "HEADER"), ("DownstreamHeaderTransform", "RESPONSE_HEADER")):
+        for name, value in node.members(member).items():
+            if "{" in value.scalar() or re.search(r"\S, \S", value.scalar()):
+                draft.leave(Weight.BEHAVIOUR, value, f"{member} {name}: it replaces a part of the value, or holds one")
+            else:
+                draft.option(stem, f"{option}_{name.upper().replace('-', '_')}", value.scalar() or "-", value)
+    for name in (*_ACCESS, *_BEHAVIOUR):
+        if (found := node.get(name)) is not None and found.plain():
+            weight = Weight.ACCESS if name in _ACCESS else Weight.BEHAVIOUR
+            draft.leave(weight, found, f"{name} of {node.text('UpstreamPathTemplate')}")
+    node.skip("DownstreamHttpVersion", "DownstreamHttpVersionPolicy")
+    if (method := node.get("DownstreamHttpMethod")) is not None:
+        draft.leave(Weight.BEHAVIOUR, method, "DownstreamHttpMethod: a proxied request keeps its method")
+
+
+def _rate_limit(limit: Node, draft: Draft, stem: str) -> None:
+    enabled = limit.is_true("EnableRateLimiting")
+    count, period = limit.text("Limit"), limit.text("Period")
+    whitelist = limit.get("ClientWhitelist")
+    limit.take()
+    if not enabled:
+        return
+    if whitelist is not None and whitelist.plain():
+        draft.note(Weight.BEHAVIOUR, whitelist, "ClientWhitelist: nobody is exempt")
+    draft.option(stem, "RATE_LIMIT", f"{count}/{period} by client", limit, Weight.ACCESS)
+
+
+def _aggregate(node: Node, draft: Draft, keyed: dict[str, _Read]) -> None:
+    up = node.text("UpstreamPathTemplate")
+    keys = node.texts("RouteKeys") or node.texts("ReRouteKeys")
+    node.skip("Priority", "RouteIsCaseSensitive", "UpstreamHttpMethod")
+    if (aggregator := node.get("Aggregator")) is not None:
+        draft.leave(
+            Weight.BEHAVIOUR, aggregator, "Aggregator: write it in Python, as a typed fan-out (docs/fan-out.md)"
+        )
+    if (more := node.get("RouteKeysConfig")) is not None:
+        draft.leave(Weight.BEHAVIOUR, more, "RouteKeysConfig: a part may use values of another, as {user.team_id}")
+    missing = [key for key in keys if key not in keyed]
+    try:
+        pattern = path_template(up, ())
+    except PathError as error:
+        draft.leave(Weight.ROUTING, node, f"{up}: {error}")
+        return
+    if missing or not keys:
+        draft.leave(Weight.ROUTING, node, f"{up}: there is no route with the key {', '.join(missing) or '(none)'}")
+        return
+    stem = draft.route(up, f"GET {node.text('UpstreamHost')}{pattern}", node)
+    for key in keys:
+        name = parameter(key)
+        if name != key:
+            draft.note(Weight.BEHAVIOUR, node, f"RouteKey {key}: the part is called {name}")
+        target = f"{service_name(keyed[key].upstream)}:{keyed[key].target}"
+        draft.option(stem, f"PART_{name.upper()}", target, node, Weight.ROUTING)

@@ -1,0 +1,301 @@
+"""What becomes of another gateway's configuration: variables that load, and a note for each thing that is left."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.config.loader import load
+from gateway.importing.draft import Draft, Weight
+from gateway.importing.kinds import WORDS, import_text
+from gateway.importing.source import MAX_BYTES, SourceError
+from tests.importing.samples import FILES
+
+# Variables of each sample; what is not named here is not looked at.
+EXPECTED = {
+    "krakend": {
+        "GATEWAY_BIND": "0.0.0.0:8080",
+        "GATEWAY_TIMEOUT": "3s",
+        "GATEWAY_CORS": "https://app.example.com",
+        "GATEWAY_UPSTREAM_ORDERS": "http://orders-1:8000,http://orders-2:8000",
+        "GATEWAY_ROUTE_USERS_USERID": "GET /users/{userid} -> users:/v1/users/{userid}",
+        "GATEWAY_ROUTE_HOME_ID": "GET /home/{id}",
+        "GATEWAY_ROUTE_HOME_ID__PART_USER": "users:/users/{id}",
+        "GATEWAY_ROUTE_HOME_ID__PART_USER__PICK": "id,name",
+        "GATEWAY_ROUTE_HOME_ID__PART_ORDERS": "orders:/orders?user={user.id}",
+        "GATEWAY_ROUTE_HOME_ID__OPTIONAL": "user,orders",
+        "GATEWAY_ROUTE_HOME_ID__TIMEOUT": "800ms",
+        "GATEWAY_ROUTE_HOME_ID__RESPONSE_HEADER_CACHE_CONTROL": "public, max-age=300",
+        "GATEWAY_ROUTE_FILES": "GET /files/** -> files:/**",
+        "GATEWAY_ROUTE_BOTH__MERGE": "flat",
+    },
+    "kong": {
+        "GATEWAY_MAX_BODY": "8MiB",
+        "GATEWAY_UPSTREAM_USERS": "http://users.internal:8000/v1",
+        "GATEWAY_UPSTREAM_USERS__CONNECT_TIMEOUT": "1500ms",
+        "GATEWAY_UPSTREAM_USERS__TIMEOUT": "10s",
+        "GATEWAY_UPSTREAM_USERS__RETRIES": "2",
+        "GATEWAY_UPSTREAM_USERS__CORS": "https://app.example.com",
+        "GATEWAY_UPSTREAM_ORDERS": "http://10.0.0.1:8000,http://10.0.0.2:8000",
+        "GATEWAY_UPSTREAM_ORDERS__BALANCE": "round_robin",
+        "GATEWAY_UPSTREAM_ORDERS__HEALTH": "/health",
+        "GATEWAY_ROUTE_USERS": "GET,POST /users/** -> users:/**",
+        "GATEWAY_ROUTE_USERS_2": "GET,POST /people/** -> users:/**",
+        "GATEWAY_ROUTE_ORDERS": "api.example.com/orders/** -> orders",
+        "GATEWAY_ROUTE_ORDERS__HOST": "preserve",
+    },
+    "ocelot": {
+        "GATEWAY_UPSTREAM_A": "https://a.example.com:443,https://b.example.com:443",
+        "GATEWAY_UPSTREAM_A__BALANCE": "round_robin",
+        "GATEWAY_ROUTE_USER": "GET /users/{id} -> users:/api/users/{id}",
+        "GATEWAY_ROUTE_USER__CACHE": "15s",
+        "GATEWAY_ROUTE_LEGACY_EVERYTHING": "/legacy/** -> a:/**",
+        "GATEWAY_ROUTE_LEGACY_EVERYTHING__TIMEOUT": "5s",
+        "GATEWAY_ROUTE_HOME_ID": "GET /home/{id}",
+        "GATEWAY_ROUTE_HOME_ID__PART_USER": "users:/api/users/{id}",
+        "GATEWAY_ROUTE_HOME_ID__PART_ORDERS": "orders:/orders",
+    },
+    "spring": {
+        "GATEWAY_BIND": "0.0.0.0:8085",
+        "GATEWAY_CONNECT_TIMEOUT": "1s",
+        "GATEWAY_TIMEOUT": "5s",
+        "GATEWAY_CORS": "https://docs.spring.io",
+        "GATEWAY_ROUTE_STRIP": "/name/** -> nameservice:/**",
+        "GATEWAY_ROUTE_STRIP__RESPONSE_HEADER_X_RESPONSE_DEFAULT_RED": "Default-Blue",
+        "GATEWAY_ROUTE_REWRITE": "GET,POST /red/** -> red:/**",
+        "GATEWAY_ROUTE_REWRITE__HEADER_X_REQUEST_RED": "blue",
+        "GATEWAY_ROUTE_EXPANDED": "/foo/{segment} -> example:/{segment}",
+        "GATEWAY_ROUTE_EXPANDED__TIMEOUT": "200ms",
+        "GATEWAY_UPSTREAM_EXAMPLE__RETRIES": "3",
+    },
+    "traefik": {
+        "GATEWAY_UPSTREAM_WHOAMI": "http://whoami:80",
+        "GATEWAY_UPSTREAM_WHOAMI__HEALTH": "/health",
+        "GATEWAY_UPSTREAM_API": "http://api:8080",
+        "GATEWAY_ROUTE_WHOAMI": "GET who.test/a/** -> whoami:/**",
+        "GATEWAY_ROUTE_WHOAMI_2": "GET who.test/b/** -> whoami:/**",
+        "GATEWAY_ROUTE_WHOAMI__HOST": "preserve",
+        "GATEWAY_ROUTE_API": "api.localhost/** -> api",
+        "GATEWAY_ROUTE_API__HEADER_X_TENANT": "acme",
+    },
+    "nginx": {
+        "GATEWAY_BIND": "0.0.0.0:443",
+        "GATEWAY_MAX_BODY": "1MiB",
+        "GATEWAY_UPSTREAM_USERS": "http://users-1:8000,http://users-2:8000",
+        "GATEWAY_UPSTREAM_USERS__RETRIES": "2",
+        "GATEWAY_UPSTREAM_API": "http://10.0.0.1:80",
+        "GATEWAY_UPSTREAM_API__BALANCE": "hash:client",
+        "GATEWAY_ROUTE_EXAMPLE_COM_USERS": "example.com/users/** -> users",
+        "GATEWAY_ROUTE_EXAMPLE_COM_USERS__TIMEOUT": "5s",
+        "GATEWAY_ROUTE_EXAMPLE_COM_USERS__MAX_BODY": "20MiB",
+        "GATEWAY_ROUTE_EXAMPLE_COM_USERS__HOST": "preserve",
+        "GATEWAY_ROUTE_EXAMPLE_COM_API": "example.com/api/** -> api:/v1/**",
+        "GATEWAY_ROUTE_EXAMPLE_COM_API__HEADER_AUTHORIZATION": "Basic c2VjcmV0",
+        "GATEWAY_ROUTE_EXAMPLE_COM_API__RESPONSE_HEADER_X_POWERED_BY": "-",
+        "GATEWAY_ROUTE_EXAMPLE_COM_API__RESPONSE_HEADER_X_FRAME_OPTIONS": "DENY",
+        "GATEWAY_ROUTE_EXAMPLE_COM_EXACT": "example.com/exact -> api:/one",
+        "GATEWAY_ROUTE_EXAMPLE_COM_ADMIN": "example.com/admin/** -> admin",
+    },
+}
+# What is left of each sample: weight, line, and words of the sentence.
+LEFT = {
+    "krakend": [
+        (Weight.ACCESS, 14, "auth/validator"),
+        (Weight.ROUTING, 19, "/odd/{id}.json"),
+        (Weight.BEHAVIOUR, 16, "unknown here: 7"),
+        (Weight.BEHAVIOUR, 18, "deny"),
+    ],
+    "kong": [
+        (Weight.ACCESS, 14, "plugin key-auth"),
+        (Weight.ROUTING, 16, "is a pattern"),
+        (Weight.BEHAVIOUR, 40, "unknown here: 1"),
+        (Weight.DETAIL, 37, "plugin prometheus"),
+    ],
+    "ocelot": [(Weight.ACCESS, 10, "AuthenticationOptions"), (Weight.BEHAVIOUR, 14, "the part is called orders")],
+    "spring": [(Weight.ROUTING, 18, "lb://red"), (Weight.ROUTING, 39, "predicate After")],
+    "traefik": [
+        (Weight.ACCESS, 13, "basicauth.users=***"),
+        (Weight.ROUTING, 21, "hostregexp cannot be said"),
+        (Weight.BEHAVIOUR, 24, "sticky.cookie=true"),
+    ],
+    "nginx": [
+        (Weight.ACCESS, 28, "allow 10.0.0.0/8"),
+        (Weight.ACCESS, 28, "deny all"),
+        (Weight.ROUTING, 6, "backup: left out"),
+        (Weight.ROUTING, 17, "root, try_files"),
+        (Weight.ROUTING, 27, "no regular expression"),
+        (Weight.BEHAVIOUR, 24, "unknown here: on"),
+        (Weight.BEHAVIOUR, 15, "X-Real-IP"),
+    ],
+}
+
+every_kind = pytest.mark.parametrize("word", WORDS)
+
+
+def imported(word: str) -> Draft:
+    name, text = FILES[word]
+    return import_text(text, name).draft
+
+
+def no_file(path: str) -> str:
+    raise OSError(path)
+
+
+@every_kind
+def test_a_kind_is_seen_from_its_content_and_becomes_these_variables(word: str) -> None:
+    found = imported(word).variables
+    assert {name: found.get(name) for name in EXPECTED[word]} == EXPECTED[word]
+
+
+@every_kind
+def test_what_it_makes_loads(word: str) -> None:
+    config = load(imported(word).variables, no_file)
+    assert config.routes
+    assert config.upstreams
+
+
+@every_kind
+def test_what_is_left_is_named_with_its_place_and_what_matters_most_comes_first(word: str) -> None:
+    left = imported(word).left
+    for weight, line, words in LEFT[word]:
+        assert any(one.weight is weight and one.line == line and words in one.text for one in left), (line, words, left)
+    assert [one.weight for one in left] == sorted(one.weight for one in left)
+
+
+@every_kind
+def test_no_secret_of_a_middleware_stands_in_a_comment(word: str) -> None:
+    assert not any("$apr1$" in str(one) or "c2VjcmV0" in str(one) for one in imported(word).left)
+
+
+@every_kind
+def test_a_key_that_nobody_knows_is_never_dropped_in_silence(word: str) -> None:
+    name, text = FILES[word]
+    strange = {
+        "krakend": text.replace('"method"', '"method"').replace('"version": 3,', '"version": 3, "warp": 9,'),
+        "kong": f"warp: 9\n{text}",
+        "ocelot": text.replace('"Routes": [', '"warp": 9, "Routes": ['),
+        "spring": text.replace("      routes:\n", "      warp: 9\n      routes:\n"),
+        "traefik": text.replace('- "traefik.enable=true"', '- "traefik.warp=9"'),
+        "nginx": text.replace("http {", "http {\n warp 9;"),
+    }[word]
+    assert strange != text
+    assert any("warp" in f"{one.path} {one.text}" for one in import_text(strange, name).draft.left)
+
+
+def test_all_of_a_plain_file_is_said() -> None:
+    text = "server { listen 8080; location /users/ { proxy_pass http://users:8000; } }"
+    draft = import_text(text, "a.conf").draft
+    assert draft.left == []
+    assert draft.variables["GATEWAY_ROUTE_USERS"] == "/users/** -> users"
+
+
+# -- files that cannot be read ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("a.json", "{", "expected a name in quotes, found 'the end of the file'"),
+        ("a.json", '{"endpoints": [,]}', "line 1: expected a value"),
+        ("a.json", "\x00", "this is not"),
+        ("a.json", '{"a": 1}', "not recognised"),
+        ("a.yml", "a: [1", "this is not YAML"),
+        ("a.yml", "a: &b [*b]", "refers to itself"),
+        ("a.yml", "just text", "not recognised"),
+        ("a.yml", "", "not recognised"),
+        ("a.json", "[" * 5000, "nested more than"),
+        ("a.conf", "server { location / { proxy_pass http://a;", "does not end"),
+        ("a.conf", "server {\n listen 80\n}", "line 2: listen does not end in ;"),
+        ("a.conf", "server { location / { return 200; } ", "does not end"),
+        ("a.conf", "server { location ~ x { proxy_pass http://a; } }", "no route of this nginx configuration"),
+        ("a.json", '{"version": 3, "endpoints": []}', "no route of this KrakenD configuration"),
+        ("a.yml", " " * (MAX_BYTES + 1), "larger than"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_why(name: str, text: str, words: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        import_text(text, name)
+    assert words in str(caught.value)
+
+
+def test_a_small_file_of_aliases_does_not_become_a_large_one() -> None:
+    lines = ['a0: &a0 ["x", "x", "x", "x", "x", "x", "x", "x", "x"]']
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9)]
+    with pytest.raises(SourceError) as caught:
+        import_text("\n".join(lines), "a.yml")
+    assert "values, aliases counted" in str(caught.value)
+
+
+def test_another_version_is_read_and_told() -> None:
+    _, text = FILES["krakend"]
+    draft = import_text(text.replace('"version": 3', '"version": 9'), "a.json").draft
+    assert any("version 9 is not known" in one.text for one in draft.left)
+
+
+# -- files that somebody has changed ------------------------------------------------------------------------------
+
+ODD: list[Any] = [
+    None,
+    True,
+    -1,
+    3.5,
+    "",
+    "x",
+    "{",
+    "a b\nc",
+    "http://",
+    "lb://x",
+    "/{id",
+    "0",
+    "9" * 30,
+    [],
+    {},
+    [[]],
+    {"a": [{}]},
+]
+
+
+def places_of(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The path of every value in a document."""
+    children = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [above, *(place for key, child in children for place in places_of(child, (*above, key)))]
+
+
+def changed(value: Any, place: tuple[Any, ...], odd: Any) -> Any:
+    if not place:
+        return odd
+    value = copy.deepcopy(value)
+    inner = value
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = odd
+    return value
+
+
+@pytest.mark.parametrize("word", ["krakend", "kong", "ocelot", "spring", "traefik"])
+def test_an_odd_value_anywhere_is_left_or_refused_and_what_is_made_loads(word: str) -> None:
+    _, text = FILES[word]
+    comments = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("//"))
+    document = yaml.safe_load(comments)
+    for number, place in enumerate(places_of(document)[1:]):
+        for odd in (ODD[(5 * number + step) % len(ODD)] for step in (0, 4, 9)):  # every one meets many places
+            try:
+                draft = import_text(json.dumps(changed(document, place, odd)), "a.json", word).draft
+            except SourceError:
+                continue
+            load(draft.variables, no_file)
+
+
+def test_words_of_nginx_may_be_missing_or_odd_anywhere() -> None:
+    _, text = FILES["nginx"]
+    words = text.split(" ")
+    for number, word in enumerate(words):
+        for odd in (("", "x", "$a", "9999999999", "http://", "-1", '""')[number % 7], "x y"):
+            if word.strip() and not set(word) & set("{};"):
+                try:
+                    draft = import_text(" ".join([*words[:number], odd, *words[number + 1 :]]), "a.conf", "nginx").draft
+                except SourceError:
+                    continue
+                load(draft.variables, no_file)
