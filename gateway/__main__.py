@@ -39,7 +39,8 @@ The smallest configuration is an upstream and a route:
   export GATEWAY_ROUTE_USERS='/users/** -> users'
   gateway serve
 
-`gateway COMMAND --help` tells more. Django's own work too (gateway migrate).
+`gateway COMMAND --help` shows options. Django's own commands work too (migrate,
+makemigrations, shell, test, and those of GATEWAY_APPS).
 Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 """
 
@@ -80,7 +81,7 @@ def read_text(path: str) -> str:
 
 
 def read_env_files(paths: Iterable[str]) -> EnvFile:
-    """What these files say together; one that cannot be read is a problem among the others."""
+    """Read env files, a later one over those before it; one that cannot be read is a problem among the others."""
     found = EnvFile()
     for path in paths:
         try:
@@ -100,7 +101,7 @@ def _early_options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--env-file", action="append", default=[])
     parser.add_argument("--settings")
-    with suppress(argparse.ArgumentError):  # the command's own parser says it better
+    with suppress(argparse.ArgumentError):  # the command's own parser reports it with its usage
         return parser.parse_known_args(arguments)[0]
     return argparse.Namespace(env_file=[], settings=None)
 

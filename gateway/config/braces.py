@@ -11,18 +11,18 @@ Found = tuple[str, str]  # a variable, and what is wrong with it
 
 def problems(routes: Sequence[Route]) -> Iterator[Found]:
     """What is wrong with the values in braces of header fields and parameters of queries, each variable once."""
-    told: set[str] = set()
+    blamed: set[str] = set()
     holding: dict[str, tuple[tuple[Value, ...], list[Route]]] = {}
     for route in routes:
         for variable, values in _used_by(route):
             holding.setdefault(variable, (values, []))[1].append(route)
-            if variable not in told and (shadowed := _shadowed(route, values)):
-                told.add(variable)
+            if variable not in blamed and (shadowed := _shadowed(route, values)):
+                blamed.add(variable)
                 yield variable, shadowed
     for variable, (values, users) in holding.items():
         for name in parameters_in(values):
-            if variable not in told and not any(name in route.pattern.params for route in users):
-                told.add(variable)
+            if variable not in blamed and not any(name in route.pattern.params for route in users):
+                blamed.add(variable)
                 yield variable, _unknown(name, users)
 
 

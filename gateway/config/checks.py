@@ -86,7 +86,7 @@ def _run(selection: Selection, *, skips_urls: bool) -> list[checks.CheckMessage]
     """What the selected checks find, ours first and in the order of their ids.
 
     Those of Django's commands run only if asked for: they import all that migrates, a fifth of the time of `gateway
-    check`. Those of URLs would raise over a routes module that does not load, and the gateway's own say why.
+    check`. Those of URLs would raise over a routes module that does not load; the gateway's own check reports why.
     """
     left_out = {"urls"} if skips_urls else set()
     if selection.tags is None:
@@ -189,8 +189,8 @@ def _tracing(config: Config) -> Iterator[checks.CheckMessage]:
 def _settings(config: Config) -> Iterator[checks.CheckMessage]:
     if "LOGGING" in config.django:
         module = config.settings.settings_module
-        said = "LOGGING is without effect: GATEWAY_LOG and GATEWAY_LOG_LEVEL say how the log is written"
-        yield checks.Warning(f"{module}: {said}", id="portway.W005")
+        problem = "LOGGING is without effect: GATEWAY_LOG and GATEWAY_LOG_LEVEL say how the log is written"
+        yield checks.Warning(f"{module}: {problem}", id="portway.W005")
 
 
 def _signs(config: Config) -> Iterator[checks.CheckMessage]:
@@ -292,6 +292,6 @@ def _fault_of_certificates(ca_pem: str | None, cert_pem: str | None, key_pem: st
     try:
         tls_context(ca_pem, cert_pem, key_pem)
     except (ssl.SSLError, OSError, ValueError) as error:
-        # OpenSSL says which file or key it dislikes only by a code.
+        # OpenSSL names the file or key that is at fault only by a code.
         return getattr(error, "reason", None) or str(error) or type(error).__name__
     return ""

@@ -12,8 +12,8 @@ _POSTGRESQL = re.compile(
 )
 
 _SQLITE_ENGINE = "django.db.backends.sqlite3"
-# Readers do not wait for a writer, and who will write says so at once, instead of failing in the middle. A statement
-# that is kept for later keeps what was bound to it last: hundreds of megabytes of bodies.
+# Readers do not wait for a writer, and a transaction that will write locks at its start, so that it cannot fail in its
+# middle. A cached statement keeps what was bound to it last: hundreds of megabytes of bodies.
 _SQLITE = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
     "transaction_mode": "IMMEDIATE",
@@ -40,7 +40,7 @@ def databases(url: str, further: Mapping[str, str] | None = None) -> dict[str, d
     `sqlite:///relative`, `sqlite:////absolute` or `postgresql://user:password@host:port/name?sslmode=require`. Only the
     default one is the gateway's own: a further one is taken as it is.
     """
-    found = {name: _database(said) for name, said in {"default": url, **(further or {})}.items()}
+    found = {name: _database(text) for name, text in {"default": url, **(further or {})}.items()}
     own = found["default"]
     if own["ENGINE"] == _SQLITE_ENGINE:
         own["OPTIONS"] = _SQLITE | own["OPTIONS"]

@@ -37,7 +37,7 @@ def rows(routes: Routes) -> list[dict[str, Any]]:
 def inherited(line: GatewayRoute) -> dict[str, str]:
     """The options that hold for a line because of its upstream or of a plain variable, each with that variable."""
     view, prefix = line.endpoint, f"{line.origin.removesuffix('_FILE')}__"
-    own = effective.said_by(view.own) if isinstance(view, (Proxy, Fanout)) else {}
+    own = effective.options_of_call(view.own) if isinstance(view, (Proxy, Fanout)) else {}
     held = {
         _word(variable): variable
         for (attribute, _), variable in sorted(line.level.variables.items())
@@ -56,15 +56,15 @@ def _word(variable: str) -> str:
 
 def _options_of(line: GatewayRoute) -> dict[str, str]:
     view = line.endpoint
-    said = effective.said_by(view.own) if isinstance(view, (Proxy, Fanout)) else {}
+    shown = effective.options_of_call(view.own) if isinstance(view, (Proxy, Fanout)) else {}
     if isinstance(view, Fanout):
-        said |= effective.said_by_fan(view.fan)
+        shown |= effective.options_of_fan(view.fan)
     if line.cache is not None:
-        said |= effective.said_by_cache(line.cache.rule)
+        shown |= effective.options_of_cache(line.cache.rule)
     if line.raw_path:
-        said["path"] = "raw"
+        shown["path"] = "raw"
     if line.level.variable("rate_limit").startswith(line.origin):
-        said["rate_limit"] = text_of(line.level.get("rate_limit", ()))
+        shown["rate_limit"] = text_of(line.level.get("rate_limit", ()))
     if "cost" in line.level.values:
-        said["cost"] = str(line.level.get("cost", 1))
-    return said if line.cors is None else {**said, "cors": ",".join(line.cors)}
+        shown["cost"] = str(line.level.get("cost", 1))
+    return shown if line.cors is None else {**shown, "cors": ",".join(line.cors)}

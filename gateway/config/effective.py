@@ -96,8 +96,8 @@ def _group(family: str, owner: str, entries: Sequence[Entry], inherited: Sequenc
         inherited = [one for one in inherited if parts or one.name.option not in fan_options.OF_FAN]
     rows = list(_rows(prefix, own, known, inherited))
     for part in parts:
-        said = [entry for entry in entries if entry.name.part == part.name.member.lower()]
-        rows += _rows(f"{part.variable.removesuffix('_FILE')}__", said, fan_options.OF_PART)
+        of_part = [entry for entry in entries if entry.name.part == part.name.member.lower()]
+        rows += _rows(f"{part.variable.removesuffix('_FILE')}__", of_part, fan_options.OF_PART)
     return rows
 
 
@@ -148,51 +148,51 @@ def text_of(option: Option, value: Any) -> str:
     return value.decode() if isinstance(value, bytes) else str(value)
 
 
-def said_by(own: Overrides) -> dict[str, str]:
+def options_of_call(own: Overrides) -> dict[str, str]:
     """The options that a route sets itself, by their words in lower case; header values are masked."""
-    said: dict[str, str] = {}
+    shown: dict[str, str] = {}
     for option in OF_CALL:
         value = getattr(own, option.attribute)
         if option.is_open:
             stem = option.name.lower().removesuffix("*")
-            said |= {stem + name.replace("-", "_"): UNSET if text is None else "***" for name, text in value}
+            shown |= {stem + name.replace("-", "_"): UNSET if text is None else "***" for name, text in value}
         elif value is not None:
-            said[option.name.lower()] = text_of(option, value)
-    return said
+            shown[option.name.lower()] = text_of(option, value)
+    return shown
 
 
-def said_by_cache(rule: Rule) -> dict[str, str]:
-    """What a route says of storing answers, as `said_by` has it."""
-    said = {"cache": text_of(_CACHE, rule)}
+def options_of_cache(rule: Rule) -> dict[str, str]:
+    """The cache options of a route, in the form of `options_of_call`."""
+    shown = {"cache": text_of(_CACHE, rule)}
     if rule.max_body_bytes != Rule().max_body_bytes:
-        said["cache_max_body"] = text_of(_CACHE_MAX_BODY, rule.max_body_bytes)
+        shown["cache_max_body"] = text_of(_CACHE_MAX_BODY, rule.max_body_bytes)
     if rule.stale_if_error_s:
-        said["stale_if_error"] = text_of(_STALE_IF_ERROR, rule.stale_if_error_s)
-    return said
+        shown["stale_if_error"] = text_of(_STALE_IF_ERROR, rule.stale_if_error_s)
+    return shown
 
 
-def said_by_fan(fan: Fan) -> dict[str, str]:
-    """The parts of a fan-out and their options, where they are not the defaults, as `said_by` has them."""
-    said = {f"part_{part.name}": part.target.shown().text for part in fan.parts}
+def options_of_fan(fan: Fan) -> dict[str, str]:
+    """The parts of a fan-out and their options, where they are not the defaults, in the form of `options_of_call`."""
+    shown = {f"part_{part.name}": part.target.shown().text for part in fan.parts}
     if optional := [part.name for part in fan.parts if part.optional]:
-        said["optional"] = ",".join(optional)
-    said |= _not_default(fan, fan_options.OF_FAN, "")
+        shown["optional"] = ",".join(optional)
+    shown |= _not_default(fan, fan_options.OF_FAN, "")
     for part in fan.parts:
-        said |= _not_default(part, fan_options.OF_PART, f"part_{part.name}__")
-    return said
+        shown |= _not_default(part, fan_options.OF_PART, f"part_{part.name}__")
+    return shown
 
 
 def _not_default(record: Fan | Part, known: Iterable[Option], prefix: str) -> dict[str, str]:
     usual = {one.name: one.default for one in fields(record)}
-    said: dict[str, str] = {}
+    shown: dict[str, str] = {}
     for option in known:
         value = getattr(record, option.attribute)
         if value == usual[option.attribute]:
             continue
         if option.unit is FIELD:
-            said |= {
+            shown |= {
                 f"{prefix}header_{name.replace('-', '_')}": UNSET if text is None else "***" for name, text in value
             }
         else:
-            said[prefix + option.name.lower()] = text_of(option, value)
-    return said
+            shown[prefix + option.name.lower()] = text_of(option, value)
+    return shown

@@ -14,7 +14,7 @@ _VARIABLE = re.compile(r"\bGATEWAY_\w+")
 
 @dataclass(slots=True)
 class EnvFile:
-    """What files say together: values, the place of each (`prod.env:3`), what is wrong, and what is worth a word."""
+    """The content of env files together: values, the place of each (`prod.env:3`), problems and warnings."""
 
     values: dict[str, str] = field(default_factory=dict, repr=False)
     places: dict[str, str] = field(default_factory=dict)

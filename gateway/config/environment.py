@@ -37,13 +37,13 @@ _SUSPICIOUS = re.compile(r"TOKEN|SECRET|PASS|KEY|AUTH|CREDENTIAL|COOKIE|HEADER|C
 
 @dataclass(frozen=True, slots=True)
 class Name:
-    """What a variable's name says: `GATEWAY_UPSTREAM_USERS__HEADER_X_TENANT` is HEADER_* of upstream USERS."""
+    """The parts of a variable's name: `GATEWAY_UPSTREAM_USERS__HEADER_X_TENANT` is HEADER_* of upstream USERS."""
 
     option: Option
     family: str = "gateway"
     owner: str = ""  # upper case: `USERS`
     member: str = ""  # what stands where an open option has its `*`: `X_TENANT`
-    part: str = ""  # whose option it is, in lower case, if it is one of a part
+    part: str = ""  # the part that it is an option of, in lower case, or empty
 
     @property
     def declaration(self) -> str:
@@ -161,7 +161,7 @@ _LINK_VALUE = re.compile(r"(tcp|udp|sctp)://\S+:[0-9]+")
 def is_service_link(variable: str, text: str) -> bool:
     """Whether Kubernetes and not a person set this variable.
 
-    The name alone does not tell, since an upstream may be called USERS_PORT or MAIL_SERVICE_HOST. The value of a link
+    The name alone is not enough, since an upstream may be called USERS_PORT or MAIL_SERVICE_HOST. The value of a link
     is an address, a number, the name of a protocol or `tcp://ip:port`; base URLs and routes hold another slash. A field
     may be called X_SERVICE_PORT (`GATEWAY_HEADER_X_SERVICE_PORT`) and have any value but `tcp://ip:port`.
     """
@@ -176,7 +176,7 @@ def is_service_link(variable: str, text: str) -> bool:
 
 # -- reading ------------------------------------------------------------------------------------------------------
 
-# What Windows' editors and PowerShell begin a UTF-8 file with. It says how to read the file, and is nothing in it.
+# What Windows' editors and PowerShell begin a UTF-8 file with. It marks the encoding, and is no part of the text.
 _BYTE_ORDER_MARK = "\ufeff"
 
 ReadFile = Callable[[str], str]  # a path -> its text; raises OSError or UnicodeError
@@ -236,7 +236,7 @@ def _read_one(variable: str, environ: Mapping[str, str], read_file: ReadFile, re
             reading.warnings.append(f"{variable} names an empty file, which counts as not set")
             return
     elif environ.get(f"{variable}_FILE", "").strip():
-        return  # the twin tells that both are set
+        return  # the twin is refused: both are set
     reading.entries.append(Entry(variable, name, text, visible, from_file))
 
 

@@ -123,7 +123,7 @@ class _Draft:
         self.problems.append(Problem(entry.variable, entry.shown, message, hint))
 
     def values(self, entries: Iterable[Entry]) -> dict[str, Any]:
-        """What the entries say, by attribute; what does not parse is left out."""
+        """The parsed values of entries, by attribute; those that do not parse are left out."""
         values: dict[str, Any] = {}
         for entry in entries:
             option = entry.name.option
@@ -332,13 +332,13 @@ class _Draft:
     ) -> Fan | None:
         """The parts of a route, or None where it has none."""
         declared = self._declared(entries)
-        said_of: dict[str, dict[str, Any]] = {name: {} for name in declared}
+        options_of: dict[str, dict[str, Any]] = {name: {} for name in declared}
         for name in dict.fromkeys(entry.name.part for entry in entries if entry.name.part):
-            said_of[name] = self.values([entry for entry in entries if entry.name.part == name])
+            options_of[name] = self.values([entry for entry in entries if entry.name.part == name])
         if not declared:
             return None
         targets: dict[str, PartTarget] = dict(values.get("parts", ()))
-        functions = {name: said["legacy"] for name, said in said_of.items() if "legacy" in said}
+        functions = {name: options["legacy"] for name, options in options_of.items() if "legacy" in options}
         targets = dict(sorted({**targets, **{name: function_target(path) for name, path in functions.items()}}.items()))
         self._check_parts(declared, targets, values["line"][0].params, level.get("merge", "keyed"))
         optional = set(values.get("optional", ()))
@@ -346,10 +346,12 @@ class _Draft:
             self.blame(given["OPTIONAL"], f"there is no part {name}", nearest(name, declared))
         parts = []
         for name, target in targets.items():
-            said = said_of[name]
-            is_optional = name in optional or "default" in said
+            options = options_of[name]
+            is_optional = name in optional or "default" in options
             own = {
-                option.attribute: said[option.attribute] for option in fan_options.OF_PART if option.attribute in said
+                option.attribute: options[option.attribute]
+                for option in fan_options.OF_PART
+                if option.attribute in options
             }
             parts.append(Part(name=name, target=target, optional=is_optional, **own))
         fan = {option.attribute: level.get(option.attribute) for option in fan_options.OF_FAN}

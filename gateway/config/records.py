@@ -1,4 +1,4 @@
-"""What the environment says, as frozen records, and which option holds for a call. `loading` makes them.
+"""The configuration as frozen records; `loader` makes them of the environment.
 
 The records hide header values, keys and the database's URL from their repr.
 """
@@ -80,7 +80,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All that the environment says; upstreams, legacy pools and further databases by name, routes in the order of
+    """The whole configuration: upstreams, legacy pools and further databases by name, routes in the order of
     their variables. Of a pool it gives some options, by their attributes; the others are Python's. `django` are the
     settings of the module that GATEWAY_SETTINGS names."""
 

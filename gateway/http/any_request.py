@@ -22,7 +22,7 @@ _ways: list[Adopt] = []
 
 
 def adopt_with(way: Adopt) -> None:
-    """How requests of Django's own making get what a view needs: said once, when Django is set up."""
+    """Set how requests of Django's own making get what a view needs; called once, when Django is set up."""
     _ways[:] = [way]
 
 

@@ -1,4 +1,4 @@
-"""Values of a path as the parameters of a function want them: `id: int` gets a number, and `seven` fits it not.
+"""Path values converted by the type hints of a function: with `id: int`, `7` becomes a number and `seven` is refused.
 
 One mechanism for views, fan-outs and legacy functions. A text becomes what `msgspec.convert` makes of it: int, float,
 bool, Decimal, UUID, date, time, datetime, timedelta, Enum, Literal, unions of them, `Annotated` with a `msgspec.Meta`.
@@ -28,7 +28,7 @@ class NoSuchValue(ValueError):
 
 
 def not_found(error: NoSuchValue) -> GatewayError:
-    """What a client gets whose path has such a value."""
+    """The 404 for a path with such a value."""
     return GatewayError(Reason.VIEW_NOT_FOUND, f"The path parameter {error.name} is not of its type.")
 
 
@@ -87,7 +87,7 @@ def _hints(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
     """The parameters that may be given by name, with their hints as they are written."""
     try:
         signature = inspect.signature(function)
-    except (TypeError, ValueError):  # what is written in C may not tell
+    except (TypeError, ValueError):  # functions in C may have no signature
         return
     for name, one in signature.parameters.items():
         is_named = one.kind in {one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY} and name not in {"self", "request"}

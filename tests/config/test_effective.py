@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.cache.options import cache_rule
 from gateway.config import environment
-from gateway.config.effective import Row, effective, said_by, said_by_cache, said_by_fan, text_of
+from gateway.config.effective import Row, effective, options_of_cache, options_of_call, options_of_fan, text_of
 from gateway.config.loader import load
 from gateway.config.table import TABLE
 from gateway.options import Option
@@ -84,14 +84,14 @@ TEXTS = {
 @given(st.fixed_dictionaries({}, optional=TEXTS))
 def test_options_become_text_that_means_the_same(said: dict[str, str]) -> None:
     own = overrides(said)
-    again = said_by(own)
+    again = options_of_call(own)
     assert again.keys() == said.keys()
     assert overrides(again) == own
 
 
 def test_header_values_are_masked_and_deletions_shown() -> None:
     own = Overrides(headers=(("x-tenant", "topsecret"), ("cookie", None)), response_headers=(("server", None),))
-    assert said_by(own) == {"header_x_tenant": "***", "header_cookie": "-", "response_header_server": "-"}
+    assert options_of_call(own) == {"header_x_tenant": "***", "header_cookie": "-", "response_header_server": "-"}
 
 
 def test_a_key_in_the_query_of_a_probe_is_masked() -> None:
@@ -101,15 +101,15 @@ def test_a_key_in_the_query_of_a_probe_is_masked() -> None:
 @pytest.mark.parametrize("text", ["on", "60s"])
 def test_a_rule_of_the_cache_is_told_as_it_was_written(text: str) -> None:
     rule = cache_rule(text)
-    assert said_by_cache(rule) == {"cache": text}
-    assert said_by_cache(replace(rule, max_body_bytes=2**16)) == {"cache": text, "cache_max_body": "64KiB"}
-    assert said_by_cache(replace(rule, stale_if_error_s=300.0)) == {"cache": text, "stale_if_error": "5m"}
+    assert options_of_cache(rule) == {"cache": text}
+    assert options_of_cache(replace(rule, max_body_bytes=2**16)) == {"cache": text, "cache_max_body": "64KiB"}
+    assert options_of_cache(replace(rule, stale_if_error_s=300.0)) == {"cache": text, "stale_if_error": "5m"}
 
 
 def test_a_fan_out_tells_its_parts_and_what_is_not_the_default() -> None:
     route = next(route for route in load(SET, FILES.__getitem__).routes if route.fan is not None)
     assert route.fan is not None
-    assert said_by_fan(route.fan) == {
+    assert options_of_fan(route.fan) == {
         "part_user": "users:/users/{id}",
         "optional": "user",
         "pass": "404,410",
