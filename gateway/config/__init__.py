@@ -9,12 +9,12 @@ loader           variables become records, or every problem at once
 braces           values in braces, checked against the routes where they hold
 ways             ways to authenticate, and the rules that name them
 databases        database URLs as Django's DATABASES
-django_settings  the settings of a team's own module, for Django's
+django_settings  settings and apps of a team's own: GATEWAY_SETTINGS, GATEWAY_APPS
 address          the address to listen on
-certificate      the gateway's own certificate, judged: dates, names
-limits           limits and Valkey, judged
-tls              the same, read: chain and key as they will be served
+certificate      what is wrong with the gateway's own certificate: dates, names
+tls              the files of that certificate: chain and key as they will be served
+limits           what is wrong with limits and Valkey
 effective        what is in force, and where each value comes from
-describe         the routing table as rows of words
-checks           what must hold before a worker starts
+describe         the routing table as rows of text, for `gateway routes`
+checks           what must hold before a worker starts, as checks of Django's
 """

@@ -200,11 +200,11 @@ def _signs(config: Config) -> Iterator[checks.CheckMessage]:
 
 
 def _auth(config: Config) -> Iterator[checks.CheckMessage]:
-    yield from (checks.Error(problem, id="portway.E005") for problem in _auth_problems(config.auth))
+    yield from (checks.Error(problem, id="portway.E006") for problem in _auth_problems(config.auth))
     routes, _ = _compiled(config)
     if routes is not None:
         hints = access.hints(routes.requirements(), config.declared, config.settings.admin_auth)
-        yield from (checks.Warning(hint, id="portway.W008") for hint in hints)
+        yield from (checks.Warning(hint, id="portway.W009") for hint in hints)
 
 
 _CHECKS = {

@@ -173,10 +173,9 @@ class _Draft:
             return {}
         try:
             values = dict(read_settings(units.dotted(entry.text.strip())))
-        except Refused as error:
-            self.blame(entry, str(error))
-            return {}
-        except ValueError:  # no module's path, as `settings` has found
+        except ValueError as error:
+            if isinstance(error, Refused):  # else it is no module's path, as `settings` has found
+                self.blame(entry, str(error))
             return {}
         for problem in owned_names(values):
             self.blame(entry, problem)

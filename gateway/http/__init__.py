@@ -26,7 +26,7 @@ request         Django's request over raw pairs, a raw path and a body that stre
 response        Django's response over raw pairs and bytes, or an iterator of them
 gate            what stands around the view of a route: what may answer before it, what changes its answer
 problem         answers of the gateway's own: problems (RFC 9457) and JSON
-any_request     views answer requests of Django's own making too
+any_request     views of the gateway, called with a plain Django request as tests do
 view_result     what a view of a team's own returned becomes a response that can be sent
-view_thread     the thread of such a view: its database connections and synchronous code
+view_thread     the thread of a view of a team's own: its database connections and synchronous code
 """

@@ -1,6 +1,6 @@
 """ASGI, the worker, /-/, Granian, signals, sockets.
 
-in_process   a worker in the loop of a test, for the clients of django.test
+in_process   a worker inside a test, for the clients of django.test
 asgi         one request from ASGI to its answer
 worker       what lives as long as a worker: pools, cache, requests in flight
 snapshot     what this worker shows of itself, and what the others do
