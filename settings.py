@@ -29,4 +29,4 @@ LOGGING_CONFIG = None  # gateway.observe.log sets logging up
 
 globals().update(GATEWAY.django)  # the team's, from GATEWAY_SETTINGS: none that stands above as owned by the gateway
 # Django's own handler, which the clients of django.test have, hands each request to the gateway's.
-MIDDLEWARE = ["gateway.server.in_process.ThroughGateway", *MIDDLEWARE]
+MIDDLEWARE = ["gateway.server.in_process.ThroughGateway", *GATEWAY.plain.get("middleware", ())]

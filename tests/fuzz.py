@@ -11,7 +11,8 @@ from ipaddress import ip_address, ip_network
 from gateway.cache import conditional, freshness
 from gateway.cache.policy import Response, Rule, entry_of, refusal
 from gateway.errors import GatewayError
-from gateway.http import cors, fields, forwarding, headers, location, paths, trace_context, validation
+from gateway.http import cors, fields, forwarding, headers, paths, trace_context, validation
+from gateway.proxy import location
 
 NETWORKS = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 NAMES = (b"host", b"content-length", b"transfer-encoding", b"expect", b"connection", b"x-forwarded-for", b"forwarded")

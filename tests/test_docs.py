@@ -60,6 +60,7 @@ NOT_RUN = {
     ("replicas.md", "export GATEWAY_DATABASE_URL"): "two servers; live/limits/test_replicas.py starts and stops them",
     ("replicas.md", "docker compose"): "containers; test_deploy.py holds compose.yaml to the code",
     ("rate-limits.md", "export GATEWAY_VALKEY_URL"): "a server; live/limits/test_store_away.py starts and stops it",
+    ("python-routes.md", "export GATEWAY_MIDDLEWARE"): "a team's modules; live/routing/test_middleware.py has some",
     ("tls.md", "export GATEWAY_TRUSTED_PROXIES"): "a proxy in front; live/server/test_fronts.py starts each of them",
 }
 

@@ -90,7 +90,7 @@ PURE = {
     *("http/forwarding", "http/methods", "http/negotiation", "cache/keys", "fanout/answer", "upstreams/targets"),
     *("upstreams/options", "upstreams/records", "legacy/options", "cache/options", "fanout/options"),
     *("config/options", "http/settable"),
-    *("http/headers", "http/fields", "http/cors", "http/location", "http/paths", "http/queries", "http/codings"),
+    *("http/headers", "http/fields", "http/cors", "proxy/location", "http/paths", "http/queries", "http/codings"),
     *(
         "http/trace_context",
         "http/validation",

@@ -58,14 +58,14 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
         "upstream": attributes(upstreams_records.Upstream, upstreams_options.Overrides),
         "route": attributes(routing_records.Route, upstreams_options.Overrides, plan.Fan)
         | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s", "rate_limit", "cost"}
-        | {"cache_control", "auth", "roles", "scopes"},  # `Route.level` has them
+        | {"cache_control", "auth", "roles", "scopes", "middleware"},  # `Route.level` has them
         "part": attributes(plan.Part) | {"legacy"},
         "legacy": attributes(options.LegacyOptions),
         "auth": attributes(auth_records.Way) | {"way", "headers"},
         "database": {"url"},
         "rate_limit": attributes(grammar.NamedLimit),
     }
-    # Where CACHE_MAX_BODY and STALE_IF_ERROR go, within `cache`.
+    # Where CACHE_MAX_BODY and STALE_IF_ERROR go, within `cache`; MIDDLEWARE stays in `level`.
     assert attributes(policy.Rule) >= {"max_body_bytes", "stale_if_error_s"}
     for (family, name), option in TABLE.items():
         # A level holds what may be given at several; what becomes of it is a route's, or an upstream's.

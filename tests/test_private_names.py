@@ -85,6 +85,7 @@ USED: dict[str, dict[str, str]] = {
     "http/request": {
         **_of(_REQUEST, "_body _stream _post _files _read_started _load_post_and_files", BUILDS_LATE),
         **_of(_REQUEST, "_set_content_type_params parse_file_upload", BUILDS_LATE),
+        **_of(_REQUEST, "_encoding", "whether a wrapper has changed the request"),
         **_of(_REQUEST, "_get_raw_host _get_scheme", "host and scheme are what a trusted proxy says"),
         **_of(_TESTED, "_dont_enforce_csrf_checks", "middleware lets the test clients of Django pass"),
         **_of("django.http.cookie.", "parse_cookie", BUILDS_LATE),
@@ -97,9 +98,6 @@ USED: dict[str, dict[str, str]] = {
     ),
     "http/problem": _of("django.http.multipartparser.", "MultiPartParserError", "a form that is none is 400"),
     "proxy/view": _of(_REQUEST, "_body", "a body that a wrapper has read goes up all the same"),
-    "cache/view": {
-        **_of(_REQUEST, "_body _stream _post _files _encoding", "whether a wrapper has changed the request"),
-    },
     "cache/queries": {
         **_of("django.db.models.Model.", "_meta", "the columns of a table"),
         **_of("django.db.models.options.Options.", "concrete_fields db_table", "the columns of a table, its name"),

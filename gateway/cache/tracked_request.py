@@ -20,6 +20,13 @@ ALL = "*"
 class TrackedRequest(GatewayRequest):
     """`fields_read` are the names read, in lower case; ALL stands for a read of all fields."""
 
+    def __getattr__(self, name: str) -> Any:
+        """What middleware has set: no field names it in Vary, so that an answer made of it is not stored."""
+        if name not in self.added:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        self.fields_read.add(f"request.{name}")
+        return self.added[name]
+
     @cached_property
     def fields_read(self) -> set[str]:
         return set()

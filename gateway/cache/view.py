@@ -8,8 +8,9 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from asgiref.sync import markcoroutinefunction
+from django.conf import settings
 from django.http.response import HttpResponseBase
-from django.utils.functional import cached_property
+from django.utils.translation import get_language
 
 from gateway import units
 from gateway.cache import conditional, freshness
@@ -24,7 +25,7 @@ from gateway.http.any_request import GatewayView
 from gateway.http.headers import URL_CLAIMS, FieldLines, Pair, Pairs, ends_in_dot, same_authority
 from gateway.http.lifetime import Lifetime
 from gateway.http.problem import error_of_view
-from gateway.http.request import GatewayRequest
+from gateway.http.request import BUILT_LATER, GatewayRequest
 from gateway.http.response import GatewayResponse, change_fields, pairs_of
 from gateway.http.values import beyond_url, value_of
 
@@ -35,13 +36,6 @@ _SPECIAL = freshness.CONDITIONS | {b"cache-control", b"if-match", b"if-unmodifie
 # Conditions that only the upstream can evaluate (RFC 9111, section 4.3.2).
 _UPSTREAM_CONDITIONS = frozenset({b"if-match", b"if-unmodified-since"})
 _PARTIAL = frozenset({b"range", b"if-range"})
-# Attributes that a request gets when they are first read, or when its body is.
-_BUILT_LATER = {
-    name for kind in GatewayRequest.__mro__ for name, one in vars(kind).items() if isinstance(one, cached_property)
-}
-_BUILT_LATER |= {"_body", "_stream", "_post", "_files", "_encoding"}
-# Attributes that the gateway sets itself, and not on the request made for comparison.
-_BUILT_LATER |= {"lent", "forwarded_scheme", "forwarded_host", "asked_by", "identity_fields", "credential_in_query"}
 _PLAIN = "=,:/[] "  # not escaped in a key
 
 
@@ -85,18 +79,14 @@ class Cached(GatewayView):
     def _unkeyed(self, request: GatewayRequest, params: dict[str, Any]) -> str | None:
         """Why the key, made of the client's request to one view, would not identify what is asked; else None.
 
-        `nested`: this is not the route's own cache, but that of a view which the route's view calls.
+        `nested`: this is not the route's own cache, but that of a view which another one calls.
         """
         stack = request.stack
-        if isinstance(request, TrackedRequest):  # called by another cached view
+        if isinstance(request, TrackedRequest) or (stack is not None and stack.cache is not self):
             return "nested"
         if request.credential_in_query:  # it would lie in the database, as part of the key
             return "query-credential"
-        if stack is None:
-            return None
-        if stack.cache is not self:
-            return "nested"
-        return "request-changed" if stack.is_wrapped and not _is_unchanged(request, params) else None
+        return "request-changed" if stack and stack.is_wrapped and not _is_unchanged(request, params) else None
 
     # -- response fields set by options ----------------------------------------------------------------------------
 
@@ -207,7 +197,8 @@ def key_of(request: GatewayRequest, words: Sequence[Sequence[str]] = ()) -> str:
     """The key of a request: route, scheme, host, raw path and query, as the client sent them.
 
     X-Forwarded fields of a trusted proxy go up and may show in the response, so they are part of the key. So are the
-    values of these words, which the route's calls are made with, and the fields that go up for who asks.
+    values of these words, which the route's calls are made with, the fields that go up for who asks, and the language
+    that code before the cache has chosen.
     """
     scope, host = request.scope, same_authority(request.forwarded_host or request.host_field)
     scheme = request.forwarded_scheme or scope["scheme"]
@@ -224,6 +215,8 @@ def key_of(request: GatewayRequest, words: Sequence[Sequence[str]] = ()) -> str:
         extra.append(b"values=" + digest(*(value_of(request, one) for one in words)).encode("ascii"))
     if request.identity_fields:
         extra.append(b"identity=" + digest(repr(request.identity_fields)).encode("ascii"))
+    if request.stack is not None and request.stack.is_wrapped and get_language() != settings.LANGUAGE_CODE:
+        extra.append(f"language={get_language()}".encode())
     if extra:
         key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in extra)  # no `;` within one
     return key
@@ -231,19 +224,24 @@ def key_of(request: GatewayRequest, words: Sequence[Sequence[str]] = ()) -> str:
 
 def _is_unchanged(request: GatewayRequest, params: dict[str, Any]) -> bool:
     """Whether a wrapper passes on the request as it came: anything that it adds, perhaps for one user, is not in the
-    key."""
+    key. Attributes that middleware has set may be there: the answer of a view that reads one is not stored."""
     if request.raw_values is not None:
         given: dict[str, Any] = {name: unquote(value) for name, value in request.raw_values.items()}
     else:
         given = request.resolver_match.kwargs if request.resolver_match is not None else {}
     fresh = GatewayRequest(request.scope, request.lifetime, request.inbox, request.fields, services=request.services)
     fresh.from_trusted_peer = request.from_trusted_peer
-    seen = vars(request)
+    seen, added = vars(request), request.added
     return (
         params == given
-        and not seen.keys() - vars(fresh).keys() - _BUILT_LATER
+        and not seen.keys() - vars(fresh).keys() - BUILT_LATER - added.keys()
+        and all(seen.get(name) is value for name, value in added.items())
         and request.method == fresh.method
-        and all(seen[name] == getattr(fresh, name) for name in ("META", "GET", "COOKIES") if name in seen)
+        and all(
+            seen[name] == getattr(fresh, name)
+            for name in ("META", "GET", "COOKIES", "path", "path_info")
+            if name in seen
+        )
     )
 
 

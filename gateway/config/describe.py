@@ -11,6 +11,7 @@ from gateway.fanout.view import Fanout
 from gateway.limits.grammar import text_of
 from gateway.proxy.view import Proxy
 from gateway.routing.lines import GatewayRoute, describe
+from gateway.routing.middleware import name_of_middleware
 from gateway.routing.urls import Routes
 
 
@@ -39,19 +40,21 @@ def inherited(line: GatewayRoute) -> dict[str, str]:
     view, prefix = line.endpoint, f"{line.origin.removesuffix('_FILE')}__"
     own = effective.options_of_call(view.own) if isinstance(view, (Proxy, Fanout)) else {}
     held = {
-        _word(variable): variable
-        for (attribute, _), variable in sorted(line.level.variables.items())
+        _word(attribute, member): variable
+        for (attribute, member), variable in sorted(line.level.variables.items())
         if attribute in _OF_ROUTE and not variable.startswith(prefix)
     }
     return {word: variable for word, variable in held.items() if word not in own}
 
 
-_OF_ROUTE = {option.attribute for (family, _), option in TABLE.items() if family == "route" and option not in OF_FAN}
+_OF_ROUTE = {
+    option.attribute: option for (family, _), option in TABLE.items() if family == "route" and option not in OF_FAN
+}
 
 
-def _word(variable: str) -> str:
-    """`GATEWAY_UPSTREAM_USERS__TIMEOUT`, `GATEWAY_TIMEOUT` -> `timeout`."""
-    return variable.rpartition("__")[2].removeprefix("GATEWAY_").lower()
+def _word(attribute: str, member: str) -> str:
+    """The word of an option: `timeout`, `header_x_tenant`."""
+    return _OF_ROUTE[attribute].name.replace("*", member.replace("-", "_")).lower()
 
 
 def _options_of(line: GatewayRoute) -> dict[str, str]:
@@ -67,4 +70,6 @@ def _options_of(line: GatewayRoute) -> dict[str, str]:
         shown["rate_limit"] = text_of(line.level.get("rate_limit", ()))
     if "cost" in line.level.values:
         shown["cost"] = str(line.level.get("cost", 1))
+    if middleware := line.level.get("middleware"):
+        shown["middleware"] = ",".join(map(name_of_middleware, middleware))
     return shown if line.cors is None else {**shown, "cors": ",".join(line.cors)}

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.apps import AppConfig
 
-from gateway.options import Refused
+from gateway.options import NO_LEVEL, Level, Refused
 from gateway.routing.faults import place_of
 
 # What the gateway itself sets, and what a team sets instead.
@@ -32,9 +32,24 @@ _HOME = frozenset({"asgi", "gateway", "settings"})
 ReadSettings = Callable[[str], Mapping[str, Any]]
 
 
-def owned_names(values: Mapping[str, Any]) -> list[str]:
-    """A problem for each name that the gateway sets itself."""
-    return [f"{name} is set by the gateway: {instead}" for name, instead in OWNED.items() if name in values]
+def settings_problems(values: Mapping[str, Any]) -> list[str]:
+    """A problem for each name that the gateway sets itself, and for a MIDDLEWARE that is none."""
+    problems = [f"{name} is set by the gateway: {instead}" for name, instead in OWNED.items() if name in values]
+    if "MIDDLEWARE" in values and not _are_paths(values["MIDDLEWARE"]):
+        problems.append("its MIDDLEWARE is no list of dotted paths, each a text")
+    return problems
+
+
+def middleware_level(values: Mapping[str, Any], module: str) -> Level:
+    """MIDDLEWARE of a settings module, as GATEWAY_MIDDLEWARE is where that is not set."""
+    listed: Any = values.get("MIDDLEWARE")
+    if not _are_paths(listed):
+        return NO_LEVEL
+    return Level({"middleware": tuple(listed)}, {}, {("middleware", ""): f"MIDDLEWARE of {module}"})
+
+
+def _are_paths(listed: Any) -> bool:
+    return isinstance(listed, (list, tuple)) and all(isinstance(one, str) for one in listed)
 
 
 def import_settings(module: str) -> dict[str, Any]:

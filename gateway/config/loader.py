@@ -17,7 +17,7 @@ from gateway.auth import loading
 from gateway.auth.records import AuthConfig, Way
 from gateway.cache.options import rule_of
 from gateway.config import braces, environment, ways
-from gateway.config.django_settings import ReadSettings, no_settings, owned_names
+from gateway.config.django_settings import ReadSettings, middleware_level, no_settings, settings_problems
 from gateway.config.environment import Entry, ReadFile, Reading
 from gateway.config.options import MAX_IN_FLIGHT_OF_HTTP2, PLAIN, SETTINGS
 from gateway.config.records import Config, ConfigError, Problem, Settings
@@ -64,8 +64,7 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
         owners.setdefault((entry.name.family, entry.name.owner), []).append(entry)
     draft = _Draft(reading)
     plain = owners.pop(("gateway", ""), [])
-    settings = draft.settings(plain)
-    django = draft.django(plain, read_settings)
+    settings, django = draft.settings(plain), draft.django(plain, read_settings)
     for (family, owner), entries in sorted(owners.items(), key=lambda one: (_ORDER[one[0][0]], one[0][1])):
         draft.add(family, owner, entries)
     draft.check_routes()
@@ -177,8 +176,9 @@ class _Draft:
             if isinstance(error, Refused):  # else it is no module's path, as `settings` has found
                 self.blame(entry, str(error))
             return {}
-        for problem in owned_names(values):
+        for problem in settings_problems(values):
             self.blame(entry, problem)
+        self.plain = together(self.plain, middleware_level(values, entry.text.strip()))
         return values
 
     def add(self, family: str, owner: str, entries: Sequence[Entry]) -> None:

@@ -6,7 +6,6 @@ fields          field values, parsed strictly: dates, lists, directives, entity 
 forwarding      who asks, and through whom: X-Forwarded-*, Forwarded, trusted peers
 paths           raw paths: how segments are compared, and what other servers could read in them
 queries         query strings: what is joined to a target, and how a query is shown
-location        Location fields of an upstream, rewritten for the client
 identity        who sent a request, and values of that for header fields
 field_template  values in braces within a header field
 values          what may stand in braces, and what each word stands for

@@ -9,7 +9,8 @@ from django.core.exceptions import BadRequest, PermissionDenied, RequestAborted,
 from django.http import Http404
 from django.http.multipartparser import MultiPartParserError
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, drop_frames
+from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 
 _JSON = (b"content-type", b"application/json")
@@ -50,6 +51,13 @@ def problem(error: GatewayError, request_id: str, *, disclose_names: bool = True
     pairs = [_PROBLEM, (b"cache-control", b"no-store"), (b"proxy-status", proxy_status.encode("ascii"))]
     pairs.extend(error.headers)
     return GatewayResponse(error.status, pairs, orjson.dumps(members))
+
+
+def problem_of(request: GatewayRequest, failure: GatewayError) -> GatewayResponse:
+    """The problem that a request ends in; the first failure of a request is the one that its log line names."""
+    request.exchange.fail(failure)
+    drop_frames(failure)
+    return problem(failure, request.exchange.request_id, disclose_names=request.services.disclose_names)
 
 
 def error_of_view(error: BaseException) -> GatewayError:

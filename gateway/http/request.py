@@ -9,10 +9,11 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from functools import partial
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any, BinaryIO, TypeVar
 from urllib.parse import unquote
 
-from django.http import HttpRequest, QueryDict
+from django.http import HttpRequest, QueryDict, UnreadablePostError
 from django.http.cookie import parse_cookie
 from django.http.multipartparser import MultiPartParserError
 from django.http.request import RawPostDataException
@@ -48,6 +49,13 @@ Send = Callable[[Message], Awaitable[None]]
 DEFAULT_MAX_BODY_BYTES = 10 * 2**20
 
 
+class BodyStreamsError(RawPostDataException, UnreadablePostError):
+    """The body is not here, and is not read by looking at it: `await request.read_body()` reads it.
+
+    As UnreadablePostError it lets CsrfViewMiddleware go on to the field X-CSRFToken.
+    """
+
+
 RequestT = TypeVar("RequestT", bound="GatewayRequest")
 
 
@@ -69,6 +77,8 @@ class GatewayRequest(HttpRequest):
     limits_met: Any = None  # the limits that it has met so far: `limits.gate` knows what
     # Django's middleware asks for it; the clients of django.test set it.
     _dont_enforce_csrf_checks = property(lambda self: "skips_csrf_checks" in self.scope)
+    middleware_call: Any = None  # the view that middleware stands around, for this request
+    added: Mapping[str, Any] = MappingProxyType({})  # what middleware has set on it, by name: `user`, `session`
 
     def __init__(
         self,
@@ -225,7 +235,7 @@ class GatewayRequest(HttpRequest):
             async for chunk in self.stream():
                 self.services.bodies.take(self.lifetime, len(chunk))
                 arrived += chunk
-            if self._is_form():  # it is taken to pieces, which are copies
+            if self.is_form():  # it is taken to pieces, which are copies
                 self.services.bodies.take(self.lifetime, len(arrived))
             self._body = bytes(arrived)
         return self._body
@@ -267,7 +277,8 @@ class GatewayRequest(HttpRequest):
         if self.content_length is not None and self.content_length > inbox.max_bytes:
             raise too_large(inbox.max_bytes)
 
-    def _is_form(self) -> bool:
+    def is_form(self) -> bool:
+        """Whether `POST` is made of the body."""
         kind = next((value for name, value in self.scope["headers"] if name == b"content-type"), b"").lower()
         return kind.startswith((b"multipart/form-data", b"application/x-www-form-urlencoded"))
 
@@ -275,7 +286,7 @@ class GatewayRequest(HttpRequest):
     def body(self) -> bytes:
         if not hasattr(self, "_body"):
             if not self.inbox.complete or self.exchange.bytes_in:
-                raise RawPostDataException("the request body streams: `await request.read_body()` first")
+                raise BodyStreamsError("the request body streams: `await request.read_body()` first")
             self._body = b""
         return self._body
 
@@ -370,8 +381,15 @@ class GatewayRequest(HttpRequest):
         return self.forwarded_scheme or self.scope.get("scheme") or "http"
 
 
+# What a request has beside what its constructor sets, without anybody having set it: what was asked for, and more.
+BUILT_LATER = frozenset(
+    {name for kind in GatewayRequest.__mro__ for name, one in vars(kind).items() if isinstance(one, cached_property)}
+    | {"_body", "_stream", "_post", "_files", "_encoding", "lent", "forwarded_scheme", "forwarded_host"}
+    | {"asked_by", "identity_fields", "credential_in_query", "middleware_call", "added"}
+)
+
 _KEPT = (
-    *("raw_values", "raw_rest", "route"),
+    *("raw_values", "raw_rest", "route", "added"),
     *("from_trusted_peer", "forwarded_scheme", "forwarded_host", "defers_fields_of"),
     *("asked_by", "identity_fields"),
 )

@@ -101,6 +101,20 @@ class GatewayResponse(HttpResponseBase):
         if any(name == b"content-length" for name, _ in self.pairs):  # it was that of another body
             self.headers["Content-Length"] = len(content)
 
+    @property
+    def streaming_content(self) -> AsyncIterator[bytes]:
+        """The body as Django's streaming responses have it, for middleware that passes it through something."""
+        if isinstance(self.body, bytes):
+            raise AttributeError("this answer does not stream; it has `content`")
+        return self.body
+
+    @streaming_content.setter
+    def streaming_content(self, content: AsyncIterator[bytes]) -> None:
+        self.body = content
+        del self.headers["Content-Length"]  # it was that of another body
+
+    is_async = True  # as Django asks it of a streaming response
+
     @property  # type: ignore[override]
     def headers(self) -> RawHeaders:
         return RawHeaders(self._pairs)

@@ -16,10 +16,12 @@ from gateway.limits.keys import text_of
 from gateway.management.explain_auth import asking, who_asks
 from gateway.management.explain_call import Section, passes_cache_by, proxied
 from gateway.management.explain_fanout import fanned_out
+from gateway.options import Level
 from gateway.proxy.view import Proxy
 from gateway.routing import mismatch
 from gateway.routing.dispatch import Own, Preflight, Refusal, decide
 from gateway.routing.lines import GatewayRoute, describe
+from gateway.routing.middleware import name_of_middleware
 from gateway.routing.stack import Stack
 from gateway.routing.table import Match, Miss
 from gateway.routing.urls import DjangoMatch, Routes, decoded, raw_values
@@ -79,6 +81,7 @@ async def _course(handler: GatewayHandler, request: GatewayRequest) -> AsyncIter
         async for section in _who_asks(handler, request):
             yield section
         yield _limits(decision.stack, request, 1)
+        yield _middleware(handler.config.plain)
     elif isinstance(decision, Refusal):
         if isinstance(decision.found, Miss):
             yield _nearest(handler.routes, request, host)
@@ -124,6 +127,7 @@ def _view(
     where it could not be called."""
     line, view = match.route, match.route.endpoint
     decoded(raw_values(match))  # refuses what is not UTF-8
+    yield _middleware(line.level)
     if isinstance(view, Proxy):
         yield from proxied(handler.config, request, line, view, came)
     elif isinstance(view, Fanout):
@@ -150,6 +154,13 @@ def _limits(stack: Stack, request: GatewayRequest, cost: int) -> Section:
         for policy in asked
     ]
     return Section("Limits", rows)
+
+
+def _middleware(level: Level) -> Section:
+    """Django's middleware before the view, from the outside in."""
+    names = map(name_of_middleware, level.get("middleware", ()))
+    origin = level.variable("middleware")
+    return Section("Middleware, before the cache and the view", [[name, origin] for name in names])
 
 
 def _threads(view: Legacy) -> list[list[str]]:

@@ -13,7 +13,6 @@ from asgiref.sync import markcoroutinefunction
 
 from gateway.cache.cache import cache_for
 from gateway.errors import GatewayError, Reason
-from gateway.http import location
 from gateway.http.any_request import GatewayView
 from gateway.http.headers import FieldLines, Pairs, encoded_changes, set_fields
 from gateway.http.inbox import too_large
@@ -22,6 +21,7 @@ from gateway.http.queries import joined
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.http.values import WORDS, value_of, vary_of
+from gateway.proxy import location
 from gateway.proxy.keywords import ProxyKeywords
 from gateway.proxy.outgoing import outgoing_for, proxied_fields
 from gateway.proxy.sent import Changes, Sent

@@ -10,6 +10,7 @@ own_fields    fields that the configuration sets on every answer of a route
 records       a route as the environment has it, and what routes are checked against
 wrapping      what stands around a view
 access        who may ask: what a line asks for, by its levels
+middleware    Django's middleware around views, each list made once
 stack         what a request passes before the view of its route, and the answer after it, compiled once
 lines         the lines of urlpatterns, and what keeps them from being served
 guards        no spelling of a path reaches what another route guards

@@ -16,10 +16,10 @@ from typing import NamedTuple, TypeAlias
 from gateway.errors import GatewayError, Reason
 from gateway.http import cors
 from gateway.http.exchange import is_own
+from gateway.http.gate import View
 from gateway.http.headers import Pair
 from gateway.http.paths import is_plain
 from gateway.routing.lines import GatewayRoute
-from gateway.routing.stack import View
 from gateway.routing.table import Match, Miss
 from gateway.routing.urls import DjangoMatch, Routes
 

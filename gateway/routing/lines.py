@@ -3,6 +3,7 @@
 import copy
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from asgiref.sync import iscoroutinefunction
@@ -13,6 +14,7 @@ from gateway.cache.options import rule_of
 from gateway.cache.view import Cached
 from gateway.fanout.view import Fanout
 from gateway.http.any_request import for_any_request
+from gateway.http.gate import View
 from gateway.legacy.parameters import Parameters
 from gateway.legacy.view import Legacy
 from gateway.options import NO_LEVEL, Level, nearest, together
@@ -21,7 +23,7 @@ from gateway.routing import rate_limits
 from gateway.routing.faults import RouteError
 from gateway.routing.patterns import Pattern, PatternError, check_names, clash
 from gateway.routing.records import Declared, Route
-from gateway.routing.stack import Slots, Stack, View, compiled
+from gateway.routing.stack import Slots, Stack, compiled
 from gateway.routing.wrapping import cache_behind, cache_of, cache_problem, innermost
 
 
@@ -60,16 +62,14 @@ class GatewayRoute(URLPattern):
         """A copy with what is given for all routes, and what its upstream gives the routes that lead there.
 
         A line of the environment has both already. One of Python has few options of its own beside those of its view,
-        and is stored by them where nothing stands around the view.
+        and is stored by what is inherited where nothing stands around the view.
         """
         if isinstance(self.endpoint, Fanout):
             self.endpoint.inherit(declared.plain)
         if self.is_of_environment:
             return self
         line = copy.copy(self)
-        targets = self.endpoint.upstreams if isinstance(self.endpoint, Proxy) else ()
-        above = [declared.upstreams[name].level for name in targets if name in declared.upstreams]
-        line.level = level = together(self._own, *above, declared.plain)
+        line.level = level = together(self._own, level_above(self.endpoint, declared))
         line.raw_path = level.get("raw_path", False)
         line.cors = level.get("cors", ()) if "cors" in level.values else None
         rule = rule_of(level)
@@ -86,6 +86,28 @@ class GatewayRoute(URLPattern):
 
     def __repr__(self) -> str:
         return f"<GatewayRoute {self.rule.text} ({self.origin})>"
+
+
+def level_above(endpoint: Callable[..., Any], declared: Declared) -> Level:
+    """What a view inherits: of the upstream that it forwards to, if it does, upon what is given plain."""
+    targets = endpoint.upstreams if isinstance(endpoint, Proxy) else ()
+    above = [declared.upstreams[name].level for name in targets if name in declared.upstreams]
+    return together(*above, declared.plain)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class DjangoLine:
+    """One of Django's own lines, as far as its stack is made of it."""
+
+    origin: str
+    name: str
+    endpoint: Callable[..., Any]
+    cache: Cached | None
+    level: Level  # what is given plain, and what its upstream gives if it is one of proxy()
+
+    @property
+    def cors(self) -> Sequence[str] | None:
+        return self.level.get("cors", ()) if "cors" in self.level.values else None
 
 
 class Params(NamedTuple):

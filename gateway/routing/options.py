@@ -2,8 +2,16 @@
 
 from gateway import units
 from gateway.http.queries import masked_line
-from gateway.options import LEVELS, ORIGINS, Option, Unit, either
+from gateway.options import LEVELS, ORIGINS, Option, Unit, either, list_of
 from gateway.routing.patterns import parse_line
+
+
+def middleware_path(text: str) -> str:
+    """The dotted path of a middleware. Raises ValueError."""
+    if "." not in text or not all(part.isidentifier() for part in text.split(".")):
+        raise ValueError("expected the dotted path of a class or function, such as team.middleware.Tenant")
+    return text
+
 
 LINE = Unit("route", parse_line, mask=masked_line)
 
@@ -19,5 +27,7 @@ OF_ROUTE: tuple[Option, ...] = (
            "Origins that browsers may call from; `*` is any. Without it OPTIONS is proxied."),
     Option(LEVELS, "CACHE_CONTROL", Unit("header value", units.field_value), "", "public, max-age=3600",
            "The Cache-Control of good answers (2xx, 304) as they leave; the gateway's own cache does not go by it."),
+    Option(LEVELS, "MIDDLEWARE", list_of("list of dotted paths", middleware_path), "", "team.middleware.Tenant",
+           "Django middleware around the views, async-capable, from the outside in."),
 )
 # fmt: on

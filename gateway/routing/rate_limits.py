@@ -9,8 +9,7 @@ from gateway.limits.gate import all_limits_gate, client_limits_gate, limits_gate
 from gateway.limits.grammar import Limits
 from gateway.limits.options import OF_ROUTE
 from gateway.limits.policies import Policy, limit_problems
-from gateway.options import Level, nearest, together
-from gateway.proxy.view import Proxy
+from gateway.options import Level, nearest
 from gateway.routing.records import Declared
 from gateway.routing.stack import Slots
 
@@ -34,12 +33,6 @@ def own_level(origin: str, rate_limit: str | None, cost: int | None) -> Level:
             raise ValueError(f"cost: expected a whole number of at least 1, not {cost!r}")
         values["cost"] = cost
     return Level(values, {}, {(attribute, ""): origin for attribute in values})
-
-
-def level_of(endpoint: Callable[..., Any], declared: Declared) -> Level:
-    """What holds for a line of Django's own: what is given plain, and by the upstream that it leads to."""
-    names = endpoint.upstreams if isinstance(endpoint, Proxy) else ()
-    return together(*(declared.upstreams[name].level for name in names if name in declared.upstreams), declared.plain)
 
 
 def limits_of(level: Level, endpoint: Callable[..., Any], declared: Declared) -> Limits:

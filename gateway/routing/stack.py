@@ -8,6 +8,7 @@ A request passes the slots from the top down; an answer passes the first three o
     limits by client or host     gate
     auth, roles, scopes          gate
     all other limits             gate
+    middleware                            Django's, async-capable
     wrap=                                 code of the team's own around the view, outside of its cache
     cache, view                           as the line of urlpatterns has them, with what decorates them there
 
@@ -22,14 +23,15 @@ configured, which costs a request nothing:
   What they have to say on the answer, the handler adds.
 - the language of routes: `maintenance_gate(...)` for `Slots.maintenance`; `own_fields(...)` (RESPONSE_HEADER_X),
   `replacement(...)` (ON_*) and `compression(...)` for `Slots.fields`, `Slots.replace` and `Slots.compress`.
-- sockets: a handshake passes `Stack.gates` as a GET does; `pass_gates` asks them.
+- sockets: a handshake is a GET for `Stack.view`, so that it passes all that a GET does, decorators of the view too.
+  What answers it is the endpoint, which sees by the scope of the request what it is; the cache lets it through.
 
 A gate is asked after the checks, with `request.route` (None on Django's own lines), `request.stack` and
 `exchange.route` set, and before a byte of the body is read. It may set what `GatewayRequest` declares. A GatewayError
 that it raises becomes a problem, which passes `finish` like an answer.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,12 +41,13 @@ from gateway.auth.rules import Requirement
 from gateway.cache.view import Cached
 from gateway.http import cors
 from gateway.http.any_request import direct
-from gateway.http.gate import Finish, Gate
+from gateway.http.gate import Finish, Gate, View
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.limits.policies import Policy
-
-View = Callable[..., Awaitable[HttpResponseBase]]
+from gateway.proxy.view import Proxy
+from gateway.routing.middleware import Chain
+from gateway.routing.wrapping import without_caches
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,7 @@ class Slots:
     auth: Gate | None = None
     requirements: Sequence[Requirement] = ()  # what that gate asks for
     limits: Gate | None = None
+    middleware: Chain | None = None
     compress: Finish | None = None
     replace: Finish | None = None
     fields: Finish | None = None
@@ -71,7 +75,6 @@ class Stack:
     endpoint: Callable[..., Any]  # the view that answers, out of all that stands around it
     cache: Cached | None  # before the endpoint
     is_wrapped: bool  # whether code of a team's own stands around the cache
-    gates: tuple[Gate, ...]
     preflight: View | None  # None: OPTIONS goes to the view
     finish: Finish | None  # for problems; `view` and `preflight` call it by themselves
     origins: Sequence[str]  # pages of these may read the answers, by CORS
@@ -84,26 +87,24 @@ def compiled(
 ) -> Stack:
     """The stack around `view`, which is the cache or the endpoint with what a team has put around it.
 
-    `reads_body`: the whole body is read before the view, and after the gates, as Django has it.
+    `reads_body`: the whole body is read after the gates, before middleware and view, as Django has it.
     """
-    is_wrapped, view = cache is not None and view is not cache, direct(view)
+    is_wrapped, callback, view = cache is not None and view is not cache, without_caches(view), direct(view)
+    if slots.middleware is not None:
+        # A form is for code of the team's; what goes on to a service streams, and is not held up to be looked at.
+        is_own, is_cached = not isinstance(endpoint, Proxy), cache is not None
+        view = slots.middleware.around(view, callback, reads_form=is_own, is_cached=is_cached)
+        is_wrapped = is_cached
+    if reads_body:
+        view = _after_body(view)
     gates = _present(slots.maintenance, slots.client_limits, slots.auth, slots.limits)
     finish = finish_of(slots)
     preflight: View | None = None
     if slots.origins:
         preflight = _finishing(_gated(_preflight(slots.origins), _present(slots.maintenance)), finish)
-    whole = _finishing(_gated(_after_body(view) if reads_body else view, gates), finish)
+    whole = _finishing(_gated(view, gates), finish)
     return Stack(
-        whole,
-        endpoint,
-        cache,
-        is_wrapped,
-        gates,
-        preflight,
-        finish,
-        slots.origins,
-        slots.policies,
-        slots.requirements,
+        whole, endpoint, cache, is_wrapped, preflight, finish, slots.origins, slots.policies, slots.requirements
     )
 
 
@@ -125,15 +126,6 @@ def _present(*slots: Any) -> tuple[Any, ...]:
     return tuple(slot for slot in slots if slot is not None)
 
 
-async def pass_gates(gates: Sequence[Gate], request: GatewayRequest) -> HttpResponseBase | None:
-    """The answer of the first gate that has one; None if the request may go on. Raises GatewayError."""
-    for gate in gates:
-        response = await gate(request)
-        if response is not None:
-            return response
-    return None
-
-
 def _gated(view: View, gates: Sequence[Gate]) -> View:
     if not gates:
         return view
@@ -141,8 +133,11 @@ def _gated(view: View, gates: Sequence[Gate]) -> View:
         return _gated_once(view, gates[0])
 
     async def gated(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
-        response = await pass_gates(gates, request)
-        return await view(request, *args, **params) if response is None else response
+        for gate in gates:
+            response = await gate(request)
+            if response is not None:
+                return response
+        return await view(request, *args, **params)
 
     return gated
 

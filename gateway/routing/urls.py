@@ -9,7 +9,7 @@ import importlib
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -22,15 +22,17 @@ from gateway.auth.rules import Requirement
 from gateway.cache.view import Cached
 from gateway.errors import GatewayError, Reason
 from gateway.fanout.view import Fanout
+from gateway.http.gate import View
 from gateway.http.queries import masked_target
 from gateway.http.request import GatewayRequest
 from gateway.legacy.view import Legacy, assign_pools, legacy
-from gateway.options import together
+from gateway.options import Level, together
 from gateway.proxy.view import Proxy
 from gateway.routing import access, rate_limits
 from gateway.routing.faults import RouteError, faulty, file_name, note, place_of
 from gateway.routing.guards import Guards
 from gateway.routing.lines import (
+    DjangoLine,
     GatewayRoute,
     caches_parts,
     caches_without_effect,
@@ -39,15 +41,17 @@ from gateway.routing.lines import (
     hint_problem,
     is_async,
     legacies,
+    level_above,
     misfit,
     name_of,
     synchronous_views,
     views_of,
 )
+from gateway.routing.middleware import Chains, Middleware
 from gateway.routing.own_fields import own_fields, plain_changes
 from gateway.routing.patterns import Pattern, PatternError, parse_pattern
 from gateway.routing.records import Declared, Route
-from gateway.routing.stack import Slots, Stack, View, compiled, finish_of
+from gateway.routing.stack import Slots, Stack, compiled, finish_of
 from gateway.routing.table import Match, Miss, Table
 from gateway.routing.views import as_async
 from gateway.routing.worker_start import thread_warning
@@ -73,21 +77,23 @@ def route(
     auth: str | None = None,
     roles: str | None = None,
     scopes: str | None = None,
+    middleware: Sequence[Middleware] | None = None,
 ) -> GatewayRoute:
     """A line of urlpatterns in the grammar of the environment: `route("GET /home/{id}", home)`.
 
     The view is Django's: async, with the path parameters by keyword; a synchronous one runs in a thread. The name
     defaults to the view's and stands in the log. `wrap` is called once, with the view and its cache, and returns the
     async view that is asked instead: a guard that stands outside of the cache. `auth`, `roles` and `scopes` say who may
-    ask, and `rate_limit` how much, as in the environment: `rate_limit="60/1m by client"`; `cost` is a number. Raises
-    RouteError, with the place, for what is no pattern, view, wrapper, rule or limit.
+    ask, and `rate_limit` how much, as in the environment: `rate_limit="60/1m by client"`; `cost` is a number.
+    `middleware` are Django's, as classes or dotted paths, instead of those of GATEWAY_MIDDLEWARE; empty for none.
+    Raises RouteError, with the place, for what is no pattern, view, wrapper, rule or limit.
     """
     caller = sys._getframe(1)
     origin = f"{file_name(caller.f_code.co_filename)}:{caller.f_lineno}"
     options: dict[str, Any] = {"name": name, "wrap": wrap, "rate_limit": rate_limit, "cost": cost}
     options["who"] = {"auth": auth, "roles": roles, "scopes": scopes}
     try:
-        return _route(pattern, view, origin, **options)
+        return _route(pattern, view, origin, middleware=middleware, **options)
     except RouteError as error:
         if not note(str(error)):
             raise
@@ -104,6 +110,7 @@ def _route(
     rate_limit: str | None,
     cost: int | None,
     who: Mapping[str, str | None],
+    middleware: Sequence[Middleware] | None,
 ) -> GatewayRoute:
     """Raises RouteError."""
     place = f"{origin}: route({masked_target(pattern)!r})"
@@ -132,6 +139,10 @@ def _route(
         raise RouteError(f"{place}: {error}") from None
     given = as_async(view)
     wrapped = _wrapped(given, wrap, rule, place)
+    if isinstance(middleware, str):
+        raise RouteError(f"{place}: middleware={middleware!r} is no list; write [{middleware!r}]")
+    if middleware is not None:
+        own = together(Level({"middleware": tuple(middleware)}, {}, {("middleware", ""): f"{origin}: middleware"}), own)
     return GatewayRoute(rule, given, name or name_of(view), origin, wrapped=wrapped, own=own)
 
 
@@ -216,27 +227,24 @@ def _legacy_from(path: str, variable: str) -> Legacy:
         raise RouteError(f"{variable}__LEGACY={path}: {place_of(error, module)}") from error
 
 
-def slots_of(line: GatewayRoute | None, declared: Declared, endpoint: Callable[..., Any] | None = None) -> Slots:
-    """What stands in the slots of a line of the table; None for Django's own lines, and where no route is known.
+Line = GatewayRoute | DjangoLine
 
-    `endpoint` is the view that answers; None where none does.
-    """
-    own = None if line is None else line.cors
-    origins = declared.cors if own is None else own
-    requirements: Sequence[Requirement] = ()
-    level = declared.plain if line is None else line.level
-    if endpoint is not None:
-        above = access.level_of(endpoint, declared) if line is None else line.level
-        requirements = access.requirements_of(above, endpoint, declared)
+
+def slots_of(line: Line | None, declared: Declared, chains: Chains) -> Slots:
+    """What stands in the slots of a line; None where no route is known. Raises RouteError."""
+    if line is None:
+        return Slots(origins=declared.cors, fields=own_fields(declared.plain, declared.plain, None))
+    level, endpoint = line.level, line.endpoint
+    origins = declared.cors if line.cors is None else line.cors
+    requirements = access.requirements_of(level, endpoint, declared)
     slots = Slots(
         origins=origins,
         auth=auth_gate(requirements, origins),
         requirements=requirements,
-        fields=own_fields(level, declared.plain, None if line is None else line.endpoint),
+        middleware=chains.of(level.get("middleware", ()), level.variable("middleware")),
+        fields=own_fields(level, declared.plain, endpoint),
     )
-    if line is None:
-        return slots
-    return rate_limits.with_limits(slots, line.level, line.endpoint, line.name or "", declared)
+    return rate_limits.with_limits(slots, level, line.endpoint, line.name or "", declared)
 
 
 _GROUP = re.compile(r"\(\?P<(\w+)>")
@@ -254,7 +262,7 @@ class Routes:
         urlpatterns: Sequence[URLPattern | URLResolver],
         declared: Declared,
         threads: Sequence[str] = (),
-        slots: Callable[[GatewayRoute | None, Declared, Callable[..., Any] | None], Slots] = slots_of,
+        slots: Callable[[Line | None, Declared, Chains], Slots] = slots_of,
     ) -> None:
         self.lines = [line.under(declared) for line in urlpatterns if isinstance(line, GatewayRoute)]
         self.others = [line for line in urlpatterns if not isinstance(line, GatewayRoute)]
@@ -267,11 +275,13 @@ class Routes:
         faults = [*faults, *self._access_problems(declared)]
         check_lines(self.lines, self.others, declared, faults)
         self.checks = access.load_checks(declared.auth)
-        self.lines = [line.with_stack(slots(line, declared, line.endpoint)) for line in self.lines]
-        plain = dict.fromkeys(line.callback for other in self.others for line, _ in flat(other))
-        self._stacks = {view: _django_stack(view, slots(None, declared, innermost(view)), declared) for view in plain}
+        plain = {line.callback: line for other in self.others for line, _ in flat(other)}
+        django = {view: django_line(line, declared) for view, line in plain.items()}
+        found = _filled([*self.lines, *django.values(), None], declared, slots)
+        self.lines = [line.with_stack(found[line]) for line in self.lines]
+        self._stacks = {view: _django_stack(view, line, found[line]) for view, line in django.items()}
         self.plain_fields = plain_changes(declared.plain)
-        self.finish = finish_of(slots(None, declared, None))  # where no route is known
+        self.finish = finish_of(found[None])  # where no route is known
         self._table = Table((line.rule, line) for line in self.lines)
         self._django = URLResolver(RegexPattern(r"^/"), self.others) if self.others else None
         self.guards = Guards(self._table, self._django)
@@ -325,6 +335,26 @@ class Routes:
         return DjangoMatch(stack, match, params)
 
 
+def _filled(
+    lines: Iterable[Line | None], declared: Declared, slots: Callable[[Line | None, Declared, Chains], Slots]
+) -> dict[Line | None, Slots]:
+    """The slots of each line. Raises RouteError with all that is wrong with them."""
+    chains, found, faults = Chains(), dict[Line | None, Slots](), dict[str, None]()
+    for line in lines:
+        try:
+            found[line] = slots(line, declared, chains)
+        except RouteError as error:
+            faults[str(error)] = None
+    if faults:
+        raise RouteError("\n".join(faults))
+    return found
+
+
+def django_line(line: URLPattern, declared: Declared) -> DjangoLine:
+    endpoint, cache = innermost(line.callback), cache_of(line.callback)
+    return DjangoLine(str(line.pattern), name_of(line.callback), endpoint, cache, level_above(endpoint, declared))
+
+
 class DjangoMatch(NamedTuple):
     """One of Django's own lines that has a request, and what its view is given by keyword."""
 
@@ -341,11 +371,8 @@ class DjangoMatch(NamedTuple):
         request.exchange.route, request.stack, request.resolver_match = self.name, self.stack, self.match
 
 
-def _django_stack(view: Callable[..., Any], slots: Slots, declared: Declared) -> Stack:
-    endpoint = innermost(view)
-    level = rate_limits.level_of(endpoint, declared)
-    slots = rate_limits.with_limits(slots, level, endpoint, name_of(view), declared)
-    return compiled(as_async(view), endpoint, cache_of(view), slots, reads_body=True)
+def _django_stack(view: Callable[..., Any], line: DjangoLine, slots: Slots) -> Stack:
+    return compiled(as_async(view), line.endpoint, line.cache, slots, reads_body=True)
 
 
 def raw_values(match: Match[GatewayRoute]) -> dict[str, str]:

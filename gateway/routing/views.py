@@ -10,6 +10,7 @@ from django.http.response import FileResponse, HttpResponseBase
 
 from gateway.cache.view import Cached
 from gateway.fanout.view import Fanout
+from gateway.http.gate import View
 from gateway.http.request import GatewayRequest
 from gateway.http.view_result import finished, rendered_in_thread
 from gateway.http.view_thread import ViewThread
@@ -18,7 +19,6 @@ from gateway.legacy.parameters import NoSuchValue, Parameters, not_found
 from gateway.legacy.view import Legacy
 from gateway.proxy.view import Proxy
 from gateway.routing.lines import is_async, methods_of
-from gateway.routing.stack import View
 from gateway.routing.wrapping import layers
 
 

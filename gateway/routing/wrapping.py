@@ -33,6 +33,11 @@ def layers(view: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
         view = view.view if isinstance(view, Cached) else getattr(view, "__wrapped__", view)
 
 
+def without_caches(view: Callable[..., Any]) -> Callable[..., Any]:
+    """A view as decorators have left it: they set attributes, which a cache around it does not have."""
+    return next(layer for layer in layers(view) if not isinstance(layer, Cached))
+
+
 def innermost(view: Callable[..., Any]) -> Callable[..., Any]:
     """The view that answers."""
     *_, last = layers(view)

@@ -28,7 +28,7 @@ from gateway.http.headers import Pairs, RequestFields, read_fields, same_authori
 from gateway.http.inbox import Inbox, Receive
 from gateway.http.lifetime import Lifetime, current
 from gateway.http.methods import SAFE_METHODS
-from gateway.http.problem import error_of_view, problem
+from gateway.http.problem import error_of_view, problem_of
 from gateway.http.request import GatewayRequest, Scope, Send
 from gateway.http.response import GatewayResponse, pairs_of
 from gateway.http.services import Services
@@ -72,6 +72,9 @@ class GatewayHandler(ASGIHandler):
         self.runtime = build(config, routes, shared)
         self.hooks = (*hooks, self.runtime.counters.note)
         self._serve: signals.Serve = self.handle
+
+    def load_middleware(self, is_async: bool = False) -> None:
+        """Django's own chain is not made: middleware stands in the stack of each route."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
@@ -131,7 +134,7 @@ class GatewayHandler(ASGIHandler):
     async def _refusal(self, request: GatewayRequest, failure: GatewayError) -> HttpResponseBase:
         """The problem that a failure becomes, after what the answers of its route pass as they leave, or after what
         they pass where no route is known. If that fails too, the problem as it is."""
-        problem = self._problem(request, failure)
+        problem = problem_of(request, failure)
         finish = self.routes.finish if request.stack is None else request.stack.finish
         if finish is None or is_own(request.raw_path):
             return problem
@@ -283,17 +286,11 @@ class GatewayHandler(ASGIHandler):
         if failure.reason is not Reason.CLIENT_GONE:  # there is nothing left to cut
             await abort.sever(request.scope["client"], request.scope["server"])
 
-    def _problem(self, request: GatewayRequest, failure: GatewayError) -> GatewayResponse:
-        exchange = request.exchange
-        exchange.fail(failure)
-        drop_frames(failure)
-        return problem(failure, exchange.request_id, disclose_names=self.runtime.disclose_names)
-
     async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """A WebSocket handshake gets an honest 501 instead of a hang-up."""
         request = open_request({**scope, "method": "GET"}, receive, self.runtime, self.settings.client_idle_s)
         exchange = request.exchange
-        response = self._problem(request, GatewayError(Reason.WEBSOCKET_UNSUPPORTED))
+        response = problem_of(request, GatewayError(Reason.WEBSOCKET_UNSUPPORTED))
         exchange.status = response.status_code
         pairs = self._finish(request, response.pairs)
         await send({"type": "websocket.http.response.start", "status": response.status_code, "headers": pairs})

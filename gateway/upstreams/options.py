@@ -137,7 +137,7 @@ OF_UPSTREAM: tuple[Option, ...] = (
 
 # The other options of a route in the environment: `overrides` tells who writes one of them in Python where it belongs.
 STORES_ANSWERS = frozenset({"CACHE", "CACHE_MAX_BODY", "STALE_IF_ERROR"})
-NOT_OF_CALL = frozenset({"PATH", "CORS", "CACHE_CONTROL", "RATE_LIMIT", "COST", "LEGACY", "PART_*"}) | {
+NOT_OF_CALL = frozenset({"PATH", "CORS", "CACHE_CONTROL", "RATE_LIMIT", "COST", "MIDDLEWARE", "LEGACY", "PART_*"}) | {
     *("OPTIONAL", "MERGE", "CONCURRENCY", "MAX_ITEMS", "PASS", "AUTH", "ROLES", "SCOPES")
 }
 _CALL = {option.name: option for option in OF_CALL}

@@ -20,10 +20,10 @@ from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.routing import cached, proxy, route
 from gateway.routing.faults import RouteError
-from gateway.routing.lines import GatewayRoute
+from gateway.routing.middleware import Chains
 from gateway.routing.records import Declared
 from gateway.routing.stack import Slots
-from gateway.routing.urls import Routes
+from gateway.routing.urls import Line, Routes
 from gateway.server.asgi import GatewayHandler
 from tests.application import Answered, call, lifespan
 from tests.live.harness import OK, Upstream
@@ -57,7 +57,7 @@ def finish(name: str) -> Finish:
     return finished
 
 
-def full(line: GatewayRoute | None, declared: Declared, endpoint: Any = None) -> Slots:
+def full(line: Line | None, declared: Declared, chains: Chains) -> Slots:
     slots: dict[str, Gate | Finish] = {name: gate(name) for name in GATES}
     slots |= {name: finish(name) for name in FINISHES}
     return Slots(origins=("https://app.test",), **slots)  # type: ignore[arg-type]
@@ -189,11 +189,12 @@ async def test_empty_slots_are_nothing_at_all() -> None:
 
 async def test_the_lines_of_a_module_may_be_compiled_for_several_configurations() -> None:
     loaded = loader.load({"GATEWAY_UPSTREAM_B": "http://127.0.0.1:9"}, lambda name: "")
-    lines = [route("/b/**", proxy("b"))]
+    view = proxy("b")
+    lines = [route("/b/**", view)]
     gated, plain = Routes(lines, loaded.declared, slots=full), Routes(lines, loaded.declared)
-    assert gated.lines[0].stack.gates
-    assert not plain.lines[0].stack.gates
-    assert not Routes(gated.lines, loaded.declared).lines[0].stack.gates
+    assert gated.lines[0].view != view.serve
+    assert plain.lines[0].view == view.serve
+    assert Routes(gated.lines, loaded.declared).lines[0].view == view.serve
 
 
 def synchronous(view: Callable[..., object]) -> Callable[..., object]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.http.location import PathMap, asked_origins, origin_of, rewritten
+from gateway.proxy.location import PathMap, asked_origins, origin_of, rewritten
 
 OWN = frozenset({("http", "users", 8000), ("https", "users.test", 443), ("http", "fd00::1", 80)})
 STRIPPED = PathMap(upstream="", gateway="/api/users")  # /api/users/** -> users:/**

@@ -1,0 +1,181 @@
+"""Django's middleware, around the views that name or inherit it: async-capable, each made once, at the start.
+
+What Django promises of middleware holds here too: the order of the list, `process_view` and `process_exception`, hooks
+in either colour, `MiddlewareNotUsed`; and what a view or a later middleware raises is an answer for those before it. A
+GatewayError is the problem that it becomes. Synchronous code of it runs in the thread of its request, as a view's does.
+
+HOWEVER a middleware that can only be called synchronously is refused: Django would move every request that passes it
+into a thread and back, also one that is only forwarded.
+"""
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+from asgiref.sync import iscoroutinefunction
+from django.core.exceptions import MiddlewareNotUsed
+from django.http.response import HttpResponseBase
+from django.utils.module_loading import import_string
+
+from gateway.http.gate import View
+from gateway.http.problem import error_of_view, problem_of
+from gateway.http.request import BUILT_LATER, GatewayRequest
+from gateway.http.view_result import finished, name_of_view
+from gateway.legacy.bulkhead import in_thread
+from gateway.observe import signals
+from gateway.routing.faults import RouteError, place_of
+
+Middleware: TypeAlias = str | Callable[..., Any]  # a dotted path, or the class or function itself
+Handler = Callable[[GatewayRequest], Awaitable[HttpResponseBase]]
+
+_SYNCHRONOUS = (
+    "cannot be called asynchronously: derive it from django.utils.deprecation.MiddlewareMixin, decorate it with "
+    "django.utils.decorators.sync_and_async_middleware, or set async_capable = True and make __call__ async"
+)
+_RENDERS = (
+    "has process_template_response, for which there is no place here: a view's answer is rendered where the view ran; "
+    "change the context in the view, or the answer in __call__"
+)
+
+
+class Call(NamedTuple):
+    """What lies within the middleware for one request: the view, and what it is called with."""
+
+    view: View
+    callback: Callable[..., Any]
+    before: frozenset[str] | None  # the names of what the request had, where the names of what it has later count
+    args: tuple[Any, ...]
+    params: dict[str, Any]
+
+
+class Chain:
+    """The middleware of one list, made once, whatever the number of views that it stands around."""
+
+    def __init__(self, listed: Sequence[Middleware], origin: str) -> None:
+        """`origin` is where the list was written. Raises RouteError for what cannot be used."""
+        self._view_hooks: list[Callable[..., Any]] = []
+        self._exception_hooks: list[Callable[..., Any]] = []
+        self._outermost: Callable[[GatewayRequest], Any] = self._innermost
+        for one in reversed(listed):
+            made = _made(one, _answering(self._outermost), origin)
+            if made is None:
+                continue
+            self._outermost = made
+            if hasattr(made, "process_view"):
+                self._view_hooks.insert(0, made.process_view)
+            if hasattr(made, "process_exception"):
+                self._exception_hooks.append(made.process_exception)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether none of the list will be used."""
+        return self._outermost == self._innermost
+
+    def around(self, view: View, callback: Callable[..., Any], *, reads_form: bool, is_cached: bool) -> View:
+        """The view behind this middleware. `callback` is what hooks are told of: the view as urlpatterns has it.
+
+        `reads_form`: the body of a form is read before, so that middleware may look into it. `is_cached`: what is set
+        on the request is noted, as a cache within must know of it.
+        """
+
+        async def behind_middleware(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
+            if reads_form and not request.inbox.complete and request.is_form():
+                await request.read_body()
+            thread = request.lifetime.enter_view_thread(request.lend)
+            before = frozenset(vars(request)) if is_cached else None
+            request.middleware_call = Call(view, callback, before, args, params)
+            response = await _asked(self._outermost, request)
+            if isinstance(response, HttpResponseBase):
+                thread.holds(response)
+            return await finished(response, self._outermost, is_head=request.method == "HEAD", in_thread=in_thread)
+
+        return behind_middleware
+
+    async def _innermost(self, request: GatewayRequest) -> Any:
+        call: Call = request.middleware_call
+        for hook in self._view_hooks:
+            response = await _called(hook, request, call.callback, call.args, call.params)
+            if response is not None:
+                return response
+        if call.before is not None:
+            names = vars(request).keys() - call.before - BUILT_LATER
+            request.added = {name: getattr(request, name) for name in names}
+        try:
+            return await call.view(request, *call.args, **call.params)
+        except Exception as error:
+            for hook in self._exception_hooks:
+                response = await _called(hook, request, error)
+                if response is not None:
+                    return response
+            raise
+
+
+def name_of_middleware(one: Middleware) -> str:
+    return one if isinstance(one, str) else name_of_view(one)
+
+
+class Chains:
+    """The chains of one table of routes: each list is made once, however many routes have it."""
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[Middleware, ...], Chain] = {}
+
+    def of(self, listed: Sequence[Middleware], origin: str) -> Chain | None:
+        """The chain of a list that was written at `origin`; None where none of it is used. Raises RouteError."""
+        key = tuple(listed)
+        if key and key not in self._made:
+            self._made[key] = Chain(key, origin)
+        chain = self._made.get(key)
+        return None if chain is None or chain.is_empty else chain
+
+
+def _made(one: Middleware, get_response: Handler, origin: str) -> Callable[[GatewayRequest], Any] | None:
+    """A middleware around what lies within it; None for one that will not be used. Raises RouteError."""
+    name = name_of_middleware(one)
+    place = f"{origin}: {name}"
+    try:
+        factory: Any = import_string(one) if isinstance(one, str) else one
+    except (Exception, SystemExit) as error:
+        raise RouteError(f"{place}: {place_of(error, name.rpartition('.')[0])}") from error
+    if not callable(factory):
+        raise RouteError(f"{place} is no middleware: it cannot be called")
+    if not getattr(factory, "async_capable", False):
+        raise RouteError(f"{place} {_SYNCHRONOUS}")
+    try:
+        made: Any = factory(get_response)
+    except MiddlewareNotUsed:
+        return None
+    except (Exception, SystemExit) as error:
+        raise RouteError(f"{place}: {place_of(error, factory.__module__)}") from error
+    if not callable(made):
+        raise RouteError(f"{place} is no middleware: it returned {made!r} for get_response")
+    if hasattr(made, "process_template_response"):
+        raise RouteError(f"{place} {_RENDERS}")
+    return made  # type: ignore[no-any-return]
+
+
+def _answering(handler: Callable[[GatewayRequest], Any]) -> Handler:
+    """What lies within a middleware: what is raised there is answered with a problem, as Django has it."""
+
+    async def get_response(request: GatewayRequest) -> HttpResponseBase:
+        try:
+            response: HttpResponseBase = await _asked(handler, request)
+        except Exception as error:  # noqa: BLE001 - a view may raise anything
+            failure = request.lifetime.interruption or error_of_view(error)
+            if failure.raised is not None:
+                await signals.view_failed(request, failure)
+            return problem_of(request, failure)
+        return response
+
+    return get_response
+
+
+async def _asked(handler: Callable[[GatewayRequest], Any], request: GatewayRequest) -> Any:
+    answer = handler(request)
+    return await answer if inspect.isawaitable(answer) else answer
+
+
+async def _called(hook: Callable[..., Any], *args: Any) -> Any:
+    """What a hook returns; a synchronous one runs in the thread of the request."""
+    return await hook(*args) if iscoroutinefunction(hook) else await in_thread(functools.partial(hook, *args))
