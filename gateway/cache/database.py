@@ -52,9 +52,8 @@ class Store:
         self._tasks: list[asyncio.Task[None]] = []
         self._executors: list[ThreadPoolExecutor] = []
         self._loop = asyncio.get_running_loop()
-        self._opened = asyncio.Event()
         self._reads, self._writes = StoreHealth("look-ups"), StoreHealth("writes")
-        self._asked, self._news, self._urgent = asyncio.Event(), Wakeup(), Wakeup()
+        self._opened, self._asked, self._news, self._urgent = asyncio.Event(), asyncio.Event(), Wakeup(), Wakeup()
         self._waiting: dict[asyncio.Future[Found], tuple[str, Sequence[Pair]]] = {}
         self._queue: dict[str, tuple[Key, Entry]] = {}
         self._queue_index = Index()
@@ -419,6 +418,7 @@ class Store:
             self._last_purge_at_sweeps.append(self._last_purge)
         is_long_ago = len(self._last_purge_at_sweeps) == self._last_purge_at_sweeps.maxlen
         await queries.remove_expired(self._last_purge_at_sweeps[0] if is_long_ago else 0, time.time() - _PURGES_KEPT_S)
+        self._writes.worked()
         if self._has_grown:
             self._has_grown = False
             self._size = await queries.total_size()
