@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,11 @@ def gateway(up: Answers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
         "GATEWAY_ROUTE_COSTLY__COST": "2",
         "GATEWAY_ROUTE_SEVERAL": "/several/** -> u",
         "GATEWAY_ROUTE_SEVERAL__RATE_LIMIT": "several",
+        "GATEWAY_AUTH_KEYS": "keys",
+        "GATEWAY_AUTH_KEYS__KEYS": f"ann sha256:{sha256(b'one').hexdigest()}\nbob sha256:{sha256(b'two').hexdigest()}",
+        "GATEWAY_ROUTE_OURS": "/ours/** -> u",
+        "GATEWAY_ROUTE_OURS__AUTH": "keys",
+        "GATEWAY_ROUTE_OURS__RATE_LIMIT": "2/1h by identity 4/1h by client",
         "GATEWAY_ROUTE_DOWN": "/down/** -> down",
         "GATEWAY_UPSTREAM_DOWN": "http://127.0.0.1:1",
     }
@@ -216,6 +222,24 @@ def test_all_that_one_value_names_hold_together(client: Client) -> None:
     answer = Client(client.gateway).get("/several/1", f"X-Tenant: x-{client.address}")
     assert answer.one("ratelimit-policy") == ('"several/1h/header:x-tenant";q=2;w=3600, "several/1h/client";q=4;w=3600')
     assert answer.one("ratelimit").startswith('"several/1h/header:x-tenant";r=0;t=')
+
+
+def test_who_was_let_in_is_counted_wherever_he_comes_from(gateway: Gateway) -> None:
+    def status(key: str, client: Client) -> int:
+        return client.get("/ours/1", f"X-API-Key: {key}").status
+
+    clients = [Client(gateway) for _ in range(3)]
+    assert [status("one", client) for client in clients] == [200, 200, 429]
+    assert [status("two", client) for client in clients] == [200, 200, 429]
+
+
+def test_limits_by_client_are_asked_before_auth_and_by_identity_after_it(client: Client) -> None:
+    answers = [client.get("/ours/1") for _ in range(5)]
+    assert [answer.status for answer in answers] == [401, 401, 401, 401, 429]
+    # Every limit that holds is named, whether it was asked or not.
+    assert answers[0].one("ratelimit-policy") == '"ours/1h/identity";q=2;w=3600, "ours/1h/client";q=4;w=3600'
+    assert answers[0].one("ratelimit") == '"ours/1h/client";r=3;t=900'
+    assert client.get("/ours/1", "X-API-Key: one").status == 429
 
 
 # -- keys ---------------------------------------------------------------------------------------------------------
