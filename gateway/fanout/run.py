@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from gateway.errors import GatewayError, Reason
+from gateway.errors import GatewayError, Reason, drop_frames
 from gateway.fanout import plan, raw_json
 from gateway.fanout.part_result import PartResult
 from gateway.fanout.plan import Fan, Part
@@ -198,6 +198,7 @@ class Gathering:
                 raise
             failure = self._failure(error, part)
             await view_failed(self._request, failure)
+            drop_frames(failure)  # one of them holds it
             result.failed(failure, step.default)
         result.ms = (perf_counter() - began) * 1000
         self._ended(result)
