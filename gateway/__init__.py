@@ -13,6 +13,7 @@ proxy       the view that forwards; fetch()
 auth        who asks: tokens, keys, passwords, another service; rules, the gate
 legacy      synchronous code in threads of its own
 fanout      several services, one answer
+answers     answers of its own: statuses, redirects, files, fallbacks
 routing     the grammar, the table, urlpatterns: the public face
 config      the environment becomes records; checks; what holds, and why
 importing   configurations of other gateways become an environment

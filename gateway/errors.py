@@ -54,6 +54,8 @@ class Reason(Enum):
         "Check the path: a view raised Http404, or a legacy function wants a parameter of another type.")
     METHOD_NOT_ALLOWED = (405, Side.CLIENT, "http_request_error", "The path has a route, but not for this method",
         "Use one that the Allow field lists.")
+    FILE_NOT_FOUND = (404, Side.CLIENT, "destination_not_found", "There is no such file",
+        "Look into the folder of the route; files that begin with a dot and links that lead out of it are not sent.")
     CLIENT_BODY_TIMEOUT = (408, Side.CLIENT, "http_request_error", "The request body stopped arriving",
         "It paused for `GATEWAY_CLIENT_IDLE` or `__IDLE_TIMEOUT`, or stayed below `GATEWAY_MIN_UPLOAD_RATE`.")
     CLIENT_BODY_TOO_LARGE = (413, Side.CLIENT, "http_request_error", "The request body is too large",
@@ -89,6 +91,8 @@ class Reason(Enum):
         "Send the body with `chunked` alone, or with a Content-Length.")
     WEBSOCKET_UNSUPPORTED = (501, Side.GATEWAY, "http_upgrade_failed", "WebSockets are not supported",
         "Connect to the service directly.")
+    MAINTENANCE = (503, Side.GATEWAY, "proxy_internal_response", "The service is closed for maintenance",
+        "Set `GATEWAY_MAINTENANCE` off, or take away the file that it names.")
     OVERLOADED = (503, Side.GATEWAY, "proxy_internal_response", "The gateway is full",
         "`GATEWAY_MAX_IN_FLIGHT` requests, 64 MiB of kept bodies, or (see `cause`) all files of `ulimit -n`: raise it.")
     RATE_LIMIT_UNAVAILABLE = (503, Side.GATEWAY, "proxy_internal_response", "The counts of a limit cannot be asked for",

@@ -50,6 +50,8 @@ class Option:
     sentence: str
     as_attribute: str = ""
     has_values: bool = False  # values of the request may stand in braces
+    members: str = ""  # a pattern of what may stand for the `*`, where that is no name
+    by_member: Callable[[str, str], object] | None = None  # parses a member's text, where that depends on the member
 
     @property
     def attribute(self) -> str:
@@ -103,7 +105,7 @@ class Level:
 NO_LEVEL = Level()
 
 
-def own_answers(level: Level, plain: Level) -> Level:
+def without_plain_fields(level: Level, plain: Level) -> Level:
     """The level less the fields that plain variables set on answers: they stand on those of the gateway itself too."""
     fields = level.members.get("response_headers", {})
     own = {
@@ -182,8 +184,12 @@ def find(rows: Mapping[str, Option], word: str) -> tuple[Option, str] | None:
     for name, row in rows.items():
         stem = name.removesuffix("*")
         if stem != name and word.startswith(stem):
-            check_name(word.removeprefix(stem), stem.rstrip("_").lower().replace("_", " "))
-            return row, word.removeprefix(stem)
+            member = word.removeprefix(stem)
+            if not row.members:
+                check_name(member, stem.rstrip("_").lower().replace("_", " "))
+            elif not re.fullmatch(row.members, member):
+                raise Refused(f"{word} is no option; {stem.rstrip('_')} is followed by a status, as in {row.name}")
+            return row, member
     return None
 
 

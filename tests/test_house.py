@@ -42,6 +42,7 @@ ROOMS = [
     "auth",
     "legacy",
     "fanout",
+    "answers",
     "routing",
     "config",
     "importing",
@@ -70,23 +71,25 @@ OWNERS = {
     },
     "_thread": set[str](),
     # One thread that reads, one that writes; the executor of a view's thread.
-    "concurrent": {"cache/database", "http/view_thread"},
+    # And those that files are read in.
+    "concurrent": {"cache/database", "http/view_thread", "answers/files"},
 }
 # Ways onto another thread that are no import, or not only one.
 THREAD_WORDS = {
     # What the async ORM leaves out; synchronous views and legacy calls; listeners of Django's signals.
     "sync_to_async": {"cache/database", "legacy/bulkhead", "observe/signals"},
     "to_thread": set[str](),
-    "run_in_executor": set[str](),
+    "run_in_executor": {"answers/files"},
     "set_default_executor": set[str](),
-    "ThreadPoolExecutor": {"cache/database"},
+    "ThreadPoolExecutor": {"cache/database", "answers/files"},
     "async_to_sync": {"server/in_process"},  # the synchronous client of django.test
 }
 # What decides, with time and chance as arguments: no I/O, no Django, no library but those that count as values.
 PURE = {
     *("errors", "units", "options", "text"),
     *("routing/patterns", "routing/table", "routing/mismatch", "routing/options", "routing/records"),
-    *("http/field_template", "config/braces"),
+    *("http/field_template", "config/braces", "config/assembly"),
+    *("answers/targets", "answers/options", "answers/static", "answers/replacements"),
     *("http/forwarding", "http/methods", "http/negotiation", "cache/keys", "fanout/answer", "upstreams/targets"),
     *("upstreams/options", "upstreams/records", "legacy/options", "cache/options", "fanout/options"),
     *("config/options", "http/settable"),

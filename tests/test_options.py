@@ -58,7 +58,8 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
         "upstream": attributes(upstreams_records.Upstream, upstreams_options.Overrides),
         "route": attributes(routing_records.Route, upstreams_options.Overrides, plan.Fan)
         | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s", "rate_limit", "cost"}
-        | {"cache_control", "auth", "roles", "scopes", "middleware"},  # `Route.level` has them
+        # `Route.level` has them
+        | {"cache_control", "auth", "roles", "scopes", "middleware", "on", "maintenance"},
         "part": attributes(plan.Part) | {"legacy"},
         "legacy": attributes(options.LegacyOptions),
         "auth": attributes(auth_records.Way) | {"way", "headers"},
@@ -79,7 +80,7 @@ def test_an_option_at_several_levels_has_an_attribute_of_its_own() -> None:
     assert "level" not in attributes
 
 
-NO_PLAIN = {"PATH", "CLIENT_CERT", "CLIENT_KEY", "CA", "LEGACY", "OPTIONAL", "PART_*", "MAX_IN_FLIGHT"}
+NO_PLAIN = {"PATH", "BODY", "TYPE", "CLIENT_CERT", "CLIENT_KEY", "CA", "LEGACY", "OPTIONAL", "PART_*", "MAX_IN_FLIGHT"}
 
 
 def test_every_option_of_an_upstream_or_a_route_is_a_plain_one_too_but_for_those_that_mean_nothing_there() -> None:

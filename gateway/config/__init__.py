@@ -6,6 +6,8 @@ env_file         a file of variables, read as docker reads it
 environment      names and texts of variables: families, files, the nearest valid name
 records          the configuration as frozen records
 loader           variables become records, or every problem at once
+assembly         values become records
+own_answers      answers of the gateway's own, checked
 braces           values in braces, checked against the routes where they hold
 ways             ways to authenticate, and the rules that name them
 databases        database URLs as Django's DATABASES

@@ -18,7 +18,7 @@ from django.core.checks.registry import registry
 
 from gateway.auth.records import AuthConfig
 from gateway.auth.signatures import missing_packages
-from gateway.config import limits, tls
+from gateway.config import limits, own_answers, tls
 from gateway.config.address import Address, resolved
 from gateway.config.loader import NO_ROUTES_HELP
 from gateway.config.records import Config
@@ -179,6 +179,12 @@ def _fields(config: Config) -> Iterator[checks.CheckMessage]:
     yield from (checks.Warning(word, id="portway.W003") for word in _keeping_failures(config, _compiled(config)[0]))
 
 
+def _own_answers(config: Config) -> Iterator[checks.CheckMessage]:
+    yield from (checks.Error(problem, id="portway.E006") for problem in own_answers.missing_files(config.routes))
+    found = own_answers.redirect_loops(config.routes, knows_scheme=bool(config.settings.trusted_proxies))
+    yield from (checks.Warning(warning, id="portway.W009") for warning in found)
+
+
 def _tracing(config: Config) -> Iterator[checks.CheckMessage]:
     try:
         exporters_of(os.environ, find_spec)
@@ -214,6 +220,7 @@ _CHECKS = {
     "environment": _environment,
     "fields": _fields,
     "limits": _limits,
+    "answers": _own_answers,
     "tracing": _tracing,
     "settings": _settings,
     "auth": _auth,

@@ -15,6 +15,7 @@ from gateway.fanout.plan import Fan, Part
 from gateway.options import FIELD, Option
 from gateway.routing.patterns import parse_line
 from gateway.upstreams.options import OF_CALL, OF_UPSTREAM, Overrides
+from gateway.upstreams.targets import Target
 
 UNSET = "-"
 
@@ -51,7 +52,7 @@ def _upstream_of(entries: Iterable[Entry]) -> str:
     for entry in entries:
         if not entry.name.option.name and not entry.name.part:
             _, target = parse_line(entry.text.strip())
-            return target.upstream.upper() if target is not None else ""
+            return target.upstream.upper() if isinstance(target, Target) else ""
     return ""
 
 

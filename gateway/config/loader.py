@@ -15,8 +15,8 @@ from typing import Any
 from gateway import units
 from gateway.auth import loading
 from gateway.auth.records import AuthConfig, Way
-from gateway.cache.options import rule_of
-from gateway.config import braces, environment, ways
+from gateway.config import braces, environment, own_answers, ways
+from gateway.config.assembly import level_of, route_of, upstream_of
 from gateway.config.django_settings import ReadSettings, middleware_level, no_settings, settings_problems
 from gateway.config.environment import Entry, ReadFile, Reading
 from gateway.config.options import MAX_IN_FLIGHT_OF_HTTP2, PLAIN, SETTINGS
@@ -29,11 +29,11 @@ from gateway.limits import grammar
 from gateway.limits.grammar import RESERVED, Limits, NamedLimit
 from gateway.limits.options import OF_ROUTE as OF_LIMITED_ROUTE
 from gateway.limits.policies import limit_problems
-from gateway.options import NO_LEVEL, Level, Refused, defaults_of, nearest, own_answers, together
+from gateway.options import NO_LEVEL, Level, Refused, defaults_of, nearest, together
 from gateway.routing.patterns import PatternError, clash
 from gateway.routing.records import Route
-from gateway.upstreams.options import OF_CALL, OF_UPSTREAM, member_of, overrides_of, parse_into
-from gateway.upstreams.records import Base, Upstream
+from gateway.upstreams.options import OF_CALL, parse_into
+from gateway.upstreams.records import Upstream
 from gateway.upstreams.targets import PartTarget, Target, TargetError, function_target
 
 RATE_LIMIT = OF_LIMITED_ROUTE[0]
@@ -44,7 +44,7 @@ _ORDER = {
     family: number for number, family in enumerate(("upstream", "route", "legacy", "auth", "rate_limit", "database"))
 }
 # Options that mean nothing without another one, by what their words begin with: whoever sets them believes they work.
-_PARTNERS = {"HEALTH_": "HEALTH", "QUEUE": "MAX_IN_FLIGHT", "CACHE_": "CACHE", "STALE_": "CACHE"}
+_PARTNERS = {"HEALTH_": "HEALTH", "QUEUE": "MAX_IN_FLIGHT", "CACHE_MAX_BODY": "CACHE", "STALE_": "CACHE"}
 NO_ROUTES_HELP = """\
 export GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001'
 export GATEWAY_ROUTE_USERS='/users/** -> users'
@@ -73,6 +73,7 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
         draft.blame(*fault)
     draft.check_partners(reading.entries)
     draft.check_braces(reading.entries)
+    draft.check_replacements(reading.entries)
     if draft.problems or settings is None:
         raise ConfigError(sorted(draft.problems))
     upstreams = {upstream.name: upstream for upstream in draft.upstreams}
@@ -191,11 +192,11 @@ class _Draft:
         elif "bases" in values:
             self._check_tls(given, values["bases"])
             level = together(level_of(own, values), self.plain)
-            self.upstreams.append(_upstream(owner, given[""].variable, values, level, self.plain))
+            self.upstreams.append(upstream_of(owner, given[""].variable, values, level, self.plain))
         elif "line" in values:
             level = together(level_of(own, values), *self._above(values["line"][1]))
             fan = self._fan(entries, given, values, level)
-            route = _route(owner, given[""].variable, values, fan, level)
+            route = route_of(owner, given[""].variable, values, fan, level)
             self._check_route(route, given)
             self.routes.append((given[""], route))
         elif family == "legacy":
@@ -220,9 +221,10 @@ class _Draft:
         for fault in faults:
             self.blame(*fault)
 
-    def _above(self, target: Target | None) -> tuple[Level, ...]:
+    def _above(self, target: object) -> tuple[Level, ...]:
         """The levels above a route's own: its upstream's, in which the plain one is, or the plain one alone."""
-        levels = [upstream.level for upstream in self.upstreams if target and upstream.name == target.upstream]
+        name = target.upstream if isinstance(target, Target) else ""
+        levels = [upstream.level for upstream in self.upstreams if upstream.name == name]
         return (*levels, self.plain)
 
     def _add_database(self, owner: str, entry: Entry, url: str) -> None:
@@ -254,6 +256,13 @@ class _Draft:
         for variable, message in braces.problems([route for _, route in self.routes]):
             self.blame(by_variable[variable], message)
 
+    def check_replacements(self, entries: Iterable[Entry]) -> None:
+        """ON_* that nothing can come of where they hold."""
+        by_variable = {entry.variable.removesuffix("_FILE"): entry for entry in entries}
+        names = {name.lower() for name in self.declared["upstream"]}
+        for variable, message, hint in own_answers.replacement_faults([route for _, route in self.routes], names):
+            self.blame(by_variable[variable], message, hint)
+
     def check_partners(self, entries: Iterable[Entry]) -> None:
         """Options that are without effect wherever they hold, for want of another one, or because of it."""
         levels = [upstream.level for upstream in self.upstreams] + [route.level for _, route in self.routes]
@@ -279,17 +288,19 @@ class _Draft:
         line, target, segments = given[""], route.target, route.pattern.segments
         if segments[:1] == ("-",) and (route.pattern.rest or len(segments) > 1):
             self.blame(line, "/-/ belongs to the gateway itself; no route can begin with it")
-        if target is None and route.fan is None and "LEGACY" not in given:
+        for name, fault in own_answers.faults_of(route, given, [option.name for option in OF_CALL]):
+            self.blame(given[name], fault)
+        if target is None and route.answer is None and route.fan is None and "LEGACY" not in given:
             self.blame(line, NO_TARGET)
         if target is not None:
             self._check_upstream(line, target.upstream)
-        if target is not None and route.fan is not None:
+        if (target or route.answer) is not None and route.fan is not None:
             self.blame(line, "a route has a target or parts, not both")
         if "LEGACY" in given:
             self._check_legacy(route, given)
 
     def _check_legacy(self, route: Route, given: Mapping[str, Entry]) -> None:
-        if route.target is not None or route.fan is not None:
+        if (route.target or route.answer) is not None or route.fan is not None:
             self.blame(given["LEGACY"], "a route has a function or a target or parts, one of them")
         for name, entry in given.items():
             if entry.name.option in OF_CALL and name != "MAX_BODY":
@@ -398,53 +409,3 @@ def _about_pattern(entry: Entry, error: PatternError | TargetError) -> str:
         return "the file does not hold a route: [METHOD,...] [host]/path -> upstream[:/path]"
     # `/users/** -> users` without quotes: the shell took `> users` for a redirection and left the dash.
     return NO_TARGET if entry.text.rstrip().endswith(" -") else str(error)
-
-
-def level_of(entries: Iterable[Entry], values: Mapping[str, Any]) -> Level:
-    """What these entries give as one level; `values` are theirs, parsed."""
-    kept: dict[str, Any] = {}
-    members: dict[str, dict[str, Any]] = {}
-    variables: dict[tuple[str, str], str] = {}
-    for entry in entries:
-        option = entry.name.option
-        if option.attribute not in values or not option.name:
-            continue
-        if option.is_open:
-            members[option.attribute] = dict(values[option.attribute])
-        else:
-            kept[option.attribute] = values[option.attribute]
-        member = member_of(option, entry.name.member) if option.is_open else ""
-        variables[option.attribute, member] = entry.variable.removesuffix("_FILE")
-    return Level(kept, members, variables)
-
-
-def _upstream(owner: str, variable: str, values: Mapping[str, Any], level: Level, plain: Level) -> Upstream:
-    held = {option.attribute: level.get(option.attribute) for option in OF_UPSTREAM}
-    return Upstream(
-        name=owner.lower(),
-        bases=tuple(Base(*parts) for parts in values["bases"]),
-        overrides=overrides_of(own_answers(level, plain).flat()),
-        variable=variable,
-        level=level,
-        **{name: value for name, value in held.items() if value is not None},
-    )
-
-
-def _route(owner: str, variable: str, values: Mapping[str, Any], fan: Fan | None, level: Level) -> Route:
-    """A route: of the options of calls its own, as its upstream's are added in each call; of the others what holds."""
-    pattern, target = values["line"]
-    if fan is not None:
-        pattern = pattern.or_get()
-    return Route(
-        name=owner.lower(),
-        pattern=pattern,
-        target=target,
-        fan=fan,
-        legacy=values.get("legacy"),
-        overrides=overrides_of(values),
-        raw_path=level.get("raw_path", False),
-        cors=level.get("cors", ()) if "cors" in level.values else None,
-        cache=rule_of(level),
-        variable=variable,
-        level=level,
-    )

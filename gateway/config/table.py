@@ -4,6 +4,7 @@ Parsing, error messages, masks and the page docs/configuration.md (`python docs/
 `OPTIONS`. A value arrives in the records under `Option.attribute`.
 """
 
+from gateway.answers import options as answers
 from gateway.auth import options as auth
 from gateway.cache import options as cache
 from gateway.config import options as config
@@ -27,6 +28,7 @@ OPTIONS: tuple[Option, ...] = (
     *limits.OF_ROUTE,
     *auth.OF_LEVELS,
     *cache.OF_ROUTE,
+    *answers.OF_ROUTE,
     *fanout.OF_ROUTE,
     *legacy.OF_ROUTE,
     *fanout.OF_PART,

@@ -25,7 +25,7 @@ from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.http.values import OWN, vary_of
 from gateway.legacy.view import Legacy
-from gateway.options import NO_LEVEL, Level, own_answers
+from gateway.options import NO_LEVEL, Level, without_plain_fields
 from gateway.proxy.outgoing import FORWARDED
 from gateway.proxy.sent import Changes
 from gateway.upstreams import targets
@@ -65,7 +65,7 @@ class Fanout(GatewayView):
 
     def inherit(self, plain: Level) -> None:
         """Take what is given for all routes where it says nothing itself. Its parts have that from their upstreams."""
-        self.whole = whole = effective(overrides_of(own_answers(plain, plain).flat()), self.own)
+        self.whole = whole = effective(overrides_of(without_plain_fields(plain, plain).flat()), self.own)
         self._timeout_s, self._max_body_bytes = whole_time_s(whole), whole.max_body_bytes
         self._changes = encoded_changes(whole.response_headers)
 

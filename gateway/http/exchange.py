@@ -27,10 +27,10 @@ class Exchange:
             "client",
             "ended",
             "endpoint",
+            "fallback",
             "host",
-            "identity",
-            "method",
         ),
+        *("identity", "method"),
         *("parts", "path", "reason", "request_id", "route", "started", "status", "trace_id", "upstream", "upstream_ms"),
     )
 
@@ -46,6 +46,7 @@ class Exchange:
         self.route: str | None = None
         self.status: int | None = None
         self.reason: str | None = None
+        self.fallback: str | None = None  # what went down instead of a failure: an upstream, or the rule's word
         self.cause: str | None = None
         self.bytes_in = 0
         self.bytes_out = 0

@@ -209,6 +209,11 @@ class GatewayRequest(HttpRequest):
         """Whether nobody has begun to read the body, and its client does not wait to be asked for it."""
         return not self._read_started and b"expect" not in self.fields.own
 
+    @property
+    def may_be_sent_again(self) -> bool:
+        """Whether there is no body, or all of it is kept."""
+        return hasattr(self, "_body") or (self.inbox.complete and not self.exchange.bytes_in)
+
     async def stream(self) -> AsyncIterator[bytes]:
         """The body as it arrives, once. Raises GatewayError as `Inbox.chunks` does."""
         self.check_unread()

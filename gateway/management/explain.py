@@ -2,6 +2,9 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+from gateway.answers.files import Files
+from gateway.answers.own_answer import OwnAnswer
+from gateway.answers.replacements import replacements_of
 from gateway.cache.policy import NotStored, Response, Rule, refusal
 from gateway.cache.view import not_stored
 from gateway.config.records import Config
@@ -9,6 +12,7 @@ from gateway.errors import GatewayError
 from gateway.fanout.view import Fanout
 from gateway.http import cors, methods
 from gateway.http.headers import Pair
+from gateway.http.queries import masked_line
 from gateway.http.request import GatewayRequest, Message, Scope
 from gateway.legacy.view import Legacy
 from gateway.limits.grammar import IDENTITY, KeyPart, text_of_key, text_of_rate
@@ -135,9 +139,27 @@ def _view(
         yield from fanned_out(handler.config, request, line, view)
     elif isinstance(view, Legacy):
         yield Section("A function of yours answers, in threads of its own", _threads(view))
+    elif isinstance(view, (OwnAnswer, Files)):
+        yield Section("The gateway itself answers", [[describe(line), line.origin]])
     else:
         yield Section("Your own view answers", [[describe(line), line.origin, "what it asks for is known to it alone"]])
+    yield Section("Instead of an answer", _instead(line))
     yield Section("Cache", [*_cache(line, request), *_forgets(handler.routes, request, host)])
+
+
+def _instead(line: GatewayRoute) -> list[list[str]]:
+    """What goes down for which status or reason, in the order in which it is looked for."""
+    rules = replacements_of(line.level)
+    rows = [
+        [rule.word, "stays as it is" if rule.replacement is None else masked_line(rule.replacement.text), rule.variable]
+        for rule in (rules.rules if rules is not None else ())
+        if not isinstance(rule.replacement, str)
+    ]
+    closed = line.level.get("maintenance")
+    if closed:
+        what = "while it is on" if closed is True else f"while there is {closed}"
+        rows.insert(0, ["503", what, line.level.variable("maintenance")])
+    return rows
 
 
 def _limits(stack: Stack, request: GatewayRequest, cost: int) -> Section:

@@ -143,6 +143,8 @@ def _complete(logger: object, method: str, event: EventDict) -> EventDict:
     exchange = event.pop("exchange", None)
     if exchange is not None:
         head.update(zip(_FIELDS, _values_of(exchange), strict=True))
+        if exchange.fallback is not None:
+            head["fallback"] = exchange.fallback
         if exchange.cause is not None:
             head["cause"] = exchange.cause
         return head

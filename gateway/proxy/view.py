@@ -20,7 +20,7 @@ from gateway.http.methods import SAFE_METHODS
 from gateway.http.queries import joined
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
-from gateway.http.values import WORDS, value_of, vary_of
+from gateway.http.values import WORDS, vary_of
 from gateway.proxy import location
 from gateway.proxy.keywords import ProxyKeywords
 from gateway.proxy.outgoing import outgoing_for, proxied_fields
@@ -30,8 +30,8 @@ from gateway.upstreams.attempts import answer_to
 from gateway.upstreams.options import Overrides, ProxyOptions, effective, overrides
 from gateway.upstreams.pool import Pool, pools_of
 from gateway.upstreams.records import Base, Upstream
-from gateway.upstreams.retry_policy import is_repeatable
-from gateway.upstreams.targets import Reference, Target, TargetValueError, parse_target
+from gateway.upstreams.retry_policy import MAX_KEPT_BYTES, is_repeatable
+from gateway.upstreams.targets import Target, TargetValueError, parse_target, text_of
 from gateway.upstreams.upload import Upload
 
 _LOCATIONS = frozenset({b"location", b"content-location"})
@@ -71,6 +71,7 @@ class Proxy(GatewayView):
         self.own = own
         self.__name__ = self.__qualname__ = target.upstream  # Django's resolver asks for both
         self._plan: Plan | None = None
+        self.keeps_small_bodies = False  # where another service may have to be asked for the same
         markcoroutinefunction(self)
 
     @property
@@ -87,6 +88,8 @@ class Proxy(GatewayView):
             plan.sent.note_read(request)
         exchange.upstream = pool.name
         path, query = self.target_of(request, params, plan.sent)
+        if self.keeps_small_bodies and 0 < (request.content_length or 0) <= MAX_KEPT_BYTES:
+            await request.read_body()
         upload = _open_upload(request, options, pool.name)
         if options.total_timeout_s is not None:
             too_long = GatewayError(Reason.TOTAL_TIMEOUT, upstream=pool.name)
@@ -140,9 +143,9 @@ class Proxy(GatewayView):
         if values is None:  # one of Django's own path() lines
             values = {name: quote(str(value), safe="") for name, value in params.items()}
         try:
-            text_of = partial(_text_of, request)
-            path = template.path(values, request.raw_rest, text_of)
-            own_query = template.query(values, text_of)
+            value = partial(text_of, request)
+            path = template.path(values, request.raw_rest, value)
+            own_query = template.query(values, value)
         except TargetValueError as error:
             raise GatewayError(
                 Reason.TEMPLATE_VALUE,
@@ -201,10 +204,6 @@ def proxy(target: str, **options: str) -> Proxy:
     Options are those of `GATEWAY_ROUTE_*`, in lower case. Raises ValueError for a target or option that is not.
     """
     return Proxy(parse_target(target), overrides(options))
-
-
-def _text_of(request: GatewayRequest, reference: Reference) -> str:
-    return value_of(request, (reference.owner, *reference.fields))
 
 
 def _matched_prefix(request: GatewayRequest) -> str:

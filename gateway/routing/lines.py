@@ -10,6 +10,8 @@ from asgiref.sync import iscoroutinefunction
 from django.urls import URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
+from gateway.answers.files import Files
+from gateway.answers.own_answer import OwnAnswer
 from gateway.cache.options import rule_of
 from gateway.cache.view import Cached
 from gateway.fanout.view import Fanout
@@ -168,6 +170,10 @@ def describe(line: URLPattern) -> str:
     view = line.endpoint if isinstance(line, GatewayRoute) else innermost(line.callback)
     if isinstance(view, Fanout):
         return ", ".join(part.name for part in view.fan.parts)
+    if isinstance(view, OwnAnswer):
+        return view.answer.shown
+    if isinstance(view, Files):
+        return view.folder.text
     return view.target.shown().text if isinstance(view, Proxy) else f"{name_of(inspect.unwrap(view))}()"
 
 

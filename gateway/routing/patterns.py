@@ -12,10 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import unquote_to_bytes
 
+from gateway.answers.targets import Answer, Folder, parse_own
 from gateway.http.paths import has_dot_piece, normalized
 from gateway.http.queries import masked_target
 from gateway.http.values import OWN
-from gateway.upstreams.targets import Target, TargetError, parse_target
+from gateway.upstreams.targets import Target, TargetError, Template, parse_target
 
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
 _NAME = re.compile(r"[a-z_][a-z0-9_]*")
@@ -132,30 +133,41 @@ def _segment_advice(part: str) -> str:
 
 
 # -- whole lines ----------------------------------------------------------------------------------------------------
-def parse_line(text: str) -> tuple[Pattern, Target | None]:
+def parse_line(text: str) -> tuple[Pattern, Target | Answer | Folder | None]:
     """A whole route line; the target's names must be the pattern's. Raises PatternError."""
     left, arrow, right = text.partition("->")
     pattern = parse_pattern(left)
     if not arrow:
         return pattern, None
     try:
-        target = parse_target(right)
+        target = parse_own(right) or parse_target(right)
     except TargetError as error:
         raise PatternError(str(error)) from None
-    check_names(pattern, target)
+    if isinstance(target, Folder):
+        if target.rest != pattern.rest:
+            raise PatternError("a folder's path and the pattern both end in '/**', or neither does")
+        if pattern.params:
+            raise PatternError("a folder is asked for by '/**' alone; the pattern has a parameter")
+        return pattern.or_get(), target
+    check_template(pattern, target.template)
     return pattern, target
 
 
 def check_names(pattern: Pattern, target: Target) -> None:
     """Raises PatternError when the target asks for what the pattern does not give."""
-    if target.template is None:
+    check_template(pattern, target.template)
+
+
+def check_template(pattern: Pattern, template: Template | None) -> None:
+    """Raises PatternError when a template asks for what the pattern does not give."""
+    if template is None:
         return
-    for reference in target.template.references:
+    for reference in template.references:
         name = reference.owner
         if name not in pattern.params and name not in OWN:
             known = ", ".join(f"{{{name}}}" for name in pattern.params) or "none"
             raise PatternError(f"'{{{name}}}' is not in the pattern (its parameters: {known})")
-    if target.template.rest and not pattern.rest:
+    if template.rest and not pattern.rest:
         raise PatternError("the target ends in '**', but the pattern does not")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from gateway.answers.targets import Answer, Folder
 from gateway.auth.records import NO_AUTH, AuthConfig
 from gateway.cache.policy import Rule
 from gateway.fanout.plan import Fan
@@ -22,6 +23,9 @@ class Route:
     name: str
     pattern: Pattern
     target: Target | None
+    answer: Answer | Folder | None = None  # where it leads to no upstream
+    body: str | None = field(default=None, repr=False)
+    media_type: str | None = None
     fan: Fan | None = None
     legacy: str | None = None  # the dotted path of the function that answers
     overrides: Overrides = field(default_factory=Overrides)

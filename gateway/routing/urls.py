@@ -17,6 +17,12 @@ from django.conf import settings
 from django.urls import ResolverMatch, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
+from gateway.answers.fallback import replacing
+from gateway.answers.files import Files
+from gateway.answers.maintenance import maintenance_gate
+from gateway.answers.own_answer import OwnAnswer
+from gateway.answers.replacements import replacements_of
+from gateway.answers.targets import Folder
 from gateway.auth.gate import auth_gate
 from gateway.auth.rules import Requirement
 from gateway.cache.view import Cached
@@ -206,6 +212,10 @@ def _from_config(line: Route, wrap: Wrap | None) -> GatewayRoute:
         view: View = fan
     elif line.target is not None:
         view = Proxy(line.target, line.overrides)
+    elif isinstance(line.answer, Folder):
+        view = Files(line.answer, line.name)
+    elif line.answer is not None:
+        view = OwnAnswer(line.answer, line.body, line.media_type, line.name)
     elif line.legacy is not None:
         view = function = _legacy_from(line.legacy, line.variable)
         function.max_body_bytes = effective(Overrides(), overrides_of(line.level.flat())).max_body_bytes or sys.maxsize
@@ -233,15 +243,25 @@ Line = GatewayRoute | DjangoLine
 def slots_of(line: Line | None, declared: Declared, chains: Chains) -> Slots:
     """What stands in the slots of a line; None where no route is known. Raises RouteError."""
     if line is None:
-        return Slots(origins=declared.cors, fields=own_fields(declared.plain, declared.plain, None))
+        rules = replacements_of(declared.plain)
+        return Slots(
+            origins=declared.cors,
+            replace=replacing(rules, None, {}),
+            fields=own_fields(declared.plain, declared.plain, None),
+        )
     level, endpoint = line.level, line.endpoint
     origins = declared.cors if line.cors is None else line.cors
     requirements = access.requirements_of(level, endpoint, declared)
+    rules = replacements_of(level)
+    if isinstance(endpoint, Proxy):
+        endpoint.keeps_small_bodies = rules is not None and rules.asks_services
     slots = Slots(
         origins=origins,
         auth=auth_gate(requirements, origins),
         requirements=requirements,
         middleware=chains.of(level.get("middleware", ()), level.variable("middleware")),
+        replace=replacing(rules, endpoint, level.members.get("response_headers", {})),
+        maintenance=maintenance_gate(level.get("maintenance")),
         fields=own_fields(level, declared.plain, endpoint),
     )
     return rate_limits.with_limits(slots, level, line.endpoint, line.name or "", declared)

@@ -138,7 +138,8 @@ OF_UPSTREAM: tuple[Option, ...] = (
 # The other options of a route in the environment: `overrides` tells who writes one of them in Python where it belongs.
 STORES_ANSWERS = frozenset({"CACHE", "CACHE_MAX_BODY", "STALE_IF_ERROR"})
 NOT_OF_CALL = frozenset({"PATH", "CORS", "CACHE_CONTROL", "RATE_LIMIT", "COST", "MIDDLEWARE", "LEGACY", "PART_*"}) | {
-    *("OPTIONAL", "MERGE", "CONCURRENCY", "MAX_ITEMS", "PASS", "AUTH", "ROLES", "SCOPES")
+    *("OPTIONAL", "MERGE", "CONCURRENCY", "MAX_ITEMS", "PASS", "AUTH", "ROLES", "SCOPES"),
+    *("BODY", "TYPE", "ON_*", "MAINTENANCE"),
 }
 _CALL = {option.name: option for option in OF_CALL}
 _UPSTREAM = {option.name for option in OF_UPSTREAM}
@@ -284,7 +285,10 @@ def parse_into(values: dict[str, Any], option: Option, member: str, text: str, f
     if not from_file:
         _refuse_quotes(option, text)
     is_taken_away = text == "-" and option.has_levels and not option.unit.has_dash
-    value = None if is_taken_away else option.unit.parse(text)
+    if is_taken_away:
+        value = None
+    else:
+        value = option.unit.parse(text) if option.by_member is None else option.by_member(member, text)
     if option.has_values and isinstance(value, str) and not from_file:
         value = template_or_text(value)
     values[option.attribute] = (*values.get(option.attribute, ()), (name, value)) if option.is_open else value

@@ -17,7 +17,8 @@ from urllib.parse import quote, unquote_to_bytes
 from gateway.http.field_template import Value
 from gateway.http.paths import climbs, is_plain, is_refused, normalized
 from gateway.http.queries import masked, masked_target
-from gateway.http.values import OWN, problem_of
+from gateway.http.request import GatewayRequest
+from gateway.http.values import OWN, problem_of, value_of
 
 _UPSTREAM = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
@@ -243,6 +244,22 @@ def parse_part(text: str) -> PartTarget:
     if len(lists) > 1:
         raise TargetError("a part is mapped over one list, not several")
     return found
+
+
+def parse_template(text: str) -> Template:
+    """A path and query with values in braces, `/**` perhaps at the path's end -> Template; raises TargetError."""
+    _check_characters(text)
+    path, mark, query = text.partition("?")
+    rest = path.endswith("/**")
+    path = path.removesuffix("/**")
+    if "*" in path:
+        raise TargetError("'**' stands alone and last in a path, as in '/there/**'")
+    return _template(path + mark + query, _parameter, rest=rest)
+
+
+def text_of(request: GatewayRequest, reference: Reference) -> str:
+    """The value of the request that a placeholder of a target stands for; parameters of the path are raw segments."""
+    return value_of(request, (reference.owner, *reference.fields))
 
 
 def _check_characters(text: str) -> None:

@@ -162,6 +162,7 @@ def test_an_option_that_means_nothing_without_another_is_blamed_where_it_stands(
         {"UPSTREAM_USERS__CACHE_MAX_BODY": "1MiB", "ROUTE_ME__CACHE": "60s"},
         {"QUEUE": "5", "UPSTREAM_USERS__MAX_IN_FLIGHT": "5"},
         {"RETRY_ON": "503", "UPSTREAM_USERS__RETRIES": "0"},
+        {"CACHE_CONTROL": "no-store", "ROUTE_ME__CACHE_CONTROL": "max-age=60"},
         {"CONCURRENCY": "4", "MERGE": "keyed", "PASS": "404", "MAX_ITEMS": "5", "FORWARD_HEADERS": "x-a"},
     ],
 )

@@ -359,4 +359,4 @@ def test_every_text_is_a_line_or_refused(text: str) -> None:
     except PatternError:
         return
     assert pattern.path.startswith("/")
-    assert target is None or target.upstream
+    assert target is None or target.text

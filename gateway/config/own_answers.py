@@ -1,0 +1,92 @@
+"""Answers of the gateway's own, checked against the route and the upstreams that there are."""
+
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+from gateway.answers.options import BODY_SUFFIX
+from gateway.answers.replacements import replacements_of
+from gateway.answers.targets import REDIRECTS, Answer, Folder, Page
+from gateway.options import nearest
+from gateway.routing.patterns import PatternError, check_template
+from gateway.routing.records import Route
+from gateway.upstreams.targets import Target
+
+_OF_A_TEXT = ("BODY", "TYPE")
+# What a route without an upstream may have beside these: the rest is about calls, and means nothing there.
+_ABOUT_CALLS = frozenset({"PATH", "LEGACY", "CACHE", "CACHE_MAX_BODY", "STALE_IF_ERROR"})
+
+
+def faults_of(route: Route, given: Collection[str], of_calls: Collection[str]) -> Iterator[tuple[str, str]]:
+    """What is wrong with the options that a route states itself: (option, sentence). `of_calls` are those of calls."""
+    answer = route.answer
+    for name in _OF_A_TEXT:
+        if name in given and not (isinstance(answer, Answer) and answer.status not in REDIRECTS):
+            yield name, "this is for a route that is a status, as in '/robots.txt -> 200'"
+    if "TYPE" in given and "BODY" not in given:
+        yield "TYPE", f"this means nothing without {route.variable}__BODY; set that too"
+    if answer is None:
+        return
+    for name in given:
+        is_about_calls = name in of_calls and name != "RESPONSE_HEADER_*"
+        if (is_about_calls or name in _ABOUT_CALLS) and name != "PATH":
+            yield name, "this means nothing for an answer of the gateway's own: there is no upstream"
+
+
+def replacement_faults(routes: Iterable[Route], upstreams: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """What is wrong with ON_* where it holds: (variable, sentence, hint), each variable once."""
+    told: set[str] = set()
+    for route in routes:
+        rules = replacements_of(route.level)
+        for rule in rules.rules if rules is not None else ():
+            found = rule.replacement
+            fault = hint = ""
+            if isinstance(found, Target) and found.upstream not in upstreams:
+                fault = f"there is no upstream {found.upstream}; set GATEWAY_UPSTREAM_{found.upstream.upper()}"
+                hint = nearest(found.upstream, sorted(upstreams))
+            elif isinstance(found, (Target, Answer)):
+                try:
+                    check_template(route.pattern, found.template)
+                except PatternError as error:
+                    fault = f"{error}, on {route.variable}"
+            if rule.body is not None and not (isinstance(found, Answer) and found.status not in REDIRECTS):
+                fault = fault or "its _BODY is for a status alone, as in ON_5XX=503"
+            if fault and rule.variable not in told:
+                told.add(rule.variable)
+                yield rule.variable, fault, hint
+        for word, value in route.level.members.get("on", {}).items():
+            variable = route.level.variable("on", word)
+            is_alone = isinstance(value, str) and word.removesuffix(BODY_SUFFIX) not in route.level.members["on"]
+            if is_alone and variable not in told:
+                told.add(variable)
+                yield variable, f"this means nothing without {variable.removesuffix('_BODY')}; set that too", ""
+
+
+def missing_files(routes: Iterable[Route]) -> Iterator[str]:
+    """A sentence for each folder, file or page that is not there."""
+    for route in routes:
+        answer = route.answer
+        if isinstance(answer, Folder) and not _is_there(answer):
+            yield f"{route.variable}: there is no {'folder' if answer.rest else 'file'} {answer.path}"
+        rules = replacements_of(route.level)
+        for rule in rules.rules if rules is not None else ():
+            if isinstance(rule.replacement, Page) and not Path(rule.replacement.path).is_file():
+                yield f"{rule.variable}: there is no file {rule.replacement.path}"
+
+
+def _is_there(folder: Folder) -> bool:
+    path = Path(folder.path)
+    return path.is_dir() if folder.rest else path.is_file()
+
+
+def redirect_loops(routes: Iterable[Route], *, knows_scheme: bool) -> Iterator[str]:
+    """A word for each redirect to https of the host that was asked for: behind a balancer it would never end."""
+    for route in routes:
+        answer = route.answer
+        if not isinstance(answer, Answer) or not answer.origin.startswith("https://") or knows_scheme:
+            continue
+        host = answer.origin.removeprefix("https://").partition(":")[0]
+        if route.pattern.host in {"", host}:
+            yield (
+                f"{route.variable}: it leads to https of {host}, and comes here again if what ends TLS passes it on: "
+                "redirect with GATEWAY_HTTPS, which goes by what GATEWAY_TRUSTED_PROXIES say"
+            )
