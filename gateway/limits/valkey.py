@@ -30,6 +30,7 @@ class Connection(asyncio.Protocol):
         self._reader = Reader()
         self._transport: asyncio.Transport | None = None
         self._asked: deque[tuple[float, asyncio.Future[Reply]]] = deque()  # the oldest first
+        self._unsent: list[bytes] = []
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -61,10 +62,17 @@ class Connection(asyncio.Protocol):
         now_s = self._loop.time()
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._asked.append((now_s, future))
-        self._transport.write(words)
+        if not self._unsent:  # what is asked in one turn of the loop is one write
+            self._loop.call_soon(self._send)
+        self._unsent.append(words)
         if self._timer is None:
             self._timer = self._loop.call_at(now_s + self._timeout_s, self._look)
         return future
+
+    def _send(self) -> None:
+        words, self._unsent = self._unsent, []
+        if self._transport is not None and not self.lost.done():
+            self._transport.write(b"".join(words))
 
     def close(self, cause: str) -> None:
         """Whoever waits goes on without an answer."""
