@@ -260,7 +260,7 @@ def test_every_event_of_the_log_stands_on_a_page() -> None:
     """`legacy.stuck`, or `.late` behind it."""
     told = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
     code = "\n".join(path.read_text(encoding="utf-8") for path in (HOME / "gateway").rglob("*.py"))
-    events = set(re.findall(r'"((?:cache|drain|legacy|loop|start|upstream|worker)\.[a-z_]+)"', code))
+    events = set(re.findall(r'"((?:cache|drain|legacy|limits|loop|start|upstream|worker)\.[a-z_]+)"', code))
     assert len(events) > 20
     assert {
         event
