@@ -69,11 +69,19 @@ def _command(arguments: list[str]) -> int:
         sys.stdout.write(f"{__version__}\n")
         return 0
     asks_for_help = arguments[0] == "help" or not {"--help", "-h"}.isdisjoint(arguments)
-    if not asks_for_help and arguments[0] not in _WITHOUT_ENVIRONMENT:
-        early = _early_options(arguments)
-        if not _settings(early.env_file, early.settings) or not _apps():
-            return 2
-    return _run(arguments)
+    command = arguments[1] if arguments[0] == "help" else arguments[0]
+    early = _early_options(arguments)
+    # The help of a command of ours is shown whatever the environment is; that of an app's command is the app's.
+    is_ours = command in _own_commands()
+    needs_apps = not is_ours and bool(os.environ.get("GATEWAY_APPS") or early.env_file)
+    reads_environment = (needs_apps or not asks_for_help) and command not in _WITHOUT_ENVIRONMENT
+    if reads_environment and not (_settings(early.env_file, early.settings) and _apps()):
+        return 2
+    return _run(arguments if is_ours else early.others)
+
+
+def _own_commands() -> set[str]:
+    return {path.stem for path in (HOME / "gateway" / "management" / "commands").glob("[a-z]*.py")}
 
 
 def read_text(path: str) -> str:
@@ -97,13 +105,18 @@ def read_env_files(paths: Iterable[str]) -> EnvFile:
 
 
 def _early_options(arguments: list[str]) -> argparse.Namespace:
-    """The values of --env-file and of Django's --settings: they must be known before the settings are."""
+    """The values of --env-file and of Django's --settings, which must be known before the settings are.
+
+    `others` are the words without them: Django's commands know no --env-file.
+    """
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--env-file", action="append", default=[])
     parser.add_argument("--settings")
     with suppress(argparse.ArgumentError):  # the command's own parser reports it with its usage
-        return parser.parse_known_args(arguments)[0]
-    return argparse.Namespace(env_file=[], settings=None)
+        found, others = parser.parse_known_args(arguments)
+        found.others = others
+        return found
+    return argparse.Namespace(env_file=[], settings=None, others=arguments)
 
 
 def _open_standard_streams() -> None:

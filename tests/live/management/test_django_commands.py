@@ -27,6 +27,16 @@ class Checked(AppConfig):
         def table(app_configs, databases, **_):
             return [checks.Error(f"asked {sorted(databases)}", id="shop.E002")] if databases else []
 """
+RESTOCK = """
+from django.core.management import BaseCommand
+
+
+class Command(BaseCommand):
+    help = "Put items into the shop."
+
+    def handle(self, *args, **options):
+        self.stdout.write("restocked")
+"""
 FOREIGN_SETTINGS = (
     "DJANGO_SETTINGS_MODULE=team.settings: the gateway has Django settings of its own; unset it, name your "
     "apps in GATEWAY_APPS=shop,team.audit and a module with your settings in GATEWAY_SETTINGS=team.settings"
@@ -123,6 +133,18 @@ def test_what_is_wrong_with_a_module_of_settings(folder: Path, module: str, mess
     for message in messages:
         assert f"  GATEWAY_SETTINGS = {module}\n      {message}\n" in ran.errors
     assert "GATEWAY_WORKERS" in ran.errors
+
+
+def test_commands_of_django_and_of_apps_take_env_files_and_have_their_help(folder: Path) -> None:
+    commands = folder / "shop/management/commands"
+    commands.mkdir(parents=True)
+    (commands / "restock.py").write_text(RESTOCK, encoding="utf-8")
+    (folder / "shop.env").write_text(f"GATEWAY_APPS=shop\nGATEWAY_DATABASE_URL=sqlite:///{folder}/x.sqlite3\n")
+    assert run(folder, "makemigrations", "shop", "--env-file", "shop.env").code == 0
+    assert run(folder, "restock", "--env-file", "shop.env") == Ran(0, "restocked\n", "")
+    assert "Put items into the shop." in run(folder, "restock", "--help", GATEWAY_APPS="shop").output
+    assert "Put items into the shop." in run(folder, "help", "restock", GATEWAY_APPS="shop").output
+    assert run(folder, "check", "--help", GATEWAY_APPS="nope").code == 0
 
 
 # -- checks -----------------------------------------------------------------------------------------------------------
