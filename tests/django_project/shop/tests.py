@@ -5,7 +5,7 @@ from django.test import AsyncClient, AsyncRequestFactory, TestCase
 from django.urls import resolve, reverse
 from gateway.routing import proxy
 
-from shop import views
+from shop import middleware, views
 from shop.models import Item
 
 
@@ -66,6 +66,12 @@ class ByAsyncClient(TestCase):
     async def test_what_a_client_says_of_itself(self) -> None:
         answer = await self.async_client.get("/who/", secure=True)
         self.assertEqual((answer.json()["secure"], answer.json()["uri"]), (True, "https://testserver/who/"))
+
+    async def test_the_middleware_is_passed_once(self) -> None:
+        before = middleware.passed
+        answer = await self.async_client.get("/who/", headers={"x-tenant": "acme"})
+        self.assertEqual((answer.json()["tenant"], answer["x-was-here"]), ("acme", "acme"))
+        self.assertEqual(middleware.passed, before + 1)
 
     async def test_cookies_and_matches(self) -> None:
         answer = await self.async_client.get("/items")

@@ -55,6 +55,7 @@ def environment(project: Path, prices: Echoes) -> dict[str, str]:
         "GATEWAY_UPSTREAM_PRICES": prices.url,
         "GATEWAY_ROUTE_PRICES": "/prices/** -> prices",
         "GATEWAY_TRUSTED_PROXIES": "127.0.0.2",
+        "GATEWAY_MIDDLEWARE": "shop.middleware.Tenant",
     }
 
 
@@ -98,7 +99,7 @@ def test_the_tests_of_the_project_pass_by_gateway_test(project: Path, environmen
     ran = run(project, "test", **environment)
     assert ran.code == 0, ran.errors
     assert "view.not_closed" not in ran.output
-    assert "Ran 13 tests" in ran.errors
+    assert "Ran 14 tests" in ran.errors
     assert "\nOK\n" in ran.errors
 
 
@@ -209,15 +210,21 @@ def test_an_app_of_somebody_else_serves(gateway: Gateway) -> None:
     assert (made.status, made.json()["name"]) == (201, "tea")
 
 
+def test_a_middleware_stands_around_the_views(gateway: Gateway) -> None:
+    answer = gateway.get("/who/", "X-Tenant: acme")
+    assert (answer.json()["tenant"], answer.all("x-was-here")) == ("acme", ["acme"])
+    assert gateway.get("/prices/1").one("x-was-here") == "nobody"
+
+
 # -- who asks ----------------------------------------------------------------------------------------------------------
 
 
 def test_a_request_tells_what_trusted_peers_say_and_nothing_else(gateway: Gateway) -> None:
     claims = ("X-Forwarded-Proto: https", "X-Forwarded-Host: shop.example")
     own = gateway.get("/who/", *claims).json()
-    assert own == {"secure": False, "uri": "http://gateway.test/who/", "forwarded": None, "tenant": None}
+    assert own == {"secure": False, "uri": "http://gateway.test/who/", "forwarded": None, "tenant": "nobody"}
     trusted = gateway.get("/who/", *claims, source="127.0.0.2").json()
-    assert trusted == {"secure": True, "uri": "https://shop.example/who/", "forwarded": "https", "tenant": None}
+    assert trusted == {"secure": True, "uri": "https://shop.example/who/", "forwarded": "https", "tenant": "nobody"}
 
 
 # -- signals -----------------------------------------------------------------------------------------------------------
