@@ -310,8 +310,8 @@ class SharedFetch:
                 await self._change()
         for reader in behind:
             reader.patience_s -= loop.time() - began_s
-        for reader in slowest:
-            if reader.patience_s <= 0:
+        for reader in slowest:  # but for one that has read meanwhile, and so has more than what is gone
+            if reader.patience_s <= 0 and reader.number == self._first:
                 reader.read_so_far = ReadSoFar(self._gone_bytes, self._gone.copy())
                 self.remove(reader)
 

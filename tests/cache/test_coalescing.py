@@ -151,3 +151,42 @@ async def test_who_asks_again_after_a_failure_takes_no_part_any_more() -> None:
 
 def readers(fetch: SharedFetch) -> int:
     return len(fetch._readers)
+
+
+@pytest.mark.parametrize("turns", range(1, 9))
+async def test_a_reader_that_is_dropped_gets_each_byte_once(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that takes a chunk in the very moment in which the faster ones stop waiting for it."""
+    monkeypatch.setattr("gateway.cache.coalescing._PATIENCE_S", 0.0)
+    blocks = [bytes([number]) * 60_000 for number in range(30)]
+    calls = 0
+
+    async def body() -> AsyncIterator[bytes]:
+        for block in blocks:
+            yield block
+            await asyncio.sleep(0)
+
+    async def produce(_: Pairs, __: Lifetime) -> OriginResponse:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0)
+        return OriginResponse(200, [FRESH], body())
+
+    async def received(result: CacheResult | None, every: int) -> bytes:
+        assert result is not None
+        assert not isinstance(result.body, bytes)
+        pieces = []
+        async for piece in result.body:
+            pieces.append(piece)
+            for _ in range(every):
+                await asyncio.sleep(0)
+        return b"".join(pieces)
+
+    cache = Cache(memory_bytes=2**24, disk_bytes=0)
+    cache.in_use = True
+    rule = Rule(max_body_bytes=len(blocks[0]))
+    asked = [cache.answer(request(produce, rule=rule)) for _ in range(3)]
+    results = [result for result, _ in await asyncio.gather(*asked)]
+    bodies = await asyncio.gather(*(received(result, turns * n) for n, result in enumerate(results)))
+    assert calls > 1  # somebody was dropped, and asked again
+    assert [len(one) for one in bodies] == [len(blocks) * len(blocks[0])] * 3
+    assert set(bodies) == {b"".join(blocks)}
