@@ -11,6 +11,7 @@ upstreams   services: endpoints, health, limits, connections, attempts
 cache       what is stored, and for whom
 proxy       the view that forwards; fetch()
 auth        who asks: tokens, keys, passwords, another service; rules, the gate
+sockets     WebSockets: the handshake, the relay between two sides, views of one's own
 legacy      synchronous code in threads of its own
 fanout      several services, one answer
 answers     answers of its own: statuses, redirects, files, fallbacks

@@ -45,7 +45,7 @@ class Reason(Enum):
     AUTH_FORBIDDEN = (403, Side.CLIENT, "http_request_denied", "The caller is known, and may not do this",
         "The detail names the role or scope that is missing; `__ROLES_CLAIM` tells where roles stand in a token.")
     ORIGIN_REFUSED = (403, Side.CLIENT, "http_request_denied", "A page of another origin sent the request",
-        "Name its origin in `GATEWAY_CORS` if it may: a browser sends cookies and passwords by itself.")
+        "If it may, name it in `GATEWAY_CORS`, for sockets in `__WEBSOCKET_ORIGINS`: browsers send cookies along.")
     REQUEST_DENIED = (403, Side.CLIENT, "http_request_denied", "The request is not allowed",
         "A view of `routes.py` raised PermissionDenied: look there whom it lets in.")
     ROUTE_NOT_FOUND = (404, Side.CLIENT, "destination_not_found", "No route matches this path",
@@ -72,6 +72,8 @@ class Reason(Enum):
         "In the log only: the transfer was cut after `GATEWAY_CLIENT_IDLE`. Raise it if clients must pause.")
     CLIENT_GONE = (499, Side.CLIENT, None, "The client left",
         "In the log only: the upstream call was cancelled. Many of them: was the answer too slow?")
+    WEBSOCKET_UNSUPPORTED = (501, Side.CLIENT, "http_upgrade_failed", "The route takes no WebSockets",
+        "It is a fan-out, a legacy function or a view that takes none, or `__WEBSOCKET=off` holds for it.")
     NOT_CACHED = (504, Side.CLIENT, None, "Nothing is stored that may answer this request",
         "Ask without `only-if-cached`.")
     ADMIN_REQUIRED = (401, Side.CLIENT, "http_request_denied", "This endpoint asks for the admin token",
@@ -89,8 +91,8 @@ class Reason(Enum):
         "CONNECT and TRACE are not served, and a method's name is case-sensitive.")
     CODING_UNSUPPORTED = (501, Side.GATEWAY, "http_request_denied", "The gateway does not know this transfer coding",
         "Send the body with `chunked` alone, or with a Content-Length.")
-    WEBSOCKET_UNSUPPORTED = (501, Side.GATEWAY, "http_upgrade_failed", "WebSockets are not supported",
-        "Connect to the service directly.")
+    WEBSOCKETS_FULL = (503, Side.GATEWAY, "proxy_internal_response", "The gateway has all the WebSockets it may have",
+        "`GATEWAY_MAX_WEBSOCKETS` of the worker are open: raise it, each takes about 160 kB, or add a worker.")
     MAINTENANCE = (503, Side.GATEWAY, "proxy_internal_response", "The service is closed for maintenance",
         "Set `GATEWAY_MAINTENANCE` off, or take away the file that it names.")
     OVERLOADED = (503, Side.GATEWAY, "proxy_internal_response", "The gateway is full",

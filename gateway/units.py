@@ -87,8 +87,12 @@ def format_duration(seconds: float) -> str:
     if not 0 <= seconds < math.inf:
         raise ValueError("expected seconds that are finite and not negative")
     if seconds == int(seconds):
-        for unit, length in (("d", 86_400), ("h", 3600), ("m", 60)):
-            if seconds > length and seconds % length == 0:
+        for unit, length, least in (
+            ("d", 86_400, 86_400),
+            ("h", 3600, 3600),
+            ("m", 60, 120),
+        ):  # 60s reads better than 1m
+            if seconds >= least and seconds % length == 0:
                 return f"{int(seconds) // length}{unit}"
         return f"{int(seconds)}s"
     milliseconds = round(seconds * 1000)

@@ -71,8 +71,9 @@ def test_a_reasons_word_is_fit_for_a_log_field_and_a_metric_label(reason: Reason
 @every_reason
 def test_the_status_tells_the_side(reason: Reason) -> None:
     assert reason.status == CLIENT_CLOSED_REQUEST or HTTPStatus(reason.status)
-    asks_for_a_504 = reason is Reason.NOT_CACHED  # RFC 9111, section 5.2.1.7
-    assert (reason.side is Side.CLIENT) == (400 <= reason.status < 500 or asks_for_a_504)
+    # RFC 9111, section 5.2.1.7, asks for a 504; a route that takes no sockets is no fault of the gateway's.
+    is_of_client = 400 <= reason.status < 500 or reason in {Reason.NOT_CACHED, Reason.WEBSOCKET_UNSUPPORTED}
+    assert (reason.side is Side.CLIENT) == is_of_client
     if reason.side is Side.UPSTREAM:
         assert reason.status in {502, 503, 504}
 

@@ -23,6 +23,7 @@ from tests.test_house import MODULES, PACKAGE, imports_of, place, tree_of
 
 READS_AN_ANSWER = "the protocol reads one answer after the other with a parser of its own making"
 READS_A_BODY = "the body of an answer is read, watched and broken off"
+SPEAKS_WEBSOCKET = "frames of WebSocket on a connection that a 101 has left over"
 ENDS_WORKERS = "our parent process keeps and ends the workers in its own way"
 BUILDS_LATE = "META, POST, FILES and the body are built when a view asks for them"
 
@@ -68,6 +69,18 @@ USED: dict[str, dict[str, str]] = {
         **_of(_SERVER, "build_ssl_context", "a new generation has the certificate of its own time"),
     },
     "config/tls": _of("ssl.", "_ssl _ssl._test_decode_cert", "the dates and names of a certificate, expired or not"),
+    "sockets/upstream": {
+        **_of("aiohttp.", "WSMsgType", SPEAKS_WEBSOCKET),
+        **_of("aiohttp.base_protocol.", "BaseProtocol BaseProtocol._upgraded", SPEAKS_WEBSOCKET),
+        **_of("aiohttp.base_protocol.BaseProtocol.", "connection_made connection_lost transport", SPEAKS_WEBSOCKET),
+        **_of("aiohttp.client_exceptions.", "ClientConnectionResetError", SPEAKS_WEBSOCKET),
+        **_of("aiohttp.http_websocket.", "WebSocketError WebSocketReader WebSocketWriter", SPEAKS_WEBSOCKET),
+        **_of("aiohttp.http_websocket.WebSocketReader.", "feed_data", SPEAKS_WEBSOCKET),
+        **_of("aiohttp.http_websocket.WebSocketWriter.", "send_frame close", SPEAKS_WEBSOCKET),
+        **_of("aiohttp._websocket.reader.", "WebSocketDataQueue", SPEAKS_WEBSOCKET),
+        **_of("aiohttp._websocket.reader.WebSocketDataQueue.", "read feed_eof", SPEAKS_WEBSOCKET),
+        **_of("aiohttp.streams.", "EofStream", SPEAKS_WEBSOCKET),
+    },
     "server/loop": _of("uvloop.Loop.", "run_forever", "a task that asks the process to exit does not end the loop"),
     "server/asgi": _of("django.core.handlers.asgi.", "ASGIHandler", "Django's own tools find the application"),
     "http/view_thread": {

@@ -53,6 +53,8 @@ class Cached(GatewayView):
         markcoroutinefunction(self)
 
     def serve(self, request: GatewayRequest, **params: Any) -> Awaitable[HttpResponseBase]:
+        if request.upgrade is not None:  # a handshake is never stored
+            return self.view(request, **params)
         why_not = self._unkeyed(request, params)
         if why_not is not None:
             return self._forward(request, params, {"fwd": "bypass", "detail": why_not})

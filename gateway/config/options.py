@@ -67,6 +67,8 @@ PLAIN: tuple[Option, ...] = (
            "The least pace of a request's body: one that stays below it over CLIENT_IDLE is 408; `0B` is none."),
     Option("gateway", "MAX_IN_FLIGHT", POSITIVE, "", "2000",
            "Requests at a time, over all routes; more get 503 at once. Counts per worker. Unset, 2000 with HTTP/2."),
+    Option("gateway", "MAX_WEBSOCKETS", POSITIVE, "1000", "5000",
+           "WebSockets open at a time in a worker; one more gets 503. Each takes about 160 kB."),
     *cache_options.SIZES,
     Option("gateway", "TLS_CERT", CERTIFICATE, "", "",
            "BIND speaks TLS with this certificate, its chain behind it; read anew by a reload."),

@@ -51,6 +51,7 @@ class Settings:
     cache_memory_bytes: int
     cache_disk_bytes: int
     stall_s: float
+    max_websockets: int
     tls_cert_pem: str | None = field(default=None, repr=False)
     tls_key_pem: str | None = field(default=None, repr=False)
     tls_min: str = "1.2"

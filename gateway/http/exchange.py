@@ -17,21 +17,9 @@ class Exchange:
     """What is known of one request. Times are `perf_counter()` seconds; a field is None while it has no meaning."""
 
     __slots__ = (
-        *(
-            "attempts",
-            "auth",
-            "bytes_in",
-            "bytes_out",
-            "cache",
-            "cause",
-            "client",
-            "ended",
-            "endpoint",
-            "fallback",
-            "host",
-        ),
-        *("identity", "method"),
-        *("parts", "path", "reason", "request_id", "route", "started", "status", "trace_id", "upstream", "upstream_ms"),
+        *("attempts", "auth", "bytes_in", "bytes_out", "cache", "cause", "client", "ended", "endpoint", "fallback"),
+        *("host", "identity", "method", "parts", "path", "reason", "request_id", "route", "socket", "started"),
+        *("status", "trace_id", "upstream", "upstream_ms"),
     )
 
     def __init__(self, started: float, method: str, path: str, client: str) -> None:
@@ -58,6 +46,7 @@ class Exchange:
         self.parts: list[dict[str, Any]] | None = None
         self.auth: str | None = None  # the way by which it is known who asks, or that refused
         self.identity: str | None = None  # who asks, as that way calls them
+        self.socket: Any = None  # what is counted of a WebSocket
 
     @property
     def is_own(self) -> bool:

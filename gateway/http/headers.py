@@ -34,6 +34,7 @@ OWS_TEXT = " \t"  # text of latin-1 has more white space for str.strip(): bytes 
 
 # `http_version` of a request in HTTP/1.0: Granian gives "1", the ASGI specification "1.0". A live test holds the first.
 HTTP_1_0 = frozenset(("1", "1.0"))
+HTTP_2 = "2"
 
 
 # RFC 9110, section 7.6.1, and the two proxy authentication fields, which end at the first proxy. `te` and `trailer`

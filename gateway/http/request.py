@@ -79,6 +79,7 @@ class GatewayRequest(HttpRequest):
     _dont_enforce_csrf_checks = property(lambda self: "skips_csrf_checks" in self.scope)
     middleware_call: Any = None  # the view that middleware stands around, for this request
     added: Mapping[str, Any] = MappingProxyType({})  # what middleware has set on it, by name: `user`, `session`
+    upgrade: Callable[..., Awaitable[Any]] | None = None  # of a WebSocket handshake: how a view that forwards answers
 
     def __init__(
         self,

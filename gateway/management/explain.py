@@ -30,7 +30,8 @@ from gateway.routing.stack import Stack
 from gateway.routing.table import Match, Miss
 from gateway.routing.urls import DjangoMatch, Routes, decoded, raw_values
 from gateway.server import ops
-from gateway.server.asgi import GatewayHandler, open_request
+from gateway.server.asgi import GatewayHandler
+from gateway.server.opening import open_request
 from gateway.units import format_duration, format_size
 
 _NEAR_MISSES = 5

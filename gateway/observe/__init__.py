@@ -8,6 +8,7 @@ shared_memory   a place for each worker's counts, made before the fork
 process_locks   locks between workers that a killed one does not keep
 message_ring    what one worker does is known to the others before its request is answered
 snapshot        the state of a worker, and workers added up
+socket_counts   what is counted of one WebSocket
 status          /-/status: the workers added up, as JSON
 metrics         /-/metrics: the same for Prometheus
 exporters       which exporters of spans the OTEL_* variables ask for

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 from gateway.errors import Reason, Side
 from gateway.http.exchange import Exchange
 from gateway.observe.histogram import BOUNDS_S, Durations
+from gateway.observe.socket_counts import SocketCounts
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 RECENT: Final = 50
@@ -45,12 +46,17 @@ class Counters:
         self.requests: dict[RequestLabels, Requests] = {}
         self.cache: dict[tuple[str, str], int] = {}  # by route and outcome
         self.parts: dict[PartLabels, Durations] = {}
+        self.sockets: dict[tuple[str, str], int] = {}  # that have ended, by route and who closed them
+        self.messages: dict[tuple[str, str], int] = {}  # of sockets, by route and direction: in is from the client
         self.recent: deque[Failure] = deque(maxlen=RECENT)  # failures, the last one last
         self.recent_client: deque[Failure] = deque(maxlen=RECENT_CLIENT)  # apart: a scanner must not push others out
 
     def note(self, exchange: Exchange) -> None:
         """Count a finished request."""
         method, route = exchange.method, exchange.route or "none"
+        if exchange.socket is not None:
+            self._note_socket(route, exchange.socket)
+            return  # hours that it was open are no answer's time
         key = (route, method if method in _METHODS else "other", (exchange.status or 0) // 100, exchange.reason or "")
         requests = self.requests.get(key)
         if requests is None:
@@ -66,6 +72,14 @@ class Counters:
             self._note_parts(route, exchange.parts)
         if exchange.reason is not None:
             self._note_failure(exchange, exchange.reason)
+
+    def _note_socket(self, route: str, counts: SocketCounts) -> None:
+        for numbers, word, count in (
+            (self.sockets, counts.closed_by or "gateway", 1),
+            (self.messages, "in", counts.messages_in),
+            (self.messages, "out", counts.messages_out),
+        ):
+            numbers[route, word] = numbers.get((route, word), 0) + count
 
     def _note_parts(self, route: str, parts: list[dict[str, Any]]) -> None:
         for part in parts:

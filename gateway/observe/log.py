@@ -24,6 +24,7 @@ from gateway.errors import Reason, Side
 from gateway.http.exchange import Exchange
 from gateway.http.lifetime import current
 from gateway.observe.outlet import Outlet, Raw, outlet_of, text_of
+from gateway.observe.socket_counts import SocketCounts
 from gateway.text import plain, plain_json, plain_lines
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -147,6 +148,8 @@ def _complete(logger: object, method: str, event: EventDict) -> EventDict:
             head["fallback"] = exchange.fallback
         if exchange.cause is not None:
             head["cause"] = exchange.cause
+        if exchange.socket is not None:
+            head.update(_of_socket(exchange.socket))
         return head
     lifetime = current.get()
     if lifetime is not None:
@@ -158,6 +161,16 @@ def _complete(logger: object, method: str, event: EventDict) -> EventDict:
         event.pop("exc_info", None)
     head.update(event)
     return head
+
+
+def _of_socket(counts: SocketCounts) -> dict[str, Any]:
+    """The fields that a socket has beside those of a request."""
+    return {
+        "close_code": counts.close_code,
+        "closed_by": counts.closed_by,
+        "messages_in": counts.messages_in,
+        "messages_out": counts.messages_out,
+    }
 
 
 def _timestamp() -> str:

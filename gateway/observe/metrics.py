@@ -52,6 +52,7 @@ def _workers(totals: Totals) -> Iterator[Metric]:
     yield GaugeMetricFamily("portway_workers", "Worker processes that serve.", value=len(workers))
     in_flight = sum(worker.in_flight for worker in workers)
     yield GaugeMetricFamily("portway_requests_in_flight", "Requests that are being served.", value=in_flight)
+    yield from _sockets(totals)
     ends = [worker.certificate_ends_s for worker in workers if worker.certificate_ends_s is not None]
     if ends:
         days = (min(ends) - time.time()) / 86_400
@@ -59,6 +60,18 @@ def _workers(totals: Totals) -> Iterator[Metric]:
         yield GaugeMetricFamily("portway_tls_certificate_days_left", text, value=days)
     kept = sum(worker.kept_body_bytes for worker in workers)
     yield GaugeMetricFamily("portway_kept_body_bytes", "Bodies that are kept whole in memory.", value=kept)
+
+
+def _sockets(totals: Totals) -> Iterator[Metric]:
+    open_now: dict[tuple[str], int] = {}
+    for worker in totals.workers:
+        for route, count in worker.sockets.items():
+            open_now[route,] = open_now.get((route,), 0) + count
+    yield _gauge("portway_websockets_open", "WebSockets that are open.", ["route"], open_now)
+    counts = totals.counts
+    yield _counter("portway_websockets", "WebSockets that have ended.", ["route", "closed_by"], counts.sockets)
+    text = "Messages of WebSockets that have ended; in is from the client."
+    yield _counter("portway_websocket_messages", text, ["route", "direction"], counts.messages)
 
 
 def _requests(counts: Counts) -> Iterator[Metric]:

@@ -38,6 +38,8 @@ class Counts(msgspec.Struct, array_like=True):
     recent: list[Failure] = []
     recent_client: list[Failure] = []
     limits: dict[tuple[str, str], int] = {}  # by limit and outcome
+    sockets: dict[tuple[str, str], int] = {}  # by route and who closed them
+    messages: dict[tuple[str, str], int] = {}  # by route and direction
 
 
 class WorkerState(msgspec.Struct):
@@ -48,6 +50,7 @@ class WorkerState(msgspec.Struct):
     draining: bool
     in_flight: int
     kept_body_bytes: int
+    sockets: dict[str, int] = {}  # open, by route
     certificate_ends_s: float | None = None  # of its TLS, since the epoch
 
 
@@ -181,6 +184,8 @@ def add_counts(several: Iterable[Counts]) -> Counts:
         stalls=stalls,
         auth=_sums(one.auth for one in counts),
         recent=_newest((failure for one in counts for failure in one.recent), RECENT),
+        sockets=_sums(one.sockets for one in counts),
+        messages=_sums(one.messages for one in counts),
         recent_client=_newest((failure for one in counts for failure in one.recent_client), RECENT_CLIENT),
         limits=_sums(one.limits for one in counts),
     )

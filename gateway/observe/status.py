@@ -44,6 +44,7 @@ class Status:
             "cache": _cache(totals),
             "limits": _limits(totals),
             "auth": _auth(totals),
+            "websockets": _websockets(totals),
             "bulkheads": msgspec.to_builtins(totals.pools),
             "stalls": {"count": counts.stalls.count},
             "recent": sorted([*counts.recent, *counts.recent_client], key=time_of, reverse=True),
@@ -66,6 +67,14 @@ def _requests(totals: Totals) -> dict[str, Any]:
         "counts": sums.counts,
         "in_flight": in_flight,
     }
+
+
+def _websockets(totals: Totals) -> dict[str, Any]:
+    """How many are open, and have ended; by who closed them."""
+    ended: dict[str, int] = {}
+    for (_, closed_by), count in totals.counts.sockets.items():
+        ended[closed_by] = ended.get(closed_by, 0) + count
+    return {"open": sum(sum(worker.sockets.values()) for worker in totals.workers), "ended": ended}
 
 
 def _by_route(counts: Counts) -> dict[str, dict[str, Any]]:

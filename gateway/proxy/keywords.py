@@ -19,3 +19,7 @@ class ProxyKeywords(TypedDict, total=False):
     forward_headers: str  # which of the client's go up: "authorization content-* accept*"; "-" is none
     forward_query: str  # which parameters of its query do: "page limit"
     query: str  # parameters that are set: "apiKey={user} page-size=10"
+    websocket: Literal["on", "off"]  # whether handshakes pass
+    websocket_origins: str  # whose pages may open one: "https://app.example.com"
+    websocket_max_message: str  # either way: "16MiB"
+    websocket_idle: str  # without a message: "1h"; "0s" is no limit

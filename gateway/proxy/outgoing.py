@@ -19,7 +19,7 @@ from gateway.upstreams.upload import Upload
 # The client's fields that go with every call of the gateway's own: who asks and in which language.
 FORWARDED = ("authorization", "accept-language")
 
-_VIA_1_1, _VIA_1_0 = (b"via", b"1.1 portway"), (b"via", b"1.0 portway")
+_VIA_1_1, _VIA_1_0, _VIA_2_0 = ((b"via", version + b" portway") for version in (b"1.1", b"1.0", b"2.0"))
 _ACCEPT = (b"accept", b"application/json")
 
 _FORWARDED = frozenset(name.encode() for name in FORWARDED)
@@ -40,6 +40,7 @@ def outgoing_for(
     chunked: bool = False,
     body: bytes | None = None,
     lifetime: Lifetime | None = None,
+    switches: bool = False,
 ) -> Outgoing:
     """The call that is made for a request. `target` is below the upstream's base.
 
@@ -61,6 +62,7 @@ def outgoing_for(
         upload=upload,
         chunked=chunked,
         body=body,
+        switches=switches,
     )
 
 
@@ -119,7 +121,9 @@ def proxied_fields(request: GatewayRequest, sent: Sent, prefix: str) -> Fields:
 
 def via(http_version: str) -> Pair:
     """The Via line of a message that came in this version (RFC 9110, section 7.6.3)."""
-    return _VIA_1_0 if http_version in HTTP_1_0 else _VIA_1_1
+    if http_version == "1.1":
+        return _VIA_1_1
+    return _VIA_1_0 if http_version in HTTP_1_0 else _VIA_2_0
 
 
 def trace_pairs(request: GatewayRequest) -> Pairs:

@@ -79,10 +79,12 @@ class Proxy(GatewayView):
         return (self.target.upstream,)
 
     async def serve(self, request: GatewayRequest, **params: str) -> GatewayResponse:
+        if request.upgrade is not None:
+            return await request.upgrade(self, request, params)  # type: ignore[no-any-return]  # as `sockets` has it
         pool = pools_of(request)[self.target.upstream]
         plan = self._plan
         if plan is None or plan.upstream is not pool.upstream:
-            plan = self._plan_anew(pool)
+            plan = self.plan_anew(pool)
         options, exchange = plan.options, request.exchange
         if plan.sent.words and request.stack is not None and request.stack.endpoint is not self:
             plan.sent.note_read(request)
@@ -110,19 +112,20 @@ class Proxy(GatewayView):
         answer = await answer_to(outgoing, pool, exchange)
         if request.method not in SAFE_METHODS:
             cache_for(request).written(pool.name, path + query, answer.status)
-        return self._response(request, plan, answer)
+        return self.response(request, plan, answer)
 
-    def _plan_anew(self, pool: Pool) -> Plan:
+    def plan_anew(self, pool: Pool) -> Plan:
+        """The plan for a pool, from now on."""
         self._plan = plan = plan_for(pool.upstream, self.own, self._words_of_target)
         return plan
 
     def fields_set(self, pools: Mapping[str, Pool]) -> Changes:
         """The fields that its options and its upstream's set on every answer."""
-        return self._plan_anew(pools[self.target.upstream]).set_down
+        return self.plan_anew(pools[self.target.upstream]).set_down
 
     def words_read(self, pools: Mapping[str, Pool]) -> tuple[Sequence[str], ...]:
         """The words of the values that its calls are made with, but for parameters of the path."""
-        sent = self._plan_anew(pools[self.target.upstream]).sent
+        sent = self.plan_anew(pools[self.target.upstream]).sent
         return (*sent.words, *self._words_of_target)
 
     @property
@@ -154,7 +157,8 @@ class Proxy(GatewayView):
         whole = sent.query_for(request, own_query, query) if sent.changes_query else joined(own_query, query)
         return path, "?" + whole if whole else ""
 
-    def _response(self, request: GatewayRequest, plan: Plan, answer: Attempt) -> GatewayResponse:
+    def response(self, request: GatewayRequest, plan: Plan, answer: Attempt) -> GatewayResponse:
+        """What goes down of an upstream's answer."""
         pairs = answer.pairs
         if plan.options.rewrite_redirects and not _LOCATIONS.isdisjoint([name for name, _ in pairs]):
             pairs = FieldLines(_redirected(pairs, request, plan, self._path_map(request, answer.endpoint.base)))

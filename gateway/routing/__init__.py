@@ -37,8 +37,11 @@ from gateway.proxy.view import proxy as _proxy
 from gateway.routing.faults import noted
 from gateway.routing.urls import from_environment, route
 from gateway.routing.worker_start import on_worker_start
+from gateway.sockets.client import SocketClosed
+from gateway.sockets.upgrade import GatewayWebSocket
 
 cached, fanout, legacy, proxy = noted(_cached), noted(_fanout), noted(_legacy), noted(_proxy)
 
-__all__ = ["Fetched", "GatewayError", "GatewayRequest", "GatewayResponse", "Identity", "Reason", "cached", "fanout"]
-__all__ += ["fetch", "from_environment", "legacy", "limited", "on_worker_start", "part", "proxy", "route"]
+__all__ = ["Fetched", "GatewayError", "GatewayRequest", "GatewayResponse", "GatewayWebSocket", "Identity", "Reason"]
+__all__ += ["SocketClosed", "cached", "fanout", "fetch", "from_environment", "legacy", "limited", "on_worker_start"]
+__all__ += ["part", "proxy", "route"]

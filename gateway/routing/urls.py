@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.urls import ResolverMatch, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
@@ -62,6 +63,7 @@ from gateway.routing.table import Match, Miss, Table
 from gateway.routing.views import as_async
 from gateway.routing.worker_start import thread_warning
 from gateway.routing.wrapping import Wrap, cache_of, innermost
+from gateway.sockets.upgrade import SocketView
 from gateway.upstreams.options import Overrides, effective, overrides_of
 
 
@@ -84,6 +86,7 @@ def route(
     roles: str | None = None,
     scopes: str | None = None,
     middleware: Sequence[Middleware] | None = None,
+    websocket: bool = False,
 ) -> GatewayRoute:
     """A line of urlpatterns in the grammar of the environment: `route("GET /home/{id}", home)`.
 
@@ -92,12 +95,13 @@ def route(
     async view that is asked instead: a guard that stands outside of the cache. `auth`, `roles` and `scopes` say who may
     ask, and `rate_limit` how much, as in the environment: `rate_limit="60/1m by client"`; `cost` is a number.
     `middleware` are Django's, as classes or dotted paths, instead of those of GATEWAY_MIDDLEWARE; empty for none.
-    Raises RouteError, with the place, for what is no pattern, view, wrapper, rule or limit.
+    With `websocket` the view takes WebSockets: `async def view(socket: GatewayWebSocket)`. Raises RouteError, with the
+    place, for what is no pattern, view, wrapper, rule or limit.
     """
     caller = sys._getframe(1)
     origin = f"{file_name(caller.f_code.co_filename)}:{caller.f_lineno}"
     options: dict[str, Any] = {"name": name, "wrap": wrap, "rate_limit": rate_limit, "cost": cost}
-    options["who"] = {"auth": auth, "roles": roles, "scopes": scopes}
+    options |= {"who": {"auth": auth, "roles": roles, "scopes": scopes}, "websocket": websocket}
     try:
         return _route(pattern, view, origin, middleware=middleware, **options)
     except RouteError as error:
@@ -117,6 +121,7 @@ def _route(
     cost: int | None,
     who: Mapping[str, str | None],
     middleware: Sequence[Middleware] | None,
+    websocket: bool,
 ) -> GatewayRoute:
     """Raises RouteError."""
     place = f"{origin}: route({masked_target(pattern)!r})"
@@ -129,8 +134,13 @@ def _route(
         shown = masked_target(given) if isinstance(given, str) else given
         hint = f"; proxy({shown!r}) forwards to an upstream" if isinstance(given, str) else ""
         raise RouteError(f"{place}: the view is {shown!r}, which cannot be called{hint}")
+    if websocket:
+        view = given = _socket_view(view, place)
     inner = innermost(view)
-    if isinstance(inner, Fanout):
+    if isinstance(inner, SocketView):
+        rule = rule.or_get()
+        _check_fit(inner.view, rule, place, f"{name_of(view)}()")
+    elif isinstance(inner, Fanout):
         rule = rule.or_get()
         if problem := next(inner.problems(rule.params), None):
             raise RouteError(f"{place}: {problem}")
@@ -235,6 +245,12 @@ def _legacy_from(path: str, variable: str) -> Legacy:
         return legacy(getattr(importlib.import_module(module), name))
     except (Exception, SystemExit) as error:
         raise RouteError(f"{variable}__LEGACY={path}: {place_of(error, module)}") from error
+
+
+def _socket_view(view: Callable[..., Any], place: str) -> SocketView:
+    if not iscoroutinefunction(view):
+        raise RouteError(f"{place}: a view that takes WebSockets is an async function, and no proxy() or other view")
+    return SocketView(view)
 
 
 Line = GatewayRoute | DjangoLine

@@ -20,6 +20,7 @@ from gateway.legacy.view import Legacy
 from gateway.proxy.view import Proxy
 from gateway.routing.lines import is_async, methods_of
 from gateway.routing.wrapping import layers
+from gateway.sockets.upgrade import SocketView
 
 
 def as_async(view: Callable[..., Any]) -> View:
@@ -27,7 +28,7 @@ def as_async(view: Callable[..., Any]) -> View:
     for layer in layers(view):
         if isinstance(layer, Cached):
             layer.view = as_async(layer.view)
-    if isinstance(view, (Cached, Proxy, Fanout, Legacy)) or getattr(view, "is_finished_by", None) is view:
+    if isinstance(view, (Cached, Proxy, Fanout, Legacy, SocketView)) or getattr(view, "is_finished_by", None) is view:
         return view
     call = _finished(view) if is_async(view) else _finished_in_thread(view)
     if (convert := _converting(view)) is not None:

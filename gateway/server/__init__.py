@@ -1,6 +1,8 @@
 """ASGI, the worker, /-/, Granian, signals, sockets.
 
 in_process   a worker inside a test, for the clients of django.test
+websocket    one WebSocket from ASGI to its end
+opening      a request and its exchange are opened, from an ASGI scope
 asgi         one request from ASGI to its answer
 worker       what lives as long as a worker: pools, cache, requests in flight
 snapshot     what this worker shows of itself, and what the others do
@@ -16,5 +18,6 @@ restarts     when a worker is started again, and when it counts as hung
 loop         the event loop of a worker
 control      what the parent and its workers tell each other: ready, drain, stop
 abort        the connection of a client is cut, where an answer broke off
+connections  connections that carry several requests (HTTP/2): counted, and ended when they idle
 reuseport    a port is handed over to the next gateway
 """

@@ -16,9 +16,11 @@ import errno
 import os
 import resource
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
-from typing import Final
+from typing import Any, Final
+
+from gateway.sockets.keepalive import set_keepalive
 
 Ends = tuple[tuple[str, int], tuple[str, int]]  # of a connection: the client's address and port, and ours
 
@@ -35,28 +37,36 @@ class _Connections:
         self._looks_begun = 0
         self._last_look = 0  # of those begun, the last one that came to its end
 
-    async def shut(self, ends: Ends) -> bool:
+    async def shut(self, ends: Ends, how: int = socket.SHUT_RDWR) -> bool:
         """Shut the connection, if it is open."""
-        if self._shut_known(ends):
+        if self._shut_known(ends, how):
             return True
         if self._looking is None:
             self._looking = asyncio.Lock()
         begun = self._looks_begun
         async with self._looking:
-            if self._shut_known(ends):  # another one has looked meanwhile
+            if self._shut_known(ends, how):  # another one has looked meanwhile
                 return True
             if self._last_look > begun:  # and has looked at everything since: it is not there
                 return False
             await self._look()
-            return self._shut_known(ends)
+            return self._shut_known(ends, how)
 
-    def _shut_known(self, ends: Ends) -> bool:
+    async def all(self) -> Iterable[Ends]:
+        """Every connection that is open now."""
+        if self._looking is None:
+            self._looking = asyncio.Lock()
+        async with self._looking:
+            await self._look()
+            return self._seen.keys()
+
+    def _shut_known(self, ends: Ends, how: int) -> bool:
         descriptor = self._seen.get(ends)
         if descriptor is None:
             return False
         with contextlib.suppress(OSError), _held(descriptor) as number, _looked_at(number) as connection:
             if connection is not None and _ends_of(connection) == ends:
-                connection.shutdown(socket.SHUT_RDWR)
+                connection.shutdown(how)
                 return True
         return False
 
@@ -81,6 +91,21 @@ async def sever(client: Sequence[str | int], server: Sequence[str | int]) -> boo
     The socket belongs to Granian, which closes it when it notices.
     """
     return await _connections.shut((_key(client), _key(server)))
+
+
+def ends_of(scope: Mapping[str, Any]) -> Ends:
+    """Both ends of the connection that an ASGI scope came over."""
+    return _key(scope["client"]), _key(scope["server"])
+
+
+async def hang_up(ends: Ends) -> bool:
+    """Shut what comes in over a connection: Granian takes it for a client that has left, and closes in good order."""
+    return await _connections.shut(ends, socket.SHUT_RD)
+
+
+async def open_connections(port: int) -> set[Ends]:
+    """The connections of clients that are open at a port of this process."""
+    return {ends for ends in await _connections.all() if ends[1][1] == port}
 
 
 @contextlib.contextmanager
@@ -134,7 +159,8 @@ def _key(address: Sequence[str | int]) -> tuple[str, int]:
 
 
 def limit_unread(seconds: float) -> None:
-    """Let the kernel drop clients that read nothing for so long, whatever was handed over for them already.
+    """Let the kernel drop clients that read nothing for so long, whatever was handed over for them already, and find
+    those that are gone without a word.
 
     Set on the listening socket, from which accepted ones inherit it (Linux; elsewhere nothing happens).
     """
@@ -142,6 +168,7 @@ def limit_unread(seconds: float) -> None:
         for listener in own_listeners():
             with contextlib.suppress(OSError):
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+            set_keepalive(listener)
 
 
 def own_listeners() -> Iterator[socket.socket]:

@@ -23,16 +23,14 @@ from gateway.errors import GatewayError, Reason, drop_frames
 from gateway.http import cors, validation
 from gateway.http.deadline import Alarm
 from gateway.http.exchange import Exchange, is_own
-from gateway.http.forwarding import asked_for, client_and_hops, is_trusted, peer_address
-from gateway.http.headers import Pairs, RequestFields, read_fields, same_authority
-from gateway.http.inbox import Inbox, Receive
+from gateway.http.forwarding import asked_for, client_and_hops, is_trusted
+from gateway.http.headers import HTTP_2, Pairs, same_authority
+from gateway.http.inbox import Receive
 from gateway.http.lifetime import Lifetime, current
 from gateway.http.methods import SAFE_METHODS
 from gateway.http.problem import error_of_view, problem_of
 from gateway.http.request import GatewayRequest, Scope, Send
 from gateway.http.response import GatewayResponse, pairs_of
-from gateway.http.services import Services
-from gateway.http.trace_context import is_request_id, new_trace_id, trace_id_of
 from gateway.http.view_result import WITHOUT_BODY, exactly, nothing, promised_bytes
 from gateway.observe import signals
 from gateway.observe.log import log
@@ -43,12 +41,16 @@ from gateway.routing.urls import DjangoMatch, Routes, decoded, raw_values
 from gateway.routing.views import pieces
 from gateway.routing.worker_start import start_worker
 from gateway.server import abort, ops
+from gateway.server.connections import Connections, framed
 from gateway.server.https import strict_transport_security
+from gateway.server.opening import open_request
 from gateway.server.plain_port import PlainPort, to_https
 from gateway.server.snapshot import publish
+from gateway.server.websocket import serve_socket
 from gateway.server.worker import ALONE, Shared, build
 
 Hook = Callable[[Exchange], None]
+Choose = Callable[[GatewayRequest], Awaitable[HttpResponseBase]]
 
 _SERVER = (b"server", b"portway")
 _VIA = (b"via", b"1.1 portway")
@@ -65,10 +67,12 @@ class GatewayHandler(ASGIHandler):
         self.routes = routes
         self._plain_fields = routes.plain_fields
         self._min_upload_rate = self.settings.min_upload_rate_bytes_per_s
-        self._max_in_flight = self.settings.max_in_flight or sys.maxsize
-        self._to_https = self.settings.https == "redirect" or self.settings.tls_redirect is not None
+        self.max_in_flight = self.settings.max_in_flight or sys.maxsize
+        self.redirects_http = self.settings.https == "redirect" or self.settings.tls_redirect is not None
         self._hsts = None if self.settings.hsts_s is None else strict_transport_security(self.settings.hsts_s)
         self._plain_port: PlainPort | None = None
+        self._connections: Connections | None = None
+        self._watch: asyncio.Task[None] | None = None
         self.runtime = build(config, routes, shared)
         self.hooks = (*hooks, self.runtime.counters.note)
         self._serve: signals.Serve = self.handle
@@ -79,11 +83,29 @@ class GatewayHandler(ASGIHandler):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         kind = scope["type"]
         if kind == "http":
-            await self._serve(scope, receive, send)
+            if self._connections is None:
+                await self._serve(scope, receive, send)
+            else:
+                await self._serve_counted(self._connections, scope, receive, send)
         elif kind == "lifespan":
             await self.lifespan(receive, send)
         elif kind == "websocket":
-            await self._refuse_websocket(scope, receive, send)
+            await serve_socket(self, scope, receive, send)
+
+    async def _serve_counted(self, connections: Connections, scope: Scope, receive: Receive, send: Send) -> None:
+        """As `handle`, where HTTP/2 is spoken: a connection is more than its request."""
+        connection = connections.enter(scope)
+        try:
+            body = None
+            if scope["http_version"] == HTTP_2:
+                scope, body = await framed(scope, receive, send)
+            if body is None:
+                await self._serve(scope, receive, send)
+            else:
+                await self._serve(scope, body.receive, body.send)
+                await body.discard()
+        finally:
+            connections.leave(connection, draining=self.runtime.draining)
 
     # -- one request ----------------------------------------------------------------------------------------------
 
@@ -97,7 +119,7 @@ class GatewayHandler(ASGIHandler):
                 exchange.begin_trace(trace_id)
         self.runtime.opened(lifetime, request.inbox)
         try:
-            await self._deliver(request, await self._answer(request), send)
+            await self._deliver(request, await self.answer(request), send)
         except BaseException as error:  # noqa: BLE001 - cancellation too: whatever it is, the client must see it
             try:
                 await self._undelivered(request, error, send)
@@ -114,10 +136,13 @@ class GatewayHandler(ASGIHandler):
             for hook in self.hooks:
                 hook(exchange)
 
-    async def _answer(self, request: GatewayRequest) -> HttpResponseBase:
-        """The view's answer, or the problem that a failure becomes. Raises what cannot be answered any more."""
+    async def answer(self, request: GatewayRequest, choose: Choose | None = None) -> HttpResponseBase:
+        """The view's answer, or the problem that a failure becomes. Raises what cannot be answered any more.
+
+        `choose` routes a request that is none of HTTP alone.
+        """
         try:
-            response = await self._choose(request)
+            response = await (choose or self._choose)(request)
             if request.method not in SAFE_METHODS and self.runtime.caches:
                 self._invalidate(request, response)
             return response
@@ -147,14 +172,14 @@ class GatewayHandler(ASGIHandler):
     def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
         """Route the request; returns the view's awaitable (hot path: no extra coroutine). Raises GatewayError."""
         path, host = self.enter(request)
-        if self._to_https and (answer := to_https(request, self.settings)) is not None:
+        if self.redirects_http and (answer := to_https(request, self.settings)) is not None:
             return _at_once(answer)
         decision = decide(self.routes, request.method, host, path, request.scope["headers"])
         if isinstance(decision, Own):
             if path == "*":
                 return _at_once(ops.options(request))
             return ops.answer(self.runtime, self.routes, request)
-        if len(self.runtime.in_flight) - self.runtime.watchers > self._max_in_flight:  # this one is among them
+        if len(self.runtime.in_flight) - self.runtime.watchers > self.max_in_flight:  # this one is among them
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
         if request.fields.has_claims:
             request.hide_claims()
@@ -226,7 +251,7 @@ class GatewayHandler(ASGIHandler):
         is_whole = isinstance(body, bytes)  # a stream may still read what it answers to
         if is_whole and not request.inbox.complete and _CLOSE not in pairs and request.may_discard_body:
             await request.inbox.discard()
-        headers = self._finish(request, pairs)
+        headers = self.finished_pairs(request, pairs)
         if not is_whole and validation.ends_with_connection(request.scope["http_version"], headers):
             headers.append(_CLOSE)
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
@@ -239,7 +264,7 @@ class GatewayHandler(ASGIHandler):
                 request.lifetime.view_thread.enter()
             await _stream(request.lifetime, body, send, self.settings.client_idle_s)
 
-    def _finish(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
+    def finished_pairs(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
         """The pairs that leave: the gateway's own field lines are added, each in one place only."""
         if request.limits_met is not None:
             pairs = [*pairs, *request.limits_met.pairs()]
@@ -259,7 +284,10 @@ class GatewayHandler(ASGIHandler):
             pairs = [pair for pair in pairs if pair[0] != self._hsts[0]]  # RFC 6797, section 8.1: the first one counts
             extra.append(self._hsts)
         # A body that is not all here when the answer is ends the connection with the answer (RFC 9112, section 9.6).
-        if (self.runtime.draining or not request.inbox.complete) and _CLOSE not in pairs:
+        # HTTP/2 knows no such field: a stream ends by itself (RFC 9113, section 8.2.2).
+        if request.scope["http_version"] == HTTP_2:
+            pairs = [pair for pair in pairs if pair[0] != b"connection"]
+        elif (self.runtime.draining or not request.inbox.complete) and _CLOSE not in pairs:
             extra.append(_CLOSE)
         return [*pairs, *extra]
 
@@ -283,22 +311,9 @@ class GatewayHandler(ASGIHandler):
         elif failure.reason is not Reason.CLIENT_BODY_BROKEN:
             # `send` only hands over to Granian: what was sent before the break gets the time to leave.
             await asyncio.sleep(_LEAVE_S)
-        if failure.reason is not Reason.CLIENT_GONE:  # there is nothing left to cut
+        # Over HTTP/2 Granian resets the stream of an answer that has no end, and its neighbours go on.
+        if failure.reason is not Reason.CLIENT_GONE and request.scope["http_version"] != HTTP_2:
             await abort.sever(request.scope["client"], request.scope["server"])
-
-    async def _refuse_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """A WebSocket handshake gets an honest 501 instead of a hang-up."""
-        request = open_request({**scope, "method": "GET"}, receive, self.runtime, self.settings.client_idle_s)
-        exchange = request.exchange
-        response = problem_of(request, GatewayError(Reason.WEBSOCKET_UNSUPPORTED))
-        exchange.status = response.status_code
-        pairs = self._finish(request, response.pairs)
-        await send({"type": "websocket.http.response.start", "status": response.status_code, "headers": pairs})
-        await send({"type": "websocket.http.response.body", "body": response.body})
-        exchange.ended = perf_counter()
-        request.lifetime.task = request.lifetime.request = None  # as at the end of `handle`
-        for hook in self.hooks:
-            hook(exchange)
 
     # -- cross-origin ---------------------------------------------------------------------------------------------
 
@@ -316,7 +331,7 @@ class GatewayHandler(ASGIHandler):
                 try:
                     await start_worker()
                     await self.runtime.start(publish)
-                    await self._open_plain_port()
+                    await self._open_further()
                     if signals.are_heard():
                         self._serve = signals.around(self.handle, type(self))
                     if self.runtime.tracer is not None:
@@ -329,12 +344,18 @@ class GatewayHandler(ASGIHandler):
             elif message["type"] == "lifespan.shutdown":
                 if self._plain_port is not None:
                     self._plain_port.close()
+                if self._watch is not None:
+                    self._watch.cancel()
                 await self.runtime.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
-    async def _open_plain_port(self) -> None:
-        settings = self.settings
+    async def _open_further(self) -> None:
+        """What there is only with TLS."""
+        settings, loop = self.settings, asyncio.get_running_loop()
+        if settings.speaks_http2:
+            self._connections = Connections(settings.client_keepalive_s, settings.bind[1], loop.time)
+            self._watch = loop.create_task(self._connections.watch(), name="portway-connections")
         if settings.tls_redirect is not None:
             self._plain_port = PlainPort(self.handle, settings.client_idle_s, settings.max_headers_bytes)
             await self._plain_port.open(resolved(settings.tls_redirect))
@@ -387,50 +408,6 @@ async def _stream(lifetime: Lifetime, body: AsyncIterator[bytes], send: Send, cl
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-_ZERO = [b"0"]
 _LEAVE_S = 0.05
 _NOTHING: dict[str, str] = {}
 _BODY_BROKEN = Reason.CLIENT_BODY_BROKEN.word
-
-
-def open_request(
-    scope: Scope, receive: Receive, services: Services, client_idle_s: float, min_upload_rate_bytes_per_s: int = 0
-) -> GatewayRequest:
-    """A request and its exchange, from an ASGI scope."""
-    fields = read_fields(scope["headers"], services.field_kinds)
-    own = fields.own
-    plain = fields.end_to_end()
-    if len(plain) < len(fields.plain):
-        # What `Connection` names does not go up, so nobody here must see it either: the cache would store the answer to
-        # one request as that to another one, and a view would believe what its service never gets.
-        names = {name for name, _ in fields.plain} - {name for name, _ in plain}
-        fields.nominated = [pair for pair in fields.plain if pair[0] in names]
-        scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in names]}
-        fields.plain = plain
-    exchange = Exchange(
-        perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), peer_address(scope["client"][0])
-    )
-    lifetime = Lifetime(exchange, asyncio.current_task())
-    expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
-    inbox = Inbox(receive, exchange, client_idle_s, min_upload_rate_bytes_per_s, expects_body=expects_body)
-    traceparent = _identify(exchange, fields)
-    request = lifetime.request = GatewayRequest(
-        scope, lifetime, inbox, fields, services=services, traceparent=traceparent
-    )
-    return request
-
-
-def _identify(exchange: Exchange, fields: RequestFields) -> bytes | None:
-    """Give the exchange its ids: the client's where they may be kept, else made; a made request id is the trace id.
-
-    Returns the client's `traceparent`, if it is one.
-    """
-    traceparent = fields.only(b"traceparent")
-    trace_id = trace_id_of(traceparent) if traceparent is not None else None
-    exchange.trace_id = trace_id or new_trace_id()
-    said = fields.only(b"x-request-id")
-    if said is not None and is_request_id(said):
-        exchange.request_id = said.decode("ascii")
-    else:
-        exchange.request_id = exchange.trace_id if trace_id is None else new_trace_id()
-    return None if trace_id is None else traceparent

@@ -56,6 +56,8 @@ class Control:
         self.number = 0  # of the worker that is forked next; in a worker its own
         self._stop_granian: Callable[[], None] | None = None
         self._leave_at_s = float("inf")
+        self._runtime: Runtime | None = None
+        self._sockets_end: asyncio.Task[None] | None = None
 
     # -- in the parent --------------------------------------------------------------------------------------------
 
@@ -129,6 +131,7 @@ class Control:
         loop = asyncio.get_running_loop()
         if self._stop_granian is None:
             raise RuntimeError("Granian asks for no signals any more: it could not be stopped")
+        self._runtime = runtime
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGTERM, self._on_term, loop)
         _on_fork(self._settings.bind[1])
@@ -165,9 +168,16 @@ class Control:
         else:  # Granian does not serve yet: a stop now would deadlock
             loop.call_later(_SOON_S, self._stop, loop)
 
+    def _stop_after_sockets(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Granian would cut all sockets without a frame: they are closed before it hears of the end."""
+        if self._sockets_end is None and self._runtime is not None:
+            closing = self._runtime.sockets.drain(self._settings.drain_s / 2)
+            self._sockets_end = loop.create_task(closing, name="portway-sockets")
+            self._sockets_end.add_done_callback(lambda _: self._stop(loop))
+
     def _on_term(self, loop: asyncio.AbstractEventLoop) -> None:
         if self._memory[_STOPPING]:
-            loop.call_later(_SETTLE_S if self._port.step_aside(closing=True) else 0, self._stop, loop)
+            loop.call_later(_SETTLE_S if self._port.step_aside(closing=True) else 0, self._stop_after_sockets, loop)
 
     def _on_drain(self, loop: asyncio.AbstractEventLoop, runtime: Runtime) -> None:
         loop.remove_reader(self._drain[0])
@@ -176,7 +186,7 @@ class Control:
         delay_s = self._settings.drain_delay_s
         if not self._memory[_DRAINING]:  # the parent was killed: finish, and leave the port free
             delay_s = 0.0
-            self._stop(loop)
+            self._stop_after_sockets(loop)
         left_s = delay_s + self._settings.drain_s
         self._leave_at_s = loop.time() + left_s
         loop.call_later(left_s, self._cut_all, runtime)
@@ -189,6 +199,7 @@ class Control:
 
     def _cut_all(self, runtime: Runtime) -> None:
         os.write(self._counts[1], _COUNT.pack(runtime.cut()))
+        runtime.sockets.close_all()
         _leave_within(LEAVE_S)
 
 

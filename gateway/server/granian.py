@@ -44,6 +44,8 @@ _COLLECT_AFTER: Final = (10_000, 20, 50)
 _STREAMS: Final = 100
 _STREAM_WINDOW_BYTES: Final = 256 * 1024
 _PING_S: Final = 20
+# Of an answer that its client does not read, for as long as its connection lives.
+_SEND_BUFFER_BYTES: Final = 128 * 1024
 
 
 def serve(config: Config, routes: Routes, load_application: Callable[[Shared], Any]) -> int:
@@ -78,6 +80,7 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
 
     # What is imported by now is shared with the workers, aiohttp too, and the collector leaves it alone.
     importlib.import_module("gateway.upstreams.client")
+    importlib.import_module("gateway.sockets.upstream")
     gc.collect()
     gc.freeze()
     with pem_files(settings) as files:
@@ -140,6 +143,7 @@ def _http2(settings: Settings) -> HTTP2Settings:
         max_concurrent_streams=_STREAMS,
         # Beyond the door's own limit, which answers with a problem; HTTP/2 counts 32 bytes more for each field.
         max_headers_size=2 * settings.max_headers_bytes,
+        max_send_buffer_size=_SEND_BUFFER_BYTES,
     )
 
 

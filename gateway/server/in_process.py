@@ -33,7 +33,8 @@ from gateway.routing.lines import legacies
 from gateway.routing.loader import load_routes
 from gateway.routing.urls import Routes
 from gateway.routing.worker_start import start_worker
-from gateway.server.asgi import GatewayHandler, open_request
+from gateway.server.asgi import GatewayHandler
+from gateway.server.opening import open_request
 
 _NEVER_S = 10.0**9
 _EVENTS = b"text/event-stream"

@@ -39,6 +39,7 @@ def snapshot_of(runtime: Runtime) -> Snapshot:
             draining=runtime.draining,
             in_flight=sum(not lifetime.exchange.is_own for lifetime in runtime.in_flight),
             kept_body_bytes=runtime.bodies.kept_bytes,
+            sockets=runtime.sockets.by_route(),
             certificate_ends_s=runtime.certificate_ends_s,
         ),
         counts=_counts(runtime),
@@ -95,6 +96,8 @@ def _counts(runtime: Runtime) -> Counts:
         auth=runtime.ways.counts,
         recent=list(counters.recent),
         recent_client=list(counters.recent_client),
+        sockets=counters.sockets,
+        messages=counters.messages,
     )
 
 

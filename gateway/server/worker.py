@@ -41,6 +41,7 @@ from gateway.observe.shared_memory import SharedMemory
 from gateway.observe.snapshot import Counts
 from gateway.observe.watchdog import Watchdog
 from gateway.routing.urls import Routes
+from gateway.sockets.open import OpenSockets
 from gateway.upstreams.pool import Pool
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ class Runtime:
         self.certificate_ends_s = None if pem is None else ends_s(chain_of(pem))
         self.tracer: Tracer | None = None  # where spans are exported
         self.in_flight: dict[Lifetime, Inbox] = {}
+        self.sockets = OpenSockets(config.settings.max_websockets)
         self.watchers = 0  # those among them who look at the status as it changes
         self.ready = False
         self.draining = False
@@ -193,8 +195,16 @@ class Runtime:
     def opened(self, lifetime: Lifetime, inbox: Inbox) -> None:
         self.in_flight[lifetime] = inbox
 
-    def closed(self, lifetime: Lifetime) -> None:
+    def upgraded(self, lifetime: Lifetime) -> None:
+        """A handshake has become a socket: it is no request in flight, and nothing waits for it or times it."""
         del self.in_flight[lifetime]
+        for waiting in (lifetime.watch, lifetime.timer):
+            if waiting is not None:
+                waiting.cancel()
+        lifetime.watch = lifetime.timer = None
+
+    def closed(self, lifetime: Lifetime) -> None:
+        self.in_flight.pop(lifetime, None)  # an open socket is none of them any more
         lifetime.let_go()
         if lifetime.kept_bytes and (lifetime.request is None or not lifetime.request.lent):
             self.bodies.end(lifetime)

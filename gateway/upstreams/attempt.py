@@ -60,14 +60,14 @@ class Attempt:
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
-    def ask(self, connection: "Connection", *, chunked: bool, is_head: bool) -> None:
+    def ask(self, connection: "Connection", *, chunked: bool, is_head: bool, switches: bool = False) -> None:
         """Write the request."""
         self.connection, body = connection, self.request_body
         self.asked_s = self._pool.now()
         if isinstance(body, bytes):
             connection.ask(self.request + (one_chunk(body) if chunked else body), without_body=is_head)
             return
-        connection.ask(self.request, without_body=is_head)
+        connection.ask(self.request, without_body=is_head, switches=switches)
         if body is not None:
             self._upload = asyncio.get_running_loop().create_task(connection.send(body, chunked=chunked))
             self._upload.add_done_callback(self._note_sent)
@@ -107,7 +107,7 @@ class Attempt:
         self.endpoint.answered_after(self.took_s)
         if self.body is not None:
             self._arrived()
-        elif self._stream is not None:
+        elif self._stream is not None and self.status != 101:  # what follows that is no body
             self._stream.when_here(self._arrived)
 
     def whole(self) -> bytes | None:
@@ -202,8 +202,8 @@ class Attempt:
         if not self.sent_in and not self.is_over and self._is_good():
             self._pool.judge(self.endpoint, None, sent_in=False)
             self.sent_in = True  # its trial is over; what follows counts as for any other
-        self.has_place = not self.is_over
-        if self.is_over:
+        self.has_place = not self.is_over and self.status != 101  # a socket counts for the balance alone
+        if not self.has_place:
             self._pool.leave()
 
     def _over(self, failure: retry_policy.Failure | None) -> None:

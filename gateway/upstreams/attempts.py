@@ -76,6 +76,7 @@ class Outgoing:
     upload: Upload | None = None
     chunked: bool = False
     body: bytes | None = None  # one that is here already, instead of an upload
+    switches: bool = False  # the answer may be 101
 
     @property
     def can_repeat(self) -> bool:
@@ -188,7 +189,8 @@ class _Course:
         return attempt
 
     def _ask(self, attempt: Attempt, connection: "Connection") -> None:
-        attempt.ask(connection, is_head=self._out.method == "HEAD", chunked=self._out.chunked)
+        out = self._out
+        attempt.ask(connection, is_head=out.method == "HEAD", chunked=out.chunked, switches=out.switches)
         share_s = self._share_s(Reason.RESPONSE_TIMEOUT) if self._out.method in retry_policy.SAFE else None
         if share_s is not None:
             # One that was ejected is a suspect, for whom nobody waits long.

@@ -19,6 +19,8 @@ from gateway.options import (
     DURATION,
     FIELD,
     LEVELS,
+    ON,
+    ORIGINS,
     POSITIVE,
     SIZE,
     TIMEOUT,
@@ -91,6 +93,13 @@ OF_CALL: tuple[Option, ...] = (
     Option(LEVELS, "REDIRECTS", either("rewrite|raw", "rewrite"), "rewrite", "raw",
            "Whether Location and Content-Location that point at the upstream are made to point at the gateway.",
            "rewrite_redirects"),
+    Option(LEVELS, "WEBSOCKET", ON, "on", "off", "Whether WebSocket handshakes pass; else they are 501."),
+    Option(LEVELS, "WEBSOCKET_ORIGINS", ORIGINS, "", "https://app.example.com",
+           "Pages that may open one, others get 403; unset, those of the host that was asked for and of `__CORS`."),
+    Option(LEVELS, "WEBSOCKET_MAX_MESSAGE", SIZE, "1MiB", "16MiB",
+           "The largest message, either way; a larger one closes the socket with 1009."),
+    Option(LEVELS, "WEBSOCKET_IDLE", DURATION, "1h", "0s",
+           "Without a message either way for so long it is closed with 1001; `0s` is no limit."),
     Option(LEVELS, "HEADER_*", FIELD, "", "acme",
            "Sets a request header, replacing the client's: text, values in braces (`{client}`); a lone `-` deletes.",
            "headers", has_values=True),
@@ -173,6 +182,10 @@ class Overrides:
     forward_query: tuple[str, ...] | None = None
     query_list: Fields | None = None
     query: Fields = ()
+    websocket: bool | None = None
+    websocket_origins: tuple[str, ...] | None = None
+    websocket_max_message_bytes: int | None = None
+    websocket_idle_s: float | None = None
     headers: Fields = ()
     response_headers: Fields = ()
 
@@ -194,6 +207,10 @@ class ProxyOptions:
     forward_query: tuple[str, ...] | None = None
     query_list: Fields | None = None
     query: Fields = ()
+    websocket: bool = True
+    websocket_origins: tuple[str, ...] | None = None
+    websocket_max_message_bytes: int = 0
+    websocket_idle_s: float = 0.0
     headers: Fields
     response_headers: Fields
 

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import re
 import socket
+import ssl
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -78,9 +79,11 @@ def _shown(raw: bytes) -> str:
 class Wire:
     """A client's connection that reads answers, with bounds, and is surprised by nothing."""
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int], tls: ssl.SSLContext | None = None) -> None:
         self.socket = socket.create_connection(address, PATIENCE_S)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if tls is not None:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.buffer = b""
         self.is_open = True
 
@@ -93,7 +96,8 @@ class Wire:
 
     def half_close(self) -> None:
         with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_WR)
+            # Not SSLSocket's own, which forgets its keys: what comes back then is not read.
+            socket.socket.shutdown(self.socket, socket.SHUT_WR)
 
     def close(self) -> None:
         self.socket.close()
@@ -173,6 +177,7 @@ class Lane:
     is_alive: Callable[[], bool] = lambda: True
     keeps_host: bool = False  # the client's Host goes up
     tells_host: bool = False  # ... as X-Forwarded-Host, in place of the client's own
+    tls: ssl.SSLContext | None = None  # what clients speak TLS with
     is_idle: Callable[[], bool] | None = None  # whether nothing is on its way through it, where it can be asked
 
     def try_case(self, case: Case) -> Outcome:
@@ -189,7 +194,7 @@ class Lane:
 
     def _send(self, case: Case) -> tuple[list[Answer], "Canary | None"]:
         try:
-            wire = Wire(self.address)
+            wire = Wire(self.address, self.tls)
         except OSError:
             return [], None
         try:
@@ -223,7 +228,7 @@ class Lane:
         canary = Canary()
         for _ in range(2 if self.is_alive() else 1):
             try:
-                wire = Wire(self.address)
+                wire = Wire(self.address, self.tls)
             except OSError:
                 continue
             wire.send(canary.raw)

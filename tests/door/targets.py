@@ -9,6 +9,8 @@ from pathlib import Path
 from bench.processes import Child
 from bench.targets import TARGETS, Launch
 from tests.live.harness import Gateway, eventually, free_port
+from tests.live.proxy.test_tls import authority
+from tests.live.server.test_tls import serving, trusting
 
 from .probe import Lane
 from .upstream import StrictUpstream
@@ -16,22 +18,28 @@ from .upstream import StrictUpstream
 Target = Callable[[Path], contextlib.AbstractContextManager[Lane]]
 
 
-def _gateway(name: str, **options: str) -> Target:
+def _gateway(name: str, *, speaks_tls: bool = False, **options: str) -> Target:
     @contextlib.contextmanager
     def running(folder: Path) -> Iterator[Lane]:
         with StrictUpstream() as upstream:
             environment = {"GATEWAY_UPSTREAM_B": upstream.url, "GATEWAY_ROUTE_B": "/** -> b", **options}
-            with Gateway(environment, cwd=folder) as gateway:
+            tls = None
+            if speaks_tls:  # HTTP/1.1 in it: what HTTP/2 has of its own is in live/server/test_http2.py
+                environment |= serving(folder, authority(folder, "ours"))
+                environment["GATEWAY_ADMIN_TOKEN"] = "hunter2"
+                tls = trusting(folder)
+            with Gateway(environment, cwd=folder, tls=tls) as gateway:
                 workers = _children(gateway.process.pid)
 
                 def is_alive() -> bool:
                     return gateway.process.poll() is None and _children(gateway.process.pid) == workers
 
                 def is_idle() -> bool:
-                    return bool(gateway.get("/-/status").json()["in_flight"] == 0)
+                    status = gateway.get("/-/status", *(["Authorization: Bearer hunter2"] if speaks_tls else []))
+                    return bool(status.json()["in_flight"] == 0)
 
                 address = (gateway.host, gateway.port)
-                yield Lane(name, address, upstream, is_alive, "preserve" in str(options), is_idle=is_idle)
+                yield Lane(name, address, upstream, is_alive, "preserve" in str(options), tls=tls, is_idle=is_idle)
 
     return running
 
@@ -69,6 +77,7 @@ def _benched(name: str, bench_name: str, *, keeps_host: bool = False) -> Target:
 ALL: dict[str, Target] = {
     "portway": _gateway("portway"),
     "portway-keeps-host": _gateway("portway-keeps-host", GATEWAY_UPSTREAM_B__HOST="preserve"),
+    "portway-tls": _gateway("portway-tls", speaks_tls=True),
     "granian": _benched("granian", "floor"),
     "nginx": _benched("nginx", "nginx"),
     "haproxy": _benched("haproxy", "haproxy", keeps_host=True),

@@ -23,8 +23,9 @@ CASES = [*own(), *restated.cases()]
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Outcome]]:
-    """The outcomes of each gateway, by the name of the case: one as it comes, one that keeps the client's Host."""
-    folders = {name: tmp_path_factory.mktemp(name) for name in ("portway", "portway-keeps-host")}
+    """The outcomes of each gateway, by the name of the case: one as it comes, one that keeps
+    the client's Host, one that speaks TLS (and HTTP/1.1 in it)."""
+    folders = {name: tmp_path_factory.mktemp(name) for name in ("portway", "portway-keeps-host", "portway-tls")}
 
     def through(name: str) -> list[Outcome]:
         with ALL[name](folders[name]) as lane:
@@ -40,7 +41,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Outcome
 @pytest.mark.timeout(180)  # the first one waits for all of them
 @pytest.mark.parametrize("case", CASES, ids=repr)
 def test_it_is_refused_or_goes_up_with_its_one_meaning(case: Case, outcomes: dict[str, list[Outcome]]) -> None:
-    assert len(outcomes.get(case.name, ())) == 2, "the gateway died before this case"
+    assert len(outcomes.get(case.name, ())) == 3, "the gateway died before this case"
     for outcome in outcomes[case.name]:
         assert not outcome.verdict.is_failure, str(outcome)
         # No answer to a malformed request says that the gateway itself failed.

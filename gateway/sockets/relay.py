@@ -1,0 +1,94 @@
+"""Messages both ways until one side, or the gateway, closes.
+
+Two tasks: what the client sends goes up, what the upstream sends goes down, each no faster than it is read. Whoever of
+the two ends, and a timer, says how the socket closes, once; the rest follows from that.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from gateway.http.deadline import Alarm
+from gateway.sockets import codes
+from gateway.sockets.client import ClientSocket, SocketClosed, ended
+from gateway.sockets.codes import Closing
+
+if TYPE_CHECKING:  # aiohttp takes a third of the time of `gateway check`, which opens nothing
+    from gateway.sockets.upstream import UpstreamSocket
+
+
+class Relay:
+    """One open socket between a client and an upstream. `end` closes it from outside."""
+
+    def __init__(
+        self, client: ClientSocket, upstream: "UpstreamSocket", *, client_idle_s: float, upstream_idle_s: float
+    ) -> None:
+        self._client = client
+        self._upstream = upstream
+        self._loop = asyncio.get_running_loop()
+        self._over: asyncio.Future[Closing] = self._loop.create_future()
+        self._client_idle_s = client_idle_s
+        self._upstream_idle_s = upstream_idle_s
+
+    def end(self, closing: Closing) -> None:
+        """Close it like this, unless it closes already."""
+        if not self._over.done():
+            self._over.set_result(closing)
+
+    async def run(self) -> Closing:
+        """Until it has ended on both sides; how."""
+        up, down = self._loop.create_task(self._up()), self._loop.create_task(self._down())
+        alarms = [
+            self._alarm(self._client_idle_s, lambda: self._client.sending_since_s, _CLIENT_STALLED),
+            self._alarm(self._upstream_idle_s, lambda: self._upstream.sending_since_s, _UPSTREAM_STALLED),
+        ]
+        try:
+            closing = await self._over
+        except asyncio.CancelledError:
+            self._upstream.cut()
+            raise
+        finally:
+            for alarm in alarms:
+                alarm.cancel()
+            # Nothing that may come on either side is wanted any more: the close is all that is left to say.
+            await ended(up)
+            await ended(down)
+        await asyncio.gather(self._client.close(closing), self._upstream.close(closing))
+        return closing
+
+    def _failed(self, error: Exception) -> None:
+        self._loop.call_exception_handler({"message": "a socket failed", "exception": error})
+        self.end(Closing(codes.FAILED, "", codes.GATEWAY, "internal_error"))
+
+    def _alarm(self, seconds: float, since: Callable[[], float | None], closing: Closing) -> Alarm:
+        loop = self._loop
+        return Alarm(
+            loop,
+            seconds,
+            lambda: loop.time() if (moment := since()) is None else moment,
+            lambda: self.end(closing),
+        )
+
+    async def _up(self) -> None:
+        receive, send = self._client.receive, self._upstream.send
+        try:
+            while True:
+                await send(await receive())
+        except SocketClosed as closed:
+            self.end(closed.closing)
+        except Exception as error:  # noqa: BLE001 - a fault of ours must not leave the socket open
+            self._failed(error)
+
+    async def _down(self) -> None:
+        receive, send = self._upstream.receive, self._client.send
+        try:
+            while True:
+                await send(*await receive())
+        except SocketClosed as closed:
+            self.end(closed.closing)
+        except Exception:  # noqa: BLE001 - Granian says nothing of how a client went
+            self.end(Closing(codes.LOST, "", codes.CLIENT))
+
+
+_CLIENT_STALLED = Closing(codes.POLICY, "nothing is read", codes.GATEWAY, "client_stalled")
+_UPSTREAM_STALLED = Closing(codes.FAILED, "the service reads nothing", codes.GATEWAY, "request_write_timeout")
