@@ -120,6 +120,7 @@ PURE = {
     *("auth/options", "auth/records", "auth/rules", "auth/loading", "auth/credentials", "auth/tokens", "auth/keyset"),
     *("auth/keys", "auth/basic", "auth/identity"),
     *("importing/source", "importing/values", "importing/draft", "importing/nginx_syntax", "importing/nginx"),
+    "importing/nginx_words",
     *("importing/krakend", "importing/kong", "importing/ocelot", "importing/spring", "importing/traefik"),
 }
 # What decides without I/O has no use for these.

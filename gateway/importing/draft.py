@@ -77,6 +77,15 @@ class Draft:
         self._set(stem, line, node)
         return stem
 
+    def way(self, hint: str, source: str, node: Node) -> str:
+        """A way to know who asks, `jwt ISSUER` or the like; the part of its variables before `__`."""
+        for name, value in self.variables.items():
+            if name.startswith("GATEWAY_AUTH_") and value == source:
+                return name
+        stem = self._unique("GATEWAY_AUTH_", hint)
+        self._set(stem, source, node)
+        return stem
+
     def option(self, stem: str, option: str, value: str, node: Node, weight: Weight = Weight.BEHAVIOUR) -> bool:
         """Set an option of an upstream or route, or a plain one where the stem is `GATEWAY`; whether that is possible.
 

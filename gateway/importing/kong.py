@@ -6,7 +6,7 @@ from itertools import product
 
 from gateway.importing.draft import Draft, Weight
 from gateway.importing.source import Node
-from gateway.importing.values import duration, host_hint, number, service_name
+from gateway.importing.values import duration, host_hint, literal, number, service_name
 
 _METADATA = (
     *("id", "tags", "created_at", "updated_at", "enabled", "https_redirect_status_code", "request_buffering"),
@@ -251,9 +251,15 @@ def _transformer(config: Node, draft: Draft, stem: str, option: str) -> None:
     for verb in ("add", "append", "replace"):
         for item in config.items(verb, "headers"):
             name, _, value = item.scalar().partition(":")
-            draft.option(stem, f"{option}_{name.strip().upper().replace('-', '_')}", value.strip() or "-", item)
+            draft.option(
+                stem, f"{option}_{name.strip().upper().replace('-', '_')}", _value(option, value.strip()), item
+            )
     for item in config.items("remove", "headers"):
         draft.option(stem, f"{option}_{item.scalar().strip().upper().replace('-', '_')}", "-", item)
+
+
+def _value(option: str, value: str) -> str:
+    return (literal(value) if option == "HEADER" else value) or "-"
 
 
 _PLUGINS = {

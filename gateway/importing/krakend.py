@@ -88,13 +88,11 @@ class _Endpoint:
         hint = self.path if self.method == "GET" else f"{self.method} {self.path}"
         if len(parts) == 1 and not shaped and not other_method:
             stem = self._proxied(hint, f"{self.method} {pattern}", parts[0])
-            self._no_lifetime()
         elif self.method != "GET":
             draft.leave(Weight.ROUTING, node, f"{self.method} {self.path}: a body goes to one service only, unchanged")
             return
         else:
             stem = self._fan_out(hint, f"{self.method} {pattern}", parts)
-            self._lifetime(stem)
         if encoding not in {"json", "no-op", "fast-json", "json-collection"}:
             draft.note(Weight.BEHAVIOUR, node, f"output_encoding {encoding}: answers keep the form that they have")
         self._options(stem)
@@ -205,26 +203,18 @@ class _Endpoint:
     # -- both -------------------------------------------------------------------------------------------------------
 
     def _lifetime(self, stem: str) -> None:
-        """What Cache-Control says of a complete answer; of an incomplete one it goes on saying no-store."""
-        if self.ttl:
+        """What Cache-Control says of good answers."""
+        if self.ttl and self.method == "GET":
             try:
                 value = f"public, max-age={_seconds(go_duration(self.ttl))}"
             except ValueError as error:
                 self.draft.leave(Weight.BEHAVIOUR, self.node, f"cache_ttl: {error}")
             else:
-                self.draft.option(stem, "RESPONSE_HEADER_CACHE_CONTROL", value, self.node)
-
-    def _no_lifetime(self) -> None:
-        if (ttl := self.node.get("cache_ttl")) is not None and ttl.scalar() not in {"", "0s"}:
-            self.draft.leave(
-                Weight.DETAIL,
-                ttl,
-                "cache_ttl: the service's own Cache-Control goes down; one of ours would hold for "
-                "failures too (RESPONSE_HEADER_CACHE_CONTROL)",
-            )
+                self.draft.option(stem, "CACHE_CONTROL", value, self.node)
 
     def _options(self, stem: str) -> None:
         node, draft = self.node, self.draft
+        self._lifetime(stem)
         if (timeout := node.get("timeout")) is not None:
             _duration(draft, stem, "TIMEOUT", timeout.scalar(), timeout)
         if (calls := node.get("concurrent_calls")) is not None and calls.scalar() not in {"", "0", "1"}:
@@ -273,6 +263,8 @@ def _extra(draft: Draft, stem: str, name: str, node: Node) -> None:
         draft.option(stem, "CACHE", "on", node)
     elif name in {"qos/ratelimit/router", "qos/ratelimit/service"}:
         _rate_limit(draft, stem, node)
+    elif name == "auth/validator" and node.text("issuer").startswith(("http://", "https://")):
+        _validator(draft, stem, node)
     elif name == "proxy" and node.plain() in ({"sequential": True}, {"sequential": False}):
         node.take()  # the order follows from what parts refer to
     elif name in {"qos/circuit-breaker", "qos/ratelimit/proxy"}:
@@ -286,6 +278,28 @@ def _extra(draft: Draft, stem: str, name: str, node: Node) -> None:
             else Weight.BEHAVIOUR
         )
         draft.leave(weight, node, f"extra_config {name}")
+
+
+def _validator(draft: Draft, stem: str, node: Node) -> None:
+    """Tokens of an issuer. What cannot be said of them leaves the check itself in place."""
+    way = draft.way("token", f"jwt {node.text('issuer')}", node)
+    for option, value in (
+        ("JWKS", node.text("jwk_url")),
+        ("ALGORITHMS", node.text("alg")),
+        ("AUDIENCE", " ".join(node.texts("audience"))),
+        ("ROLES_CLAIM", node.text("roles_key")),
+    ):
+        if value:
+            draft.option(way, option, value, node, Weight.ACCESS)
+    draft.option(stem, "AUTH", way.removeprefix("GATEWAY_AUTH_").lower(), node, Weight.ACCESS)
+    if roles := node.texts("roles"):
+        draft.option(stem, "ROLES", " ".join(roles), node, Weight.ACCESS)
+    node.skip(
+        "cache", "cache_duration", "roles_key_is_nested", "jwk_local_ca", "disable_jwk_security", "operation_debug"
+    )
+    for found in node.members().values():
+        for left in found.unused():
+            draft.leave(Weight.ACCESS, left, f"auth/validator {left.path.rpartition('.')[2]}")
 
 
 def _rate_limit(draft: Draft, stem: str, node: Node) -> None:

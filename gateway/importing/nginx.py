@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from gateway.importing import nginx_words as words
 from gateway.importing.draft import Draft, Weight
 from gateway.importing.nginx_syntax import Directive
 from gateway.importing.values import duration, host_hint, number, service_name, size
@@ -10,95 +11,6 @@ from gateway.importing.values import duration, host_hint, number, service_name, 
 _TIME = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)?")
 _TIME_MS = {"ms": 1, None: 1000, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _RATE = re.compile(r"rate=([0-9]{1,9})r/([sm])")
-# The gateway sends these by itself.
-_FORWARDED = frozenset({"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-scheme", "forwarded"})
-_UPGRADE = frozenset({"upgrade", "connection"})
-# Tuning of nginx's own, and what the gateway always does so.
-_NO_MEANING = frozenset(
-    [
-        "user",
-        "worker_processes",
-        "worker_rlimit_nofile",
-        "pid",
-        "events",
-        "default_type",
-        "types",
-        "sendfile",
-        "tcp_nopush",
-        "tcp_nodelay",
-        "server_tokens",
-        "keepalive_timeout",
-        "keepalive_requests",
-        "types_hash_max_size",
-        "server_names_hash_bucket_size",
-        "charset",
-        "proxy_http_version",
-        "proxy_buffering",
-        "proxy_buffers",
-        "proxy_buffer_size",
-        "proxy_busy_buffers_size",
-        "proxy_redirect",
-        "proxy_request_buffering",
-        "proxy_max_temp_file_size",
-        "proxy_temp_file_write_size",
-        "client_body_buffer_size",
-        "client_header_buffer_size",
-        "large_client_header_buffers",
-        "reset_timedout_connection",
-        "map_hash_bucket_size",
-        "variables_hash_max_size",
-        "proxy_headers_hash_max_size",
-        "proxy_headers_hash_bucket_size",
-        "resolver",
-        "resolver_timeout",
-        "ssl_session_cache",
-        "ssl_session_timeout",
-        "ssl_session_tickets",
-        "ssl_prefer_server_ciphers",
-        "ssl_dhparam",
-        "ssl_ciphers",
-        "gzip_types",
-        "gzip_min_length",
-        "gzip_vary",
-        "gzip_proxied",
-        "gzip_comp_level",
-        "gzip_http_version",
-        "gzip_disable",
-        "gzip_buffers",
-        "zone",
-        "keepalive",
-        "server_name_in_redirect",
-        "port_in_redirect",
-        "absolute_redirect",
-        "http2",
-        "internal",
-    ]
-)
-_LOGS = frozenset({"access_log", "error_log", "log_format", "log_not_found"})
-_ACCESS = frozenset(
-    [
-        "allow",
-        "deny",
-        "auth_basic",
-        "auth_basic_user_file",
-        "auth_request",
-        "auth_request_set",
-        "satisfy",
-        "ssl_verify_client",
-        "ssl_client_certificate",
-        "limit_conn",
-        "limit_conn_zone",
-        "limit_except",
-        "auth_jwt",
-        "secure_link",
-    ]
-)
-_FILES = frozenset(
-    {"root", "alias", "index", "try_files", "autoindex", "fastcgi_pass", "uwsgi_pass", "grpc_pass", "scgi_pass"}
-)
-_ROUTING = frozenset(
-    {"rewrite", "if", "map", "geo", "split_clients", "error_page", "include", "set", "mirror", "stream"}
-)
 
 
 def is_nginx(text: str) -> bool:
@@ -134,13 +46,13 @@ def read(root: Directive, draft: Draft) -> None:
 
 def _known(block: Directive, draft: Draft) -> None:
     """What means nothing here, and what cannot be said, in one block."""
-    block.skip(_NO_MEANING)
+    block.skip(words.NO_MEANING)
     for child in block.children:
-        if child.name in _LOGS:
+        if child.name in words.LOGS:
             draft.leave(Weight.DETAIL, child.node, f"{child.name}: the log is GATEWAY_LOG")
-        elif child.name in _ACCESS:
+        elif child.name in words.ACCESS:
             draft.leave(Weight.ACCESS, child.node, f"{child.name} {' '.join(child.words)}")
-        elif child.name in _ROUTING:
+        elif child.name in words.ROUTING:
             draft.leave(Weight.ROUTING, child.node, f"{child.name} {' '.join(child.words)}")
 
 
@@ -212,7 +124,7 @@ class _Reader:
         answer = block.first("return")
         if answer is not None:
             self._returned("/", answer, is_exact=False)
-        for name in _FILES:
+        for name in words.FILES:
             for one in block.all(name):
                 draft.leave(Weight.ROUTING, one.node, f"{name} {' '.join(one.words)}: no files are served")
         for location in locations:
@@ -235,7 +147,7 @@ class _Reader:
             return
         target = location.first("proxy_pass")
         if target is None:
-            what = ", ".join(sorted({child.name for child in location.children} & _FILES)) or "nothing to proxy to"
+            what = ", ".join(sorted({child.name for child in location.children} & words.FILES)) or "nothing to proxy to"
             draft.leave(Weight.ROUTING, location.node, f"{shown}: {what}")
             return
         if location.first("location") is not None:
@@ -290,7 +202,7 @@ class _Reader:
         if not urls:
             return draft.upstream(authority, [f"{scheme}://{authority}"], block.node)
         stem = draft.upstream(authority, urls, block.node)
-        block.skip(_NO_MEANING)
+        block.skip(words.NO_MEANING)
         self._balance(block, stem)
         return stem
 
@@ -369,10 +281,12 @@ class _Reader:
                 self.draft.option(stem, "HOST", "preserve", one.node)
             elif value not in {"$proxy_host", ""}:
                 self._header(stem, "HEADER", name, value, one)
-        elif name.lower() not in _FORWARDED | _UPGRADE:
+        elif name.lower() not in words.FORWARDED | words.UPGRADE:
             self._header(stem, "HEADER", name, value or "-", one)
 
     def _header(self, stem: str, option: str, name: str, value: str, one: Directive) -> None:
+        if option == "HEADER":
+            value = words.field_value(value)
         if "$" in value or not re.fullmatch(r"[A-Za-z0-9-]+", name):
             self.draft.leave(
                 Weight.BEHAVIOUR, one.node, f"{one.name} {' '.join(one.words)}: holds a variable or an odd name"

@@ -14,6 +14,7 @@ from gateway.importing.values import (
     base_url,
     duration,
     host_hint,
+    literal,
     number,
     path_template,
     service_name,
@@ -207,7 +208,13 @@ class _Route:
     def _field(self, option: str, values: list[str], node: Node) -> bool:
         if len(values) != 2 or "{" in values[1]:
             return False
-        self.options.append((f"{option}_{values[0].upper().replace('-', '_')}", values[1], node))
+        self.options.append(
+            (
+                f"{option}_{values[0].upper().replace('-', '_')}",
+                literal(values[1]) if option == "HEADER" else values[1],
+                node,
+            )
+        )
         return True
 
     def _no_field(self, option: str, values: list[str], node: Node) -> bool:

@@ -6,7 +6,7 @@ from itertools import product
 
 from gateway.importing.draft import Draft, Weight
 from gateway.importing.source import Node
-from gateway.importing.values import number, service_name
+from gateway.importing.values import literal, number, service_name
 
 _MATCHER = re.compile(r"\s*(?:(?P<word>[A-Za-z]+)\((?P<args>[^()]*)\)|(?P<mark>&&|\|\||!|\(|\)))")
 _ARGUMENT = re.compile(r"[`'\"]([^`'\"]*)[`'\"]")
@@ -223,7 +223,9 @@ def _option(option: str, node: Node) -> tuple[str, str] | None:
         ("headers.customresponseheaders.", "RESPONSE_HEADER"),
     ):
         if option.startswith(prefix):
-            return f"{name}_{option.removeprefix(prefix).upper().replace('-', '_')}", value or "-"
+            return f"{name}_{option.removeprefix(prefix).upper().replace('-', '_')}", (
+                literal(value) if name == "HEADER" else value
+            ) or "-"
     if option == "headers.accesscontrolalloworiginlist":
         return "CORS", value
     if option == "retry.attempts" and (attempts := number(value)):

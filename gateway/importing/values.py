@@ -74,6 +74,11 @@ def host_hint(url: str) -> str:
     return label.rstrip("0123456789").rstrip("-_") or label
 
 
+def literal(text: str) -> str:
+    """A value of a request header as a text that holds no values of the request: braces are doubled."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def service_name(stem: str) -> str:
     """`GATEWAY_UPSTREAM_USERS` -> `users`, as targets name it."""
     return stem.removeprefix("GATEWAY_UPSTREAM_").lower()

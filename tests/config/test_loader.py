@@ -1265,3 +1265,12 @@ def test_nonsense_of_a_pool_or_a_database_is_a_start_error(variable: str, text: 
     found = problem({variable: text})
     assert found.variable == variable
     assert message in found.message
+
+
+def test_cache_control_of_good_answers_needs_no_cache_of_ours() -> None:
+    environ = {
+        "GATEWAY_UPSTREAM_USERS": "http://users:8000",
+        "GATEWAY_ROUTE_USERS": "/users/** -> users",
+        "GATEWAY_ROUTE_USERS__CACHE_CONTROL": "public, max-age=60",
+    }
+    assert load(environ, lambda path: "").routes

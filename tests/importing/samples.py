@@ -14,7 +14,9 @@ KRAKEND = """\
        {"host": ["http://orders-1:8000", "http://orders-2:8000"], "url_pattern": "/orders?user={resp0_id}",
         "group": "orders"}
      ],
-     "extra_config": {"proxy": {"sequential": true}, "auth/validator": {"alg": "RS256", "jwk_url": "https://id/jwks"}}},
+     "extra_config": {"proxy": {"sequential": true}, "auth/validator": {
+       "alg": "RS256", "jwk_url": "https://id.example.com/jwks", "propagate_claims": [["sub", "x-user"]],
+       "issuer": "https://id.example.com/", "audience": ["shop"], "roles_key": "roles", "roles": ["admin", "user"]}}},
     {"endpoint": "/files/*", "output_encoding": "no-op", "input_headers": ["*"], "input_query_strings": ["*"],
      "backend": [{"host": ["http://files"], "url_pattern": "/*"}], "flux": 7},
     {"endpoint": "/both", "backend": [{"host": ["http://a"], "url_pattern": "/x"},

@@ -27,7 +27,11 @@ EXPECTED = {
         "GATEWAY_ROUTE_HOME_ID__PART_ORDERS": "orders:/orders?user={user.id}",
         "GATEWAY_ROUTE_HOME_ID__OPTIONAL": "user,orders",
         "GATEWAY_ROUTE_HOME_ID__TIMEOUT": "800ms",
-        "GATEWAY_ROUTE_HOME_ID__RESPONSE_HEADER_CACHE_CONTROL": "public, max-age=300",
+        "GATEWAY_ROUTE_HOME_ID__CACHE_CONTROL": "public, max-age=300",
+        "GATEWAY_AUTH_TOKEN": "jwt https://id.example.com/",
+        "GATEWAY_AUTH_TOKEN__AUDIENCE": "shop",
+        "GATEWAY_ROUTE_HOME_ID__AUTH": "token",
+        "GATEWAY_ROUTE_HOME_ID__ROLES": "admin user",
         "GATEWAY_ROUTE_FILES": "GET /files/** -> files:/**",
         "GATEWAY_ROUTE_BOTH__MERGE": "flat",
     },
@@ -91,6 +95,7 @@ EXPECTED = {
         "GATEWAY_ROUTE_EXAMPLE_COM_USERS__TIMEOUT": "5s",
         "GATEWAY_ROUTE_EXAMPLE_COM_USERS__MAX_BODY": "20MiB",
         "GATEWAY_ROUTE_EXAMPLE_COM_USERS__HOST": "preserve",
+        "GATEWAY_ROUTE_EXAMPLE_COM_USERS__HEADER_X_REAL_IP": "{client}",
         "GATEWAY_ROUTE_EXAMPLE_COM_API": "example.com/api/** -> api:/v1/**",
         "GATEWAY_ROUTE_EXAMPLE_COM_API__HEADER_AUTHORIZATION": "Basic c2VjcmV0",
         "GATEWAY_ROUTE_EXAMPLE_COM_API__RESPONSE_HEADER_X_POWERED_BY": "-",
@@ -102,10 +107,10 @@ EXPECTED = {
 # What is left of each sample: weight, line, and words of the sentence.
 LEFT = {
     "krakend": [
-        (Weight.ACCESS, 14, "auth/validator"),
-        (Weight.ROUTING, 19, "/odd/{id}.json"),
-        (Weight.BEHAVIOUR, 16, "unknown here: 7"),
-        (Weight.BEHAVIOUR, 18, "deny"),
+        (Weight.ACCESS, 15, "propagate_claims"),
+        (Weight.ROUTING, 21, "/odd/{id}.json"),
+        (Weight.BEHAVIOUR, 18, "unknown here: 7"),
+        (Weight.BEHAVIOUR, 20, "deny"),
     ],
     "kong": [
         (Weight.ACCESS, 14, "plugin key-auth"),
@@ -127,7 +132,6 @@ LEFT = {
         (Weight.ROUTING, 17, "root, try_files"),
         (Weight.ROUTING, 27, "no regular expression"),
         (Weight.BEHAVIOUR, 24, "unknown here: on"),
-        (Weight.BEHAVIOUR, 15, "X-Real-IP"),
     ],
 }
 

@@ -1,0 +1,119 @@
+"""nginx's directives by what they mean here, and its variables as values of a request."""
+
+import re
+
+from gateway.importing.values import literal
+
+_VARIABLE = re.compile(r"\$([a-z0-9_]+)")
+_WORDS = {
+    "remote_addr": "client",
+    "scheme": "scheme",
+    "host": "host",
+    "request_method": "method",
+    "request_id": "request_id",
+}
+# The gateway sends these by itself.
+FORWARDED = frozenset({"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-scheme", "forwarded"})
+UPGRADE = frozenset({"upgrade", "connection"})
+# Tuning of nginx's own, and what the gateway always does so.
+NO_MEANING = frozenset(
+    [
+        "user",
+        "worker_processes",
+        "worker_rlimit_nofile",
+        "pid",
+        "events",
+        "default_type",
+        "types",
+        "sendfile",
+        "tcp_nopush",
+        "tcp_nodelay",
+        "server_tokens",
+        "keepalive_timeout",
+        "keepalive_requests",
+        "types_hash_max_size",
+        "server_names_hash_bucket_size",
+        "charset",
+        "proxy_http_version",
+        "proxy_buffering",
+        "proxy_buffers",
+        "proxy_buffer_size",
+        "proxy_busy_buffers_size",
+        "proxy_redirect",
+        "proxy_request_buffering",
+        "proxy_max_temp_file_size",
+        "proxy_temp_file_write_size",
+        "client_body_buffer_size",
+        "client_header_buffer_size",
+        "large_client_header_buffers",
+        "reset_timedout_connection",
+        "map_hash_bucket_size",
+        "variables_hash_max_size",
+        "proxy_headers_hash_max_size",
+        "proxy_headers_hash_bucket_size",
+        "resolver",
+        "resolver_timeout",
+        "ssl_session_cache",
+        "ssl_session_timeout",
+        "ssl_session_tickets",
+        "ssl_prefer_server_ciphers",
+        "ssl_dhparam",
+        "ssl_ciphers",
+        "gzip_types",
+        "gzip_min_length",
+        "gzip_vary",
+        "gzip_proxied",
+        "gzip_comp_level",
+        "gzip_http_version",
+        "gzip_disable",
+        "gzip_buffers",
+        "zone",
+        "keepalive",
+        "server_name_in_redirect",
+        "port_in_redirect",
+        "absolute_redirect",
+        "http2",
+        "internal",
+    ]
+)
+LOGS = frozenset({"access_log", "error_log", "log_format", "log_not_found"})
+ACCESS = frozenset(
+    [
+        "allow",
+        "deny",
+        "auth_basic",
+        "auth_basic_user_file",
+        "auth_request",
+        "auth_request_set",
+        "satisfy",
+        "ssl_verify_client",
+        "ssl_client_certificate",
+        "limit_conn",
+        "limit_conn_zone",
+        "limit_except",
+        "auth_jwt",
+        "secure_link",
+    ]
+)
+FILES = frozenset(
+    {"root", "alias", "index", "try_files", "autoindex", "fastcgi_pass", "uwsgi_pass", "grpc_pass", "scgi_pass"}
+)
+ROUTING = frozenset(
+    {"rewrite", "if", "map", "geo", "split_clients", "error_page", "include", "set", "mirror", "stream"}
+)
+
+
+def field_value(text: str) -> str:
+    """A header's value with nginx's variables as values in braces; one that has no word stays, with its `$`."""
+    return _VARIABLE.sub(lambda match: _word(match[1]), literal(text))
+
+
+def _word(variable: str) -> str:
+    """`remote_addr` -> `{client}`, as values of a request stand in a header; what has no word stays a variable."""
+    if variable in _WORDS:
+        return f"{{{_WORDS[variable]}}}"
+    for prefix, word in (("http_", "header"), ("cookie_", "cookie"), ("arg_", "query")):
+        if variable.startswith(prefix):
+            name = variable.removeprefix(prefix)
+            return f"{{{word}.{name.replace('_', '-') if word == 'header' else name}}}"
+    return f"${variable}"
