@@ -16,7 +16,7 @@ from gateway.limits.policies import CLOSED, LOCAL, Policies, Policy
 from gateway.limits.store import Away, Over, Store, Taken
 from gateway.limits.valkey_store import ValkeyStore
 from gateway.limits.valkey_url import ValkeyUrl
-from gateway.observe.throttle import TokenBucket
+from gateway.observe.throttle import TokenBucket, at_most_every
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -50,6 +50,7 @@ class Limiter:
         self.store: Store  # the first of them, which decides
         self._valkey: ValkeyStore | None = None
         self._throttle = TokenBucket(burst=5, every_s=10.0)
+        self._held_throttle = at_most_every(60.0)
         self._away_since_s: float | None = None
 
     async def start(self) -> None:
@@ -77,6 +78,8 @@ class Limiter:
 
     async def without(self, error: Away, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken:
         """What holds while the store is away, by each limit's ON_FAILURE. Raises RATE_LIMIT_UNAVAILABLE."""
+        if self._valkey is None:
+            self._tell_held(str(error))
         if any(policy.on_failure == CLOSED for policy in policies):
             raise GatewayError(Reason.RATE_LIMIT_UNAVAILABLE, cause=str(error), headers=_RETRY) from None
         local = [number for number, policy in enumerate(policies) if policy.on_failure == LOCAL]
@@ -144,5 +147,7 @@ class Limiter:
             self._away_since_s = None
 
     def _tell_held(self, cause: str) -> None:
-        if self._throttle.take(time.monotonic()):
-            _log.warning("limits.store_away", store="host", cause=cause, held_back=self._throttle.take_held_back())
+        """The workers' own memory is locked, by one that was stopped: once a minute."""
+        if self._held_throttle.take(time.monotonic()):
+            held_back = self._held_throttle.take_held_back()
+            _log.warning("limits.store_away", store="host", cause=cause, held_back=held_back)
