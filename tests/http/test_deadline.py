@@ -1,6 +1,8 @@
 """Timers that many who wait share: each is woken in its time, and what waits no more leaves nothing."""
 
 import asyncio
+from collections.abc import Callable
+from typing import cast
 
 import pytest
 
@@ -30,26 +32,56 @@ async def until(woken: list[str], count: int) -> None:
             await asyncio.sleep(AT_ONCE_S)
 
 
-async def test_whoever_waits_is_woken_once_in_its_turn(timers: SharedTimers) -> None:
-    woken: list[str] = []
+class HandLoop:
+    """The loop as far as SharedTimers looks at it; its clock is set by hand."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._calls: list[tuple[float, Callable[..., object], tuple[object, ...]]] = []
+
+    def time(self) -> float:
+        return self._now_s
+
+    def call_later(self, seconds: float, call: Callable[..., object], *args: object) -> None:
+        self._calls.append((self._now_s + seconds, call, args))
+
+    def passes(self, seconds: float) -> None:
+        end_s = self._now_s + seconds
+        while due := [one for one in self._calls if one[0] <= end_s]:
+            first = min(due, key=lambda one: one[0])
+            self._calls.remove(first)
+            self._now_s = max(self._now_s, first[0])
+            first[1](*first[2])
+        self._now_s = end_s
+
+
+def test_whoever_waits_is_woken_once_in_its_turn() -> None:
+    loop, woken = HandLoop(), list[str]()
+    timers = SharedTimers(cast("asyncio.AbstractEventLoop", loop))
     for name in "abc":
-        timers.start(Guest(name, woken), 0.02)
-        await asyncio.sleep(0.003)
-    timers.start(Guest("sooner", woken), AT_ONCE_S)
-    await until(woken, 4)
+        timers.start(Guest(name, woken), 20)
+        loop.passes(3)
+    timers.start(Guest("sooner", woken), 1)
+    seen = []
+    for _ in range(30):
+        loop.passes(1)
+        seen.append(len(woken))
     assert woken == ["sooner", "a", "b", "c"]
+    # Its own second, then 20 s after each began, at 0, 3 and 6 s; nine had passed.
+    assert [second for second in range(1, 30) if seen[second] > seen[second - 1]] == [10, 13, 16]
     assert (timers._queues, timers._single) == ({}, {})
 
 
-async def test_nobody_is_woken_before_its_time(timers: SharedTimers) -> None:
-    woken: list[str] = []
-    loop = asyncio.get_running_loop()
-    timers.start(Guest("first", woken), 0.03)
-    await asyncio.sleep(0.02)
-    began_s = loop.time()
-    timers.start(Guest("second", woken), 0.03)  # its timer goes off for the first one meanwhile
-    await until(woken, 2)
-    assert loop.time() - began_s >= 0.028
+def test_nobody_is_woken_before_its_time() -> None:
+    loop, woken = HandLoop(), list[str]()
+    timers = SharedTimers(cast("asyncio.AbstractEventLoop", loop))
+    timers.start(Guest("first", woken), 30)
+    loop.passes(20)
+    timers.start(Guest("second", woken), 30)  # its timer goes off for the first one meanwhile
+    loop.passes(29.9)
+    assert woken == ["first"]
+    loop.passes(0.1)
+    assert woken == ["first", "second"]
 
 
 async def test_whoever_stopped_is_not_woken(timers: SharedTimers) -> None:
