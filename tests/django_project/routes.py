@@ -20,6 +20,7 @@ urlpatterns = [
     route("GET /fails", views.fails),
     route("GET /fails-in-thread", views.fails_in_thread),
     route("GET /heard", views.heard),
+    route("GET /events", views.events),
     path("who/", views.who),
     path("django/<int:id>/", views.item),
     path("api/", api.urls),

@@ -1,13 +1,15 @@
 """Views of every kind, and every kind of result."""
 
+import asyncio
 import dataclasses
 import uuid
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import msgspec
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.template.response import TemplateResponse
-from gateway.routing import fanout, fetch, part
+from gateway.routing import GatewayResponse, fanout, fetch, part
 from pydantic import BaseModel
 
 from shop import apps, clock
@@ -92,6 +94,15 @@ def fails_in_thread(request: HttpRequest) -> HttpResponse:
 
 async def converted(request: HttpRequest, id: uuid.UUID, size: Literal["s", "m"], exact: bool) -> dict[str, str]:
     return {"id": type(id).__name__, "size": size, "exact": repr(exact)}
+
+
+async def events(request: HttpRequest) -> GatewayResponse:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"data: tick\n\n"
+            await asyncio.sleep(0.01)
+
+    return GatewayResponse(200, [(b"content-type", b"text/event-stream")], endless())
 
 
 async def who(request: HttpRequest) -> dict[str, object]:

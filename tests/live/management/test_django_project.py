@@ -79,7 +79,7 @@ def test_models_migrations_and_commands_of_an_app_work(gateway: Gateway) -> None
 
 def test_the_checks_of_an_app_are_run(project: Path, environment: dict[str, str]) -> None:
     ran = run(project, "check", **environment)
-    assert (ran.code, ran.output) == (0, "The configuration is good: upstreams 1, routes 17.\n")
+    assert (ran.code, ran.output) == (0, "The configuration is good: upstreams 1, routes 18.\n")
     assert "gateway: warning: ?: (shop.W001) the stock is low" in ran.errors
 
 
@@ -117,7 +117,7 @@ def test_the_same_clients_work_in_plain_pytest(project: Path, environment: dict[
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 passed" in done.stdout
+    assert "7 passed" in done.stdout
 
 
 # -- views -------------------------------------------------------------------------------------------------------------
