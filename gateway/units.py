@@ -324,7 +324,7 @@ def base_url(text: str) -> UrlParts:
 
 
 def origin(text: str) -> str:
-    """`https://host[:port]` as browsers send it in Origin (RFC 6454, section 7), or `*`."""
+    """`https://host[:port]` as browsers send it in Origin (RFC 6454, section 7), `https://*.example.com`, or `*`."""
     if text == "*":
         return text
     expected = "expected an origin, such as https://app.example.com or http://localhost:3000, or *"
@@ -332,8 +332,12 @@ def origin(text: str) -> str:
     if match is None or match[3] or match[4] or "@" in match[2]:
         raise ValueError(f"{expected}; it has no path, not even a slash")
     scheme = match[1].lower()
-    host, port = _host_port(match[2], DEFAULT_PORTS[scheme], expected.removeprefix("expected "))
-    return f"{scheme}://{authority_of(scheme, host, port)}"
+    any_below = "*." if match[2].startswith("*.") else ""
+    authority = match[2].removeprefix("*.")
+    host, port = _host_port(authority, DEFAULT_PORTS[scheme], expected.removeprefix("expected "))
+    if any_below and ("." not in host or host.replace(".", "").isdigit() or ":" in host):
+        raise ValueError(f"{expected}; `*.` stands before a domain of a team's own, as in https://*.example.com")
+    return f"{scheme}://{any_below}{authority_of(scheme, host, port)}"
 
 
 def origins(text: str) -> tuple[str, ...]:

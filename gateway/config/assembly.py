@@ -7,6 +7,7 @@ from gateway.answers.targets import Answer, Folder
 from gateway.cache.options import rule_of
 from gateway.config.environment import Entry
 from gateway.fanout.plan import Fan
+from gateway.http.cors import rules_of
 from gateway.options import Level, without_plain_fields
 from gateway.routing.records import Route
 from gateway.upstreams.options import OF_UPSTREAM, member_of, overrides_of
@@ -61,7 +62,7 @@ def route_of(owner: str, variable: str, values: Mapping[str, Any], fan: Fan | No
         legacy=values.get("legacy"),
         overrides=overrides_of(values),
         raw_path=level.get("raw_path", False),
-        cors=level.get("cors", ()) if "cors" in level.values else None,
+        cors=rules_of(level) if "cors" in level.values else None,
         cache=None if isinstance(target, (Answer, Folder)) else rule_of(level),
         variable=variable,
         level=level,

@@ -25,6 +25,7 @@ from gateway.config.table import TABLE
 from gateway.fanout import options as fan_options
 from gateway.fanout import plan
 from gateway.fanout.plan import Fan, Part
+from gateway.http import cors
 from gateway.limits import grammar
 from gateway.limits.grammar import RESERVED, Limits, NamedLimit
 from gateway.limits.options import OF_ROUTE as OF_LIMITED_ROUTE
@@ -44,7 +45,13 @@ _ORDER = {
     family: number for number, family in enumerate(("upstream", "route", "legacy", "auth", "rate_limit", "database"))
 }
 # Options that mean nothing without another one, by what their words begin with: whoever sets them believes they work.
-_PARTNERS = {"HEALTH_": "HEALTH", "QUEUE": "MAX_IN_FLIGHT", "CACHE_MAX_BODY": "CACHE", "STALE_": "CACHE"}
+_PARTNERS = {
+    "HEALTH_": "HEALTH",
+    "QUEUE": "MAX_IN_FLIGHT",
+    "CORS_": "CORS",
+    "CACHE_MAX_BODY": "CACHE",
+    "STALE_": "CACHE",
+}
 NO_ROUTES_HELP = """\
 export GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001'
 export GATEWAY_ROUTE_USERS='/users/** -> users'
@@ -73,6 +80,7 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
         draft.blame(*fault)
     draft.check_partners(reading.entries)
     draft.check_braces(reading.entries)
+    draft.check_credentials(reading.entries)
     draft.check_replacements(reading.entries)
     if draft.problems or settings is None:
         raise ConfigError(sorted(draft.problems))
@@ -146,7 +154,7 @@ class _Draft:
         self._check_own_tls({entry.name.option.name: entry for entry in entries})
         if self.problems:
             return None
-        settings = Settings(**values, cors=self.plain.get("cors", ()))
+        settings = Settings(**values, cors=cors.rules_of(self.plain))
         if settings.speaks_http2 and settings.max_in_flight is None:
             # Connections are bounded, and one of HTTP/1.1 is one request; one of HTTP/2 is up to 100.
             settings = replace(settings, max_in_flight=MAX_IN_FLIGHT_OF_HTTP2)
@@ -249,6 +257,16 @@ class _Draft:
             elif name in given and partner not in given:
                 missing = f"{given[name].name.declaration}__{partner}_FILE"
                 self.blame(given[name], f"a client certificate and its key come together; set {missing} too")
+
+    def check_credentials(self, entries: Iterable[Entry]) -> None:
+        """Credentials for pages of everybody: browsers refuse that, and so must we (the Fetch standard, 3.2.5)."""
+        by_variable = {entry.variable.removesuffix("_FILE"): entry for entry in entries}
+        levels = [self.plain, *(upstream.level for upstream in self.upstreams), *(one.level for _, one in self.routes)]
+        for level in levels:
+            if level.get("cors_credentials") and "*" in level.get("cors", ()):
+                entry = by_variable.pop(level.variable("cors_credentials"), None)
+                if entry is not None:
+                    self.blame(entry, f"{level.variable('cors')}=* is every page there is; name the origins instead")
 
     def check_braces(self, entries: Iterable[Entry]) -> None:
         """Values in braces that no route has where they hold."""

@@ -1,14 +1,34 @@
 """Cross-origin requests (the Fetch standard, section 3.2), decided from the fields alone."""
 
+import re
 from collections.abc import Iterable, Sequence
 
 from gateway.http.headers import Pair, Pairs
+from gateway.options import Level
 
 _ANY = "*"
 _EXPOSED = b"X-Request-ID, Gateway-Parts, Gateway-Complete, Server-Timing"
 _EXPOSED_OF_LIMITS = b"RateLimit, RateLimit-Policy, Retry-After"  # where a limit holds
 _VARY: Pair = (b"vary", b"Origin")
 _MAX_AGE_S = b"600"
+_LABELS = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
+
+
+class Rules(tuple[str, ...]):
+    """The origins that may ask, with what they may do: None where it is as it was asked for, or the usual."""
+
+    methods: Sequence[str] | None = None
+    headers: Sequence[str] | None = None
+    max_age_s: float | None = None
+    credentials: bool | None = None  # unset: for origins that are named, not for `*`
+
+
+def rules_of(level: Level) -> Rules:
+    """What the options of a route say of pages of other origins, at all levels; empty where none may ask."""
+    rules = Rules(level.get("cors", ()))
+    rules.methods, rules.headers = level.get("cors_methods"), level.get("cors_headers")
+    rules.max_age_s, rules.credentials = level.get("cors_max_age_s"), level.get("cors_credentials")
+    return rules
 
 
 def field(raw: Iterable[Pair], name: bytes) -> str | None:
@@ -25,10 +45,15 @@ def preflight_pairs(origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
     origin = field(raw, b"origin") or ""
     if not _is_allowed(origin, origins):
         return [_VARY]
-    pairs = [*_allow(origin, origins), (b"access-control-max-age", _MAX_AGE_S)]
+    rules = origins if isinstance(origins, Rules) else Rules(origins)
+    max_age = _MAX_AGE_S if rules.max_age_s is None else b"%d" % rules.max_age_s
+    pairs = [*_allow(origin, origins), (b"access-control-max-age", max_age)]
     asked = field(raw, b"access-control-request-method") or ""
-    pairs.append((b"access-control-allow-methods", asked.encode("latin-1")))
+    methods = asked if rules.methods is None else ", ".join(rules.methods)
+    pairs.append((b"access-control-allow-methods", methods.encode("latin-1")))
     wanted = field(raw, b"access-control-request-headers")
+    if rules.headers is not None:
+        wanted = ", ".join(rules.headers)
     if wanted:
         pairs.append((b"access-control-allow-headers", wanted.encode("latin-1")))
     pairs.append((b"vary", b"Origin, Access-Control-Request-Method, Access-Control-Request-Headers"))
@@ -61,15 +86,29 @@ def is_own_origin(raw: Iterable[Pair], hosts: Iterable[str], origins: Sequence[s
         return True
     # A gateway behind TLS does not know its own scheme; the host decides.
     own = {host.lower() for host in hosts}
-    return len(found) == 1 and (found[0].partition("://")[2] in own or found[0] in origins)
+    named = [one for one in origins if one != _ANY]
+    return len(found) == 1 and (found[0].partition("://")[2] in own or _is_allowed(found[0], named))
 
 
 def _is_allowed(origin: str, origins: Sequence[str]) -> bool:
-    return _ANY in origins or origin.lower() in origins
+    origin = origin.lower()
+    if _ANY in origins or origin in origins:
+        return True
+    return any("*" in one and _is_below(origin, one) for one in origins)
+
+
+def _is_below(origin: str, pattern: str) -> bool:
+    """Whether the origin's host lies below that of `https://*.example.com`, with the same scheme and port."""
+    start, _, end = pattern.partition("*")
+    labels = origin[len(start) : -len(end)]
+    return origin.startswith(start) and origin.endswith(end) and _LABELS.fullmatch(labels) is not None
 
 
 def _allow(origin: str, origins: Sequence[str]) -> Pairs:
     """Credentials only for origins that are named: the standard forbids them beside `*`."""
     if _ANY in origins:
         return [(b"access-control-allow-origin", b"*")]
-    return [(b"access-control-allow-origin", origin.encode("latin-1")), (b"access-control-allow-credentials", b"true")]
+    pairs: Pairs = [(b"access-control-allow-origin", origin.encode("latin-1"))]
+    if not isinstance(origins, Rules) or origins.credentials is not False:
+        pairs.append((b"access-control-allow-credentials", b"true"))
+    return pairs

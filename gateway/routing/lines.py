@@ -15,6 +15,7 @@ from gateway.answers.own_answer import OwnAnswer
 from gateway.cache.options import rule_of
 from gateway.cache.view import Cached
 from gateway.fanout.view import Fanout
+from gateway.http import cors
 from gateway.http.any_request import for_any_request
 from gateway.http.gate import View
 from gateway.legacy.parameters import Parameters
@@ -73,7 +74,7 @@ class GatewayRoute(URLPattern):
         line = copy.copy(self)
         line.level = level = together(self._own, level_above(self.endpoint, declared))
         line.raw_path = level.get("raw_path", False)
-        line.cors = level.get("cors", ()) if "cors" in level.values else None
+        line.cors = cors.rules_of(level) if "cors" in level.values else None
         rule = rule_of(level)
         if rule is not None and self.wrapped is self.endpoint and isinstance(self.endpoint, (Proxy, Fanout)):
             line.wrapped = line.view = line.callback = line.cache = Cached(self.endpoint, rule)
@@ -109,7 +110,7 @@ class DjangoLine:
 
     @property
     def cors(self) -> Sequence[str] | None:
-        return self.level.get("cors", ()) if "cors" in self.level.values else None
+        return cors.rules_of(self.level) if "cors" in self.level.values else None
 
 
 class Params(NamedTuple):

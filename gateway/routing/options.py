@@ -1,8 +1,10 @@
 """The options of a route that say which requests it takes."""
 
+from functools import partial
+
 from gateway import units
 from gateway.http.queries import masked_line
-from gateway.options import LEVELS, ORIGINS, Option, Unit, either, list_of
+from gateway.options import DURATION, LEVELS, ON, ORIGINS, Option, Unit, either, list_of
 from gateway.routing.patterns import parse_line
 
 
@@ -13,6 +15,7 @@ def middleware_path(text: str) -> str:
     return text
 
 
+METHODS = list_of("list of methods", partial(units.matching, pattern=r"[A-Z][A-Z-]*", expected="upper-case methods"))
 LINE = Unit("route", parse_line, mask=masked_line)
 
 # fmt: off
@@ -25,6 +28,13 @@ OF_ROUTE: tuple[Option, ...] = (
            "raw_path"),
     Option(LEVELS, "CORS", ORIGINS, "", "https://app.example.com",
            "Origins that browsers may call from; `*` is any. Without it OPTIONS is proxied."),
+    Option(LEVELS, "CORS_METHODS", METHODS, "", "GET,PUT",
+           "Methods that pages of these origins may use; unset, the one that the browser asks for."),
+    Option(LEVELS, "CORS_HEADERS", list_of("list of header names", units.field_name), "", "content-type,x-tenant",
+           "Headers that such pages may send; unset, those that the browser asks for."),
+    Option(LEVELS, "CORS_MAX_AGE", DURATION, "10m", "24h", "How long a browser may keep the answer to its preflight."),
+    Option(LEVELS, "CORS_CREDENTIALS", ON, "", "off",
+           "Whether browsers send cookies and the like along; unset, for origins that are named. Never with `*`."),
     Option(LEVELS, "CACHE_CONTROL", Unit("header value", units.field_value), "", "public, max-age=3600",
            "The Cache-Control of good answers (2xx, 304) as they leave; the gateway's own cache does not go by it."),
     Option(LEVELS, "MIDDLEWARE", list_of("list of dotted paths", middleware_path), "", "team.middleware.Tenant",

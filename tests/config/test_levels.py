@@ -21,6 +21,7 @@ from gateway.config.loader import load
 from gateway.config.records import Config, ConfigError
 from gateway.config.table import TABLE
 from gateway.fanout.view import Fanout
+from gateway.http import cors
 from gateway.http.request import GatewayRequest
 from gateway.options import Level, Option, together
 from gateway.routing import cached, from_environment, proxy, route
@@ -110,6 +111,27 @@ def test_origins_have_levels_and_a_dash_is_none() -> None:
         "orders": ("*",),
     }
     assert found.settings.cors == ("https://a.example",)
+
+
+@pytest.mark.parametrize(
+    ("variables", "blamed"),
+    [
+        ({"CORS": "*", "CORS_CREDENTIALS": "on"}, "GATEWAY_CORS_CREDENTIALS"),
+        ({"CORS": "https://a.b", "CORS_CREDENTIALS": "on", "ROUTE_ME__CORS": "*"}, "GATEWAY_CORS_CREDENTIALS"),
+        ({"CORS": "*", "ROUTE_ME__CORS_CREDENTIALS": "on"}, "GATEWAY_ROUTE_ME__CORS_CREDENTIALS"),
+        ({"CORS_METHODS": "GET"}, "GATEWAY_CORS_METHODS"),
+    ],
+)
+def test_what_no_browser_would_take_is_a_start_error(variables: Mapping[str, str], blamed: str) -> None:
+    assert list(messages(**variables)) == [blamed]
+
+
+def test_what_pages_may_do_has_levels() -> None:
+    found = config(CORS="*", CORS_CREDENTIALS="off", CORS_MAX_AGE="1h", ROUTE_ME__CORS_METHODS="GET,PUT")
+    (me,) = [line for line in found.routes if line.name == "me"]
+    assert isinstance(me.cors, cors.Rules)
+    assert (me.cors, me.cors.methods, me.cors.max_age_s, me.cors.credentials) == (("*",), ("GET", "PUT"), 3600, False)
+    assert found.settings.cors == ("*",)
 
 
 def test_options_of_upstreams_may_be_plain() -> None:

@@ -4,8 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway import units
 from gateway.http import cors
 from gateway.http.headers import Pair, Pairs
+from gateway.options import Level
 
 APP = b"https://app.example.com"
 ORIGINS = ("https://app.example.com", "http://localhost:3000")
@@ -133,3 +135,71 @@ def test_no_answer_grants_twice_and_every_answer_varies(
     assert any(b"Origin" in value for value in values(pairs, "vary"))
     if granted == [b"*"]:
         assert not values(pairs, "access-control-allow-credentials")
+
+
+# -- what a configuration says beyond the origins -----------------------------------------------------------------
+
+
+def rules(*origins: str, **given: object) -> cors.Rules:
+    return cors.rules_of(Level({"cors": origins, **{f"cors_{name}": value for name, value in given.items()}}))
+
+
+def test_without_further_options_all_is_as_it_was() -> None:
+    assert cors.preflight_pairs(rules(*ORIGINS), ASKS) == cors.preflight_pairs(ORIGINS, ASKS)
+    assert cors.add_to([], rules(*ORIGINS), ASKS[:1]) == cors.add_to([], ORIGINS, ASKS[:1])
+
+
+def test_methods_headers_age_and_credentials_are_those_that_are_set() -> None:
+    own = rules(*ORIGINS, methods=("GET", "PUT"), headers=("x-a", "content-type"), max_age_s=86400.0, credentials=False)
+    pairs = cors.preflight_pairs(own, [*ASKS, (b"access-control-request-headers", b"x-b")])
+    assert values(pairs, "access-control-allow-methods") == [b"GET, PUT"]
+    assert values(pairs, "access-control-allow-headers") == [b"x-a, content-type"]
+    assert values(pairs, "access-control-max-age") == [b"86400"]
+    assert not values(pairs, "access-control-allow-credentials")
+    assert not values(cors.add_to([], own, ASKS[:1]), "access-control-allow-credentials")
+
+
+@pytest.mark.parametrize(
+    ("origin", "is_allowed"),
+    [
+        (b"https://a.example.com", True),
+        (b"https://A.b.Example.com", True),
+        (b"https://example.com", False),
+        (b"https://.example.com", False),
+        (b"https://a..example.com", False),
+        (b"https://evil.com/.example.com", False),
+        (b"https://evil.com#.example.com", False),
+        (b"https://evil.com:1.example.com", False),
+        (b"https://u@a.example.com", False),
+        (b"https://evilexample.com", False),
+        (b"https://a.example.com.evil.com", False),
+        (b"https://a.example.com:8443", False),
+        (b"http://a.example.com", False),
+        (b"null", False),
+        (b"", False),
+    ],
+)
+def test_a_star_is_what_lies_below_a_domain(origin: bytes, *, is_allowed: bool) -> None:
+    below = ("https://*.example.com",)
+    pairs = cors.add_to([], below, [(b"origin", origin)])
+    assert bool(values(pairs, "access-control-allow-origin")) is is_allowed
+    assert cors.is_own_origin([(b"origin", origin)], ["gateway.test"], below) is is_allowed
+
+
+def test_a_star_alone_names_nobody() -> None:
+    assert not cors.is_own_origin([(b"origin", APP)], ["gateway.test"], ANY)
+
+
+@pytest.mark.parametrize("text", ["https://*.example.com", "https://*.example.com:8443", "http://*.a.b"])
+def test_a_domain_with_a_star_is_an_origin(text: str) -> None:
+    assert units.origin(text) == text
+
+
+NO_ORIGINS = ["https://*", "https://*.", "https://*.com", "https://a*.example.com", "https://*.10.0.0.1"]
+NO_ORIGINS += ["*.example.com", "https://*.*.com", "https://a.*.com"]
+
+
+@pytest.mark.parametrize("text", NO_ORIGINS)
+def test_other_stars_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="expected an origin"):
+        units.origin(text)
