@@ -29,16 +29,19 @@ _MOST_BYTES = 2**20  # of an answer that is passed on
 
 
 def asking_pairs(request: GatewayRequest, way: Way) -> Pairs:
-    """What the service is told of the request, and nothing of its body."""
+    """The fields that describe the request to the service; nothing of its body."""
     wanted = {name.encode("ascii") for name in way.send}
     pairs = [pair for pair in request.scope["headers"] if pair[0] in wanted]
     target = request.raw_path + ("?" + request.query if request.query else "")
     asked = (request.forwarded_scheme, request.forwarded_host)
     trusted = request.fields.x_forwarded if request.from_trusted_peer else None
     forwarding = forwarding_pairs(request.peer, request.scope["scheme"], request.host_field, "", trusted, asked=asked)
-    told = [(b"x-forwarded-method", request.method.encode("ascii")), (b"x-forwarded-uri", target.encode("latin-1"))]
-    names = {name for name, _ in told}
-    return [*pairs, *(pair for pair in forwarding if pair[0] not in names), *told]
+    described = [
+        (b"x-forwarded-method", request.method.encode("ascii")),
+        (b"x-forwarded-uri", target.encode("latin-1")),
+    ]
+    names = {name for name, _ in described}
+    return [*pairs, *(pair for pair in forwarding if pair[0] not in names), *described]
 
 
 class Told(NamedTuple):

@@ -76,8 +76,8 @@ def _parameters(name: bytes, query: bytes) -> Iterator[bytes]:
 
 def _of_scheme(value: bytes, scheme: bytes, carrier: Carrier) -> bytes | None:
     """The credential without its scheme; None where there is none, or one of another scheme."""
-    said, _, rest = value.partition(b" ")
-    if said.lower() == scheme:
+    found, _, rest = value.partition(b" ")
+    if found.lower() == scheme:
         return rest.strip(OWS) or None
     if carrier.kind == "header" and carrier.name == "authorization":
         return None

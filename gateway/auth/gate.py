@@ -126,7 +126,7 @@ def fields_of(outcomes: Sequence[Outcome]) -> IdentityFields:
 def is_origin_refused(request: GatewayRequest, ways: Ways, outcomes: Iterable[Outcome], origins: Sequence[str]) -> bool:
     """Whether an unsafe request came from a page of another origin, by a credential that browsers send by themselves.
 
-    HOWEVER a handshake of WebSockets is a GET, and what comes after it is not safe.
+    A WebSocket handshake is a GET too, but what comes after it is not safe.
     """
     if request.method in SAFE_METHODS and request.scope["type"] != "websocket":
         return False

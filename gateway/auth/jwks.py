@@ -2,7 +2,7 @@
 
 The one place of authentication that changes by itself, with the verdicts that were reached by these keys. The issuer is
 asked every five minutes; on an unknown key at once, but at most every ten seconds, and by one call however many wait
-for it. While it is away, what it said last holds.
+for it. While it is away, its last answer holds.
 """
 
 import asyncio
@@ -181,7 +181,7 @@ class KeyLoader:
 
 
 def _read(path: Path) -> bytes:
-    """HOWEVER not more of a file than a document may have: it may be one that never ends."""
+    """Read no more of a file than a document may have: it may never end."""
     with path.open("rb") as file:
         return file.read(MOST_BYTES + 1)
 

@@ -77,7 +77,7 @@ def parse_key_set(document: bytes) -> KeySet:
 
 
 def _usable(listed: list[Any]) -> Iterator[PublicKey]:
-    """HOWEVER not `oct`: a secret in a public document is known to all, and would sign tokens of anybody's."""
+    """Without `oct`: a secret in a public document is known to all, and anybody could sign tokens with it."""
     for jwk in listed:
         if not isinstance(jwk, dict):
             continue

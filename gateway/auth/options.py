@@ -34,7 +34,7 @@ def way(text: str) -> tuple[str, str]:
 
 
 def _mask_way(text: str) -> str:
-    """HOWEVER somebody may take the variable for the credential itself."""
+    """Masked, since somebody may take the variable for the credential itself."""
     kind, _, source = text.partition(" ")
     return f"{kind} {units.mask_url(source)}".strip() if kind in KINDS else "***"
 

@@ -76,7 +76,7 @@ def _decoded(part: bytes, name: str) -> bytes:
         raw = urlsafe_b64decode(part + b"=" * (-len(part) % 4))
     except (binascii.Error, ValueError):
         raise TokenError(f"its {name} is no base64url") from None
-    # HOWEVER the library skips what is no character of it, and takes `+` and `/`, padding, and bits that mean nothing.
+    # The library skips characters outside its alphabet, and takes `+` and `/`, padding, and bits that mean nothing.
     if urlsafe_b64encode(raw).rstrip(b"=") != part:
         raise TokenError(f"its {name} is no base64url")
     return raw

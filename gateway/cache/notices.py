@@ -52,9 +52,9 @@ async def listen(wakeup: Wakeup) -> None:
 
 def _place() -> dict[str, Any]:
     """Where Django's default database is, as psycopg has it."""
-    said = connection.settings_dict
-    options = {name: value for name, value in said["OPTIONS"].items() if name not in _OF_DJANGO}
-    return options | {name: said[django] for name, django in _PLACE.items() if said[django]}
+    settings = connection.settings_dict
+    options = {name: value for name, value in settings["OPTIONS"].items() if name not in _OF_DJANGO}
+    return options | {name: settings[django] for name, django in _PLACE.items() if settings[django]}
 
 
 def notify() -> None:

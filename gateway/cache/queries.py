@@ -160,9 +160,9 @@ def _begins(prefix: str) -> Q:
 def publish(purges: Sequence[Purge]) -> set[tuple[int, float]]:
     """Tell every worker and replica; returns the numbers and times of these purges. On a thread, as `write`."""
     rows = [CachePurge(kind=purge.kind, value=purge.value, at_s=purge.at_s) for purge in purges]
-    told = {(row.id, row.at_s) for row in CachePurge.objects.bulk_create(rows)}
+    published = {(row.id, row.at_s) for row in CachePurge.objects.bulk_create(rows)}
     notify()
-    return told
+    return published
 
 
 async def purges_since(number: int) -> list[tuple[int, Purge]]:

@@ -34,7 +34,7 @@ def faults_of(route: Route, given: Collection[str], of_calls: Collection[str]) -
 
 def replacement_faults(routes: Iterable[Route], upstreams: Collection[str]) -> Iterator[tuple[str, str, str]]:
     """What is wrong with ON_* where it holds: (variable, sentence, hint), each variable once."""
-    told: set[str] = set()
+    reported: set[str] = set()
     for route in routes:
         rules = replacements_of(route.level)
         for rule in rules.rules if rules is not None else ():
@@ -50,14 +50,14 @@ def replacement_faults(routes: Iterable[Route], upstreams: Collection[str]) -> I
                     fault = f"{error}, on {route.variable}"
             if rule.body is not None and not (isinstance(found, Answer) and found.status not in REDIRECTS):
                 fault = fault or "its _BODY is for a status alone, as in ON_5XX=503"
-            if fault and rule.variable not in told:
-                told.add(rule.variable)
+            if fault and rule.variable not in reported:
+                reported.add(rule.variable)
                 yield rule.variable, fault, hint
         for word, value in route.level.members.get("on", {}).items():
             variable = route.level.variable("on", word)
             is_alone = isinstance(value, str) and word.removesuffix(BODY_SUFFIX) not in route.level.members["on"]
-            if is_alone and variable not in told:
-                told.add(variable)
+            if is_alone and variable not in reported:
+                reported.add(variable)
                 yield variable, f"this means nothing without {variable.removesuffix('_BODY')}; set that too", ""
 
 

@@ -78,7 +78,7 @@ def add_to(pairs: Pairs, origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
 def is_own_origin(raw: Iterable[Pair], hosts: Iterable[str], origins: Sequence[str]) -> bool:
     """Whether no page of somebody else's sent a request: it has no Origin, this host's, or one that is named.
 
-    `hosts` are what the request says of where it went, with ports. HOWEVER `*` names nobody: any page may read what is
+    `hosts` are what the request says of where it went, with ports. `*` names nobody: any page may read what is
     for everyone, and none may act for who looks at it.
     """
     found = [value.decode("latin-1").lower() for name, value in raw if name == b"origin"]

@@ -4,7 +4,7 @@ Of each key one number is kept: the time at which all that it may send at once w
 passes moves it on by one interval for each unit that it costs. No window has an edge at which twice the rate passes,
 and how long a refused request must wait is exact.
 
-Here the number is told relative to now: `ahead_s` is how far it lies in the future, 0 where all is free. In any span of
+Here the number is relative to now: `ahead_s` is how far it lies in the future, 0 where all is free. In any span of
 time at most `burst + rate x time` units pass.
 """
 

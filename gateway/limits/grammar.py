@@ -28,7 +28,7 @@ EXPECTED = "expected limits such as 100/1m, 100/1m burst 20 by client, or the na
 
 @dataclass(frozen=True, slots=True)
 class KeyPart:
-    """One thing that requests are told apart by: `client`, or of a `kind` with a name, `header` and `x-tenant`."""
+    """One thing that requests are counted by: `client`, or of a `kind` with a name, `header` and `x-tenant`."""
 
     kind: str
     name: str = ""

@@ -127,7 +127,7 @@ class Connection(asyncio.Protocol):
 
 
 async def connect(url: ValkeyUrl, context: ssl.SSLContext | None) -> Connection:
-    """A connection that has said who it is, with a patience of HANDSHAKE_S. Raises Away, OSError, ssl.SSLError."""
+    """An authenticated connection, made within HANDSHAKE_S. Raises Away, OSError, ssl.SSLError."""
     loop = asyncio.get_running_loop()
     name = url.host if context is not None else None
     _, connection = await loop.create_connection(

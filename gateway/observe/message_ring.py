@@ -1,7 +1,7 @@
 """What one worker tells all others of a gateway, in memory that they share: known to them before it goes on.
 
 Nobody is woken: who wants to know looks at one number, which costs nothing while there is no news. The messages lie in
-a ring. Who has not looked for so long that one was overwritten is told that it missed something.
+a ring. A worker that has not looked for so long that a message was overwritten learns that it missed something.
 """
 
 import mmap
@@ -27,7 +27,7 @@ class MessageRing:
         self._heard = 0
 
     def join(self) -> None:
-        """From here on this worker may say something, and hears what is said."""
+        """From here on this worker may publish messages, and receives those of others."""
         self._locks.open()
         self._heard = self._count[0]
 
@@ -43,10 +43,10 @@ class MessageRing:
             _HEAD.pack_into(self._memory, at, len(message), os.getpid())
             if len(message) <= PLACE_BYTES - _HEAD.size:
                 self._memory[at + _HEAD.size : at + _HEAD.size + len(message)] = message
-            self._count[0] = number + 1  # whoever is killed before this has said nothing
+            self._count[0] = number + 1  # a worker that is killed before this has published nothing
 
     def hear(self) -> list[bytes] | None:
-        """What the others have said since this was asked last; None where some of it cannot be read any more."""
+        """Messages of the others since the last call; None if some were overwritten."""
         first, count = self._heard, self._count[0]
         self._heard = count
         found: list[bytes] = []

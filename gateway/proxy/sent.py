@@ -103,7 +103,7 @@ class Passing:
 
 
 def _filled(template: FieldTemplate, request: GatewayRequest, name: bytes) -> bytes | None:
-    """The value, never an empty one. One that cannot stand in a field (a line break, no UTF-8) is not set, but told."""
+    """The value, never an empty one. One that cannot stand in a field (a line break, no UTF-8) is reported, not set."""
     value_of = partial(values.value_of, request)
     filled = template.fill(value_of)
     is_unfit = filled is None and all(value_of(one.words) or one.default for one in template.values)

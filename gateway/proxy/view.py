@@ -241,7 +241,7 @@ def _too_late(request: GatewayRequest, pool: Pool) -> GatewayError:
 
 
 def _redirected(pairs: Pairs, request: GatewayRequest, plan: Plan, paths: location.PathMap | None) -> Pairs:
-    """The pairs with Location and Content-Location said as the client must see them."""
+    """The pairs with Location and Content-Location rewritten for the client."""
     if paths is None:
         return pairs
     asked: frozenset[location.Origin] = frozenset()

@@ -4,7 +4,7 @@ What Django promises of middleware holds here too: the order of the list, `proce
 in either colour, `MiddlewareNotUsed`; and what a view or a later middleware raises is an answer for those before it. A
 GatewayError is the problem that it becomes. Synchronous code of it runs in the thread of its request, as a view's does.
 
-HOWEVER a middleware that can only be called synchronously is refused: Django would move every request that passes it
+A middleware that can only be called synchronously is refused: Django would move every request that passes it
 into a thread and back, also one that is only forwarded.
 """
 
@@ -73,7 +73,7 @@ class Chain:
         return self._outermost == self._innermost
 
     def around(self, view: View, callback: Callable[..., Any], *, reads_form: bool, is_cached: bool) -> View:
-        """The view behind this middleware. `callback` is what hooks are told of: the view as urlpatterns has it.
+        """The view behind this middleware. `callback` is what hooks are given: the view as urlpatterns has it.
 
         `reads_form`: the body of a form is read before, so that middleware may look into it. `is_cached`: what is set
         on the request is noted, as a cache within must know of it.

@@ -214,8 +214,8 @@ class GatewayHandler(ASGIHandler):
             request.from_trusted_peer = True
             validation.check_forwarded(fields)
             if fields.x_forwarded:
-                said = [value for name, value in fields.x_forwarded if name == b"x-forwarded-for"]
-                exchange.client, hops = client_and_hops(request.peer, said, trusted)
+                values = [value for name, value in fields.x_forwarded if name == b"x-forwarded-for"]
+                exchange.client, hops = client_and_hops(request.peer, values, trusted)
                 request.forwarded_scheme, request.forwarded_host = asked_for(fields.x_forwarded, hops)
         return path, host
 
@@ -336,7 +336,7 @@ class GatewayHandler(ASGIHandler):
                         self._serve = signals.around(self.handle, type(self))
                     if self.runtime.tracer is not None:
                         self.hooks = (*self.hooks, self.runtime.tracer.end)
-                except Exception as error:  # noqa: BLE001 - told to the server, which stops the worker
+                except Exception as error:  # noqa: BLE001 - reported to the server, which stops the worker
                     log.error("start.failed", exc_info=error)
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
                     return

@@ -50,9 +50,9 @@ def _identify(exchange: Exchange, fields: RequestFields) -> bytes | None:
     traceparent = fields.only(b"traceparent")
     trace_id = trace_id_of(traceparent) if traceparent is not None else None
     exchange.trace_id = trace_id or new_trace_id()
-    said = fields.only(b"x-request-id")
-    if said is not None and is_request_id(said):
-        exchange.request_id = said.decode("ascii")
+    sent = fields.only(b"x-request-id")
+    if sent is not None and is_request_id(sent):
+        exchange.request_id = sent.decode("ascii")
     else:
         exchange.request_id = exchange.trace_id if trace_id is None else new_trace_id()
     return None if trace_id is None else traceparent

@@ -11,7 +11,7 @@ def may_open(origin: str | None, host_field: str, origins: Sequence[str] | None,
     """Whether a handshake of this Origin may pass; None is no browser.
 
     `origins` are those of __WEBSOCKET_ORIGINS, None where they are not set: then the pages of the host that was asked
-    for, and those that __CORS names. HOWEVER not `*` of __CORS: who may read public answers is not who may speak with
+    for, and those that __CORS names. `*` of __CORS is none: who may read public answers is not who may speak with
     a user's cookies.
     """
     if origin is None:

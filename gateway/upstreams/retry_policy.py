@@ -29,7 +29,7 @@ RETRIABLE: Final = frozenset(
         Reason.RESPONSE_TIMEOUT,
     }
 )
-# What counts against an endpoint. HOWEVER not an answer that is too large: another one may do that again.
+# What counts against an endpoint. An answer that is too large does not: another endpoint would send it too.
 FAULTS: Final = RETRIABLE | {Reason.REQUEST_WRITE_TIMEOUT, Reason.RESPONSE_IDLE_TIMEOUT}
 
 
