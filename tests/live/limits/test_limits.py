@@ -81,6 +81,12 @@ def gateway(up: Answers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[G
         "GATEWAY_ROUTE_OURS": "/ours/** -> u",
         "GATEWAY_ROUTE_OURS__AUTH": "keys",
         "GATEWAY_ROUTE_OURS__RATE_LIMIT": "2/1h by identity 4/1h by client",
+        "GATEWAY_ROUTE_HOME": "GET /home/{id}",
+        "GATEWAY_ROUTE_HOME__PART_A": "u:/a/{id}",
+        "GATEWAY_ROUTE_HOME__PART_B": "strict:/b/{id}",
+        "GATEWAY_ROUTE_OTHER": "GET /other/{id}",
+        "GATEWAY_ROUTE_OTHER__PART_A": "strict:/a/{id}",
+        "GATEWAY_ROUTE_OTHER__RATE_LIMIT": "api",
         "GATEWAY_ROUTE_DOWN": "/down/** -> down",
         "GATEWAY_UPSTREAM_DOWN": "http://127.0.0.1:1",
     }
@@ -405,6 +411,16 @@ def test_explain_tells_which_limits_a_request_meets(gateway: Gateway) -> None:
     assert "Limits" in said
     (row,) = [line.split() for line in said.splitlines() if line.split()[:1] == ["several/1h/header:x-tenant"]]
     assert row == ["several/1h/header:x-tenant", "2/1h", "by", "header:x-tenant", "header:x-tenant=acme"]
+
+
+def limits_explained(gateway: Gateway, path: str) -> list[str]:
+    lines = command(gateway, "explain", "GET", path).stdout.partition("\nLimits\n")[2].splitlines()
+    return [line.split()[1] for line in itertools.takewhile(bool, lines)]
+
+
+def test_a_fan_out_meets_the_limits_of_all_its_upstreams_unless_it_has_its_own(gateway: Gateway) -> None:
+    assert sorted(limits_explained(gateway, "/home/1")) == ["1/1h", "5/1h"]
+    assert limits_explained(gateway, "/other/1") == ["3/1h"]
 
 
 def test_routes_tells_what_is_set(gateway: Gateway) -> None:
