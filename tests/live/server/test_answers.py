@@ -551,6 +551,8 @@ def test_one_request_line_has_exactly_these_fields_in_this_order(gateway: Gatewa
         "attempts": 1,
         "cache": None,
         "parts": None,
+        "auth": None,
+        "identity": None,
     }
 
 
