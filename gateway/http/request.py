@@ -258,8 +258,11 @@ class GatewayRequest(HttpRequest):
         try:
             self.close()
         finally:
-            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
-                loop.call_soon_threadsafe(self._came_back)
+            if _runs_here(loop):  # no thread had it, as for most requests
+                self._came_back()
+            else:
+                with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                    loop.call_soon_threadsafe(self._came_back)
 
     def _came_back(self) -> None:
         self.lent -= 1
@@ -399,6 +402,13 @@ _KEPT = (
     *("from_trusted_peer", "forwarded_scheme", "forwarded_host", "defers_fields_of"),
     *("asked_by", "identity_fields"),
 )
+
+
+def _runs_here(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:  # a thread has none
+        return False
 
 
 async def _no_client() -> Mapping[str, Any]:

@@ -21,6 +21,7 @@ from django.utils.module_loading import import_string
 from gateway.http.gate import View
 from gateway.http.problem import error_of_view, problem_of
 from gateway.http.request import BUILT_LATER, GatewayRequest
+from gateway.http.response import GatewayResponse
 from gateway.http.view_result import finished, name_of_view
 from gateway.legacy.bulkhead import in_thread
 from gateway.observe import signals
@@ -86,7 +87,8 @@ class Chain:
             before = frozenset(vars(request)) if is_cached else None
             request.middleware_call = Call(view, callback, before, args, params)
             response = await _asked(self._outermost, request)
-            if isinstance(response, HttpResponseBase):
+            # A GatewayResponse has nothing to close: what its body holds is let go of at the end of the request.
+            if isinstance(response, HttpResponseBase) and not isinstance(response, GatewayResponse):
                 thread.holds(response)
             return await finished(response, self._outermost, is_head=request.method == "HEAD", in_thread=in_thread)
 
