@@ -61,7 +61,7 @@ def value_of(request: GatewayRequest, words: Sequence[str]) -> str:
         lines = [value for found, value in request.scope["headers"] if found == b"cookie"]
         return parse_cookie(b"; ".join(lines).decode("utf-8", "surrogateescape")).get(name, "")
     if first in {"claim", "user", "roles"}:
-        return value_of_identity(getattr(request, "asked_by", None), words)
+        return value_of_identity(request.identity, words)
     if first in WORDS:
         return _of_request(request, first)
     if request.raw_values is not None:

@@ -184,7 +184,7 @@ class Proxy(GatewayView):
             return location.PathMap(base.prefix, "")
         if not template.rest:
             return None
-        prefix = template.path(request.raw_values or {}).rstrip("/")
+        prefix = template.path(request.raw_values or {}, "", partial(text_of, request)).rstrip("/")
         return location.PathMap(base.prefix + prefix, _matched_prefix(request))
 
     def stripped_prefix(self, request: GatewayRequest) -> str:
@@ -192,7 +192,7 @@ class Proxy(GatewayView):
         template = self.target.template
         if template is None or not template.rest:
             return ""
-        prefix = template.path(request.raw_values or {}).rstrip("/")
+        prefix = template.path(request.raw_values or {}, "", partial(text_of, request)).rstrip("/")
         matched = _matched_prefix(request)
         return matched.removesuffix(prefix) if matched.endswith(prefix) else ""
 

@@ -1,6 +1,7 @@
 """Values in braces, lists of what may pass, parameters that are set: what goes up, and what caches may make of it."""
 
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,15 @@ def gateway(up: Answers, refuses: Refuses, tmp_path_factory: pytest.TempPathFact
         "GATEWAY_ROUTE_BY_COOKIE__FORWARD_HEADERS": "-",
         "GATEWAY_ROUTE_BY_CLIENT": "/by-client -> keyed",
         "GATEWAY_ROUTE_BY_CLIENT__CACHE": "60s",
+        "GATEWAY_AUTH_TEAM": "keys",
+        "GATEWAY_AUTH_TEAM__KEYS": f"ann sha256:{sha256(b'key-of-ann').hexdigest()} admin,ops tenant=acme\n"
+        f"bob sha256:{sha256(b'key-of-bob').hexdigest()}",
+        "GATEWAY_ROUTE_ASKED": "/asked/** -> u:/{claim.tenant|none}/**",
+        "GATEWAY_ROUTE_ASKED__AUTH": "team?",
+        "GATEWAY_ROUTE_ASKED__CACHE": "60s",
+        "GATEWAY_ROUTE_ASKED__HEADER_X_USER": "{user}",
+        "GATEWAY_ROUTE_ASKED__HEADER_X_ROLES": "{roles}",
+        "GATEWAY_ROUTE_ASKED__QUERY_TENANT": "{claim.tenant}",
         "GATEWAY_ROUTE_FAN": "GET /fan",
         "GATEWAY_ROUTE_FAN__PART_A": "keyed:/a?who={client}",
         "GATEWAY_ROUTE_FAN__PART_B": "u:/b",
@@ -185,6 +195,15 @@ def test_parameters_are_set_replaced_and_taken_away(gateway: Gateway, up: Answer
 
 def test_python_has_the_same_values(gateway: Gateway, up: Answers) -> None:
     assert sent(gateway, up, "/python/5").one("x-id") == "5-GET"
+
+
+def test_who_asks_goes_up_as_a_value_and_nobody_elses_answer_comes_down(gateway: Gateway, up: Answers) -> None:
+    ann = sent(gateway, up, "/asked/x?tenant=forged", "X-API-Key: key-of-ann", "X-User: forged", "X-Roles: forged")
+    assert (ann.one("x-user"), ann.one("x-roles"), ann.target) == ("ann", "admin,ops", "/acme/x?tenant=acme")
+    bob = sent(gateway, up, "/asked/x?tenant=forged", "X-API-Key: key-of-bob", "X-Roles: forged")
+    assert (bob.one("x-user"), bob.has("x-roles"), bob.target) == ("bob", False, "/none/x")
+    nobody = sent(gateway, up, "/asked/x?tenant=forged", "X-User: forged")
+    assert (nobody.has("x-user"), nobody.target) == (False, "/none/x")
 
 
 # -- answers ----------------------------------------------------------------------------------------------------------
