@@ -19,7 +19,7 @@ from gateway.http.values import OWN
 from gateway.upstreams.targets import Target, TargetError, Template, parse_target
 
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
-_NAME = re.compile(r"[a-z_][a-z0-9_]*")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
 _LITERAL = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
 
@@ -113,7 +113,7 @@ def _parse_path(path: str) -> tuple[tuple[str | None, ...], bool, tuple[str, ...
 
 def _parse_name(name: str, taken: Sequence[str]) -> str:
     if not _NAME.fullmatch(name):
-        raise PatternError(f"'{{{name}}}' is not a parameter; names are lower case like {{id}} or {{user_id}}")
+        raise PatternError(f"'{{{name}}}' is not a parameter; names are like {{id}}, {{user_id}} or {{userName}}")
     if name in taken:
         raise PatternError(f"'{{{name}}}' stands twice")
     return name

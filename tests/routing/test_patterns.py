@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.http.paths import normalized
 from gateway.routing.patterns import Pattern, PatternError, check_names, clash, parse_line, parse_pattern
 from gateway.routing.table import Match, Miss, Table
-from gateway.upstreams.targets import parse_target
+from gateway.upstreams.targets import Target, parse_target
 
 # -- patterns -----------------------------------------------------------------------------------------------------
 
@@ -71,7 +71,7 @@ def test_a_pattern_is_methods_host_and_path(text: str, pattern: Pattern) -> None
         ("/a/{id}.json", "a parameter is a whole segment"),
         ("/a/{id", "a parameter is a whole segment"),
         ("/a/{}", "'{}' is not a parameter"),
-        ("/a/{Id}", "names are lower case"),
+        ("/a/{2id}", "names are like {id}"),
         ("/a/{user.id}", "'{user.id}' is not a parameter"),
         ("/{a}/{a}", "'{a}' stands twice"),
         ("/a/../b", "never matches"),
@@ -360,3 +360,11 @@ def test_every_text_is_a_line_or_refused(text: str) -> None:
         return
     assert pattern.path.startswith("/")
     assert target is None or target.text
+
+
+def test_names_of_parameters_may_be_camel_case() -> None:
+    pattern, target = parse_line("GET /Basket/{userName} -> basket:/api/v1/Basket/{userName}")
+    assert pattern.params == ("userName",)
+    assert isinstance(target, Target)
+    assert target.template is not None
+    assert target.template.path({"userName": "ann"}) == "/api/v1/Basket/ann"
