@@ -32,6 +32,7 @@ Portway, an API gateway, configured by the environment (docs/configuration.md).
   gateway cache ls|why|purge  look into the cache, and purge it
   gateway limits [forget KEY] the rate limits, and who is over
   gateway import FILE         make an environment of another gateway's configuration
+  gateway auth key|token      a key for a partner; what is in a token, and who takes it
   gateway version             the version
 
 The smallest configuration is an upstream and a route:
@@ -74,7 +75,9 @@ def _command(arguments: list[str]) -> int:
     # The help of a command of ours is shown whatever the environment is; that of an app's command is the app's.
     is_ours = command in _own_commands()
     needs_apps = not is_ours and bool(os.environ.get("GATEWAY_APPS") or early.env_file)
-    reads_environment = (needs_apps or not asks_for_help) and command not in _WITHOUT_ENVIRONMENT
+    # Whoever makes the first key has a way that still lacks it.
+    makes_key = arguments[:2] == ["auth", "key"]
+    reads_environment = (needs_apps or not asks_for_help) and not makes_key and command not in _WITHOUT_ENVIRONMENT
     if reads_environment and not (_settings(early.env_file, early.settings) and _apps()):
         return 2
     return _run(arguments if is_ours else early.others)

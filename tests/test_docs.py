@@ -49,6 +49,10 @@ NOT_RUN = {
     ("README.md", "docker run"): "a container; make image-test proves the image with these options",
     ("CONTRIBUTING.md", "make "): "the gate's own verbs: they would run this test",
     ("configuration.md", "export GATEWAY_UPSTREAM_USERS='http://users-1"): "a sample, with hosts that are nowhere",
+    (
+        "auth.md",
+        "export GATEWAY_AUTH_TOKEN='jwt https",
+    ): "an issuer that is nowhere; live/auth/test_provider.py has one",
     ("deploy.md", "docker run --rm -p"): "a container; make image-test proves the image with these options",
     ("deploy.md", "docker run --rm --env-file"): "a container; the same without one is the recipe below it",
     ("deploy.md", "docker compose"): "containers; test_deploy.py holds compose.yaml to the code",

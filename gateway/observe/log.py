@@ -252,6 +252,8 @@ class _RequestLine(msgspec.Struct):
     upstream_ms: float | None
     cache: str | None
     parts: list[dict[str, Any]] | None
+    auth: str | None
+    identity: str | None
 
 
 _encoded: Final = msgspec.json.Encoder(enc_hook=str).encode

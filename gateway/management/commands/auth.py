@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import secrets
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from gateway.management.explain_auth import examined_tokens
 from gateway.text import aligned, plain
 
 _KEY_BYTES = 32
+_BEFORE_TOKEN = re.compile(rb"\s*(?:authorization:\s*)?bearer\s+", re.IGNORECASE)
 _TIMES = ("exp", "nbf", "iat", "auth_time")
 
 
@@ -95,9 +97,8 @@ def _read(path: str) -> bytes:
                 raw = file.read(tokens.LONGEST_TOKEN * 2)
     except OSError as error:
         raise CommandError(f"{path}: {error.strerror}") from None
-    text = raw.strip()
-    scheme, _, rest = text.partition(b" ")
-    return rest.strip() if scheme.lower().removeprefix(b"authorization:").strip() == b"bearer" else text
+    match = _BEFORE_TOKEN.match(raw)
+    return raw[match.end() if match else 0 :].strip()
 
 
 def _members(values: Any, now_s: float) -> list[list[str]]:
