@@ -15,6 +15,9 @@ from gateway.http.headers import OWS, Pair
 _INVALID_REQUEST = (b"www-authenticate", b'Bearer error="invalid_request"')
 
 
+_AUTHORIZATION = (Carrier("header", "authorization"),)
+
+
 class Carried(NamedTuple):
     """A credential as it came, and where it stood."""
 
@@ -27,6 +30,12 @@ def find(carriers: Sequence[Carrier], scheme: bytes, pairs: Sequence[Pair], quer
 
     Raises HEADER_INVALID where there are two, whatever they say.
     """
+    if carriers == _AUTHORIZATION:  # the usual place, of which there is one line at most (`check_authorization`)
+        for name, value in pairs:
+            if name == b"authorization":
+                credential = _of_scheme(value, scheme, carriers[0])
+                return None if credential is None else Carried(credential, carriers[0])
+        return None
     found: Carried | None = None
     for carrier in carriers:
         for value in _values(carrier, pairs, query):
@@ -44,7 +53,7 @@ def find(carriers: Sequence[Carrier], scheme: bytes, pairs: Sequence[Pair], quer
 
 def check_authorization(pairs: Iterable[Pair]) -> None:
     """Raises HEADER_INVALID for two Authorization lines: who reads the other one would believe somebody else."""
-    if sum(name == b"authorization" for name, _ in pairs) > 1:
+    if [name for name, _ in pairs].count(b"authorization") > 1:
         raise GatewayError(Reason.HEADER_INVALID, "Authorization came twice.", headers=[_INVALID_REQUEST])
 
 

@@ -71,6 +71,11 @@ class Rule:
         return tuple(dict.fromkeys(term.way for chain in self.chains for term in chain))
 
     @property
+    def only_way(self) -> str | None:
+        """The one way that all depends on; None for rules that need thought."""
+        return self.chains[0][0].way if self.chains == ((Term(self.chains[0][0].way),),) else None
+
+    @property
     def may_be_nobody(self) -> bool:
         """Whether a request without any credential passes."""
         return any(all(term.optional for term in chain) for chain in self.chains)

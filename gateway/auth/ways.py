@@ -130,8 +130,8 @@ class JwtWay:
         carried = find(self.way.carriers, b"bearer", scope["headers"], scope["query_string"])
         if carried is None:
             return Outcome(Verdict.MISSING, self.way.name)
-        in_query = carried.carrier.kind == "query"  # whether it did is part of the outcome
-        name = digest(b"query", carried.value) if in_query else digest(carried.value)
+        # Whether it stood in the query is a part of the outcome.
+        name = digest(carried.value) if carried.carrier.kind != "query" else digest(b"query", carried.value)
         kept = self.verdicts.get(name, self._now())
         return kept if kept is not None else await self._judge(carried, name)
 
@@ -199,6 +199,7 @@ class KeysWay:
         self.way = way
         self._table = KeyTable(way.keys)
         self._on_comma = _Says(way.name)
+        self._passed: dict[tuple[bytes, str], Outcome] = {}  # by the key's digest and where it stood, once it was used
 
     async def outcome(self, request: GatewayRequest, *, is_optional: bool = False) -> Outcome:
         scope = request.scope
@@ -208,7 +209,11 @@ class KeysWay:
         key = self._table.find(carried.value)
         if key is None:
             return Outcome(Verdict.FOREIGN, self.way.name, detail="The key is not known.")
-        return _passed(self.way, of_record(key, self.way), carried, self._on_comma)
+        used = (key.digest, carried.carrier.kind)
+        outcome = self._passed.get(used)
+        if outcome is None:
+            outcome = self._passed[used] = _passed(self.way, of_record(key, self.way), carried, self._on_comma)
+        return outcome
 
 
 class BasicWay:
