@@ -15,7 +15,7 @@ from django.http.response import HttpResponseBase
 
 from gateway.errors import GatewayError, Reason, drop_frames
 from gateway.http.deadline import Alarm
-from gateway.http.headers import Pairs
+from gateway.http.headers import HTTP_1_0, Pairs
 from gateway.http.inbox import Receive
 from gateway.http.lifetime import current
 from gateway.http.problem import error_of_view, problem_of
@@ -95,6 +95,8 @@ async def _never() -> Message:
 def _choose(handler: "GatewayHandler", request: GatewayRequest) -> Awaitable[HttpResponseBase]:
     """As the handler's own choice, of a view that takes sockets. Raises GatewayError."""
     path, host = handler.enter(request)
+    if request.scope["http_version"] in HTTP_1_0:
+        raise GatewayError(Reason.HEADER_INVALID, "A WebSocket handshake needs HTTP/1.1 (RFC 6455, section 4.2.1).")
     if handler.redirects_http and (answer := to_https(request, handler.settings)) is not None:
         return _at_once(answer)
     if request.content_length or b"transfer-encoding" in request.fields.own:

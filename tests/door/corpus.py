@@ -79,7 +79,9 @@ _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://[^/?]*")
 NOT_END_TO_END = frozenset(
     b"connection keep-alive proxy-connection proxy-authorization proxy-authenticate te trailer transfer-encoding "
     b"upgrade host content-length expect via forwarded x-request-id traceparent tracestate http2-settings "
-    b"proxy x-real-ip x-original-url".split()
+    b"proxy x-real-ip x-original-url "
+    # A relay makes a handshake of its own with the service (RFC 6455, section 4.1).
+    b"sec-websocket-key sec-websocket-version sec-websocket-extensions".split()
 )
 
 
