@@ -13,8 +13,9 @@ from gateway.http.request import GatewayRequest
 from gateway.proxy.outgoing import proxied_pairs
 from gateway.proxy.view import Plan, Proxy, plan_for
 from gateway.routing.lines import GatewayRoute
+from gateway.sockets.origins import may_open
 from gateway.units import format_duration, format_size
-from gateway.upstreams.options import OF_CALL, Overrides
+from gateway.upstreams.options import OF_CALL, Overrides, ProxyOptions
 from gateway.upstreams.records import Upstream
 from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON, MAX_KEPT_BYTES, is_repeatable
 
@@ -48,6 +49,24 @@ def proxied(
     yield Section("Options", options_rows(plan.options, view.own, line, upstream))
     yield Section("Retries", _retries(upstream, is_repeatable(request.method, request.raw_headers), request.method))
     yield Section("Headers of the answer", [*_set_down(plan), *cors_rows(line)])
+    if b"websocket" in [value.lower() for value in request.fields.own.get(b"upgrade", ())]:
+        yield Section("WebSocket", _socket_rows(request, plan.options, line))
+
+
+def _socket_rows(request: GatewayRequest, options: ProxyOptions, line: GatewayRoute) -> list[list[str]]:
+    """What becomes of a handshake."""
+    if not options.websocket:
+        return [["the handshake", "501 websocket_unsupported: WEBSOCKET is off"]]
+    allowed, cors = options.websocket_origins or None, line.stack.origins
+    sent = next((value.decode("latin-1") for name, value in request.raw_headers if name == b"origin"), None)
+    passes = may_open(sent, request.forwarded_host or request.host_field, allowed, cors)
+    own = ["its own host", *(origin for origin in cors if origin != "*")]
+    return [
+        ["the handshake", "passes, in HTTP/1.1" if passes else f"403 origin_refused: {sent}"],
+        ["pages that may open one", ", ".join(own if allowed is None else allowed)],
+        ["a message at most", format_size(options.websocket_max_message_bytes)],
+        ["without one, closed after", format_duration(options.websocket_idle_s)],
+    ]
 
 
 def _urls(upstream: Upstream, target: str) -> list[list[str]]:

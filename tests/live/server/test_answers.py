@@ -252,10 +252,10 @@ def test_what_lies_under_the_gateways_own_path_is_404_or_405(gateway: Gateway) -
     assert (answer.status, answer.one("allow")) == (405, "GET, HEAD")
 
 
-def test_a_websocket_handshake_is_politely_refused(gateway: Gateway) -> None:
+def test_a_websocket_handshake_that_nobody_takes_is_politely_refused(gateway: Gateway) -> None:
     raw = request_bytes(
         "GET",
-        "/users/ws",
+        "/-/live",
         "Connection: Upgrade",
         "Upgrade: websocket",
         "Sec-WebSocket-Version: 13",
