@@ -92,13 +92,17 @@ class AuthConfig:
     ways: Mapping[str, Way] = field(default_factory=dict)
 
     @property
-    def hidden_fields(self) -> frozenset[bytes]:
-        """Fields that no client may send on any route, since a way sets them; not those that hold credentials."""
+    def credential_fields(self) -> frozenset[str]:
+        """Fields in which clients send what a way goes by, in lower case."""
         carried = {carrier.name for way in self.ways.values() for carrier in way.carriers if carrier.kind == "header"}
         carried |= {"cookie" for way in self.ways.values() if way.reads_cookies}
-        carried |= {name for way in self.ways.values() for name in way.send}
+        return frozenset(carried | {name for way in self.ways.values() for name in way.send})
+
+    @property
+    def hidden_fields(self) -> frozenset[bytes]:
+        """Fields that no client may send on any route, since a way sets them; not those that hold credentials."""
         names = {name for way in self.ways.values() for name in way.field_names}
-        return frozenset(name.encode("ascii") for name in names - carried)
+        return frozenset(name.encode("ascii") for name in names - self.credential_fields)
 
     @property
     def hashes_passwords(self) -> bool:

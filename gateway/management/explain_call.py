@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from gateway.auth.ways import Ways
 from gateway.cache import freshness
 from gateway.cache.cache import Words
 from gateway.cache.view import goes_past, not_stored
@@ -85,9 +86,11 @@ def changes_rows(
     request: GatewayRequest, pairs: Sequence[Pair], places: Mapping[str, str], sent: Sequence[Pair]
 ) -> list[list[str]]:
     """Field by field what became of those that the client `sent` on the way up, and what came to them; masked where it
-    was set."""
+    was set, and where a way to authenticate goes by it."""
     came, goes = _by_name([*sent, *request.fields.nominated]), _by_name(pairs)
     of_way = {name.decode() for name, _ in request.identity_fields}
+    ways = request.services.ways
+    credentials = ways.config.credential_fields if isinstance(ways, Ways) else frozenset()
     rows = []
     for name, values in goes.items():
         shown = ", ".join(values)
@@ -99,7 +102,7 @@ def changes_rows(
             is_made = name in {"traceparent", "x-request-id"}
             rows.append(["added", name, "(made for each request)" if is_made else shown, ""])
         elif came[name] != values:
-            rows.append(["changed", name, shown, f"came as {', '.join(came[name])}"])
+            rows.append(["changed", name, shown, f"came as {'***' if name in credentials else ', '.join(came[name])}"])
         else:
             rows.append(["kept", name, shown, ""])
     named = connection_options(request.fields.own.get(b"connection", ()))
@@ -108,6 +111,7 @@ def changes_rows(
         for name, values in came.items()
         if name not in goes
     ]
+    rows = [[row[0], row[1], "***", *row[3:]] if row[1] in credentials else row for row in rows]
     order = ("kept", "changed", "set", "added", "removed")
     return sorted(rows, key=lambda row: (order.index(row[0]), row[1]))
 
