@@ -224,8 +224,13 @@ class RequestFields:
     def end_to_end(self) -> Pairs:
         """The plain pairs less those that `Connection` names (RFC 9110, section 7.6.1)."""
         connection = self.own.get(b"connection")
-        named = connection_options(connection) if connection else None
+        if connection is None or connection == _KEEP_ALIVE:
+            return self.plain
+        named = connection_options(connection)
         return [pair for pair in self.plain if pair[0] not in named] if named else self.plain
+
+
+_KEEP_ALIVE = [b"keep-alive"]  # as browsers say with each request
 
 
 # What becomes of a field, by its name.

@@ -10,7 +10,7 @@ from gateway.http.headers import FieldLines
 from gateway.upstreams import retry_policy
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.heads import one_chunk
-from gateway.upstreams.outlier_detection import Standing
+from gateway.upstreams.outlier_detection import HEALTHY, Standing
 
 if TYPE_CHECKING:
     from gateway.observe.spans import AttemptSpan
@@ -207,7 +207,7 @@ class Attempt:
             self._pool.leave()
 
     def _over(self, failure: retry_policy.Failure | None) -> None:
-        if not self.is_over:
+        if not self.is_over and (failure is not None or self.endpoint.health is not HEALTHY):
             self._pool.judge(self.endpoint, failure, sent_in=self.sent_in)
         if self.span is not None and isinstance(failure, Reason):
             self.span.reason = failure.word

@@ -191,7 +191,8 @@ class _Course:
     def _ask(self, attempt: Attempt, connection: "Connection") -> None:
         out = self._out
         attempt.ask(connection, is_head=out.method == "HEAD", chunked=out.chunked, switches=out.switches)
-        share_s = self._share_s(Reason.RESPONSE_TIMEOUT) if self._out.method in retry_policy.SAFE else None
+        hedges = self._pool.retries_late and out.method in retry_policy.SAFE
+        share_s = self._share_s() if hedges else None
         if share_s is not None:
             # One that was ejected is a suspect, for whom nobody waits long.
             attempt.patience_s = share_s if attempt.sent_in else min(share_s, _SETTLE_S)
@@ -306,17 +307,21 @@ class _Course:
 
     # -- hedging --------------------------------------------------------------------------------------------------
 
-    def _share_s(self, of: Reason) -> float | None:
-        """What this attempt has of the time, if another could follow it after this kind of failure; else None."""
+    def _share_s(self) -> float | None:
+        """What this attempt has of the time, if another could follow it after this time; else None."""
         pool = self._pool
         left = pool.upstream.retries - self._retry
-        if len(pool.endpoints) < 2 or left <= 0 or of not in pool.upstream.retry_on:
+        if left <= 0 or len(pool.endpoints) < 2:
             return None
-        return self.left_s() / (left + 1) if any(one not in self._tried() for one in pool.candidates) else None
+        tried = self._tried()
+        others = len(pool.candidates) > len(tried) or any(one not in tried for one in pool.candidates)
+        return self.left_s() / (left + 1) if others else None
 
     def _connect_timeout_s(self) -> float:
         """Where a connection could be made elsewhere, the time is left for that too."""
-        timeout_s, share_s = self._out.options.connect_timeout_s, self._share_s(Reason.CONNECT_TIMEOUT)
+        timeout_s, share_s = self._out.options.connect_timeout_s, None
+        if Reason.CONNECT_TIMEOUT in self._pool.upstream.retry_on:
+            share_s = self._share_s()
         return timeout_s if share_s is None else min(timeout_s, share_s)
 
     async def _hedge(self, slow: Attempt) -> Attempt:

@@ -24,6 +24,9 @@ def p2c(candidates: Sequence[EndpointT], turn: int, chance: float, key: bytes) -
     count = len(candidates)
     if count == 1:
         return candidates[0]
+    if count == 2:  # as below, at a third of the cost
+        one, other = candidates if chance < 0.5 else (candidates[1], candidates[0])
+        return one if one.in_flight <= other.in_flight else other
     # One draw among the ordered pairs of different candidates; of equals the first drawn wins.
     first, second = divmod(int(chance * count * (count - 1)), count - 1)
     one, other = candidates[first], candidates[second + (second >= first)]

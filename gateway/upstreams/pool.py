@@ -50,6 +50,7 @@ class Pool:
         self.endpoints: tuple[Endpoint, ...] = ()
         self.budget = retry_policy.Budget(upstream.retry_budget)
         self.places = None if upstream.max_in_flight is None else Places(upstream.max_in_flight, upstream.queue)
+        self.retries_late = Reason.RESPONSE_TIMEOUT in upstream.retry_on
         self._key_field = upstream.balance[1].encode("ascii") or None
         self._uses_key = upstream.balance[0] == "hash"
         loop = asyncio.get_running_loop()
