@@ -12,5 +12,6 @@ runner     interleaved rounds
 report     medians, ratios, bars, markdown
 faults     `python -m bench.faults`: what clients see while one of two servers fails, beside nginx and HAProxy
 soak       `python -m bench.soak`: minutes of steady load with a fault every few seconds
+profile    `python -m bench.profile`: where the time of a proxied GET goes, by room
 __main__   the command line
 """

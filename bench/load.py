@@ -1,6 +1,7 @@
 """The load: wrk for many small requests, plain sockets for one big one."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -17,6 +18,10 @@ TRANSFER_TIMEOUT_S = 60.0  # between two bytes
 PROBE_TIMEOUT_S = 2.0
 # wrk's own text is rounded; its `done` hook runs once, after the load, and gives every figure exactly.
 WRK_SCRIPT = """
+wrk.method = os.getenv('BENCH_METHOD')
+for name, value in (os.getenv('BENCH_FIELDS') or ''):gmatch('([^:\\n]+): ([^\\n]*)') do wrk.headers[name] = value end
+local length = tonumber(os.getenv('BENCH_BODY_BYTES') or '0')
+if length > 0 then wrk.body = string.rep('x', length) end
 done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
@@ -45,12 +50,39 @@ def wrk_binary() -> str | None:
     return shutil.which("wrk")
 
 
-def run_wrk(url: str, seconds: int, connections: int, folder: Path) -> WrkResult:
+@dataclass(frozen=True)
+class Request:
+    """What is sent, beside the target: `fields` are lines, and Host comes by itself."""
+
+    method: str = "GET"
+    fields: str = ""
+    body_bytes: int = 0
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {
+            "BENCH_METHOD": self.method,
+            "BENCH_FIELDS": self.fields,
+            "BENCH_BODY_BYTES": str(self.body_bytes),
+        }
+
+
+GET = Request()
+
+
+def run_wrk(url: str, seconds: int, connections: int, folder: Path, request: Request = GET) -> WrkResult:
     script = folder / "wrk.lua"
     script.write_text(WRK_SCRIPT)
     argv = [str(wrk_binary()), "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
     try:
-        finished = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 30, check=False)
+        finished = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            timeout=seconds + 30,
+            check=False,
+            env={**os.environ, **request.environment},
+        )
     except subprocess.TimeoutExpired as error:
         raise LoadError(f"wrk did not end within {seconds + 30} s") from error
     return parse_wrk(finished.stdout + finished.stderr)
@@ -109,6 +141,17 @@ def download(port: int, body_bytes: int) -> float:
                 raise LoadError(f"the download ended after {received_bytes} of {body_bytes} bytes")
             received_bytes += count
     return time.perf_counter() - began
+
+
+def unread(port: int, body_bytes: int) -> socket.socket:
+    """A client that has asked for an answer, seen its first bytes, and reads no more. The caller closes it."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.settimeout(TRANSFER_TIMEOUT_S)
+    client.connect((HOST, port))
+    client.sendall(_head("GET", f"/download/{body_bytes}", ""))
+    client.recv(100)
+    return client
 
 
 def upload(port: int, body_bytes: int) -> float:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HOST = "127.0.0.1"
+SECOND_HOST = "127.0.0.2"  # another endpoint of the same upstream
 # Below the range from which the kernel takes the local ports of outgoing connections (32768 and up): a port that we
 # found free cannot be taken by a connection of the load before its server binds it.
 PORTS = range(20_000, 30_000)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from bench.load import MB, download, probe, run_wrk, upload
+from bench.load import GET, MB, Request, download, probe, run_wrk, unread, upload
 from bench.processes import Child, core_used_s, cpu_s, memory, reset_peak
 
 GIB = 1024**3
@@ -24,6 +24,7 @@ class Running:
     path: str
     first_answer_s: float
     folder: Path
+    request: Request = GET
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,11 @@ class UnderLoad(Measure):
     )
 
     def warm_up(self, running: Running, effort: Effort) -> None:
-        run_wrk(self._url(running), 1, effort.connections, running.folder)
+        run_wrk(self._url(running), 1, effort.connections, running.folder, running.request)
 
     def sample(self, running: Running, effort: Effort) -> Sample:
         watch = CpuWatch(running)
-        wrk = run_wrk(self._url(running), effort.seconds, effort.connections, running.folder)
+        wrk = run_wrk(self._url(running), effort.seconds, effort.connections, running.folder, running.request)
         cpu = watch.read()
         now = memory(running.child.pid)
         figures = {
@@ -190,6 +191,30 @@ class Transfer(Measure):
         return Sample(figures)
 
 
+class Unread(Measure):
+    """Clients that ask for 8 MiB and read nothing: what each of them costs."""
+
+    fresh_process = True
+    columns = (Column("mib_a_client", "MiB a client", 2), Column("mib_a_client", "worst", 2, show="max"))
+
+    CLIENTS = 50
+    BODY_BYTES = 8 * 2**20
+
+    def warm_up(self, running: Running, effort: Effort) -> None:
+        for _ in range(3):
+            download(running.port, self.BODY_BYTES)
+        time.sleep(IDLE_S)
+
+    def sample(self, running: Running, effort: Effort) -> Sample:
+        before = memory(running.child.pid)
+        clients = [unread(running.port, self.BODY_BYTES) for _ in range(self.CLIENTS)]
+        time.sleep(2 * IDLE_S)
+        grown_mib = memory(running.child.pid).rss_sum_mib - before.rss_sum_mib
+        for client in clients:
+            client.close()
+        return Sample({"mib_a_client": grown_mib / self.CLIENTS})
+
+
 class Start(Measure):
     """A fresh process: the time to its first right answer, then what it holds when idle."""
 
@@ -244,3 +269,4 @@ BESIDE_STUCK = BesideStuck()
 DOWNLOAD = Transfer(download)
 UPLOAD = Transfer(upload)
 START = Start()
+UNREAD = Unread()

@@ -5,12 +5,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 
-from bench.load import LoadError, probe
-from bench.machine import HOST, Cores, free_port
+from bench.load import GET, LoadError, probe
+from bench.machine import HOST, SECOND_HOST, Cores, free_port
 from bench.measures import Effort, Running, Sample
 from bench.processes import Child
 from bench.scenarios import Row, Scenario
@@ -43,6 +43,9 @@ class Bench:
     folder: Path
 
     def run(self, scenario: Scenario, only_targets: Sequence[str]) -> Result:
+        if scenario.connections is not None and scenario.connections != self.effort.connections:
+            effort = replace(self.effort, connections=scenario.connections)
+            return replace(self, effort=effort).run(replace(scenario, connections=None), only_targets)
         rows = [row for row in scenario.rows if not only_targets or row.target in only_targets]
         result = Result(scenario)
         with self._upstream() as upstream_url:
@@ -97,10 +100,11 @@ class Bench:
         port = free_port()
         folder = self.folder / f"{row.target}-{port}"
         folder.mkdir()
-        command = TARGETS[row.target](Launch(port, [upstream_url], folder))
+        urls = [upstream_url, upstream_url.replace(HOST, SECOND_HOST)]
+        command = TARGETS[row.target](Launch(port, urls[: row.endpoints], folder))
         with started(command.argv, {**command.env, **row.env}, self.cores.gateway, folder, row.target) as child:
-            first_answer_s = first_answer(child, port, row)
-            yield Running(child, self.cores.gateway, port, row.path, first_answer_s, folder)
+            first_answer_s = first_answer(child, port, row if row.request is GET else replace(row, path="/1k"))
+            yield Running(child, self.cores.gateway, port, row.path, first_answer_s, folder, row.request)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bench.measures import BESIDE_STUCK, DOWNLOAD, IDLE, START, UNDER_LOAD, UPLOAD, Measure
+from bench.load import GET, Request
+from bench.measures import BESIDE_STUCK, DOWNLOAD, IDLE, START, UNDER_LOAD, UNREAD, UPLOAD, Measure
 from bench.upstream import one_kilobyte
 
 
@@ -16,6 +17,8 @@ class Row:
     label: str = ""
     env: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = one_kilobyte()
+    endpoints: int = 1
+    request: Request = GET
 
     @property
     def name(self) -> str:
@@ -43,6 +46,7 @@ class Scenario:
     rows: tuple[Row, ...]
     baseline: str = ""
     bars: tuple[Bar, ...] = ()
+    connections: int | None = None  # where it is not how many the others have
 
 
 def many_routes(count: int) -> dict[str, str]:
@@ -66,17 +70,89 @@ LEGACY_BODY = b'{"report":7,"state":"done"}'
 NO_WATCHDOG = {"GATEWAY_STALL": "1h"}
 NO_BODY_LIMIT = {"GATEWAY_UPSTREAM_B__MAX_BODY": "0B"}
 
+# What Firefox says of itself with each request for something on the page of a shop.
+BROWSER = Request(
+    fields="""\
+User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0
+Accept: */*
+Accept-Language: en-GB,en;q=0.5
+Accept-Encoding: gzip, deflate, br, zstd
+Referer: https://shop.example.com/orders
+Connection: keep-alive
+Cookie: session=0f4c9a1e7b2d4c6f8a90; theme=dark; consent=essential
+Sec-Fetch-Dest: empty
+Sec-Fetch-Mode: cors
+Sec-Fetch-Site: same-origin
+Priority: u=4"""
+)
+POST = Request("POST", "Content-Type: application/json", 10_240)
+
 SCENARIOS = (
     Scenario(
         "proxy-1k",
         "a GET of 1 KB through the gateway",
         UNDER_LOAD,
-        (Row("floor"), Row("django"), Row("nginx"), Row("haproxy"), Row("before"), Row("portway")),
+        (
+            *(Row("floor"), Row("limit"), Row("django"), Row("nginx"), Row("haproxy"), Row("envoy"), Row("caddy")),
+            *(Row("fastify"), Row("http-proxy"), Row("before"), Row("portway")),
+            Row("portway", label="portway, 2 endpoints", endpoints=2),
+        ),
         baseline="floor",
         bars=(
-            Bar("portway", "cpu_s_per_10k", to="floor", at_most=1.33),
+            Bar("portway", "cpu_s_per_10k", to="floor", at_most=0.82),
+            Bar("portway, 2 endpoints", "cpu_s_per_10k", to="floor", at_most=0.86),
             Bar("portway", "cpu_s_per_10k", to="django", at_most=0.25),
         ),
+    ),
+    Scenario(
+        "proxy-browser",
+        "the same with the field lines of a browser",
+        UNDER_LOAD,
+        tuple(Row(target, request=BROWSER) for target in ("floor", "nginx", "envoy", "caddy", "fastify", "portway")),
+        baseline="floor",
+        bars=(Bar("portway", "cpu_s_per_10k", to="floor", at_most=0.9),),
+    ),
+    *(
+        Scenario(
+            f"proxy-{connections}",
+            f"a GET of 1 KB at {connections} connections",
+            UNDER_LOAD,
+            (Row("floor"), Row("portway")),
+            baseline="floor",
+            bars=(Bar("portway", "cpu_s_per_10k", to="floor", at_most=0.82),),
+            connections=connections,
+        )
+        for connections in (128, 512)
+    ),
+    Scenario(
+        "post-10k",
+        "a POST of 10 KB",
+        UNDER_LOAD,
+        tuple(
+            Row(target, "/upload", request=POST)
+            for target in ("floor", "nginx", "envoy", "caddy", "fastify", "http-proxy", "portway")
+        ),
+        baseline="floor",
+        bars=(Bar("portway", "cpu_s_per_10k", to="floor", at_most=1.0),),
+    ),
+    Scenario(
+        "proxy-1mib",
+        "a GET of 1 MiB at 8 connections",
+        UNDER_LOAD,
+        tuple(
+            Row(target, "/download/1048576", body=None)
+            for target in ("floor", "nginx", "haproxy", "envoy", "caddy", "fastify", "http-proxy", "portway")
+        ),
+        baseline="floor",
+        bars=(Bar("portway", "cpu_s_per_10k", to="floor", at_most=1.1),),
+        connections=8,
+    ),
+    Scenario(
+        "unread",
+        "an answer of 8 MiB that its client does not read",
+        UNREAD,
+        (Row("floor"), Row("nginx"), Row("portway")),
+        bars=(Bar("portway", "mib_a_client", at_most=0.5),),
     ),
     Scenario(
         "own-answer",

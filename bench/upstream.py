@@ -16,7 +16,7 @@ from typing import cast
 
 import uvloop
 
-from bench.machine import HOST
+from bench.machine import HOST, SECOND_HOST
 
 HEAD_END = b"\r\n\r\n"
 BLOCK = bytes(256 * 1024)
@@ -119,7 +119,7 @@ class Upstream(asyncio.Protocol):
 
 
 async def serve(port: int) -> None:
-    server = await asyncio.get_running_loop().create_server(Upstream, HOST, port, backlog=1024)
+    server = await asyncio.get_running_loop().create_server(Upstream, [HOST, SECOND_HOST], port, backlog=1024)
     await server.serve_forever()
 
 
