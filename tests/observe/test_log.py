@@ -135,6 +135,11 @@ def test_a_request_line_is_what_the_plain_renderer_makes_of_it(known: dict[str, 
         assert log.request_line(exchange, level) == log._render_json(None, level, event)
 
 
+def test_a_usual_request_line_is_not_made_by_the_plain_renderer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "_complete", None)
+    assert list(json.loads(log.request_line(finished(), "info"))) == FIELDS
+
+
 def test_a_fault_of_our_own_is_an_error_with_its_cause_last() -> None:
     line = json.loads(written("json", finished(status=500, reason="view_error", cause="Traceback ..."))[0])
     assert list(line) == [*FIELDS, "cause"]
