@@ -40,10 +40,11 @@ needs_browser = pytest.mark.skipif(
 
 
 class Browser:
-    """One window. `folder` takes the profile and what the driver says."""
+    """One window. `folder` takes the profile and what the driver says; `arguments` are further ones of Chromium."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *arguments: str) -> None:
         self._folder = folder
+        self._arguments = arguments
 
     def __enter__(self) -> Self:
         assert DRIVER is not None
@@ -60,7 +61,10 @@ class Browser:
             )
         try:
             eventually(self._is_ready, _STARTS_WITHIN_S)
-            options = {"binary": CHROMIUM, "args": [*_ARGUMENTS, f"--user-data-dir={self._folder / 'profile'}"]}
+            options = {
+                "binary": CHROMIUM,
+                "args": [*_ARGUMENTS, *self._arguments, f"--user-data-dir={self._folder / 'profile'}"],
+            }
             wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
             made = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}}, _STARTS_WITHIN_S)
             self._url += f"/session/{made['sessionId']}"
