@@ -3,12 +3,16 @@
 import gzip
 import json
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.sync.server import ServerConnection, serve
 
-from tests.live.harness import Answer, Answers, Gateway, Upstream, request_bytes
+from tests.live.harness import PATIENCE_S, Answer, Answers, Gateway, Upstream, request_bytes
 from tests.live.management.test_commands import run
 
 MIDDLEWARE = """
@@ -399,6 +403,36 @@ def test_explain_and_routes_name_it_with_the_variable(gateway: Gateway) -> None:
     assert rows["up"]["inherited"]["middleware"] == "GATEWAY_MIDDLEWARE"
     assert rows["either"]["options"]["middleware"] == "team.middleware.either"
     assert "middleware" not in rows["plain"]["options"]
+
+
+# -- sockets --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def echo() -> Iterator[str]:
+    """A service that sends back what it gets."""
+
+    def answer(socket: ServerConnection) -> None:
+        for message in socket:
+            socket.send(message)
+
+    with serve(answer, "127.0.0.1", 0) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.socket.getsockname()[1]}"
+        server.shutdown()
+
+
+def test_a_handshake_passes_it_as_a_get_does(gateway: Gateway, echo: str) -> None:
+    environment = {**gateway.environment, "GATEWAY_UPSTREAM_U": echo}
+    del environment["GATEWAY_BIND"]
+    with Gateway(environment, cwd=gateway.cwd) as other:
+        url = f"ws://{other.authority}/up/socket"
+        with connect(url) as socket:
+            socket.send("hello")
+            assert socket.recv(PATIENCE_S) == "hello"
+        with pytest.raises(InvalidStatus) as caught, connect(url, additional_headers={"X-Tenant": "banned"}):
+            pass
+        assert caught.value.response.status_code == 403
 
 
 # -- Django's own ---------------------------------------------------------------------------------------------------
