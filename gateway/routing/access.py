@@ -37,12 +37,6 @@ def own_level(origin: str, texts: Mapping[str, str | None]) -> Level:
     return Level(values, {}, {(attribute, ""): origin for attribute in values})
 
 
-def level_of(endpoint: Callable[..., Any], declared: Declared) -> Level:
-    """What holds for a line of Django's own: what is said plain, and by the upstream that it leads to."""
-    names = endpoint.upstreams if isinstance(endpoint, Proxy) else ()
-    return together(*(declared.upstreams[name].level for name in names if name in declared.upstreams), declared.plain)
-
-
 def requirements_of(level: Level, endpoint: Callable[..., Any], declared: Declared) -> tuple[Requirement, ...]:
     """What a line requires: `level` is all that holds for it, a fan-out's without what the upstreams of its parts say.
 

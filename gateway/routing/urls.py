@@ -331,7 +331,7 @@ class Routes:
         for line in self.lines:
             yield from access.problems(line.origin, line.level, line.endpoint, declared)
         for origin, view in views_of((), self.others):
-            yield from access.problems(origin, access.level_of(view, declared), view, declared)
+            yield from access.problems(origin, level_above(view, declared), view, declared)
 
     def requirements(self) -> Iterator[tuple[str, Callable[..., Any], Sequence[Requirement]]]:
         """Each line's place, the view that answers, and what is asked of who asks."""
