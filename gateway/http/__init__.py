@@ -1,7 +1,7 @@
 """HTTP as values, and one exchange of it.
 
 methods         request methods, and which are safe or idempotent
-headers         field lines as pairs of bytes: hop-by-hop fields, Host, reading, setting
+headers         field lines as pairs of bytes: hop-by-hop fields, what a host may be, reading, setting
 fields          field values, parsed strictly: dates, lists, directives, entity tags, ranges
 forwarding      who asks, and through whom: X-Forwarded-*, Forwarded, trusted peers
 paths           raw paths: how segments are compared, and what other servers could read in them
@@ -14,7 +14,7 @@ codings         gzip and the like undone, within a limit
 negotiation     which of JSON, NDJSON and events a client accepts
 cors            cross-origin requests, decided from the fields
 trace_context   request ids and W3C trace context
-validation      what is ambiguous in a request is refused before any route sees it
+validation      what is ambiguous in a request (target, Host, framing) is refused before any route sees it
 exchange        the state of one request: ids, timings and result
 lifetime        how a request ends: its task, its timers, what is closed when it is over
 services        what a worker has for the views of its requests

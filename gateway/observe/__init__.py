@@ -1,6 +1,6 @@
 """Log, counters, metrics, traces, status, the watchdog.
 
-log             structlog: JSON lines for machines, aligned text for people
+log             structlog: JSON lines for machines, aligned text for people; a request's fields are http.exchange's
 outlet          where lines go: a slow reader blocks nothing
 counters        the counts of one worker
 histogram       how values are distributed

@@ -2,7 +2,7 @@
 
 `__all__` is what a routes module or a view imports from the gateway; what is not in it may change.
 
-patterns      the grammar of routes
+patterns      the grammar of routes; table, mismatch and guards read its segments
 table         which route a request falls to
 mismatch      why a route does not get a request, in words
 options       the options of a route itself

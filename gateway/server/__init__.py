@@ -14,7 +14,7 @@ plain_port   the plain port beside TLS: to https, and for probes
 tls          the certificate as files, for as long as it is served
 granian      `gateway serve`: Granian with our flags
 supervisor   the parent process, which keeps its workers alive
-restarts     when a worker is started again, and when it counts as hung
+restarts     how long to wait after a worker died, and when one counts as hung; the supervisor acts on it
 loop         the event loop of a worker
 control      what the parent and its workers tell each other: ready, drain, stop
 abort        the connection of a client is cut, where an answer broke off
