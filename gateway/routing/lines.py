@@ -28,6 +28,7 @@ from gateway.routing.patterns import Pattern, PatternError, check_names, clash
 from gateway.routing.records import Declared, Route
 from gateway.routing.stack import Slots, Stack, compiled
 from gateway.routing.wrapping import cache_behind, cache_of, cache_problem, innermost
+from gateway.sockets.upgrade import SocketView
 
 
 class GatewayRoute(URLPattern):
@@ -68,6 +69,8 @@ class GatewayRoute(URLPattern):
         and is stored by what is inherited where nothing stands around the view.
         """
         if isinstance(self.endpoint, Fanout):
+            self.endpoint.inherit(declared.plain)
+        if isinstance(self.endpoint, SocketView):
             self.endpoint.inherit(declared.plain)
         if self.is_of_environment:
             return self

@@ -138,7 +138,7 @@ def _check(handler: "GatewayHandler", request: GatewayRequest, endpoint: object,
 def taken_by(handler: "GatewayHandler", endpoint: object) -> SocketOptions | None:
     """What holds for the sockets of a view; None where it takes none."""
     if isinstance(endpoint, SocketView):
-        return endpoint.options
+        return None if endpoint.is_off else endpoint.options
     if not isinstance(endpoint, Proxy):
         return None
     options = effective(handler.config.upstreams[endpoint.target.upstream].overrides, endpoint.own)

@@ -11,6 +11,7 @@ from asgiref.sync import markcoroutinefunction
 from gateway.errors import GatewayError, Reason
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
+from gateway.options import Level
 from gateway.proxy.fetch import Fetched, fetch
 from gateway.proxy.outgoing import outgoing_for, proxied_pairs, rendered
 from gateway.proxy.view import Proxy
@@ -181,10 +182,21 @@ class SocketView:
     def __init__(self, view: Callable[..., Awaitable[None]], options: SocketOptions = DEFAULT_OPTIONS) -> None:
         self.view = view
         self.options = options
+        self.is_off = False
         self.__name__ = self.__qualname__ = getattr(view, "__name__", type(view).__name__)
         self.__module__ = getattr(view, "__module__", __name__)
         self.__doc__ = view.__doc__
         markcoroutinefunction(self)
+
+    def inherit(self, level: Level) -> None:
+        """What is given for all routes holds for its sockets too."""
+        usual = DEFAULT_OPTIONS
+        self.is_off = not level.get("websocket", True)
+        self.options = SocketOptions(
+            level.get("websocket_max_message_bytes", usual.max_message_bytes),
+            level.get("websocket_idle_s", usual.idle_s),
+            level.get("websocket_origins", ()) or None,
+        )
 
     async def __call__(self, request: GatewayRequest, **params: Any) -> GatewayResponse:
         if request.upgrade is None:  # RFC 9110, section 15.5.22
