@@ -122,7 +122,7 @@ async def _of_service(
 def _came_from_view(request: GatewayRequest, endpoint: Callable[..., Any] | None) -> bool:
     """Whether what is replaced is an answer or failure of the view, and no refusal before it."""
     exchange = request.exchange
-    if request.lifetime.interruption is not None or exchange.is_own or endpoint is None:
+    if not request.reached_view or request.lifetime.interruption is not None or endpoint is None:
         return False
     if exchange.reason is not None:
         reason = next((reason for reason in Reason if reason.word == exchange.reason), None)

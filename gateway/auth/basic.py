@@ -6,7 +6,7 @@ hold the event loop up. `sha256:HEX` is for random ones.
 
 import hmac
 import re
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -66,7 +66,10 @@ def credentials(value: bytes) -> tuple[str, bytes] | None:
     if len(value) > _LONGEST:
         return None
     try:
-        name, colon, password = b64decode(value.strip(), validate=True).partition(b":")
+        decoded = b64decode(value.strip(), validate=True)
+        if b64encode(decoded) != value.strip():  # bits at its end that mean nothing: one password, one spelling
+            return None
+        name, colon, password = decoded.partition(b":")
         return (name.decode(), password) if colon else None
     except (Error, ValueError):
         return None

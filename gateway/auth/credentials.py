@@ -4,12 +4,12 @@ Two services that read one request must not see two credentials: a field that co
 credential in two places are refused with 400 (RFC 6750, section 2: one method for each request).
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-from urllib.parse import unquote_to_bytes
 
 from gateway.auth.records import Carrier
 from gateway.errors import GatewayError, Reason
+from gateway.http.carried import values_in
 from gateway.http.headers import OWS, Pair
 
 _INVALID_REQUEST = (b"www-authenticate", b'Bearer error="invalid_request"')
@@ -38,49 +38,26 @@ def find(carriers: Sequence[Carrier], scheme: bytes, pairs: Sequence[Pair], quer
         return None
     found: Carried | None = None
     for carrier in carriers:
-        for value in _values(carrier, pairs, query):
-            credential = _of_scheme(value, scheme, carrier)
-            if credential is None:
-                continue
+        came = list(values_in(carrier.kind, carrier.name.encode("ascii"), pairs, query))
+        carried = [one for one in (_of_scheme(value, scheme, carrier) for value in came) if one is not None]
+        if len(came) > 1 and carried:  # an empty one too: which of the two another service reads, nobody knows
+            raise _twice(str(carrier))
+        for credential in carried:
             if found is not None:
-                where = str(carrier) if carrier == found.carrier else f"{found.carrier} and {carrier}"
-                raise GatewayError(
-                    Reason.HEADER_INVALID, f"A credential came twice, in {where}.", headers=[_INVALID_REQUEST]
-                )
+                raise _twice(f"{found.carrier} and {carrier}")
             found = Carried(credential, carrier)
     return found
+
+
+def _twice(where: str) -> GatewayError:
+    detail = f"A credential came twice, in {where}."
+    return GatewayError(Reason.HEADER_INVALID, detail, headers=[_INVALID_REQUEST])
 
 
 def check_authorization(pairs: Iterable[Pair]) -> None:
     """Raises HEADER_INVALID for two Authorization lines: who reads the other one would believe somebody else."""
     if [name for name, _ in pairs].count(b"authorization") > 1:
         raise GatewayError(Reason.HEADER_INVALID, "Authorization came twice.", headers=[_INVALID_REQUEST])
-
-
-def _values(carrier: Carrier, pairs: Sequence[Pair], query: bytes) -> Iterator[bytes]:
-    name = carrier.name.encode("ascii")
-    if carrier.kind == "header":
-        return (value for found, value in pairs if found == name)
-    if carrier.kind == "cookie":
-        return _cookies(name, pairs)
-    return _parameters(name, query)
-
-
-def _cookies(name: bytes, pairs: Sequence[Pair]) -> Iterator[bytes]:
-    for field, line in pairs:
-        if field != b"cookie":
-            continue
-        for cookie in line.split(b";"):
-            found, equals, value = cookie.strip(OWS).partition(b"=")
-            if equals and found == name:
-                yield value[1:-1] if len(value) > 1 and value[:1] == value[-1:] == b'"' else value
-
-
-def _parameters(name: bytes, query: bytes) -> Iterator[bytes]:
-    for parameter in query.split(b"&"):
-        found, _, value = parameter.partition(b"=")
-        if unquote_to_bytes(found.replace(b"+", b" ")) == name:
-            yield unquote_to_bytes(value.replace(b"+", b" "))
 
 
 def _of_scheme(value: bytes, scheme: bytes, carrier: Carrier) -> bytes | None:

@@ -6,6 +6,7 @@ from gateway.auth.basic import User
 from gateway.auth.keys import Key
 from gateway.auth.records import Way, roles_in
 from gateway.http.field_template import FieldTemplate, Value
+from gateway.http.headers import OWS
 from gateway.http.identity import Identity, IdentityFields, claim_at, value_of
 
 _OnComma = Callable[[str], None]
@@ -35,7 +36,8 @@ def fields_for(way: Way, identity: Identity, on_comma: _OnComma | None = None) -
 
 def _filled(template: FieldTemplate | str | None, value: Callable[[Sequence[str]], str]) -> bytes | None:
     if isinstance(template, FieldTemplate):
-        return template.fill(value)
+        filled = template.fill(value)
+        return None if filled is None else filled.strip(OWS) or None  # of a blank value an empty field would go up
     return None if template is None else template.encode()
 
 

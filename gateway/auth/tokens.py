@@ -7,7 +7,6 @@ chooses an algorithm, the address of a key (`jku`, `x5u`, `jwk`, `x5c` are not l
 
 import binascii
 import json
-import math
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -87,7 +86,9 @@ def _object(part: bytes, name: str) -> Mapping[str, Any]:
     raw = _decoded(part, name)  # UTF-8 alone (RFC 8725, section 3.7): json would take UTF-16 too
     try:
         value = json.loads(raw.decode(), object_pairs_hook=_once, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):  # also UnicodeDecodeError, and a number of ten thousand digits
+        if b"\\u" in raw:  # half of a surrogate pair is no text: nothing could log it, or count by it
+            json.dumps(value, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):  # also UnicodeError, and a number of ten thousand digits
         raise TokenError(f"its {name} is no JSON") from None
     if not isinstance(value, dict):
         raise TokenError(f"its {name} is no JSON object")
@@ -183,7 +184,7 @@ def claims_fault(token: Token, way: Way, now_s: float) -> Fault | None:
 def _date(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if math.isfinite(value) and abs(value) < _LATEST_S else None
+    return float(value) if abs(value) < _LATEST_S else None  # not so for NaN; an int may be too large for a float
 
 
 def _texts(value: Any) -> list[str]:

@@ -12,6 +12,7 @@ values          what may stand in braces, and what each word stands for
 settable        which fields options and calls may set
 codings         gzip and the like undone, within a limit
 negotiation     which of JSON, NDJSON and events a client accepts
+carried         values of a header field, a cookie, a parameter of the query, read in one way
 cors            cross-origin requests, decided from the fields
 trace_context   request ids and W3C trace context
 validation      what is ambiguous in a request (target, Host, framing) is refused before any route sees it

@@ -75,6 +75,7 @@ class GatewayRequest(HttpRequest):
     forwarded_scheme = ""
     forwarded_host = ""
     limits_met: Any = None  # the limits that it has met so far: `limits.gate` knows what
+    reached_view = False  # nothing before the view has refused it; noted on routes where another service may stand in
     # Django's middleware asks for it; the clients of django.test set it.
     _dont_enforce_csrf_checks = property(lambda self: "skips_csrf_checks" in self.scope)
     middleware_call: Any = None  # the view that middleware stands around, for this request
@@ -394,7 +395,7 @@ class GatewayRequest(HttpRequest):
 BUILT_LATER = frozenset(
     {name for kind in GatewayRequest.__mro__ for name, one in vars(kind).items() if isinstance(one, cached_property)}
     | {"_body", "_stream", "_post", "_files", "_encoding", "lent", "forwarded_scheme", "forwarded_host"}
-    | {"asked_by", "identity_fields", "credential_in_query", "middleware_call", "added"}
+    | {"asked_by", "identity_fields", "credential_in_query", "middleware_call", "added", "reached_view"}
 )
 
 _KEPT = (

@@ -8,11 +8,16 @@ as a field.
 from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
+from django.http.cookie import parse_cookie
+
+from gateway.http.carried import values_in, without_scheme
+from gateway.http.headers import is_claim
 from gateway.http.request import GatewayRequest
 from gateway.limits.grammar import ALL, CLIENT, HOST, IDENTITY, PATH, ROUTE, Key, KeyPart
 
+_SEPARATORS = {"header": ", ", "cookie": "; ", "query": "&"}
 _IPV6_BITS = 64  # one customer's network, of which each device has as many addresses as it likes
 
 
@@ -69,24 +74,24 @@ def _value(part: KeyPart, request: GatewayRequest) -> str | None:
     if kind == IDENTITY:
         identity = getattr(request, "identity", None)
         return None if identity is None else f"{identity.way}:{identity.name}"
-    if kind == "header":
-        return _field(part.name.encode("ascii"), request)
-    if kind == "cookie":
-        return request.COOKIES.get(part.name) or None
-    if kind == "query":
-        found = [value for name, value in parse_qsl(request.query, keep_blank_values=True) if name == part.name]
-        return "&".join(found) or None
+    if kind in _SEPARATORS:
+        return _carried(kind, part.name, request)
     if kind == PATH:
         return _parameter(part.name, request)
     return {HOST: request.exchange.host, ROUTE: request.exchange.route, ALL: ALL}[kind] or None
 
 
-def _field(name: bytes, request: GatewayRequest) -> str | None:
-    """All values of a field, as it came; a claim that only a trusted peer may make counts from such a one alone."""
-    if not request.believed(name):
+def _carried(kind: str, name: str, request: GatewayRequest) -> str | None:
+    """All values of a field, cookie or parameter that are not empty, as authentication reads them, without a scheme; a
+    claim that only a trusted peer may make counts from such a one alone."""
+    raw_name = name.encode()
+    if kind == "header" and is_claim(raw_name) and not request.from_trusted_peer:
         return None
-    values = [value for found, value in request.raw_headers if found == name]
-    return b", ".join(values).decode("latin-1").strip() or None
+    found = values_in(kind, raw_name, request.raw_headers, request.query.encode("latin-1"))
+    texts = [without_scheme(value).decode("utf-8", "surrogateescape") for value in found]
+    if kind == "cookie":  # services read escapes of octets in it
+        texts = [parse_cookie(f'_="{text}"').get("_", "") for text in texts]
+    return _SEPARATORS[kind].join(filter(None, texts)) or None
 
 
 def _parameter(name: str, request: GatewayRequest) -> str | None:

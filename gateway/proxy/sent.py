@@ -15,7 +15,7 @@ from gateway.cache.freshness import CONDITIONS
 from gateway.cache.tracked_request import TrackedRequest
 from gateway.http import queries, values
 from gateway.http.field_template import FieldTemplate, Value
-from gateway.http.headers import Pairs, encoded_changes
+from gateway.http.headers import OWS, Pairs, encoded_changes
 from gateway.http.request import GatewayRequest
 from gateway.observe.throttle import at_most_every
 from gateway.upstreams.options import Fields, ProxyOptions
@@ -58,7 +58,7 @@ class Sent:
         """The fields that are set in a call for this request; None where one is taken out, and nothing set."""
         if not self._templates:
             return self.changes
-        return (*self.changes, *((name, _filled(template, request, name)) for name, template in self._templates))
+        return (*self.changes, *((name, _field(template, request, name)) for name, template in self._templates))
 
     def query_for(self, request: GatewayRequest, own: str, client: str) -> str:
         """The query that goes up, of the target's own and the client's (each without its question mark)."""
@@ -100,6 +100,12 @@ class Passing:
         """Those of the pairs that pass; the conditions that a cache asks by (`for_cache`) are not the client's."""
         names = self._names | CONDITIONS if for_cache else self._names
         return [pair for pair in pairs if pair[0] in names or pair[0].startswith(self._prefixes)]
+
+
+def _field(template: FieldTemplate, request: GatewayRequest, name: bytes) -> bytes | None:
+    """A field's value, which white space alone is not: an empty one would go up."""
+    filled = _filled(template, request, name)
+    return None if filled is None else filled.strip(OWS) or None
 
 
 def _filled(template: FieldTemplate, request: GatewayRequest, name: bytes) -> bytes | None:

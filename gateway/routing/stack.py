@@ -90,6 +90,8 @@ def compiled(
     `reads_body`: the whole body is read after the gates, before middleware and view, as Django has it.
     """
     is_wrapped, callback, view = cache is not None and view is not cache, without_caches(view), direct(view)
+    if slots.replace is not None:
+        view = _noted(view)
     if slots.middleware is not None:
         # A form is for code of the team's; what goes on to a service streams, and is not held up to be looked at.
         is_own, is_cached = not isinstance(endpoint, Proxy), cache is not None
@@ -148,6 +150,16 @@ def _gated_once(view: View, gate: Gate) -> View:
         return await view(request, *args, **params) if response is None else response
 
     return gated
+
+
+def _noted(view: View) -> View:
+    """What stands in for an answer of the view must not be had by who was refused before it."""
+
+    async def noted(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
+        request.reached_view = True
+        return await view(request, *args, **params)
+
+    return noted
 
 
 def _finishing(view: View, finish: Finish | None) -> View:

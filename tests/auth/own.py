@@ -5,6 +5,7 @@ from django.core.exceptions import PermissionDenied
 from gateway.errors import GatewayError, Reason
 from gateway.http.identity import Identity
 from gateway.http.request import GatewayRequest
+from gateway.proxy.fetch import fetch
 
 
 async def check(request: GatewayRequest) -> Identity | None:
@@ -25,6 +26,11 @@ async def check(request: GatewayRequest) -> Identity | None:
             return "carol"  # type: ignore[return-value]
         case _:
             return Identity(said, roles=("boss",) if said == "carol" else (), claims={"level": 7})
+
+
+async def calls_dead(request: GatewayRequest) -> Identity | None:
+    """A way that cannot find it out, since nobody answers its call."""
+    return Identity((await fetch("dead:/who")).body.decode())
 
 
 def synchronous(request: GatewayRequest) -> Identity | None:

@@ -67,7 +67,7 @@ def test_a_name_and_a_password_are_read(name: str, password: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "raw", [b"", b"====", b"\xff", b64encode(b"alice"), b64encode(b"\xff:x"), b"YTpi!", b"Y" * 9000]
+    "raw", [b"", b"====", b"\xff", b64encode(b"alice"), b64encode(b"\xff:x"), b"YTpi!", b"YTp=", b"Y" * 9000]
 )
 def test_what_is_no_credential_is_none(raw: bytes) -> None:
     assert credentials(raw) is None

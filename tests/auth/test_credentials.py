@@ -52,6 +52,10 @@ def test_a_credential_is_found_where_it_stands(
         ([], b"key=a&key=b"),
         ([], b"key=a&k%65y=b"),
         ([(b"x-api-key", b"a"), (b"x-api-key", b"b")], b""),
+        ([(b"x-api-key", b"a"), (b"x-api-key", b"")], b""),
+        ([(b"cookie", b'token=; token="a"')], b""),
+        ([(b"cookie", b"token=a; token =b")], b""),
+        ([], b"key=a&key=&k%65y="),
     ],
 )
 def test_two_credentials_are_ambiguous(pairs: list[Pair], query: bytes) -> None:

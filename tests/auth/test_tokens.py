@@ -174,6 +174,8 @@ async def test_2_6_and_3_7_one_meaning_of_the_json() -> None:
         honest[:-1] + b', "x": Infinity}',
         honest[:-1] + b', "exp": 1e999}',
         honest.replace(b"alice", b"\xff"),
+        honest.replace(b"alice", b"\\ud800"),
+        honest.replace(b"alice", b"\\udc80x"),
         b"[" * 9000,
         b'{"a":' * 5000,
         b'{"iss":' + b"9" * 20_000 + b"}",
@@ -295,6 +297,8 @@ async def test_an_encrypted_token_is_none_of_ours() -> None:
         ({"exp": [LONG_AGO + 1]}, 30.0, Verdict.INVALID),
         ({"exp": 10**30}, 30.0, Verdict.INVALID),
         ({"exp": -(10**30)}, 30.0, Verdict.INVALID),
+        ({"exp": 10**400}, 30.0, Verdict.INVALID),  # no float is so large
+        ({"nbf": -(10**400)}, 30.0, Verdict.INVALID),
         ({"nbf": LONG_AGO}, 0.0, None),
         ({"nbf": LONG_AGO + 30}, 30.0, None),
         ({"nbf": LONG_AGO + 31}, 30.0, Verdict.INVALID),

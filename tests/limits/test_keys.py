@@ -12,12 +12,12 @@ from gateway.limits.keys import client_value, digest, text_of, texts_for
 
 def request_of(**said: Any) -> Any:
     """A request as keys look at it."""
-    headers = said.get("headers", [])
+    headers = [*said.get("headers", ())]
+    headers += [(b"cookie", b"; ".join(b"%b=%b" % pair for pair in said["cookies"]))] if "cookies" in said else []
     return SimpleNamespace(
         exchange=SimpleNamespace(client=said.get("client", "203.0.113.7"), host=said.get("host"), route="users"),
         raw_headers=headers,
-        believed=lambda name: next((value for found, value in headers if found == name), b""),
-        COOKIES=said.get("cookies", {}),
+        from_trusted_peer=False,
         query=said.get("query", ""),
         raw_values=said.get("values", {}),
         resolver_match=None,
@@ -62,8 +62,8 @@ IDENTITY = SimpleNamespace(way="token", name="ann")
         ("header:x-tenant", {}, "client=203.0.113.7"),
         ("header:x-tenant", {"headers": [(b"x-tenant", b"")]}, "client=203.0.113.7"),
         ("header:x-tenant", {"headers": [(b"x-tenant", b"  ")]}, "client=203.0.113.7"),
-        ("cookie:sid", {"cookies": {"sid": "1"}}, "cookie:sid=1"),
-        ("cookie:sid", {"cookies": {"other": "1"}}, "client=203.0.113.7"),
+        ("cookie:sid", {"cookies": [(b"sid", b"1")]}, "cookie:sid=1"),
+        ("cookie:sid", {"cookies": [(b"other", b"1")]}, "client=203.0.113.7"),
         ("query:key", {"query": "key=a%20b"}, "query:key=a b"),
         ("query:key", {"query": "key=a&key=b"}, "query:key=a&b"),
         ("query:key", {"query": "key="}, "client=203.0.113.7"),
@@ -117,3 +117,21 @@ def test_with_a_secret_nobody_can_tell_the_digest() -> None:
 )
 def test_what_somebody_means_who_writes_a_key(by: str, written: str, expected: list[str]) -> None:
     assert texts_for(key(by), written) == expected
+
+
+@pytest.mark.parametrize(
+    ("by", "said"),
+    [
+        *(("header:x-api-key", {"headers": [(b"x-api-key", value)]}) for value in (b"k", b"Bearer k", b"bEARER   k ")),
+        ("header:x-api-key", {"headers": [(b"x-api-key", b""), (b"x-api-key", b"k"), (b"x-api-key", b" ")]}),
+        *(
+            ("query:key", {"query": f"key={value}"})
+            for value in ("k", "%6b", "k%20", "+k", "bearer%20k", "k&key=&k%65y=")
+        ),
+        *(("cookie:sid", {"cookies": [(b"sid", value)]}) for value in (b"k", b'"k"', b'"\\153"', b" k", b"Bearer k")),
+        ("cookie:sid", {"cookies": [(b"sid", b"k"), (b"sid", b""), (b"sid", b'""')]}),
+        ("cookie:sid", {"cookies": [(b" sid ", b"k"), (b"sid\xa0", b"other")]}),
+    ],
+)
+def test_a_value_in_any_spelling_that_authentication_takes_has_one_budget(by: str, said: dict[str, Any]) -> None:
+    assert text_of(key(by), request_of(**said)) == f"{by}=k"
