@@ -95,9 +95,6 @@ USED: dict[str, dict[str, str]] = {
     "http/values": {
         **_of("django.http.cookie.", "parse_cookie", "cookies as Django reads them, of bytes that may be no latin-1"),
     },
-    "limits/keys": {
-        **_of("django.http.cookie.", "parse_cookie", "escapes of octets in a cookie are read as services read them"),
-    },
     "http/request": {
         **_of(_REQUEST, "_body _stream _post _files _read_started _load_post_and_files", BUILDS_LATE),
         **_of(_REQUEST, "_set_content_type_params parse_file_upload", BUILDS_LATE),

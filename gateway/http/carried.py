@@ -4,11 +4,13 @@ What authentication takes for a credential, limits count by: in another reading 
 key would have a budget of its own.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from urllib.parse import unquote_to_bytes
 
 from gateway.http.headers import OWS, Pair
 
+_ESCAPE = re.compile(rb"\\(?:([0-3][0-7]{2})|(.))", re.DOTALL)
 _SCHEMES = frozenset({b"bearer", b"basic"})
 
 
@@ -27,6 +29,11 @@ def without_scheme(value: bytes) -> bytes:
     value = value.strip(OWS)
     scheme, _, rest = value.partition(b" ")
     return rest.strip(OWS) if scheme.lower() in _SCHEMES else value
+
+
+def unescaped(value: bytes) -> bytes:
+    """A cookie's value with its octets as services read them: `\\141` in quotes is `a`, whoever writes it so."""
+    return _ESCAPE.sub(lambda found: bytes([int(found[1], 8)]) if found[1] else found[2], value)
 
 
 def _cookies(name: bytes, pairs: Sequence[Pair]) -> Iterator[bytes]:

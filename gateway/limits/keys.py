@@ -10,14 +10,12 @@ from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from urllib.parse import unquote
 
-from django.http.cookie import parse_cookie
-
-from gateway.http.carried import values_in, without_scheme
+from gateway.http.carried import unescaped, values_in, without_scheme
 from gateway.http.headers import is_claim
 from gateway.http.request import GatewayRequest
 from gateway.limits.grammar import ALL, CLIENT, HOST, IDENTITY, PATH, ROUTE, Key, KeyPart
 
-_SEPARATORS = {"header": ", ", "cookie": "; ", "query": "&"}
+_SEPARATORS = {"header": b", ", "cookie": b"; ", "query": b"&"}
 _IPV6_BITS = 64  # one customer's network, of which each device has as many addresses as it likes
 
 
@@ -88,10 +86,10 @@ def _carried(kind: str, name: str, request: GatewayRequest) -> str | None:
     if kind == "header" and is_claim(raw_name) and not request.from_trusted_peer:
         return None
     found = values_in(kind, raw_name, request.raw_headers, request.query.encode("latin-1"))
-    texts = [without_scheme(value).decode("utf-8", "surrogateescape") for value in found]
-    if kind == "cookie":  # services read escapes of octets in it
-        texts = [parse_cookie(f'_="{text}"').get("_", "") for text in texts]
-    return _SEPARATORS[kind].join(filter(None, texts)) or None
+    values = [without_scheme(value) for value in found]
+    if kind == "cookie":
+        values = [unescaped(value) for value in values]
+    return _SEPARATORS[kind].join(filter(None, values)).decode("utf-8", "surrogateescape") or None
 
 
 def _parameter(name: str, request: GatewayRequest) -> str | None:
