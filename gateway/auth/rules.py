@@ -174,6 +174,11 @@ class Requirement:
         """Whether it asks nothing of who passes its rule."""
         return not self.roles and not self.scopes
 
+    def is_as_strict_as(self, other: "Requirement") -> bool:
+        """Whether who passes this one passes the other one; seen only where both have the same rule."""
+        has_role = not other.roles or (bool(self.roles) and set(self.roles) <= set(other.roles))
+        return self.rule == other.rule and has_role and set(other.scopes) <= set(self.scopes)
+
 
 def missing_of(requirement: Requirement, identity: Identity) -> str | None:
     """What somebody lacks, in a sentence; None where it lacks nothing."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from asgiref.sync import iscoroutinefunction
 
+from gateway.answers.replacements import replacements_of
 from gateway.auth.options import OF_LEVELS
 from gateway.auth.records import AuthConfig
 from gateway.auth.rules import Requirement, Rule, unknown_ways
@@ -16,6 +17,7 @@ from gateway.options import Level, nearest, together
 from gateway.proxy.view import Proxy
 from gateway.routing.faults import RouteError, place_of
 from gateway.routing.records import Declared
+from gateway.upstreams.targets import Target
 
 _AUTH, _ROLES, _SCOPES = (option.attribute for option in OF_LEVELS)
 
@@ -77,6 +79,7 @@ def problems(where: str, level: Level, endpoint: Callable[..., Any], declared: D
         near = nearest(name, sorted(declared.auth.ways))
         hint = f"; did you mean {near}?" if near else f"; set GATEWAY_AUTH_{name.upper()}"
         yield f"{level.variable(_AUTH) or where}: there is no way {name}{hint}"
+    yield from _open_by_failing(where, level, requirements, declared)
     if requirements:
         return
     for attribute, option in zip((_ROLES, _SCOPES), OF_LEVELS[1:], strict=True):
@@ -84,6 +87,27 @@ def problems(where: str, level: Level, endpoint: Callable[..., Any], declared: D
         # A nearer AUTH=- takes away what a farther level asks for, roles and all.
         if level.get(attribute) and _nearness(level.variable(_AUTH)) <= _nearness(place):
             yield f"{place}: {option.name} means nothing where nobody is asked for: {where} has no AUTH"
+
+
+def _open_by_failing(
+    where: str, level: Level, requirements: Sequence[Requirement], declared: Declared
+) -> Iterator[str]:
+    """Services that stand in for this route's answers, ask for a way, and would answer who has not passed it.
+
+    What the route says itself of AUTH holds for them too.
+    """
+    rules = replacements_of(level)
+    if rules is None or _nearness(level.variable(_AUTH)) == 2:
+        return
+    for rule in rules.rules:
+        upstream = declared.upstreams.get(rule.replacement.upstream) if isinstance(rule.replacement, Target) else None
+        wanted = None if upstream is None else _requirement(upstream.level)
+        if upstream is None or wanted is None or any(one.is_as_strict_as(wanted) for one in requirements):
+            continue
+        yield (
+            f"{rule.variable}: {upstream.name} asks for {wanted.rule}, and {where} would let others to it; say with "
+            f"AUTH of the route who may ask ({wanted.rule}, or - for everybody)"
+        )
 
 
 def _nearness(variable: str) -> int:

@@ -68,3 +68,26 @@ async def test_who_is_let_in_is_answered_by_it(gw: Gateway, spare: Service, path
     answer = await gw.ask(path, ("X-Own", "carol"))
     assert answer.status == 200
     assert [one["path"] for one in spare.requests] == ["/stands-in"]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"AUTH": "own"},
+        {"UPSTREAM_DEAD__AUTH": "own", "UPSTREAM_DEAD__ROLES": "boss", "UPSTREAM_SPARE__ROLES": "boss owner"},
+        {"ROUTE_A__AUTH": "-"},  # said so
+    ],
+)
+async def test_a_guarded_service_stands_in_where_the_route_lets_nobody_else_in(
+    spare: Service, said: dict[str, str]
+) -> None:
+    environ = {
+        "UPSTREAM_SPARE": spare.url,
+        "UPSTREAM_SPARE__AUTH": "own",
+        "UPSTREAM_DEAD": "http://127.0.0.1:1",
+        "AUTH_OWN": "python tests.auth.own.check",
+        "ROUTE_A": "/a -> dead",
+        "ROUTE_A__ON_5XX": "spare:/stands-in",
+    }
+    async with gateway({**environ, **said}) as gw:
+        assert (await gw.ask("/a", ("X-Own", "carol"))).status == 200

@@ -614,6 +614,16 @@ async def test_a_fan_out_asks_for_all_that_the_upstreams_of_its_parts_do(upstrea
         ({}, [("/x", {"auth": "Token"})], "auth: 'Token' is no way"),
         ({}, [("/x", {"auth": ["token"]})], "auth: expected a text"),
         ({}, [("/x", {"roles": "admin"})], "ROLES means nothing where nobody is asked for"),
+        (
+            {"UPSTREAM_SSO__AUTH": "keys", "ROUTE_A__ON_5XX": "sso:/x"},
+            [],
+            "GATEWAY_ROUTE_A__ON_5XX: sso asks for keys, and GATEWAY_ROUTE_A would let others to it",
+        ),
+        (
+            {"UPSTREAM_SSO__AUTH": "keys", "UPSTREAM_SSO__ROLES": "a", "UPSTREAM_U__AUTH": "keys", "ON_404": "sso:/x"},
+            [],
+            "GATEWAY_ON_404: sso asks for keys, and GATEWAY_ROUTE_A would let others to it",
+        ),
         ({"AUTH_P": "python tests.auth.own.gone"}, [], "GATEWAY_AUTH_P=python tests.auth.own.gone"),
         ({"AUTH_P": "python tests.auth.own.synchronous"}, [], "it is no async function"),
     ],
