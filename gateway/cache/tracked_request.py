@@ -1,10 +1,11 @@
 """A request that tracks which header fields a view reads: a response that is stored must name them in Vary.
 
 What `proxy()`, fan-outs and `fetch()` forward is not tracked: they take it from `scope` and `fields`, and the services
-name in Vary what they read. So only reads by the team's own Python are tracked.
+name in Vary what they read. So only reads by the team's own Python are tracked, and of values in braces those that are
+no part of the key.
 """
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from django.http.request import HttpHeaders
@@ -26,6 +27,15 @@ class TrackedRequest(GatewayRequest):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self.fields_read.add(f"request.{name}")
         return self.added[name]
+
+    words_in_key: Collection[Sequence[str]] = ()  # values in braces that are a part of the cache's key
+
+    def reads_value(self, words: Sequence[str]) -> None:
+        """The answer of a view may be made of a value that the cache around it cannot know of."""
+        if tuple(words) in self.words_in_key:
+            return
+        first, name = words[0], ".".join(words[1:]).lower()
+        self.fields_read.add({"header": name, "cookie": "cookie"}.get(first, ".".join(words)))
 
     @cached_property
     def fields_read(self) -> set[str]:

@@ -144,6 +144,7 @@ class Cached(GatewayView):
     ) -> OriginResponse:
         pairs = [pair for pair in pairs if pair[0] != CREDENTIAL[0]]
         detached = request.detached(TrackedRequest, pairs, lifetime)
+        detached.words_in_key = self._words
         response = await self.view(detached, **params)
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)

@@ -6,7 +6,7 @@ pairs, the raw path and a body that streams, and build Django's `META`, `GET`, `
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
 from functools import partial
 from io import BytesIO
 from types import MappingProxyType
@@ -196,6 +196,9 @@ class GatewayRequest(HttpRequest):
             return changes
         names = {as_cgi(name) for name, _ in self.identity_fields}
         return (*(change for change in changes if as_cgi(change[0]) not in names), *self.identity_fields)
+
+    def reads_value(self, words: Sequence[str]) -> None:
+        """A call or target is made with the value of these words, on which its answer then depends beyond its URL."""
 
     def believed(self, field: bytes) -> bytes:
         """The first value of a field (its name in lower case) as something is decided by it: empty where it did not

@@ -52,6 +52,8 @@ def value_of(request: GatewayRequest, words: Sequence[str]) -> str:
     What is no UTF-8 is in it as lone surrogates (PEP 383).
     """
     first, name = words[0], ".".join(words[1:])
+    if first in _BEYOND_URL:
+        request.reads_value(words)
     if first == "header":
         return request.believed(name.lower().encode("ascii")).decode("utf-8", "surrogateescape")
     if first == "query":
@@ -61,7 +63,7 @@ def value_of(request: GatewayRequest, words: Sequence[str]) -> str:
         lines = [value for found, value in request.scope["headers"] if found == b"cookie"]
         return parse_cookie(b"; ".join(lines).decode("utf-8", "surrogateescape")).get(name, "")
     if first in {"claim", "user", "roles"}:
-        return value_of_identity(request.identity, words)
+        return value_of_identity(request.asked_by, words)
     if first in WORDS:
         return _of_request(request, first)
     if request.raw_values is not None:

@@ -86,8 +86,6 @@ class Proxy(GatewayView):
         if plan is None or plan.upstream is not pool.upstream:
             plan = self.plan_anew(pool)
         options, exchange = plan.options, request.exchange
-        if plan.sent.words and request.stack is not None and request.stack.endpoint is not self:
-            plan.sent.note_read(request)
         exchange.upstream = pool.name
         path, query = self.target_of(request, params, plan.sent)
         if self.keeps_small_bodies and 0 < (request.content_length or 0) <= MAX_KEPT_BYTES:

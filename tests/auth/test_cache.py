@@ -2,16 +2,17 @@
 
 from base64 import b64encode
 from hashlib import sha256
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
 import pytest
 from django.http import HttpResponse
+from django.http.response import HttpResponseBase
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.http.request import GatewayRequest
-from gateway.routing import cached, fetch, route
+from gateway.routing import cached, fanout, fetch, part, proxy, route
 from tests.application import Answered
 from tests.auth.issuer import ISSUER, claims, token
 from tests.auth.serving import Gateway, Service, all_of, field, gateway, service
@@ -177,6 +178,48 @@ async def test_parts_that_are_stored_are_one_users_where_fields_go_along() -> No
             answer = orjson.loads((await gw.ask("/fetches", ("X-Api-Key", f"{name}-key"))).body)
             assert field(answer, "x-user") == name
         assert len(upstream.requests) == 4
+
+
+@fanout
+async def in_a_fan(one: Annotated[dict[str, Any], part("named:/part")]) -> Any:
+    return one
+
+
+INSIDE: dict[str, Any] = {"field": proxy("named:/part"), "target": proxy("u:/part?of={user}"), "fan": in_a_fan}
+
+
+async def asks_inside(request: GatewayRequest, kind: str) -> HttpResponseBase:
+    """A view of a team's own, of whose calls the cache around it knows nothing."""
+    response: HttpResponseBase = await INSIDE[kind](request)
+    return response
+
+
+@pytest.mark.parametrize("kind", ["field", "target", "fan"])
+async def test_what_a_view_asks_for_with_values_of_who_asks_is_not_stored(kind: str) -> None:
+    more = {"UPSTREAM_NAMED__HEADER_X_NAME": "{user}"}
+    lines = [route("/asks/{kind}", cached(asks_inside, "60s"), auth="keys")]
+    async with service() as upstream:
+        environment = environ(upstream, upstream.url, UPSTREAM_NAMED=upstream.url, **more)
+        async with gateway(environment, lines) as gw:
+            for path in ("/part", f"/asks/{kind}"):
+                upstream.fields[path] = [("Cache-Control", "public, max-age=60")]
+            for name in (*NAMES, *NAMES):
+                answer = await gw.ask(f"/asks/{kind}", ("X-Api-Key", f"{name}-key"))
+                assert answer.status == 200
+                assert name.encode() in answer.body
+            assert len(upstream.requests) == 2 * len(NAMES)
+
+
+async def test_a_route_with_values_of_who_asks_stores_an_answer_for_each() -> None:
+    more = {"ROUTE_MINE": "/mine -> u:/of/{user}", "ROUTE_MINE__AUTH": "keys", "ROUTE_MINE__CACHE": "60s"}
+    more |= {"ROUTE_MINE__HEADER_X_NAME": "{user}", "ROUTE_MINE__QUERY_NAME": "{claim.tenant|none}"}
+    async with service() as upstream, gateway(environ(upstream, upstream.url, **more)) as gw:
+        for name in NAMES:
+            upstream.fields[f"/of/{name}"] = [("Cache-Control", "public, max-age=60")]
+        for name in (*NAMES, *NAMES):
+            answer = orjson.loads((await gw.ask("/mine", ("X-Api-Key", f"{name}-key"))).body)
+            assert (answer["path"], field(answer, "x-name")) == (f"/of/{name}?name=none", name)
+        assert len(upstream.requests) == len(NAMES)
 
 
 # -- a property ---------------------------------------------------------------------------------------------------

@@ -87,6 +87,6 @@ def test_traceparent_is_rendered_apart() -> None:
     assert rendered(pairs) == (field_block([pairs[0], pairs[2]]), TRACE)
 
 
-@pytest.mark.parametrize(("version", "value"), [("1.1", b"1.1 portway"), ("1", b"1.0 portway"), ("2", b"1.1 portway")])
+@pytest.mark.parametrize(("version", "value"), [("1.1", b"1.1 portway"), ("1", b"1.0 portway"), ("2", b"2.0 portway")])
 def test_via_says_the_version_that_came(version: str, value: bytes) -> None:
     assert via(version) == (b"via", value)
