@@ -79,14 +79,15 @@ def _is_there(folder: Folder) -> bool:
 
 
 def redirect_loops(routes: Iterable[Route], *, knows_scheme: bool) -> Iterator[str]:
-    """A word for each redirect to https of the host that was asked for: behind a balancer it would never end."""
+    """A word for each redirect to https that leads to where it was asked for: behind a balancer it would never end."""
     for route in routes:
         answer = route.answer
         if not isinstance(answer, Answer) or not answer.origin.startswith("https://") or knows_scheme:
             continue
         host = answer.origin.removeprefix("https://").partition(":")[0]
-        if route.pattern.host in {"", host}:
+        path = answer.text.partition("https://")[2].partition("/")[2].partition("#")[0].partition("?")[0]
+        if route.pattern.host in {"", host} and f"/{path}" == route.pattern.path:
             yield (
-                f"{route.variable}: it leads to https of {host}, and comes here again if what ends TLS passes it on: "
-                "redirect with GATEWAY_HTTPS, which goes by what GATEWAY_TRUSTED_PROXIES say"
+                f"{route.variable}: this redirect to https leads to the same route. Where a proxy in front ends TLS it "
+                "never ends: use GATEWAY_HTTPS=redirect, and name that proxy in GATEWAY_TRUSTED_PROXIES"
             )
