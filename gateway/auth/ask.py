@@ -16,11 +16,12 @@ from gateway.auth.rules import Outcome, Verdict
 from gateway.auth.verdicts import Verdicts, digest
 from gateway.errors import GatewayError
 from gateway.http.forwarding import forwarding_pairs
-from gateway.http.headers import OWS, Pair, Pairs, as_cgi, encoded_changes, set_fields, strip_hop_by_hop
+from gateway.http.headers import OWS, Pair, Pairs, as_cgi, set_fields, strip_hop_by_hop
 from gateway.http.identity import IdentityFields
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.proxy.outgoing import trace_pairs, via
+from gateway.proxy.sent import Changes, Sent
 from gateway.upstreams.heads import has_controls
 from gateway.upstreams.options import Overrides, effective
 from gateway.upstreams.pool import Pool
@@ -85,7 +86,7 @@ class AskWay:
         self.verdicts = Verdicts()
         self._pool = pool
         options = effective(pool.upstream.overrides, Overrides())
-        self._changes = encoded_changes(options.headers)
+        self._sent = Sent(options)
         self._timeout_s = way.timeout_s or options.timeout_s
 
     async def outcome(self, request: GatewayRequest, *, is_optional: bool = False) -> Outcome:
@@ -96,23 +97,28 @@ class AskWay:
         had_credential = any(name in sent for name, _ in pairs)
         if is_optional and not had_credential:
             return Outcome(Verdict.MISSING, way.name)
-        name = digest(*(part for pair in pairs for part in pair)) if way.cache_s else b""
+        sets = self._sent.changes_for(request)
+        target = self._sent.target_for(request, way.path)
+        question = (*(part for pair in pairs for part in pair), repr(sets).encode(), target.encode())
+        name = digest(*question) if way.cache_s else b""
         if way.cache_s and (kept := self.verdicts.get(name, self._pool.now())) is not None:
             return kept
-        outcome = await self._ask(request, pairs, had_credential=had_credential)
+        outcome = await self._ask(request, target, pairs, sets, had_credential=had_credential)
         if way.cache_s and outcome.verdict is Verdict.PASSED:
             self.verdicts.put(name, outcome, self._pool.now() + way.cache_s)
         return outcome
 
-    async def _ask(self, request: GatewayRequest, pairs: Pairs, *, had_credential: bool) -> Outcome:
+    async def _ask(
+        self, request: GatewayRequest, target: str, pairs: Pairs, sets: Changes, *, had_credential: bool
+    ) -> Outcome:
         way, pool = self.way, self._pool
         request_id = (b"x-request-id", request.exchange.request_id.encode("ascii"))
         pairs = [*pairs, *trace_pairs(request), request_id, via(request.scope["http_version"])]
-        if self._changes:
-            pairs = set_fields(pairs, self._changes)
+        if sets:
+            pairs = set_fields(pairs, sets)
         try:
             reply = await calls.get(
-                pool, way.path, pairs, timeout_s=self._timeout_s, max_bytes=_MOST_BYTES, lifetime=request.lifetime
+                pool, target, pairs, timeout_s=self._timeout_s, max_bytes=_MOST_BYTES, lifetime=request.lifetime
             )
         except GatewayError as error:
             if request.lifetime.interruption is not None:

@@ -486,6 +486,32 @@ async def test_where_a_token_is_not_ours_the_service_is_asked(upstream: Service,
 # -- own Python ---------------------------------------------------------------------------------------------------
 
 
+async def test_a_cookie_that_own_python_may_go_by_counts_from_pages_of_our_own(gw: Gateway, upstream: Service) -> None:
+    fields = [("X-Own", "carol"), ("Origin", "https://evil.example")]
+    assert (await gw.ask("/own/", *fields, method="POST")).status == 200
+    answer = await gw.ask("/own/", *fields, ("Cookie", "session=1"), method="POST")
+    assert reason(answer) == "origin_refused"
+    assert len(upstream.requests) == 1
+
+
+async def test_a_service_is_asked_with_the_values_that_its_upstream_sets(upstream: Service, sso: Service) -> None:
+    environ = {
+        **WAYS,
+        "UPSTREAM_U": upstream.url,
+        "UPSTREAM_SSO": sso.url,
+        "UPSTREAM_SSO__HEADER_X_SHOP": "{header.x-shop|none}",
+        "UPSTREAM_SSO__QUERY_PLACE": "{host}",
+        "AUTH_SSO__CACHE": "60s",
+        "ROUTE_A": "/a -> u",
+        "ROUTE_A__AUTH": "sso",
+    }
+    async with gateway(environ) as gw:
+        for shop in ("acme", "globex", "acme"):
+            assert (await gw.ask("/a", ("X-Shop", shop), ("Cookie", "sid=1"))).status == 200
+    asked = [(got["path"], field(got, "x-shop")) for got in sso.requests]
+    assert asked == [("/verify?place=gateway.test", "acme"), ("/verify?place=gateway.test", "globex")]
+
+
 async def test_what_own_python_raises_is_a_failure_and_lets_nobody_in(gw: Gateway, upstream: Service) -> None:
     assert (await gw.ask("/own/", ("X-Own", "raises"))).status == 500
     assert (await gw.ask("/own/", ("X-Own", "nonsense"))).status == 500
