@@ -31,8 +31,8 @@ Portway, an API gateway, configured by the environment (docs/configuration.md).
   gateway explain METHOD URL  what would become of a request; sends nothing
   gateway cache ls|why|purge  look into the cache, and purge it
   gateway limits [forget KEY] the rate limits, and who is over
-  gateway import FILE         make an environment of another gateway's configuration
-  gateway auth key|token      a key for a partner; what is in a token, and who takes it
+  gateway import FILE         an environment of another gateway's configuration
+  gateway auth key|token      a key for a partner; what is in a token
   gateway version             the version
 
 The smallest configuration is an upstream and a route:

@@ -63,13 +63,15 @@ def problems(
         if merge == "flat" and target.mapped is not None:
             yield name, f"the part {name} is a list, which has no members to be merged flat"
         for reference in target.references:
-            if (fault := _fault_of(reference, targets, params)) is not None:
+            if (fault := _fault_of(reference, target, targets, params)) is not None:
                 yield name, fault
     for name in _in_cycles({name: target for name, target in targets.items() if name not in {*RESERVED, *params}}):
         yield name, f"the part {name} waits for itself, through {', '.join(sorted(needs(targets[name], targets)))}"
 
 
-def _fault_of(reference: Reference, targets: Mapping[str, PartTarget], params: Sequence[str]) -> str | None:
+def _fault_of(
+    reference: Reference, target: PartTarget, targets: Mapping[str, PartTarget], params: Sequence[str]
+) -> str | None:
     owner, text = reference.owner, reference.text
     if owner in RESERVED:
         if len(reference.fields) != 1 or reference.item_fields is not None:
@@ -79,7 +81,7 @@ def _fault_of(reference: Reference, targets: Mapping[str, PartTarget], params: S
         return None if not reference.fields and reference.item_fields is None else f"{text}: {owner} is a text"
     if owner in targets:
         return None
-    if owner in OWN:
+    if owner in OWN and not target.is_function:  # whose parameters are no template
         words = (owner, *reference.fields)
         return (problem := problem_of(Value(text, words))) and f"{text} {problem}"
     known = [f"{{{param}}}" for param in params] + [f"{{{part}...}}" for part in targets]

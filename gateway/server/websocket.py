@@ -161,8 +161,11 @@ async def _deny(handler: "GatewayHandler", request: GatewayRequest, response: Ht
     exchange.status, exchange.bytes_out = response.status_code, len(body)
     pairs = [pair for pair in handler.finished_pairs(request, pairs) if pair[0] not in _FRAMING]
     headers = handshake.once_each(pairs)
-    await send({"type": "websocket.http.response.start", "status": response.status_code, "headers": headers})
-    await send({"type": "websocket.http.response.body", "body": body})
+    try:
+        await send({"type": "websocket.http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "websocket.http.response.body", "body": body})
+    except RuntimeError:  # what Granian says where the client has left meanwhile
+        exchange.bytes_out = 0
 
 
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connection"})

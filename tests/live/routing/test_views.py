@@ -669,6 +669,16 @@ def test_a_websocket_is_refused_with_a_word(gateway: Gateway, target: str, statu
     assert (line["status"], line["reason"], line["path"]) == (status, reason, target)
 
 
+def test_a_client_that_leaves_during_its_handshake_is_no_error_of_ours(gateway: Gateway, upstream: Upstream) -> None:
+    key = base64.b64encode(os.urandom(16)).decode()
+    fields = ["Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13", f"Sec-WebSocket-Key: {key}"]
+    with gateway.connect() as wire:
+        wire.send(request_bytes("GET", "/slow/leaves", *fields))
+        upstream.wait_for_request("/leaves")
+    line = gateway.wait_for_log(lambda line: line.get("path") == "/slow/leaves")
+    assert (line["event"], line["reason"], line["bytes_out"]) == ("request", "response_timeout", 0)
+
+
 def test_what_a_view_logs_carries_the_request_id(gateway: Gateway) -> None:
     answer = gateway.get("/says", "X-Request-ID: says-1")
     line = gateway.wait_for_log(lambda line: line.get("logger") == "team.views")
