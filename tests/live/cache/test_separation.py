@@ -714,6 +714,7 @@ def test_a_stale_answer_stands_in_for_a_view_that_has_a_fault(gateway: Gateway, 
     second = gateway.get(path)
     assert second.status == status
     assert ("stale-if-error" in said(second)) is (status == 200)
+    gateway.request_line(second.one("x-request-id"))  # what was logged before it is here then, too
     told = [line["cause"] for line in gateway.log if line["event"] == "cache.stands_in" and kind in line["target"]]
     assert len(told) == (status == 200)
     assert all("ValueError: broken" in cause for cause in told)

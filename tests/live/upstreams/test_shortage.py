@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.live.harness import OK, Answers, Gateway, Slow, Upstream, Wire, eventually, request_bytes
 
-# As many as it takes to start, and some for clients.
-FEW = ("sh", "-c", 'ulimit -n 150; exec "$@"', "sh")
+# As many as it takes to start, and to let a hundred clients in, but not to ask for all of them.
+FEW = ("sh", "-c", 'ulimit -n 180; exec "$@"', "sh")
 
 
 def test_healthy_endpoints_are_not_judged_for_it(tmp_path: Path) -> None:
