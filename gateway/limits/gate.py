@@ -100,7 +100,7 @@ def _gate(every: Sequence[Policy], asked: Sequence[Policy], cost: int) -> Gate |
 def _gate_of_one(
     every: Sequence[Policy], policy: Policy, field: Pair, texts_of: Callable[[GatewayRequest], list[str]], cost: int
 ) -> Gate:
-    """As the one that asks several, for the one that most routes have: less is made of each request."""
+    """As the one above, for the single limit that most routes have. Written apart, since it stands on the hot path."""
     asked, passed = (policy,), (policy.limit, PASSED)
     name, rate = policy.name, policy.rate
 

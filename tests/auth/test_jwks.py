@@ -226,7 +226,7 @@ async def trickle(request: web.Request) -> web.StreamResponse:
 
 
 async def silent(request: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(3600)
+    await asyncio.sleep(3600)  # an issuer that never answers; the test ends it
     raise AssertionError("nobody waits so long")
 
 

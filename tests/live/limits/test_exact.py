@@ -86,7 +86,7 @@ def test_while_a_worker_is_killed_every_second(gateways: Gateways, shared_by: st
         eventually(lambda: len(workers_of(gateway)) == 4)
         with Crowd([gateway.port], connections=12) as crowd:
             for number in range(4):
-                time.sleep(1.0)
+                time.sleep(1.0)  # of load between two deaths: that is what is tried
                 os.kill(workers_of(gateway)[number], signal.SIGKILL)  # each that was there at first
         check(crowd)
         deaths = gateway.wait_for_log(lambda line: line["event"] == "worker.died")
