@@ -79,7 +79,7 @@ def past_counts(shown: bytes | None) -> Counts | None:
 def _counts(runtime: Runtime) -> Counts:
     """The counters themselves, not copies: to be read at once."""
     counters, pools, bulkheads = runtime.counters, runtime.pools.values(), runtime.bulkheads.values()
-    limited = {pool.name: pool.places for pool in pools if pool.places is not None}
+    limited = {pool.name: pool.limit for pool in pools if pool.limit is not None}
     return Counts(
         requests=counters.requests,
         cache=counters.cache,
@@ -87,8 +87,8 @@ def _counts(runtime: Runtime) -> Counts:
         attempts={pool.name: pool.attempts for pool in pools},
         retries={pool.name: pool.retries for pool in pools},
         ejections={pool.name: pool.ejections for pool in pools},
-        waits={name: places.waits for name, places in limited.items()},
-        wait_seconds={name: places.waited_s for name, places in limited.items()},
+        waits={name: one.waits for name, one in limited.items()},
+        wait_seconds={name: one.waited_s for name, one in limited.items()},
         legacy_full={pool.name: pool.full for pool in bulkheads},
         legacy_late={pool.name: pool.late for pool in bulkheads},
         limits=runtime.limits.counts,
@@ -105,7 +105,7 @@ def _upstream(pool: Pool) -> UpstreamState:
     return UpstreamState(
         name=pool.name,
         in_flight=sum(endpoint.in_flight for endpoint in pool.endpoints),
-        waiting=0 if pool.places is None else pool.places.waiting,
+        waiting=0 if pool.limit is None else pool.limit.waiting,
         endpoints=[_endpoint(endpoint) for endpoint in pool.endpoints],
     )
 

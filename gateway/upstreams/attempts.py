@@ -99,7 +99,7 @@ async def answer_to(out: Outgoing, pool: Pool, record: AttemptRecord) -> Attempt
     upload, timeout_s = out.upload, out.timeout_s
     try:
         if upload is not None:
-            await upload.begin(with_body=pool.places is not None)
+            await upload.begin(with_body=pool.limit is not None)
         began_s = pool.now()
         pool.budget.request(began_s)
         record.attempts = 0

@@ -1,15 +1,15 @@
-"""A number of places and a bounded queue before them, first come first served."""
+"""At most so many at a time, and a bounded queue before them, first come first served."""
 
 import asyncio
 from collections import deque
 
 
-class Full(Exception):
+class LimitReached(Exception):
     """All places are taken, and as many wait already as may."""
 
 
-class Places:
-    """So many at a time. `take` one, `give` it back exactly once."""
+class ConcurrencyLimit:
+    """At most `count` at a time. `acquire` one, `release` it exactly once."""
 
     __slots__ = ("_queue", "free", "most_waiting", "waited_s", "waits")
 
@@ -24,13 +24,16 @@ class Places:
     def waiting(self) -> int:
         return len(self._queue)
 
-    async def take(self, timeout_s: float) -> None:
-        """Wait for a place. Raises Full at once, TimeoutError later. Cancelling gives the place in the queue back."""
+    async def acquire(self, timeout_s: float) -> None:
+        """Wait for a place. Raises LimitReached at once, TimeoutError after `timeout_s`.
+
+        Cancelling gives the place in the queue back.
+        """
         if self.free > 0:
             self.free -= 1
             return
         if len(self._queue) >= self.most_waiting:
-            raise Full
+            raise LimitReached
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
         self._queue.append(turn)
@@ -43,13 +46,13 @@ class Places:
             if turn in self._queue:
                 self._queue.remove(turn)
             elif turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.give()  # its turn came in the moment in which it was cancelled
+                self.release()  # its turn came in the moment in which it was cancelled
             raise
         finally:
             timer.cancel()
             self.waited_s += loop.time() - began_s
 
-    def give(self) -> None:
+    def release(self) -> None:
         """Give a place back; who has waited longest has it now."""
         while self._queue:
             turn = self._queue.popleft()

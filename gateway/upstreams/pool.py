@@ -17,7 +17,7 @@ from gateway.http.deadline import SharedTimers
 from gateway.http.request import GatewayRequest
 from gateway.upstreams import outlier_detection, retry_policy
 from gateway.upstreams.attempt import Attempt
-from gateway.upstreams.concurrency_limit import Full, Places
+from gateway.upstreams.concurrency_limit import LimitReached, ConcurrencyLimit
 from gateway.upstreams.endpoint import MAX_ADDRESSES, Endpoint, grouped, literal
 from gateway.upstreams.health_check import probe
 from gateway.upstreams.load_balancing import BALANCERS, Balancer
@@ -49,7 +49,9 @@ class Pool:
         self.name = upstream.name
         self.endpoints: tuple[Endpoint, ...] = ()
         self.budget = retry_policy.Budget(upstream.retry_budget)
-        self.places = None if upstream.max_in_flight is None else Places(upstream.max_in_flight, upstream.queue)
+        self.limit = (
+            None if upstream.max_in_flight is None else ConcurrencyLimit(upstream.max_in_flight, upstream.queue)
+        )
         self.retries_late = Reason.RESPONSE_TIMEOUT in upstream.retry_on
         self._key_field = upstream.balance[1].encode("ascii") or None
         self._uses_key = upstream.balance[0] == "hash"
@@ -99,13 +101,13 @@ class Pool:
         """Wait for a request's place. Raises GatewayError: UPSTREAM_FULL, QUEUE_TIMEOUT, DNS_TIMEOUT."""
         if not self.endpoints and not self._known.is_set():
             await self._first_look_up(timeout_s)
-        if self.places is None:
+        if self.limit is None:
             return
         retry_later = [(b"retry-after", b"1")]
         try:
             # Who comes in at the last moment only makes work for an upstream that is full already.
-            await self.places.take(min(timeout_s / 2, self.upstream.queue_timeout_s))
-        except Full:
+            await self.limit.acquire(min(timeout_s / 2, self.upstream.queue_timeout_s))
+        except LimitReached:
             raise GatewayError(Reason.UPSTREAM_FULL, upstream=self.name, headers=retry_later) from None
         except TimeoutError:
             raise GatewayError(Reason.QUEUE_TIMEOUT, upstream=self.name, headers=retry_later) from None
@@ -113,12 +115,12 @@ class Pool:
     @property
     def has_wait(self) -> bool:
         """Whether a request must `enter` before its first attempt."""
-        return self.places is not None or not self.endpoints
+        return self.limit is not None or not self.endpoints
 
     def leave(self) -> None:
         """Give the place back."""
-        if self.places is not None:
-            self.places.give()
+        if self.limit is not None:
+            self.limit.release()
 
     def pick(self, key: bytes, tried: Collection[Endpoint], *, repeatable: bool, also_ejected: bool = False) -> Attempt:
         """The endpoint that answers next; one not tried yet if there is one, `also_ejected` ones at last.
