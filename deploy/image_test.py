@@ -28,7 +28,7 @@ from typing import Any, NoReturn
 HOME = Path(__file__).resolve().parent.parent
 BASE = "docker.io/library/python:3.13-slim"
 STAND_IN = "localhost/portway-base:trixie"
-# Django 41, granian 22, OpenTelemetry with protobuf 9, psycopg with libpq 17, cryptography 16, uvloop 14, the rest small.
+# Django 41, granian 22, psycopg with libpq 17, cryptography 16, uvloop 14, OpenTelemetry 9, the rest small.
 MAX_MB_OVER_BASE = 140
 MEMORY_BYTES = 256 * 2**20
 PATIENCE_S = 20.0

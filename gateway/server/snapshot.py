@@ -115,7 +115,7 @@ def _endpoint(endpoint: Endpoint) -> EndpointState:
         endpoint=f"{endpoint.base.scheme}://{endpoint.label}{endpoint.base.prefix}",
         is_in=int(endpoint.is_in),
         up=endpoint.probed.up,
-        standing=endpoint.health.standing.value,
+        standing=endpoint.health.state.value,
         failures=endpoint.health.failures,
         in_flight=endpoint.in_flight,
         latency_ms=None if endpoint.latency_s is None else round(endpoint.latency_s * 1000, 1),

@@ -10,7 +10,7 @@ from gateway.http.headers import FieldLines
 from gateway.upstreams import retry_policy
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.heads import one_chunk
-from gateway.upstreams.outlier_detection import HEALTHY, Standing
+from gateway.upstreams.outlier_detection import HEALTHY, EndpointState
 
 if TYPE_CHECKING:
     from gateway.observe.spans import AttemptSpan
@@ -44,7 +44,7 @@ class Attempt:
         self.status = 0
         self.pairs: FieldLines = _NO_PAIRS
         self.body: bytes | None = None
-        self.sent_in = endpoint.health.standing is Standing.IN
+        self.sent_in = endpoint.health.state is EndpointState.HEALTHY
         self.started_s = perf_counter()
         self.took_s = 0.0  # until the head of its answer
         self.asked_s = 0.0  # when the request was written, by the pool's clock

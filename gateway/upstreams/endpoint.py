@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from gateway import units
 from gateway.upstreams import outlier_detection
-from gateway.upstreams.outlier_detection import Standing
+from gateway.upstreams.outlier_detection import EndpointState
 from gateway.upstreams.records import Base
 
 MAX_ADDRESSES: Final = 1000
@@ -39,7 +39,7 @@ class Endpoint:
     @property
     def is_in(self) -> bool:
         """Whether requests may go to it without being a trial."""
-        return self.probed.up and self.health.standing is Standing.IN
+        return self.probed.up and self.health.state is EndpointState.HEALTHY
 
     def answered_after(self, seconds: float) -> None:
         """Count the time until the head of an answer."""
@@ -52,8 +52,8 @@ class Endpoint:
             words.append(f"latency={self.latency_s * 1000:.1f}ms")
         if health.failures:
             words.append(f"failures={health.failures}")
-        if health.standing is not Standing.IN:
-            words.append(f"{health.standing.value} until={health.until_s:.1f}")
+        if health.state is not EndpointState.HEALTHY:
+            words.append(f"{health.state.value} until={health.until_s:.1f}")
         words.append("up" if self.probed.up else "down")
         return " ".join(words) + (" gone>" if self.is_gone else ">")
 

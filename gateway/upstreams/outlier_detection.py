@@ -14,12 +14,12 @@ FIRST_PAUSE_S: Final = 5.0
 LONGEST_PAUSE_S: Final = 60.0
 
 
-class Standing(Enum):
-    """Whether requests go to an endpoint."""
+class EndpointState(Enum):
+    """Whether requests go to an endpoint, in the words of circuit breakers; the values are what /-/status shows."""
 
-    IN = "in"
-    OUT = "out"
-    TRIAL = "trial"  # out, while one request finds out
+    HEALTHY = "in"
+    EJECTED = "out"
+    HALF_OPEN = "trial"  # out, while one request finds out
 
 
 class Event(Enum):
@@ -34,12 +34,12 @@ class Event(Enum):
 
 # All legal moves; what is not here changes nothing.
 MOVES: Final = {
-    (Standing.IN, Event.EJECT): Standing.OUT,
-    (Standing.OUT, Event.TRY): Standing.TRIAL,
-    (Standing.OUT, Event.SUCCEED): Standing.IN,  # of a request that had nowhere else to go
-    (Standing.TRIAL, Event.SUCCEED): Standing.IN,
-    (Standing.TRIAL, Event.FAIL): Standing.OUT,
-    (Standing.TRIAL, Event.ABANDON): Standing.OUT,
+    (EndpointState.HEALTHY, Event.EJECT): EndpointState.EJECTED,
+    (EndpointState.EJECTED, Event.TRY): EndpointState.HALF_OPEN,
+    (EndpointState.EJECTED, Event.SUCCEED): EndpointState.HEALTHY,  # of a request that had nowhere else to go
+    (EndpointState.HALF_OPEN, Event.SUCCEED): EndpointState.HEALTHY,
+    (EndpointState.HALF_OPEN, Event.FAIL): EndpointState.EJECTED,
+    (EndpointState.HALF_OPEN, Event.ABANDON): EndpointState.EJECTED,
 }
 
 
@@ -47,7 +47,7 @@ MOVES: Final = {
 class Health:
     """What requests found out. `failures` are in a row; `until_s` ends a pause, `back_s` is when the last one ended."""
 
-    standing: Standing = Standing.IN
+    state: EndpointState = EndpointState.HEALTHY
     failures: int = 0
     pause_s: float = 0.0
     until_s: float = 0.0
@@ -59,50 +59,50 @@ HEALTHY: Final = Health()
 
 def succeeded(health: Health, now_s: float, *, sent_in: bool) -> Health:
     """After a good answer. `sent_in` is whether the endpoint was in when it was asked: then it tells nothing new."""
-    if health.standing is Standing.IN:
+    if health.state is EndpointState.HEALTHY:
         return replace(health, failures=0)
-    if sent_in or (health.standing, Event.SUCCEED) not in MOVES:
+    if sent_in or (health.state, Event.SUCCEED) not in MOVES:
         return health
-    return replace(health, standing=Standing.IN, failures=0, back_s=now_s)
+    return replace(health, state=EndpointState.HEALTHY, failures=0, back_s=now_s)
 
 
 def failed(health: Health, now_s: float, chance: float, *, sent_in: bool, may_leave: bool) -> Health:
     """After a failure. `chance` (from 0 up to 1) spreads the pauses; `may_leave`: the others can do without it."""
-    if health.standing is Standing.IN:
+    if health.state is EndpointState.HEALTHY:
         health = replace(health, failures=health.failures + 1)
         event = Event.EJECT if health.failures >= FAILURES_TO_EJECT and may_leave else None
     else:
         event = None if sent_in else Event.FAIL
-    if event is None or (health.standing, event) not in MOVES:
+    if event is None or (health.state, event) not in MOVES:
         return health
     pause_s = _next_pause_s(health, now_s)
     until_s = now_s + pause_s * (0.8 + 0.2 * chance)
-    return replace(health, standing=MOVES[health.standing, event], pause_s=pause_s, until_s=until_s)
+    return replace(health, state=MOVES[health.state, event], pause_s=pause_s, until_s=until_s)
 
 
 def _next_pause_s(health: Health, now_s: float) -> float:
     """Twice the last one, unless the endpoint has been well for as long as that was."""
-    relapsed = health.standing is Standing.TRIAL or now_s - health.back_s < health.pause_s
+    relapsed = health.state is EndpointState.HALF_OPEN or now_s - health.back_s < health.pause_s
     return min(LONGEST_PAUSE_S, health.pause_s * 2) if relapsed and health.pause_s else FIRST_PAUSE_S
 
 
 def trial_due_s(health: Health, *, repeatable: bool) -> float:
     """From when on a request may be the trial. One that cannot be repeated waits a pause longer: another may come."""
-    if (health.standing, Event.TRY) not in MOVES:
+    if (health.state, Event.TRY) not in MOVES:
         return float("inf")
     return health.until_s if repeatable else health.until_s + health.pause_s
 
 
 def tried(health: Health) -> Health:
     """After a request was sent as the trial."""
-    return replace(health, standing=MOVES.get((health.standing, Event.TRY), health.standing))
+    return replace(health, state=MOVES.get((health.state, Event.TRY), health.state))
 
 
 def abandoned(health: Health, now_s: float) -> Health:
     """After a trial that ended without a verdict: the next request may be one."""
-    if (health.standing, Event.ABANDON) not in MOVES:
+    if (health.state, Event.ABANDON) not in MOVES:
         return health
-    return replace(health, standing=Standing.OUT, until_s=now_s)
+    return replace(health, state=EndpointState.EJECTED, until_s=now_s)
 
 
 def may_leave(out: int, total: int) -> bool:

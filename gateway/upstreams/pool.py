@@ -17,11 +17,11 @@ from gateway.http.deadline import SharedTimers
 from gateway.http.request import GatewayRequest
 from gateway.upstreams import outlier_detection, retry_policy
 from gateway.upstreams.attempt import Attempt
-from gateway.upstreams.concurrency_limit import LimitReached, ConcurrencyLimit
+from gateway.upstreams.concurrency_limit import ConcurrencyLimit, LimitReached
 from gateway.upstreams.endpoint import MAX_ADDRESSES, Endpoint, grouped, literal
 from gateway.upstreams.health_check import probe
 from gateway.upstreams.load_balancing import BALANCERS, Balancer
-from gateway.upstreams.outlier_detection import Standing
+from gateway.upstreams.outlier_detection import EndpointState
 from gateway.upstreams.records import Base, Upstream
 from gateway.upstreams.resolver import look_up
 from gateway.upstreams.shortage import is_shortage, overloaded
@@ -181,7 +181,7 @@ class Pool:
                 return
             endpoint.health = outlier_detection.succeeded(before, self.now(), sent_in=sent_in)
         else:
-            out = sum(one.health.standing is not Standing.IN for one in self._up)
+            out = sum(one.health.state is not EndpointState.HEALTHY for one in self._up)
             endpoint.health = outlier_detection.failed(
                 before,
                 self.now(),
@@ -189,9 +189,9 @@ class Pool:
                 sent_in=sent_in,
                 may_leave=not endpoint.is_gone and outlier_detection.may_leave(out, len(self._up)),
             )
-        if endpoint.health.standing is before.standing:
+        if endpoint.health.state is before.state:
             return
-        if endpoint.health.standing is Standing.OUT:
+        if endpoint.health.state is EndpointState.EJECTED:
             self.client.close_idle(endpoint)
             because = failure.word if isinstance(failure, Reason) else failure
             pause_s = round(endpoint.health.until_s - self.now(), 1)
@@ -209,7 +209,7 @@ class Pool:
     def _changed(self) -> None:
         """Work out anew who may be asked. Where requests ejected all that probes let in, that counts for nothing."""
         up = self._up = tuple(one for one in self.endpoints if one.probed.up)
-        self.candidates = tuple(one for one in up if one.health.standing is Standing.IN) or up
+        self.candidates = tuple(one for one in up if one.health.state is EndpointState.HEALTHY) or up
         due = [outlier_detection.trial_due_s(one.health, repeatable=True) for one in up]
         self._due_s = min(due, default=_NEVER)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway.upstreams.concurrency_limit import LimitReached, ConcurrencyLimit
+from gateway.upstreams.concurrency_limit import ConcurrencyLimit, LimitReached
 
 LONG_S = 1000.0
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gateway.upstreams.endpoint import MAX_ADDRESSES, Endpoint, grouped, literal
-from gateway.upstreams.outlier_detection import Health, Probed, Standing
+from gateway.upstreams.outlier_detection import EndpointState, Health, Probed
 from gateway.upstreams.records import Base
 
 USERS = Base("http", "users", 8000)
@@ -92,12 +92,12 @@ def test_a_new_endpoint_is_in_and_knows_nothing() -> None:
     assert (new.in_flight, new.latency_s, new.health.failures) == (0, None, 0)
 
 
-@pytest.mark.parametrize("standing", Standing)
+@pytest.mark.parametrize("state", EndpointState)
 @pytest.mark.parametrize("up", [True, False])
-def test_requests_go_to_one_that_neither_requests_nor_probes_took_out(*, standing: Standing, up: bool) -> None:
+def test_requests_go_to_one_that_neither_requests_nor_probes_took_out(*, state: EndpointState, up: bool) -> None:
     one = endpoint()
-    one.health, one.probed = Health(standing), Probed(up)
-    assert one.is_in is (standing is Standing.IN and up)
+    one.health, one.probed = Health(state), Probed(up)
+    assert one.is_in is (state is EndpointState.HEALTHY and up)
 
 
 def test_latency_follows_the_answers_slowly() -> None:
@@ -118,10 +118,10 @@ def test_a_line_tells_all_of_it() -> None:
     one.answered_after(0.0123)
     one.health = Health(failures=2)
     assert repr(one) == "<Endpoint https://10.0.0.7:8443/api in_flight=3 latency=12.3ms failures=2 up>"
-    one.health = Health(Standing.OUT, failures=5, pause_s=5.0, until_s=1234.56)
+    one.health = Health(EndpointState.EJECTED, failures=5, pause_s=5.0, until_s=1234.56)
     one.probed = Probed(up=False)
     assert repr(one).endswith(" in_flight=3 latency=12.3ms failures=5 out until=1234.6 down>")
-    one.health = replace(one.health, standing=Standing.TRIAL)
+    one.health = replace(one.health, state=EndpointState.HALF_OPEN)
     one.is_gone = True
     assert repr(one).endswith(" failures=5 trial until=1234.6 down gone>")
     assert "\n" not in repr(one)

@@ -14,10 +14,10 @@ from gateway.upstreams.outlier_detection import (
     HEALTHY,
     LONGEST_PAUSE_S,
     MOVES,
+    EndpointState,
     Event,
     Health,
     Probed,
-    Standing,
     abandoned,
     failed,
     may_leave,
@@ -27,7 +27,7 @@ from gateway.upstreams.outlier_detection import (
     tried,
 )
 
-IN, OUT, TRIAL = Standing.IN, Standing.OUT, Standing.TRIAL
+IN, OUT, TRIAL = EndpointState.HEALTHY, EndpointState.EJECTED, EndpointState.HALF_OPEN
 NEVER = float("inf")
 
 
@@ -75,13 +75,13 @@ HAPPENINGS: dict[Event, Callable[[Health], Health]] = {
 }
 
 
-@pytest.mark.parametrize(("standing", "event"), list(itertools.product(Standing, Event)))
-def test_what_happens_moves_as_the_table_says_or_not_at_all(standing: Standing, event: Event) -> None:
-    if (standing, event) == (IN, Event.FAIL):  # a failure that is not yet one too many
-        assert HAPPENINGS[event](HEALTHY).standing is IN
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(EndpointState, Event)))
+def test_what_happens_moves_as_the_table_says_or_not_at_all(state: EndpointState, event: Event) -> None:
+    if (state, event) == (IN, Event.FAIL):  # a failure that is not yet one too many
+        assert HAPPENINGS[event](HEALTHY).state is IN
         return
-    health = {IN: HEALTHY, OUT: ejected(), TRIAL: on_trial()}[standing]
-    assert HAPPENINGS[event](health).standing is MOVES.get((standing, event), standing)
+    health = {IN: HEALTHY, OUT: ejected(), TRIAL: on_trial()}[state]
+    assert HAPPENINGS[event](health).state is MOVES.get((state, event), state)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_what_happens_moves_as_the_table_says_or_not_at_all(standing: Standing, 
     ],
 )
 def test_nothing_that_happens_to_a_healthy_endpoint_changes_it(happens: Callable[[Health], Health]) -> None:
-    assert (happens(HEALTHY).standing, happens(HEALTHY).failures) == (IN, 0)
+    assert (happens(HEALTHY).state, happens(HEALTHY).failures) == (IN, 0)
     assert trial_due_s(happens(HEALTHY), repeatable=True) == NEVER
 
 
@@ -105,8 +105,8 @@ def test_five_failures_in_a_row_eject_and_four_do_not() -> None:
     health = HEALTHY
     for number in range(1, 5):
         health = fail(health, 100.0)
-        assert (health.standing, health.failures) == (IN, number)
-    assert fail(health, 100.0).standing is OUT
+        assert (health.state, health.failures) == (IN, number)
+    assert fail(health, 100.0).state is OUT
 
 
 def test_a_good_answer_begins_the_row_again() -> None:
@@ -115,17 +115,17 @@ def test_a_good_answer_begins_the_row_again() -> None:
         for _ in range(4):
             health = fail(health, 100.0)
         health = succeed(health, 100.0)
-        assert (health.standing, health.failures) == (IN, 0)
+        assert (health.state, health.failures) == (IN, 0)
 
 
 def test_an_endpoint_that_may_not_leave_stays_and_leaves_with_the_first_failure_once_it_may() -> None:
     health = HEALTHY
     for _ in range(20):
         health = fail(health, 100.0, leave=False)
-    assert health.standing is IN
+    assert health.state is IN
     assert trial_due_s(health, repeatable=True) == NEVER
-    assert fail(health, 100.0).standing is OUT
-    assert fail(succeed(health, 100.0), 100.0).standing is IN
+    assert fail(health, 100.0).state is OUT
+    assert fail(succeed(health, 100.0), 100.0).state is IN
 
 
 @given(st.floats(0, 1, exclude_max=True), st.floats(0, 1e6))
@@ -141,19 +141,19 @@ def test_each_trial_that_fails_doubles_the_pause_up_to_a_minute() -> None:
         pauses.append(health.until_s - now_s)
         now_s = health.until_s
         health = fail(tried(health), now_s, sent_in=False)
-        assert health.standing is OUT
+        assert health.state is OUT
     assert pauses == [5.0, 10.0, 20.0, 40.0, 60.0, 60.0, 60.0]
 
 
 def test_an_endpoint_that_fails_again_soon_pauses_twice_as_long_and_later_as_the_first_time() -> None:
     back = succeed(on_trial(105.0), 105.0, sent_in=False)
-    assert (back.standing, back.failures) == (IN, 0)
+    assert (back.state, back.failures) == (IN, 0)
 
     def eject_at(now_s: float) -> float:
         health = back
         for _ in range(FAILURES_TO_EJECT):
             health = fail(health, now_s)
-        assert health.standing is OUT
+        assert health.state is OUT
         return health.until_s - now_s
 
     assert eject_at(105.5) == 10.0
@@ -188,14 +188,14 @@ def test_there_is_one_trial_at_a_time() -> None:
 
 
 def test_the_trial_decides() -> None:
-    assert succeed(on_trial(), 106.0, sent_in=False).standing is IN
-    assert fail(on_trial(), 106.0, sent_in=False).standing is OUT
-    assert fail(on_trial(), 106.0, sent_in=False, leave=False).standing is OUT, "it is out already: nobody leaves"
+    assert succeed(on_trial(), 106.0, sent_in=False).state is IN
+    assert fail(on_trial(), 106.0, sent_in=False).state is OUT
+    assert fail(on_trial(), 106.0, sent_in=False, leave=False).state is OUT, "it is out already: nobody leaves"
 
 
 def test_a_trial_that_was_abandoned_is_due_again_at_once() -> None:
     health = abandoned(on_trial(), 300.0)
-    assert health.standing is OUT
+    assert health.state is OUT
     assert trial_due_s(health, repeatable=True) <= 300.0
 
 
@@ -206,7 +206,7 @@ def test_a_trial_that_was_abandoned_does_not_lengthen_the_pause() -> None:
 
 def test_a_request_that_had_nowhere_else_to_go_tells_as_much_as_a_trial_if_it_is_answered_well() -> None:
     """It was sent while the endpoint was out, all others having failed it too. Another failure is no news."""
-    assert succeed(ejected(), 101.0, sent_in=False).standing is IN
+    assert succeed(ejected(), 101.0, sent_in=False).state is IN
     assert fail(ejected(), 101.0, sent_in=False) == ejected()
 
 
@@ -238,30 +238,30 @@ def test_whatever_happens_the_rules_hold(steps: list[tuple[str, float, float]]) 
                 health, in_a_row = fail(health, now_s, chance=chance, leave=what == "bad"), in_a_row + 1
             case "try" if now_s >= trial_due_s(health, repeatable=True):
                 health = tried(health)
-                assert health.standing is TRIAL
-            case "trial good" if before.standing is TRIAL:
+                assert health.state is TRIAL
+            case "trial good" if before.state is TRIAL:
                 health, in_a_row = succeed(health, now_s, sent_in=False), 0
-                assert health.standing is IN
-            case "trial bad" if before.standing is TRIAL:
+                assert health.state is IN
+            case "trial bad" if before.state is TRIAL:
                 health = fail(health, now_s, chance=chance, sent_in=False)
-                assert health.standing is OUT
-            case "last resort bad" if before.standing is OUT:
+                assert health.state is OUT
+            case "last resort bad" if before.state is OUT:
                 health = fail(health, now_s, chance=chance, sent_in=False)
                 assert health == before
             case "abandon":
                 health = abandoned(health, now_s)
-        if before.standing is IN and health.standing is OUT:
+        if before.state is IN and health.state is OUT:
             assert in_a_row >= FAILURES_TO_EJECT, "it left too soon"
             assert what == "bad", "it was to stay"
-        if before.standing is IN and what == "bad" and in_a_row >= FAILURES_TO_EJECT:
-            assert health.standing is OUT, "it stays although it fails"
-        if health.standing is OUT and before.standing is not OUT and what != "abandon":
+        if before.state is IN and what == "bad" and in_a_row >= FAILURES_TO_EJECT:
+            assert health.state is OUT, "it stays although it fails"
+        if health.state is OUT and before.state is not OUT and what != "abandon":
             pause_s = health.until_s - now_s
             assert 0.8 * FIRST_PAUSE_S - 1e-6 <= pause_s <= LONGEST_PAUSE_S + 1e-6
             assert health.pause_s in {FIRST_PAUSE_S, min(LONGEST_PAUSE_S, 2 * last_pause_s)}
             last_pause_s = health.pause_s
-        if (before.standing, health.standing) != (OUT, OUT) and before.standing is not health.standing:
-            assert health.standing in {to for (at, _), to in MOVES.items() if at is before.standing}
+        if (before.state, health.state) != (OUT, OUT) and before.state is not health.state:
+            assert health.state in {to for (at, _), to in MOVES.items() if at is before.state}
 
 
 # -- never more than half -----------------------------------------------------------------------------------------

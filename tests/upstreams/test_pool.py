@@ -21,7 +21,7 @@ from gateway.routing.urls import Routes
 from gateway.server.asgi import GatewayHandler
 from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.endpoint import Endpoint
-from gateway.upstreams.outlier_detection import Standing
+from gateway.upstreams.outlier_detection import EndpointState
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.records import Base, Upstream
 from tests.application import Answered, call, lifespan, scope_of
@@ -285,7 +285,7 @@ def test_whatever_happens_half_are_in_and_nothing_is_lost_count_of(count: int, s
             for what, value in steps:
                 if what == "asks":
                     attempt = begin(pool, repeatable=value % 2 == 0)
-                    trial = attempt.endpoint.health.standing is Standing.TRIAL
+                    trial = attempt.endpoint.health.state is EndpointState.HALF_OPEN
                     assert attempt.endpoint.is_in or trial
                     open_now.append(attempt)
                 elif what == "time":
@@ -293,12 +293,12 @@ def test_whatever_happens_half_are_in_and_nothing_is_lost_count_of(count: int, s
                 elif open_now:
                     attempt = open_now.pop(value % len(open_now))
                     end(attempt, ENDS[what])
-                standings = [one.health.standing for one in pool.endpoints]
-                assert 2 * sum(standing is not Standing.IN for standing in standings) <= count
+                states = [one.health.state for one in pool.endpoints]
+                assert 2 * sum(state is not EndpointState.HEALTHY for state in states) <= count
                 for one in pool.endpoints:
                     mine = [attempt for attempt in open_now if attempt.endpoint is one]
                     assert one.in_flight == len(mine)
-                    if one.health.standing is Standing.TRIAL:
+                    if one.health.state is EndpointState.HALF_OPEN:
                         assert sum(not attempt.sent_in for attempt in mine) == 1, "one trial, and it is under way"
             for attempt in open_now:
                 attempt.dropped()
@@ -403,7 +403,7 @@ async def test_a_trial_that_fails_is_out_for_longer(behind: Behind) -> None:
     assert (await behind.ask("/b/x")).status == 502
     assert (await behind.ask("/b/x")).status == 200
     health = behind.pool.endpoints[0].health
-    assert (health.standing, health.pause_s) == (Standing.OUT, 10.0)
+    assert (health.state, health.pause_s) == (EndpointState.EJECTED, 10.0)
     assert health.until_s > first_until_s + 8.0
 
 
