@@ -40,7 +40,7 @@ _NEAR_MISSES = 5
 async def explain(config: Config, routes: Routes, scope: Scope) -> list[Section]:
     """Everything that is decided before a byte would leave. Runs in a loop, because requests live in one."""
     handler = GatewayHandler(config, routes, ())
-    request = open_request(scope, _nothing_comes, handler.runtime, config.settings.client_idle_s)
+    request = open_request(scope, _nothing_comes, handler.worker, config.settings.client_idle_s)
     target = request.raw_path + ("?" + request.query if request.query else "")
     target = target.encode("latin-1").decode("utf-8", "replace")
     sections = [Section("Request", [[request.method, target, f"Host: {request.host_field}"]])]
@@ -113,7 +113,7 @@ async def _who_asks(handler: GatewayHandler, request: GatewayRequest) -> AsyncIt
     if request.fields.has_claims and handler.config.auth.ways:
         request.hide_claims()
     if isinstance(stack, Stack) and stack.requirements:
-        async with asking(handler.runtime.ways, handler.config) as ways:
+        async with asking(handler.worker.ways, handler.config) as ways:
             yield await who_asks(request, ways, stack.requirements, stack.origins)
 
 

@@ -58,7 +58,7 @@ _CLOSE = (b"connection", b"close")
 
 
 class GatewayHandler(ASGIHandler):
-    """The application that Granian serves. One a worker; `runtime` lives from lifespan start to its end."""
+    """The application that Granian serves. One a process; `worker` lives from lifespan start to its end."""
 
     def __init__(self, config: Config, routes: Routes, hooks: Sequence[Hook], shared: Shared = ALONE) -> None:
         super().__init__()
@@ -73,8 +73,8 @@ class GatewayHandler(ASGIHandler):
         self._plain_port: PlainPort | None = None
         self._connections: Connections | None = None
         self._watch: asyncio.Task[None] | None = None
-        self.runtime = build(config, routes, shared)
-        self.hooks = (*hooks, self.runtime.counters.note)
+        self.worker = build(config, routes, shared)
+        self.hooks = (*hooks, self.worker.counters.note)
         self._serve: signals.Serve = self.handle
 
     def load_middleware(self, is_async: bool = False) -> None:
@@ -105,19 +105,19 @@ class GatewayHandler(ASGIHandler):
                 await self._serve(scope, body.receive, body.send)
                 await body.discard()
         finally:
-            connections.leave(connection, draining=self.runtime.draining)
+            connections.leave(connection, draining=self.worker.draining)
 
     # -- one request ----------------------------------------------------------------------------------------------
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = open_request(scope, receive, self.runtime, self.settings.client_idle_s, self._min_upload_rate)
+        request = open_request(scope, receive, self.worker, self.settings.client_idle_s, self._min_upload_rate)
         exchange, lifetime = request.exchange, request.lifetime
         current.set(lifetime)
-        if self.runtime.tracer is not None and not exchange.path.startswith(ops.PREFIX):
-            trace_id = self.runtime.tracer.begin(request)
+        if self.worker.tracer is not None and not exchange.path.startswith(ops.PREFIX):
+            trace_id = self.worker.tracer.begin(request)
             if trace_id is not None:
                 exchange.begin_trace(trace_id)
-        self.runtime.opened(lifetime, request.inbox)
+        self.worker.opened(lifetime, request.inbox)
         try:
             await self._deliver(request, await self.answer(request), send)
         except BaseException as error:  # noqa: BLE001 - cancellation too: whatever it is, the client must see it
@@ -129,7 +129,7 @@ class GatewayHandler(ASGIHandler):
             exchange.ended = perf_counter()
             if exchange.reason == _BODY_BROKEN:  # what was sent is for a client that may not be there any more
                 exchange.status = Reason.CLIENT_BODY_BROKEN.status
-            self.runtime.closed(lifetime)
+            self.worker.closed(lifetime)
             request.inbox.close()
             # The task's context holds the lifetime, and a request its own: circles are work for the collector.
             lifetime.task = lifetime.request = None
@@ -143,7 +143,7 @@ class GatewayHandler(ASGIHandler):
         """
         try:
             response = await (choose or self._choose)(request)
-            if request.method not in SAFE_METHODS and self.runtime.caches:
+            if request.method not in SAFE_METHODS and self.worker.caches:
                 self._invalidate(request, response)
             return response
         except asyncio.CancelledError as error:
@@ -178,8 +178,8 @@ class GatewayHandler(ASGIHandler):
         if isinstance(decision, Own):
             if path == "*":
                 return _at_once(ops.options(request))
-            return ops.answer(self.runtime, self.routes, request)
-        if len(self.runtime.in_flight) - self.runtime.watchers > self.max_in_flight:  # this one is among them
+            return ops.answer(self.worker, self.routes, request)
+        if len(self.worker.in_flight) - self.worker.watchers > self.max_in_flight:  # this one is among them
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
         if request.fields.has_claims:
             request.hide_claims()
@@ -226,7 +226,7 @@ class GatewayHandler(ASGIHandler):
         host = same_authority(request.forwarded_host or request.host_field)
         for one in invalidated(scheme, host, target, response.status_code, pairs_of(response)):
             if self.routes.caches_at(request.exchange.host or "", one.partition("?")[0]):
-                self.runtime.cache.invalidate(f"{scheme}://{host}{one}")
+                self.worker.cache.invalidate(f"{scheme}://{host}{one}")
 
     # -- the answer leaves ----------------------------------------------------------------------------------------
 
@@ -287,7 +287,7 @@ class GatewayHandler(ASGIHandler):
         # HTTP/2 knows no such field: a stream ends by itself (RFC 9113, section 8.2.2).
         if request.scope["http_version"] == HTTP_2:
             pairs = [pair for pair in pairs if pair[0] != b"connection"]
-        elif (self.runtime.draining or not request.inbox.complete) and _CLOSE not in pairs:
+        elif (self.worker.draining or not request.inbox.complete) and _CLOSE not in pairs:
             extra.append(_CLOSE)
         return [*pairs, *extra]
 
@@ -330,12 +330,12 @@ class GatewayHandler(ASGIHandler):
             if message["type"] == "lifespan.startup":
                 try:
                     await start_worker()
-                    await self.runtime.start(publish)
+                    await self.worker.start(publish)
                     await self._open_further()
                     if signals.are_heard():
                         self._serve = signals.around(self.handle, type(self))
-                    if self.runtime.tracer is not None:
-                        self.hooks = (*self.hooks, self.runtime.tracer.end)
+                    if self.worker.tracer is not None:
+                        self.hooks = (*self.hooks, self.worker.tracer.end)
                 except Exception as error:  # noqa: BLE001 - reported to the server, which stops the worker
                     log.error("start.failed", exc_info=error)
                     await send({"type": "lifespan.startup.failed", "message": str(error)})
@@ -346,7 +346,7 @@ class GatewayHandler(ASGIHandler):
                     self._plain_port.close()
                 if self._watch is not None:
                     self._watch.cancel()
-                await self.runtime.stop()
+                await self.worker.stop()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 

@@ -20,7 +20,7 @@ from gateway.observe import log as telemetry
 from gateway.observe.log import log
 from gateway.server.abort import close_sockets_of, limit_unread
 from gateway.server.reuseport import SharedPort
-from gateway.server.worker import Runtime
+from gateway.server.worker import Worker
 
 # How long a worker that has cut its requests may take to leave by itself.
 LEAVE_S: Final = 0.7
@@ -56,7 +56,7 @@ class Control:
         self.number = 0  # of the worker that is forked next; in a worker its own
         self._stop_granian: Callable[[], None] | None = None
         self._leave_at_s = float("inf")
-        self._runtime: Runtime | None = None
+        self._attached: Worker | None = None
         self._sockets_end: asyncio.Task[None] | None = None
 
     # -- in the parent --------------------------------------------------------------------------------------------
@@ -126,20 +126,20 @@ class Control:
         # From the first turn of the loop on: what a team's code awaits at the start may take long.
         loop.call_soon(self._beat, loop, beat_every_s(self._settings.worker_timeout_s))
 
-    def attach(self, runtime: Runtime) -> None:
+    def attach(self, worker: Worker) -> None:
         """Hear of draining and of the end. Called in the worker's loop before it serves."""
         loop = asyncio.get_running_loop()
         if self._stop_granian is None:
             raise RuntimeError("Granian asks for no signals any more: it could not be stopped")
-        self._runtime = runtime
+        self._attached = worker
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGTERM, self._on_term, loop)
         _on_fork(self._settings.bind[1])
         # It may have come before anybody listened; the parent, which must know first that it stops, gets a moment.
         loop.call_later(LEAVE_S, self._on_term, loop)
         loop.call_later(_LISTENS_S, self._look_for_listener, loop, _LISTENS_S)
-        loop.add_reader(self._drain[0], self._on_drain, loop, runtime)
-        loop.add_reader(self._cut[0], self._on_cut, loop, runtime)
+        loop.add_reader(self._drain[0], self._on_drain, loop, worker)
+        loop.add_reader(self._cut[0], self._on_cut, loop, worker)
 
     def leave(self) -> None:
         """The last request has ended: the process ends soon, whatever its threads still do."""
@@ -170,8 +170,8 @@ class Control:
 
     def _stop_after_sockets(self, loop: asyncio.AbstractEventLoop) -> None:
         """Granian would cut all sockets without a frame: they are closed before it hears of the end."""
-        if self._sockets_end is None and self._runtime is not None:
-            closing = self._runtime.sockets.drain(self._settings.drain_s / 2)
+        if self._sockets_end is None and self._attached is not None:
+            closing = self._attached.sockets.drain(self._settings.drain_s / 2)
             self._sockets_end = loop.create_task(closing, name="portway-sockets")
             self._sockets_end.add_done_callback(lambda _: self._stop(loop))
 
@@ -179,9 +179,9 @@ class Control:
         if self._memory[_STOPPING]:
             loop.call_later(_SETTLE_S if self._port.step_aside(closing=True) else 0, self._stop_after_sockets, loop)
 
-    def _on_drain(self, loop: asyncio.AbstractEventLoop, runtime: Runtime) -> None:
+    def _on_drain(self, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
         loop.remove_reader(self._drain[0])
-        runtime.drain()
+        worker.drain()
         self._port.step_aside(closing=False)
         delay_s = self._settings.drain_delay_s
         if not self._memory[_DRAINING]:  # the parent was killed: finish, and leave the port free
@@ -189,17 +189,17 @@ class Control:
             self._stop_after_sockets(loop)
         left_s = delay_s + self._settings.drain_s
         self._leave_at_s = loop.time() + left_s
-        loop.call_later(left_s, self._cut_all, runtime)
+        loop.call_later(left_s, self._cut_all, worker)
         _leave_within(left_s + 2 * LEAVE_S)
 
-    def _on_cut(self, loop: asyncio.AbstractEventLoop, runtime: Runtime) -> None:
+    def _on_cut(self, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
         loop.remove_reader(self._cut[0])
         if self._memory[_CUTTING]:
-            self._cut_all(runtime)
+            self._cut_all(worker)
 
-    def _cut_all(self, runtime: Runtime) -> None:
-        os.write(self._counts[1], _COUNT.pack(runtime.cut()))
-        runtime.sockets.close_all()
+    def _cut_all(self, worker: Worker) -> None:
+        os.write(self._counts[1], _COUNT.pack(worker.cut()))
+        worker.sockets.close_all()
         _leave_within(LEAVE_S)
 
 

@@ -149,7 +149,7 @@ async def _started() -> GatewayHandler:
             view.bulkhead = _Bulkhead(view.bulkhead.name, view.bulkhead.options)
     handler = GatewayHandler(config, routes, [])
     await start_worker()
-    await handler.runtime.start(lambda _: None)
+    await handler.worker.start(lambda _: None)
     return handler
 
 
@@ -172,7 +172,7 @@ async def _keep(handler: GatewayHandler) -> AsyncGenerator[None, None]:
     try:
         yield
     finally:
-        await handler.runtime.stop()
+        await handler.worker.stop()
 
 
 # -- a request of Django's making -----------------------------------------------------------------------------------
@@ -242,7 +242,7 @@ async def call(view: Callable[..., Any], request: HttpRequest, args: tuple[Any, 
     """What a view answers to a request of Django's making, without a route before it."""
     handler = await worker()
     exchanged = _Exchanged(request.body)
-    ours = open_request(scope_of(request), exchanged.receive, handler.runtime, _NEVER_S)
+    ours = open_request(scope_of(request), exchanged.receive, handler.worker, _NEVER_S)
     ours.inbox.content_length = ours.content_length = len(request.body) or None
     ours.resolver_match = request.resolver_match
     current.set(ours.lifetime)

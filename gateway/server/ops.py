@@ -27,27 +27,27 @@ from gateway.observe.status import Status
 from gateway.routing.urls import Routes
 from gateway.server import admin
 from gateway.server.snapshot import publish, snapshots_of_all
-from gateway.server.worker import Runtime
+from gateway.server.worker import Worker
 
 PREFIX = "/-/"
 _EVERY_S = 1.0
 
 
-def live(runtime: Runtime) -> GatewayResponse:
+def live(worker: Worker) -> GatewayResponse:
     """200 while the process works."""
     return json_response({"status": "live"})
 
 
-def ready(runtime: Runtime) -> GatewayResponse:
+def ready(worker: Worker) -> GatewayResponse:
     """200; 503 only before start-up has ended and while draining, never because of an upstream."""
-    if runtime.draining:
+    if worker.draining:
         return json_response({"status": "draining"}, 503)
-    if not runtime.ready:
+    if not worker.ready:
         return json_response({"status": "starting"}, 503)
     return json_response({"status": "ready"})
 
 
-async def purge(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
+async def purge(worker: Worker, request: GatewayRequest) -> GatewayResponse:
     """DELETE: forget stored answers, by one of path, prefix, route, tag and all. Raises REQUEST_INVALID."""
     asked = parse_qs(request.query, keep_blank_values=True)
     kind, values = next(iter(asked.items()), ("", []))
@@ -56,13 +56,13 @@ async def purge(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
     begins = ("/", "http://", "https://") if kind == "path" else "/"
     if kind in {"path", "prefix"} and not values[0].startswith(begins):
         raise GatewayError(Reason.REQUEST_INVALID, f"A {kind} begins with a slash.")
-    count = await runtime.cache.purge(kind, values[0])
+    count = await worker.cache.purge(kind, values[0])
     return json_response({"purged": count, kind: values[0]})
 
 
-async def limits(runtime: Runtime) -> GatewayResponse:
+async def limits(worker: Worker) -> GatewayResponse:
     """GET: every limit that holds somewhere, with how many keys it has and how many of them are over."""
-    listing = await runtime.limits.listing()
+    listing = await worker.limits.listing()
     rows = [
         {
             "name": policy.name,
@@ -75,52 +75,52 @@ async def limits(runtime: Runtime) -> GatewayResponse:
         }
         for policy, counted in listing
     ]
-    return json_response({**runtime.limits.state(), "limits": rows})
+    return json_response({**worker.limits.state(), "limits": rows})
 
 
-async def forget(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
+async def forget(worker: Worker, request: GatewayRequest) -> GatewayResponse:
     """DELETE: a key may send again at once, in all limits or one. Raises REQUEST_INVALID, RATE_LIMIT_UNAVAILABLE."""
     asked = parse_qs(request.query, keep_blank_values=True)
     keys, names = asked.pop("key", []), asked.pop("limit", [])
     if asked or len(keys) != 1 or not keys[0] or len(names) > 1:
         raise GatewayError(Reason.REQUEST_INVALID, "Say which key, and perhaps of which limit: key=...&limit=...")
     name = names[0] if names else None
-    known = [word for policy in runtime.limits.policies for word in (policy.limit, policy.name)]
+    known = [word for policy in worker.limits.policies for word in (policy.limit, policy.name)]
     if name is not None and name not in known:
         raise GatewayError(Reason.REQUEST_INVALID, "There is no such limit.")
     try:
-        count = await runtime.limits.forget(keys[0], name)
+        count = await worker.limits.forget(keys[0], name)
     except Away as error:
         raise GatewayError(Reason.RATE_LIMIT_UNAVAILABLE, cause=str(error)) from None
     log.info("limits.forgotten", limit=name, count=count)
     return json_response({"forgotten": count})
 
 
-def metrics(runtime: Runtime, request: GatewayRequest) -> GatewayResponse:
+def metrics(worker: Worker, request: GatewayRequest) -> GatewayResponse:
     """What all workers have counted, as Prometheus reads it."""
     accept = next((value.decode("latin-1") for name, value in request.raw_headers if name == b"accept"), "")
-    publish(runtime)  # what is answered outlives this worker, if it dies now: a counter must not fall
-    content_type, text = exposition(snapshots_of_all(runtime), accept)
+    publish(worker)  # what is answered outlives this worker, if it dies now: a counter must not fall
+    content_type, text = exposition(snapshots_of_all(worker), accept)
     return GatewayResponse(200, [(b"content-type", content_type.encode("ascii")), _NO_STORE], text)
 
 
-def state(runtime: Runtime, routes: Routes, request: GatewayRequest) -> GatewayResponse:
+def state(worker: Worker, routes: Routes, request: GatewayRequest) -> GatewayResponse:
     """What the gateway is doing, as JSON; where event streams are accepted, every second."""
-    status = Status(partial(snapshots_of_all, runtime), rows(routes), configuration_rows(os.environ))
+    status = Status(partial(snapshots_of_all, worker), rows(routes), configuration_rows(os.environ))
     if any(name == b"accept" and b"text/event-stream" in value for name, value in request.raw_headers):
-        return GatewayResponse(200, [(b"content-type", b"text/event-stream"), _NO_STORE], _events(runtime, status))
+        return GatewayResponse(200, [(b"content-type", b"text/event-stream"), _NO_STORE], _events(worker, status))
     return json_response(status.now())
 
 
-async def _events(runtime: Runtime, status: Status) -> AsyncIterator[bytes]:
+async def _events(worker: Worker, status: Status) -> AsyncIterator[bytes]:
     """The status as server-sent events, one a second, until the worker drains: a page must not hold it up."""
-    runtime.watchers += 1
+    worker.watchers += 1
     try:
-        while not runtime.draining:
+        while not worker.draining:
             yield b"data: " + msgspec.json.encode(status.now()) + b"\n\n"
             await asyncio.sleep(_EVERY_S)
     finally:
-        runtime.watchers -= 1
+        worker.watchers -= 1
 
 
 def configuration_rows(environ: Mapping[str, str]) -> list[dict[str, str]]:
@@ -152,7 +152,7 @@ _PAGE_POLICY = [
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 ]
-_OPEN: dict[str, Callable[[Runtime], GatewayResponse]] = {"/-/live": live, "/-/ready": ready}
+_OPEN: dict[str, Callable[[Worker], GatewayResponse]] = {"/-/live": live, "/-/ready": ready}
 FOR_PROBES = _OPEN.keys()
 _CLOSED = frozenset({"/-/", "/-/metrics", "/-/status", "/-/cache", "/-/limits"})
 
@@ -179,21 +179,21 @@ def check_method(path: str, method: str) -> None:
         raise GatewayError(Reason.METHOD_NOT_ALLOWED, headers=[(b"allow", ", ".join(sorted(allowed)).encode())])
 
 
-async def answer(runtime: Runtime, routes: Routes, request: GatewayRequest) -> GatewayResponse:
+async def answer(worker: Worker, routes: Routes, request: GatewayRequest) -> GatewayResponse:
     """The answer to a request under `/-/`. Raises ROUTE_NOT_FOUND, METHOD_NOT_ALLOWED, ADMIN_REQUIRED or _DENIED."""
     path = request.raw_path
     check_path(path)
     request.exchange.route = path
     is_open = _OPEN.get(path)
     if is_open is None:
-        await admin.admit(request, runtime.config.settings.admin_token, runtime.admin_gate)
+        await admin.admit(request, worker.config.settings.admin_token, worker.admin_gate)
     check_method(path, request.method)
     if is_open is not None:
-        return is_open(runtime)
+        return is_open(worker)
     if path == "/-/cache":
-        return await purge(runtime, request)
+        return await purge(worker, request)
     if path == "/-/limits":
-        return await (forget(runtime, request) if request.method == "DELETE" else limits(runtime))
+        return await (forget(worker, request) if request.method == "DELETE" else limits(worker))
     if path == "/-/metrics":
-        return metrics(runtime, request)
-    return page() if path == "/-/" else state(runtime, routes, request)
+        return metrics(worker, request)
+    return page() if path == "/-/" else state(worker, routes, request)

@@ -21,7 +21,7 @@ from gateway.observe.snapshot import (
     WorkerState,
     add_counts,
 )
-from gateway.server.worker import Runtime
+from gateway.server.worker import Worker
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.pool import Pool
 
@@ -29,43 +29,43 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(Snapshot).decode
 
 
-def snapshot_of(runtime: Runtime) -> Snapshot:
+def snapshot_of(worker: Worker) -> Snapshot:
     """What this worker has counted and holds."""
     return Snapshot(
         version=__version__,
         worker=WorkerState(
             pid=os.getpid(),
-            started_s=runtime.started_s,
-            draining=runtime.draining,
-            in_flight=sum(not lifetime.exchange.is_own for lifetime in runtime.in_flight),
-            kept_body_bytes=runtime.bodies.kept_bytes,
-            sockets=runtime.sockets.by_route(),
-            certificate_ends_s=runtime.certificate_ends_s,
+            started_s=worker.started_s,
+            draining=worker.draining,
+            in_flight=sum(not lifetime.exchange.is_own for lifetime in worker.in_flight),
+            kept_body_bytes=worker.bodies.kept_bytes,
+            sockets=worker.sockets.by_route(),
+            certificate_ends_s=worker.certificate_ends_s,
         ),
-        counts=_counts(runtime),
-        past=runtime.past,
-        upstreams=[_upstream(pool) for pool in runtime.pools.values()],
-        stored=msgspec.convert(runtime.cache.state(), CacheState),
-        pools=[_legacy_pool(pool) for pool in runtime.bulkheads.values()],
-        limits=msgspec.convert(runtime.limits.state(), LimitsState),
-        ways=[_way(runtime, way) for way in runtime.config.auth.ways.values()],
+        counts=_counts(worker),
+        past=worker.past,
+        upstreams=[_upstream(pool) for pool in worker.pools.values()],
+        stored=msgspec.convert(worker.cache.state(), CacheState),
+        pools=[_legacy_pool(pool) for pool in worker.bulkheads.values()],
+        limits=msgspec.convert(worker.limits.state(), LimitsState),
+        ways=[_way(worker, way) for way in worker.config.auth.ways.values()],
     )
 
 
-def snapshots_of_all(runtime: Runtime) -> list[Snapshot]:
+def snapshots_of_all(worker: Worker) -> list[Snapshot]:
     """This worker's snapshot first, then what the others showed last, those that have ended too."""
-    found = [snapshot_of(runtime)]
-    for process, data in () if runtime.shared_memory is None else runtime.shared_memory.others():
+    found = [snapshot_of(worker)]
+    for process, data in () if worker.shared_memory is None else worker.shared_memory.others():
         shown = _decode(data)
         shown.is_alive = is_alive(process)
         found.append(shown)
     return found
 
 
-def publish(runtime: Runtime) -> None:
+def publish(worker: Worker) -> None:
     """Show this worker's snapshot to the others."""
-    if runtime.shared_memory is not None:
-        runtime.shared_memory.publish(_encode(snapshot_of(runtime)))
+    if worker.shared_memory is not None:
+        worker.shared_memory.publish(_encode(snapshot_of(worker)))
 
 
 def past_counts(shown: bytes | None) -> Counts | None:
@@ -76,9 +76,9 @@ def past_counts(shown: bytes | None) -> Counts | None:
     return add_counts(counts for counts in (ended.past, ended.counts) if counts is not None)
 
 
-def _counts(runtime: Runtime) -> Counts:
+def _counts(worker: Worker) -> Counts:
     """The counters themselves, not copies: to be read at once."""
-    counters, pools, bulkheads = runtime.counters, runtime.pools.values(), runtime.bulkheads.values()
+    counters, pools, bulkheads = worker.counters, worker.pools.values(), worker.bulkheads.values()
     limited = {pool.name: pool.limit for pool in pools if pool.limit is not None}
     return Counts(
         requests=counters.requests,
@@ -91,9 +91,9 @@ def _counts(runtime: Runtime) -> Counts:
         wait_seconds={name: one.waited_s for name, one in limited.items()},
         legacy_full={pool.name: pool.full for pool in bulkheads},
         legacy_late={pool.name: pool.late for pool in bulkheads},
-        limits=runtime.limits.counts,
-        stalls=runtime.watchdog.stalls,
-        auth=runtime.ways.counts,
+        limits=worker.limits.counts,
+        stalls=worker.watchdog.stalls,
+        auth=worker.ways.counts,
         recent=list(counters.recent),
         recent_client=list(counters.recent_client),
         sockets=counters.sockets,
@@ -122,8 +122,8 @@ def _endpoint(endpoint: Endpoint) -> EndpointState:
     )
 
 
-def _way(runtime: Runtime, way: Way) -> WayState:
-    store = runtime.ways.stores.get(way.name)
+def _way(worker: Worker, way: Way) -> WayState:
+    store = worker.ways.stores.get(way.name)
     state = WayState(way.name, way.kind, masked_target(way.source) if way.kind != "jwt" else way.source)
     if store is not None:
         state.keys = 0 if store.keys is None else len(store.keys.keys)

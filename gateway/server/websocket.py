@@ -51,20 +51,20 @@ _EXPIRED: Final = Closing(codes.POLICY, "the token has expired", codes.GATEWAY)
 async def serve_socket(handler: "GatewayHandler", scope: Scope, receive: Receive, send: Send) -> None:
     """One handshake, and its socket until that has ended."""
     await receive()  # websocket.connect
-    runtime = handler.runtime
+    worker = handler.worker
     as_http = {**scope, "method": "GET", "scheme": "https" if scope["scheme"] == "wss" else "http"}
-    request = open_request(as_http, _never, runtime, handler.settings.client_idle_s)
+    request = open_request(as_http, _never, worker, handler.settings.client_idle_s)
     request.upgrade = pass_on
     exchange, lifetime = request.exchange, request.lifetime
     current.set(lifetime)
-    if runtime.tracer is not None and (trace_id := runtime.tracer.begin(request)) is not None:
+    if worker.tracer is not None and (trace_id := worker.tracer.begin(request)) is not None:
         exchange.begin_trace(trace_id)
-    runtime.opened(lifetime, request.inbox)
+    worker.opened(lifetime, request.inbox)
     has_place = False
     try:
         response: HttpResponseBase | None
         try:
-            runtime.sockets.take()
+            worker.sockets.take()
             has_place = True
             response = await handler.answer(request, partial(_choose, handler))
         except GatewayError as error:
@@ -76,8 +76,8 @@ async def serve_socket(handler: "GatewayHandler", scope: Scope, receive: Receive
     finally:
         exchange.ended = perf_counter()
         if has_place:
-            runtime.sockets.give()
-        runtime.closed(lifetime)
+            worker.sockets.give()
+        worker.closed(lifetime)
         lifetime.task = lifetime.request = None  # as at the end of a request
         for hook in handler.hooks:
             hook(exchange)
@@ -104,8 +104,8 @@ def _choose(handler: "GatewayHandler", request: GatewayRequest) -> Awaitable[Htt
     decision = decide(handler.routes, "GET", host, path, request.scope["headers"])
     if isinstance(decision, Own):
         raise GatewayError(Reason.WEBSOCKET_UNSUPPORTED)
-    runtime = handler.runtime
-    if len(runtime.in_flight) - runtime.watchers > handler.max_in_flight:
+    worker = handler.worker
+    if len(worker.in_flight) - worker.watchers > handler.max_in_flight:
         raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
     if request.fields.has_claims:
         request.hide_claims()
@@ -193,7 +193,7 @@ async def _run(
     handler: "GatewayHandler", request: GatewayRequest, upgrade: Upgrade, receive: Receive, send: Send
 ) -> GatewayResponse | None:
     """Serve a socket to its end; the answer instead, where it was never let in."""
-    exchange, lifetime, runtime = request.exchange, request.lifetime, handler.runtime
+    exchange, lifetime, worker = request.exchange, request.lifetime, handler.worker
     counts, options = SocketCounts(), upgrade.options
     cut = partial(abort.sever, request.scope["client"], request.scope["server"])
     client = ClientSocket(receive, send, counts, cut)
@@ -204,8 +204,8 @@ async def _run(
         session = upgrade.begin(client)
         if not upgrade.accepts_itself:
             await client.accept(upgrade.subprotocol)
-        runtime.upgraded(lifetime)
-        runtime.sockets.add(session, exchange.route or "none")
+        worker.upgraded(lifetime)
+        worker.sockets.add(session, exchange.route or "none")
         alarms = _alarms(client, session, options, request)
         closing = await session.run()
         if closing is None:
@@ -220,7 +220,7 @@ async def _run(
         for alarm in alarms:
             alarm.cancel()
         if session is not None:
-            runtime.sockets.remove(session)
+            worker.sockets.remove(session)
     _note(request, counts, closing)
     return None
 

@@ -64,14 +64,14 @@ class Shared:
     bloom_filter: BloomFilter | None = None  # the keys that are stored
     limits: Memory | None = None  # what they have counted together
     purges: MessageRing | None = None  # where they tell each other what they purge
-    on_started: Callable[["Runtime"], None] | None = None  # called when all is open, before it serves
+    on_started: Callable[["Worker"], None] | None = None  # called when all is open, before it serves
     on_stopped: Callable[[], None] | None = None  # called when all is closed
 
 
 ALONE = Shared()
 
 
-def build(config: Config, routes: Routes, shared: Shared = ALONE) -> "Runtime":
+def build(config: Config, routes: Routes, shared: Shared = ALONE) -> "Worker":
     """A worker, whole and not started: everything that lives in it, made once and in this order."""
     bodies = Bodies()
     settings = config.settings
@@ -90,7 +90,7 @@ def build(config: Config, routes: Routes, shared: Shared = ALONE) -> "Runtime":
     bulkheads = routes.bulkheads
     if config.auth.hashes_passwords:
         bulkheads = {**bulkheads, passwords.name: passwords}
-    return Runtime(config, shared, bodies, cache, ways=ways, limits=limits, bulkheads=bulkheads, caches=routes.caches)
+    return Worker(config, shared, bodies, cache, ways=ways, limits=limits, bulkheads=bulkheads, caches=routes.caches)
 
 
 def _admin_gate(settings: Settings) -> Gate | None:
@@ -110,7 +110,7 @@ async def _check_password(passwords: Bulkhead, work: Callable[[], bool]) -> bool
 _PASSWORDS = LegacyOptions(threads=2, queue=64, timeout_s=5.0)
 
 
-class Runtime:
+class Worker:
     """One worker's state. `start` it inside the loop that serves; `stop` it there."""
 
     def __init__(
@@ -152,7 +152,7 @@ class Runtime:
         self._cut = False
         self._ticker: asyncio.Task[None] | None = None
 
-    async def start(self, publish: Callable[["Runtime"], object]) -> None:
+    async def start(self, publish: Callable[["Worker"], object]) -> None:
         """Open the pools; `publish` shows the others what this one counts, now and every second.
 
         Raises OSError or ssl.SSLError when a certificate cannot be loaded.
@@ -209,7 +209,7 @@ class Runtime:
         if lifetime.kept_bytes and (lifetime.request is None or not lifetime.request.lent):
             self.bodies.end(lifetime)
 
-    async def _tick(self, publish: Callable[["Runtime"], object]) -> None:
+    async def _tick(self, publish: Callable[["Worker"], object]) -> None:
         ticks = 0
         while True:
             await asyncio.sleep(TICK_S)

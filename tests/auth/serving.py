@@ -67,7 +67,7 @@ class Gateway:
 
     @property
     def counts(self) -> Mapping[tuple[str, str], int]:
-        return self.handler.runtime.ways.counts
+        return self.handler.worker.ways.counts
 
 
 @asynccontextmanager

@@ -298,7 +298,7 @@ async def test_a_purge_says_one_thing(query: str) -> None:
     ],
 )
 async def test_a_purge_forgets_what_it_names(query: str, left: set[str]) -> None:
-    memory = application("").runtime.cache.memory
+    memory = application("").worker.cache.memory
     for target in ("/users/1", "/users/1?x=1", "/users/2", "/orders/1"):
         name, tags = ("orders", ["Cache-Tag: red"]) if "orders" in target else ("users", [])
         memory.put(f"{name} http://a{target}", entry("Cache-Control: max-age=60", *tags))

@@ -11,7 +11,7 @@ from gateway.config import loader
 from gateway.routing import proxy, route
 from gateway.routing.urls import Routes
 from gateway.server.asgi import GatewayHandler
-from gateway.server.worker import ALONE, Runtime, Shared
+from gateway.server.worker import ALONE, Shared, Worker
 from tests.application import Lifespan, call
 from tests.live.harness import OK, Upstream, eventually
 
@@ -39,7 +39,7 @@ async def test_a_worker_is_live_before_it_is_ready_and_closes_its_connections_at
 
 
 async def test_a_start_that_fails_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    def fails(runtime: Runtime) -> None:
+    def fails(worker: Worker) -> None:
         raise OSError("no such luck")
 
     with Upstream.answering(OK) as upstream:
@@ -48,4 +48,4 @@ async def test_a_start_that_fails_says_so(capsys: pytest.CaptureFixture[str]) ->
         assert await lifespan.go("startup") == {"type": "lifespan.startup.failed", "message": "no such luck"}
         await lifespan.task
         assert "start.failed" in capsys.readouterr().out
-        await application.runtime.stop()
+        await application.worker.stop()

@@ -320,7 +320,7 @@ class Behind:
     def __init__(self, application: GatewayHandler, actors: Sequence[Actor]) -> None:
         self.application = application
         self.actors = actors
-        self.pool = application.runtime.pools["b"]
+        self.pool = application.worker.pools["b"]
         self._added_s = 0.0
         now = asyncio.get_running_loop().time
         self.pool.now = lambda: now() + self._added_s
