@@ -92,7 +92,10 @@ def read_text(path: str) -> str:
 
 
 def read_env_files(paths: Iterable[str]) -> EnvFile:
-    """Read env files, a later one over those before it; one that cannot be read is a problem among the others."""
+    """Read env files, a later one over those before it, all beneath the environment.
+
+    One that cannot be read is a problem among the others.
+    """
     found = EnvFile()
     for path in paths:
         try:
@@ -136,15 +139,13 @@ def _open_standard_streams() -> None:
 def _settings(env_files: list[str], named: str | None) -> bool:
     """Load home's settings, which read the environment; False, with all problems on stderr, if it cannot be used.
 
-    Variables of files stand instead of the environment's own. `named` is the value of Django's option --settings.
+    Variables of files lie beneath the environment's own. `named` is the value of Django's option --settings.
     """
     from gateway.config.django_settings import foreign_settings
     from gateway.config.records import ConfigError, format_problems
 
     found = read_env_files(env_files)
-    if env_files:
-        _forget_variables()
-        os.environ.update(found.values)
+    os.environ.update(found.beneath(os.environ))
     problems = [f"gateway: {problem}" for problem in found.problems]
     foreign = foreign_settings(named or os.environ.get("DJANGO_SETTINGS_MODULE"))
     if foreign is not None:

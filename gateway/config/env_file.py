@@ -35,12 +35,31 @@ class EnvFile:
             elif variable in environ:
                 self._set(variable, environ[variable], place)
 
+    def beneath(self, environ: Mapping[str, str]) -> dict[str, str]:
+        """The variables that the environment does not set, by the same name or by its twin with `_FILE`.
+
+        `places` keeps only theirs. An empty value counts as not set.
+        """
+        taken = {name: value for name, value in self.values.items() if not _is_set(name, environ)}
+        self.places = {name: place for name, place in self.places.items() if name in taken}
+        return taken
+
+    def held_by(self, environ: Mapping[str, str]) -> None:
+        """`places` keeps those of the variables that hold, once the file's lie in the environment."""
+        self.places = {name: at for name, at in self.places.items() if environ.get(name) == self.values[name]}
+
     def _set(self, variable: str, value: str, place: str) -> None:
         if variable in self.values:
             self.warnings.append(f"{place}: {variable} again: what {self.places[variable]} says is without effect")
         if variable.startswith("GATEWAY_") and (otherwise := _by_compose(value)):
             self.warnings.append(f"{place}: {variable}: compose {otherwise}, docker does not (`format: raw` helps)")
         self.values[variable], self.places[variable] = value, place
+
+
+def _is_set(variable: str, environ: Mapping[str, str]) -> bool:
+    twin = variable.removesuffix("_FILE") if variable.endswith("_FILE") else f"{variable}_FILE"
+    names = (variable, twin) if variable.startswith("GATEWAY_") else (variable,)
+    return any(environ.get(name, "").strip() for name in names)
 
 
 def _by_compose(value: str) -> str:

@@ -47,8 +47,8 @@ def add_env_file(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRE
         action="append",
         default=default,
         metavar="FILE",
-        help="read the GATEWAY_* variables from FILE instead of the environment, as `docker run --env-file` "
-        "does: KEY=VALUE lines, # comments, quotes are part of the value; may be given more than once",
+        help="read variables from FILE, beneath the environment: what that sets wins. As `docker run --env-file` "
+        "reads it: KEY=VALUE lines, # comments, quotes are part of the value; may be given more than once",
     )
 
 
@@ -86,6 +86,7 @@ class GatewayCommand(BaseCommand):
     def examined(self, env_files: list[str], selection: Selection) -> Findings:
         """What the selected checks find, without a problem; else all problems are on stderr, and the exit code is 2."""
         found, read = examine(settings.GATEWAY, selection), read_env_files(env_files)
+        read.held_by(os.environ)
         for warning in (*read.warnings, *found.warnings):
             self.stderr.write(f"gateway: warning: {plain_lines(located(warning, read.places))}")
         for problem in found.problems:

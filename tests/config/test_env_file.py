@@ -67,3 +67,23 @@ def test_a_text_names_the_place_of_each_variable_that_a_file_set() -> None:
     places = {"GATEWAY_A": "prod.env:3"}
     text = "GATEWAY_A and GATEWAY_B stand twice; GATEWAY_A__TIMEOUT does not"
     assert located(text, places) == "GATEWAY_A (prod.env:3) and GATEWAY_B stand twice; GATEWAY_A__TIMEOUT does not"
+
+
+@pytest.mark.parametrize(
+    ("environ", "taken"),
+    [
+        ({}, {"GATEWAY_X": "1"}),
+        ({"GATEWAY_X": "2"}, {}),
+        ({"GATEWAY_X": " "}, {"GATEWAY_X": "1"}),  # empty counts as not set
+        ({"GATEWAY_X_FILE": "x.txt"}, {}),  # the twin says it too
+        ({"GATEWAY_X_FILE": ""}, {"GATEWAY_X": "1"}),
+    ],
+)
+def test_the_environment_lies_above_a_file(environ: dict[str, str], taken: dict[str, str]) -> None:
+    found = read("GATEWAY_X=1")
+    assert found.beneath(environ) == taken
+    assert found.places == dict.fromkeys(taken, "prod.env:1")
+
+
+def test_a_twin_in_the_file_yields_to_the_variable() -> None:
+    assert read("GATEWAY_X_FILE=x.txt\nX_FILE=y").beneath({"GATEWAY_X": "1", "X": "1"}) == {"X_FILE": "y"}

@@ -21,10 +21,9 @@ example:
   export GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001'
   export GATEWAY_ROUTE_USERS='/users/** -> users'
   gateway serve"""
-    reads_env_file = False
 
     def handle(self, *args: Any, **options: Any) -> None:
-        config, routes = self.checked([])
+        config, routes = self.checked(options["env_file"])
         log.take_streams()
         log.configure(config.settings.log, config.settings.log_level)
         try:

@@ -556,11 +556,18 @@ def test_a_reader_that_is_gone_already_is_no_fault(tmp_path: Path, words: str) -
 # -- a file of variables ----------------------------------------------------------------------------------------------
 
 
-def test_a_file_stands_instead_of_the_environment(tmp_path: Path) -> None:
-    lines = "\n".join(f"{name}={value}" for name, value in USERS.items())
+def test_a_file_lies_beneath_the_environment(tmp_path: Path) -> None:
+    lines = "\n".join(f"{name}={value}" for name, value in {**USERS, "GATEWAY_WORKERS": "many"}.items())
     (tmp_path / "prod.env").write_text(f"# production\n{lines}\n", encoding="utf-8")
-    ran = run(tmp_path, "check", "--env-file", "prod.env", GATEWAY_WORKERS="many", gateway_x="1")
-    assert ran == Ran(0, "The configuration is good: upstreams 1, routes 1.\n", "")
+    ran = run(tmp_path, "check", "--env-file", "prod.env", GATEWAY_WORKERS="2", GATEWAY_LOG="")
+    assert (ran.code, ran.output) == (0, "The configuration is good: upstreams 1, routes 1.\n")
+    rows = [
+        line.split()
+        for line in run(tmp_path, "config", "--env-file", "prod.env", GATEWAY_WORKERS="2").output.splitlines()
+    ]
+    assert ["GATEWAY_WORKERS", "2", "variable"] in rows
+    ran = run(tmp_path, "check", "--env-file", "prod.env", GATEWAY_WORKERS="none")
+    assert "  GATEWAY_WORKERS = none\n" in ran.errors, "the environment's own has no place in the file"
 
 
 @pytest.mark.parametrize(
