@@ -95,6 +95,8 @@ class Reason(Enum):
         "`GATEWAY_MAX_WEBSOCKETS` of the worker are open: raise it, each takes about 160 kB, or add a worker.")
     MAINTENANCE = (503, Side.GATEWAY, "proxy_internal_response", "The service is closed for maintenance",
         "Set `GATEWAY_MAINTENANCE` off, or take away the file that it names.")
+    LOOP_DETECTED = (508, Side.GATEWAY, "proxy_loop_detected", "The request has been here before",
+        "Via names this gateway already: an upstream's address leads back to it. The log line's `path` tells by which.")
     OVERLOADED = (503, Side.GATEWAY, "proxy_internal_response", "The gateway is full",
         "`GATEWAY_MAX_IN_FLIGHT` requests, 64 MiB of kept bodies, or (see `cause`) all files of `ulimit -n`: raise it.")
     RATE_LIMIT_UNAVAILABLE = (503, Side.GATEWAY, "proxy_internal_response", "The counts of a limit cannot be asked for",

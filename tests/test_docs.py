@@ -330,6 +330,7 @@ STARTS = re.compile(r"^(?:exec )?(?:gateway serve|make run)$", re.MULTILINE)
 UNSTABLE = [
     (r"\b[0-9a-f]{32}\b", "ID"),
     (r"\b[0-9a-f]{16}\b", "SPAN"),
+    (r"portway \([0-9a-f]{8}\)", "GATEWAY"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z?", "TIME"),
     (r"\b\d\d:\d\d:\d\d\.\d{3}\b", "CLOCK"),
     (r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", "DATE"),

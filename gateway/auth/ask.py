@@ -20,7 +20,7 @@ from gateway.http.headers import OWS, Pair, Pairs, as_cgi, set_fields, strip_hop
 from gateway.http.identity import IdentityFields
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
-from gateway.proxy.outgoing import trace_pairs, via
+from gateway.proxy.outgoing import trace_pairs, via_pairs
 from gateway.proxy.sent import Changes, Sent
 from gateway.upstreams.heads import has_controls
 from gateway.upstreams.options import Overrides, effective
@@ -113,7 +113,7 @@ class AskWay:
     ) -> Outcome:
         way, pool = self.way, self._pool
         request_id = (b"x-request-id", request.exchange.request_id.encode("ascii"))
-        pairs = [*pairs, *trace_pairs(request), request_id, via(request.scope["http_version"])]
+        pairs = [*pairs, *trace_pairs(request), request_id, *via_pairs(request)]
         if sets:
             pairs = set_fields(pairs, sets)
         try:

@@ -15,6 +15,7 @@ negotiation     which of JSON, NDJSON and events a client accepts
 carried         values of a header field, a cookie, a parameter of the query, read in one way
 cors            cross-origin requests, decided from the fields
 trace_context   request ids and W3C trace context
+via             Via: which gateways a message has passed, and whether this is one of them
 validation      what is ambiguous in a request (target, Host, framing) is refused before any route sees it
 exchange        the state of one request: ids, timings and result
 lifetime        how a request ends: its task, its timers, what is closed when it is over

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from gateway.http.body_budget import Bodies
 from gateway.http.headers import Kinds
+from gateway.http.via import Via
 
 
 class Services(Protocol):
@@ -34,6 +35,10 @@ class Services(Protocol):
     @property
     def disclose_names(self) -> bool:
         """Whether a client may read the names of upstreams."""
+
+    @property
+    def via(self) -> Via:
+        """What its calls say that they have passed."""
 
 
 class MatchedRoute(Protocol):

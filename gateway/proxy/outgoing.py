@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from gateway.cache.tracked_request import TrackedRequest
 from gateway.errors import GatewayError
 from gateway.http.forwarding import forwarding_block, forwarding_pairs
-from gateway.http.headers import HTTP_1_0, Pair, Pairs, field_block, set_fields
+from gateway.http.headers import Pair, Pairs, field_block, set_fields
 from gateway.http.lifetime import Lifetime
 from gateway.http.request import GatewayRequest
 from gateway.http.settable import is_forwardable
@@ -19,7 +19,6 @@ from gateway.upstreams.upload import Upload
 # The client's fields that go with every call of the gateway's own: who asks and in which language.
 FORWARDED = ("authorization", "accept-language")
 
-_VIA_1_1, _VIA_1_0, _VIA_2_0 = ((b"via", version + b" portway") for version in (b"1.1", b"1.0", b"2.0"))
 _ACCEPT = (b"accept", b"application/json")
 
 _FORWARDED = frozenset(name.encode() for name in FORWARDED)
@@ -108,7 +107,7 @@ def proxied_fields(request: GatewayRequest, sent: Sent, prefix: str) -> Fields:
     else:
         passed = ((name, value) for name in (b"via", b"tracestate") for value in incoming.own.get(name, ()))
         pairs = [*pairs, *passed]
-    length, (via_name, via_value) = request.content_length, via(request.scope["http_version"])
+    length, (via_name, via_value) = request.content_length, request.services.via.pair(request.scope["http_version"])
     return b"%b%bx-request-id: %b\r\n%b: %b\r\n%b" % (
         field_block(pairs),
         b"" if length is None else b"content-length: %d\r\n" % length,
@@ -119,11 +118,10 @@ def proxied_fields(request: GatewayRequest, sent: Sent, prefix: str) -> Fields:
     ), traceparent
 
 
-def via(http_version: str) -> Pair:
-    """The Via line of a message that came in this version (RFC 9110, section 7.6.3)."""
-    if http_version == "1.1":
-        return _VIA_1_1
-    return _VIA_1_0 if http_version in HTTP_1_0 else _VIA_2_0
+def via_pairs(request: GatewayRequest) -> Pairs:
+    """The Via lines as they came, and ours: a call of the gateway's own is of the same chain as what it is made for."""
+    came = request.fields.own.get(b"via", ())
+    return [*((b"via", value) for value in came), request.services.via.pair(request.scope["http_version"])]
 
 
 def trace_pairs(request: GatewayRequest) -> Pairs:
@@ -144,7 +142,7 @@ def proxied_pairs(request: GatewayRequest, sent: Sent, prefix: str) -> Pairs:
     if request.content_length is not None:
         pairs.append((b"content-length", b"%d" % request.content_length))
     pairs.append((b"x-request-id", exchange.request_id.encode("ascii")))
-    pairs.append(via(request.scope["http_version"]))
+    pairs.append(request.services.via.pair(request.scope["http_version"]))
     trusted = None
     if request.from_trusted_peer:
         trusted = incoming.x_forwarded
@@ -166,4 +164,5 @@ def own_pairs(request: GatewayRequest, forward: Sequence[str] | None) -> Pairs:
     pairs = [pair for pair in request.fields.plain if _goes_along(pair[0], forward)]
     if not any(name == b"accept" for name, _ in pairs):
         pairs.append(_ACCEPT)
-    return [*pairs, *trace_pairs(request), (b"x-request-id", request.exchange.request_id.encode("ascii")), _VIA_1_1]
+    request_id = (b"x-request-id", request.exchange.request_id.encode("ascii"))
+    return [*pairs, *trace_pairs(request), request_id, *via_pairs(request)]

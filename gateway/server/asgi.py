@@ -208,6 +208,9 @@ class GatewayHandler(ASGIHandler):
         validation.check_fields(fields, self.settings.max_headers_bytes)
         host = validation.check_host(fields, scope["http_version"])
         exchange.host = host or None
+        came_by = fields.own.get(b"via")
+        if came_by is not None and self.worker.via.is_among(came_by) and not is_own(path):
+            raise GatewayError(Reason.LOOP_DETECTED)
         request.content_length = request.inbox.content_length = validation.content_length(fields, scope["http_version"])
         trusted = self.settings.trusted_proxies
         if trusted and is_trusted(request.peer, trusted):

@@ -20,6 +20,7 @@ from gateway.auth.ways import Ways
 from gateway.cache.bloom_filter import BloomFilter
 from gateway.cache.cache import Cache
 from gateway.config.certificate import ends_s
+from gateway.config.fingerprint import fingerprint
 from gateway.config.records import Config, Settings
 from gateway.config.tls import chain_of
 from gateway.errors import GatewayError, Reason
@@ -29,6 +30,7 @@ from gateway.http.gate import Gate
 from gateway.http.headers import Kinds
 from gateway.http.inbox import Inbox
 from gateway.http.lifetime import Lifetime, current
+from gateway.http.via import Via
 from gateway.legacy.bulkhead import Bulkhead, Call
 from gateway.legacy.options import LegacyOptions
 from gateway.limits.limiter import Limiter
@@ -90,7 +92,17 @@ def build(config: Config, routes: Routes, shared: Shared = ALONE) -> "Worker":
     bulkheads = routes.bulkheads
     if config.auth.hashes_passwords:
         bulkheads = {**bulkheads, passwords.name: passwords}
-    return Worker(config, shared, bodies, cache, ways=ways, limits=limits, bulkheads=bulkheads, caches=routes.caches)
+    return Worker(
+        config,
+        shared,
+        bodies,
+        cache,
+        ways=ways,
+        limits=limits,
+        bulkheads=bulkheads,
+        caches=routes.caches,
+        via=Via(fingerprint(config, routes)),
+    )
 
 
 def _admin_gate(settings: Settings) -> Gate | None:
@@ -124,6 +136,7 @@ class Worker:
         limits: Limiter,
         bulkheads: Mapping[str, Bulkhead],
         caches: bool,
+        via: Via,
     ) -> None:
         self.config = config
         self.shared_memory, self.past = shared.shared_memory, shared.past
@@ -134,6 +147,7 @@ class Worker:
         self.admin_gate = _admin_gate(config.settings)
         self.field_kinds = Kinds(config.auth.hidden_fields)
         self.caches = caches  # whether a route does
+        self.via = via
         self.bulkheads = bulkheads
         self.disclose_names = config.settings.disclose == "full"
         self.watchdog = Watchdog(config.settings.stall_s, self._request_of)

@@ -12,6 +12,7 @@ from gateway.cache.policy import Rule
 from gateway.http.body_budget import Bodies
 from gateway.http.exchange import Exchange
 from gateway.http.lifetime import Lifetime, current
+from gateway.http.via import Via
 from gateway.proxy.fetch import CallRecord, Fetched, ask_cached, fetch
 from gateway.upstreams.options import Overrides, effective
 
@@ -65,11 +66,12 @@ def request_to(upstream: Upstream, cache: Cache) -> Any:
     lifetime = Lifetime(Exchange(0.0, "GET", "/", "192.0.2.1"))
     fields = SimpleNamespace(plain=[], own={})
     request: Any = SimpleNamespace(
+        scope={"http_version": "1.1"},
         lifetime=lifetime,
         exchange=lifetime.exchange,
         fields=fields,
         traceparent=b"00-" + b"1" * 32 + b"-" + b"1" * 16 + b"-01",
-        services=SimpleNamespace(bodies=upstream.bodies, cache=cache, pools={"u": upstream}),
+        services=SimpleNamespace(bodies=upstream.bodies, cache=cache, pools={"u": upstream}, via=Via("1f0c3a9e")),
         host_field="a.example",
         asked_by=None,
         going_up=tuple,

@@ -1,6 +1,7 @@
 """What goes up: however it is rendered, the lines are the same, and nothing of them is sent twice."""
 
 import os
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from gateway.http.headers import Pairs, field_block, read_fields
 from gateway.http.inbox import Inbox
 from gateway.http.lifetime import Lifetime
 from gateway.http.request import GatewayRequest
-from gateway.proxy.outgoing import proxied_fields, proxied_pairs, rendered, via
+from gateway.http.via import Via
+from gateway.proxy.outgoing import proxied_fields, proxied_pairs, rendered
 from gateway.proxy.sent import Sent
 from gateway.upstreams.options import Overrides, effective, overrides
 
@@ -34,7 +36,7 @@ def request_of(pairs: Pairs, *, version: str, length: int | None, traceparent: b
     scope: dict[str, Any] = {"method": "POST", "scheme": "http", "client": ("192.0.2.1", 1), "http_version": version}
     scope["headers"] = pairs
     inbox = Inbox(None, exchange, 30.0, 0, expects_body=False)  # type: ignore[arg-type]  # nothing is read of it
-    services: Any = None
+    services: Any = SimpleNamespace(via=Via("1f0c3a9e"))
     request = GatewayRequest(
         scope, Lifetime(exchange), inbox, read_fields(pairs), services=services, traceparent=traceparent
     )
@@ -85,8 +87,3 @@ def test_what_is_configured_replaces_what_came(*, peer_is_trusted: bool) -> None
 def test_traceparent_is_rendered_apart() -> None:
     pairs = [(b"a", b"1"), (b"traceparent", TRACE), (b"b", b"2")]
     assert rendered(pairs) == (field_block([pairs[0], pairs[2]]), TRACE)
-
-
-@pytest.mark.parametrize(("version", "value"), [("1.1", b"1.1 portway"), ("1", b"1.0 portway"), ("2", b"2.0 portway")])
-def test_via_says_the_version_that_came(version: str, value: bytes) -> None:
-    assert via(version) == (b"via", value)

@@ -1,0 +1,35 @@
+"""Via: which gateways a message has passed, and whether this one is among them (RFC 9110, section 7.6.3).
+
+What goes up carries `Via: 1.1 portway (1f0c3a9e)`. The eight digits are those of what a gateway serves, so that its
+replicas share them, and two gateways in a chain do not.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from gateway.http.headers import HTTP_1_0, Pair
+
+_NAME: Final = b"via"
+
+
+class Via:
+    """The Via lines of one gateway; `identity` is its eight hex digits."""
+
+    __slots__ = ("_1_0", "_1_1", "_2_0", "_mark")
+
+    def __init__(self, identity: str) -> None:
+        self._mark = b"portway (%b)" % identity.encode("ascii")
+        self._1_0, self._1_1, self._2_0 = ((_NAME, b"%b %b" % (one, self._mark)) for one in (b"1.0", b"1.1", b"2.0"))
+
+    def pair(self, http_version: str = "1.1") -> Pair:
+        """The line that says that a message of this version was received."""
+        if http_version == "1.1":
+            return self._1_1
+        return self._1_0 if http_version in HTTP_1_0 else self._2_0
+
+    def is_among(self, values: Iterable[bytes]) -> bool:
+        """Whether a message with these values of Via has been here before.
+
+        A proxy between may take comments out of Via (it may, says the RFC): then this cannot be known.
+        """
+        return any(self._mark in value for value in values)
