@@ -14,9 +14,8 @@ from gateway.answers.static import type_of
 from gateway.answers.targets import Answer, Page
 from gateway.errors import GatewayError, Reason, Side
 from gateway.fanout.view import Fanout
-from gateway.http import fields
 from gateway.http.gate import Finish
-from gateway.http.headers import Pairs
+from gateway.http.headers import Pairs, all_of
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse, change_fields, pairs_of
 from gateway.proxy.sent import Changes
@@ -57,7 +56,7 @@ def replacing(
         rule = rules.find(status, exchange.reason)
         if rule is None or rule.replacement is None:
             return response
-        accept = fields.all_of(request.raw_headers, b"accept")
+        accept = all_of(request.raw_headers, b"accept")
         if not suits(rule, accept):
             return _varying(response)
         other: HttpResponseBase | None

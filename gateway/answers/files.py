@@ -20,8 +20,7 @@ from asgiref.sync import markcoroutinefunction
 from gateway.answers.static import INDEX, TWINS, Found, Part, accepted_codings, names_in, part_for
 from gateway.answers.targets import Folder
 from gateway.errors import GatewayError, Reason
-from gateway.http import fields
-from gateway.http.headers import Pair
+from gateway.http.headers import Pair, all_of
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 
@@ -69,7 +68,7 @@ class Files:
         names = names_in(rest) if rest else ()
         if names is None:
             raise GatewayError(Reason.FILE_NOT_FOUND)
-        accepted = accepted_codings(fields.all_of(request.raw_headers, b"accept-encoding"))
+        accepted = accepted_codings(all_of(request.raw_headers, b"accept-encoding"))
         opening = partial(_open, self.folder, names, request.raw_headers, request.method, accepted)
         try:
             opened = await in_file_thread(opening)

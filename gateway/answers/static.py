@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from gateway.http import fields
-from gateway.http.headers import Pair, Pairs
+from gateway.http.headers import Pair, Pairs, all_of, first_of
 
 # The endings of files that hold another one compressed, and their codings, the best first.
 TWINS = ((".br", b"br"), (".gz", b"gzip"))
@@ -113,7 +113,7 @@ def part_for(found: Found, request: Sequence[Pair], method: str) -> Part:
     of_body: Pairs = [(b"content-type", type_of(found.name)), (b"accept-ranges", b"bytes")]
     if found.coding is not None:
         of_body.append((b"content-encoding", found.coding))
-    wanted = fields.all_of(request, b"range")
+    wanted = all_of(request, b"range")
     whole = Part(200, [*of_body, *pairs, (b"content-length", b"%d" % found.size)], 0, found.size)
     if method != "GET" or len(wanted) != 1 or not _range_holds(found, request):
         return whole
@@ -132,7 +132,7 @@ def part_for(found: Found, request: Sequence[Pair], method: str) -> Part:
 
 def _fails(found: Found, request: Sequence[Pair]) -> bool:
     """If-Match, compared strongly; only where it is absent, If-Unmodified-Since (RFC 9110, section 13.2.2)."""
-    asked = fields.all_of(request, b"if-match")
+    asked = all_of(request, b"if-match")
     if asked:
         tags = fields.entity_tags(asked)
         return tags != [b"*"] and found.etag not in tags
@@ -141,7 +141,7 @@ def _fails(found: Found, request: Sequence[Pair]) -> bool:
 
 
 def _is_unchanged(found: Found, request: Sequence[Pair]) -> bool:
-    asked = fields.all_of(request, b"if-none-match")
+    asked = all_of(request, b"if-none-match")
     if asked:
         tags = fields.entity_tags(asked)
         return tags == [b"*"] or fields.opaque(found.etag) in {fields.opaque(tag) for tag in tags}
@@ -151,12 +151,12 @@ def _is_unchanged(found: Found, request: Sequence[Pair]) -> bool:
 
 def _range_holds(found: Found, request: Sequence[Pair]) -> bool:
     """If-Range: the very tag, or the very date."""
-    asked = fields.first_of(request, b"if-range")
+    asked = first_of(request, b"if-range")
     if asked is None:
         return True
     return asked == found.etag if fields.is_entity_tag(asked) else asked == fields.http_date(found.modified_s)
 
 
 def _date_in(request: Sequence[Pair], name: bytes) -> int | None:
-    values = fields.all_of(request, name)
+    values = all_of(request, name)
     return fields.http_date_s(values[0]) if len(values) == 1 else None

@@ -9,7 +9,7 @@ from gateway import units
 from gateway.errors import GatewayError, Reason
 from gateway.http.deadline import Deadline
 from gateway.http.exchange import Exchange
-from gateway.http.headers import Pair, Pairs, field_block
+from gateway.http.headers import Pair, Pairs, field_block, first_of
 from gateway.http.lifetime import Lifetime
 from gateway.http.trace_context import new_trace_id, new_traceparent
 from gateway.upstreams.attempt import Attempt
@@ -42,7 +42,7 @@ async def get(
     def too_late() -> GatewayError:
         return GatewayError(Reason.RESPONSE_TIMEOUT, upstream=pool.name)
 
-    traceparent = next((value for name, value in pairs if name == b"traceparent"), None)
+    traceparent = first_of(pairs, b"traceparent")
     outgoing = Outgoing(
         method="GET",
         target=target,

@@ -19,7 +19,7 @@ from gateway.cache import freshness, policy
 from gateway.cache.policy import Entry, NotStored, Response, Rule
 from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
-from gateway.http.headers import Pair, Pairs
+from gateway.http.headers import Pair, Pairs, first_of
 from gateway.http.lifetime import Lifetime, current
 from gateway.http.problem import error_of_view
 from gateway.http.response import Body
@@ -439,7 +439,7 @@ async def _after(before: ReadSoFar, body: AsyncIterator[bytes]) -> AsyncIterator
 
 def _length(pairs: Sequence[Pair]) -> int:
     """The value of Content-Length; 0 without one."""
-    value = next((value for name, value in pairs if name == b"content-length"), b"")
+    value = first_of(pairs, b"content-length") or b""
     return int(value) if value.isdigit() else 0
 
 

@@ -5,7 +5,7 @@ from typing import Final
 
 from gateway.cache.policy import Entry
 from gateway.http import fields
-from gateway.http.headers import Pair, Pairs
+from gateway.http.headers import Pair, Pairs, all_of, first_of
 
 ASKING: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-range", b"range"})
 # What describes a body that a 304 does not have (RFC 9110, section 15.4.5).
@@ -24,7 +24,7 @@ def applied(entry: Entry, pairs: Sequence[Pair], method: str, request: Sequence[
         return entry.status, [*pairs], entry.body
     if _is_unchanged(entry, request):
         return 304, [pair for pair in pairs if pair[0] not in _OF_A_BODY], b""
-    wanted = fields.all_of(request, b"range")
+    wanted = all_of(request, b"range")
     if method != "GET" or len(wanted) != 1 or not _range_holds(entry, request):
         return 200, [*pairs], entry.body
     size = len(entry.body)
@@ -46,13 +46,13 @@ def applied(entry: Entry, pairs: Sequence[Pair], method: str, request: Sequence[
 
 def _is_unchanged(entry: Entry, request: Sequence[Pair]) -> bool:
     """If-None-Match, compared weakly; only where it is absent, If-Modified-Since (RFC 9110, section 13.2.2)."""
-    asked = fields.all_of(request, b"if-none-match")
+    asked = all_of(request, b"if-none-match")
     if asked:
         tags = fields.entity_tags(asked)
         if tags == [b"*"]:
             return True
         return entry.etag is not None and fields.opaque(entry.etag) in {fields.opaque(tag) for tag in tags}
-    since = fields.all_of(request, b"if-modified-since")
+    since = all_of(request, b"if-modified-since")
     since_s = fields.http_date_s(since[0], entry.received_s) if len(since) == 1 else None
     if since_s is None:
         return False
@@ -63,7 +63,7 @@ def _is_unchanged(entry: Entry, request: Sequence[Pair]) -> bool:
 
 def _range_holds(entry: Entry, request: Sequence[Pair]) -> bool:
     """If-Range, compared strongly (RFC 9110, section 13.1.5); a date is strong a minute after it (section 8.8.2.2)."""
-    asked = fields.first_of(request, b"if-range")
+    asked = first_of(request, b"if-range")
     if asked is None:
         return True
     if fields.is_entity_tag(asked):

@@ -25,7 +25,7 @@ from gateway.cache.policy import (
 )
 from gateway.http import fields
 from gateway.http.fields import Directives
-from gateway.http.headers import Pair, Pairs
+from gateway.http.headers import Pair, Pairs, all_of
 
 # A response to a request with these may belong to its user, unless the upstream says otherwise.
 CREDENTIALS: Final = frozenset({b"authorization", b"cookie", CREDENTIAL[0]})
@@ -56,10 +56,10 @@ NO_DIRECTIVES: Final = RequestDirectives()
 def request_directives(pairs: Iterable[Pair]) -> RequestDirectives:
     """Parse the request's Cache-Control. An argument that is not a number counts as the strictest possible value."""
     pairs = tuple(pairs)
-    values = fields.all_of(pairs, b"cache-control")
+    values = all_of(pairs, b"cache-control")
     if not values:
         # Deprecated (section 5.4), but old clients still send it, and an extra validation does no harm.
-        pragma = {word.lower() for word in fields.members(fields.all_of(pairs, b"pragma"))}
+        pragma = {word.lower() for word in fields.members(all_of(pairs, b"pragma"))}
         return RequestDirectives(no_cache=True) if "no-cache" in pragma else NO_DIRECTIVES
     directives = fields.directives(values)
     max_stale_s = -1.0

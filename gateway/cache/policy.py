@@ -12,7 +12,7 @@ from typing import Final
 
 from gateway.http import fields
 from gateway.http.fields import Directives
-from gateway.http.headers import OWS, Pair, is_token
+from gateway.http.headers import OWS, Pair, all_of, first_of, is_token
 
 # RFC 9110, section 15.1, without 206: partial responses are not stored.
 HEURISTIC: Final = frozenset({200, 203, 204, 300, 301, 308, 404, 405, 410, 414, 501})
@@ -106,13 +106,11 @@ class Response:
     def directives(self) -> Directives:
         """The cache directives that apply here: a valid CDN-Cache-Control overrides Cache-Control and Expires (RFC
         9213, section 2)."""
-        return (
-            fields.directives(fields.all_of(self.pairs, b"cache-control")) if self._targeted is None else self._targeted
-        )
+        return fields.directives(all_of(self.pairs, b"cache-control")) if self._targeted is None else self._targeted
 
     @cached_property
     def _targeted(self) -> Directives | None:
-        for_us = fields.all_of(self.pairs, b"cdn-cache-control")
+        for_us = all_of(self.pairs, b"cdn-cache-control")
         return fields.targeted(for_us) if for_us else None
 
     @property
@@ -121,7 +119,7 @@ class Response:
 
     @cached_property
     def date_s(self) -> float:
-        date_s = fields.http_date_s(fields.first_of(self.pairs, b"date"), self.received_s)
+        date_s = fields.http_date_s(first_of(self.pairs, b"date"), self.received_s)
         return self.received_s if date_s is None else date_s
 
 
@@ -188,7 +186,7 @@ def refusal(response: Response, rule: Rule) -> NotStored | None:
     status, pairs, names = response.status, response.pairs, {name for name, _ in response.request}
     if response.method != "GET":
         return NotStored.METHOD
-    if b"cache-control" in names and "no-store" in fields.directives(fields.all_of(response.request, b"cache-control")):
+    if b"cache-control" in names and "no-store" in fields.directives(all_of(response.request, b"cache-control")):
         return NotStored.REQUEST_NO_STORE
     if b"range" in names:
         return NotStored.RANGE
@@ -203,7 +201,7 @@ def refusal(response: Response, rule: Rule) -> NotStored | None:
         return NotStored.NO_STORE
     if "private" in directives and directives["private"] is None:
         return NotStored.PRIVATE
-    if fields.first_of(pairs, b"set-cookie") is not None and b"set-cookie" not in _excluded(directives):
+    if first_of(pairs, b"set-cookie") is not None and b"set-cookie" not in _excluded(directives):
         return NotStored.SET_COOKIE
     if not _AUTHORIZED.isdisjoint(names) and not directives.keys() & _FOR_ALL:  # section 3.5
         return NotStored.AUTHORIZATION
@@ -219,9 +217,7 @@ def _refusal_by_lifetime(
     """Reasons against storing that an explicit lifetime overrides."""
     seconds, source = lifetime(response, rule)
     is_stated = source not in _GUESSES
-    if not is_stated and (fields.first_of(response.pairs, b"content-type") or b"").lower().startswith(
-        b"text/event-stream"
-    ):
+    if not is_stated and (first_of(response.pairs, b"content-type") or b"").lower().startswith(b"text/event-stream"):
         return NotStored.STREAMS
     if not is_stated and (response.status >= 500 or (response.status not in HEURISTIC and "public" not in directives)):
         return NotStored.STATUS
@@ -257,7 +253,7 @@ def lifetime(response: Response, rule: Rule) -> tuple[float, str]:
     for name in ("s-maxage", "max-age"):
         if name in directives:
             return float(fields.delta_seconds(directives[name]) or 0), name
-    expires = fields.first_of(response.pairs, b"expires")
+    expires = first_of(response.pairs, b"expires")
     if expires is not None and response.may_expire:
         until_s = fields.http_date_s(expires, response.received_s)
         return (0.0 if until_s is None else max(0.0, until_s - response.date_s)), "expires"
@@ -267,7 +263,7 @@ def lifetime(response: Response, rule: Rule) -> tuple[float, str]:
         return 0.0, "no-cache"
     if rule.ttl_s is not None:
         return rule.ttl_s, "ttl"
-    modified_s = fields.http_date_s(fields.first_of(response.pairs, b"last-modified"), response.received_s)
+    modified_s = fields.http_date_s(first_of(response.pairs, b"last-modified"), response.received_s)
     if modified_s is None:
         return 0.0, "none"
     return min(max(0.0, (response.date_s - modified_s) * _HEURISTIC_FRACTION), _HEURISTIC_MOST_S), "heuristic"
@@ -281,7 +277,7 @@ def states_freshness(response: Response, rule: Rule) -> bool:
 def _initial_age_s(response: Response, source: str) -> float:
     """corrected_initial_age, the conservative one (section 4.2.3). A lifetime set by the route counts from when the
     response arrived, whatever the upstream's clock says."""
-    age = next(fields.members(fields.all_of(response.pairs, b"age")), None)  # the first of several (section 5.1)
+    age = next(fields.members(all_of(response.pairs, b"age")), None)  # the first of several (section 5.1)
     age_s = (fields.delta_seconds(age) or 0) + max(0.0, response.received_s - response.requested_s)
     if source == "ttl":
         return age_s
@@ -340,14 +336,14 @@ def stored_pairs(response: Response) -> tuple[Pair, ...]:
     """The fields that are stored (section 3.1), with a Date where there was none (RFC 9110, section 6.6.1)."""
     drop = _UNSTORED_FIELDS | _excluded(response.directives)
     kept = [pair for pair in response.pairs if pair[0] not in drop]
-    if fields.first_of(kept, b"date") is None:
+    if first_of(kept, b"date") is None:
         kept.append((b"date", fields.http_date(int(response.received_s))))
     return tuple(kept)
 
 
 def validators(pairs: Sequence[Pair], now_s: float) -> tuple[bytes | None, bytes | None]:
     """ETag and Last-Modified, each None if missing or invalid."""
-    etag, modified = fields.first_of(pairs, b"etag"), fields.first_of(pairs, b"last-modified")
+    etag, modified = first_of(pairs, b"etag"), first_of(pairs, b"last-modified")
     return (
         etag if etag is not None and fields.is_entity_tag(etag) else None,
         modified if fields.http_date_s(modified, now_s) is not None else None,
@@ -359,14 +355,14 @@ def validators(pairs: Sequence[Pair], now_s: float) -> tuple[bytes | None, bytes
 
 def vary_names(pairs: Iterable[Pair]) -> tuple[bytes, ...] | None:
     """The request fields in Vary, in lower case and sorted; None for `*`, for an invalid name, and for too many."""
-    names = {member.lower().encode("latin-1") for member in fields.members(fields.all_of(pairs, b"vary"))}
+    names = {member.lower().encode("latin-1") for member in fields.members(all_of(pairs, b"vary"))}
     are_valid = len(names) <= _MAX_VARY and b"*" not in names and all(map(is_token, names))
     return tuple(sorted(names)) if are_valid else None
 
 
 def vary_values(names: Iterable[bytes], request: Sequence[Pair]) -> tuple[bytes | None, ...]:
     """The request's values of these fields, normalized; None for an absent one."""
-    return tuple(_normal(name, fields.all_of(request, name)) for name in names)
+    return tuple(_normal(name, all_of(request, name)) for name in names)
 
 
 def _normal(name: bytes, values: Sequence[bytes]) -> bytes | None:

@@ -6,7 +6,7 @@ from typing import Final
 from gateway.cache.policy import vary_names
 from gateway.http import fields
 from gateway.http.fields import Directives
-from gateway.http.headers import Pair
+from gateway.http.headers import Pair, all_of, first_of
 
 
 def parts_field(entries: Iterable[tuple[str, Mapping[str, int | str]]]) -> bytes:
@@ -28,7 +28,7 @@ def cache_control(answers: Sequence[Sequence[Pair]], now_s: float) -> bytes | No
     answers = [[(low, value) for name, value in pairs if (low := name.lower()) in _READ] for pairs in answers]
     if all(name == b"date" for pairs in answers for name, _ in pairs):
         return None
-    directives = [fields.directives(fields.all_of(pairs, b"cache-control")) for pairs in answers]
+    directives = [fields.directives(all_of(pairs, b"cache-control")) for pairs in answers]
     if any("no-store" in one for one in directives) or any(vary_names(pairs) is None for pairs in answers):
         return b"no-store"
     # A part that sets a cookie is about one user, although the cookie itself is not passed on.
@@ -52,16 +52,16 @@ def cache_control(answers: Sequence[Sequence[Pair]], now_s: float) -> bytes | No
 
 def _freshness_s(pairs: Sequence[Pair], directives: Directives, now_s: float) -> tuple[int | None, int | None]:
     """Seconds that a response stays fresh, for any cache and for shared ones; None if it states no lifetime."""
-    age_s = fields.delta_seconds(_text(fields.first_of(pairs, b"age"))) or 0
+    age_s = fields.delta_seconds(_text(first_of(pairs, b"age"))) or 0
     # A value that is not a number means stale (RFC 9111, section 4.2.1).
     fresh_s, shared_s = (
         (fields.delta_seconds(directives[word]) or 0) if word in directives else None
         for word in ("max-age", "s-maxage")
     )
-    expires = fields.first_of(pairs, b"expires")
+    expires = first_of(pairs, b"expires")
     if fresh_s is None and expires is not None:
         expires_s = fields.http_date_s(expires, now_s)
-        date_s = fields.http_date_s(fields.first_of(pairs, b"date"), now_s)
+        date_s = fields.http_date_s(first_of(pairs, b"date"), now_s)
         fresh_s = 0 if expires_s is None else max(0, int(expires_s - (now_s if date_s is None else date_s)))
     return (
         None if fresh_s is None else max(0, fresh_s - age_s),

@@ -19,7 +19,7 @@ from gateway.fanout.plan import Fan, with_functions
 from gateway.fanout.run import Gathering, Step, steps_for, whole_time_s
 from gateway.http import negotiation
 from gateway.http.any_request import GatewayView
-from gateway.http.headers import FieldLines, Pairs, encoded_changes, set_fields
+from gateway.http.headers import FieldLines, Pairs, all_of, encoded_changes, first_of, set_fields
 from gateway.http.problem import problem_members
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
@@ -89,7 +89,7 @@ class Fanout(GatewayView):
             request.inbox.max_bytes = self._max_body_bytes
             await (request.read_body() if self.reads_body else request.drop_body())
         gathering = Gathering(self.fan, steps, self._timeout_s, request)
-        media = negotiation.representation(value for name, value in request.scope["headers"] if name == b"accept")
+        media = negotiation.representation(all_of(request.scope["headers"], b"accept"))
         if media != negotiation.JSON and self.streams:
             return self._stream(request, gathering, media)
         await gathering.run()
@@ -170,7 +170,7 @@ class Fanout(GatewayView):
 
     def _stream(self, request: GatewayRequest, gathering: Gathering, media: str) -> GatewayResponse:
         pairs = [(b"cache-control", b"no-store"), (b"vary", self._vary)]
-        last = next((value for name, value in request.scope["headers"] if name == b"last-event-id"), b"")
+        last = first_of(request.scope["headers"], b"last-event-id") or b""
         if media == negotiation.EVENTS and last == targets.LAST.encode():
             # The stream is complete: 204 keeps EventSource from asking again.
             return GatewayResponse(204, self._changed(request, pairs))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from gateway.http.headers import Pair, Pairs
+from gateway.http.headers import Pair, Pairs, all_of, first_text
 from gateway.options import Level
 
 _ANY = "*"
@@ -31,27 +31,22 @@ def rules_of(level: Level) -> Rules:
     return rules
 
 
-def field(raw: Iterable[Pair], name: bytes) -> str | None:
-    """The first value of a field, as text."""
-    return next((value.decode("latin-1") for found, value in raw if found == name), None)
-
-
 def is_preflight(method: str, raw: Sequence[Pair]) -> bool:
     return method == "OPTIONS" and {b"origin", b"access-control-request-method"} <= {name for name, _ in raw}
 
 
 def preflight_pairs(origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
     """The fields of the answer to a preflight. An origin that is not allowed gets none: the browser stops there."""
-    origin = field(raw, b"origin") or ""
+    origin = first_text(raw, b"origin") or ""
     if not _is_allowed(origin, origins):
         return [_VARY]
     rules = origins if isinstance(origins, Rules) else Rules(origins)
     max_age = _MAX_AGE_S if rules.max_age_s is None else b"%d" % rules.max_age_s
     pairs = [*_allow(origin, origins), (b"access-control-max-age", max_age)]
-    asked = field(raw, b"access-control-request-method") or ""
+    asked = first_text(raw, b"access-control-request-method") or ""
     methods = asked if rules.methods is None else ", ".join(rules.methods)
     pairs.append((b"access-control-allow-methods", methods.encode("latin-1")))
-    wanted = field(raw, b"access-control-request-headers")
+    wanted = first_text(raw, b"access-control-request-headers")
     if rules.headers is not None:
         wanted = ", ".join(rules.headers)
     if wanted:
@@ -62,10 +57,10 @@ def preflight_pairs(origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
 
 def add_to(pairs: Pairs, origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
     """A response's pairs for a cross-origin reader, in place of the upstream's CORS fields."""
-    exposed = [value for name, value in pairs if name == b"access-control-expose-headers"]
+    exposed = all_of(pairs, b"access-control-expose-headers")
     kept = [pair for pair in pairs if not pair[0].startswith(b"access-control-")]
     kept.append(_VARY)
-    origin = field(raw, b"origin")
+    origin = first_text(raw, b"origin")
     if origin is None or not _is_allowed(origin, origins):
         return kept
     kept.extend(_allow(origin, origins))
@@ -81,7 +76,7 @@ def is_own_origin(raw: Iterable[Pair], hosts: Iterable[str], origins: Sequence[s
     `hosts` are what the request says of where it went, with ports. `*` names nobody: any page may read what is
     for everyone, and none may act for who looks at it.
     """
-    found = [value.decode("latin-1").lower() for name, value in raw if name == b"origin"]
+    found = [value.decode("latin-1").lower() for value in all_of(raw, b"origin")]
     if not found:
         return True
     # A gateway behind TLS does not know its own scheme; the host decides.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from gateway.http.headers import OWS, Pair
+from gateway.http.headers import OWS
 
 # RFC 9111, section 1.2.2: what counts as for ever.
 MAX_SECONDS: Final = 2**31
@@ -43,15 +43,6 @@ _SF_PARAMS: Final = rf"(?:; *[a-z*][a-z0-9_.*-]*(?:=(?:{_SF_NAMELESS}))?)*"
 _SF_INNER: Final = rf"\( *(?:(?:{_SF_NAMELESS}){_SF_PARAMS}(?: +|(?=\))))*\)"
 _SF_MEMBER: Final = re.compile(rf"(?P<key>[a-z*][a-z0-9_.*-]*)(?P<value>=(?:{_SF_BARE}|{_SF_INNER}))?{_SF_PARAMS}")
 _SF_COMMA: Final = re.compile(r"[ \t]*,[ \t]*|[ \t]*$")
-
-
-def all_of(pairs: Iterable[Pair], name: bytes) -> list[bytes]:
-    """The values of a field, in their order; names are in lower case."""
-    return [value for found, value in pairs if found == name]
-
-
-def first_of(pairs: Iterable[Pair], name: bytes) -> bytes | None:
-    return next((value for found, value in pairs if found == name), None)
 
 
 def members(values: Iterable[bytes]) -> Iterator[str]:

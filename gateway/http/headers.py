@@ -353,10 +353,25 @@ def connection_options(values: Iterable[bytes]) -> frozenset[bytes]:
     return frozenset(named - _UNREMOVABLE)
 
 
+def all_of(pairs: Iterable[Pair], name: bytes) -> list[bytes]:
+    """The values of a field, in their order; names are in lower case."""
+    return [value for found, value in pairs if found == name]
+
+
+def first_of(pairs: Iterable[Pair], name: bytes) -> bytes | None:
+    return next((value for found, value in pairs if found == name), None)
+
+
+def first_text(pairs: Iterable[Pair], name: bytes) -> str | None:
+    """The first value of a field, as text: each byte a character."""
+    value = first_of(pairs, name)
+    return None if value is None else value.decode("latin-1")
+
+
 def strip_hop_by_hop(raw: Sequence[Pair]) -> FieldLines:
     """An answer's pairs without hop-by-hop fields and what its `Connection` names; names in lower case."""
     pairs = [(name.lower(), value) for name, value in raw]
-    connection = [value for name, value in pairs if name == b"connection"]
+    connection = all_of(pairs, b"connection")
     drop = HOP_BY_HOP | connection_options(connection) if connection else HOP_BY_HOP
     return FieldLines([pair for pair in pairs if pair[0] not in drop])
 

@@ -24,9 +24,11 @@ from gateway.http.headers import (
     Pair,
     Pairs,
     RequestFields,
+    all_of,
     as_cgi,
     believed,
     cgi_fields,
+    first_of,
     is_claim,
     read_fields,
     set_fields,
@@ -205,7 +207,7 @@ class GatewayRequest(HttpRequest):
         come, and where it is a claim that only a trusted peer may make."""
         if is_claim(field) and not self.from_trusted_peer:
             return b""
-        return next((value for name, value in self.scope["headers"] if name == field), b"")
+        return first_of(self.scope["headers"], field) or b""
 
     # -- the body -------------------------------------------------------------------------------------------------
 
@@ -292,7 +294,7 @@ class GatewayRequest(HttpRequest):
 
     def is_form(self) -> bool:
         """Whether `POST` is made of the body."""
-        kind = next((value for name, value in self.scope["headers"] if name == b"content-type"), b"").lower()
+        kind = (first_of(self.scope["headers"], b"content-type") or b"").lower()
         return kind.startswith((b"multipart/form-data", b"application/x-www-form-urlencoded"))
 
     @property
@@ -343,7 +345,7 @@ class GatewayRequest(HttpRequest):
 
     @cached_property
     def COOKIES(self) -> dict[str, str]:  # type: ignore[override]  # noqa: N802
-        cookies = [value.decode("latin-1") for name, value in self.scope["headers"] if name == b"cookie"]
+        cookies = [value.decode("latin-1") for value in all_of(self.scope["headers"], b"cookie")]
         return parse_cookie("; ".join(cookies))
 
     @property

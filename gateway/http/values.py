@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, unquote
 from django.http.cookie import parse_cookie
 
 from gateway.http.field_template import Value
+from gateway.http.headers import all_of
 from gateway.http.identity import value_of as value_of_identity
 from gateway.http.request import GatewayRequest
 
@@ -60,8 +61,9 @@ def value_of(request: GatewayRequest, words: Sequence[str]) -> str:
         pairs = parse_qsl(request.query, keep_blank_values=True, errors="surrogateescape")
         return next((value for found, value in pairs if found == name), "")
     if first == "cookie":
-        lines = [value for found, value in request.scope["headers"] if found == b"cookie"]
-        return parse_cookie(b"; ".join(lines).decode("utf-8", "surrogateescape")).get(name, "")
+        return parse_cookie(
+            b"; ".join(all_of(request.scope["headers"], b"cookie")).decode("utf-8", "surrogateescape")
+        ).get(name, "")
     if first in {"claim", "user", "roles"}:
         return value_of_identity(request.asked_by, words)
     if first in WORDS:

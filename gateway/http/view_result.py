@@ -15,7 +15,7 @@ from asgiref.sync import iscoroutinefunction
 from django.http.response import HttpResponseBase
 from django.utils.functional import Promise
 
-from gateway.http.headers import HOP_BY_HOP, Pair, Pairs, connection_options, is_token
+from gateway.http.headers import HOP_BY_HOP, Pair, Pairs, all_of, connection_options, is_token
 from gateway.http.response import GatewayResponse, pairs_of
 
 _JSON = (b"content-type", b"application/json")
@@ -166,7 +166,7 @@ def corrections(pairs: Pairs, size: int | None, status: int, *, is_head: bool) -
     names = {name for name, _ in pairs}
     drop, add = names & HOP_BY_HOP, Pairs()
     if b"connection" in drop:
-        values = [value for name, value in pairs if name == b"connection"]
+        values = all_of(pairs, b"connection")
         drop |= names & connection_options(values)
         if any(value.strip().lower() == b"close" for value in values):
             add.append((b"connection", b"close"))
@@ -180,7 +180,7 @@ def corrections(pairs: Pairs, size: int | None, status: int, *, is_head: bool) -
         return frozenset(drop), add
     else:
         length = size
-        values = [value for name, value in pairs if name == _LENGTH]
+        values = all_of(pairs, _LENGTH)
         promised = max((int(value) for value in values if _is_length(value)), default=0)
         if promised > size:
             raise ValueError(f"{size} bytes, but a Content-Length of {promised}")
@@ -190,7 +190,7 @@ def corrections(pairs: Pairs, size: int | None, status: int, *, is_head: bool) -
 
 def promised_bytes(pairs: Pairs) -> int | None:
     """What Content-Length says of a body that is still to come. Raises ValueError where it says nothing clear."""
-    values = {value for name, value in pairs if name == _LENGTH}
+    values = set(all_of(pairs, _LENGTH))
     if not values:
         return None
     if len(values) > 1 or not _is_length(min(values)):

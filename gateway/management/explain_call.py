@@ -9,7 +9,7 @@ from gateway.cache.cache import Words
 from gateway.cache.view import goes_past, not_stored
 from gateway.config.effective import text_of
 from gateway.config.records import Config
-from gateway.http.headers import HOP_BY_HOP, Pair, as_cgi, connection_options, is_claim
+from gateway.http.headers import HOP_BY_HOP, Pair, as_cgi, connection_options, first_text, is_claim
 from gateway.http.request import GatewayRequest
 from gateway.proxy.outgoing import proxied_pairs
 from gateway.proxy.view import Plan, Proxy, plan_for
@@ -59,7 +59,7 @@ def _socket_rows(request: GatewayRequest, options: ProxyOptions, line: GatewayRo
     if not options.websocket:
         return [["the handshake", "501 websocket_unsupported: WEBSOCKET is off"]]
     allowed, cors = options.websocket_origins or None, line.stack.origins
-    sent = next((value.decode("latin-1") for name, value in request.raw_headers if name == b"origin"), None)
+    sent = first_text(request.raw_headers, b"origin")
     passes = may_open(sent, request.forwarded_host or request.host_field, allowed, cors)
     own = ["its own host", *(origin for origin in cors if origin != "*")]
     return [

@@ -25,8 +25,8 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from gateway import __version__
 from gateway.errors import Reason, Side
-from gateway.http import cors
 from gateway.http.exchange import Exchange
+from gateway.http.headers import first_text
 from gateway.http.request import GatewayRequest
 from gateway.observe.throttle import TokenBucket, at_most_every
 
@@ -133,7 +133,7 @@ class Tracer:
             "server.address": exchange.host,
             "server.port": (int(port) if port.isdigit() else _PORTS[scheme]) if exchange.host else None,
             "client.address": exchange.client,
-            "user_agent.original": cors.field(request.raw_headers, b"user-agent"),
+            "user_agent.original": first_text(request.raw_headers, b"user-agent"),
             "http.response.status_code": status or None,
             "error.type": reason or (str(status) if status >= 500 else None),
             "portway.request_id": exchange.request_id,

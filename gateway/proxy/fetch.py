@@ -21,10 +21,10 @@ from gateway.cache.keys import Key, digest
 from gateway.cache.options import cache_rule
 from gateway.cache.policy import CREDENTIAL, Rule
 from gateway.errors import GatewayError, Reason
-from gateway.http import codings, fields
+from gateway.http import codings
 from gateway.http.body_budget import Bodies
 from gateway.http.deadline import Deadline
-from gateway.http.headers import Pair, Pairs, set_fields
+from gateway.http.headers import Pair, Pairs, all_of, first_of, set_fields
 from gateway.http.lifetime import Lifetime, current
 from gateway.http.methods import SAFE_METHODS
 from gateway.http.queries import masked_target
@@ -77,7 +77,7 @@ class Fetched:
 
     def field(self, name: str) -> str | None:
         """The first value of a field, or None."""
-        value = fields.first_of(self.pairs, name.lower().encode("latin-1"))
+        value = first_of(self.pairs, name.lower().encode("latin-1"))
         return None if value is None else value.decode("latin-1")
 
     def json(self) -> Any:
@@ -269,7 +269,7 @@ async def _decoded(
 
 def _as_asked(answered: Sequence[Pair], asked: Sequence[Pair]) -> Sequence[Pair]:
     """The pairs of a 304, with a weak tag if the tag sent was weak: what is stored may have been decoded."""
-    known = b" ".join(value for name, value in asked if name == b"if-none-match")
+    known = b" ".join(all_of(asked, b"if-none-match"))
     if b"W/" not in known:
         return answered
     return [

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from gateway.cache.tracked_request import TrackedRequest
 from gateway.errors import GatewayError
 from gateway.http.forwarding import forwarding_block, forwarding_pairs
-from gateway.http.headers import Pair, Pairs, field_block, set_fields
+from gateway.http.headers import Pair, Pairs, field_block, first_of, set_fields
 from gateway.http.lifetime import Lifetime
 from gateway.http.request import GatewayRequest
 from gateway.http.settable import is_forwardable
@@ -86,7 +86,7 @@ Fields = tuple[bytes, bytes]  # lines as they are sent, and the value of tracepa
 def rendered(pairs: Iterable[Pair]) -> Fields:
     """Pairs as `outgoing_for` takes them. Raises GatewayError HEADER_INVALID for what cannot be sent."""
     pairs = list(pairs)
-    traceparent = next((value for name, value in pairs if name == b"traceparent"), b"")
+    traceparent = first_of(pairs, b"traceparent") or b""
     return field_block(pair for pair in pairs if pair[0] != b"traceparent"), traceparent
 
 

@@ -17,7 +17,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.http import cors
 from gateway.http.exchange import is_own
 from gateway.http.gate import View
-from gateway.http.headers import Pair
+from gateway.http.headers import Pair, first_text
 from gateway.http.paths import is_plain
 from gateway.routing.lines import GatewayRoute
 from gateway.routing.table import Match, Miss
@@ -71,7 +71,7 @@ def _preflight(routes: Routes, host: str, path: str, pairs: Sequence[Pair]) -> P
 
     Django's own lines are routes too, unless one of the table takes OPTIONS.
     """
-    match = routes.find(cors.field(pairs, b"access-control-request-method") or "", host, path)
+    match = routes.find(first_text(pairs, b"access-control-request-method") or "", host, path)
     route: GatewayRoute | DjangoMatch | None = None
     if not isinstance(match, Miss):
         route = match.route

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from gateway.errors import GatewayError, Reason
 from gateway.http.gate import Gate
-from gateway.http.headers import HTTP_1_0, is_claim
+from gateway.http.headers import HTTP_1_0, all_of, is_claim
 from gateway.http.methods import SAFE_METHODS
 from gateway.http.request import GatewayRequest
 
@@ -56,7 +56,7 @@ async def _pass(request: GatewayRequest, reading: Gate, *, offers_token: bool) -
 
 def _presented(request: GatewayRequest) -> str:
     """The token of Bearer (RFC 6750), or the password of Basic (RFC 7617); empty without one."""
-    values = [value for name, value in request.raw_headers if name == b"authorization"]
+    values = all_of(request.raw_headers, b"authorization")
     scheme, _, credentials = values[0].decode("latin-1").partition(" ") if len(values) == 1 else ("", "", "")
     if scheme.lower() == "bearer":
         return credentials.strip()
@@ -86,7 +86,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _is_same_origin(request: GatewayRequest) -> bool:
-    origins = [value.decode("latin-1") for name, value in request.raw_headers if name == b"origin"]
+    origins = [value.decode("latin-1") for value in all_of(request.raw_headers, b"origin")]
     if not origins:
         return True
     # A gateway behind TLS does not know its own scheme; the host decides.

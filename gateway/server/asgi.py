@@ -24,7 +24,7 @@ from gateway.http import cors, validation
 from gateway.http.deadline import Alarm
 from gateway.http.exchange import Exchange, is_own
 from gateway.http.forwarding import asked_for, client_and_hops, is_trusted
-from gateway.http.headers import HTTP_2, Pairs, same_authority
+from gateway.http.headers import HTTP_2, Pairs, all_of, same_authority
 from gateway.http.inbox import Receive
 from gateway.http.lifetime import Lifetime, current
 from gateway.http.methods import SAFE_METHODS
@@ -217,7 +217,7 @@ class GatewayHandler(ASGIHandler):
             request.from_trusted_peer = True
             validation.check_forwarded(fields)
             if fields.x_forwarded:
-                values = [value for name, value in fields.x_forwarded if name == b"x-forwarded-for"]
+                values = all_of(fields.x_forwarded, b"x-forwarded-for")
                 exchange.client, hops = client_and_hops(request.peer, values, trusted)
                 request.forwarded_scheme, request.forwarded_host = asked_for(fields.x_forwarded, hops)
         return path, host

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
+from gateway.http.headers import all_of
 from gateway.http.inbox import Receive
 from gateway.http.request import Message, Scope, Send
 from gateway.server import abort
@@ -135,7 +136,7 @@ async def framed(scope: Scope, receive: Receive, send: Send) -> tuple[Scope, Bod
     if sum(name == b"cookie" for name, _ in headers) > 1:
         headers = _with_one_cookie(headers)
         scope = {**scope, "headers": headers}
-    lengths = [value for name, value in headers if name == b"content-length"]
+    lengths = all_of(headers, b"content-length")
     if lengths:
         return scope, None if lengths == [b"0"] else Body(receive, send, None)
     first: asyncio.Future[Message] = asyncio.ensure_future(receive())  # type: ignore[arg-type]
@@ -150,6 +151,6 @@ def _is_empty(message: Message) -> bool:
 
 
 def _with_one_cookie(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    joined = b"; ".join(value for name, value in headers if name == b"cookie")
+    joined = b"; ".join(all_of(headers, b"cookie"))
     kept = [pair for pair in headers if pair[0] != b"cookie"]
     return [*kept, (b"cookie", joined)]

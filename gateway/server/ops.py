@@ -16,6 +16,7 @@ from gateway.cache.keys import KINDS
 from gateway.config import effective, environment
 from gateway.config.describe import rows
 from gateway.errors import GatewayError, Reason
+from gateway.http.headers import first_text
 from gateway.http.problem import json_response
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
@@ -98,7 +99,7 @@ async def forget(worker: Worker, request: GatewayRequest) -> GatewayResponse:
 
 def metrics(worker: Worker, request: GatewayRequest) -> GatewayResponse:
     """What all workers have counted, as Prometheus reads it."""
-    accept = next((value.decode("latin-1") for name, value in request.raw_headers if name == b"accept"), "")
+    accept = first_text(request.raw_headers, b"accept") or ""
     publish(worker)  # what is answered outlives this worker, if it dies now: a counter must not fall
     content_type, text = exposition(snapshots_of_all(worker), accept)
     return GatewayResponse(200, [(b"content-type", content_type.encode("ascii")), _NO_STORE], text)

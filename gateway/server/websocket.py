@@ -15,7 +15,7 @@ from django.http.response import HttpResponseBase
 
 from gateway.errors import GatewayError, Reason, drop_frames
 from gateway.http.deadline import Alarm
-from gateway.http.headers import HTTP_1_0, Pairs
+from gateway.http.headers import HTTP_1_0, Pairs, all_of
 from gateway.http.inbox import Receive
 from gateway.http.lifetime import current
 from gateway.http.problem import error_of_view, problem_of
@@ -127,7 +127,7 @@ def _check(handler: "GatewayHandler", request: GatewayRequest, endpoint: object,
     options = taken_by(handler, endpoint)
     if options is None:
         raise GatewayError(Reason.WEBSOCKET_UNSUPPORTED)
-    values = [value for name, value in request.raw_headers if name == b"origin"]
+    values = all_of(request.raw_headers, b"origin")
     if len(values) > 1:
         raise GatewayError(Reason.HEADER_INVALID, "The Origin field came more than once.")
     origin = values[0].decode("latin-1") if values else None

@@ -4,7 +4,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from hashlib import sha1
 
-from gateway.http.headers import OWS, Pair, Pairs, is_token
+from gateway.http.headers import OWS, Pair, Pairs, all_of, is_token
 
 # RFC 6455, section 1.3.
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -54,7 +54,7 @@ def fault_of(pairs: Iterable[Pair], key: bytes, offered: Sequence[str]) -> str |
 
 def protocol_of(pairs: Iterable[Pair]) -> str | None:
     """The subprotocol of a 101 that `fault_of` has nothing against."""
-    values = [value.strip(OWS).decode("latin-1") for name, value in pairs if name == b"sec-websocket-protocol"]
+    values = [value.strip(OWS).decode("latin-1") for value in all_of(pairs, b"sec-websocket-protocol")]
     return values[0] if values else None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from asgiref.sync import markcoroutinefunction
 
 from gateway.errors import GatewayError, Reason
+from gateway.http.headers import all_of
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.options import Level
@@ -115,7 +116,7 @@ async def pass_on(view: Proxy, request: GatewayRequest, params: dict[str, str]) 
 
 def offered_in(request: GatewayRequest) -> list[str]:
     """The subprotocols that the client offers. Raises HEADER_INVALID."""
-    values = [value for name, value in request.raw_headers if name == b"sec-websocket-protocol"]
+    values = all_of(request.raw_headers, b"sec-websocket-protocol")
     offered = handshake.offered_by(values)
     if offered is None:
         detail = "The Sec-WebSocket-Protocol field is no list of different names."

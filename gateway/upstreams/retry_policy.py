@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from gateway.errors import GatewayError, Reason
-from gateway.http.headers import Pair
+from gateway.http.headers import Pair, all_of
 
 # RFC 9110, section 9.2.2: may be sent again when it is not known whether the first one was acted on.
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
@@ -61,7 +61,7 @@ def is_repeatable(method: str, pairs: Iterable[Pair]) -> bool:
     # draft-ietf-httpapi-idempotency-key-header: the upstream recognises the second one by it.
     if method in IDEMPOTENT:
         return True
-    keys = [value for name, value in pairs if name == b"idempotency-key"]
+    keys = all_of(pairs, b"idempotency-key")
     return len(keys) == 1 and bool(keys[0].strip())
 
 

@@ -190,12 +190,6 @@ def test_no_octet_of_a_list_is_lost_but_commas_and_white_space(values: list[byte
     assert kept == b"".join(values).translate(None, b", \t").decode("latin-1")
 
 
-def test_the_values_of_a_field_come_in_their_order() -> None:
-    pairs = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]
-    assert fields.all_of(pairs, b"a") == [b"1", b"3"]
-    assert (fields.first_of(pairs, b"a"), fields.first_of(pairs, b"c")) == (b"1", None)
-
-
 # -- seconds (RFC 9111, section 1.2.2) ----------------------------------------------------------------------------
 
 

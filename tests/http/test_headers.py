@@ -755,3 +755,10 @@ def test_what_a_client_chose_at_length_has_no_place_in_the_cache(host: str, pref
         found = dict(forwarding_pairs("192.0.2.1", "http", host, f"{prefix}{number}"))
         assert found[b"x-forwarded-prefix"] == f"{prefix}{number}".encode()
     assert http_forwarding._replaced.cache_info().currsize == before
+
+
+def test_the_values_of_a_field_come_in_their_order() -> None:
+    pairs = [(b"a", b"1"), (b"b", b"\xe4"), (b"a", b"3")]
+    assert headers.all_of(pairs, b"a") == [b"1", b"3"]
+    assert (headers.first_of(pairs, b"a"), headers.first_of(pairs, b"c")) == (b"1", None)
+    assert (headers.first_text(pairs, b"b"), headers.first_text(pairs, b"c")) == ("ä", None)

@@ -17,7 +17,7 @@ from gateway.config.records import Config
 from gateway.errors import Reason
 from gateway.fanout.view import Fanout
 from gateway.http import methods
-from gateway.http.headers import Pairs, parse_host
+from gateway.http.headers import Pairs, first_text, parse_host
 from gateway.http.queries import masked_target
 from gateway.management import GatewayCommand, add_env_file
 from gateway.routing.dispatch import Own, Preflight, Refusal, decide
@@ -111,7 +111,7 @@ examples:
         if not target.startswith(("/", "http://", "https://")):
             raise CommandError(f"a path begins with a slash: /{target}")
         scheme, host, target = origin_and_target(target)
-        field = next((value.decode("latin-1") for name, value in pairs if name == b"host"), "")
+        field = first_text(pairs, b"host") or ""
         asked = Key("", scheme or "http", host or field.lower(), target)
         for line in _reasons(config, routes, method, asked, pairs, is_there=is_there):
             self.stdout.write(plain(line))
