@@ -36,13 +36,12 @@ _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-
 _PREFIX = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+;=:@-]|%[0-9A-Fa-f]{2})*)*")
 _DOT_SEGMENT = re.compile(r"/(?:\.|%2e){1,2}(?=/|$)", re.IGNORECASE)
 
-# RFC 9110, section 5.6.2: token.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+TCHARS = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"  # RFC 9110, section 5.6.2: a token
+NAME_PATTERN = r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*"  # of an upstream, a limit, a way of authentication
 # C0 except the tab, DEL, C1: none of them prints, and CR, LF and NUL end or break a field line (RFC 9110, section 5.5).
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f]")
-_PEM_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+-----END CERTIFICATE-----", re.DOTALL)
-_PEM_KEY = re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----(.+)-----END \1PRIVATE KEY-----", re.DOTALL)
+PEM_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
+PEM_KEY = re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----(.+?)-----END \1PRIVATE KEY-----", re.DOTALL)
 
 _USER_INFO = re.compile(r"(?<=://).*@", re.DOTALL)
 _SECRET_OF_URL = re.compile(r"(?:(?<=://)|^(?!.*://)).*@", re.DOTALL)
@@ -201,7 +200,7 @@ def set_of(text: str, parse: Callable[[str], ItemT]) -> frozenset[ItemT]:
 
 def name(text: str) -> str:
     """What the environment may call something, in the lower case in which it is referred to."""
-    if not _NAME.fullmatch(text) or text.endswith("_file") or text == "file":
+    if not re.fullmatch(NAME_PATTERN, text) or text.endswith("_file") or text == "file":
         raise ValueError("expected a name in lower case, such as users or user_orders")
     return text
 
@@ -287,14 +286,14 @@ def _refuse_constant(_: str) -> object:
 
 def pem_certificate(text: str) -> str:
     """One or more certificates in PEM -> the same, ending in a newline."""
-    if not _PEM_CERTIFICATE.search(text):
+    if not PEM_CERTIFICATE.search(text):
         raise ValueError("expected PEM text with a CERTIFICATE block; a path belongs into the variable's _FILE twin")
     return text.strip() + "\n"
 
 
 def pem_key(text: str) -> str:
     """A private key in PEM that no passphrase guards -> the same, ending in a newline."""
-    match = _PEM_KEY.search(text)
+    match = PEM_KEY.search(text)
     if match is None:
         raise ValueError("expected PEM text with a PRIVATE KEY block; a path belongs into the variable's _FILE twin")
     if "ENCRYPTED" in match[1] or "ENCRYPTED" in match[2]:
@@ -413,7 +412,7 @@ def _host(text: str) -> str:
 
 def field_name(text: str) -> str:
     """A header field's name -> the same in lower case."""
-    if not _TOKEN.fullmatch(text):
+    if not re.fullmatch(TCHARS, text):
         raise ValueError("expected the name of a header field, such as x-tenant")
     return text.lower()
 

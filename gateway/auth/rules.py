@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from gateway import units
 from gateway.http.identity import Identity, IdentityFields
 
-_TERM = re.compile(r"([a-z][a-z0-9]*(?:_[a-z0-9]+)*)(\??)")
+_TERM = re.compile(rf"({units.NAME_PATTERN})(\??)")
 
 
 class Verdict(Enum):

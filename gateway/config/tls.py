@@ -1,6 +1,5 @@
 """TLS towards clients, before it is served: the certificate and its key are read as Granian will, and judged."""
 
-import re
 import ssl
 import time
 from base64 import b64decode
@@ -11,10 +10,9 @@ from typing import Final
 from gateway.config import certificate
 from gateway.config.certificate import Certificate
 from gateway.config.records import Settings
+from gateway.units import PEM_CERTIFICATE, PEM_KEY
 from gateway.upstreams.tls import private_file
 
-_BLOCK: Final = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-_KEY: Final = re.compile(r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----(.+?)-----END \1PRIVATE KEY-----", re.DOTALL)
 # The object identifiers, in DER, of RSA, P-256, P-384 and Ed25519.
 _KINDS: Final = tuple(map(bytes.fromhex, ("2a864886f70d010101", "2a8648ce3d030107", "2b81040022", "06032b6570")))
 # RFC 5280, section 4.1: [0] EXPLICIT INTEGER 2 stands first in what is signed, and version 1 leaves it out.
@@ -31,7 +29,7 @@ _WORDS: Final = {
 
 def chain_of(pem: str) -> list[Certificate]:
     """The certificates of a PEM text in their order. Raises ValueError for one that cannot be read."""
-    return [_read(block) for block in _BLOCK.findall(pem)]
+    return [_read(block) for block in PEM_CERTIFICATE.findall(pem)]
 
 
 def _read(block: str) -> Certificate:
@@ -74,13 +72,13 @@ def examine(
 def _kind_problems(settings: Settings) -> Iterator[str]:
     """What OpenSSL takes and Granian's TLS does not: it would end each worker as it starts."""
     key = settings.tls_key_pem or ""
-    block = _KEY.search(key)
+    block = PEM_KEY.search(key)
     if block is not None and block[1] != "RSA ":
         with suppress(ValueError):  # what is no base64 does not load either
             der = b64decode("".join(block[2].split()))
             if not any(kind in der for kind in _KINDS):
                 yield "GATEWAY_TLS_KEY: a key of this kind cannot be used; take RSA, ECDSA P-256 or P-384, or Ed25519"
-    first = _BLOCK.search(settings.tls_cert_pem or "")
+    first = PEM_CERTIFICATE.search(settings.tls_cert_pem or "")
     if first is not None and _VERSION_3 not in ssl.PEM_cert_to_DER_cert(first[0])[:_VERSION_WITHIN]:
         yield (
             "GATEWAY_TLS_CERT: a certificate of X.509 version 1 cannot be used; sign it anew with a subjectAltName, "

@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import Final
 
 from gateway.http.headers import OWS
+from gateway.units import TCHARS
 
 # RFC 9111, section 1.2.2: what counts as for ever.
 MAX_SECONDS: Final = 2**31
@@ -24,11 +25,10 @@ _DATES: Final = (  # RFC 9110, section 5.6.7; without regard to case, as RFC 911
     ),
     re.compile(rf"(?:{'|'.join(_DAYS)}) (?P<month>[a-z]{{3}}) (?P<day>[ \d]\d) {_CLOCK} (?P<year>\d{{4}})"),
 )
-_TCHAR: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _DELIMITER: Final = re.compile('[",]')
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
-_DIRECTIVE: Final = re.compile(rf"({_TCHAR})(?:=({_TCHAR}|{_QUOTED.pattern}))?", re.DOTALL)
-_WORDS: Final = re.compile(_TCHAR)
+_DIRECTIVE: Final = re.compile(rf"({TCHARS})(?:=({TCHARS}|{_QUOTED.pattern}))?", re.DOTALL)
+_WORDS: Final = re.compile(TCHARS)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)")
 _ETAG: Final = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _RANGE: Final = re.compile(rb"bytes=[ \t]*(\d*)-(\d*)[ \t]*", re.IGNORECASE)

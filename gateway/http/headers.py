@@ -11,6 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Any, Self, SupportsIndex
 
+from gateway import units
 from gateway.errors import GatewayError, Reason
 
 Pair = tuple[bytes, bytes]
@@ -136,7 +137,7 @@ _HOST = re.compile(
 )
 
 
-_TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = re.compile(units.TCHARS.encode("ascii"))
 
 
 _BREAK = re.compile(rb"[\r\n\0]")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from gateway.errors import GatewayError, Reason
 from gateway.http.headers import HTTP_1_0, OWS, Pair, RequestFields, as_cgi, is_token, parse_host
+from gateway.http.methods import SERVED_METHODS, STANDARD_METHODS
 from gateway.http.paths import is_refused
 
 # RFC 3986 lets none of these stand in a path; `#` would end it for some readers and not for others.
@@ -15,8 +16,6 @@ _TARGET_CHARACTERS = bytes(character for character in range(ord("!"), ord("~") +
 _MAX_HOST_BYTES = 255 + len(":65535")
 _MAX_METHOD_CHARACTERS = 32
 _MAX_FORWARDED = 100  # entries of an X-Forwarded-* list, empty ones too: each of X-Forwarded-For's is parsed
-_SERVED = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
-_STANDARD = _SERVED | {"CONNECT", "TRACE"}
 _DIGITS = re.compile(rb"[0-9]{1,18}")
 
 
@@ -27,9 +26,9 @@ def check_method(method: str) -> None:
     field lines that the gateway adds, secrets among them (section 9.3.8). `get` is another method than `GET` for some
     readers and the same for others. What else is a token goes up as it came.
     """
-    if method in _SERVED:
+    if method in SERVED_METHODS:
         return
-    if method.upper() in _STANDARD or len(method) > _MAX_METHOD_CHARACTERS:
+    if method.upper() in STANDARD_METHODS or len(method) > _MAX_METHOD_CHARACTERS:
         raise GatewayError(Reason.METHOD_UNSUPPORTED)
 
 

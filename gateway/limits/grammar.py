@@ -17,10 +17,10 @@ _NAMED = ("header", "cookie", "query")
 PATH = "path"
 
 _RATE = re.compile(r"([0-9]{1,9})/(\S+)")
-_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
+_NAME = re.compile(units.NAME_PATTERN)
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 # RFC 9110, section 5.6.2: what a cookie may be called (RFC 6265, section 4.1.1).
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_TOKEN = re.compile(units.TCHARS)
 _FASTEST_A_S = 100_000  # beyond that the clock itself is too coarse
 RESERVED = frozenset(("burst", "by", "file", "on_failure"))  # what no limit may be called
 EXPECTED = "expected limits such as 100/1m, 100/1m burst 20 by client, or the name of one; `-` is none"

@@ -12,10 +12,10 @@ from typing import Any, Final, Self
 
 from gateway.errors import Reason, Side
 from gateway.http.exchange import Exchange
+from gateway.http.methods import SERVED_METHODS
 from gateway.observe.histogram import BOUNDS_S, Durations
 from gateway.observe.socket_counts import SocketCounts
 
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 RECENT: Final = 50
 RECENT_CLIENT: Final = 20
 
@@ -57,7 +57,12 @@ class Counters:
         if exchange.socket is not None:
             self._note_socket(route, exchange.socket)
             return  # hours that it was open are no answer's time
-        key = (route, method if method in _METHODS else "other", (exchange.status or 0) // 100, exchange.reason or "")
+        key = (
+            route,
+            method if method in SERVED_METHODS else "other",
+            (exchange.status or 0) // 100,
+            exchange.reason or "",
+        )
         requests = self.requests.get(key)
         if requests is None:
             requests = self.requests[key] = Requests()

@@ -27,12 +27,12 @@ from gateway import __version__
 from gateway.errors import Reason, Side
 from gateway.http.exchange import Exchange
 from gateway.http.headers import first_text
+from gateway.http.methods import STANDARD_METHODS
 from gateway.http.request import GatewayRequest
 from gateway.observe.throttle import TokenBucket, at_most_every
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"})
 _PART: Final = context.create_key("portway-part")
 _PORTS: Final = {"http": 80, "https": 443}
 _LOG_AGAIN_S: Final = 60.0
@@ -184,6 +184,6 @@ def _end(span: Span, attributes: dict[str, Any], *, failed: bool) -> None:
 
 def _of_method(method: str) -> tuple[str, dict[str, Any]]:
     """A span's name, one of few, and its attributes for the method."""
-    if method in _METHODS:
+    if method in STANDARD_METHODS:
         return method, {"http.request.method": method}
     return "HTTP", {"http.request.method": "_OTHER", "http.request.method_original": method}

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Protocol
 from gateway.errors import GatewayError, Reason, Side
 from gateway.http.deadline import Deadline
 from gateway.http.lifetime import Lifetime
+from gateway.http.methods import SAFE_METHODS
 from gateway.upstreams import retry_policy
 from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.endpoint import Endpoint
@@ -191,7 +192,7 @@ class _Course:
     def _ask(self, attempt: Attempt, connection: "Connection") -> None:
         out = self._out
         attempt.ask(connection, is_head=out.method == "HEAD", chunked=out.chunked, switches=out.switches)
-        hedges = self._pool.retries_late and out.method in retry_policy.SAFE
+        hedges = self._pool.retries_late and out.method in SAFE_METHODS
         share_s = self._share_s() if hedges else None
         if share_s is not None:
             # One that was ejected is a suspect, for whom nobody waits long.

@@ -6,11 +6,8 @@ from typing import Final
 
 from gateway.errors import GatewayError, Reason
 from gateway.http.headers import Pair, all_of
+from gateway.http.methods import IDEMPOTENT_METHODS
 
-# RFC 9110, section 9.2.2: may be sent again when it is not known whether the first one was acted on.
-IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"})
-# RFC 9110, section 9.2.1: asks for nothing to be done, so that two at a time do no harm.
-SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # The largest body that is kept to be sent again.
 MAX_KEPT_BYTES: Final = 64 * 1024
 
@@ -59,7 +56,7 @@ def failure_of(text: str) -> Failure:
 def is_repeatable(method: str, pairs: Iterable[Pair]) -> bool:
     """Whether a request may be sent again although the first one may have been acted on."""
     # draft-ietf-httpapi-idempotency-key-header: the upstream recognises the second one by it.
-    if method in IDEMPOTENT:
+    if method in IDEMPOTENT_METHODS:
         return True
     keys = all_of(pairs, b"idempotency-key")
     return len(keys) == 1 and bool(keys[0].strip())

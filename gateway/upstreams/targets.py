@@ -14,13 +14,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import quote, unquote_to_bytes
 
+from gateway import units
 from gateway.http.field_template import Value
 from gateway.http.paths import climbs, is_plain, is_refused, normalized
 from gateway.http.queries import masked, masked_target
 from gateway.http.request import GatewayRequest
 from gateway.http.values import OWN, problem_of, value_of
 
-_UPSTREAM = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+_UPSTREAM = re.compile(units.NAME_PATTERN)
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"[A-Za-z0-9_$@-]+(?:\[\])?(?:\.[A-Za-z0-9_$@-]+(?:\[\])?)*")
