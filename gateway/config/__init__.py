@@ -9,6 +9,7 @@ loader           variables become records, or every problem at once
 assembly         values become records
 own_answers      answers of the gateway's own, checked
 braces           values in braces, checked against the routes where they hold
+sources          sources of instances, and the registries that they need
 ways             ways to authenticate, and the rules that name them
 databases        database URLs as Django's DATABASES
 django_settings  settings and apps of a team's own: GATEWAY_SETTINGS, GATEWAY_APPS

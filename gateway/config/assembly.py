@@ -11,7 +11,8 @@ from gateway.http.cors import rules_of
 from gateway.options import Level, without_plain_fields
 from gateway.routing.records import Route
 from gateway.upstreams.options import OF_UPSTREAM, member_of, overrides_of
-from gateway.upstreams.records import Base, Upstream
+from gateway.upstreams.places import Base, Source
+from gateway.upstreams.records import Upstream
 from gateway.upstreams.targets import Target
 
 
@@ -33,15 +34,19 @@ def level_of(entries: Iterable[Entry], values: Mapping[str, Any]) -> Level:
     return Level(kept, members, variables)
 
 
-def upstream_of(owner: str, variable: str, values: Mapping[str, Any], level: Level, plain: Level) -> Upstream:
+def upstream_of(
+    owner: str, variable: str, values: Mapping[str, Any], level: Level, plain: Level, *, sticky_key: bytes
+) -> Upstream:
     """An upstream, with what its level gives. Fields that plain variables set on answers are not its own."""
     held = {option.attribute: level.get(option.attribute) for option in OF_UPSTREAM}
     return Upstream(
         name=owner.lower(),
-        bases=tuple(Base(*parts) for parts in values["bases"]),
+        bases=tuple(place for place in values["places"] if isinstance(place, Base)),
+        sources=tuple(place for place in values["places"] if isinstance(place, Source)),
         overrides=overrides_of(without_plain_fields(level, plain).flat()),
         variable=variable,
         level=level,
+        sticky_key=sticky_key,
         **{name: value for name, value in held.items() if value is not None},
     )
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from gateway import units
 from gateway.config import table
 from gateway.options import Option, Refused, check_name, nearest_row
+from gateway.upstreams.options import FROM
 
 _PLAIN = {
     f"GATEWAY_{name}": option
@@ -224,7 +225,7 @@ def _read_one(variable: str, environ: Mapping[str, str], read_file: ReadFile, re
     if not text.strip():
         reading.warnings.append(f"{variable} is empty, which counts as not set")
         return
-    if not name.option.name and name.family in reading.declared:
+    if (not name.option.name or name.option is FROM) and name.family in reading.declared:
         reading.declared[name.family].add(name.owner)
     bare = variable.removesuffix("_FILE")
     from_file = bare != variable

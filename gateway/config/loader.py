@@ -15,7 +15,7 @@ from typing import Any
 from gateway import units
 from gateway.auth import loading
 from gateway.auth.records import AuthConfig, Way
-from gateway.config import braces, environment, own_answers, ways
+from gateway.config import braces, environment, own_answers, sources, ways
 from gateway.config.assembly import level_of, route_of, upstream_of
 from gateway.config.django_settings import ReadSettings, middleware_level, no_settings, settings_problems
 from gateway.config.environment import Entry, ReadFile, Reading
@@ -34,7 +34,9 @@ from gateway.options import NO_LEVEL, Level, Refused, defaults_of, nearest, toge
 from gateway.routing.patterns import PatternError, clash
 from gateway.routing.records import Route
 from gateway.upstreams.options import OF_CALL, parse_into
+from gateway.upstreams.places import Place
 from gateway.upstreams.records import Upstream
+from gateway.upstreams.stickiness import key_of
 from gateway.upstreams.targets import PartTarget, Target, TargetError, function_target
 
 RATE_LIMIT = OF_LIMITED_ROUTE[0]
@@ -78,6 +80,8 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
     draft.check_limits(reading.entries)
     for fault in ways.faults_of_rules(reading.entries, reading.declared["auth"], settings):
         draft.blame(*fault)
+    for entry, message in sources.faults_of(reading.entries):
+        draft.blame(entry, message)
     draft.check_partners(reading.entries)
     draft.check_braces(reading.entries)
     draft.check_credentials(reading.entries)
@@ -126,6 +130,7 @@ class _Draft:
         self.databases: dict[str, str] = {}
         self.limits: dict[str, NamedLimit] = {}
         self.ways: dict[str, Way] = {}
+        self._secret: str | None = None
 
     def blame(self, entry: Entry, message: str, hint: str = "") -> None:
         self.problems.append(Problem(entry.variable, entry.shown, message, hint))
@@ -154,6 +159,7 @@ class _Draft:
         self._check_own_tls({entry.name.option.name: entry for entry in entries})
         if self.problems:
             return None
+        self._secret = values.get("secret")
         settings = Settings(**values, cors=cors.rules_of(self.plain))
         if settings.speaks_http2 and settings.max_in_flight is None:
             # Connections are bounded, and one of HTTP/1.1 is one request; one of HTTP/2 is up to 100.
@@ -197,10 +203,12 @@ class _Draft:
         values = self.values(own)
         if owner not in self.declared.get(family, {owner}):
             self._blame_undeclared(family, owner, entries)
-        elif "bases" in values:
-            self._check_tls(given, values["bases"])
+        elif "places" in values:
+            self._check_tls(given, values["places"])
             level = together(level_of(own, values), self.plain)
-            self.upstreams.append(upstream_of(owner, given[""].variable, values, level, self.plain))
+            key = key_of(self._secret, [f"{one.variable.removesuffix('_FILE')}={one.text}" for one in own])
+            variable = (given.get("") or given["FROM"]).variable
+            self.upstreams.append(upstream_of(owner, variable, values, level, self.plain, sticky_key=key))
         elif "line" in values:
             level = together(level_of(own, values), *self._above(values["line"][1]))
             fan = self._fan(entries, given, values, level)
@@ -249,8 +257,8 @@ class _Draft:
                 entry, f"an option of {_WORDS.get(family, family)} {owner.lower()}, but {declaration} is not set", hint
             )
 
-    def _check_tls(self, given: Mapping[str, Entry], bases: Iterable[tuple[str, str, int, str]]) -> None:
-        is_plain = all(scheme == "http" for scheme, *_ in bases)
+    def _check_tls(self, given: Mapping[str, Entry], places: Iterable[Place]) -> None:
+        is_plain = all(place.scheme == "http" for place in places)
         for name, partner in (("CA", "CA"), ("CLIENT_CERT", "CLIENT_KEY"), ("CLIENT_KEY", "CLIENT_CERT")):
             if name in given and is_plain:
                 self.blame(given[name], "only an https upstream takes this; the base URL is plain http")

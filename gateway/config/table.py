@@ -21,6 +21,7 @@ OPTIONS: tuple[Option, ...] = (
     limits.LIMIT,
     *limits.OF_LIMIT,
     upstreams.UPSTREAM,
+    upstreams.FROM,
     routing.ROUTE,
     *upstreams.OF_CALL,
     *upstreams.OF_UPSTREAM,

@@ -77,6 +77,8 @@ class GatewayRequest(HttpRequest):
     forwarded_scheme = ""
     forwarded_host = ""
     limits_met: Any = None  # the limits that it has met so far: `limits.gate` knows what
+    # What cookies of `BALANCE=sticky` hold from now on, by their names, where another instance has answered.
+    cookies_set: Mapping[bytes, bytes] = MappingProxyType({})
     reached_view = False  # nothing before the view has refused it; noted on routes where another service may stand in
     # Django's middleware asks for it; the clients of django.test set it.
     _dont_enforce_csrf_checks = property(lambda self: "skips_csrf_checks" in self.scope)

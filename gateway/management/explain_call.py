@@ -17,6 +17,7 @@ from gateway.routing.lines import GatewayRoute
 from gateway.sockets.origins import may_open
 from gateway.units import format_duration, format_size
 from gateway.upstreams.options import OF_CALL, Overrides, ProxyOptions
+from gateway.upstreams.places import Source
 from gateway.upstreams.records import Upstream
 from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON, MAX_KEPT_BYTES, is_repeatable
 
@@ -43,7 +44,9 @@ def proxied(
     pairs = proxied_pairs(request, plan.sent, view.stripped_prefix(request))
     if line.cache is not None and not passes_cache_by(request) and not not_stored(request):
         pairs = [pair for pair in pairs if pair[0] not in freshness.CONDITIONS]  # the whole is stored
-    host = request.host_field if plan.options.preserve_host else upstream.bases[0].authority
+    place = upstream.places[0]
+    host = "(the instance's)" if isinstance(place, Source) else place.authority
+    host = request.host_field if plan.options.preserve_host else host
     pairs = [(b"host", host.encode()), *pairs]
     places = _places_of_fields(view.own, line, upstream)
     yield Section("Headers that go up", changes_rows(request, pairs, places, came))
@@ -71,15 +74,19 @@ def _socket_rows(request: GatewayRequest, options: ProxyOptions, line: GatewayRo
 
 
 def _urls(upstream: Upstream, target: str) -> list[list[str]]:
-    method, field = upstream.balance
-    how = {
-        "p2c": "the less busy of two at random",
-        "round_robin": "in turn",
-        "hash": f"by the {f'header {field}' if field else 'client'}",
-    }
-    urls = [base.origin + base.prefix + target for base in upstream.bases]
-    note = f"one of {len(urls)}, {how[method]}" if len(urls) > 1 else ""
-    return [[upstream.name, url, note if not number else ""] for number, url in enumerate(urls)]
+    places, several = upstream.places, len(upstream.places) > 1 or bool(upstream.sources)
+    total = sum(place.weight or 0 for place in places)
+    how = f"one of {len(places)}, {upstream.balance.sentence}" if len(places) > 1 else upstream.balance.sentence
+    rows = []
+    for number, place in enumerate(places):
+        share = f"{100 * place.weight / total:.3g}% of the requests" if place.weight is not None and total else ""
+        if isinstance(place, Source):
+            words = ["an instance of", f"{place}, asked for {target}"]
+        else:
+            words = ["", f"{place}{target}"]
+        row = [upstream.name, " ".join(filter(None, words)), how if several and not number else ""]
+        rows.append([*row, share] if share else row)
+    return rows
 
 
 def changes_rows(

@@ -75,8 +75,7 @@ def _asked(gathering: Gathering, step: Step) -> str:
     """The call that makes a part."""
     if step.upstream is None:
         return f"{step.function.__name__}()" if step.function is not None else ""
-    base = step.upstream.bases[0]
-    return f"{step.part.method} {base.origin}{base.prefix}{_filled(gathering, step)}"
+    return f"{step.part.method} {step.upstream.places[0]}{_filled(gathering, step)}"
 
 
 def _filled(gathering: Gathering, step: Step) -> str:

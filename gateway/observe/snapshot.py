@@ -64,6 +64,7 @@ class EndpointState(msgspec.Struct):
     failures: int
     in_flight: int
     latency_ms: float | None
+    drained: bool = False  # its weight is 0
     workers: int = 1
 
 

@@ -28,8 +28,9 @@ from gateway.proxy.sent import Changes, Sent
 from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.attempts import answer_to
 from gateway.upstreams.options import Overrides, ProxyOptions, effective, overrides
+from gateway.upstreams.places import Base
 from gateway.upstreams.pool import Pool, pools_of
-from gateway.upstreams.records import Base, Upstream
+from gateway.upstreams.records import Upstream
 from gateway.upstreams.retry_policy import MAX_KEPT_BYTES, is_repeatable
 from gateway.upstreams.targets import Target, TargetValueError, parse_target, text_of
 from gateway.upstreams.upload import Upload
@@ -159,7 +160,8 @@ class Proxy(GatewayView):
         """What goes down of an upstream's answer."""
         pairs = answer.pairs
         if plan.options.rewrite_redirects and not _LOCATIONS.isdisjoint([name for name, _ in pairs]):
-            pairs = FieldLines(_redirected(pairs, request, plan, self._path_map(request, answer.endpoint.base)))
+            base = answer.endpoint.base
+            pairs = FieldLines(_redirected(pairs, request, plan, self._path_map(request, base), base))
         if plan.set_down and request.defers_fields_of is not self:
             pairs = FieldLines(set_fields(pairs, plan.set_down))
         if plan.vary:
@@ -238,10 +240,13 @@ def _too_late(request: GatewayRequest, pool: Pool) -> GatewayError:
 # -- down ---------------------------------------------------------------------------------------------------------
 
 
-def _redirected(pairs: Pairs, request: GatewayRequest, plan: Plan, paths: location.PathMap | None) -> Pairs:
-    """The pairs with Location and Content-Location rewritten for the client."""
+def _redirected(pairs: Pairs, request: GatewayRequest, plan: Plan, paths: location.PathMap | None, base: Base) -> Pairs:
+    """The pairs with Location and Content-Location rewritten for the client; `base` is that of who answered."""
     if paths is None:
         return pairs
+    origins = plan.origins
+    if plan.upstream.sources:  # an instance knows its own address
+        origins |= {(base.scheme, base.host, base.port)}
     asked: frozenset[location.Origin] = frozenset()
     if plan.options.preserve_host:  # an upstream says Host, or what X-Forwarded-Proto and -Host have of it
         schemes = (request.scope["scheme"], request.forwarded_scheme)
@@ -249,6 +254,6 @@ def _redirected(pairs: Pairs, request: GatewayRequest, plan: Plan, paths: locati
         asked = location.asked_origins(filter(None, schemes), [host for host in hosts if host])
 
     def moved(value: bytes) -> bytes:
-        return location.rewritten(value.decode("latin-1"), plan.origins, paths, asked).encode("latin-1")
+        return location.rewritten(value.decode("latin-1"), origins, paths, asked).encode("latin-1")
 
     return [(name, moved(value) if name in _LOCATIONS else value) for name, value in pairs]

@@ -7,6 +7,7 @@ table         which route a request falls to
 mismatch      why a route does not get a request, in words
 options       the options of a route itself
 own_fields    fields that the configuration sets on every answer of a route
+sticky        the cookie of sticky upstreams, on the answers of a route
 records       a route as the environment has it, and what routes are checked against
 wrapping      what stands around a view
 access        who may ask: what a line asks for, by its levels

@@ -1,7 +1,8 @@
 """The stack of a route: what a request passes before the view, and its answer after it, compiled once, at the start.
 
-A request passes the slots from the top down; an answer passes the first three on its way out, COMPRESS first:
+A request passes the slots from the top down; an answer passes the first four on its way out, COMPRESS first:
 
+    sticky cookie                finish   on answers after which a client has another instance
     own fields, ON_*, COMPRESS   finish   the answer as it leaves, problems of the gateway too
     maintenance                  gate
     preflight                             what browsers ask of routes that have origins ends here
@@ -23,6 +24,7 @@ configured, which costs a request nothing:
   What they have to say on the answer, the handler adds.
 - the language of routes: `maintenance_gate(...)` for `Slots.maintenance`; `own_fields(...)` (RESPONSE_HEADER_X),
   `replacement(...)` (ON_*) and `compression(...)` for `Slots.fields`, `Slots.replace` and `Slots.compress`.
+- upstreams: `sticky_cookies(...)` for `Slots.sticky`: cookies that choices of endpoints have led to.
 - sockets: a handshake is a GET for `Stack.view`, so that it passes all that a GET does, decorators of the view too.
   What answers it is the endpoint, which sees by the scope of the request what it is; the cache lets it through.
 
@@ -64,6 +66,7 @@ class Slots:
     compress: Finish | None = None
     replace: Finish | None = None
     fields: Finish | None = None
+    sticky: Finish | None = None
     policies: tuple[Policy, ...] = ()  # the limits of both slots, to be shown
 
 
@@ -112,7 +115,7 @@ def compiled(
 
 def finish_of(slots: Slots) -> Finish | None:
     """What an answer passes as it leaves, as one; None for nothing."""
-    finishes: tuple[Finish, ...] = _present(slots.compress, slots.replace, slots.fields)
+    finishes: tuple[Finish, ...] = _present(slots.compress, slots.replace, slots.fields, slots.sticky)
     if len(finishes) < 2:
         return finishes[0] if finishes else None
 

@@ -59,6 +59,7 @@ from gateway.routing.own_fields import own_fields, plain_changes
 from gateway.routing.patterns import Pattern, PatternError, parse_pattern
 from gateway.routing.records import Declared, Route
 from gateway.routing.stack import Slots, Stack, compiled, finish_of
+from gateway.routing.sticky import sticky_cookies
 from gateway.routing.table import Match, Miss, Table
 from gateway.routing.views import as_async
 from gateway.routing.worker_start import thread_warning
@@ -279,6 +280,7 @@ def slots_of(line: Line | None, declared: Declared, chains: Chains) -> Slots:
         replace=replacing(rules, endpoint, level.members.get("response_headers", {})),
         maintenance=maintenance_gate(level.get("maintenance")),
         fields=own_fields(level, declared.plain, endpoint),
+        sticky=sticky_cookies(endpoint, declared, asks_others=rules is not None and rules.asks_services),
     )
     return rate_limits.with_limits(slots, level, line.endpoint, line.name or "", declared)
 

@@ -36,6 +36,7 @@ from gateway.server.supervisor import Supervisor
 from gateway.server.tls import PemFiles, pem_files
 from gateway.server.worker import Shared
 from gateway.text import aligned
+from gateway.upstreams.places import texts_of
 
 # When a worker's collector looks. A request leaves no circles, so that it finds next to nothing, and by Python's own
 # numbers (700, 10, 10) it takes a twentieth of the time. From Python 3.13 on it makes no difference.
@@ -163,12 +164,12 @@ def announce(config: Config, routes: Routes, listens_on: Address) -> None:
     """What is served, before it is: a short table for people, one line each for machines."""
     settings = config.settings
     address = f"{'http' if settings.tls_cert_pem is None else 'https'}://{shown(listens_on)}"
-    upstreams = [(name, [base.origin + base.prefix for base in up.bases]) for name, up in config.upstreams.items()]
+    upstreams = [(name, texts_of(upstream.places)) for name, upstream in config.upstreams.items()]
     table = rows(routes)
     if settings.log == "json":
         log.info("start", version=__version__, address=address, workers=settings.workers)
-        for name, bases in upstreams:
-            log.info("start.upstream", upstream=name, endpoints=bases)
+        for name, places in upstreams:
+            log.info("start.upstream", upstream=name, endpoints=places)
         for row in table:
             log.info(
                 "start.route",
@@ -181,6 +182,6 @@ def announce(config: Config, routes: Routes, listens_on: Address) -> None:
     workers = "1 worker" if settings.workers == 1 else f"{settings.workers} workers"
     blocks = [f"Portway {__version__} on {address}, {workers}"]
     if upstreams:
-        blocks.append("Upstreams\n" + aligned([[name, ", ".join(bases)] for name, bases in upstreams]))
+        blocks.append("Upstreams\n" + aligned([[name, ", ".join(places)] for name, places in upstreams]))
     blocks.append("Routes\n" + aligned([[row["pattern"], "->", row["target"], f"({row['origin']})"] for row in table]))
     log.info("start", text="\n\n".join(blocks) + "\n")

@@ -112,13 +112,14 @@ def _upstream(pool: Pool) -> UpstreamState:
 
 def _endpoint(endpoint: Endpoint) -> EndpointState:
     return EndpointState(
-        endpoint=f"{endpoint.base.scheme}://{endpoint.label}{endpoint.base.prefix}",
+        endpoint=endpoint.url,
         is_in=int(endpoint.is_in),
         up=endpoint.probed.up,
         standing=endpoint.health.state.value,
         failures=endpoint.health.failures,
         in_flight=endpoint.in_flight,
         latency_ms=None if endpoint.latency_s is None else round(endpoint.latency_s * 1000, 1),
+        drained=endpoint.is_drained,
     )
 
 

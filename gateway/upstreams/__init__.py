@@ -1,11 +1,13 @@
 """Services: endpoints, health, limits, connections, attempts.
 
+places              where a service is, as a variable says it: base URLs, sources of instances, weights
 records             a service as the configuration has it
 options             the options of a call, and which of them holds
 targets             an upstream and a template of path and query, filled with values
 endpoint            one address of a service, and what is known of it
 resolver            the addresses of a host name
-load_balancing      which endpoint is next: the policies by name
+load_balancing      which endpoint is next: the policies by name, and weights
+stickiness          the cookie by which a client stays with an endpoint
 outlier_detection   whether an endpoint may be asked: healthy, ejected, on trial
 health_check        one active probe
 concurrency_limit   so many requests at a time, and a queue before them
@@ -18,6 +20,7 @@ client              connections to endpoints: made, kept for the next request, c
 errors              what aiohttp raised becomes a reason
 shortage            what the gateway itself has run out of
 upload              the body on its way up, kept while it is small, to be sent again
+members             the endpoints of a service: of its list, of look-ups, of sources
 pool                a service while the gateway runs: its endpoints, limits and connections
 attempt             one attempt: its turn at an endpoint, its request and its answer
 attempts            the loop of attempts: retries, hedging, time limits

@@ -131,6 +131,8 @@ async def answer_to(out: Outgoing, pool: Pool, record: AttemptRecord) -> Attempt
             course.close(error)
             raise
         course.won(attempt)
+        if pool.stickiness is not None:
+            pool.keep_to(attempt.endpoint, out.key, out.lifetime.request)
         if upload is not None:
             upload.settled()
         return attempt

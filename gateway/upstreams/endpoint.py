@@ -7,7 +7,7 @@ from typing import Any, Final
 from gateway import units
 from gateway.upstreams import outlier_detection
 from gateway.upstreams.outlier_detection import EndpointState
-from gateway.upstreams.records import Base
+from gateway.upstreams.places import Base, Place
 
 MAX_ADDRESSES: Final = 1000
 _LOCALHOST = ("127.0.0.1", "::1")
@@ -16,16 +16,20 @@ _LOCALHOST = ("127.0.0.1", "::1")
 class Endpoint:
     """An address of a base URL. `addresses` are tried in turn for a connection; `label` is what logs and hashes say.
 
-    Times are those of the loop's clock.
+    `group` is the base URL or the source that it is there for; `weight` is beside the others of it, where the least
+    `priority` is asked first. Times are those of the loop's clock.
     """
 
     __slots__ = (
-        *("addresses", "base", "health", "host_field", "idle"),
-        *("in_flight", "is_gone", "label", "latency_s", "probed"),
+        *("addresses", "base", "group", "health", "host_field", "idle"),
+        *("in_flight", "is_gone", "label", "latency_s", "priority", "probed", "weight"),
     )
 
-    def __init__(self, base: Base, addresses: tuple[str, ...]) -> None:
+    def __init__(self, base: Base, addresses: tuple[str, ...], group: Place | None = None) -> None:
         self.base = base
+        self.group: Place = base if group is None else group
+        self.weight = 1.0
+        self.priority = 0
         self.addresses = addresses
         self.label = _label(base, addresses)
         self.host_field = base.authority.encode("ascii")
@@ -37,6 +41,11 @@ class Endpoint:
         self.idle: list[Any] = []  # the client's kept-alive connections, the last used one last
 
     @property
+    def is_drained(self) -> bool:
+        """Whether nothing new goes to it: its weight is 0."""
+        return self.weight == 0 or self.group.weight == 0
+
+    @property
     def is_in(self) -> bool:
         """Whether requests may go to it without being a trial."""
         return self.probed.up and self.health.state is EndpointState.HEALTHY
@@ -45,9 +54,14 @@ class Endpoint:
         """Count the time until the head of an answer."""
         self.latency_s = seconds if self.latency_s is None else 0.8 * self.latency_s + 0.2 * seconds
 
+    @property
+    def url(self) -> str:
+        """Its scheme, address and prefix."""
+        return f"{self.base.scheme}://{self.label}{self.base.prefix}"
+
     def __repr__(self) -> str:
         health = self.health
-        words = [f"<Endpoint {self.base.scheme}://{self.label}{self.base.prefix}", f"in_flight={self.in_flight}"]
+        words = [f"<Endpoint {self.url}", f"in_flight={self.in_flight}"]
         if self.latency_s is not None:
             words.append(f"latency={self.latency_s * 1000:.1f}ms")
         if health.failures:
@@ -55,6 +69,8 @@ class Endpoint:
         if health.state is not EndpointState.HEALTHY:
             words.append(f"{health.state.value} until={health.until_s:.1f}")
         words.append("up" if self.probed.up else "down")
+        if self.is_drained:
+            words.append("drained")
         return " ".join(words) + (" gone>" if self.is_gone else ">")
 
 

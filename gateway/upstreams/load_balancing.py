@@ -1,19 +1,38 @@
-"""Which endpoint answers next: pure choices among candidates, each by name in one table.
+"""Which endpoint answers next: pure choices among candidates, and the one table of the words for them.
 
 A balancer takes the candidates (at least one), the number of the pick, a random number from 0 up to 1, and the
-request's key; it returns one candidate and looks at no clock.
+request's key; it returns one candidate and looks at no clock. `Shares` is one for candidates that have weights.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Collection, Sequence
 from hashlib import blake2b
-from typing import Any, Protocol, TypeVar
+from itertools import accumulate
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
+
+from gateway import units
+
+
+class Group(Protocol):
+    """Endpoints that share one weight: those of one base URL, or of one source of instances."""
+
+    @property
+    def weight(self) -> int | None:
+        """Its share of the requests; None where shares are not given."""
 
 
 class Candidate(Protocol):
-    """What a choice may know of an endpoint: its name, and how many requests it has in flight."""
+    """What a choice may know of an endpoint: its name, how many requests it has in flight, and its weights."""
 
     label: str
     in_flight: int
+    weight: float  # beside the others of its group
+    priority: int  # the least of a group is asked first
+
+    @property
+    def group(self) -> Group:
+        """What it is there for."""
 
 
 EndpointT = TypeVar("EndpointT", bound=Candidate)
@@ -45,14 +64,167 @@ def rendezvous(candidates: Sequence[EndpointT], turn: int, chance: float, key: b
     """
     if not key:
         return p2c(candidates, turn, chance, key)
-    return max(candidates, key=lambda candidate: _weight(key, candidate.label))
+    return max(candidates, key=lambda candidate: _score(key, candidate.label))
 
 
-def _weight(key: bytes, label: str) -> bytes:
+def _score(key: bytes, label: str) -> bytes:
     # Keyed by the endpoint: no separator is needed, since a key of blake2b is never part of the text.
     return blake2b(key, digest_size=8, key=label.encode()[:64]).digest()
 
 
 Balancer = Callable[[Sequence[EndpointT], int, float, bytes], EndpointT]
 
-BALANCERS: dict[str, Balancer[Any]] = {"p2c": p2c, "round_robin": round_robin, "hash": rendezvous}
+
+# -- the table ----------------------------------------------------------------------------------------------------
+
+
+class Method(NamedTuple):
+    """A way to choose: its function, how `__BALANCE` may be written, and what `explain` says of it."""
+
+    choose: Balancer[Any]
+    forms: tuple[str, ...]
+    sentence: str  # `{key}` is what it goes by
+
+
+METHODS: dict[str, Method] = {
+    "p2c": Method(p2c, ("p2c",), "the less busy of two at random"),
+    "round_robin": Method(round_robin, ("round_robin",), "in turn"),
+    "hash": Method(rendezvous, ("hash:client", "hash:header:NAME", "hash:cookie:NAME"), "by the {key}"),
+    # Whoever has the cookie is sent where it leads, before anything is chosen.
+    "sticky": Method(p2c, ("sticky", "sticky:NAME"), "the one that its cookie {key} leads to, else as by p2c"),
+}
+
+
+class Balance(NamedTuple):
+    """`__BALANCE`, parsed: the method, and what its key is: `client`, or a header (in lower case) or cookie by name."""
+
+    method: str
+    source: str = ""
+    name: str = ""
+
+    @property
+    def sentence(self) -> str:
+        """What `explain` says."""
+        key = f"{self.source} {self.name}".strip() if self.method == "hash" else self.name
+        return " ".join(METHODS[self.method].sentence.format(key=key).split())
+
+
+def balance(text: str) -> Balance:
+    """`p2c`, `hash:client`, `hash:header:NAME`, `sticky:NAME` and so on -> Balance. Raises ValueError."""
+    word = text.partition(":")[0]
+    for method, row in METHODS.items():
+        for form in row.forms:
+            stem = form.removesuffix("NAME")
+            source = "cookie" if method == "sticky" else form.removeprefix(method).strip(":").partition(":")[0]
+            if text == form == stem:
+                return Balance(method, source)
+            if stem != form and text.startswith(stem) and text != stem:
+                return Balance(method, source, _name(source, text.removeprefix(stem)))
+    if word == "hash":
+        raise ValueError(f"hash needs a key: {_alternatives(METHODS[word].forms)}")
+    raise ValueError(f"expected {_alternatives([form for row in METHODS.values() for form in row.forms])}")
+
+
+def _name(source: str, text: str) -> str:
+    """That of a header, in lower case, or of a cookie."""
+    if source == "header":
+        return units.field_name(text)
+    try:
+        units.field_name(text)
+    except ValueError:
+        raise ValueError("expected the name of a cookie, such as sid") from None
+    return text
+
+
+def _alternatives(forms: Sequence[str]) -> str:
+    return f"{', '.join(forms[:-1])} or {forms[-1]}"
+
+
+# -- weights ------------------------------------------------------------------------------------------------------
+
+# An irrational turn: multiples of it fall evenly (Weyl), and independently of the turn's remainders.
+_GOLDEN: Final = (math.sqrt(5) - 1) / 2
+_SILVER: Final = math.sqrt(2) - 1
+
+
+def have_weights(candidates: Collection[Candidate]) -> bool:
+    """Whether a choice among these must go by weights."""
+    weights = {one.weight for one in candidates}
+    return len(weights) > 1 or any(one.group.weight is not None for one in candidates)
+
+
+class Shares(Generic[EndpointT]):
+    """A balancer for candidates with weights, worked out for one set of them.
+
+    A weight of a group is a share of the requests, however many endpoints it has and however busy they are. Within a
+    group `p2c` draws two in proportion to their weights, and takes the one with less in flight for its weight.
+    """
+
+    def __init__(self, candidates: Sequence[EndpointT], method: str) -> None:
+        self._method = method
+        groups: dict[Group | None, list[EndpointT]] = {}
+        for one in candidates:
+            groups.setdefault(one.group if one.group.weight is not None else None, []).append(one)
+        self._members = list(groups.values())
+        self._names = [str(group) for group in groups]
+        self._weights = [1.0 if group is None else float(group.weight or 0) for group in groups]
+        self._sums = list(accumulate(self._weights))
+        self._within = [list(accumulate(one.weight for one in members)) for members in self._members]
+
+    def __call__(self, candidates: Sequence[EndpointT], turn: int, chance: float, key: bytes) -> EndpointT:
+        """One of the candidates that it was made of."""
+        by_key = self._method == "hash" and bool(key)
+        if by_key:
+            number = _by_key(key, self._names, self._weights)
+        else:
+            where = turn * _GOLDEN % 1 if self._method == "round_robin" else chance
+            number, chance = _drawn(self._sums, where)
+        members = self._members[number]
+        if len(members) == 1:
+            return members[0]
+        if len({one.weight for one in members}) == 1:
+            return METHODS[self._method].choose(members, turn, chance, key)  # type: ignore[no-any-return]  # of any kind
+        if by_key:
+            return members[_by_key(key, [one.label for one in members], [one.weight for one in members])]
+        if self._method == "round_robin":
+            return members[_drawn(self._within[number], turn * _SILVER % 1)[0]]
+        first, chance = _drawn(self._within[number], chance)
+        second, _ = _drawn(self._within[number], chance)
+        one, other = members[first], members[second]
+        return one if one.in_flight * other.weight <= other.in_flight * one.weight else other
+
+
+def _drawn(sums: Sequence[float], chance: float) -> tuple[int, float]:
+    """The number whose part of the sums a chance falls into, and where in that part: a chance for the next draw."""
+    at = chance * sums[-1]
+    number = min(bisect_right(sums, at), len(sums) - 1)
+    below = sums[number - 1] if number else 0.0
+    return number, min(max((at - below) / (sums[number] - below), 0.0), 1 - 2**-53)
+
+
+def _by_key(key: bytes, names: Sequence[str], weights: Sequence[float]) -> int:
+    """As `rendezvous`, each with its share of the keys (Mosharaf and others, Weighted Rendezvous Hashing)."""
+
+    def rank(number: int) -> float:
+        share = (int.from_bytes(_score(key, names[number]), "big") + 0.5) / 2**64
+        return -math.log(share) / weights[number]
+
+    return min(range(len(names)), key=rank)
+
+
+def of_first_priority(candidates: tuple[EndpointT, ...]) -> tuple[EndpointT, ...]:
+    """Those of the least priority of each group; the others stand in where none of these is left."""
+    if not any(one.priority for one in candidates):
+        return candidates
+    least: dict[Group, int] = {}
+    for one in candidates:
+        least[one.group] = min(one.priority, least.get(one.group, one.priority))
+    return tuple(one for one in candidates if one.priority == least[one.group])
+
+
+def for_retry(untried: Sequence[EndpointT], tried: Collection[EndpointT]) -> list[EndpointT]:
+    """Those that a retry may go to: what failed in a group with a small share goes to one with a larger share."""
+    left = {one.group for one in tried}
+    most = max((one.group.weight or 0 for one in untried), default=0)
+    kept = [one for one in untried if one.group not in left or (one.group.weight or 0) >= most]
+    return kept or list(untried)

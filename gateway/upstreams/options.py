@@ -33,6 +33,8 @@ from gateway.options import (
     matching,
     nearest_row,
 )
+from gateway.upstreams.load_balancing import balance
+from gateway.upstreams.places import Source, mask_places, parse_places
 from gateway.upstreams.retry_policy import failure_of
 
 
@@ -63,8 +65,9 @@ def template_or_text(text: str | None) -> str | FieldTemplate | None:
 
 CERTIFICATE = Unit("PEM", units.pem_certificate, "_pem", units.mask_all)
 KEY = Unit("PEM", units.pem_key, "_pem", units.mask_all)
-BASES = Unit("list of base URLs", partial(units.items_of, parse=units.base_url), mask=units.mask_url)
-BALANCE = Unit("word", units.balance)
+PLACES = Unit("list of base URLs and sources", parse_places, mask=mask_places)
+ITERATOR = Unit("dotted path", lambda text: (Source("python", "", units.function_path(text)),))
+BALANCE = Unit("word", balance)
 PROBE = replace(
     matching("path", r"/[!-\"$-~]*", "a path that begins with a slash, such as /healthz, percent-encoded"),
     mask=masked_target,
@@ -78,8 +81,11 @@ _MAX_BODY = units.format_size(DEFAULT_MAX_BODY_BYTES)
 
 # fmt: off
 # families, name, unit, default, example, sentence
-UPSTREAM = Option("upstream", "", BASES, "", "http://users-1:8000,http://users-2:8000",
-                  "Where the service is: one or more base URLs; a path in one is a prefix.", "bases")
+UPSTREAM = Option("upstream", "", PLACES, "", "http://users-1:8000,http://users-2:8000",
+                  "Where the service is: base URLs (a path is a prefix), `srv+http://`, `consul+http://`, "
+                  "`eureka+http://`; behind each a share of the requests, as `;weight=95`.", "places")
+FROM = Option("upstream", "FROM", ITERATOR, "", "discovery.odd",
+              "Instead: an async iterator of Python of your own, of lists of base URLs.", "places")
 OF_CALL: tuple[Option, ...] = (
     Option(LEVELS, "TIMEOUT", TIMEOUT, "30s", "2s",
            "Until the head of the answer has arrived, queue and retries included; else 504."),
@@ -120,7 +126,8 @@ OF_UPSTREAM: tuple[Option, ...] = (
     Option("upstream", "CLIENT_CERT", CERTIFICATE, "", "", "The certificate that an https upstream is shown."),
     Option("upstream", "CLIENT_KEY", KEY, "", "", "The key of that certificate, without a passphrase."),
     Option("gateway upstream", "BALANCE", BALANCE, "p2c", "hash:header:x-user-id",
-           "Which endpoint is next: `p2c`, `round_robin`, or the same one for a client or value (`hash:client`)."),
+           "Which endpoint is next: `p2c`, `round_robin`, the same one for a client, header or cookie (`hash:client`), "
+           "or `sticky` by a cookie of the gateway's own."),
     Option("gateway upstream", "DNS_TTL", TIMEOUT, "10s", "1m",
            "How often host names are looked up again; every address is an endpoint."),
     Option("gateway upstream", "KEEPALIVE", DURATION, "4s", "30s",

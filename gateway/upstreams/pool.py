@@ -1,30 +1,33 @@
 """An upstream while the gateway runs: its endpoints, their health, whose turn it is, and its connections.
 
-The decisions are made elsewhere, as functions of values: `balancing`, `ejection`, `retries`. Here is what they move.
+The decisions are made elsewhere, as functions of values: `load_balancing`, `outlier_detection`, `retry_policy`. Here is
+what they move. Who the endpoints are, `members` knows.
 """
 
 import asyncio
 import contextlib
 import math
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from gateway.errors import GatewayError, Reason
+from gateway.http.carried import unescaped, values_in
 from gateway.http.deadline import SharedTimers
 from gateway.http.request import GatewayRequest
 from gateway.upstreams import outlier_detection, retry_policy
 from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.concurrency_limit import ConcurrencyLimit, LimitReached
-from gateway.upstreams.endpoint import MAX_ADDRESSES, Endpoint, grouped, literal
+from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.health_check import probe
-from gateway.upstreams.load_balancing import BALANCERS, Balancer
+from gateway.upstreams.load_balancing import METHODS, Balancer, Shares, for_retry, have_weights, of_first_priority
+from gateway.upstreams.members import Members
 from gateway.upstreams.outlier_detection import EndpointState
-from gateway.upstreams.records import Base, Upstream
-from gateway.upstreams.resolver import look_up
-from gateway.upstreams.shortage import is_shortage, overloaded
+from gateway.upstreams.records import Upstream
+from gateway.upstreams.shortage import overloaded
+from gateway.upstreams.stickiness import Stickiness
 from gateway.upstreams.tls import tls_context
 
 if TYPE_CHECKING:
@@ -32,8 +35,6 @@ if TYPE_CHECKING:
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
-# While a name has never been looked up with success, it is tried again this soon.
-_FIRST_LOOK_UP_S = 1.0
 _NEVER = float("inf")
 
 
@@ -53,16 +54,22 @@ class Pool:
             None if upstream.max_in_flight is None else ConcurrencyLimit(upstream.max_in_flight, upstream.queue)
         )
         self.retries_late = Reason.RESPONSE_TIMEOUT in upstream.retry_on
-        self._key_field = upstream.balance[1].encode("ascii") or None
-        self._uses_key = upstream.balance[0] == "hash"
+        self._key_of = _key_of(upstream)
         loop = asyncio.get_running_loop()
         self.now = loop.time
         self.timers = SharedTimers(loop)  # of those who wait for the head of an answer
-        uses_tls = any(base.scheme == "https" for base in upstream.bases)
+        uses_tls = any(place.scheme != "http" for place in upstream.places)
         tls = tls_context(upstream.ca_pem, upstream.client_cert_pem, upstream.client_key_pem) if uses_tls else None
         self.client = Client(upstream.name, tls, upstream.keepalive_s)
-        self._balance: Balancer[Endpoint] = BALANCERS[upstream.balance[0]]
+        self._method = upstream.balance.method
+        self._balance: Balancer[Endpoint] = METHODS[self._method].choose
+        self._has_shares = any(place.weight is not None for place in upstream.places)
+        self._asks_registries = any(source.kind != "srv" for source in upstream.sources)
         self._turn = 0
+        self.stickiness: Stickiness | None = None
+        if self._method == "sticky":
+            self.stickiness = Stickiness(upstream.name, upstream.sticky_key, upstream.balance.name)
+        self._holders: dict[bytes, Endpoint] = {}  # those that are in, by what cookies hold for them
         self.attempts = self.retries = self.ejections = 0  # so far
         self.tracer = tracer  # while spans are exported
         self._tasks: dict[object, asyncio.Task[None]] = {}
@@ -70,23 +77,15 @@ class Pool:
         self.candidates: tuple[Endpoint, ...] = ()
         self._due_s = _NEVER
         self._up: tuple[Endpoint, ...] = ()  # those that probes let in
-        self._look_ups = 0
-        self._shortage: OSError | None = None  # why the last look-up could not be made
-        self._known = asyncio.Event()  # every name was looked up once
+        self._in: tuple[Endpoint, ...] = ()  # the candidates, and those that stand in where no candidate is left
+        self.members = Members(upstream, self._members_changed)
 
     def start(self) -> None:
         """Begin to look names up and to probe."""
-        for base in self.upstream.bases:
-            addresses = literal(base)
-            if addresses is not None:
-                self._set_endpoints(base, [addresses])
-            else:
-                self._look_ups += 1
-                self._tasks[base] = asyncio.create_task(self._keep_looking_up(base), name=f"portway-dns-{self.name}")
-        if not self._look_ups:
-            self._known.set()
+        self.members.start()
 
     async def aclose(self) -> None:
+        await self.members.aclose()
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
@@ -98,8 +97,9 @@ class Pool:
     # -- one request ----------------------------------------------------------------------------------------------
 
     async def enter(self, timeout_s: float) -> None:
-        """Wait for a request's place. Raises GatewayError: UPSTREAM_FULL, QUEUE_TIMEOUT, DNS_TIMEOUT."""
-        if not self.endpoints and not self._known.is_set():
+        """Wait for a request's place. Raises GatewayError: UPSTREAM_FULL, QUEUE_TIMEOUT, DNS_TIMEOUT,
+        DESTINATION_UNAVAILABLE."""
+        if not self.endpoints and not self.members.known.is_set():
             await self._first_look_up(timeout_s)
         if self.limit is None:
             return
@@ -129,6 +129,10 @@ class Pool:
         OVERLOADED when none could be looked up.
         """
         candidates = self.candidates
+        if key and self.stickiness is not None:
+            holder = self._holders.get(key)
+            if holder is not None and holder not in tried:
+                return Attempt(self, holder)
         if not tried and self.now() >= self._due_s:
             now = self.now()
             for endpoint in self._up:
@@ -140,36 +144,55 @@ class Pool:
             raise self._nobody()
         if tried:
             untried = self.untried(tried, also_ejected=also_ejected)
+            if self._has_shares:
+                untried = for_retry(untried, tried)
             # The last resort is whoever was tried first: it had the longest time to recover.
             candidates = tuple(untried or [one for one in tried if one in candidates][:1] or candidates)
         chosen = candidates[0] if len(candidates) == 1 else self._balanced(candidates, key)
         return Attempt(self, chosen)
 
     def balance_key(self, request: GatewayRequest) -> bytes:
-        """What `__BALANCE=hash:...` chooses by: the client's address, or the value of a field (empty without it)."""
-        if not self._uses_key:
-            return b""
-        if self._key_field is None:
-            return request.exchange.client.encode("ascii")
-        return request.believed(self._key_field)
+        """What `__BALANCE` chooses by: the client's address, the value of a field or cookie, empty without it."""
+        return b"" if self._key_of is None else self._key_of(request, self)
+
+    def cookie_of(self, request: GatewayRequest) -> bytes:
+        """What the cookie of `sticky` holds for a request: as it came, or as an earlier call for it has set it."""
+        stickiness = self.stickiness
+        assert stickiness is not None  # noqa: S101 - only `sticky` asks
+        return request.cookies_set.get(stickiness.name) or stickiness.held_by(request.scope["headers"])
+
+    def keep_to(self, endpoint: Endpoint, key: bytes, request: GatewayRequest | None) -> None:
+        """An endpoint has answered a request: from now on its client's cookie leads there."""
+        if self.stickiness is not None and request is not None:
+            token = self.stickiness.token(endpoint.url)
+            if token != key:
+                request.cookies_set = {**request.cookies_set, self.stickiness.name: token}
 
     def untried(self, tried: Collection[Endpoint], *, also_ejected: bool) -> list[Endpoint]:
         """Who else could be asked: those that are in come first."""
-        found = [one for one in self.candidates if one not in tried]
-        return found or [one for one in self._up if also_ejected and one not in tried]
+        found = [one for one in self.candidates if one not in tried] or [one for one in self._in if one not in tried]
+        return found or [one for one in self._up if also_ejected and one not in tried and not one.is_drained]
 
     def _balanced(self, candidates: tuple[Endpoint, ...], key: bytes) -> Endpoint:
         self._turn += 1
+        if candidates is not self.candidates and have_weights(candidates):
+            return Shares(candidates, self._method)(candidates, self._turn, random.random(), key)
         return self._balance(candidates, self._turn, random.random(), key)
 
     def _nobody(self) -> GatewayError:
         if not self.endpoints:
-            if self._shortage is not None:
-                return overloaded(self._shortage, self.name)
+            if self.members.shortage is not None:
+                return overloaded(self.members.shortage, self.name)
+            if self._asks_registries:
+                return self._unknown("no registry knows an instance")
             return GatewayError(Reason.DNS_FAILED, upstream=self.name)
         wait_s = max(1, math.ceil(self.upstream.health_interval_s))
         headers = [(b"retry-after", b"%d" % wait_s)]
         return GatewayError(Reason.DESTINATION_UNAVAILABLE, upstream=self.name, headers=headers)
+
+    def _unknown(self, cause: str) -> GatewayError:
+        headers = [(b"retry-after", b"1")]
+        return GatewayError(Reason.DESTINATION_UNAVAILABLE, upstream=self.name, headers=headers, cause=cause)
 
     # -- health ---------------------------------------------------------------------------------------------------
 
@@ -209,7 +232,15 @@ class Pool:
     def _changed(self) -> None:
         """Work out anew who may be asked. Where requests ejected all that probes let in, that counts for nothing."""
         up = self._up = tuple(one for one in self.endpoints if one.probed.up)
-        self.candidates = tuple(one for one in up if one.health.state is EndpointState.HEALTHY) or up
+        well = tuple(one for one in up if one.health.state is EndpointState.HEALTHY)
+        self._in = tuple(one for one in well or up if not one.is_drained)
+        if not self._in and well:  # those that are in are drained
+            self._in = tuple(one for one in up if not one.is_drained)
+        self.candidates = of_first_priority(self._in)
+        is_weighed = have_weights(self.candidates)
+        self._balance = Shares(self.candidates, self._method) if is_weighed else METHODS[self._method].choose
+        if self.stickiness is not None:
+            self._holders = {self.stickiness.token(one.url): one for one in well or up}
         due = [outlier_detection.trial_due_s(one.health, repeatable=True) for one in up]
         self._due_s = min(due, default=_NEVER)
 
@@ -238,60 +269,39 @@ class Pool:
     async def _first_look_up(self, timeout_s: float) -> None:
         try:
             async with asyncio.timeout(timeout_s):
-                await self._known.wait()
+                await self.members.known.wait()
         except TimeoutError:
+            if self._asks_registries:
+                raise self._unknown("no registry has answered yet") from None
             raise GatewayError(Reason.DNS_TIMEOUT, upstream=self.name) from None
 
-    async def _keep_looking_up(self, base: Base) -> None:
-        first, failing, known, most = True, False, False, 0
-        while True:
-            try:
-                found = await look_up(base.host, base.port)
-            except OSError as error:  # what was known stays
-                self._shortage = error if is_shortage(error) else None
-                if not failing:
-                    _log.warning("upstream.lookup_failed", upstream=self.name, host=base.host, cause=str(error))
-                failing = True
-            else:
-                self._set_endpoints(base, grouped(found))
-                if len(found) > MAX_ADDRESSES > most:
-                    counts = {"addresses": len(found), "used": MAX_ADDRESSES}
-                    _log.warning("upstream.too_many_addresses", upstream=self.name, host=base.host, **counts)
-                most = len(found)
-                if failing:
-                    _log.info("upstream.lookup_works", upstream=self.name, host=base.host)
-                failing, known = False, True
-            if first:
-                first = False
-                self._look_ups -= 1
-                if not self._look_ups:
-                    self._known.set()
-            ttl_s = self.upstream.dns_ttl_s
-            await asyncio.sleep((ttl_s if known else min(ttl_s, _FIRST_LOOK_UP_S)) * random.uniform(0.9, 1.1))
-
-    def _set_endpoints(self, base: Base, groups: list[tuple[str, ...]]) -> None:
-        """The endpoints of a base are these from now on; those that it had already keep their state."""
-        had = {one.addresses: one for one in self.endpoints if one.base == base}
-        joined = [Endpoint(base, addresses) for addresses in groups if addresses not in had]
-        gone = [one for addresses, one in had.items() if addresses not in groups]
-        if not joined and not gone:
-            return
-        others = [one for one in self.endpoints if one not in gone]
-        self.endpoints = (*others, *joined)
+    def _members_changed(self, joined: Sequence[Endpoint], gone: Sequence[Endpoint]) -> None:
+        self.endpoints = self.members.endpoints
         for endpoint in gone:
-            endpoint.is_gone = True
             self.client.close_idle(endpoint)
             if (task := self._tasks.pop(endpoint, None)) is not None:
                 task.cancel()
         for endpoint in joined if self.upstream.health is not None else ():
             self._tasks[endpoint] = asyncio.create_task(self._keep_probing(endpoint), name=f"portway-probe-{self.name}")
-        if had:
-            names = {"joined": [one.label for one in joined], "gone": [one.label for one in gone]}
-            _log.info("upstream.changed", upstream=self.name, host=base.host, **names)
         self._changed()
 
     def _say(self, level: str, event: str, endpoint: Endpoint, **values: Any) -> None:
         getattr(_log, level)(event, upstream=self.name, endpoint=endpoint.label, **values)
+
+
+def _key_of(upstream: Upstream) -> "Callable[[GatewayRequest, Pool], bytes] | None":
+    """How the key of a request is found; None where nothing goes by one."""
+    method, source, name = upstream.balance
+    raw = name.encode("ascii")
+    if method == "sticky":
+        return lambda request, pool: pool.cookie_of(request)
+    if source == "client":
+        return lambda request, _: request.exchange.client.encode("ascii")
+    if source == "header":
+        return lambda request, _: request.believed(raw)
+    if source == "cookie":
+        return lambda request, _: unescaped(next(values_in("cookie", raw, request.raw_headers, b""), b""))
+    return None
 
 
 def pools_of(request: GatewayRequest) -> Mapping[str, Pool]:

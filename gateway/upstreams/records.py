@@ -2,31 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from gateway import units
 from gateway.options import NO_LEVEL, Level, defaults_of
+from gateway.upstreams.load_balancing import Balance
 from gateway.upstreams.options import OF_UPSTREAM, Overrides
+from gateway.upstreams.places import Base, Place, Source
 from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON, Failure
-
-
-@dataclass(frozen=True, slots=True)
-class Base:
-    """One base URL: the host without brackets, the prefix raw and without a trailing slash ('' if there is none)."""
-
-    scheme: str
-    host: str
-    port: int
-    prefix: str = ""
-
-    @property
-    def authority(self) -> str:
-        """What Host says: `users:8000`, `[::1]:8000`; the scheme's own port is left out."""
-        return units.authority_of(self.scheme, self.host, self.port)
-
-    @property
-    def origin(self) -> str:
-        """`http://users:8000`."""
-        return f"{self.scheme}://{self.authority}"
-
 
 _DEFAULTS = defaults_of(OF_UPSTREAM)
 
@@ -36,12 +16,14 @@ class Upstream:
     """A service: its name in lower case, where it is, what it says about proxying, and how its endpoints are used."""
 
     name: str
-    bases: tuple[Base, ...]
+    bases: tuple[Base, ...] = ()
+    sources: tuple[Source, ...] = ()  # of further instances
     overrides: Overrides = field(default_factory=Overrides)
     ca_pem: str | None = field(default=None, repr=False)
     client_cert_pem: str | None = field(default=None, repr=False)
     client_key_pem: str | None = field(default=None, repr=False)
-    balance: tuple[str, str] = _DEFAULTS["balance"]  # the method, and the header field whose value is the key
+    balance: Balance = _DEFAULTS["balance"]
+    sticky_key: bytes = field(default=b"", repr=False)  # what cookies of `sticky` are made with
     dns_ttl_s: float = _DEFAULTS["dns_ttl_s"]
     keepalive_s: float = _DEFAULTS["keepalive_s"]
     retries: int = _DEFAULTS["retries"]
@@ -57,3 +39,8 @@ class Upstream:
     queue_timeout_s: float = _DEFAULTS["queue_timeout_s"]
     variable: str = ""
     level: Level = NO_LEVEL  # its options, also those for the routes that lead there, upon the plain ones
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Where it is, as it may be shown."""
+        return (*self.bases, *self.sources)

@@ -138,7 +138,7 @@ def test_options_of_upstreams_may_be_plain() -> None:
     found = config(RETRIES="0", BALANCE="round_robin", HEALTH="/healthz", UPSTREAM_USERS__RETRIES="2")
     users, orders = found.upstreams["users"], found.upstreams["orders"]
     assert (users.retries, orders.retries) == (2, 0)
-    assert (users.balance, orders.health) == (("round_robin", ""), "/healthz")
+    assert (users.balance, orders.health) == (("round_robin", "", ""), "/healthz")
     assert config(HEALTH="/healthz", UPSTREAM_USERS__HEALTH="-").upstreams["users"].health is None
     assert config(RETRIES="0", UPSTREAM_USERS__RETRIES="-").upstreams["users"].retries == 1
 

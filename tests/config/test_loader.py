@@ -18,7 +18,7 @@ from gateway.config.table import OPTIONS
 from gateway.errors import Reason
 from gateway.options import Refused
 from gateway.upstreams.options import Overrides, effective, overrides
-from gateway.upstreams.records import Base
+from gateway.upstreams.places import Base
 from gateway.upstreams.retry_policy import DEFAULT_RETRY_ON
 
 USERS = {"GATEWAY_UPSTREAM_USERS": "http://users:8000"}
@@ -650,7 +650,7 @@ def with_options(**said: str) -> dict[str, str]:
 
 def test_the_defaults_of_an_upstream_are_those_of_the_page() -> None:
     upstream = config(USERS).upstreams["users"]
-    assert (upstream.balance, upstream.dns_ttl_s, upstream.keepalive_s) == (("p2c", ""), 10.0, 4.0)
+    assert (upstream.balance, upstream.dns_ttl_s, upstream.keepalive_s) == (("p2c", "", ""), 10.0, 4.0)
     assert (upstream.retries, upstream.retry_on, upstream.retry_budget) == (1, DEFAULT_RETRY_ON, 0.2)
     assert (upstream.health, upstream.health_interval_s, upstream.health_timeout_s) == (None, 5.0, 1.0)
     assert (upstream.health_rise, upstream.health_fall) == (2, 3)
@@ -676,7 +676,7 @@ def test_every_option_of_an_upstream_is_read() -> None:
             QUEUE_TIMEOUT="200ms",
         )
     ).upstreams["users"]
-    assert (upstream.balance, upstream.dns_ttl_s, upstream.keepalive_s) == (("hash", "x-user-id"), 30.0, 1.5)
+    assert (upstream.balance, upstream.dns_ttl_s, upstream.keepalive_s) == (("hash", "header", "x-user-id"), 30.0, 1.5)
     assert (upstream.retries, upstream.retry_budget) == (3, 0.125)
     assert upstream.retry_on == {Reason.CONNECTION_REFUSED, Reason.CONNECT_TIMEOUT, 503}
     assert (upstream.health, upstream.health_interval_s, upstream.health_timeout_s) == ("/healthz?deep=1", 2.0, 0.3)
@@ -695,8 +695,8 @@ def test_every_option_of_an_upstream_is_read() -> None:
         ("KEEPALIVE", "5m", "keepalive_s", 300.0),
         ("HEALTH", "/", "health", "/"),
         ("HEALTH", "/a/b?c=d&e=%20", "health", "/a/b?c=d&e=%20"),
-        ("BALANCE", "round_robin", "balance", ("round_robin", "")),
-        ("BALANCE", "hash:client", "balance", ("hash", "")),
+        ("BALANCE", "round_robin", "balance", ("round_robin", "", "")),
+        ("BALANCE", "hash:client", "balance", ("hash", "client", "")),
     ],
 )
 def test_what_is_at_the_edge_is_taken(name: str, text: str, attribute: str, value: object) -> None:
@@ -725,16 +725,19 @@ NONSENSE = [
     ("RETRY_BUDGET", "0.2", "a percentage needs its %"),
     ("RETRY_BUDGET", "200%", "from 0% to 100%"),
     ("RETRY_BUDGET", "-5%", "from 0% to 100%"),
-    ("BALANCE", "hash", "hash needs a key: hash:client or hash:header:NAME"),
+    ("BALANCE", "hash", "hash needs a key: hash:client, hash:header:NAME or hash:cookie:NAME"),
     ("BALANCE", "hash:", "hash needs a key"),
     ("BALANCE", "hash:header", "hash needs a key"),
     ("BALANCE", "hash:header:", "hash needs a key"),
     ("BALANCE", "hash:header:x user", "name of a header field"),
     ("BALANCE", "hash:header:x-user:id", "name of a header field"),
     ("BALANCE", "hash:header:ü", "name of a header field"),
-    ("BALANCE", "hash:cookie:session", "hash needs a key"),
     ("BALANCE", "hash:client:x", "hash needs a key"),
-    ("BALANCE", "round-robin", "expected p2c, round_robin, hash:client or hash:header:NAME"),
+    (
+        "BALANCE",
+        "round-robin",
+        "expected p2c, round_robin, hash:client, hash:header:NAME, hash:cookie:NAME, sticky or sticky:NAME",
+    ),
     ("BALANCE", "p2c:x", "expected p2c, round_robin"),
     ("BALANCE", "P2C", "expected p2c, round_robin"),
     ("BALANCE", "random", "expected p2c, round_robin"),

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.upstreams.attempt import Attempt
+from gateway.upstreams.places import Base
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.records import Base, Upstream
+from gateway.upstreams.records import Upstream
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n"
 

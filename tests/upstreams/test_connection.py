@@ -10,7 +10,7 @@ import pytest
 from gateway.errors import GatewayError, Reason
 from gateway.upstreams.connection import Connection
 from gateway.upstreams.endpoint import Endpoint
-from gateway.upstreams.records import Base
+from gateway.upstreams.places import Base
 from gateway.upstreams.retry_policy import StaleConnection
 
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.upstreams.endpoint import MAX_ADDRESSES, Endpoint, grouped, literal
 from gateway.upstreams.outlier_detection import EndpointState, Health, Probed
-from gateway.upstreams.records import Base
+from gateway.upstreams.places import Base
 
 USERS = Base("http", "users", 8000)
 

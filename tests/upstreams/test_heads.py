@@ -13,7 +13,7 @@ from gateway.upstreams import heads
 from gateway.upstreams.connection import Connection
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.heads import fault_of_fields, one_chunk, whole_answer
-from gateway.upstreams.records import Base
+from gateway.upstreams.places import Base
 
 OK = b"HTTP/1.1 200 OK\r\n"
 

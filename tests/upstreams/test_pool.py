@@ -21,9 +21,11 @@ from gateway.routing.urls import Routes
 from gateway.server.asgi import GatewayHandler
 from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.endpoint import Endpoint
+from gateway.upstreams.load_balancing import Balance
 from gateway.upstreams.outlier_detection import EndpointState
+from gateway.upstreams.places import Base, Instance, Source
 from gateway.upstreams.pool import Pool
-from gateway.upstreams.records import Base, Upstream
+from gateway.upstreams.records import Upstream
 from tests.application import Answered, call, lifespan, scope_of
 from tests.live.harness import OK, eventually
 from tests.live.stage import Act, Actor, breaks_off, hangs_up, says, status
@@ -49,7 +51,7 @@ class Clock:
 @asynccontextmanager
 async def pool_of(count: int, **options: Any) -> AsyncIterator[tuple[Pool, Clock]]:
     bases = tuple(Base("http", f"10.0.0.{number}", 8000) for number in range(1, count + 1))
-    pool = Pool(Upstream(name="users", bases=bases, **{"balance": ("round_robin", ""), **options}))
+    pool = Pool(Upstream(name="users", bases=bases, **{"balance": Balance("round_robin"), **options}))
     with capture_logs() as log:
         clock = Clock(pool, log)
         pool.start()
@@ -84,6 +86,149 @@ def eject(pool: Pool, *bad: str) -> None:
         ask(pool, bad)
     out = {one.addresses[0].rpartition(".")[2] for one in pool.endpoints if not one.is_in}
     assert out == set(bad)
+
+
+# -- shares -------------------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def canary(**options: Any) -> AsyncIterator[Pool]:
+    """Nine with 95 percent of the requests, and one with the rest."""
+    main, next_ = Source("srv", "http", "main", weight=95), Source("srv", "http", "next", weight=5)
+    pool = Pool(Upstream(name="users", sources=(main, next_), sticky_key=b"k" * 32, **options))
+    pool.start()
+    for source, count in ((main, 9), (next_, 1)):
+        hosts = [f"10.0.{source.weight}.{number}" for number in range(1, count + 1)]
+        pool.members.set_instances(source, [Instance(Base("http", host, 8000), (host,)) for host in hosts])
+    yield pool
+    await pool.aclose()
+
+
+def is_canary(endpoint: Endpoint) -> bool:
+    return endpoint.group.weight == 5
+
+
+@pytest.mark.parametrize("balance", ["p2c", "round_robin", "hash", "sticky"])
+async def test_of_100_000_requests_a_canary_gets_its_share(balance: str) -> None:
+    async with canary(balance=Balance(balance)) as pool:
+        count = 0
+        for number in range(100_000):
+            attempt = pool.pick(b"user-%d" % number if balance == "hash" else b"", (), repeatable=True)
+            count += is_canary(attempt.endpoint)
+            attempt.ended(200)
+        assert 4_700 < count < 5_300
+
+
+@pytest.mark.parametrize("balance", ["hash", "sticky"])
+async def test_one_client_stays_with_its_choice(balance: str) -> None:
+    async with canary(balance=Balance(balance)) as pool:
+        for endpoint in pool.endpoints:
+            key = pool.stickiness.token(endpoint.url) if pool.stickiness else endpoint.label.encode()
+            chosen = set()
+            for _ in range(1_000):
+                attempt = pool.pick(key, (), repeatable=True)
+                chosen.add(attempt.endpoint)
+                attempt.ended(200)
+            assert len(chosen) == 1
+            assert not pool.stickiness or chosen == {endpoint}
+
+
+async def test_an_instance_that_is_gone_holds_nobody() -> None:
+    async with canary(balance=Balance("sticky")) as pool:
+        assert pool.stickiness is not None
+        gone = pool.endpoints[0]
+        source = next(one for one in pool.upstream.sources if one.weight == 95)
+        rest = [Instance(one.base, one.addresses) for one in pool.endpoints[1:9]]
+        pool.members.set_instances(source, rest)
+        key = pool.stickiness.token(gone.url)
+        assert all(pool.pick(key, (), repeatable=True).endpoint is not gone for _ in range(100))
+        assert gone.is_gone
+
+
+async def test_where_the_canary_is_ejected_the_others_have_its_share() -> None:
+    async with canary() as pool:
+        (next_,) = (one for one in pool.endpoints if is_canary(one))
+        for _ in range(5):
+            pool.judge(next_, 503, sent_in=True)
+        assert next_ not in pool.candidates
+        for _ in range(200):
+            attempt = pool.pick(b"", (), repeatable=True)
+            assert not is_canary(attempt.endpoint)
+            attempt.ended(200)
+
+
+async def test_a_retry_leaves_the_canary() -> None:
+    async with canary() as pool:
+        (next_,) = (one for one in pool.endpoints if is_canary(one))
+        chosen = {pool.pick(b"", [next_], repeatable=True).endpoint for _ in range(200)}
+        assert chosen == set(pool.endpoints) - {next_}
+
+
+async def test_drained_means_that_nothing_new_comes_but_holders_of_a_cookie_do() -> None:
+    main, old = Base("http", "10.0.0.1", 8000, weight=1), Base("http", "10.0.0.2", 8000, weight=0)
+    pool = Pool(Upstream(name="users", bases=(main, old), balance=Balance("sticky"), sticky_key=b"k" * 32))
+    pool.start()
+    kept, drained = pool.endpoints
+    assert pool.stickiness is not None
+    assert {pool.pick(b"", (), repeatable=True).endpoint for _ in range(50)} == {kept}
+    assert pool.pick(pool.stickiness.token(drained.url), (), repeatable=True).endpoint is drained
+    assert pool.pick(b"", [kept], repeatable=True, also_ejected=True).endpoint is kept
+    await pool.aclose()
+
+
+async def test_others_stand_in_only_where_none_of_the_first_priority_is_left() -> None:
+    source = Source("srv", "http", "main")
+    pool = Pool(Upstream(name="users", sources=(source,)))
+    pool.start()
+    bases = [Base("http", f"10.0.0.{number}", 8000) for number in (1, 2, 3)]
+    pool.members.set_instances(
+        source, [Instance(base, (base.host,), 1.0, priority) for base, priority in zip(bases, (1, 1, 2), strict=True)]
+    )
+    one, other, spare = pool.endpoints
+    assert list(pool.candidates) == [one, other]
+    assert pool.pick(b"", [one, other], repeatable=True).endpoint is spare  # of a retry
+    pool.members.set_instances(source, [Instance(bases[2], (bases[2].host,), 1.0, 2)])
+    assert list(pool.candidates) == [spare]
+    pool.members.set_instances(source, [])
+    with pytest.raises(GatewayError) as failure:
+        begin(pool)
+    assert failure.value.reason is Reason.DNS_FAILED
+    await pool.aclose()
+
+
+async def test_a_registry_that_knows_nobody_is_503_and_a_first_answer_is_waited_for() -> None:
+    source = Source("consul", "http", "school")
+    pool = Pool(Upstream(name="users", sources=(source,)))
+    pool.start()
+    with pytest.raises(GatewayError) as failure:
+        await pool.enter(0.01)
+    assert failure.value.reason is Reason.DESTINATION_UNAVAILABLE
+    waiting = asyncio.ensure_future(pool.enter(5))
+    await asyncio.sleep(0)
+    pool.members.failed(source)  # it is away: nobody waits for it any longer
+    await waiting
+    with pytest.raises(GatewayError) as failure:
+        begin(pool)
+    assert failure.value.reason is Reason.DESTINATION_UNAVAILABLE
+    pool.members.set_instances(source, [Instance(Base("http", "10.0.0.1", 8000))])
+    assert begin(pool).endpoint.label == "10.0.0.1:8000"
+    await pool.aclose()
+
+
+async def test_those_that_stay_keep_their_state_and_get_new_weights() -> None:
+    source = Source("consul", "http", "school")
+    pool = Pool(Upstream(name="users", sources=(source,)))
+    pool.start()
+    first, second = (Base("http", f"10.0.0.{number}", 8000) for number in (1, 2))
+    pool.members.set_instances(source, [Instance(first, weight=1), Instance(second, weight=1)])
+    kept = pool.endpoints[0]
+    kept.in_flight = 3
+    pool.members.set_instances(source, [Instance(first, weight=5), Instance(second, weight=1)])
+    assert pool.endpoints[0] is kept
+    assert (kept.in_flight, kept.weight) == (3, 5)
+    pool.members.set_instances(source, [Instance(second, weight=1)])
+    assert (kept.is_gone, len(pool.endpoints)) == (True, 1)
+    await pool.aclose()
 
 
 # -- out ----------------------------------------------------------------------------------------------------------
@@ -241,7 +386,7 @@ async def test_a_retry_goes_where_the_request_was_not_yet_and_then_where_it_was_
 async def test_a_hash_moves_only_the_keys_of_the_one_that_is_out_and_they_come_home() -> None:
     keys = [b"user-%d" % number for number in range(200)]
 
-    async with pool_of(4, balance=("hash", "x-user")) as (pool, clock):
+    async with pool_of(4, balance=Balance("hash", "header", "x-user")) as (pool, clock):
 
         def homes() -> dict[bytes, str]:
             found = {}
