@@ -21,7 +21,9 @@ def problems(routes: Sequence[Route]) -> Iterator[Found]:
                 yield variable, shadowed
     for variable, (values, users) in holding.items():
         for name in parameters_in(values):
-            if variable not in blamed and not any(name in route.pattern.params for route in users):
+            if variable not in blamed and not any(
+                name in path.params for route in users for path in route.pattern.paths
+            ):
                 blamed.add(variable)
                 yield variable, _unknown(name, users)
 
@@ -44,7 +46,9 @@ def _used_by(route: Route) -> Iterator[tuple[str, tuple[Value, ...]]]:
 
 
 def _shadowed(route: Route, values: Sequence[Value]) -> str:
-    names = set(route.pattern.params) | {part.name for part in (route.fan.parts if route.fan is not None else ())}
+    names = {name for path in route.pattern.paths for name in path.params} | {
+        part.name for part in (route.fan.parts if route.fan is not None else ())
+    }
     for value in values:
         if value.words[0] in OWN and value.words[0] in names:
             return (
@@ -55,7 +59,7 @@ def _shadowed(route: Route, values: Sequence[Value]) -> str:
 
 
 def _unknown(name: str, routes: Sequence[Route]) -> str:
-    params = dict.fromkeys(param for route in routes for param in route.pattern.params)
+    params = dict.fromkeys(param for route in routes for path in route.pattern.paths for param in path.params)
     known = ", ".join(f"{{{param}}}" for param in params)
     return (
         f"'{{{name}}}' is no value and no parameter of the path (those: {known or 'none'}); values are {KNOWN}, "

@@ -232,7 +232,7 @@ _CHECKS = {
 
 def _hosts(config: Config, routes: Routes | None) -> list[tuple[str, str]]:
     """The hosts that routes are for, each once, and where they are set."""
-    lines = [(line.origin, line.rule.host) for line in routes.lines] if routes is not None else []
+    lines = [(line.origin, path.host) for line in routes.lines for path in line.rule.paths] if routes else []
     found = {host: origin for origin, host in reversed(lines) if host}
     return [(origin, host) for host, origin in reversed(found.items())]
 

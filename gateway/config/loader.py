@@ -31,7 +31,8 @@ from gateway.limits.grammar import RESERVED, Limits, NamedLimit
 from gateway.limits.options import OF_ROUTE as OF_LIMITED_ROUTE
 from gateway.limits.policies import limit_problems
 from gateway.options import NO_LEVEL, Level, Refused, defaults_of, nearest, together
-from gateway.routing.patterns import PatternError, clash
+from gateway.routing.clashes import clashes
+from gateway.routing.patterns import PatternError
 from gateway.routing.records import Route
 from gateway.upstreams.options import OF_CALL, parse_into
 from gateway.upstreams.places import Place
@@ -109,10 +110,9 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
 
 def _doubtful_hosts(routes: Iterable[Route]) -> Iterator[str]:
     """A path without its first slash is a host by the grammar, and then no request ever finds it."""
-    for route in routes:
-        host = route.pattern.host
+    for variable, host in [(route.variable, path.host) for route in routes for path in route.pattern.paths]:
         if host and "." not in host and host != "localhost":
-            yield f"{route.variable}: '{host}' is taken for a host; a path begins with a slash: '/{host}/...'"
+            yield f"{variable}: '{host}' is taken for a host; a path begins with a slash: '/{host}/...'"
 
 
 class _Draft:
@@ -311,8 +311,8 @@ class _Draft:
                 self.blame(entry, f"{place}=0 switches retries off; drop one of the two")
 
     def _check_route(self, route: Route, given: Mapping[str, Entry]) -> None:
-        line, target, segments = given[""], route.target, route.pattern.segments
-        if segments[:1] == ("-",) and (route.pattern.rest or len(segments) > 1):
+        line, target, paths = given[""], route.target, route.pattern.paths
+        if any(path.segments[:1] == ("-",) and (path.rest or len(path.segments) > 1) for path in paths):
             self.blame(line, "/-/ belongs to the gateway itself; no route can begin with it")
         for name, fault in own_answers.faults_of(route, given, [option.name for option in OF_CALL]):
             self.blame(given[name], fault)
@@ -376,7 +376,7 @@ class _Draft:
         targets: dict[str, PartTarget] = dict(values.get("parts", ()))
         functions = {name: options["legacy"] for name, options in options_of.items() if "legacy" in options}
         targets = dict(sorted({**targets, **{name: function_target(path) for name, path in functions.items()}}.items()))
-        self._check_parts(declared, targets, values["line"][0].params, level.get("merge", "keyed"))
+        self._check_parts(declared, targets, values["line"][0].shared_params, level.get("merge", "keyed"))
         optional = set(values.get("optional", ()))
         for name in sorted(optional - declared.keys()):
             self.blame(given["OPTIONAL"], f"there is no part {name}", nearest(name, declared))
@@ -415,7 +415,7 @@ class _Draft:
                 shown = "the file names a limit that there is not" if entry.from_file else f"there is no limit {name}"
                 self.blame(entry, f"{shown}; set GATEWAY_RATE_LIMIT_<NAME>", nearest(name, known))
         for line, route in self.routes:
-            for problem in limit_problems(route.level, route.pattern.params, self.limits):
+            for problem in limit_problems(route.level, route.pattern.shared_params, self.limits):
                 self.blame(line, problem)
 
     def _limits(self, entry: Entry) -> Limits:
@@ -425,9 +425,14 @@ class _Draft:
             return ()
 
     def check_routes(self) -> None:
-        for first, second in clash([route.pattern for _, route in self.routes]):
-            other = self.routes[first][1].variable
-            self.blame(self.routes[second][0], f"the same route as {other}: no request could tell them apart")
+        for clash in clashes([route.pattern for _, route in self.routes]):
+            entry, other = self.routes[clash.second][0], self.routes[clash.first][1].variable
+            if clash.first == clash.second:
+                self.blame(entry, f"two of its paths take {clash.example}")
+            elif clash.are_equal:
+                self.blame(entry, f"the same route as {other}: both take {clash.example}")
+            else:
+                self.blame(entry, f"both this and {other} take {clash.example}, and neither is more specific")
 
 
 def _about_pattern(entry: Entry, error: PatternError | TargetError) -> str:

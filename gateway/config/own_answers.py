@@ -86,7 +86,7 @@ def redirect_loops(routes: Iterable[Route], *, knows_scheme: bool) -> Iterator[s
             continue
         host = answer.origin.removeprefix("https://").partition(":")[0]
         path = answer.text.partition("https://")[2].partition("/")[2].partition("#")[0].partition("?")[0]
-        if route.pattern.host in {"", host} and f"/{path}" == route.pattern.path:
+        if any(one.host in {"", host} and f"/{path}" == one.path for one in route.pattern.paths):
             yield (
                 f"{route.variable}: this redirect to https leads to the same route. Where a proxy in front ends TLS it "
                 "never ends: use GATEWAY_HTTPS=redirect, and name that proxy in GATEWAY_TRUSTED_PROXIES"

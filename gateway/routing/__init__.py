@@ -2,8 +2,11 @@
 
 `__all__` is what a routes module or a view imports from the gateway; what is not in it may change.
 
+segments      literals and captures: what a segment of a pattern takes, and which of two goes first
+conditions    WHEN: what must hold of a request's fields
 patterns      the grammar of routes; table, mismatch and guards read its segments
 table         which route a request falls to
+clashes       routes that could both win, each with an example
 mismatch      why a route does not get a request, in words
 options       the options of a route itself
 own_fields    fields that the configuration sets on every answer of a route

@@ -3,7 +3,7 @@
 `paths` knows how other servers read a path; here the table of routes and Django's own lines are asked about each one.
 """
 
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 from urllib.parse import unquote
 
 from django.urls import Resolver404, ResolverMatch, URLResolver
@@ -11,20 +11,14 @@ from django.urls import Resolver404, ResolverMatch, URLResolver
 from gateway.errors import GatewayError, Reason
 from gateway.http import validation
 from gateway.http.paths import Reading, is_plain, is_read_otherwise, normalized, readings
-from gateway.routing.patterns import Pattern
-from gateway.routing.table import Match, Miss, Table
+from gateway.routing.conditions import Holds
+from gateway.routing.segments import ANY
+from gateway.routing.table import Match, Miss, Table, none_hold
 
 _OWN_SEGMENT = "-"  # paths under `/-/` belong to the gateway
 
 
-class Line(Protocol):
-    """A line of the table."""
-
-    @property
-    def rule(self) -> Pattern: ...
-
-
-LineT = TypeVar("LineT", bound=Line)
+LineT = TypeVar("LineT")
 
 
 class Guards(Generic[LineT]):
@@ -34,10 +28,10 @@ class Guards(Generic[LineT]):
         self._table = table
         self._django = django
 
-    def check(self, method: str, host: str, path: str, match: Match[LineT] | Miss) -> None:
+    def check(self, method: str, host: str, path: str, match: Match[LineT] | Miss, holds: Holds = none_hold) -> None:
         """Raises PATH_INVALID, and PATH_AMBIGUOUS where another server could read a path that is somebody else's.
 
-        `match` is what the table says of the raw path; a Miss leaves it to Django's own lines.
+        `match` is what the table says of the raw path with these conditions; a Miss leaves it to Django's own lines.
         """
         if is_plain(path):
             return
@@ -53,14 +47,14 @@ class Guards(Generic[LineT]):
         if isinstance(match, Miss):
             answers, found = line, readings([], path)
         else:
-            answers, segments = match.route, match.route.rule.segments
+            answers, segments = match.route, match.pattern.segments
             raw = path[1:].split("/", len(segments))
-            taken = [(text, part is None) for text, part in zip(raw, segments, strict=False)]
+            taken = [(text, not isinstance(part, str)) for text, part in zip(raw, segments, strict=False)]
             found = readings(taken, match.rest)
-        if any(self._is_anothers(method, host, reading, answers) for reading in found):
+        if any(self._is_anothers(method, host, reading, answers, holds) for reading in found):
             raise GatewayError(Reason.PATH_AMBIGUOUS)
 
-    def _is_anothers(self, method: str, host: str, reading: Reading, answers: object) -> bool:
+    def _is_anothers(self, method: str, host: str, reading: Reading, answers: object, holds: Holds) -> bool:
         """Whether what is read is for somebody else than `answers`.
 
         What a `{name}` took is data, whatever it would be with its slashes decoded: where it is read all the same,
@@ -68,14 +62,16 @@ class Guards(Generic[LineT]):
         """
         if _is_own(reading.path):
             return True
-        found = self._table.find(method, host, reading.path)
+        found = self._table.find(method, host, reading.path, holds)
         if isinstance(found, Miss) and found.allowed:  # for no such method: somebody guards it all the same
-            found = self._table.find(min(found.allowed), host, reading.path)
+            found = self._table.find(min(found.allowed), host, reading.path, holds)
         if not isinstance(found, Miss):
             if found.route is answers:
                 return False
-            spelled = zip(found.route.rule.segments, reading.from_values, strict=False)
-            return not reading.from_values or any(part is not None and is_value for part, is_value in spelled)
+            spelled = zip(found.pattern.segments, reading.from_values, strict=False)
+            return not reading.from_values or any(part != ANY and is_value for part, is_value in spelled)
+        if found.is_conditional:
+            return True
         line = self.django_match(reading.path)
         # Two lines may name one view, and one of them guard it by its arguments.
         if line is None or (

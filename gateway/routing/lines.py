@@ -23,12 +23,25 @@ from gateway.legacy.view import Legacy
 from gateway.options import NO_LEVEL, Level, nearest, together
 from gateway.proxy.view import Proxy
 from gateway.routing import rate_limits
+from gateway.routing.clashes import Clash, clashes
 from gateway.routing.faults import RouteError
-from gateway.routing.patterns import Pattern, PatternError, check_names, clash
+from gateway.routing.patterns import Pattern, PatternError, check_names
 from gateway.routing.records import Declared, Route
 from gateway.routing.stack import Slots, Stack, compiled
 from gateway.routing.wrapping import cache_behind, cache_of, cache_problem, innermost
 from gateway.sockets.upgrade import SocketView
+
+
+class _Paths(RegexPattern):
+    """What Django knows of the paths of a route: it resolves each of them, and reverses the first."""
+
+    def __init__(self, rule: Pattern, name: str) -> None:
+        super().__init__(rule.regex(), name=name)
+        self._others = [RegexPattern(other.regex(), name=name) for other in rule.others]
+
+    def match(self, path: str) -> Any:
+        found = (one.match(path) for one in self._others)
+        return super().match(path) or next((match for match in found if match is not None), None)
 
 
 class GatewayRoute(URLPattern):
@@ -52,7 +65,7 @@ class GatewayRoute(URLPattern):
         own: Level = NO_LEVEL,
     ) -> None:
         self.wrapped = self.view = wrapped or view
-        super().__init__(RegexPattern(rule.regex(), name=name), for_any_request(self.wrapped), name=name)
+        super().__init__(_Paths(rule, name), for_any_request(self.wrapped), name=name)
         self.rule = rule
         self.endpoint = innermost(view)
         self.cache = cache_behind(self.wrapped, view)
@@ -221,13 +234,12 @@ def check_lines(
 ) -> None:
     """Raises RouteError for lines that cannot all be served; `faults` are those of their pools."""
     problems = [
-        f"{lines[first].rule.text!r} stands twice: {lines[first].origin} and {lines[second].origin}"
-        for first, second in clash([line.rule for line in lines])
+        _told(clash, lines[clash.first], lines[clash.second]) for clash in clashes([line.rule for line in lines])
     ]
     problems.extend(
         f"{line.origin}: {line.rule.text!r} lies under /-/, which belongs to the gateway"
         for line in lines
-        if line.rule.segments[:1] == ("-",)
+        if any(path.segments[:1] == ("-",) for path in line.rule.paths)
     )
     plain = [one for other in others for one in flat(other)]
     problems.extend(f"{line.pattern}: {problem}" for line, params in plain for problem in _misfits(line, params))
@@ -242,7 +254,7 @@ def check_lines(
         problem
         for line in lines
         if not line.is_of_environment
-        for problem in rate_limits.problems(line.origin, line.level, line.rule.params, declared)
+        for problem in rate_limits.problems(line.origin, line.level, line.rule.shared_params, declared)
     )
     problems.extend(faults)
     problems.extend(_name_problems(lines))
@@ -257,6 +269,17 @@ def check_lines(
     )
     if problems:
         raise RouteError("\n".join(problems))
+
+
+def _told(clash: Clash, first: GatewayRoute, second: GatewayRoute) -> str:
+    if first is second:
+        return f"{first.origin}: two paths of {first.rule.text!r} take {clash.example}"
+    if clash.are_equal:
+        return f"{first.rule.text!r} stands twice: {first.origin} and {second.origin}; both take {clash.example}"
+    return (
+        f"{first.rule.text!r} ({first.origin}) and {second.rule.text!r} ({second.origin}) both take {clash.example}, "
+        "and neither is more specific"
+    )
 
 
 def _misfits(line: URLPattern, params: Params) -> Iterator[str]:

@@ -1,14 +1,15 @@
 """The grammar of routes.
 
-    [METHOD,...] [host]/path [-> upstream[:/path]]
+    [METHOD,...] [host]/path ... [-> upstream[:/path]]
 
-A pattern's segments are literals, `{name}` (one segment, which may be empty, as RFC 3986 has it) and a last `**` (the
-rest, also nothing). Literals are kept as they are compared: percent-encoded unreserved characters are decoded (RFC
-3986, section 2.3), once. What a target is, says `upstreams.targets`.
+A path's segments are literals, captures and a last `**` (the rest, also nothing). `{name}` takes a segment, which may
+be empty, as RFC 3986 has it; `{name:int}` one of a kind; `{file}.css` what stands beside its literals. One label of a
+host may be a capture too. Literals are kept as they are compared: percent-encoded unreserved characters are decoded
+(RFC 3986, section 2.3), once. Several paths are one route. What a target is, says `upstreams.targets`.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from urllib.parse import unquote_to_bytes
 
@@ -16,12 +17,18 @@ from gateway.answers.targets import Answer, Folder, parse_own
 from gateway.http.paths import has_dot_piece, normalized
 from gateway.http.queries import masked_target
 from gateway.http.values import OWN
+from gateway.routing.conditions import ALWAYS, When
+from gateway.routing.segments import KINDS, Capture, Segment
 from gateway.upstreams.targets import Target, TargetError, Template, parse_target
 
 _METHOD = re.compile(r"[A-Z][A-Z-]*")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
+_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?")
 _LITERAL = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})*")
+_CAPTURE = re.compile(r"([^{}]*)\{([^{}]*)\}([^{}]*)")
+
+ANY_LABEL = "{}"  # in a host, the label that is a capture
+_EXPECTED = "expected [METHOD,...] [host]/path, like 'GET /users/{id}' or '/users/**'"
 
 
 class PatternError(ValueError):
@@ -31,19 +38,38 @@ class PatternError(ValueError):
 # -- patterns -----------------------------------------------------------------------------------------------------
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A parsed pattern. `segments` hold literals as matched, None for a `{name}`; `rest` says it ends in `/**`."""
+    """A parsed pattern: one path of a route, with the `others` of the same route behind the first one.
+
+    `text` is all of it as it was written, `path` this path alone. `host` is in lower case, with ANY_LABEL for a
+    capture; `rest` says that the path ends in `/**`; `params` are the names of the captures, that of the host first.
+    With `ignores_case` literals are compared without the case of ASCII. `when` must hold of a request.
+    """
 
     text: str
     methods: frozenset[str]
     host: str
-    segments: tuple[str | None, ...]
+    path: str
+    segments: tuple[Segment, ...]
     rest: bool
     params: tuple[str, ...]
+    ignores_case: bool = False
+    when: When = ALWAYS
+    others: "tuple[Pattern, ...]" = ()
 
     @property
-    def path(self) -> str:
-        """The path as it was written: `/users/{id}/**`."""
-        return self.text[self.text.index("/") :]
+    def paths(self) -> "tuple[Pattern, ...]":
+        """All paths of the route, this one first."""
+        return (self, *self.others)
+
+    @property
+    def shared_params(self) -> tuple[str, ...]:
+        """The parameters that every path of the route has."""
+        return tuple(name for name in self.params if all(name in other.params for other in self.others))
+
+    @property
+    def is_any_path(self) -> bool:
+        """Whether it takes every path."""
+        return self.rest and not self.segments
 
     @property
     def allowed(self) -> frozenset[str]:
@@ -52,35 +78,56 @@ class Pattern:
 
     def or_get(self) -> "Pattern":
         """The pattern of a view that only reads: where it names no method, GET."""
-        return self if self.methods else replace(self, methods=frozenset({"GET"}), text=f"GET {self.text}")
+        if self.methods:
+            return self
+        return replace(
+            self,
+            methods=frozenset({"GET"}),
+            text=f"GET {self.text}",
+            others=tuple(other.or_get() for other in self.others),
+        )
+
+    def under(self, *, ignores_case: bool, when: When) -> "Pattern":
+        """The pattern with these options of its route, for all of its paths."""
+        if (ignores_case, when) == (self.ignores_case, self.when):
+            return self
+        others = tuple(other.under(ignores_case=ignores_case, when=when) for other in self.others)
+        return replace(self, ignores_case=ignores_case, when=when, others=others)
 
     def regex(self) -> str:
-        """The pattern for Django's own resolver, which matches decoded text without the first slash."""
-        names = iter(self.params)
-        parts = [
-            f"(?P<{next(names)}>[^/]*)"
-            if part is None
-            else re.escape(unquote_to_bytes(part).decode("utf-8", "replace"))
-            for part in self.segments
-        ]
+        """The path for Django's own resolver, which matches decoded text without the first slash."""
+        names = iter(self.params[1:] if ANY_LABEL in self.host else self.params)
+        parts = [self._regex_of(segment, names) for segment in self.segments]
         if not self.rest:
             return "^" + "/".join(parts) + r"\Z"
         return "^" + "/".join(parts) + ("(?:/.*)?" if parts else ".*") + r"\Z"
 
+    def _regex_of(self, segment: Segment, names: Iterator[str]) -> str:
+        if isinstance(segment, str):
+            return self._literal(segment)
+        value = KINDS[segment.kind].pattern if segment.kind else "[^/]*"
+        return f"{self._literal(segment.before)}(?P<{next(names)}>{value}){self._literal(segment.after)}"
+
+    def _literal(self, text: str) -> str:
+        decoded = unquote_to_bytes(text).decode("utf-8", "replace")
+        if not self.ignores_case:
+            return re.escape(decoded)
+        # Not `(?i:...)`, which folds more than ASCII, and which Django cannot reverse.
+        return "".join(
+            f"[{char}{char.swapcase()}]" if char.isascii() and char.isalpha() else re.escape(char) for char in decoded
+        )
+
 
 def parse_pattern(text: str) -> Pattern:
-    """`[METHOD,...] [host]/path` -> Pattern; raises PatternError."""
+    """`[METHOD,...] [host]/path ...` -> Pattern; raises PatternError."""
     words = text.split()
-    if not words or len(words) > 2:
-        raise PatternError("expected [METHOD,...] [host]/path, like 'GET /users/{id}' or '/users/**'")
-    methods = _parse_methods(words[0]) if len(words) == 2 else frozenset()
-    host, slash, path = words[-1].partition("/")
-    if not slash:
-        raise PatternError(f"the path must begin with a slash: '/{masked_target(host)}' perhaps")
-    if host and not _HOST.fullmatch(host):
-        raise PatternError(f"'{masked_target(host)}' is not a host name (no port, no scheme, no wildcard)")
-    segments, rest, params = _parse_path(path)
-    return Pattern(" ".join(words), methods, host.lower(), segments, rest, params)
+    if not words:
+        raise PatternError(_EXPECTED)
+    whole, methods = " ".join(words), frozenset[str]()
+    if len(words) > 1 and "/" not in words[0]:
+        methods = _parse_methods(words.pop(0))
+    first, *others = [_parse_path(word, whole, methods) for word in words]
+    return replace(first, others=tuple(others))
 
 
 def _parse_methods(text: str) -> frozenset[str]:
@@ -93,22 +140,55 @@ def _parse_methods(text: str) -> frozenset[str]:
     return frozenset(methods)
 
 
-def _parse_path(path: str) -> tuple[tuple[str | None, ...], bool, tuple[str, ...]]:
-    segments: list[str | None] = []
+def _parse_path(word: str, text: str, methods: frozenset[str]) -> Pattern:
+    """`[host]/path` -> its Pattern."""
+    written, slash, path = word.partition("/")
+    if not slash:
+        raise PatternError(f"the path must begin with a slash: '/{masked_target(written)}' perhaps")
     params: list[str] = []
+    host = _parse_host(written, params)
+    segments: list[Segment] = []
     parts = path.split("/")
     rest = parts[-1] == "**"
     for part in parts[:-1] if rest else parts:
-        if part.startswith("{") and part.endswith("}"):
-            params.append(_parse_name(part[1:-1], params))
-            segments.append(None)
-        elif _LITERAL.fullmatch(part) and "*" not in part:
+        if (match := _CAPTURE.fullmatch(part)) is not None and all(map(_is_literal, match.group(1, 3))):
+            name, colon, kind = match[2].partition(":")
+            params.append(_parse_name(name, params))
+            if colon and kind not in KINDS:
+                raise PatternError(f"'{{{match[2]}}}': a kind is one of {', '.join(KINDS)}")
+            segments.append(Capture(normalized(match[1]), normalized(match[3]), kind))
+        elif _is_literal(part):
             segments.append(normalized(part))
         else:
             raise PatternError(_segment_advice(part))
-    if has_dot_piece("".join(f"/{segment or 'x'}" for segment in segments)):
+    shown = [segment if isinstance(segment, str) else f"{segment.before}x{segment.after}" for segment in segments]
+    if has_dot_piece("".join(f"/{segment or 'x'}" for segment in shown)):
         raise PatternError("a '.' or '..' segment never matches: such paths are refused")
-    return tuple(segments), rest, tuple(params)
+    return Pattern(text, methods, host, slash + path, tuple(segments), rest, tuple(params))
+
+
+def _is_literal(text: str) -> bool:
+    return _LITERAL.fullmatch(text) is not None and "*" not in text
+
+
+def _parse_host(text: str, params: list[str]) -> str:
+    """A host in lower case, ANY_LABEL for a label that is a capture; its name goes to `params`."""
+    labels = text.split(".") if text else []
+    for number, label in enumerate(labels):
+        if label.startswith("{") and label.endswith("}"):
+            if params:
+                raise PatternError("one label of a host can be a value, as in '{tenant}.example.com'")
+            params.append(_parse_name(label[1:-1], params))
+            labels[number] = ANY_LABEL
+        elif "{" in label or "}" in label:
+            raise PatternError(f"a value in a host is a whole label, as in '{{tenant}}.example.com'; not in '{label}'")
+        elif not _LABEL.fullmatch(label):
+            raise PatternError(f"'{masked_target(text)}' is not a host name (no port, no scheme, no wildcard)")
+    if params and len(labels) == 1:
+        raise PatternError(f"the path must begin with a slash: '/{text}' perhaps; a host has more labels than a value")
+    if params and labels[-1].isdigit():
+        raise PatternError("an address has no labels: a value stands in a name, as in '{tenant}.example.com'")
+    return ".".join(labels).lower()
 
 
 def _parse_name(name: str, taken: Sequence[str]) -> str:
@@ -123,8 +203,10 @@ def _segment_advice(part: str) -> str:
     shown = masked_target(part)
     if "**" in part:
         return f"'**' stands alone and last, as in '/users/**'; not in '{shown}'"
-    if "{" in part or "}" in part:
-        return f"a parameter is a whole segment, as in '/users/{{id}}'; not in '{shown}'"
+    if part.count("{") > 1:
+        return f"one value to a segment, as in '/v{{n}}/{{id}}:stop'; not '{shown}'"
+    if part.count("{") != part.count("}"):
+        return f"a brace without its partner in '{shown}'"
     if part == "*":
         return "'*' is no wildcard; write '{name}' for one segment, '**' for the rest"
     if "*" in part:
@@ -144,9 +226,9 @@ def parse_line(text: str) -> tuple[Pattern, Target | Answer | Folder | None]:
     except TargetError as error:
         raise PatternError(str(error)) from None
     if isinstance(target, Folder):
-        if target.rest != pattern.rest:
+        if any(target.rest != path.rest for path in pattern.paths):
             raise PatternError("a folder's path and the pattern both end in '/**', or neither does")
-        if pattern.params:
+        if any(path.params for path in pattern.paths):
             raise PatternError("a folder is asked for by '/**' alone; the pattern has a parameter")
         return pattern.or_get(), target
     check_template(pattern, target.template)
@@ -162,22 +244,13 @@ def check_template(pattern: Pattern, template: Template | None) -> None:
     """Raises PatternError when a template asks for what the pattern does not give."""
     if template is None:
         return
+    given = pattern.shared_params
     for reference in template.references:
         name = reference.owner
-        if name not in pattern.params and name not in OWN:
-            known = ", ".join(f"{{{name}}}" for name in pattern.params) or "none"
-            raise PatternError(f"'{{{name}}}' is not in the pattern (its parameters: {known})")
-    if template.rest and not pattern.rest:
-        raise PatternError("the target ends in '**', but the pattern does not")
-
-
-def clash(patterns: Sequence[Pattern]) -> list[tuple[int, int]]:
-    """Pairs of indices of equal routes: same host, same path but for parameter names, a method in common."""
-    seen: dict[tuple[str, tuple[str | None, ...], bool, str], int] = {}
-    pairs: list[tuple[int, int]] = []
-    for index, pattern in enumerate(patterns):
-        for method in sorted(pattern.methods) or [""]:
-            first = seen.setdefault((pattern.host, pattern.segments, pattern.rest, method), index)
-            if first != index and (first, index) not in pairs:
-                pairs.append((first, index))
-    return pairs
+        if name not in given and name not in OWN:
+            known = ", ".join(f"{{{name}}}" for name in given) or "none"
+            where = "every path of the pattern (parameters of all" if pattern.others else "the pattern (its parameters"
+            raise PatternError(f"'{{{name}}}' is not in {where}: {known})")
+    if template.rest and not all(path.rest for path in pattern.paths):
+        what = "a path of the pattern" if pattern.others else "the pattern"
+        raise PatternError(f"the target ends in '**', but {what} does not")

@@ -3,121 +3,253 @@
 Matching is on the raw path, so that nothing is lost or decoded twice; for matching only, percent-encoded unreserved
 characters are decoded, each segment once.
 
-The most specific route wins: a host over none; then, segment by segment from the left, a literal over `{}` over `**`,
-and the end of the path over `**`; last, a method over none. A route whose method does not match does not compete.
-The table is a tree of segments, so a look-up costs what the path is long, whatever the number of routes.
+The most specific route wins: a host over one with a value, over none; then, segment by segment from the left, a
+literal over literals around a value over a value of a kind over `{}` over `**`, and the end of the path over `**`; then
+a method over none; then one that looks at case over one that ignores it; last, one with more conditions of WHEN. A
+route whose method does not match, or whose conditions do not hold, does not compete. `clashes` finds routes that this
+leaves equal.
+
+The table is a tree of segments, so a look-up costs what the path is long, whatever the number of routes. Where a route
+ignores case, all of the tree is in lower case, and those that look at it are checked where they end.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeAlias, TypeVar
 
 from gateway.http.paths import normalized
-from gateway.routing.patterns import Pattern
+from gateway.routing.conditions import Holds, When
+from gateway.routing.patterns import ANY_LABEL, Pattern
+from gateway.routing.segments import ANY, KINDS, Segment, folded, folded_segment, order, takes, value_within
 
 RouteT = TypeVar("RouteT")
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
+
+
+def none_hold(when: When) -> bool:
+    """Where nothing is known of a request's fields."""
+    return False
+
+
+class _End(NamedTuple, Generic[RouteT]):
+    """Where a path of a route ends."""
+
+    route: RouteT
+    pattern: Pattern
+
+
+class _Ends(tuple[_End[RouteT], ...]):
+    """Several of them, or one that does not take every request that gets there; those that go first before others."""
+
+    __slots__ = ()
+
+
+_ByMethod: TypeAlias = dict[str, _End[RouteT] | _Ends[RouteT]]  # "" for any
+
+
+@dataclass(slots=True)
+class _Captures(Generic[RouteT]):
+    """The captures of one kind whose literals are of the same lengths, by their literals."""
+
+    before: int
+    after: int
+    kind: re.Pattern[str] | None
+    nodes: "dict[tuple[str, str], _Node[RouteT]]" = field(default_factory=dict)
+
+    def find(self, key: str, raw: str) -> "tuple[_Node[RouteT], str] | None":
+        """The node for a segment of a path, and the raw value."""
+        end = len(key) - self.after
+        node = self.nodes.get((key[: self.before], key[end:])) if end >= self.before else None
+        if node is None:
+            return None
+        value = value_within(self.before, self.after, self.kind, key, raw)
+        return None if value is None else (node, value)
 
 
 @dataclass(slots=True)
 class _Node(Generic[RouteT]):
-    literals: dict[str, "_Node[RouteT]"] = field(default_factory=dict)
+    literals: "dict[str, _Node[RouteT]]" = field(default_factory=dict)
+    captures: "list[tuple[tuple[object, ...], _Captures[RouteT]]]" = field(default_factory=list)  # by their order
     param: "_Node[RouteT] | None" = None
-    ends: dict[str, RouteT] = field(default_factory=dict)  # method, or "" for any -> route
-    rests: dict[str, RouteT] = field(default_factory=dict)
+    ends: _ByMethod[RouteT] = field(default_factory=dict)
+    rests: _ByMethod[RouteT] = field(default_factory=dict)
 
-    def child(self, segment: str | None) -> "_Node[RouteT]":
-        if segment is None:
+    def child(self, segment: Segment) -> "_Node[RouteT]":
+        if isinstance(segment, str):
+            return self.literals.setdefault(segment, _Node())
+        if segment == ANY:
             self.param = self.param or _Node()
             return self.param
-        return self.literals.setdefault(segment, _Node())
+        place = (*order(segment), len(segment.before))
+        found = next((captures for known, captures in self.captures if known == place), None)
+        if found is None:
+            found = _Captures(len(segment.before), len(segment.after), KINDS.get(segment.kind))
+            self.captures.append((place, found))
+            self.captures.sort(key=lambda each: each[0])
+        return found.nodes.setdefault((segment.before, segment.after), _Node())
 
 
 class Match(NamedTuple, Generic[RouteT]):
-    """The winning route; `values` are the raw segments of its parameters in order, `rest` the raw rest with slash."""
+    """The winning route and its path that matched; `values` are the raw ones of its parameters in order, `rest` the raw
+    rest with slash."""
 
     route: RouteT
+    pattern: Pattern
     values: tuple[str, ...]
     rest: str
 
 
 @dataclass(frozen=True, slots=True)
 class Miss:
-    """No route competes; `allowed` are the methods of those that match the path (empty: 404, else 405)."""
+    """No route competes; `allowed` are the methods of those that match the path (empty: 404, else 405).
+
+    `is_conditional`: a route would take it if its WHEN held.
+    """
 
     allowed: frozenset[str]
+    is_conditional: bool = False
 
 
 class Table(Generic[RouteT]):
-    """All routes as trees of segments, one per host and one for no host."""
+    """All routes as trees of segments, one for each host and one for no host."""
 
     def __init__(self, routes: Iterable[tuple[Pattern, RouteT]]) -> None:
+        ends = [_End(route, path) for pattern, route in routes for path in pattern.paths]
+        self._folds = any(end.pattern.ignores_case for end in ends)
+        self.has_conditions = any(end.pattern.when for end in ends)
+        self._depth = max(
+            (len(end.pattern.segments) for end in ends), default=0
+        )  # beyond it segments are of no interest
         self._hosts: dict[str, _Node[RouteT]] = {}
-        self._depth = 0  # of the deepest pattern: beyond it a path's segments are of no interest
-        for pattern, route in routes:
-            self._depth = max(self._depth, len(pattern.segments))
-            node = self._hosts.setdefault(pattern.host, _Node())
-            for segment in pattern.segments:
-                node = node.child(segment)
-            place = node.rests if pattern.rest else node.ends
-            for method in pattern.allowed or {""}:
-                # A GET route brings HEAD, but a route that names HEAD itself keeps it, whatever the order.
-                if method == "HEAD" and "HEAD" not in pattern.methods:
-                    place.setdefault(method, route)
-                else:
-                    place[method] = route
+        self._has_labels = any(ANY_LABEL in end.pattern.host for end in ends)
+        places: dict[tuple[int, bool, str], tuple[_ByMethod[RouteT], list[_End[RouteT]]]] = {}
+        for end in ends:
+            node = self._hosts.setdefault(end.pattern.host, _Node())
+            for segment in end.pattern.segments:
+                node = node.child(folded_segment(segment) if self._folds else segment)
+            for method in end.pattern.allowed or {""}:
+                by_method = node.rests if end.pattern.rest else node.ends
+                places.setdefault((id(node), end.pattern.rest, method), (by_method, []))[1].append(end)
+        for (_, _, method), (by_method, found) in places.items():
+            by_method[method] = self._at_place(method, found)
 
-    def find(self, method: str, host: str, path: str) -> Match[RouteT] | Miss:
-        """The most specific competing route for a raw path; `host` in lower case without its port."""
+    def _at_place(self, method: str, ends: list[_End[RouteT]]) -> _End[RouteT] | _Ends[RouteT]:
+        """What ends at one place for one method. A GET route brings HEAD, but one that names HEAD itself keeps it."""
+        ends = sorted(ends, key=lambda end: _order_of(method, end.pattern))
+        first = ends[0].pattern
+        always = not first.when and (first.ignores_case or not self._folds)
+        return ends[0] if always else _Ends(ends)
+
+    def find(self, method: str, host: str, path: str, holds: Holds = none_hold) -> Match[RouteT] | Miss:
+        """The most specific competing route for a raw path; `host` in lower case without its port.
+
+        `holds` tells of the conditions of WHEN whether they hold.
+        """
         raw = path[1:].split("/", self._depth)
-        keys = [normalized(segment) for segment in raw] if "%" in path else raw
-        asked = _Asked(method, keys, raw, set())
+        exact = [normalized(segment) for segment in raw] if "%" in path else raw
+        keys = [folded(segment) for segment in exact] if self._folds else exact
+        asked = _Asked(method, keys, raw, set(), exact, holds, [])
         for name in (host, "") if host else ("",):
             root = self._hosts.get(name)
             if root is not None:
                 match = _below(root, asked, 0, ())
                 if match is not None:
                     return match
-        return Miss(frozenset(asked.allowed))
+            if self._has_labels and name:
+                for pattern_host, label in hosts_with_value(name):
+                    root = self._hosts.get(pattern_host)
+                    match = _below(root, asked, 0, (label,)) if root is not None else None
+                    if match is not None:
+                        return match
+        return Miss(frozenset(), is_conditional=True) if asked.unmet else Miss(frozenset(asked.allowed))
+
+
+def hosts_with_value(host: str) -> Iterator[tuple[str, str]]:
+    """The hosts of patterns that take a host with one label as a value, and that label; the leftmost one goes first."""
+    labels = host.split(".")
+    if len(labels) > 1 and not labels[-1].isdigit():  # else it is an address
+        for number, label in enumerate(labels):
+            if _LABEL.fullmatch(label):
+                yield ".".join([*labels[:number], ANY_LABEL, *labels[number + 1 :]]), label
+
+
+def _order_of(method: str, pattern: Pattern) -> tuple[bool, bool, int]:
+    """A key to sort those by that end at one place."""
+    return method not in pattern.methods, pattern.ignores_case, -len(pattern.when)
 
 
 class _Asked(NamedTuple):
-    """One look-up: the segments as they are matched and as they came; `allowed` collects what might have matched."""
+    """One look-up: the segments as they are matched and as they came; `allowed` collects what might have matched.
+
+    `exact` are the segments before they were folded; `unmet` is no longer empty once only a WHEN kept a route away.
+    """
 
     method: str
     keys: list[str]
     raw: list[str]
     allowed: set[str]
+    exact: list[str]
+    holds: Holds
+    unmet: list[bool]
 
 
 def _below(node: _Node[RouteT], asked: _Asked, depth: int, values: tuple[str, ...]) -> Match[RouteT] | None:
     """The best match in a subtree: depth first, the most specific branch first."""
     if depth == len(asked.keys):
-        route = _choose(node.ends, asked)
-        if route is not None:
-            return Match(route, values, "")
+        end = _choose(node.ends, asked)
+        if end is not None:
+            return Match(end.route, end.pattern, values, "")
     else:
         child = node.literals.get(asked.keys[depth])
         if child is not None:
             match = _below(child, asked, depth + 1, values)
             if match is not None:
                 return match
+        for _, captures in node.captures:
+            found = captures.find(asked.keys[depth], asked.raw[depth])
+            if found is not None:
+                match = _below(found[0], asked, depth + 1, (*values, found[1]))
+                if match is not None:
+                    return match
         if node.param is not None:
             match = _below(node.param, asked, depth + 1, (*values, asked.raw[depth]))
             if match is not None:
                 return match
-    route = _choose(node.rests, asked)
-    if route is None:
+    end = _choose(node.rests, asked)
+    if end is None:
         return None
     tail = asked.raw[depth:]
-    return Match(route, values, "/" + "/".join(tail) if tail else "")
+    return Match(end.route, end.pattern, values, "/" + "/".join(tail) if tail else "")
 
 
-def _choose(routes: Mapping[str, RouteT], asked: _Asked) -> RouteT | None:
-    if not routes:
+def _choose(ends: _ByMethod[RouteT], asked: _Asked) -> _End[RouteT] | None:
+    if not ends:
         return None
-    route = routes.get(asked.method)
-    if route is None:
-        route = routes.get("")
-        if route is None:
-            asked.allowed.update(routes)
-    return route
+    end = ends.get(asked.method)
+    if end is None:
+        end = ends.get("")
+    return end if type(end) is _End else _looked_at(ends, asked)
+
+
+def _looked_at(ends: _ByMethod[RouteT], asked: _Asked) -> _End[RouteT] | None:
+    """The same where there is no route for the method, or some that do not take every request that gets there."""
+    for end in (*_each(ends, asked.method), *_each(ends, "")):
+        if _fits(end.pattern, asked):
+            if not end.pattern.when or asked.holds(end.pattern.when):
+                return end
+            asked.unmet.append(True)
+    asked.allowed.update(method for method in ends if any(_fits(end.pattern, asked) for end in _each(ends, method)))
+    return None
+
+
+def _each(ends: Mapping[str, _End[RouteT] | _Ends[RouteT]], method: str) -> Sequence[_End[RouteT]]:
+    found = ends.get(method, ())
+    return (found,) if isinstance(found, _End) else found
+
+
+def _fits(pattern: Pattern, asked: _Asked) -> bool:
+    """Whether a route that looks at case takes the segments as they came."""
+    if pattern.ignores_case or asked.exact is asked.keys:
+        return True
+    return all(map(takes, pattern.segments, asked.exact, asked.raw))

@@ -143,7 +143,7 @@ def _route(
         _check_fit(inner.view, rule, place, f"{name_of(view)}()")
     elif isinstance(inner, Fanout):
         rule = rule.or_get()
-        if problem := next(inner.problems(rule.params), None):
+        if problem := next(inner.problems(rule.shared_params), None):
             raise RouteError(f"{place}: {problem}")
     else:
         _check_fit(inner, rule, place, f"{name_of(view)}()")
@@ -179,17 +179,19 @@ def _wrapped(view: View, wrap: Wrap | None, rule: Pattern, place: str) -> View:
         raise RouteError(f"{place}: returned {wrapped!r} for a view: it takes a view and returns one")
     if not is_async(wrapped):
         raise RouteError(f"{place}: made a synchronous view: what it returns must be async")
-    if (problem := misfit(wrapped, rule.params, is_wrapper=True)) is not None:
-        raise RouteError(f"{place}: what it made of the view does not fit: {problem}")
+    for path in rule.paths:
+        if (problem := misfit(wrapped, path.params, is_wrapper=True)) is not None:
+            raise RouteError(f"{place}: what it made of the view does not fit: {problem}")
     return as_async(wrapped)
 
 
 def _check_fit(view: Callable[..., Any], rule: Pattern, place: str, name: str) -> None:
-    """Raises RouteError unless the view takes the pattern's parameters."""
-    if (problem := misfit(view, rule.params)) is not None:
-        raise RouteError(f"{place}: {name} does not fit: {problem}")
-    if not isinstance(view, (Proxy, Legacy)) and (problem := hint_problem(view, rule.params)) is not None:
-        raise RouteError(f"{place}: {problem}")
+    """Raises RouteError unless the view takes the parameters of each path."""
+    for path in rule.paths:
+        if (problem := misfit(view, path.params)) is not None:
+            raise RouteError(f"{place}: {name} does not fit: {problem}")
+        if not isinstance(view, (Proxy, Legacy)) and (problem := hint_problem(view, path.params)) is not None:
+            raise RouteError(f"{place}: {problem}")
 
 
 def from_environment(*, wrap: Wrap | None = None) -> list[GatewayRoute]:
@@ -218,7 +220,7 @@ def _from_config(line: Route, wrap: Wrap | None) -> GatewayRoute:
             if part.target.is_function
         }
         fan = Fanout(line.fan, line.overrides, line.name, functions)
-        if functions and (problem := next(fan.problems(line.pattern.params), None)):
+        if functions and (problem := next(fan.problems(line.pattern.shared_params), None)):
             raise RouteError(f"{line.variable}: {problem}")
         view: View = fan
     elif line.target is not None:
@@ -414,7 +416,7 @@ def _django_stack(view: Callable[..., Any], line: DjangoLine, slots: Slots) -> S
 
 
 def raw_values(match: Match[GatewayRoute]) -> dict[str, str]:
-    return dict(zip(match.route.rule.params, match.values, strict=True))
+    return dict(zip(match.pattern.params, match.values, strict=True))
 
 
 def decoded(values: dict[str, str]) -> dict[str, str]:

@@ -185,7 +185,7 @@ class GatewayHandler(ASGIHandler):
             request.hide_claims()
         if isinstance(decision, Match):
             line: GatewayRoute = decision.route
-            if not line.rule.params:
+            if not decision.pattern.params:
                 request.matched(line, _NOTHING, decision.rest)
                 return line.view(request)
             values = raw_values(decision)

@@ -1,7 +1,8 @@
 """The route grammar, and the table against a brute-force reading of its rules."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -9,51 +10,67 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from gateway.http.paths import normalized
-from gateway.routing.patterns import Pattern, PatternError, check_names, clash, parse_line, parse_pattern
+from gateway.routing.clashes import clashes
+from gateway.routing.patterns import Pattern, PatternError, check_names, parse_line, parse_pattern
+from gateway.routing.segments import ANY, Capture
 from gateway.routing.table import Match, Miss, Table
 from gateway.upstreams.targets import Target, parse_target
 
 # -- patterns -----------------------------------------------------------------------------------------------------
 
 
+def made(**fields: Any) -> Pattern:
+    usual: dict[str, Any] = {"methods": frozenset(), "host": "", "segments": (), "rest": False, "params": ()}
+    return Pattern(**{"text": "", "path": "", **usual, **fields})
+
+
 @pytest.mark.parametrize(
     ("text", "pattern"),
     [
-        ("/", Pattern("/", frozenset(), "", ("",), rest=False, params=())),
-        ("/**", Pattern("/**", frozenset(), "", (), rest=True, params=())),
-        ("/users", Pattern("/users", frozenset(), "", ("users",), rest=False, params=())),
-        ("/users/", Pattern("/users/", frozenset(), "", ("users", ""), rest=False, params=())),
-        ("/a//b", Pattern("/a//b", frozenset(), "", ("a", "", "b"), rest=False, params=())),
-        ("/users/**", Pattern("/users/**", frozenset(), "", ("users",), rest=True, params=())),
+        ("/", made(segments=("",))),
+        ("/**", made(rest=True)),
+        ("/users", made(segments=("users",))),
+        ("/users/", made(segments=("users", ""))),
+        ("/a//b", made(segments=("a", "", "b"))),
+        ("/users/**", made(segments=("users",), rest=True)),
         (
             "GET,HEAD  API.example.com/u/{id}",
-            Pattern(
-                "GET,HEAD API.example.com/u/{id}",
-                frozenset({"GET", "HEAD"}),
-                "api.example.com",
-                ("u", None),
-                rest=False,
+            made(
+                text="GET,HEAD API.example.com/u/{id}",
+                methods=frozenset({"GET", "HEAD"}),
+                host="api.example.com",
+                path="/u/{id}",
+                segments=("u", ANY),
                 params=("id",),
             ),
         ),
         (
             " /{a}/x/{b_2}/** ",
-            Pattern("/{a}/x/{b_2}/**", frozenset(), "", (None, "x", None), rest=True, params=("a", "b_2")),
+            made(text="/{a}/x/{b_2}/**", segments=(ANY, "x", ANY), rest=True, params=("a", "b_2")),
         ),
-        ("/%41%2fb", Pattern("/%41%2fb", frozenset(), "", ("A%2Fb",), rest=False, params=())),
-        ("M-SEARCH /", Pattern("M-SEARCH /", frozenset({"M-SEARCH"}), "", ("",), rest=False, params=())),
-        ("10.0.0.1/a", Pattern("10.0.0.1/a", frozenset(), "10.0.0.1", ("a",), rest=False, params=())),
+        ("/%41%2fb", made(segments=("A%2Fb",))),
+        ("M-SEARCH /", made(methods=frozenset({"M-SEARCH"}), path="/", segments=("",))),
+        ("10.0.0.1/a", made(host="10.0.0.1", path="/a", segments=("a",))),
+        ("/{id:int}/x", made(segments=(Capture(kind="int"), "x"), params=("id",))),
+        ("/n/{node}:stop", made(segments=("n", Capture(after=":stop")), params=("node",))),
+        ("/%76{n:hex}%2e%2F", made(segments=(Capture("v", ".%2F", "hex"),), params=("n",))),
+        (
+            "{tenant}.Example.com/{id}",
+            made(host="{}.example.com", path="/{id}", segments=(ANY,), params=("tenant", "id")),
+        ),
+        ("eu.{zone}.example.com/", made(host="eu.{}.example.com", path="/", segments=("",), params=("zone",))),
     ],
 )
 def test_a_pattern_is_methods_host_and_path(text: str, pattern: Pattern) -> None:
-    assert parse_pattern(text) == pattern
+    text = " ".join(text.split())
+    assert parse_pattern(text) == replace(pattern, text=pattern.text or text, path=pattern.path or text)
 
 
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
         ("", "expected [METHOD,...] [host]/path"),
-        ("GET a /b", "expected [METHOD,...] [host]/path"),
+        ("GET a /b", "the path must begin with a slash: '/a' perhaps"),
         ("users", "must begin with a slash: '/users' perhaps"),
         ("GET users", "must begin with a slash"),
         ("get /a", "'get' is not a method"),
@@ -68,8 +85,24 @@ def test_a_pattern_is_methods_host_and_path(text: str, pattern: Pattern) -> None
         ("/a**", "'**' stands alone and last"),
         ("/a*", "'*' is not a wildcard"),
         ("/a/*", "'*' is no wildcard"),
-        ("/a/{id}.json", "a parameter is a whole segment"),
-        ("/a/{id", "a parameter is a whole segment"),
+        ("/a/{id", "a brace without its partner"),
+        ("/a/id}", "a brace without its partner"),
+        ("/a/{id}{x}", "one value to a segment"),
+        ("/a/{{id}}", "one value to a segment"),
+        ("/a/{id}*", "'*' is not a wildcard"),
+        ("/a/{id}**", "'**' stands alone and last"),
+        ("/{id:float}", "a kind is one of int, uuid, hex, word"),
+        ("/{id:}", "a kind is one of int, uuid, hex, word"),
+        ("/{:int}", "'{}' is not a parameter"),
+        ("/a/.;{x}", "never matches"),
+        ("GET /a /b c", "the path must begin with a slash: '/c' perhaps"),
+        ("/a GET /b", "the path must begin with a slash"),
+        ("{a}.{b}.test/", "one label of a host"),
+        ("{a}-x.test/", "a value in a host is a whole label"),
+        ("{id}/x", "the path must begin with a slash: '/{id}' perhaps"),
+        ("{a}.0.0.1/x", "an address has no labels"),
+        ("{a:int}.test/x", "is not a parameter"),
+        ("{a}.test/{a}", "'{a}' stands twice"),
         ("/a/{}", "'{}' is not a parameter"),
         ("/a/{2id}", "names are like {id}"),
         ("/a/{user.id}", "'{user.id}' is not a parameter"),
@@ -166,17 +199,19 @@ def test_the_most_specific_route_wins(lines: list[str], method: str, target: str
 
 
 def test_a_match_holds_the_raw_values_and_the_raw_rest() -> None:
-    table = Table([(parse_pattern("/u/{a}/{b}/**"), "u"), (parse_pattern("/r/**"), "r")])
-    assert table.find("GET", "", "/%75/%41%2f/b;c/x//%2e%2e") == Match("u", ("%41%2f", "b;c"), "/x//%2e%2e")
-    assert table.find("GET", "", "/u/1/2") == Match("u", ("1", "2"), "")
-    assert table.find("GET", "", "/u/1/2/") == Match("u", ("1", "2"), "/")
-    assert table.find("GET", "", "/r") == Match("r", (), "")
+    user, rest = parse_pattern("/u/{a}/{b}/**"), parse_pattern("/r/**")
+    table = Table([(user, "u"), (rest, "r")])
+    assert table.find("GET", "", "/%75/%41%2f/b;c/x//%2e%2e") == Match("u", user, ("%41%2f", "b;c"), "/x//%2e%2e")
+    assert table.find("GET", "", "/u/1/2") == Match("u", user, ("1", "2"), "")
+    assert table.find("GET", "", "/u/1/2/") == Match("u", user, ("1", "2"), "/")
+    assert table.find("GET", "", "/r") == Match("r", rest, (), "")
 
 
 def test_a_long_path_costs_no_recursion() -> None:
-    table = Table([(parse_pattern("/**"), "all"), (parse_pattern("/{a}/{b}"), "two")])
+    rest = parse_pattern("/**")
+    table = Table([(rest, "all"), (parse_pattern("/{a}/{b}"), "two")])
     path = "/x" * 30_000
-    assert table.find("GET", "", path) == Match("all", (), path)
+    assert table.find("GET", "", path) == Match("all", rest, (), path)
 
 
 # -- the table, against the words of the design -------------------------------------------------------------------
@@ -272,14 +307,14 @@ def test_the_table_finds_what_looking_at_every_route_finds(
         built = list(found.values)
         pattern = parse_pattern(found.route.text)
         head = path.removesuffix(found.rest) if found.rest else path
-        fixed = [built.pop(0) if part is None else part for part in pattern.segments]
+        fixed = [part if isinstance(part, str) else built.pop(0) for part in pattern.segments]
         assert [normalized(part) for part in fixed] == [normalized(part) for part in head[1:].split("/") if head]
         assert head + found.rest == path
 
 
 @given(st.lists(line, max_size=6))
 def test_equal_routes_are_those_that_no_request_can_tell_apart(lines: list[Line]) -> None:
-    found = clash([parse_pattern(one.text) for one in lines])
+    found = [each[:2] for each in clashes([parse_pattern(one.text) for one in lines])]
     clashing = {index for pair in found for index in pair}
     slow = {
         index
@@ -310,7 +345,7 @@ def test_equal_routes_are_those_that_no_request_can_tell_apart(lines: list[Line]
     ],
 )
 def test_equal_routes_are_named_in_pairs(lines: list[str], pairs: list[tuple[int, int]]) -> None:
-    assert clash([parse_pattern(line) for line in lines]) == pairs
+    assert [each[:2] for each in clashes([parse_pattern(line) for line in lines])] == pairs
 
 
 # -- what Django is told ------------------------------------------------------------------------------------------
@@ -334,6 +369,8 @@ def test_a_line_is_a_pattern_and_perhaps_a_target() -> None:
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
+        ("/{a} /b -> u:/{a}", "'{a}' is not in every path of the pattern (parameters of all: none)"),
+        ("/a/** /b -> u:/**", "the target ends in '**', but a path of the pattern does not"),
         ("/a -> u:/{id}", "'{id}' is not in the pattern (its parameters: none)"),
         ("/{a}/{b} -> u:/?q={c}", "'{c}' is not in the pattern (its parameters: {a}, {b})"),
         ("/a -> u:/**", "the target ends in '**', but the pattern does not"),
@@ -368,3 +405,19 @@ def test_names_of_parameters_may_be_camel_case() -> None:
     assert isinstance(target, Target)
     assert target.template is not None
     assert target.template.path({"userName": "ann"}) == "/api/v1/Basket/ann"
+
+
+def test_several_paths_are_one_route() -> None:
+    pattern, target = parse_line("GET /jmreport/** a.test/drag/{x} -> report")
+    assert target == parse_target("report")
+    assert [(one.host, one.path, one.methods) for one in pattern.paths] == [
+        ("", "/jmreport/**", frozenset({"GET"})),
+        ("a.test", "/drag/{x}", frozenset({"GET"})),
+    ]
+    assert pattern.text == "GET /jmreport/** a.test/drag/{x}"
+    table = Table([(pattern, "report")])
+    assert isinstance(found := table.find("GET", "a.test", "/drag/7"), Match)
+    assert (found.pattern.path, found.values) == ("/drag/{x}", ("7",))
+    assert isinstance(table.find("GET", "b.test", "/drag/7"), Miss)
+    assert parse_pattern("/{a}/{b} /x/{b}").shared_params == ("b",)
+    assert [one.methods for one in parse_pattern("/a /b").or_get().paths] == [{"GET"}, {"GET"}]

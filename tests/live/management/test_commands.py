@@ -266,7 +266,7 @@ def test_problems_of_certificates_and_routes_come_at_once(tmp_path: Path) -> Non
     assert len(ran.lines) == 4
     assert ran.lines[0].startswith("gateway: GATEWAY_UPSTREAM_SAFE: a certificate or key of it does not load: ")
     assert ran.lines[1:] == [
-        "gateway: '/users/**' stands twice: GATEWAY_ROUTE_USERS and routes.py:4",
+        "gateway: '/users/**' stands twice: GATEWAY_ROUTE_USERS and routes.py:4; both take /users",
         "gateway: routes.py:6: '/-/b' lies under /-/, which belongs to the gateway",
         "gateway: routes.py:5: there is no upstream nobody; set GATEWAY_UPSTREAM_NOBODY to its base URL",
     ]
@@ -345,7 +345,7 @@ FAULTY = {
     "two equal routes": (
         HEAD + "urlpatterns = [\n    *from_environment(),\n"
         "    route('/a/{x}', proxy('users')),\n    route('/a/{y}', proxy('users')),\n]\n",
-        "'/a/{x}' stands twice: routes.py:5 and routes.py:6",
+        "'/a/{x}' stands twice: routes.py:5 and routes.py:6; both take /a/1",
     ),
     "route() inside include()": (
         HEAD + "urlpatterns = [*from_environment(), path('q/', include([route('/c', proxy('users'))]))]\n",
@@ -635,7 +635,7 @@ def test_what_is_found_behind_the_environment_names_lines_too(tmp_path: Path) ->
         [
             "gateway: warning: prod.env:5: GATEWAY_LOG (prod.env:5) again: what prod.env:4 says is without effect",
             "gateway: warning: GATEWAY_CORS (prod.env:3) is empty, which counts as not set",
-            "gateway: '/users/**' stands twice: GATEWAY_ROUTE_USERS (prod.env:2) and routes.py:3",
+            "gateway: '/users/**' stands twice: GATEWAY_ROUTE_USERS (prod.env:2) and routes.py:3; both take /users",
         ],
     )
 

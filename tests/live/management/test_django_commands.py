@@ -249,12 +249,12 @@ urlpatterns = [
 """
 UNIT = "a duration needs its unit, such as 500ms, 60s, 5m or 1h; a bare number says none"
 FAULTS = [
-    "routes.py:11: route('GET /hello/{name'): a parameter is a whole segment, as in '/users/{id}'; not in '{name'",
+    "routes.py:11: route('GET /hello/{name'): a brace without its partner in '{name'",
     "routes.py:12: route('GET /home'): home() does not fit: missing a required argument: 'id'",
     f"routes.py:13: ValueError: timeout: {UNIT}",
     "routes.py:15: TypeError: home() is async: it is a view already, and needs no legacy()",
     "routes.py:16: TypeError: home() has no part, as in user: Annotated[User, part('users:/users/{id}')]",
-    "'/users/**' stands twice: GATEWAY_ROUTE_USERS and routes.py:17",
+    "'/users/**' stands twice: GATEWAY_ROUTE_USERS and routes.py:17; both take /users",
     "routes.py:14: there is no upstream nope; set GATEWAY_UPSTREAM_NOPE to its base URL",
 ]
 

@@ -1,0 +1,117 @@
+"""Routes that could both win: for some request the order of `table` leaves them equal. Each has an example of a path.
+
+Two such routes go the same way through the table up to a segment where both have captures of which neither goes before
+the other, or to their ends. What comes after that segment does not decide, but must be possible.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+from gateway.routing.conditions import When, may_hold, text_of
+from gateway.routing.patterns import ANY_LABEL, Pattern
+from gateway.routing.segments import Capture, Segment, common, folded_segment, goes_before, rank
+
+
+class Clash(NamedTuple):
+    """Two routes, by their numbers (the same one twice for two paths of one), and a request that both take."""
+
+    first: int
+    second: int
+    example: str
+    are_equal: bool  # they take the same requests
+
+
+class _Path(NamedTuple):
+    number: int
+    pattern: Pattern
+    shape: tuple[Segment, ...]  # its segments, folded
+
+
+def clashes(patterns: Sequence[Pattern]) -> list[Clash]:
+    """The clashes among routes, each pair once, in the order of their numbers."""
+    paths = [
+        _Path(number, path, tuple(map(folded_segment, path.segments)))
+        for number, pattern in enumerate(patterns)
+        for path in pattern.paths
+    ]
+    found: dict[tuple[int, int], Clash] = {}
+    for one, other in (*_at_one_place(paths), *_parting(paths)):
+        pair = (one.number, other.number)
+        if pair not in found and (example := _example(one.pattern, other.pattern)):
+            found[pair] = Clash(*pair, example, one.shape == other.shape)
+    return [found[pair] for pair in sorted(found)]
+
+
+def _at_one_place(paths: Iterable[_Path]) -> Iterator[tuple[_Path, _Path]]:
+    """Pairs that end at the same place, and of which neither goes first there."""
+    places: dict[tuple[object, ...], list[_Path]] = {}
+    for path in paths:
+        pattern = path.pattern
+        # What it names by itself, for HEAD goes first to those that name it.
+        for method in pattern.methods or {""}:
+            place = (pattern.host, path.shape, pattern.rest, method, pattern.ignores_case)
+            places.setdefault(place, []).append(path)
+    for together in places.values():
+        firsts: dict[When, _Path] = {}
+        for path in together:
+            first = firsts.setdefault(path.pattern.when, path)
+            if first is not path:
+                yield first, path
+        for one, other in combinations(firsts, 2):
+            if not (one < other or other < one):
+                yield firsts[one], firsts[other]
+
+
+def _parting(paths: Iterable[_Path]) -> Iterator[tuple[_Path, _Path]]:
+    """Pairs that part at a segment where neither's capture goes first."""
+    places: dict[tuple[object, ...], dict[Capture, list[_Path]]] = {}
+    for path in paths:
+        for number, segment in enumerate(path.shape):
+            if isinstance(segment, Capture) and rank(segment) in {1, 2}:
+                place = (path.pattern.host, path.shape[:number], rank(segment))
+                places.setdefault(place, {}).setdefault(segment, []).append(path)
+    for by_capture in places.values():
+        for one, other in combinations(by_capture, 2):
+            if not (goes_before(one, other) or goes_before(other, one)) and _may_meet(one, other):
+                yield from (
+                    (first, second) if first.number <= second.number else (second, first)
+                    for first in by_capture[one]
+                    for second in by_capture[other]
+                )
+
+
+def _may_meet(one: Capture, other: Capture) -> bool:
+    """A quick look at whether there can be a segment that both take."""
+    befores, afters = sorted((one.before, other.before), key=len), sorted((one.after, other.after), key=len)
+    return befores[1].startswith(befores[0]) and afters[1].endswith(afters[0])
+
+
+def _example(one: Pattern, other: Pattern) -> str:
+    """A request that both take, as a person would write it; empty if there is none."""
+    methods = one.allowed & other.allowed if one.allowed and other.allowed else one.allowed or other.allowed
+    if (one.allowed and other.allowed and not methods) or not may_hold(one.when | other.when):
+        return ""
+    path = _path(one, other)
+    if path is None:
+        return ""
+    host = one.host.replace(ANY_LABEL, "x")
+    method = ("GET" if "GET" in methods else min(methods)) + " " if methods else ""
+    conditions = f" with {text_of(one.when | other.when)}" if one.when | other.when else ""
+    return f"{method}{host}{path}{conditions}"
+
+
+def _path(one: Pattern, other: Pattern) -> str | None:
+    """A path that both take."""
+    short, long = sorted((one, other), key=lambda pattern: len(pattern.segments))
+    if len(short.segments) != len(long.segments) and not short.rest:
+        return None
+    found = []
+    for number, segment in enumerate(long.segments):
+        beside = short.segments[number] if number < len(short.segments) else segment
+        ignoring = short.ignores_case if number < len(short.segments) else long.ignores_case
+        text = common(segment, beside, folds=(long.ignores_case, ignoring))
+        if text is None:
+            return None
+        found.append(text)
+    return "/" + "/".join(found)
