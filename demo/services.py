@@ -26,7 +26,7 @@ Table = dict[int, Row]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 LONGEST_DELAY = 60.0
-PAGE = Path(__file__).with_name("page.html")
+LISTENERS = web.AppKey("listeners", set[web.WebSocketResponse])
 
 
 def table(*rows: Row) -> Table:
@@ -66,7 +66,10 @@ def users() -> web.Application:
 
 
 def orders() -> web.Application:
-    app = service(ORDERS, "orders")
+    app = web.Application(middlewares=[play])
+    app[LISTENERS] = set()
+    app.router.add_get("/orders/live", live)  # before /orders/{id}
+    add_reads(app, ORDERS, "orders")
     app.router.add_post("/orders", place_order)
     app.router.add_post("/soap/stock", soap.stock)
     add_reads(app, PRODUCTS, "products")
@@ -76,7 +79,8 @@ def orders() -> web.Application:
 def teams() -> web.Application:
     app = service(TEAMS, "teams")
     app.router.add_get("/clock", clock)
-    app.router.add_get("/page", page)
+    app.router.add_get("/page", page("page.html"))
+    app.router.add_get("/live", page("live.html"))
     return app
 
 
@@ -118,8 +122,26 @@ async def place_order(request: web.Request) -> web.Response:
         return problem(422, f"no product {order['product_id']}; there are {', '.join(map(str, PRODUCTS))}")
     row: Row = {"id": max(ORDERS) + 1, **order, "placed": datetime.now(UTC).date().isoformat()}
     ORDERS.update(table(row))
+    listeners = request.app[LISTENERS]
+    for listener in [*listeners]:
+        with suppress(ConnectionError):
+            await listener.send_json(row)
     where = request.url.origin().with_path(f"/orders/{row['id']}")
     return web.json_response(row, status=201, headers={"Location": str(where)})
+
+
+async def live(request: web.Request) -> web.StreamResponse:
+    """A WebSocket that tells of every order as it is placed; the newest one comes first."""
+    listener = web.WebSocketResponse()
+    await listener.prepare(request)
+    request.app[LISTENERS].add(listener)
+    try:
+        await listener.send_json(ORDERS[max(ORDERS)])
+        async for _ in listener:
+            pass  # nothing is asked of a page
+    finally:
+        request.app[LISTENERS].discard(listener)
+    return listener
 
 
 async def clock(request: web.Request) -> web.StreamResponse:
@@ -131,9 +153,14 @@ async def clock(request: web.Request) -> web.StreamResponse:
         await asyncio.sleep(1)
 
 
-async def page(request: web.Request) -> web.StreamResponse:
-    """A page that shows a fan-out's parts as they come."""
-    return web.Response(text=PAGE.read_text(encoding="utf-8"), content_type="text/html")
+def page(name: str) -> Handler:
+    """A view of a page that lies beside this file."""
+    text = Path(__file__).with_name(name).read_text(encoding="utf-8")
+
+    async def view(request: web.Request) -> web.StreamResponse:
+        return web.Response(text=text, content_type="text/html")
+
+    return view
 
 
 @web.middleware

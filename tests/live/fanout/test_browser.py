@@ -36,7 +36,7 @@ def state(browser: Browser) -> str:
 
 
 def test_parts_are_shown_while_a_slow_one_is_waited_for(browser: Browser, u: Parts, tmp_path: Path) -> None:
-    page = demo.PAGE.read_bytes()
+    page = (Path(demo.__file__).parent / "page.html").read_bytes()
     u.script(page=says(message("200 OK", page, "Content-Type: text/html")), teams__20=silent)
     u.script(users__3='{"name":"Chiara","team_id":20}', orders=silent)
     names = ("users", "orders", "teams", "nowhere")
