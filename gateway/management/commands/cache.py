@@ -180,6 +180,9 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
         yield f"Route    {name} ({line.origin}): {line.rule.text}"
     if method not in methods.SAFE_METHODS and routes.caches_at(host, asked.path):
         yield f"Then     what is stored of {asked.path} goes, if the upstream answers with 2xx or 3xx"
+    if stack.requirements:
+        rules = ", ".join(str(one.rule) for one in stack.requirements)
+        yield f"Asks     for {rules}: what follows is for who is let in (gateway explain tells who is)"
     if stack.cache is None:
         yield f"Cache    off: {how}"
         inner = stack.endpoint

@@ -942,3 +942,18 @@ def test_the_module_runs_as_the_command_does(tmp_path: Path) -> None:
         environment = {"GATEWAY_UPSTREAM_USERS": users.url, "GATEWAY_ROUTE_USERS": "/users/** -> users"}
         with Gateway(environment, cwd=tmp_path) as gateway:
             assert gateway.get("/users/1").body == b"hello"
+
+
+def test_why_says_that_an_answer_is_for_who_is_let_in(tmp_path: Path) -> None:
+    environment = {
+        **USERS,
+        "GATEWAY_ROUTE_USERS": "/users/** -> users",
+        "GATEWAY_ROUTE_USERS__CACHE": "on",
+        "GATEWAY_ROUTE_USERS__AUTH": "ours",
+        "GATEWAY_AUTH_OURS": "jwt https://issuer.example",
+        "GATEWAY_AUTH_OURS__ALGORITHMS": "HS256",
+        "GATEWAY_AUTH_OURS__SECRET": "a secret of thirty-two bytes, or more",
+        "GATEWAY_AUTH_OURS__AUDIENCE": "api",
+    }
+    lines = run(tmp_path, "cache", "why", "GET", "/users/1", **environment).output.splitlines()
+    assert "Asks     for ours: what follows is for who is let in (gateway explain tells who is)" in lines
