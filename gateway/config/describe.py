@@ -1,9 +1,11 @@
 """The routing table as rows of words."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from django.urls import URLPattern
 
+from gateway.auth.rules import Requirement
 from gateway.config import effective
 from gateway.config.table import TABLE
 from gateway.fanout.options import OF_FAN
@@ -66,6 +68,7 @@ def _options_of(line: GatewayRoute) -> dict[str, str]:
         shown |= effective.options_of_cache(line.cache.rule)
     if line.raw_path:
         shown["path"] = "raw"
+    shown |= _asked_of_clients(line.stack.requirements)
     if line.level.variable("rate_limit").startswith(line.origin):
         shown["rate_limit"] = text_of(line.level.get("rate_limit", ()))
     if "cost" in line.level.values:
@@ -73,3 +76,13 @@ def _options_of(line: GatewayRoute) -> dict[str, str]:
     if middleware := line.level.get("middleware"):
         shown["middleware"] = ",".join(map(name_of_middleware, middleware))
     return shown if line.cors is None else {**shown, "cors": ",".join(line.cors)}
+
+
+def _asked_of_clients(requirements: Sequence[Requirement]) -> dict[str, str]:
+    """Who is let in, wherever that was written: a route that is guarded must not look open."""
+    words = {
+        "auth": [str(one.rule) for one in requirements],
+        "roles": [role for one in requirements for role in one.roles],
+        "scopes": [scope for one in requirements for scope in one.scopes],
+    }
+    return {word: ",".join(dict.fromkeys(given)) for word, given in words.items() if given}

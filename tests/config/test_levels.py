@@ -303,3 +303,21 @@ def test_every_plain_option_may_be_given_and_taken_away(option: Option) -> None:
         else:
             found = "means nothing without"
         assert found.count("means nothing without") == max(1, found.count(" = ")), found
+
+
+def test_a_route_that_is_guarded_by_what_holds_for_all_does_not_look_open() -> None:
+    found = config(
+        ROUTE_USERS__ROLES="admin ops",
+        ROUTE_ORDERS__AUTH="-",
+        AUTH="ours",
+        AUTH_OURS="jwt https://issuer.example",
+        AUTH_OURS__ALGORITHMS="HS256",
+        AUTH_OURS__SECRET="a secret of thirty-two bytes, or more",
+        AUTH_OURS__AUDIENCE="api",
+    )
+    with override_settings(GATEWAY=found):
+        routes = Routes(from_environment(), found.declared)
+    options = {row["name"]: row["options"] for row in rows(routes)}
+    assert options["users"] == {"auth": "ours", "roles": "admin,ops"}
+    assert options["me"] == {"auth": "ours"}
+    assert options["orders"] == {}
