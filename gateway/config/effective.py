@@ -10,6 +10,7 @@ from gateway.cache import options as cache_options
 from gateway.cache.policy import Rule
 from gateway.config import table
 from gateway.config.environment import Entry
+from gateway.config.options import MAX_IN_FLIGHT_OF_HTTP2
 from gateway.fanout import options as fan_options
 from gateway.fanout.plan import Fan, Part
 from gateway.options import FIELD, Option
@@ -99,7 +100,15 @@ def _group(family: str, owner: str, entries: Sequence[Entry], inherited: Sequenc
     for part in parts:
         of_part = [entry for entry in entries if entry.name.part == part.name.member.lower()]
         rows += _rows(f"{part.variable.removesuffix('_FILE')}__", of_part, fan_options.OF_PART)
-    return rows
+    return [_by_http2(row, own) for row in rows] if family == "gateway" else rows
+
+
+def _by_http2(row: Row, own: Iterable[Entry]) -> Row:
+    """The default that only HTTP/2 brings."""
+    texts = {entry.name.option.name: entry.text.strip().lower() for entry in own}
+    if row != Row("GATEWAY_MAX_IN_FLIGHT", UNSET, "default") or "TLS_CERT" not in texts or texts.get("HTTP2") == "off":
+        return row
+    return row._replace(value=str(MAX_IN_FLIGHT_OF_HTTP2))
 
 
 def _rows(

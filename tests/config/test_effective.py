@@ -121,3 +121,18 @@ def test_a_fan_out_tells_its_parts_and_what_is_not_the_default() -> None:
 @pytest.mark.parametrize("option", [one for one in OF_CALL if one.default], ids=lambda one: one.name)
 def test_the_text_of_a_default_is_the_default(option: Option) -> None:
     assert text_of(option, option.unit.parse(option.default)) == option.default
+
+
+@pytest.mark.parametrize(
+    ("variables", "shown"),
+    [
+        ({}, "-"),
+        ({"GATEWAY_TLS_CERT": "-", "GATEWAY_TLS_KEY": "-"}, "2000"),
+        ({"GATEWAY_TLS_CERT": "-", "GATEWAY_TLS_KEY": "-", "GATEWAY_HTTP2": "off"}, "-"),
+        ({"GATEWAY_TLS_CERT": "-", "GATEWAY_TLS_KEY": "-", "GATEWAY_MAX_IN_FLIGHT": "50"}, "50"),
+    ],
+)
+def test_a_default_that_http2_brings_is_shown(variables: dict[str, str], shown: str) -> None:
+    environ = {"GATEWAY_UPSTREAM_USERS": "http://users:8000", **variables}
+    (own, *_) = effective(environment.read(environ, str).entries)
+    assert [row.value for row in own if row.variable == "GATEWAY_MAX_IN_FLIGHT"] == [shown]
