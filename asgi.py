@@ -19,7 +19,8 @@ django.setup(set_prefix=False)
 
 
 def build(shared: Shared = ALONE) -> GatewayHandler:
-    configure(settings.GATEWAY.settings.log, settings.GATEWAY.settings.log_level)
+    own = settings.GATEWAY.settings
+    configure(own.log, own.log_level, worker=os.getpid(), packages=own.own_packages)
     return GatewayHandler(settings.GATEWAY, load_routes(settings.GATEWAY.declared), [request_logger()], shared)
 
 

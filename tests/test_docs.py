@@ -337,6 +337,7 @@ UNSTABLE = [
     (r" +\d+\.\d ms\b", " MS"),
     (r'(ms": ?)[\d.]+', r"\1MS"),
     (r'(bytes_out": ?)\d+', r"\1N"),  # an answer that holds a port: ours may have more digits
+    (r'(worker": ?)\d+', r"\1N"),
     (r"(?i)(content-length: )\d+", r"\1N"),
     (r"\b(curl|Python|aiohttp)/[\d.]+", r"\1/V"),
     (r"Portway \d+\.\d+\.\d+", "Portway V"),

@@ -6,6 +6,7 @@ from gateway import units
 from gateway.auth import options as auth_options
 from gateway.cache import options as cache_options
 from gateway.limits import options as limits
+from gateway.observe.added_fields import log_field
 from gateway.options import DURATION, ON, POSITIVE, SOME_SIZE, TIMEOUT, Option, Unit, list_of, one_of
 
 RATE = Unit("rate", units.rate, "_bytes_per_s")
@@ -44,6 +45,8 @@ PLAIN: tuple[Option, ...] = (
            "How the log is written: JSON lines for machines, aligned columns for people."),
     Option("gateway", "LOG_LEVEL", one_of("debug|info|warning|error"), "info", "debug",
            "The least level that is logged."),
+    Option("gateway", "LOG_FIELDS", list_of("list of fields", log_field), "", "header:user-agent header:x-tenant",
+           "Fields of requests that their log lines carry besides, as `header_user_agent`; credentials as `***`."),
     Option("gateway", "TRUSTED_PROXIES", list_of("list of IP networks", units.network), "", "10.0.0.0/8,fd00::/8",
            "Peers whose X-Forwarded-* are believed; by default nobody's are."),
     Option("gateway", "MAX_HEADERS", SOME_SIZE, "64KiB", "32KiB",

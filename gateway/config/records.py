@@ -33,6 +33,7 @@ class Settings:
     secret: str | None = field(default=None, repr=False)
     log: str
     log_level: str
+    log_fields: tuple[str, ...] = ()
     trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = ()
     max_headers_bytes: int
     cors: tuple[str, ...] = ()
@@ -65,6 +66,12 @@ class Settings:
     def speaks_http2(self) -> bool:
         """Whether HTTP/2 is offered: with TLS, unless it is switched off."""
         return self.http2 and self.tls_cert_pem is not None
+
+    @property
+    def own_packages(self) -> frozenset[str]:
+        """The packages that a team names as its own."""
+        named = [self.urlconf, *self.apps, *([self.settings_module] if self.settings_module else [])]
+        return frozenset(name.partition(".")[0] for name in named)
 
     rate_limit_on_failure: str
     valkey_url: ValkeyUrl | None = None

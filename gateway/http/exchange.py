@@ -18,7 +18,19 @@ class Exchange:
 
     __slots__ = (
         *("attempts", "auth", "bytes_in", "bytes_out", "cache", "cause", "client", "ended", "endpoint", "fallback"),
-        *("host", "identity", "method", "parts", "path", "reason", "request_id", "route", "socket", "started"),
+        *(
+            "fields",
+            "host",
+            "identity",
+            "method",
+            "parts",
+            "path",
+            "reason",
+            "request_id",
+            "route",
+            "socket",
+            "started",
+        ),
         *("status", "trace_id", "upstream", "upstream_ms"),
     )
 
@@ -47,6 +59,7 @@ class Exchange:
         self.auth: str | None = None  # the way by which it is known who asks, or that refused
         self.identity: str | None = None  # who asks, as that way calls them
         self.socket: Any = None  # what is counted of a WebSocket
+        self.fields: dict[str, str] | None = None  # of the request, as GATEWAY_LOG_FIELDS names them
 
     @property
     def is_own(self) -> bool:

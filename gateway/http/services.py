@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from gateway.http.body_budget import Bodies
-from gateway.http.headers import Kinds
+from gateway.http.headers import Kinds, Pair
 from gateway.http.via import Via
 
 
@@ -35,6 +35,10 @@ class Services(Protocol):
     @property
     def disclose_names(self) -> bool:
         """Whether a client may read the names of upstreams."""
+
+    @property
+    def added_fields(self) -> Callable[[Sequence[Pair]], dict[str, str] | None] | None:
+        """What gives the fields of a request that its log line carries besides; None where there are none."""
 
     @property
     def via(self) -> Via:

@@ -1,6 +1,8 @@
 """Log, counters, metrics, traces, status, the watchdog.
 
 log             structlog: JSON lines for machines, aligned text for people; a request's fields are http.exchange's
+added_fields    the fields of requests that GATEWAY_LOG_FIELDS names
+own_output      what a team's own code says by logging and print()
 outlet          where lines go: a slow reader blocks nothing
 counters        the counts of one worker
 histogram       how values are distributed

@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from functools import lru_cache
 from operator import attrgetter
 from typing import Any, Final
@@ -24,6 +24,7 @@ from gateway.errors import Reason, Side
 from gateway.http.exchange import Exchange
 from gateway.http.lifetime import current
 from gateway.observe.outlet import Outlet, Raw, outlet_of, text_of
+from gateway.observe.own_output import Handler, Prints
 from gateway.text import plain, plain_json, plain_lines
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -31,6 +32,8 @@ _PIPE_BUF: Final = 4096
 
 EventDict = MutableMapping[str, Any]
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+# The process that writes the lines, where it is a worker.
+_worker: int | None = None
 
 
 class _RequestLine(msgspec.Struct):
@@ -59,10 +62,11 @@ class _RequestLine(msgspec.Struct):
     parts: list[dict[str, Any]] | None
     auth: str | None
     identity: str | None
+    worker: int | None
 
 
 # What an exchange is asked for, in the order of the line.
-_FIELDS: Final = _RequestLine.__struct_fields__[3:]
+_FIELDS: Final = _RequestLine.__struct_fields__[3:-1]
 _values_of = attrgetter(*_FIELDS)
 
 
@@ -81,6 +85,7 @@ class _Lines:
 
 # Where stdout and stderr led when the process was started, once `take_streams` has taken them over.
 _streams: list[Outlet] = []
+_text_streams: list[io.TextIOWrapper] = []
 
 
 def take_streams() -> None:
@@ -94,7 +99,7 @@ def take_streams() -> None:
     sys.stderr = text_of(errors)
     lines = outlet_of(1, _complain)
     sys.stdout = text_of(lines)
-    _streams[:] = [lines, errors]
+    _streams[:], _text_streams[:] = [lines, errors], [sys.stdout]
 
 
 def _complain(text: str) -> None:
@@ -119,8 +124,15 @@ def flush(within_s: float) -> None:
         outlet.wait(within_s / len(_streams))
 
 
-def configure(kind: str, level: str, stream: Raw | None = None) -> None:
-    """Set logging up for this process: `kind` is json or console, `level` a word of GATEWAY_LOG_LEVEL."""
+def configure(
+    kind: str, level: str, stream: Raw | None = None, *, worker: int | None = None, packages: Collection[str] = ()
+) -> None:
+    """Set logging up for this process: `kind` is json or console, `level` a word of GATEWAY_LOG_LEVEL.
+
+    `worker` is its process id, if it is a worker: all its lines carry it. `packages` are the team's own.
+    """
+    global _worker  # noqa: PLW0603 - of the process
+    _worker = worker
     if stream is None and _streams:
         outlet = _streams[0]
     else:
@@ -136,9 +148,10 @@ def configure(kind: str, level: str, stream: Raw | None = None) -> None:
     )
     logging.captureWarnings(True)
     root = logging.getLogger()
-    root.handlers[:] = [Library()]
-    # Libraries log at info about themselves; our own events cover what matters.
-    root.setLevel(max(_LEVELS[level], logging.WARNING))
+    root.handlers[:] = [Handler(log, packages)]
+    root.setLevel(_LEVELS[level])  # libraries are not heard below warning: our own events cover what matters
+    if kind == "json" and _streams:
+        sys.stdout = Prints(_text_streams[0], lambda text: log.info("app.print", text=text))
     logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # each try to reach a database that is away
     logging.getLogger("django.request").setLevel(logging.ERROR)  # "Method Not Allowed": the request line says it
 
@@ -153,8 +166,11 @@ def _complete(logger: object, method: str, event: EventDict) -> EventDict:
     exchange = event.pop("exchange", None)
     if exchange is not None:
         head.update(zip(_FIELDS, _values_of(exchange), strict=True))
+        head["worker"] = _worker
         head.update(_added(exchange))
         return head
+    if _worker is not None:
+        head["worker"] = _worker
     lifetime = current.get()
     if lifetime is not None:
         exchange = lifetime.exchange
@@ -169,9 +185,9 @@ def _complete(logger: object, method: str, event: EventDict) -> EventDict:
 
 def _added(exchange: Exchange) -> dict[str, Any]:
     """The fields that stand only in the lines of some requests, behind those of all."""
-    if exchange.fallback is None and exchange.cause is None and exchange.socket is None:
+    if exchange.fallback is exchange.cause is exchange.socket is exchange.fields is None:
         return _NONE_ADDED
-    added: dict[str, Any] = {}
+    added: dict[str, Any] = dict(exchange.fields or ())
     if exchange.fallback is not None:
         added["fallback"] = exchange.fallback
     if exchange.cause is not None:
@@ -219,15 +235,11 @@ def _shortened(value: Any, most: int) -> Any:
     return f"{value[: most // 2]} ... {value[-most // 2 :]}"
 
 
-class Library(logging.Handler):
-    """Turns what libraries log through `logging` into our lines, as events `library`."""
+class Library(Handler):
+    """What Granian, which makes its own handlers, says."""
 
-    def emit(self, record: logging.LogRecord) -> None:
-        try:
-            say = getattr(log, record.levelname.lower(), log.error)
-            say("library", logger=record.name, message=record.getMessage(), exc_info=record.exc_info)
-        except Exception:  # noqa: BLE001 - as every logging.Handler does
-            self.handleError(record)
+    def __init__(self) -> None:
+        super().__init__(log)
 
 
 def granian_logging() -> dict[str, Any]:
@@ -246,7 +258,7 @@ def request_line(exchange: Exchange, level: str) -> bytes:
     """The line of a finished request in JSON, byte for byte as `_complete` and `_render_json` have it."""
     if not _added(exchange):
         try:
-            line = plain_json(_encoded(_RequestLine(_timestamp(), level, "request", *_values_of(exchange))))
+            line = plain_json(_encoded(_RequestLine(_timestamp(), level, "request", *_values_of(exchange), _worker)))  # type: ignore[call-arg]  # a star is of any length
         except (TypeError, ValueError):  # a lone surrogate
             line = b""
         if 0 < len(line) < _PIPE_BUF:
@@ -264,7 +276,7 @@ def request_logger() -> Callable[[Exchange], None]:
     is_json = render is _render_json
 
     def hook(exchange: Exchange) -> None:
-        level = "info" if exchange.reason is None else _level_of(exchange)
+        level = level_of(exchange)
         if least <= _LEVELS[level]:
             if is_json:
                 write_soon(request_line(exchange, level) + b"\n")
@@ -276,13 +288,23 @@ def request_logger() -> Callable[[Exchange], None]:
     return hook
 
 
-def _level_of(exchange: Exchange) -> str:
-    """A fault of the gateway's own Python is an error, one of it or an upstream a warning; clients err at info."""
+def level_of(exchange: Exchange) -> str:
+    """A fault of the gateway's own Python is an error, one of it or an upstream a warning; clients err at info.
+
+    What an upstream answered with 5xx, and an answer that lacks a part, are its faults too. Good probes are debug.
+    """
+    if exchange.reason is None:
+        status = exchange.status or 0
+        if status >= 500 or (exchange.parts is not None and any(part["reason"] for part in exchange.parts)):
+            return "warning"
+        return "debug" if exchange.route in _PROBES and status < 400 else "info"
     reason = Reason[str(exchange.reason).upper()]
     if reason.side is Side.CLIENT or 400 <= (exchange.status or 0) <= 499:  # a status that a fan-out passes on
         return "info"
     return "error" if reason in {Reason.VIEW_ERROR, Reason.INTERNAL_ERROR} else "warning"
 
+
+_PROBES: Final = frozenset({"/-/live", "/-/ready"})
 
 # -- for people ---------------------------------------------------------------------------------------------------
 
@@ -331,6 +353,7 @@ def _request_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
 def _event_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
     words = dict(event)
     words.pop("timestamp")
+    words.pop("worker", None)
     level, name, error = words.pop("level"), words.pop("event"), words.pop("exception", None)
     values = "  ".join(f"{plain(str(key))}={plain(str(value))}" for key, value in words.items() if value is not None)
     return f"{paint(f'{level:<7}', _LEVEL_COLOURS.get(level, '0'))} {plain(str(name))}  {values}".rstrip() + (

@@ -8,19 +8,16 @@ the loop goes on. A loop that waits is left asleep: all that it costs then is th
 import asyncio
 import contextlib
 import sys
-import sysconfig
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 from gateway.observe.histogram import Stalls
 from gateway.observe.log import log
-from gateway.observe.stalls import Frame, Stack, is_own, longest, shown
+from gateway.observe.stalls import LIBRARIES, Frame, Stack, is_own, longest, shown
 from gateway.observe.throttle import TokenBucket
 
-_LIBRARIES = (*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib")), str(Path(__file__).parents[1]))
 _DEEPEST = 60
 # Between two looks at a blocked loop: at first, and once it has been blocked for long.
 _LOOK_S, _LOOK_SELDOM_S = 0.005, 0.25
@@ -111,7 +108,7 @@ class Watchdog:
             ms=round(seconds * 1000),
             is_over=is_over,
             request_id=request_id,
-            frames=shown(stack, _LIBRARIES),
+            frames=shown(stack, LIBRARIES),
             # Nothing ran in the loop: another thread of this process held Python's lock, or the machine is overloaded.
             threads=[] if stack else self._other_threads(),
             held_back=self._throttle.take_held_back(),
@@ -133,7 +130,7 @@ class Watchdog:
         names = {thread.ident: thread.name for thread in threading.enumerate()}
         found = []
         for ident, frame in sys._current_frames().items():
-            own = [one for one in self._stack_of(frame) if is_own(one[0], _LIBRARIES)]
+            own = [one for one in self._stack_of(frame) if is_own(one[0], LIBRARIES)]
             if own and ident != self._watched:
                 found.append(f"{names.get(ident, ident)} {shown((own[0],), ())[0]}")
         return found

@@ -32,6 +32,8 @@ def open_request(
     exchange = Exchange(
         perf_counter(), scope["method"], scope["raw_path"].decode("latin-1"), peer_address(scope["client"][0])
     )
+    if services.added_fields is not None:
+        exchange.fields = services.added_fields([*fields.nominated, *scope["headers"]])
     lifetime = Lifetime(exchange, asyncio.current_task())
     expects_body = b"transfer-encoding" in own or own.get(b"content-length", _ZERO) != _ZERO
     inbox = Inbox(receive, exchange, client_idle_s, min_upload_rate_bytes_per_s, expects_body=expects_body)

@@ -35,6 +35,7 @@ from gateway.legacy.bulkhead import Bulkhead, Call
 from gateway.legacy.options import LegacyOptions
 from gateway.limits.limiter import Limiter
 from gateway.limits.memory_store import Memory
+from gateway.observe.added_fields import added_fields
 from gateway.observe.counters import Counters
 from gateway.observe.exporters import exporters_of
 from gateway.observe.log import log
@@ -146,6 +147,7 @@ class Worker:
         self.ways = ways
         self.admin_gate = _admin_gate(config.settings)
         self.field_kinds = Kinds(config.auth.hidden_fields)
+        self.added_fields = added_fields(config.settings.log_fields, config.auth.credential_fields)
         self.caches = caches  # whether a route does
         self.via = via
         self.bulkheads = bulkheads

@@ -49,6 +49,7 @@ FIELDS = [
     "parts",
     "auth",
     "identity",
+    "worker",
 ]
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
@@ -95,7 +96,7 @@ def test_a_request_line_has_every_field_in_its_order() -> None:
     assert list(line) == FIELDS
     nulls = {name for name in line if line[name] is None}
     expected = {"host", "route", "reason", "upstream", "endpoint", "attempts", "upstream_ms", "cache", "parts"}
-    assert nulls == expected | {"auth", "identity"}
+    assert nulls == expected | {"auth", "identity", "worker"}
     assert (line["ms"], line["level"], line["event"]) == (12.5, "info", "request")
 
 
@@ -144,9 +145,43 @@ def test_a_fault_of_our_own_is_an_error_with_its_cause_last() -> None:
     assert (line["level"], line["cause"]) == ("error", "Traceback ...")
 
 
+@pytest.mark.parametrize(
+    ("known", "level"),
+    [
+        ({}, "info"),
+        ({"route": "/-/live"}, "debug"),
+        ({"route": "/-/ready"}, "debug"),
+        ({"route": "/-/ready", "status": 503}, "warning"),  # while it stops
+        ({"route": "/-/status"}, "info"),
+        ({"status": 503}, "warning"),  # an upstream's, passed on
+        ({"status": 404}, "info"),
+        ({"parts": [{"part": "a", "reason": None}]}, "info"),
+        ({"parts": [{"part": "a", "reason": None}, {"part": "b", "reason": "part_status"}]}, "warning"),
+        ({"status": 404, "reason": "route_not_found"}, "info"),
+        ({"status": 502, "reason": "connection_refused"}, "warning"),
+        ({"status": 404, "reason": "part_status"}, "info"),
+        ({"status": 500, "reason": "view_error"}, "error"),
+    ],
+)
+def test_a_line_has_the_level_of_what_was_wrong(known: dict[str, Any], level: str) -> None:
+    assert log.level_of(finished(**known)) == level
+
+
 def test_a_level_drops_what_is_below_it() -> None:
     fault = finished(status=500, reason="view_error", cause="x")
     assert len(written("json", finished(), fault, level="error")) == 1
+
+
+LIBRARY = """
+import logging
+
+logging.getLogger("library").warning("a %s word", "wise")
+logging.getLogger("library").info("about itself")
+try:
+    raise KeyError("lost")
+except KeyError:
+    logging.getLogger("library").exception("it failed")
+"""
 
 
 def test_what_libraries_say_joins_the_lines_with_the_ids_of_the_request() -> None:
@@ -154,12 +189,7 @@ def test_what_libraries_say_joins_the_lines_with_the_ids_of_the_request() -> Non
     log.configure("json", "info", stream)
     token = current.set(Lifetime(finished()))
     try:
-        logging.getLogger("library").warning("a %s word", "wise")
-        logging.getLogger("library").info("about itself")
-        try:
-            raise KeyError("lost")
-        except KeyError:
-            logging.getLogger("library").exception("it failed")
+        exec(compile(LIBRARY, "/venv/lib/site-packages/library.py", "exec"))
     finally:
         current.reset(token)
     first, second = [json.loads(line) for line in stream.getvalue().splitlines()]
@@ -176,6 +206,31 @@ def test_what_libraries_say_joins_the_lines_with_the_ids_of_the_request() -> Non
     assert "KeyError: 'lost'" in second["exception"]
 
 
+@pytest.mark.parametrize(("level", "heard"), [("debug", ["debug", "info", "warning"]), ("warning", ["warning"])])
+def test_the_teams_own_loggers_follow_the_level(level: str, heard: list[str]) -> None:
+    stream = io.BytesIO()
+    log.configure("json", level, stream)
+    for word in ("debug", "info", "warning"):
+        logging.getLogger("shop.orders").log(logging.getLevelName(word.upper()), "an order")
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["level"] for line in lines] == heard
+    assert {(line["event"], line["logger"], line["message"]) for line in lines} == {
+        ("app.log", "shop.orders", "an order")
+    }
+
+
+def test_an_installed_package_of_the_teams_is_its_own() -> None:
+    stream = io.BytesIO()
+    log.configure("json", "info", stream, packages={"library"})
+    exec(compile(LIBRARY, "/venv/lib/site-packages/library.py", "exec"))
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(line["event"], line["level"]) for line in lines] == [
+        ("app.log", "warning"),
+        ("app.log", "info"),
+        ("app.log", "error"),
+    ]
+
+
 @pytest.mark.parametrize("said", [object(), b"bytes", "\x1b[31m\x00\n\ud800", float("nan"), {1: {2}}, 2**70])
 def test_no_value_breaks_a_line(said: object) -> None:
     for kind in ("json", "console"):
@@ -187,7 +242,7 @@ def test_no_value_breaks_a_line(said: object) -> None:
         assert len(lines) == 2, lines
         assert "\x1b" not in stream.getvalue().decode()
         if kind == "json":
-            assert [json.loads(line)["event"] for line in lines] == ["team.said", "library"]
+            assert [json.loads(line)["event"] for line in lines] == ["team.said", "app.log"]
 
 
 def test_warnings_of_python_join_the_lines() -> None:
@@ -340,6 +395,7 @@ def gateway(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Ite
     folder = tmp_path_factory.mktemp("team")
     (folder / "routes.py").write_text(ROUTES, encoding="utf-8")
     environment = {"GATEWAY_UPSTREAM_B": upstream.url, "GATEWAY_ROUTE_B": "/b/** -> b", "GATEWAY_WORKERS": "2"}
+    environment["GATEWAY_LOG_FIELDS"] = "header:user-agent, header:Authorization"
     with Gateway(environment, cwd=folder) as running:
         yield running
 
@@ -351,7 +407,8 @@ def test_the_line_of_a_proxied_request(gateway: Gateway, upstream: Upstream) -> 
     assert list(said) == FIELDS
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", said["timestamp"])
     assert 0 < said["upstream_ms"] <= said["ms"] < 10_000
-    assert {name: said[name] for name in FIELDS if name not in {"timestamp", "ms", "upstream_ms"}} == {
+    assert said["worker"] in {line["pid"] for line in gateway.log if line["event"] == "worker.ready"}
+    assert {name: said[name] for name in FIELDS if name not in {"timestamp", "ms", "upstream_ms", "worker"}} == {
         "level": "info",
         "event": "request",
         "request_id": "the-id",
@@ -375,6 +432,21 @@ def test_the_line_of_a_proxied_request(gateway: Gateway, upstream: Upstream) -> 
     }
 
 
+def test_a_line_carries_the_fields_that_are_named(gateway: Gateway) -> None:
+    gateway.get("/b/1", "X-Request-ID: named", "User-Agent: curl/8", "Authorization: Bearer s3cret", "Accept: */*")
+    line = gateway.request_line("named")
+    assert list(line) == [*FIELDS, "header_user_agent", "header_authorization"]
+    assert (line["header_user_agent"], line["header_authorization"]) == ("curl/8", "***")
+
+
+def test_a_good_probe_is_no_line_at_info(gateway: Gateway) -> None:
+    for target in ("/-/live", "/-/ready"):
+        assert gateway.get(target, "X-Request-ID: probe").status == 200
+    gateway.get("/nothing", "X-Request-ID: after-probes")
+    gateway.request_line("after-probes")
+    assert not [line for line in gateway.log if line.get("request_id") == "probe"]
+
+
 def test_a_line_is_written_when_the_last_byte_has_left(upstream: Upstream, gateway: Gateway) -> None:
     with Upstream() as silent:
         environment = {"GATEWAY_UPSTREAM_B": silent.url, "GATEWAY_ROUTE_B": "/b/** -> b"}
@@ -384,7 +456,7 @@ def test_a_line_is_written_when_the_last_byte_has_left(upstream: Upstream, gatew
             request.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\none")
             answer = wire.read_head()
             wire.read_body(answer, at_least=3)
-            other.get("/-/live", "X-Request-ID: after")
+            other.get("/nothing", "X-Request-ID: after")
             other.request_line("after")
             assert not any(line.get("request_id") == "stream" for line in other.log)
             request.send(b"two")
@@ -616,7 +688,9 @@ def test_what_a_view_prints_is_seen_whatever_it_closes(upstream: Upstream, tmp_p
             code, errors = stopped(process)
             assert [wire.read_to_end() for wire in wires] == [b""] * 3
         lines = (tmp_path / "out").read_text(encoding="utf-8").splitlines()
-        assert [line for line in lines if not line.startswith("{")] == ["printed by a view"]
+        assert [line for line in lines if not line.startswith("{")] == []
+        (printed,) = [json.loads(line) for line in lines if '"app.print"' in line]
+        assert (printed["text"], printed["level"], len(printed["request_id"])) == ("printed by a view", "info", 32)
         logged = [json.loads(line).get("path") for line in lines if line.startswith("{")]
         assert [path for path in logged if path in {"/prints", "/nothing", "/b/1"}] == ["/prints", "/nothing", "/b/1"]
         assert code == 0

@@ -25,7 +25,8 @@ example:
     def handle(self, *args: Any, **options: Any) -> None:
         config, routes = self.checked(options["env_file"])
         log.take_streams()
-        log.configure(config.settings.log, config.settings.log_level)
+        own = config.settings
+        log.configure(own.log, own.log_level, packages=own.own_packages)
         try:
             sys.exit(serve(config, routes, own_module("asgi").build))
         except AddressInUse as error:

@@ -13,7 +13,7 @@ from tests.live.harness import Answer, Answers, Gateway, Refuses, Slow, eventual
 
 DESIGN_1_5 = """
 timestamp level event request_id trace_id client method host path route status reason bytes_in bytes_out ms
-upstream endpoint attempts upstream_ms cache parts auth identity
+upstream endpoint attempts upstream_ms cache parts auth identity worker
 """
 FIELDS = DESIGN_1_5.split()
 HEX32 = re.compile(r"[0-9a-f]{32}")
@@ -587,7 +587,7 @@ def test_the_line_of_a_client_that_left_is_whole_too(gateway: Gateway, slow: Slo
 
 def test_every_request_has_one_line(gateway: Gateway) -> None:
     ids = [f"one-{number}" for number in range(20)]
-    targets = ["/users/1", "/nothing", "/refuses", "/boom", "/-/ready"]
+    targets = ["/users/1", "/nothing", "/refuses", "/boom", "/-/status"]
     for number, name in enumerate(ids):
         gateway.get(targets[number % len(targets)], f"X-Request-ID: {name}")
     for name in ids:
