@@ -121,7 +121,7 @@ $ curl http://127.0.0.1:8000/orders/7 | python3 -m json.tool
     "type": "urn:portway:error:connection_refused",
     "title": "The upstream refused the connection",
     "status": 502,
-    "detail": "The upstream refused the connection",
+    "detail": "Nothing listens there: is the service up, and the port right?",
     "reason": "connection_refused",
     "request_id": "d01855c3cd836355aca86c3d27625095",
     "upstream": "orders"

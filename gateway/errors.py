@@ -4,9 +4,11 @@ The list is closed. Every foreign exception is translated into a `GatewayError` 
 `handler` for views), and caught nowhere else. The status, the RFC 9209 token and the advice follow from the word.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Final
+
+from gateway.units import format_duration
 
 
 class Side(Enum):
@@ -31,19 +33,19 @@ class Reason(Enum):
     HOST_INVALID = (400, Side.CLIENT, "http_request_error", "The Host field is missing, repeated or malformed",
         "Send exactly one Host field with a host and an optional port.")
     HEADER_INVALID = (400, Side.CLIENT, "http_request_error", "A header field cannot be forwarded",
-        "Send each framing field once, and no name that passes for one of the gateway's own. The detail names it.")
+        "Send each framing field once, and no name that passes for one of the gateway's own.")
     TEMPLATE_VALUE = (400, Side.CLIENT, "http_request_error", "A value cannot stand in the upstream's URL",
-        "Send it: it is missing, empty, `.` or `..`. The detail names it.")
+        "Send it: it is missing, empty, `.` or `..`.")
     REQUEST_INVALID = (400, Side.CLIENT, "http_request_error", "A view refused the request as malformed",
         "A view of `routes.py` raised BadRequest or SuspiciousOperation: look there what it wants.")
     AUTH_MISSING = (401, Side.CLIENT, "http_request_denied", "The request has no credential",
         "Send one: WWW-Authenticate names what is taken. `gateway explain -H` tells who would be let in.")
     AUTH_INVALID = (401, Side.CLIENT, "http_request_denied", "The credential is not accepted",
-        "The detail says why, `cause` in the log more; `gateway auth token` takes a token to pieces.")
+        "Send a good one: `cause` in the log says what is wrong, `gateway auth token` takes a token to pieces.")
     AUTH_EXPIRED = (401, Side.CLIENT, "http_request_denied", "The token has expired",
         "Get a new one from its issuer. If it is new, a clock is wrong: `__LEEWAY` forgives seconds.")
     AUTH_FORBIDDEN = (403, Side.CLIENT, "http_request_denied", "The caller is known, and may not do this",
-        "The detail names the role or scope that is missing; `__ROLES_CLAIM` tells where roles stand in a token.")
+        "It lacks a role or scope that the route asks for; `__ROLES_CLAIM` tells where roles stand in a token.")
     ORIGIN_REFUSED = (403, Side.CLIENT, "http_request_denied", "A page of another origin sent the request",
         "If it may, name it in `GATEWAY_CORS`, for sockets in `__WEBSOCKET_ORIGINS`: browsers send cookies along.")
     REQUEST_DENIED = (403, Side.CLIENT, "http_request_denied", "The request is not allowed",
@@ -147,7 +149,7 @@ class Reason(Enum):
     PART_STATUS = (502, Side.UPSTREAM, None, "A part was answered with an error or a redirect",
         "Its status is `part_status` in the problem and `s` in Gateway-Parts; `__PASS` lets it through.")
     PART_INVALID = (502, Side.UPSTREAM, None, "A part's answer is not the JSON that was expected",
-        "The detail says what is wrong with it: mend the service, or make the part optional.")
+        "Mend the service, or make the part optional.")
     PART_TOO_LARGE = (502, Side.UPSTREAM, "http_response_body_size", "A part's answer is too large",
         "Make the service send less, or raise `__PART_X__MAX_BODY`.")
     PART_VALUE = (502, Side.UPSTREAM, None, "A value of one part cannot stand in the URL of another",
@@ -189,10 +191,11 @@ class GatewayError(Exception):
     """A failure that has its word.
 
     `detail` is one sentence for whoever reads the answer: it may name what the client sent, never an address or a
-    secret of the inside. `cause` goes to the log only. `upstream` is the name in the configuration. `headers` are
-    extra fields of the answer (Allow, Retry-After), `members` of its problem; `status` is another one than the
-    reason's, for what a route passes on. `raised` is the exception of a team's own code that it stands for, until the
-    listeners of Django's signal have been told.
+    secret of the inside; where there is nothing to say of this one case, it is what to do. `cause` goes to the log
+    only. `upstream` is the name in the configuration. `headers` are extra fields of the answer (Allow, Retry-After),
+    `members` of its problem; `status` is another one than the reason's, for what a route passes on. `limit` is the
+    option and the seconds of the time limit that was met, until it stands in the cause. `raised` is the exception of a
+    team's own code that it stands for, until the listeners of Django's signal have been told.
     """
 
     raised: BaseException | None = None
@@ -207,16 +210,31 @@ class GatewayError(Exception):
         headers: Iterable[tuple[bytes, bytes]] = (),
         status: int | None = None,
         members: Mapping[str, str | int | None] | None = None,
+        limit: tuple[str, float] | None = None,
     ) -> None:
         super().__init__(reason.word)
         self.reason = reason
         # What a client or an upstream sent may stand in them, of whatever length.
-        self.detail = _shortened(detail or reason.title, _LONGEST_DETAIL)
+        self.detail = _shortened(detail or reason.advice, _LONGEST_DETAIL)
+        self.is_specific = bool(detail)  # else its detail is the advice that the reason gives
         self.upstream = upstream
         self.cause = None if cause is None else _shortened(cause, _LONGEST_CAUSE)
         self.headers = tuple(headers)
         self.status = status or reason.status
         self.members = dict(members or {})
+        self.limit = limit
+
+    def name_limit(self, place_of: Callable[[str], str]) -> None:
+        """Have the cause say which limit was met: `after 500ms, GATEWAY_ROUTE_ORDERS__TIMEOUT`.
+
+        `place_of` tells where an option, by its attribute, is set; empty where its default holds.
+        """
+        if self.limit is None:
+            return
+        attribute, seconds = self.limit
+        place = place_of(attribute) or f"the default of {attribute.removesuffix('_s').upper()}"
+        met = f"after {format_duration(round(seconds, 3))}, {place}"
+        self.cause, self.limit = met if self.cause is None else f"{met}: {self.cause}", None
 
     def __repr__(self) -> str:
         return f"<GatewayError {self.reason.word} {self.upstream or '-'}: {self.detail}>"

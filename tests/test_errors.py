@@ -91,8 +91,8 @@ def test_no_two_words_mean_the_same() -> None:
     assert len(set(titles)) == len(titles)
 
 
-def test_an_error_without_detail_says_its_title() -> None:
-    assert GatewayError(Reason.DNS_FAILED).detail == Reason.DNS_FAILED.title
+def test_an_error_without_detail_says_what_to_do() -> None:
+    assert GatewayError(Reason.DNS_FAILED).detail == Reason.DNS_FAILED.advice
     assert GatewayError(Reason.DNS_FAILED, "of users").detail == "of users"
 
 
@@ -114,3 +114,23 @@ def test_what_a_failure_says_is_short_whatever_was_sent() -> None:
     assert str(error.cause).startswith("first")
     assert str(error.cause).endswith("last"), "a traceback says most at its end"
     assert GatewayError(Reason.VIEW_ERROR, "x" * 500, cause="y" * 10_000).detail == "x" * 500
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_title_and_detail_are_two_sentences(reason: Reason) -> None:
+    assert GatewayError(reason).detail not in {"", reason.title}
+    assert "The detail" not in reason.advice, "it stands there"
+
+
+def test_a_failure_names_the_limit_that_it_met_before_its_cause() -> None:
+    error = GatewayError(Reason.CONNECT_TIMEOUT, cause="nobody is there", limit=("connect_timeout_s", 0.5))
+    error.name_limit({"connect_timeout_s": "GATEWAY_CONNECT_TIMEOUT"}.__getitem__)
+    assert error.cause == "after 500ms, GATEWAY_CONNECT_TIMEOUT: nobody is there"
+    error.name_limit(lambda _: "another")
+    assert error.cause.startswith("after 500ms, GATEWAY_CONNECT_TIMEOUT"), "it is named once, by who is nearest"
+
+
+def test_a_limit_that_nobody_set_is_the_default() -> None:
+    error = GatewayError(Reason.RESPONSE_TIMEOUT, limit=("timeout_s", 30.0))
+    error.name_limit(lambda _: "")
+    assert error.cause == "after 30s, the default of TIMEOUT"

@@ -41,7 +41,9 @@ async def get(
     began_s, exchange = pool.now(), Exchange(perf_counter(), "GET", target, "")
 
     def too_late() -> GatewayError:
-        return GatewayError(Reason.RESPONSE_TIMEOUT, upstream=pool.name)
+        return GatewayError(
+            Reason.RESPONSE_TIMEOUT, upstream=pool.name, cause=f"after {units.format_duration(round(timeout_s, 3))}"
+        )
 
     traceparent = first_of(pairs, b"traceparent")
     outgoing = Outgoing(

@@ -9,6 +9,11 @@ from gateway.fanout.plan import Part
 from gateway.http.headers import Pair, Pairs
 
 
+def cause_of(error: GatewayError) -> str | None:
+    """What the log says of a part's failure beside its word."""
+    return error.cause or (error.detail if error.is_specific else None)
+
+
 class PartResult:
     """The result of one part. `text` is its JSON, or its default; `reason` is None if it did not fail."""
 
@@ -68,7 +73,7 @@ class PartResult:
     def log_fields(self) -> dict[str, Any]:
         """Its object in `parts` of the log line."""
         word = self.reason or self.item_failure
-        return {
+        fields = {
             "part": self.part.name,
             "upstream": self.part.target.upstream or None,
             "endpoint": self.endpoint,
@@ -78,9 +83,11 @@ class PartResult:
             "cache": self.cache,
             "ms": round(self.ms, 2),
         }
+        return fields if self.cause is None else {**fields, "cause": self.cause}
 
     def failed(self, error: GatewayError, value: Any) -> None:
-        self.reason, self.detail, self.cause = error.reason, error.detail, error.cause
+        self.reason, self.detail = error.reason, error.detail if error.is_specific else error.reason.title
+        self.cause = cause_of(error)
         self.text = self.whole = self.part.default
         self.value = copy.deepcopy(value)  # requests must not share a mutable default
 
@@ -92,7 +99,7 @@ class PartResult:
             reason,
             f"The part {self.part.name} failed: {self.detail[:1].lower()}{self.detail[1:]}",
             upstream=self.part.target.upstream or None,
-            cause=self.cause,
+            cause=f"{self.part.name}: {self.cause}" if self.cause else None,
             headers=self.advice if is_passed else [(b"retry-after", b"1")] if reason.status == 503 else (),
             status=self.status if is_passed else None,
             members={"part": self.part.name, "part_status": self.status},

@@ -16,7 +16,7 @@ import msgspec
 
 from gateway.errors import GatewayError, Reason, drop_frames
 from gateway.fanout import plan, raw_json
-from gateway.fanout.part_result import PartResult
+from gateway.fanout.part_result import PartResult, cause_of
 from gateway.fanout.plan import Fan, Part
 from gateway.http import codings, negotiation
 from gateway.http.headers import Pairs, set_fields
@@ -29,7 +29,7 @@ from gateway.observe.signals import view_failed
 from gateway.proxy.fetch import CallRecord, Fetched, ask, ask_cached
 from gateway.proxy.outgoing import own_pairs
 from gateway.proxy.sent import Sent
-from gateway.upstreams.options import Overrides, ProxyOptions, effective
+from gateway.upstreams.options import Overrides, ProxyOptions, effective, place_of
 from gateway.upstreams.pool import Pool, pools_of
 from gateway.upstreams.records import Upstream
 from gateway.upstreams.targets import Reference, TargetValueError
@@ -91,13 +91,15 @@ def steps_for(view: FanoutView, pools: Mapping[str, Pool]) -> tuple[Step, ...]:
 class Gathering:
     """One run of a fan-out's parts."""
 
-    def __init__(self, fan: Fan, steps: Sequence[Step], timeout_s: float, request: GatewayRequest) -> None:
+    def __init__(
+        self, fan: Fan, steps: Sequence[Step], timeout_s: float, request: GatewayRequest, own: Overrides
+    ) -> None:
         self.results: dict[str, PartResult] = {}
         self.failed: PartResult | None = None
-        self._fan, self._request = fan, request
+        self._fan, self._request, self._own = fan, request, own
         self._names = frozenset(part.name for part in fan.parts)
         self._loop = asyncio.get_running_loop()
-        self._ends_s = self._loop.time() + timeout_s
+        self._timeout_s, self._ends_s = timeout_s, self._loop.time() + timeout_s
         self._pairs: dict[Sequence[str] | None, Pairs] = {}  # of calls, by what passes of the client's
         self._waiting = list(steps)
         self._values: dict[Reference, str | None] = {}  # values of other parts; None where one cannot stand in a URL
@@ -175,12 +177,11 @@ class Gathering:
 
     async def _part(self, step: Step) -> None:
         part = step.part
-        result, began = PartResult(part), perf_counter()
+        result, began, ends_s = PartResult(part), perf_counter(), self._ends_s
         try:
             failed = sorted(name for name in step.needs if self.results[name].reason is not None)
             if failed:
                 raise GatewayError(Reason.SKIPPED, f"It waits for {', '.join(failed)}, which failed.")
-            ends_s = self._ends_s
             if part.timeout_s is not None:
                 ends_s = min(ends_s, self._loop.time() + part.timeout_s)
             if step.function is not None:
@@ -197,6 +198,7 @@ class Gathering:
             if isinstance(error, asyncio.CancelledError) and self._over.done():
                 raise
             failure = self._failure(error, part)
+            self._name_limit(failure, step, is_whole=ends_s == self._ends_s)
             await view_failed(self._request, failure)
             drop_frames(failure)  # one of them holds it
             result.failed(failure, step.default)
@@ -213,6 +215,28 @@ class Gathering:
         if isinstance(error, (raw_json.NotJson, msgspec.DecodeError, RecursionError)):
             return GatewayError(Reason.PART_INVALID, f"Its answer is not the JSON that was expected: {error}.")
         return GatewayError(Reason.INTERNAL_ERROR, cause=error_of_view(error).cause)
+
+    def _name_limit(self, failure: GatewayError, step: Step, *, is_whole: bool) -> None:
+        """Have a failure in time say whose time was up: the upstream's, the part's, or that of the whole."""
+        if failure.limit is None:
+            return
+        part, route, own = step.part, self._request.route, self._own
+        attribute, seconds = failure.limit
+        place, origin = "", "" if route is None else route.origin.removesuffix("_FILE")
+        is_time = attribute == "timeout_s"
+        if is_time and seconds != step.timeout_s:
+            failure.limit = (attribute, self._timeout_s if is_whole or part.timeout_s is None else part.timeout_s)
+            if not is_whole:
+                of_part = f"{origin}__PART_{part.name.upper()}__TIMEOUT"
+                place = of_part if origin.startswith("GATEWAY_") else f"{origin}: timeout= of the part {part.name}"
+            elif route is not None:
+                place = place_of(origin, route.level, own, attribute)
+        else:
+            if route is not None and not is_time:
+                place = place_of(origin, route.level, own, attribute)
+            if not place and step.upstream is not None:
+                place = step.upstream.level.variable(attribute)
+        failure.name_limit(lambda _: place)
 
     async def _map(self, step: Step, mapped: Reference, ends_s: float, result: PartResult) -> None:
         """One call for each distinct target, with bounded concurrency; the results keep the order of the list."""
@@ -238,7 +262,9 @@ class Gathering:
                 except (GatewayError, raw_json.NotJson) as error:
                     await view_failed(self._request, self._failure(error, part))
                     if result.item_failure is None:
-                        result.item_failure = self._failure(error, part).reason
+                        failure = self._failure(error, part)
+                        self._name_limit(failure, step, is_whole=ends_s == self._ends_s)
+                        result.item_failure, result.cause = failure.reason, cause_of(failure)
                         result.status, result.endpoint, result.advice = one.status, one.endpoint, one.advice
                     if not part.optional:
                         raise
@@ -299,7 +325,8 @@ class Gathering:
         """Make one call; returns the JSON of its response. Raises GatewayError, NotJson."""
         left_s = ends_s - self._loop.time()
         if left_s <= 0:
-            raise GatewayError(Reason.RESPONSE_TIMEOUT, upstream=step.part.target.upstream or None)
+            limit = ("timeout_s", left_s)
+            raise GatewayError(Reason.RESPONSE_TIMEOUT, upstream=step.part.target.upstream or None, limit=limit)
         if step.function is not None:
             fetched = await self._call(step.part, step.function, left_s)
         else:

@@ -88,7 +88,7 @@ class Fanout(GatewayView):
         if not request.inbox.complete:  # an unread body would hide that the client disconnects
             request.inbox.max_bytes = self._max_body_bytes
             await (request.read_body() if self.reads_body else request.drop_body())
-        gathering = Gathering(self.fan, steps, self._timeout_s, request)
+        gathering = Gathering(self.fan, steps, self._timeout_s, request, self.own)
         media = negotiation.representation(all_of(request.scope["headers"], b"accept"))
         if media != negotiation.JSON and self.streams:
             return self._stream(request, gathering, media)

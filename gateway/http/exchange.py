@@ -17,21 +17,9 @@ class Exchange:
     """What is known of one request. Times are `perf_counter()` seconds; a field is None while it has no meaning."""
 
     __slots__ = (
-        *("attempts", "auth", "bytes_in", "bytes_out", "cache", "cause", "client", "ended", "endpoint", "fallback"),
-        *(
-            "fields",
-            "host",
-            "identity",
-            "method",
-            "parts",
-            "path",
-            "reason",
-            "request_id",
-            "route",
-            "socket",
-            "started",
-        ),
-        *("status", "trace_id", "upstream", "upstream_ms"),
+        *("attempts", "auth", "bytes_in", "bytes_out", "cache", "calls", "cause", "client", "ended", "endpoint"),
+        *("fallback", "fields", "host", "identity", "method", "parts", "path", "reason", "request_id", "route"),
+        *("socket", "started", "status", "trace_id", "upstream", "upstream_ms"),
     )
 
     def __init__(self, started: float, method: str, path: str, client: str) -> None:
@@ -53,6 +41,7 @@ class Exchange:
         self.upstream: str | None = None
         self.endpoint: str | None = None
         self.attempts: int | None = None
+        self.calls: int | None = None  # how often a view of the team's own called a service
         self.upstream_ms: float | None = None
         self.cache: str | None = None
         self.parts: list[dict[str, Any]] | None = None

@@ -36,7 +36,7 @@ def problem_members(error: GatewayError, request_id: str, *, disclose_names: boo
     if disclose_names and error.upstream is not None:
         members["upstream"] = error.upstream
     if not disclose_names and error.members:  # its detail names a part
-        return members | {"detail": reason.title}
+        return members | {"detail": reason.advice}
     return members | error.members
 
 

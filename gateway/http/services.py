@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from gateway.http.body_budget import Bodies
 from gateway.http.headers import Kinds, Pair
 from gateway.http.via import Via
+from gateway.options import Level
 
 
 class Services(Protocol):
@@ -53,6 +54,14 @@ class MatchedRoute(Protocol):
 
     @property
     def rule(self) -> "HasPath": ...
+
+    @property
+    def origin(self) -> str:
+        """Where it is written: its variable, or a line in Python."""
+
+    @property
+    def level(self) -> Level:
+        """The options that hold for it, and where they are given."""
 
     @property
     def stack(self) -> "RouteStack": ...

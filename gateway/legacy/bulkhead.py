@@ -22,6 +22,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.http.deadline import Deadline
 from gateway.legacy.options import LegacyOptions
 from gateway.observe.throttle import at_most_every
+from gateway.units import format_duration
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 # How often a pool that stays stuck is logged.
@@ -135,7 +136,7 @@ class Bulkhead:
         self._calls[call] = None
         self._next = call
         try:
-            with Deadline(timeout_s, partial(self._too_late, call)):
+            with Deadline(timeout_s, partial(self._too_late, call, timeout_s)):
                 return await self._in_thread(call)
         finally:
             # A thread notes that it begins and then looks whether the call is still wanted; here it is the other way
@@ -151,7 +152,7 @@ class Bulkhead:
             while True:
                 asked, call.since_s = loop.create_future(), self._now()
                 call.asks.put(asked)
-                with Deadline(self.options.timeout_s, partial(self._too_late, call)):
+                with Deadline(self.options.timeout_s, partial(self._too_late, call, self.options.timeout_s)):
                     piece = await asked
                 call.since_s = None
                 if piece is None:
@@ -160,13 +161,15 @@ class Bulkhead:
         finally:
             call.close()
 
-    def _too_late(self, call: Call) -> GatewayError:
+    def _too_late(self, call: Call, timeout_s: float) -> GatewayError:
         """Give the call up; returns the error for it."""
         if call.began_s is None:
             return self._stuck() if self.is_stuck() else self._full()
         self.late += 1
         call.is_late = True
-        return GatewayError(Reason.LEGACY_TIMEOUT, cause=f"{call.name} runs on in a thread of the pool {self.name}")
+        place = f", GATEWAY_LEGACY_{self.name.upper()}__TIMEOUT" if timeout_s == self.options.timeout_s else ""
+        cause = f"after {format_duration(round(timeout_s, 3))}{place}: {call.name} runs on in a thread of the pool"
+        return GatewayError(Reason.LEGACY_TIMEOUT, cause=f"{cause} {self.name}")
 
     def _full(self) -> GatewayError:
         self.full += 1

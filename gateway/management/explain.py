@@ -59,7 +59,7 @@ async def _nothing_comes() -> Message:
 def _refused(error: GatewayError) -> Section:
     reason = error.reason
     rows = [[str(error.status), reason.word, reason.title]]
-    if error.detail != reason.title:
+    if error.is_specific:
         rows.append(["", "", error.detail])
     rows += [["", "", f"{name.decode().title()}: {value.decode()}"] for name, value in error.headers]
     return Section("The gateway itself answers", rows)

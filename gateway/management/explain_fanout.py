@@ -22,7 +22,7 @@ def fanned_out(config: Config, request: GatewayRequest, line: GatewayRoute, view
     pools: Any = {name: SimpleNamespace(upstream=upstream) for name, upstream in config.upstreams.items()}
     steps = steps_for(view, pools)
     whole = view.whole
-    gathering = Gathering(view.fan, steps, whole.timeout_s, request)
+    gathering = Gathering(view.fan, steps, whole.timeout_s, request, view.own)
     yield Section("Parts, those of one number at the same time", _parts(gathering, steps, whole.timeout_s))
     pairs: Pairs = []
     for forward in dict.fromkeys(step.sent.forward for step in steps):

@@ -185,9 +185,12 @@ def _complete(logger: object, method: str, event: EventDict) -> EventDict:
 
 def _added(exchange: Exchange) -> dict[str, Any]:
     """The fields that stand only in the lines of some requests, behind those of all."""
-    if exchange.fallback is exchange.cause is exchange.socket is exchange.fields is None:
+    several = exchange.calls is not None and exchange.calls > 1
+    if exchange.fallback is exchange.cause is exchange.socket is exchange.fields is None and not several:
         return _NONE_ADDED
     added: dict[str, Any] = dict(exchange.fields or ())
+    if several:
+        added["calls"] = exchange.calls
     if exchange.fallback is not None:
         added["fallback"] = exchange.fallback
     if exchange.cause is not None:

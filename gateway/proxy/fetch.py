@@ -24,6 +24,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.http import codings
 from gateway.http.body_budget import Bodies
 from gateway.http.deadline import Deadline
+from gateway.http.exchange import Exchange
 from gateway.http.headers import Pair, Pairs, all_of, first_of, set_fields
 from gateway.http.lifetime import Lifetime, current
 from gateway.http.methods import SAFE_METHODS
@@ -122,7 +123,8 @@ async def ask(
     if body is not None or method in {"POST", "PUT", "PATCH"}:
         pairs = [*pairs, (b"content-length", b"%d" % len(body or b""))]
     began_s, owner = pool.now(), owner or request.lifetime
-    too_late = partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)
+    limit = ("timeout_s", timeout_s)
+    too_late = partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name, limit=limit)
     outgoing = outgoing_for(
         request,
         pool,
@@ -192,7 +194,10 @@ async def ask_cached(
     # Only calls with the same time limit are coalesced.
     cache_request = CacheRequest(str(key), "GET", sent, rule, produce, lifetime, f"{call['timeout_s']:.1f}")
     try:
-        with Deadline(call["timeout_s"], partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name)):
+        limit = ("timeout_s", call["timeout_s"])
+        with Deadline(
+            call["timeout_s"], partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name, limit=limit)
+        ):
             result = await cache_for(request).part(cache_request)
             if result is None:
                 return await ask(request, pool, record, method="GET", pairs=pairs, target=target, **call)
@@ -332,10 +337,20 @@ async def fetch(
             call: dict[str, Any] = {"target": path, "pairs": pairs, "options": options, "timeout_s": timeout_s}
             fetched = await ask(request, pool, record, method=method, body=body, **call)
         return fetched if record.body_is_shared else _counted(fetched, request)
+    except GatewayError as error:
+        variable = pool.upstream.level.variable
+        error.name_limit(lambda one: "fetch(timeout=)" if timeout and one == "timeout_s" else variable(one))
+        raise
     finally:
-        exchange = request.exchange
-        exchange.attempts = (exchange.attempts or 0) + (record.attempts or 0)
-        exchange.upstream, exchange.endpoint, exchange.upstream_ms = pool.name, record.endpoint, record.upstream_ms
+        _note(request.exchange, pool.name, record)
+
+
+def _note(exchange: Exchange, upstream: str, record: CallRecord) -> None:
+    """Write a call down. The attempts of several count as those of one: 1, and one more for each made again."""
+    before, further = exchange.attempts or 0, record.attempts or 0
+    exchange.attempts = before + further - (1 if before and further else 0)
+    exchange.calls = (exchange.calls or 0) + 1
+    exchange.upstream, exchange.endpoint, exchange.upstream_ms = upstream, record.endpoint, record.upstream_ms
 
 
 def _called(request: GatewayRequest, target: str, params: Mapping[str, str | int]) -> tuple[Pool, str]:

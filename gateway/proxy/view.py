@@ -93,7 +93,9 @@ class Proxy(GatewayView):
             await request.read_body()
         upload = _open_upload(request, options, pool.name)
         if options.total_timeout_s is not None:
-            too_long = GatewayError(Reason.TOTAL_TIMEOUT, upstream=pool.name)
+            too_long = GatewayError(
+                Reason.TOTAL_TIMEOUT, upstream=pool.name, limit=("total_timeout_s", options.total_timeout_s)
+            )
             request.lifetime.limit(options.total_timeout_s, too_long)
         outgoing = outgoing_for(
             request,
@@ -104,7 +106,7 @@ class Proxy(GatewayView):
             fields=proxied_fields(request, plan.sent, self.stripped_prefix(request)),
             repeatable=is_repeatable(request.method, request.scope["headers"]),  # no view reads them here
             timeout_s=options.timeout_s,
-            too_late=partial(_too_late, request, pool),
+            too_late=partial(_too_late, request, pool, options.timeout_s),
             upload=upload,
             chunked=upload is not None and request.content_length is None,
         )
@@ -231,10 +233,10 @@ def _open_upload(request: GatewayRequest, options: ProxyOptions, upstream: str) 
     return Upload(request, options.idle_timeout_s, upstream)
 
 
-def _too_late(request: GatewayRequest, pool: Pool) -> GatewayError:
+def _too_late(request: GatewayRequest, pool: Pool, timeout_s: float) -> GatewayError:
     """Whose time was up: a body that is not all up there yet was not taken."""
     reason = Reason.RESPONSE_TIMEOUT if request.inbox.complete else Reason.REQUEST_WRITE_TIMEOUT
-    return GatewayError(reason, upstream=pool.name)
+    return GatewayError(reason, upstream=pool.name, limit=("timeout_s", timeout_s))
 
 
 # -- down ---------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from gateway.http.response import GatewayResponse, pairs_of
 from gateway.http.view_result import WITHOUT_BODY, exactly, nothing, promised_bytes
 from gateway.observe import signals
 from gateway.observe.log import log
+from gateway.options import NO_LEVEL
 from gateway.routing.dispatch import Own, Preflight, decide
 from gateway.routing.lines import GatewayRoute
 from gateway.routing.table import Match
@@ -48,6 +49,8 @@ from gateway.server.plain_port import PlainPort, to_https
 from gateway.server.snapshot import publish
 from gateway.server.websocket import serve_socket
 from gateway.server.worker import ALONE, Shared, build
+from gateway.upstreams.options import place_of
+from gateway.upstreams.pool import Pool
 
 Hook = Callable[[Exchange], None]
 Choose = Callable[[GatewayRequest], Awaitable[HttpResponseBase]]
@@ -159,6 +162,7 @@ class GatewayHandler(ASGIHandler):
     async def _refusal(self, request: GatewayRequest, failure: GatewayError) -> HttpResponseBase:
         """The problem that a failure becomes, after what the answers of its route pass as they leave, or after what
         they pass where no route is known. If that fails too, the problem as it is."""
+        _name_limit(request, failure)
         problem = problem_of(request, failure)
         finish = self.routes.finish if request.stack is None else request.stack.finish
         if finish is None or is_own(request.raw_path):
@@ -308,6 +312,7 @@ class GatewayHandler(ASGIHandler):
         if not request.answer_began and failure.reason is not Reason.CLIENT_GONE:
             await self._deliver(request, await self._refusal(request, failure), send)
             return
+        _name_limit(request, failure)
         exchange.fail(failure)
         if failure.reason is Reason.CLIENT_GONE:
             exchange.status = failure.reason.status
@@ -362,6 +367,19 @@ class GatewayHandler(ASGIHandler):
         if settings.tls_redirect is not None:
             self._plain_port = PlainPort(self.handle, settings.client_idle_s, settings.max_headers_bytes)
             await self._plain_port.open(resolved(settings.tls_redirect))
+
+
+def _name_limit(request: GatewayRequest, failure: GatewayError) -> None:
+    """Have a failure in time say, in the log, which limit it met."""
+    if failure.limit is None:
+        return
+    route, pool = request.route, request.services.pools.get(failure.upstream or "")
+    level = pool.upstream.level if isinstance(pool, Pool) else NO_LEVEL
+    if route is None:
+        failure.name_limit(level.variable)
+    else:
+        origin, own = route.origin.removesuffix("_FILE"), getattr(route.stack.endpoint, "own", None)
+        failure.name_limit(partial(place_of, origin, route.level, own))
 
 
 async def _at_once(response: HttpResponseBase) -> HttpResponseBase:

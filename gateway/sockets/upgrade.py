@@ -90,7 +90,9 @@ async def pass_on(view: Proxy, request: GatewayRequest, params: dict[str, str]) 
         fields=rendered(handshake.upgrade_pairs(pairs, key, offered)),
         repeatable=True,
         timeout_s=options.timeout_s,
-        too_late=partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name),
+        too_late=partial(
+            GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name, limit=("timeout_s", options.timeout_s)
+        ),
         switches=True,
     )
     attempt = await answer_to(outgoing, pool, exchange)

@@ -72,7 +72,9 @@ class StreamedBody:
         """
         reader, loop = self._reader, asyncio.get_running_loop()
         asked_at: float | None = loop.time()  # None while the client takes what it was given
-        too_slow = GatewayError(Reason.RESPONSE_IDLE_TIMEOUT, upstream=self._upstream)
+        too_slow = GatewayError(
+            Reason.RESPONSE_IDLE_TIMEOUT, upstream=self._upstream, limit=("idle_timeout_s", idle_timeout_s)
+        )
 
         def since() -> float:
             return loop.time() if asked_at is None else max(asked_at, resumed_at())

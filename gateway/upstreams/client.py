@@ -105,7 +105,8 @@ class Client:
                         if number == len(endpoint.addresses):
                             raise
         except TimeoutError as error:
-            raise Unsent(Reason.CONNECT_TIMEOUT, upstream=self._upstream) from error
+            limit = ("connect_timeout_s", timeout_s)
+            raise Unsent(Reason.CONNECT_TIMEOUT, upstream=self._upstream, limit=limit) from error
         except OSError as error:  # TLS has its errors below it
             failure = translated(error, self._upstream, Reason.CONNECTION_FAILED)
             raise Unsent(failure.reason, upstream=self._upstream, cause=failure.cause) from error

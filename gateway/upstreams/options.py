@@ -24,6 +24,7 @@ from gateway.options import (
     POSITIVE,
     SIZE,
     TIMEOUT,
+    Level,
     Option,
     Refused,
     Unit,
@@ -341,3 +342,11 @@ def field_of(option: Option, member: str) -> str:
     if field == "host" and option.attribute == "headers":
         raise Refused("Host is chosen by __HOST=upstream or __HOST=preserve", "HOST")
     return field
+
+
+def place_of(origin: str, level: Level, own: Any, attribute: str) -> str:
+    """Where an option of a route is set, whose own ones are `own`; empty where its default holds."""
+    if not origin.startswith("GATEWAY_") and getattr(own, attribute, None) is not None:
+        return f"{origin}: {attribute.removesuffix('_s')}="
+    variable: str = level.variable(attribute)
+    return variable

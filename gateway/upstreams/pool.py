@@ -110,7 +110,8 @@ class Pool:
         except LimitReached:
             raise GatewayError(Reason.UPSTREAM_FULL, upstream=self.name, headers=retry_later) from None
         except TimeoutError:
-            raise GatewayError(Reason.QUEUE_TIMEOUT, upstream=self.name, headers=retry_later) from None
+            limit = ("queue_timeout_s", self.upstream.queue_timeout_s)
+            raise GatewayError(Reason.QUEUE_TIMEOUT, upstream=self.name, headers=retry_later, limit=limit) from None
 
     @property
     def has_wait(self) -> bool:
@@ -273,7 +274,7 @@ class Pool:
         except TimeoutError:
             if self._asks_registries:
                 raise self._unknown("no registry has answered yet") from None
-            raise GatewayError(Reason.DNS_TIMEOUT, upstream=self.name) from None
+            raise GatewayError(Reason.DNS_TIMEOUT, upstream=self.name, limit=("timeout_s", timeout_s)) from None
 
     def _members_changed(self, joined: Sequence[Endpoint], gone: Sequence[Endpoint]) -> None:
         self.endpoints = self.members.endpoints

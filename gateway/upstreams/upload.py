@@ -103,7 +103,9 @@ class Upload:
         """The body; a failure breaks the whole exchange off, so that a cut request never looks whole upstream."""
         self._streams = True
         lifetime = self._request.lifetime
-        stalled = GatewayError(Reason.REQUEST_WRITE_TIMEOUT, upstream=self._upstream)
+        stalled = GatewayError(
+            Reason.REQUEST_WRITE_TIMEOUT, upstream=self._upstream, limit=("idle_timeout_s", self._idle_timeout_s)
+        )
         alarm = Alarm(self._loop, self._idle_timeout_s, self.moved_at, partial(lifetime.interrupt, stalled))
         self._waits_for_client = True
         try:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import pytest
 
+from gateway.errors import Reason
 from tests.live.harness import Gateway, Refuses, Request, eventually, request_bytes
 from tests.live.parts import (
     EVENTS,
@@ -799,6 +800,7 @@ def test_the_log_says_how_each_part_went(gateway: Gateway, u: Parts) -> None:
         "reason": "connection_refused",
         "attempts": 1,
         "cache": None,
+        "cause": "ConnectionRefusedError: [Errno 111] Connection refused",
     }
     assert (line["route"], line["status"], line["reason"], line["attempts"]) == ("dead", 200, None, 2)
 
@@ -826,8 +828,8 @@ def test_a_discreet_gateway_names_no_part(discreet: Gateway, u: Parts) -> None:
     assert "dead" not in failed.body.decode() + str(failed.lines)
     assert discreet.request_line(failed.one("x-request-id"))["parts"]
     u.script(a='{"x":1}', b='{"x":1}')
-    assert problem_of(discreet.get("/flat"))["detail"] == "The parts cannot be merged into one object"
-    assert problem_of(discreet.get("/template/1"))["detail"] == "A value cannot stand in the upstream's URL"
+    assert problem_of(discreet.get("/flat"))["detail"] == Reason.PARTS_CLASH.advice
+    assert problem_of(discreet.get("/template/1"))["detail"] == Reason.TEMPLATE_VALUE.advice
 
 
 # -- as they end --------------------------------------------------------------------------------------------------

@@ -682,7 +682,7 @@ def test_a_client_that_leaves_during_its_handshake_is_no_error_of_ours(gateway: 
 def test_what_a_view_logs_carries_the_request_id(gateway: Gateway) -> None:
     answer = gateway.get("/says", "X-Request-ID: says-1")
     line = gateway.wait_for_log(lambda line: line.get("logger") == "team.views")
-    assert (line["event"], line["level"], line["message"]) == ("library", "warning", "a wise word")
+    assert (line["event"], line["level"], line["message"]) == ("app.log", "warning", "a wise word")
     assert (line["request_id"], answer.body) == ("says-1", b"said")
 
 

@@ -115,7 +115,7 @@ def test_a_problem_has_all_its_members(gateway: Gateway, refuses: Refuses) -> No
     assert said == {
         "title": "The upstream refused the connection",
         "status": 502,
-        "detail": "The upstream refused the connection",
+        "detail": "Nothing listens there: is the service up, and the port right?",
         "reason": "connection_refused",
         "request_id": "r-502",
         "upstream": "refuses",
@@ -553,6 +553,7 @@ def test_one_request_line_has_exactly_these_fields_in_this_order(gateway: Gatewa
         "parts": None,
         "auth": None,
         "identity": None,
+        "worker": next(one["pid"] for one in gateway.log if one["event"] == "worker.ready"),
     }
 
 
