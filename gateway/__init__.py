@@ -14,7 +14,7 @@ auth        who asks: tokens, keys, passwords, another service; rules, the gate
 sockets     WebSockets: the handshake, the relay between two sides, views of one's own
 legacy      synchronous code in threads of its own
 fanout      several services, one answer
-answers     answers of its own: statuses, redirects, files, fallbacks
+answers     answers of its own: statuses, redirects, files, fallbacks; compression of any
 routing     the grammar, the table, urlpatterns: the public face
 config      the environment becomes records; checks; what holds, and why
 importing   configurations of other gateways become an environment

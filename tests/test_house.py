@@ -61,6 +61,8 @@ OWNERS = {
     "jwt": {"auth/signatures"},
     "cryptography": set[str](),
     "bcrypt": {"auth/signatures"},
+    "isal": {"answers/coders"},
+    "zstandard": {"answers/coders"},  # what undoes it loads it by name, where it is installed
     "psycopg": {"cache/notices"},
     "multiprocessing": {"server/granian", "server/supervisor"},
     "subprocess": set[str](),
@@ -92,6 +94,7 @@ PURE = {
     *("routing/segments", "routing/conditions", "routing/clashes", "http/carried"),
     *("http/field_template", "config/braces", "config/assembly"),
     *("answers/targets", "answers/options", "answers/static", "answers/replacements"),
+    "answers/compression",
     *("http/forwarding", "http/methods", "http/negotiation", "cache/keys", "fanout/answer", "upstreams/targets"),
     *("upstreams/options", "upstreams/records", "legacy/options", "cache/options", "fanout/options"),
     *("config/options", "http/settable"),

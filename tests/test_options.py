@@ -59,7 +59,7 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
         "route": attributes(routing_records.Route, upstreams_options.Overrides, plan.Fan)
         | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s", "rate_limit", "cost"}
         # `Route.level` has them
-        | {"cache_control", "auth", "roles", "scopes", "middleware", "on", "maintenance"}
+        | {"cache_control", "auth", "roles", "scopes", "middleware", "on", "maintenance", "compress"}
         | {"cors_methods", "cors_headers", "cors_max_age_s", "cors_credentials"},
         "part": attributes(plan.Part) | {"legacy"},
         "legacy": attributes(options.LegacyOptions),

@@ -36,9 +36,15 @@ _RECORDED = ("upstream", "endpoint", "attempts", "upstream_ms", "cause", "reason
 
 
 def replacing(
-    rules: Replacements | None, endpoint: Callable[..., Any] | None, response_headers: Mapping[str, Any]
+    rules: Replacements | None,
+    endpoint: Callable[..., Any] | None,
+    response_headers: Mapping[str, Any],
+    compress: Finish | None = None,
 ) -> Finish | None:
-    """The finish of a route that has such rules. `response_headers` are those that are set on its answers."""
+    """The finish of a route that has such rules. `response_headers` are those that are set on its answers.
+
+    What stands in passes `compress`, as the answer instead of which it goes down has.
+    """
     if rules is None:
         return None
     changes: Changes = tuple(
@@ -69,7 +75,7 @@ def replacing(
         exchange.fallback = rule.replacement.upstream if isinstance(rule.replacement, Target) else rule.word
         await _let_go(response)
         change_fields(other, changes)
-        return other
+        return other if compress is None else await compress(request, other)
 
     return finish
 

@@ -5,7 +5,7 @@ import re
 from gateway.answers.targets import Answer, Page, parse_replacement
 from gateway.errors import Reason
 from gateway.http.queries import masked_line
-from gateway.options import LEVELS, Option, Refused, Unit, matching, nearest
+from gateway.options import LEVELS, ON, Option, Refused, Unit, matching, nearest
 from gateway.upstreams.targets import Target
 
 Replacement = Answer | Page | Target | str  # a text is the body of another one
@@ -53,5 +53,7 @@ OF_ROUTE: tuple[Option, ...] = (
            "on", by_member=replacement, members=r"[3-5][0-9]{2}(_BODY)?|[3-5]XX(_BODY)?|[A-Z]+(_[A-Z0-9]+)*"),
     Option(LEVELS, "MAINTENANCE", Unit("on|off|path", maintenance), "off", "/run/portway/maintenance",
            "Answers 503 with Retry-After: `on`, or while that file is there; probes go on saying ready."),
+    Option(LEVELS, "COMPRESS", ON, "off", "on",
+           "gzip or zstd, as the client takes it, of text of 1 KiB and more that comes uncoded; mind BREACH."),
 )
 # fmt: on

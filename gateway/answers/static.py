@@ -7,6 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 from gateway.http import fields
 from gateway.http.headers import Pair, Pairs, all_of, first_of
+from gateway.http.negotiation import Codings
 
 # The endings of files that hold another one compressed, and their codings, the best first.
 TWINS = ((".br", b"br"), (".gz", b"gzip"))
@@ -52,22 +53,8 @@ def type_of(name: str) -> bytes:
 
 def accepted_codings(values: Iterable[bytes]) -> frozenset[bytes]:
     """Which codings of TWINS an Accept-Encoding takes (RFC 9110, section 12.5.3)."""
-    weights: dict[str, float] = {}
-    for member in fields.members(values):
-        name, _, parameters = member.partition(";")
-        weights[name.strip().lower()] = _weight(parameters)
-    any_weight = weights.get("*", 0.0)
-    return frozenset(coding for _, coding in TWINS if weights.get(coding.decode(), any_weight) > 0)
-
-
-def _weight(parameters: str) -> float:
-    name, _, value = parameters.strip().partition("=")
-    if name.strip().lower() != "q":
-        return 1.0
-    try:
-        return float(value)
-    except ValueError:
-        return 0.0
+    codings = Codings(values)
+    return frozenset(coding for _, coding in TWINS if codings.weight(coding.decode()) > 0)
 
 
 @dataclass(frozen=True, slots=True)

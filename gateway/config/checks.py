@@ -16,6 +16,7 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks.registry import registry
 
+from gateway.answers import coders
 from gateway.auth.records import AuthConfig
 from gateway.auth.signatures import missing_packages
 from gateway.config import limits, own_answers, tls
@@ -185,6 +186,17 @@ def _own_answers(config: Config) -> Iterator[checks.CheckMessage]:
     yield from (checks.Warning(warning, id="portway.W009") for warning in found)
 
 
+def _compression(config: Config) -> Iterator[checks.CheckMessage]:
+    levels = (config.plain, *(one.level for one in config.upstreams.values()), *(one.level for one in config.routes))
+    variable = next((level.variable("compress") for level in levels if level.get("compress", False)), None)
+    if variable is not None and (missing := coders.missing_packages()):
+        yield checks.Error(
+            f"{variable}: it needs {' and '.join(missing)}, of the extra [compress] and not installed; "
+            "requirements.lock has them",
+            id="portway.E007",
+        )
+
+
 def _tracing(config: Config) -> Iterator[checks.CheckMessage]:
     try:
         exporters_of(os.environ, find_spec)
@@ -221,6 +233,7 @@ _CHECKS = {
     "fields": _fields,
     "limits": _limits,
     "answers": _own_answers,
+    "compression": _compression,
     "tracing": _tracing,
     "settings": _settings,
     "auth": _auth,

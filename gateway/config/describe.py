@@ -71,6 +71,8 @@ def _options_of(line: GatewayRoute) -> dict[str, str]:
     shown |= _asked_of_clients(line.stack.requirements)
     if line.level.variable("rate_limit").startswith(line.origin):
         shown["rate_limit"] = text_of(line.level.get("rate_limit", ()))
+    if line.level.variable("compress").startswith(line.origin):
+        shown["compress"] = "on" if line.level.get("compress") else "off"
     if "cost" in line.level.values:
         shown["cost"] = str(line.level.get("cost", 1))
     if middleware := line.level.get("middleware"):

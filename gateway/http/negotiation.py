@@ -1,7 +1,7 @@
-"""Which representation a client accepts (RFC 9110, section 12.5.1)."""
+"""Which representation a client accepts: media types and content codings (RFC 9110, sections 12.5.1 and 12.5.3)."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 JSON, NDJSON, EVENTS = "application/json", "application/x-ndjson", "text/event-stream"
@@ -26,6 +26,39 @@ def representation(accept: Iterable[bytes]) -> str:
     json = next((ranges[media] for media in (JSON, "application/*", "*/*") if media in ranges), 0.0)
     liked = {JSON: json, NDJSON: ranges.get(NDJSON, 0.0), EVENTS: ranges.get(EVENTS, 0.0)}
     return max(liked, key=lambda media: liked[media])
+
+
+IDENTITY: Final = "identity"
+
+
+class Codings:
+    """What a client says of content codings: `weight` of one is 0 where it does not take it."""
+
+    __slots__ = ("_weights",)
+
+    def __init__(self, accept_encoding: Iterable[bytes]) -> None:
+        weights = dict(_ranges(b",".join(accept_encoding).decode("latin-1")))
+        if "x-gzip" in weights:  # the same thing, of old (RFC 9110, section 8.4.1.3)
+            weights.setdefault("gzip", weights["x-gzip"])
+        self._weights = weights
+
+    def weight(self, name: str) -> float:
+        return self._weights.get(name, self._weights.get("*", 0.0))
+
+    @property
+    def refuses_identity(self) -> bool:
+        """Whether an answer without any coding is not acceptable: `identity;q=0`, or `*;q=0` and no word of it."""
+        return self._weights.get(IDENTITY, self._weights.get("*", 1.0)) == 0.0
+
+    def best(self, offered: Sequence[str]) -> str | None:
+        """The one that is liked best, of equals the one that is offered first; None where it is none of them.
+
+        No coding at all is as good as any, unless the client has a number for it.
+        """
+        found = max(offered, key=self.weight, default=None)
+        if found is None or not self.weight(found):
+            return None
+        return None if self._weights.get(IDENTITY, 0.0) > self.weight(found) else found
 
 
 def _ranges(text: str) -> Iterator[tuple[str, float]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 
+from gateway.answers import compression
 from gateway.answers.files import Files
 from gateway.answers.own_answer import OwnAnswer
 from gateway.answers.replacements import replacements_of
@@ -145,6 +146,7 @@ def _view(
     else:
         yield Section("Your own view answers", [[describe(line), line.origin, "what it asks for is known to it alone"]])
     yield Section("Instead of an answer", _instead(line))
+    yield Section("Compression", _compression(line, request))
     yield Section("Cache", [*_cache(line, request), *_forgets(handler.routes, request, host)])
 
 
@@ -161,6 +163,19 @@ def _instead(line: GatewayRoute) -> list[list[str]]:
         what = "while it is on" if closed is True else f"while there is {closed}"
         rows.insert(0, ["503", what, line.level.variable("maintenance")])
     return rows
+
+
+def _compression(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
+    """What becomes of an answer of text for this client."""
+    variable = line.level.variable("compress")
+    if not line.stack.compresses:
+        return [["answers go down as they come", variable]] if variable else []
+    decision = compression.decide(request.method, request.raw_headers, 200, _TEXT, None, streams=False)
+    coding = f"by {decision.coding}, for this client" if decision.coding else "this client takes none of it"
+    return [[f"text of {format_size(compression.MIN_BYTES)} and more that comes uncoded", coding, variable]]
+
+
+_TEXT = [(b"content-type", b"text/plain")]
 
 
 def _limits(stack: Stack, request: GatewayRequest, cost: int) -> Section:

@@ -27,6 +27,8 @@ def own_fields(level: Level, plain: Level, endpoint: Callable[..., Any] | None) 
     if isinstance(endpoint, (Proxy, Fanout)):
         given = {name: value for name, value in given.items() if _is_plain(name, level, plain)}
     changes = encoded_changes(sorted(given.items()))
+    if level.get("compress", False):
+        changes = tuple((name, _with_codings(name, value)) for name, value in changes)
     text = level.get("cache_control")
     good = ((_CACHE_CONTROL, text.encode()),) if text is not None else ()
     if not changes and not good:
@@ -42,6 +44,13 @@ def own_fields(level: Level, plain: Level, endpoint: Callable[..., Any] | None) 
         return response
 
     return finish
+
+
+def _with_codings(name: bytes, value: bytes | None) -> bytes | None:
+    """A Vary that is set on answers that may be compressed: a cache must tell those apart too."""
+    if name != b"vary" or value is None or value == b"*" or b"accept-encoding" in value.lower():
+        return value
+    return value + b", Accept-Encoding"
 
 
 def plain_changes(plain: Level) -> Changes:

@@ -23,7 +23,7 @@ configured, which costs a request nothing:
 - limits: `client_limits_gate(...)` and `limits_gate(...)` of its room, for `Slots.client_limits` and `Slots.limits`.
   What they have to say on the answer, the handler adds.
 - the language of routes: `maintenance_gate(...)` for `Slots.maintenance`; `own_fields(...)` (RESPONSE_HEADER_X),
-  `replacement(...)` (ON_*) and `compression(...)` for `Slots.fields`, `Slots.replace` and `Slots.compress`.
+  `replacing(...)` (ON_*) and `compressing(...)` for `Slots.fields`, `Slots.replace` and `Slots.compress`.
 - upstreams: `sticky_cookies(...)` for `Slots.sticky`: cookies that choices of endpoints have led to.
 - sockets: a handshake is a GET for `Stack.view`, so that it passes all that a GET does, decorators of the view too.
   What answers it is the endpoint, which sees by the scope of the request what it is; the cache lets it through.
@@ -83,6 +83,7 @@ class Stack:
     origins: Sequence[str]  # pages of these may read the answers, by CORS
     policies: tuple[Policy, ...]  # its limits
     requirements: Sequence[Requirement]  # what is asked of who asks
+    compresses: bool  # whether answers are, on their way down
 
 
 def compiled(
@@ -109,7 +110,16 @@ def compiled(
         preflight = _finishing(_gated(_preflight(slots.origins), _present(slots.maintenance)), finish)
     whole = _finishing(_gated(view, gates), finish)
     return Stack(
-        whole, endpoint, cache, is_wrapped, preflight, finish, slots.origins, slots.policies, slots.requirements
+        view=whole,
+        endpoint=endpoint,
+        cache=cache,
+        is_wrapped=is_wrapped,
+        preflight=preflight,
+        finish=finish,
+        origins=slots.origins,
+        policies=slots.policies,
+        requirements=slots.requirements,
+        compresses=slots.compress is not None,
     )
 
 

@@ -18,6 +18,7 @@ from django.conf import settings
 from django.urls import ResolverMatch, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
+from gateway.answers.compress import compressing
 from gateway.answers.fallback import replacing
 from gateway.answers.files import Files
 from gateway.answers.maintenance import maintenance_gate
@@ -61,7 +62,7 @@ from gateway.routing.records import Declared, Route
 from gateway.routing.stack import Slots, Stack, compiled, finish_of
 from gateway.routing.sticky import sticky_cookies
 from gateway.routing.table import Match, Miss, Table
-from gateway.routing.views import as_async
+from gateway.routing.views import as_async, pieces
 from gateway.routing.worker_start import thread_warning
 from gateway.routing.wrapping import Wrap, cache_of, innermost
 from gateway.sockets.upgrade import SocketView
@@ -263,9 +264,11 @@ def slots_of(line: Line | None, declared: Declared, chains: Chains) -> Slots:
     """What stands in the slots of a line; None where no route is known. Raises RouteError."""
     if line is None:
         rules = replacements_of(declared.plain)
+        compress = compressing(declared.plain, pieces)
         return Slots(
             origins=declared.cors,
-            replace=replacing(rules, None, {}),
+            compress=compress,
+            replace=replacing(rules, None, {}, compress),
             fields=own_fields(declared.plain, declared.plain, None),
         )
     level, endpoint = line.level, line.endpoint
@@ -274,12 +277,14 @@ def slots_of(line: Line | None, declared: Declared, chains: Chains) -> Slots:
     rules = replacements_of(level)
     if isinstance(endpoint, Proxy):
         endpoint.keeps_small_bodies = rules is not None and rules.asks_services
+    compress = compressing(level, pieces)
     slots = Slots(
         origins=origins,
+        compress=compress,
         auth=auth_gate(requirements, origins),
         requirements=requirements,
         middleware=chains.of(level.get("middleware", ()), level.variable("middleware")),
-        replace=replacing(rules, endpoint, level.members.get("response_headers", {})),
+        replace=replacing(rules, endpoint, level.members.get("response_headers", {}), compress),
         maintenance=maintenance_gate(level.get("maintenance")),
         fields=own_fields(level, declared.plain, endpoint),
         sticky=sticky_cookies(endpoint, declared, asks_others=rules is not None and rules.asks_services),

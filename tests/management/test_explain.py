@@ -28,6 +28,7 @@ CONFIG = loader.load(
         "GATEWAY_UPSTREAM_ORDERS": "http://orders:8000",
         "GATEWAY_UPSTREAM_ORDERS__RETRIES": "0",
         "GATEWAY_UPSTREAM_ORDERS__MAX_IN_FLIGHT": "10",
+        "GATEWAY_UPSTREAM_ORDERS__COMPRESS": "on",
         "GATEWAY_CORS": "https://app.example.com",
         "GATEWAY_ROUTE_HOME": "GET /home/{id}",
         "GATEWAY_ROUTE_HOME__PART_USER": "users:/users/{id}",
@@ -114,6 +115,22 @@ async def test_a_proxied_request() -> None:
 async def test_an_option_of_the_upstream_names_its_variable() -> None:
     said = await explained("GET", "/users/3/teams")
     assert ["TIMEOUT", "2s", "GATEWAY_UPSTREAM_USERS__TIMEOUT"] in said["Options"]
+
+
+@pytest.mark.parametrize(
+    ("field", "word"),
+    [
+        ("gzip, zstd", "by zstd, for this client"),
+        ("gzip", "by gzip, for this client"),
+        ("br", "this client takes none"),
+    ],
+)
+async def test_what_is_compressed_for_whom(field: str, word: str) -> None:
+    said = await explained("POST", "/orders", f"Accept-Encoding: {field}")
+    ((what, how, origin),) = said["Compression"]
+    assert (what, origin) == ("text of 1KiB and more that comes uncoded", "GATEWAY_UPSTREAM_ORDERS__COMPRESS")
+    assert how.startswith(word)
+    assert "Compression" not in await explained("GET", "/users/3")
 
 
 async def test_what_may_be_sent_again() -> None:
