@@ -94,7 +94,7 @@ PURE = {
     *("routing/segments", "routing/conditions", "routing/clashes", "http/carried"),
     *("http/field_template", "config/braces", "config/assembly"),
     *("answers/targets", "answers/options", "answers/static", "answers/replacements"),
-    "answers/compression",
+    *("answers/compression", "proxy/options", "observe/mirror_counts"),
     *("http/forwarding", "http/methods", "http/negotiation", "cache/keys", "fanout/answer", "upstreams/targets"),
     *("upstreams/options", "upstreams/records", "legacy/options", "cache/options", "fanout/options"),
     *("config/options", "http/settable"),

@@ -60,6 +60,7 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
         | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s", "rate_limit", "cost"}
         # `Route.level` has them
         | {"cache_control", "auth", "roles", "scopes", "middleware", "on", "maintenance", "compress"}
+        | {"mirror", "mirror_share", "mirror_unsafe"}
         | {"cors_methods", "cors_headers", "cors_max_age_s", "cors_credentials"},
         "part": attributes(plan.Part) | {"legacy"},
         "legacy": attributes(options.LegacyOptions),
@@ -81,7 +82,20 @@ def test_an_option_at_several_levels_has_an_attribute_of_its_own() -> None:
     assert "level" not in attributes
 
 
-NO_PLAIN = {"PATH", "BODY", "TYPE", "CLIENT_CERT", "CLIENT_KEY", "CA", "LEGACY", "OPTIONAL", "PART_*", "MAX_IN_FLIGHT"}
+NO_PLAIN = {
+    "PATH",
+    "BODY",
+    "TYPE",
+    "CLIENT_CERT",
+    "CLIENT_KEY",
+    "CA",
+    "LEGACY",
+    "OPTIONAL",
+    "PART_*",
+    "MAX_IN_FLIGHT",
+} | {
+    *("MIRROR", "MIRROR_UNSAFE"),
+}
 
 
 def test_every_option_of_an_upstream_or_a_route_is_a_plain_one_too_but_for_those_that_mean_nothing_there() -> None:

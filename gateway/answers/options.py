@@ -54,6 +54,6 @@ OF_ROUTE: tuple[Option, ...] = (
     Option(LEVELS, "MAINTENANCE", Unit("on|off|path", maintenance), "off", "/run/portway/maintenance",
            "Answers 503 with Retry-After: `on`, or while that file is there; probes go on saying ready."),
     Option(LEVELS, "COMPRESS", ON, "off", "on",
-           "gzip or zstd, as the client takes it, of text of 1 KiB and more that comes uncoded; mind BREACH."),
+           "As gzip or zstd, whatever the client takes, goes text of 1 KiB and more that comes uncoded; mind BREACH."),
 )
 # fmt: on

@@ -11,6 +11,7 @@ from gateway.config.table import TABLE
 from gateway.fanout.options import OF_FAN
 from gateway.fanout.view import Fanout
 from gateway.limits.grammar import text_of
+from gateway.proxy.mirror import text_of_share
 from gateway.proxy.view import Proxy
 from gateway.routing.lines import GatewayRoute, describe
 from gateway.routing.middleware import name_of_middleware
@@ -59,6 +60,12 @@ def _word(attribute: str, member: str) -> str:
     return _OF_ROUTE[attribute].name.replace("*", member.replace("-", "_")).lower()
 
 
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return text_of_share(value)
+    return ("on" if value else "off") if isinstance(value, bool) or value is None else str(value)
+
+
 def _options_of(line: GatewayRoute) -> dict[str, str]:
     view = line.endpoint
     shown = effective.options_of_call(view.own) if isinstance(view, (Proxy, Fanout)) else {}
@@ -71,8 +78,9 @@ def _options_of(line: GatewayRoute) -> dict[str, str]:
     shown |= _asked_of_clients(line.stack.requirements)
     if line.level.variable("rate_limit").startswith(line.origin):
         shown["rate_limit"] = text_of(line.level.get("rate_limit", ()))
-    if line.level.variable("compress").startswith(line.origin):
-        shown["compress"] = "on" if line.level.get("compress") else "off"
+    for name in ("compress", "mirror", "mirror_share", "mirror_unsafe"):
+        if line.level.variable(name).startswith(line.origin):
+            shown[name] = _text(line.level.get(name))
     if "cost" in line.level.values:
         shown["cost"] = str(line.level.get("cost", 1))
     if middleware := line.level.get("middleware"):

@@ -54,6 +54,7 @@ _PARTNERS = {
     "CORS_": "CORS",
     "CACHE_MAX_BODY": "CACHE",
     "STALE_": "CACHE",
+    "MIRROR_": "MIRROR",
 }
 NO_ROUTES_HELP = """\
 export GATEWAY_UPSTREAM_USERS='http://127.0.0.1:9001'
@@ -283,10 +284,12 @@ class _Draft:
             self.blame(by_variable[variable], message)
 
     def check_replacements(self, entries: Iterable[Entry]) -> None:
-        """ON_* that nothing can come of where they hold."""
+        """ON_* that nothing can come of where they hold, and MIRROR."""
         by_variable = {entry.variable.removesuffix("_FILE"): entry for entry in entries}
         names = {name.lower() for name in self.declared["upstream"]}
-        for variable, message, hint in own_answers.replacement_faults([route for _, route in self.routes], names):
+        routes, levels = [route for _, route in self.routes], [one.level for one in self.upstreams]
+        faults = (*own_answers.replacement_faults(routes, names), *own_answers.mirror_faults(routes, levels, names))
+        for variable, message, hint in faults:
             self.blame(by_variable[variable], message, hint)
 
     def check_partners(self, entries: Iterable[Entry]) -> None:
@@ -320,6 +323,8 @@ class _Draft:
             self.blame(line, NO_TARGET)
         if target is not None:
             self._check_upstream(line, target.upstream)
+        elif "MIRROR" in given:
+            self.blame(given["MIRROR"], "this is for a route to an upstream: what goes up is copied")
         if (target or route.answer) is not None and route.fan is not None:
             self.blame(line, "a route has a target or parts, not both")
         if "LEGACY" in given:

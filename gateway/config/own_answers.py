@@ -6,7 +6,7 @@ from pathlib import Path
 from gateway.answers.options import BODY_SUFFIX
 from gateway.answers.replacements import replacements_of
 from gateway.answers.targets import REDIRECTS, Answer, Folder, Page
-from gateway.options import nearest
+from gateway.options import Level, nearest
 from gateway.routing.patterns import PatternError, check_template
 from gateway.routing.records import Route
 from gateway.upstreams.targets import Target
@@ -59,6 +59,17 @@ def replacement_faults(routes: Iterable[Route], upstreams: Collection[str]) -> I
             if is_alone and variable not in reported:
                 reported.add(variable)
                 yield variable, f"this means nothing without {variable.removesuffix('_BODY')}; set that too", ""
+
+
+def mirror_faults(
+    routes: Iterable[Route], levels: Iterable[Level], upstreams: Collection[str]
+) -> Iterator[tuple[str, str, str]]:
+    """Upstreams of copies that there are not: (variable, sentence, hint), each variable once."""
+    held = {level.variable("mirror"): level.get("mirror") for level in (*levels, *(route.level for route in routes))}
+    for variable, name in held.items():
+        if name is not None and name not in upstreams:
+            fault = f"there is no upstream {name}; set GATEWAY_UPSTREAM_{name.upper()}"
+            yield variable, fault, nearest(name, sorted(upstreams))
 
 
 def missing_files(routes: Iterable[Route]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from gateway.fanout import options as fanout
 from gateway.legacy import options as legacy
 from gateway.limits import options as limits
 from gateway.options import Option, Refused, find, nearest_row
+from gateway.proxy import options as proxy
 from gateway.routing import options as routing
 from gateway.upstreams import options as upstreams
 
@@ -30,6 +31,7 @@ OPTIONS: tuple[Option, ...] = (
     *auth.OF_LEVELS,
     *cache.OF_ROUTE,
     *answers.OF_ROUTE,
+    *proxy.OF_ROUTE,
     *fanout.OF_ROUTE,
     *legacy.OF_ROUTE,
     *fanout.OF_PART,

@@ -79,6 +79,8 @@ class GatewayRequest(HttpRequest):
     limits_met: Any = None  # the limits that it has met so far: `limits.gate` knows what
     # What cookies of `BALANCE=sticky` hold from now on, by their names, where another instance has answered.
     cookies_set: Mapping[bytes, bytes] = MappingProxyType({})
+    tap: Callable[[bytes], None] | None = None  # is given each piece of the body as it is read
+    on_head_sent: Callable[[], None] | None = None  # called once the head of the answer has been handed over
     reached_view = False  # nothing before the view has refused it; noted on routes where another service may stand in
     # Django's middleware asks for it; the clients of django.test set it.
     _dont_enforce_csrf_checks = property(lambda self: "skips_csrf_checks" in self.scope)
@@ -231,6 +233,8 @@ class GatewayRequest(HttpRequest):
             return
         self._read_started = True
         async for chunk in self.inbox.chunks():
+            if self.tap is not None:
+                self.tap(chunk)
             yield chunk
 
     def check_unread(self) -> None:

@@ -26,6 +26,10 @@ class Services(Protocol):
         """Its limits: `limiter_of`."""
 
     @property
+    def mirrors(self) -> object:
+        """Copies of requests that are under way: `mirrors_of`."""
+
+    @property
     def field_kinds(self) -> Kinds:
         """What becomes of the fields of requests."""
 

@@ -22,6 +22,7 @@ from gateway.management.explain_auth import asking, who_asks
 from gateway.management.explain_call import Section, passes_cache_by, proxied
 from gateway.management.explain_fanout import fanned_out
 from gateway.options import Level
+from gateway.proxy.mirror import MARK, text_of_share
 from gateway.proxy.view import Proxy
 from gateway.routing import mismatch
 from gateway.routing.dispatch import Own, Preflight, Refusal, decide
@@ -146,6 +147,7 @@ def _view(
     else:
         yield Section("Your own view answers", [[describe(line), line.origin, "what it asks for is known to it alone"]])
     yield Section("Instead of an answer", _instead(line))
+    yield Section("A copy", _mirrored(line, request))
     yield Section("Compression", _compression(line, request))
     yield Section("Cache", [*_cache(line, request), *_forgets(handler.routes, request, host)])
 
@@ -173,6 +175,19 @@ def _compression(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]
     decision = compression.decide(request.method, request.raw_headers, 200, _TEXT, None, streams=False)
     coding = f"by {decision.coding}, for this client" if decision.coding else "this client takes none of it"
     return [[f"text of {format_size(compression.MIN_BYTES)} and more that comes uncoded", coding, variable]]
+
+
+def _mirrored(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
+    """Where a copy of the request goes, once its answer goes down."""
+    rule, variable = line.stack.mirror, line.level.variable("mirror")
+    if rule is None:
+        return []
+    is_copy = any(name == MARK for name, _ in request.raw_headers)
+    if not rule.takes(request.method, is_copy=is_copy, chance=0.0):
+        why = "its share is 0%" if not rule.share else f"{request.method} is unsafe; MIRROR_UNSAFE is off"
+        return [["none", "the request is a copy itself" if is_copy else why, variable]]
+    share = text_of_share(rule.share)
+    return [[rule.upstream, f"of {share} of such requests, once the answer goes down", variable]]
 
 
 _TEXT = [(b"content-type", b"text/plain")]

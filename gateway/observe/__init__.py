@@ -11,6 +11,7 @@ process_locks   locks between workers that a killed one does not keep
 message_ring    what one worker does is known to the others before its request is answered
 snapshot        the state of a worker, and workers added up
 socket_counts   what is counted of one WebSocket
+mirror_counts   what is counted of copies of requests
 status          /-/status: the workers added up, as JSON
 metrics         /-/metrics: the same for Prometheus
 exporters       which exporters of spans the OTEL_* variables ask for

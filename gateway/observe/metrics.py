@@ -33,6 +33,7 @@ class _Collector:
         yield from _upstreams(totals)
         yield from _cache(totals)
         yield _histogram("portway_part_duration_seconds", "Parts of fan-outs.", _PART, counts.parts)
+        yield from _mirrors(counts)
         yield from _legacy(totals)
         yield from _limits(totals)
         yield from _auth(totals)
@@ -127,6 +128,16 @@ def _cache(totals: Totals) -> Iterator[Metric]:
         ("database_bytes", "Stored answers in the database.", totals.stored.database_bytes),
     ):
         yield GaugeMetricFamily(f"portway_cache_{name}", text, value=value)
+
+
+def _mirrors(counts: Counts) -> Iterator[Metric]:
+    labels = ["route", "mirror"]
+    text = "Copies of requests, by the statuses of both answers; a copy that failed by why."
+    yield _counter("portway_mirrored", text, [*labels, "status", "mirror_status"], counts.mirrors)
+    text = "Copies that were not made: too many were under way, or the body was too large or not all here."
+    yield _counter("portway_mirror_skipped", text, [*labels, "why"], counts.mirror_skips)
+    text = "Until the heads of both answers: that which went down, and that of the copy."
+    yield _histogram("portway_mirror_duration_seconds", text, [*labels, "whose"], counts.mirror_durations)
 
 
 def _legacy(totals: Totals) -> Iterator[Metric]:

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.observe.counters import RECENT, RECENT_CLIENT, Failure, PartLabels, RequestLabels, Requests
 from gateway.observe.histogram import Durations, Histogram, Stalls
+from gateway.observe.mirror_counts import MirrorLabels
 
 # Of the cache's database, the worst last.
 _DATABASE_STATES: Final = ("not in use", "works", "not reached", "failing")
@@ -40,6 +41,9 @@ class Counts(msgspec.Struct, array_like=True):
     limits: dict[tuple[str, str], int] = {}  # by limit and outcome
     sockets: dict[tuple[str, str], int] = {}  # by route and who closed them
     messages: dict[tuple[str, str], int] = {}  # by route and direction
+    mirrors: dict[MirrorLabels, int] = {}
+    mirror_skips: dict[tuple[str, str, str], int] = {}  # by route, upstream of the copy and why
+    mirror_durations: dict[tuple[str, str, str], Durations] = {}  # by route, upstream of the copy and whose
 
 
 class WorkerState(msgspec.Struct):
@@ -189,6 +193,9 @@ def add_counts(several: Iterable[Counts]) -> Counts:
         messages=_sums(one.messages for one in counts),
         recent_client=_newest((failure for one in counts for failure in one.recent_client), RECENT_CLIENT),
         limits=_sums(one.limits for one in counts),
+        mirrors=_sums(one.mirrors for one in counts),
+        mirror_skips=_sums(one.mirror_skips for one in counts),
+        mirror_durations=_histograms(Durations, (one.mirror_durations for one in counts)),
     )
 
 

@@ -45,6 +45,7 @@ class Status:
             "limits": _limits(totals),
             "auth": _auth(totals),
             "websockets": _websockets(totals),
+            "mirrors": _mirrors(totals.counts),
             "bulkheads": msgspec.to_builtins(totals.pools),
             "stalls": {"count": counts.stalls.count},
             "recent": sorted([*counts.recent, *counts.recent_client], key=time_of, reverse=True),
@@ -75,6 +76,24 @@ def _websockets(totals: Totals) -> dict[str, Any]:
     for (_, closed_by), count in totals.counts.sockets.items():
         ended[closed_by] = ended.get(closed_by, 0) + count
     return {"open": sum(sum(worker.sockets.values()) for worker in totals.workers), "ended": ended}
+
+
+def _mirrors(counts: Counts) -> list[dict[str, Any]]:
+    """Of each route whose requests are copied: what both answered, how often it was the same, and how long it took."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def row(route: str, mirror: str) -> dict[str, Any]:
+        nothing = {"sent": 0, "same": 0, "skipped": 0, "answer_s": 0.0, "mirror_s": 0.0}
+        return found.setdefault((route, mirror), {"route": route, "mirror": mirror, **nothing})
+
+    for (route, mirror, status, outcome), count in sorted(counts.mirrors.items()):
+        row(route, mirror)["sent"] += count
+        row(route, mirror)["same"] += count if status == outcome else 0
+    for (route, mirror, _), count in sorted(counts.mirror_skips.items()):
+        row(route, mirror)["skipped"] += count
+    for (route, mirror, whose), durations in counts.mirror_durations.items():
+        row(route, mirror)[f"{whose}_s"] = durations.sum_s
+    return list(found.values())
 
 
 def _by_route(counts: Counts) -> dict[str, dict[str, Any]]:

@@ -92,20 +92,24 @@ def problems(where: str, level: Level, endpoint: Callable[..., Any], declared: D
 def _open_by_failing(
     where: str, level: Level, requirements: Sequence[Requirement], declared: Declared
 ) -> Iterator[str]:
-    """Services that stand in for this route's answers, ask for a way, and would answer who has not passed it.
+    """Services that stand in for this route's answers, or get copies of its requests, ask for a way, and would hear of
+    who has not passed it.
 
     What the route says itself of AUTH holds for them too.
     """
-    rules = replacements_of(level)
-    if rules is None or _nearness(level.variable(_AUTH)) == 2:
+    rules, mirror = replacements_of(level), level.get("mirror")
+    if _nearness(level.variable(_AUTH)) == 2:
         return
-    for rule in rules.rules:
-        upstream = declared.upstreams.get(rule.replacement.upstream) if isinstance(rule.replacement, Target) else None
+    asked = [] if mirror is None else [(level.variable("mirror"), mirror)]
+    replacing = rules.rules if rules is not None else ()
+    asked += [(rule.variable, rule.replacement.upstream) for rule in replacing if isinstance(rule.replacement, Target)]
+    for variable, name in asked:
+        upstream = declared.upstreams.get(name)
         wanted = None if upstream is None else _requirement(upstream.level)
         if upstream is None or wanted is None or any(one.is_as_strict_as(wanted) for one in requirements):
             continue
         yield (
-            f"{rule.variable}: {upstream.name} asks for {wanted.rule}, and {where} would let others to it; say with "
+            f"{variable}: {upstream.name} asks for {wanted.rule}, and {where} would let others to it; say with "
             f"AUTH of the route who may ask ({wanted.rule}, or - for everybody)"
         )
 

@@ -10,6 +10,7 @@ A request passes the slots from the top down; an answer passes the first four on
     auth, roles, scopes          gate
     all other limits             gate
     middleware                            Django's, async-capable
+    MIRROR                                has requests copied once their answers go down
     wrap=                                 code of the team's own around the view, outside of its cache
     cache, view                           as the line of urlpatterns has them, with what decorates them there
 
@@ -47,6 +48,7 @@ from gateway.http.gate import Finish, Gate, View
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.limits.policies import Policy
+from gateway.proxy.mirror import Rule, mirrored
 from gateway.proxy.view import Proxy
 from gateway.routing.middleware import Chain
 from gateway.routing.wrapping import without_caches
@@ -63,6 +65,7 @@ class Slots:
     requirements: Sequence[Requirement] = ()  # what that gate asks for
     limits: Gate | None = None
     middleware: Chain | None = None
+    mirror: Rule | None = None  # to which upstream requests are copied
     compress: Finish | None = None
     replace: Finish | None = None
     fields: Finish | None = None
@@ -84,6 +87,7 @@ class Stack:
     policies: tuple[Policy, ...]  # its limits
     requirements: Sequence[Requirement]  # what is asked of who asks
     compresses: bool  # whether answers are, on their way down
+    mirror: Rule | None  # to which upstream requests are copied
 
 
 def compiled(
@@ -94,6 +98,8 @@ def compiled(
     `reads_body`: the whole body is read after the gates, before middleware and view, as Django has it.
     """
     is_wrapped, callback, view = cache is not None and view is not cache, without_caches(view), direct(view)
+    if slots.mirror is not None and isinstance(endpoint, Proxy):
+        view = mirrored(view, slots.mirror, endpoint)
     if slots.replace is not None:
         view = _noted(view)
     if slots.middleware is not None:
@@ -120,6 +126,7 @@ def compiled(
         policies=slots.policies,
         requirements=slots.requirements,
         compresses=slots.compress is not None,
+        mirror=slots.mirror,
     )
 
 

@@ -35,6 +35,7 @@ from gateway.http.queries import masked_target
 from gateway.http.request import GatewayRequest
 from gateway.legacy.view import Legacy, assign_pools, legacy
 from gateway.options import Level, together
+from gateway.proxy.mirror import mirror_rule
 from gateway.proxy.view import Proxy
 from gateway.routing import access, rate_limits
 from gateway.routing.faults import RouteError, faulty, file_name, note, place_of
@@ -281,6 +282,7 @@ def slots_of(line: Line | None, declared: Declared, chains: Chains) -> Slots:
     slots = Slots(
         origins=origins,
         compress=compress,
+        mirror=mirror_rule(level) if isinstance(endpoint, Proxy) else None,
         auth=auth_gate(requirements, origins),
         requirements=requirements,
         middleware=chains.of(level.get("middleware", ()), level.variable("middleware")),

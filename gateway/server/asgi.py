@@ -263,6 +263,8 @@ class GatewayHandler(ASGIHandler):
             headers.append(_CLOSE)
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         request.answer_began = True
+        if request.on_head_sent is not None:
+            request.on_head_sent()
         if isinstance(body, bytes):
             exchange.bytes_out = len(body) if request.method != "HEAD" else 0
             await send({"type": "http.response.body", "body": body})

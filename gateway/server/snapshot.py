@@ -98,6 +98,9 @@ def _counts(worker: Worker) -> Counts:
         recent_client=list(counters.recent_client),
         sockets=counters.sockets,
         messages=counters.messages,
+        mirrors=worker.mirrors.counts.requests,
+        mirror_skips=worker.mirrors.counts.skips,
+        mirror_durations=worker.mirrors.counts.durations,
     )
 
 

@@ -43,6 +43,7 @@ from gateway.observe.message_ring import MessageRing
 from gateway.observe.shared_memory import SharedMemory
 from gateway.observe.snapshot import Counts
 from gateway.observe.watchdog import Watchdog
+from gateway.proxy.mirror import Mirrors
 from gateway.routing.urls import Routes
 from gateway.sockets.open import OpenSockets
 from gateway.upstreams.pool import Pool
@@ -155,6 +156,7 @@ class Worker:
         self.watchdog = Watchdog(config.settings.stall_s, self._request_of)
         self.pools: dict[str, Pool] = {}
         self.counters = Counters()
+        self.mirrors = Mirrors()
         self.started_s = time()
         pem = config.settings.tls_cert_pem
         self.certificate_ends_s = None if pem is None else ends_s(chain_of(pem))
@@ -190,6 +192,7 @@ class Worker:
 
     async def stop(self) -> None:
         self.ready = False
+        await self.mirrors.stop(0.0 if self._cut else self.config.settings.drain_s)
         await self._threads_ended()
         self.watchdog.stop()
         if self._ticker is not None:
@@ -246,6 +249,7 @@ class Worker:
     def cut(self) -> int:
         """Break off what is still in flight; how many that were."""
         open_now = list(self.in_flight)
+        self.mirrors.cut()
         for lifetime in open_now:
             lifetime.interrupt(GatewayError(Reason.DRAIN_CUT, headers=[(b"retry-after", b"1")]))
         self._abandon()

@@ -78,6 +78,7 @@ class Outgoing:
     chunked: bool = False
     body: bytes | None = None  # one that is here already, instead of an upload
     switches: bool = False  # the answer may be 101
+    once: bool = False  # it is not tried again, whatever becomes of it
 
     @property
     def can_repeat(self) -> bool:
@@ -282,6 +283,8 @@ class _Course:
     ) -> bool:
         """Whether one more attempt may be made; if so, after its pause."""
         pool, repeatable = self._pool, self._out.can_repeat
+        if self._out.once:
+            return False
         self._unsent = isinstance(error, Unsent)
         if isinstance(error, StaleConnection):
             # The choice of an old connection was ours: it uses up no retry. The next one is new, so this ends.

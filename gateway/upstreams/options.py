@@ -157,7 +157,7 @@ STORES_ANSWERS = frozenset({"CACHE", "CACHE_MAX_BODY", "STALE_IF_ERROR"})
 NOT_OF_CALL = frozenset({"PATH", "CORS", "CACHE_CONTROL", "RATE_LIMIT", "COST", "MIDDLEWARE", "LEGACY", "PART_*"}) | {
     *("OPTIONAL", "MERGE", "CONCURRENCY", "MAX_ITEMS", "PASS", "AUTH", "ROLES", "SCOPES"),
     *("BODY", "TYPE", "ON_*", "MAINTENANCE", "CORS_METHODS", "CORS_HEADERS", "CORS_MAX_AGE", "CORS_CREDENTIALS"),
-    "COMPRESS",
+    *("COMPRESS", "MIRROR", "MIRROR_SHARE", "MIRROR_UNSAFE"),
 }
 _CALL = {option.name: option for option in OF_CALL}
 _UPSTREAM = {option.name for option in OF_UPSTREAM}
