@@ -4,8 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
-from django.http.response import HttpResponseBase
-
 from gateway.errors import GatewayError, Reason
 from gateway.http.gate import Gate
 from gateway.http.request import GatewayRequest
@@ -26,12 +24,11 @@ def maintenance_gate(value: bool | str | None, now: Callable[[], float] = monoto
     path = value if isinstance(value, str) else ""
     looked_s, is_closed = float("-inf"), not path
 
-    async def gate(request: GatewayRequest) -> HttpResponseBase | None:
+    def gate(request: GatewayRequest) -> None:
         nonlocal looked_s, is_closed
         if path and now() - looked_s >= _LOOK_S:
             looked_s, is_closed = now(), there(path)
         if is_closed:
             raise GatewayError(Reason.MAINTENANCE, headers=[(b"retry-after", b"%d" % RETRY_AFTER_S)])
-        return None
 
     return gate

@@ -34,7 +34,7 @@ A gate is asked after the checks, with `request.route` (None on Django's own lin
 that it raises becomes a problem, which passes `finish` like an answer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,27 +149,29 @@ def _present(*slots: Any) -> tuple[Any, ...]:
 
 
 def _gated(view: View, gates: Sequence[Gate]) -> View:
-    if not gates:
-        return view
-    if len(gates) == 1:
-        return _gated_once(view, gates[0])
-
-    async def gated(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
-        for gate in gates:
-            response = await gate(request)
-            if response is not None:
-                return response
-        return await view(request, *args, **params)
-
-    return gated
+    """The view behind gates, the first one outermost; a gate that need not wait costs no coroutine."""
+    for gate in reversed(gates):
+        view = _behind(gate, view)
+    return view
 
 
-def _gated_once(view: View, gate: Gate) -> View:
-    async def gated(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
-        response = await gate(request)
-        return await view(request, *args, **params) if response is None else response
+def _behind(gate: Gate, view: View) -> View:
+    def gated(request: GatewayRequest, *args: Any, **params: Any) -> Awaitable[HttpResponseBase]:
+        waiting = gate(request)
+        return view(request, *args, **params) if waiting is None else _after(waiting, view, request, args, params)
 
     return gated
+
+
+async def _after(
+    waiting: Awaitable[HttpResponseBase | None],
+    view: View,
+    request: GatewayRequest,
+    args: tuple[Any, ...],
+    params: Mapping[str, Any],
+) -> HttpResponseBase:
+    response = await waiting
+    return await view(request, *args, **params) if response is None else response
 
 
 def _noted(view: View) -> View:

@@ -45,7 +45,8 @@ def _is_admin(request: GatewayRequest, token: str | None) -> bool:
 async def _pass(request: GatewayRequest, reading: Gate, *, offers_token: bool) -> None:
     """Raises what the gate does; where the token would do as well, that is asked for too."""
     try:
-        response = await reading(request)
+        waiting = reading(request)
+        response = None if waiting is None else await waiting
     except GatewayError as error:
         if error.status == 401 and offers_token:
             error.headers = tuple(dict.fromkeys((*error.headers, *_CHALLENGE)))
