@@ -11,7 +11,7 @@ signatures   signatures and hashes, checked by PyJWT and bcrypt; which algorithm
 keys         lines of API keys, and the key that is presented
 basic        lines of an htpasswd, and the name and password of HTTP Basic
 identity     the fields that go up for who asks
-verdicts     who was let in a moment ago, by a digest of the credential
+verdicts     who was let in a moment ago, by the token or a digest of what was sent
 calls        calls that authentication makes by itself
 jwks         the keys of an issuer while the gateway runs
 ask          another service is asked

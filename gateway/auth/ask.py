@@ -89,6 +89,10 @@ class AskWay:
         self._sent = Sent(options)
         self._timeout_s = way.timeout_s or options.timeout_s
 
+    def known(self, request: GatewayRequest, authorization: bytes | None) -> Outcome | None:
+        """Nothing: what decides is more than a credential."""
+        return None
+
     async def outcome(self, request: GatewayRequest, *, is_optional: bool = False) -> Outcome:
         """What the service says; where a credential may be missing, one that is missing is not asked about."""
         way = self.way

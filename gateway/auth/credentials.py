@@ -19,10 +19,11 @@ _AUTHORIZATION = (Carrier("header", "authorization"),)
 
 
 class Carried(NamedTuple):
-    """A credential as it came, and where it stood."""
+    """A credential, where it stood, and all that stood there: its scheme too."""
 
     value: bytes
     carrier: Carrier
+    line: bytes
 
 
 def find(carriers: Sequence[Carrier], scheme: bytes, pairs: Sequence[Pair], query: bytes) -> Carried | None:
@@ -30,22 +31,22 @@ def find(carriers: Sequence[Carrier], scheme: bytes, pairs: Sequence[Pair], quer
 
     Raises HEADER_INVALID where there are two, whatever they say.
     """
-    if carriers == _AUTHORIZATION:  # the usual place, of which there is one line at most (`check_authorization`)
+    if carriers == _AUTHORIZATION:  # the usual place, of which there is one line at most (`authorization_of`)
         for name, value in pairs:
             if name == b"authorization":
                 credential = _of_scheme(value, scheme, carriers[0])
-                return None if credential is None else Carried(credential, carriers[0])
+                return None if credential is None else Carried(credential, carriers[0], value)
         return None
     found: Carried | None = None
     for carrier in carriers:
         came = list(values_in(carrier.kind, carrier.name.encode("ascii"), pairs, query))
-        carried = [one for one in (_of_scheme(value, scheme, carrier) for value in came) if one is not None]
+        carried = [(one, value) for value in came if (one := _of_scheme(value, scheme, carrier)) is not None]
         if len(came) > 1 and carried:  # an empty one too: which of the two another service reads, nobody knows
             raise _twice(str(carrier))
-        for credential in carried:
+        for credential, value in carried:
             if found is not None:
                 raise _twice(f"{found.carrier} and {carrier}")
-            found = Carried(credential, carrier)
+            found = Carried(credential, carrier, value)
     return found
 
 
@@ -54,10 +55,20 @@ def _twice(where: str) -> GatewayError:
     return GatewayError(Reason.HEADER_INVALID, detail, headers=[_INVALID_REQUEST])
 
 
-def check_authorization(pairs: Iterable[Pair]) -> None:
-    """Raises HEADER_INVALID for two Authorization lines: who reads the other one would believe somebody else."""
-    if [name for name, _ in pairs].count(b"authorization") > 1:
+def authorization_of(pairs: Iterable[Pair]) -> bytes | None:
+    """The value of Authorization, if it came.
+
+    Raises HEADER_INVALID for two lines: who reads the other one would believe somebody else.
+    """
+    values = [value for name, value in pairs if name == b"authorization"]
+    if len(values) > 1:
         raise GatewayError(Reason.HEADER_INVALID, "Authorization came twice.", headers=[_INVALID_REQUEST])
+    return values[0] if values else None
+
+
+def reads_authorization(carriers: Sequence[Carrier]) -> bool:
+    """Whether a credential is looked for there and nowhere else, as nearly always."""
+    return tuple(carriers) == _AUTHORIZATION
 
 
 def _of_scheme(value: bytes, scheme: bytes, carrier: Carrier) -> bytes | None:

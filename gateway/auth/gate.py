@@ -4,11 +4,11 @@ A refusal sends no byte to any service of the route and reads nothing of the bod
 RFC 7617 have for it: 401 with a challenge for each way that would be taken, 403, or 503 where it cannot be found out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 
 from django.http.response import HttpResponseBase
 
-from gateway.auth.credentials import check_authorization
+from gateway.auth.credentials import authorization_of
 from gateway.auth.records import AuthConfig, Way
 from gateway.auth.rules import Outcome, Refused, Requirement, Rule, Verdict, decide, missing_of
 from gateway.auth.ways import Ways, ways_of
@@ -43,26 +43,24 @@ def auth_gate(requirements: Sequence[Requirement], origins: Sequence[str] = ()) 
         return _gate_of_one(only, requirements, origins)
 
     async def gate(request: GatewayRequest) -> HttpResponseBase | None:
-        check_authorization(request.scope["headers"])
+        authorization_of(request.scope["headers"])
         return await _admit(request, ways_of(request), requirements, origins, {})
 
     return gate
 
 
 def _gate_of_one(name: str, requirements: Sequence[Requirement], origins: Sequence[str]) -> Gate:
-    """The gate of a route that takes one way, whoever comes by it: what most routes have, and most requests pass."""
+    """The gate of a route that takes one way, whoever comes by it: what most routes have, and most requests pass, by a
+    credential that was good a moment ago."""
     passed = (name, Verdict.PASSED.word)
 
-    async def gate(request: GatewayRequest) -> HttpResponseBase | None:
+    def gate(request: GatewayRequest) -> Awaitable[HttpResponseBase | None] | None:
         ways = ways_of(request)
-        check_authorization(request.scope["headers"])
-        outcome = await ways[name].outcome(request)
-        identity = outcome.identity
-        if identity is None or request.method not in SAFE_METHODS or request.scope["type"] != "http":
-            return await _admit(request, ways, requirements, origins, {name: outcome})
-        request.admit(identity, outcome.fields, in_query=outcome.in_query)
-        exchange = request.exchange
-        exchange.auth, exchange.identity = name, identity.name or None
+        outcome = ways[name].known(request, authorization_of(request.scope["headers"]))
+        if outcome is None or request.method not in SAFE_METHODS or request.scope["type"] != "http":
+            return _admit(request, ways, requirements, origins, {} if outcome is None else {name: outcome})
+        request.admit(outcome.identity, outcome.fields, in_query=outcome.in_query)
+        _note(request, outcome)
         ways.counts[passed] = ways.counts.get(passed, 0) + 1
         return None
 

@@ -1,4 +1,5 @@
-"""Who was let in a moment ago, by a digest of the credential, so that most requests need no second look.
+"""Who was let in a moment ago, by the token as it came or a digest of what was sent, so that most requests need no
+second look. No password is kept here, only its digest.
 
 Only good verdicts are kept: a bad credential costs what it costs each time.
 """

@@ -16,7 +16,7 @@ import structlog
 from gateway.auth import basic, signatures, tokens
 from gateway.auth.ask import AskWay
 from gateway.auth.basic import UserTable
-from gateway.auth.credentials import Carried, find
+from gateway.auth.credentials import Carried, find, reads_authorization
 from gateway.auth.identity import fields_for, of_record
 from gateway.auth.jwks import KeyLoader, KeyStore, KeysUnavailable
 from gateway.auth.keys import KeyTable
@@ -36,9 +36,17 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 InThread = Callable[[Callable[[], bool]], Awaitable[bool]]
 Check = Callable[[GatewayRequest], Awaitable[Identity | None]]
 
+_LONGEST_LINE = 4096  # of those that are kept for a minute as they came
+
 
 class RunningWay(Protocol):
     """A way while the gateway runs."""
+
+    def known(self, request: GatewayRequest, authorization: bytes | None) -> Outcome | None:
+        """By what the request passes, where that is known without waiting: its credential was good a moment ago.
+
+        `authorization` is the value of that field. Raises GatewayError for an ambiguous credential.
+        """
 
     async def outcome(self, request: GatewayRequest, *, is_optional: bool = False) -> Outcome:
         """What it finds in a request. Raises GatewayError for an ambiguous credential."""
@@ -121,19 +129,35 @@ class JwtWay:
     def __init__(self, way: Way, store: KeyStore | None, now: Callable[[], float] = time) -> None:
         self.way = way
         self.store = store
+        self._reads_authorization = reads_authorization(way.carriers)
         self.verdicts = Verdicts() if store is None else store.verdicts
         self._now = now
         self._on_comma = _Says(way.name)
 
+    def known(self, request: GatewayRequest, authorization: bytes | None) -> Outcome | None:
+        if self._reads_authorization:  # a token that is known by its line need not even be taken out of it
+            return None if authorization is None else self.verdicts.get(authorization, self._now())
+        carried = self._carried(request)
+        return None if carried is None else self.verdicts.get(self._name_of(carried), self._now())
+
     async def outcome(self, request: GatewayRequest, *, is_optional: bool = False) -> Outcome:
-        scope = request.scope
-        carried = find(self.way.carriers, b"bearer", scope["headers"], scope["query_string"])
+        carried = self._carried(request)
         if carried is None:
             return Outcome(Verdict.MISSING, self.way.name)
-        # Whether it stood in the query is a part of the outcome.
-        name = digest(carried.value) if carried.carrier.kind != "query" else digest(b"query", carried.value)
+        name = self._name_of(carried)
         kept = self.verdicts.get(name, self._now())
         return kept if kept is not None else await self._judge(carried, name)
+
+    def _carried(self, request: GatewayRequest) -> Carried | None:
+        scope = request.scope
+        return find(self.way.carriers, b"bearer", scope["headers"], scope["query_string"])
+
+    def _name_of(self, carried: Carried) -> bytes:
+        """What verdicts call a token: in Authorization by its line, since a digest costs as much as all else of a look;
+        else by a digest, and whether it stood in the query is a part of the outcome."""
+        if self._reads_authorization and len(carried.line) <= _LONGEST_LINE:
+            return carried.line
+        return digest(carried.value) if carried.carrier.kind != "query" else digest(b"query", carried.value)
 
     async def _judge(self, carried: Carried, name: bytes) -> Outcome:
         way, now_s = self.way, self._now()
@@ -201,7 +225,14 @@ class KeysWay:
         self._on_comma = _Says(way.name)
         self._passed: dict[tuple[bytes, str], Outcome] = {}  # by the key's digest and where it stood, once it was used
 
+    def known(self, request: GatewayRequest, authorization: bytes | None) -> Outcome | None:
+        found = self._found(request)
+        return found if found.verdict is Verdict.PASSED else None
+
     async def outcome(self, request: GatewayRequest, *, is_optional: bool = False) -> Outcome:
+        return self._found(request)
+
+    def _found(self, request: GatewayRequest) -> Outcome:
         scope = request.scope
         carried = find(self.way.carriers, b"bearer", scope["headers"], scope["query_string"])
         if carried is None:
@@ -228,9 +259,16 @@ class BasicWay:
         self._on_comma = _Says(way.name)
         self._under_way: dict[bytes, asyncio.Task[bool]] = {}  # by the credential: a page asks for much at once
 
+    def known(self, request: GatewayRequest, authorization: bytes | None) -> Outcome | None:
+        carried = self._carried(request)
+        return None if carried is None else self.verdicts.get(digest(carried.value), self._now())
+
+    def _carried(self, request: GatewayRequest) -> Carried | None:
+        scope = request.scope
+        return find(self.way.carriers, b"basic", scope["headers"], scope["query_string"])
+
     async def outcome(self, request: GatewayRequest, *, is_optional: bool = False) -> Outcome:
-        scope, way = request.scope, self.way
-        carried = find(way.carriers, b"basic", scope["headers"], scope["query_string"])
+        way, carried = self.way, self._carried(request)
         if carried is None:
             return Outcome(Verdict.MISSING, way.name)
         name = digest(carried.value)
@@ -272,6 +310,10 @@ class PythonWay:
     def __init__(self, way: Way, check: Check) -> None:
         self.way = way
         self._check = check
+
+    def known(self, request: GatewayRequest, authorization: bytes | None) -> Outcome | None:
+        """Nothing: the function is asked each time."""
+        return None
 
     async def outcome(self, request: GatewayRequest, *, is_optional: bool = False) -> Outcome:
         """What the function gives: an Identity, or None for nobody. It may raise GatewayError AUTH_* itself."""
