@@ -22,8 +22,6 @@ def policy_field(policies: Iterable[tuple[str, Rate]]) -> Pair:
 
 def least(states: Sequence[tuple[str, Rate, float]]) -> tuple[str, Rate, float]:
     """Of (name, rate, ahead_s) the one with the least left; of two of them the one that takes longer."""
-    if len(states) == 1:
-        return states[0]
     return min(states, key=lambda one: (left(one[2], one[1]), -one[2]))
 
 

@@ -3,9 +3,7 @@
 What a request met so far is kept with it, so that its answer, whatever that is, tells what is left.
 """
 
-from collections.abc import Callable, Sequence
-
-from django.http.response import HttpResponseBase
+from collections.abc import Awaitable, Callable, Sequence
 
 from gateway.errors import GatewayError, Reason
 from gateway.http.gate import Gate
@@ -30,16 +28,21 @@ class Met:
     def __init__(self, policies: Sequence[Policy], field: Pair) -> None:
         self.policies = policies
         self.field = field
-        self.states: list[tuple[str, Rate, float]] = []
+        self.states: list[tuple[Policy, float | None]] = []
         self.refused: tuple[str, Rate, float, int] | None = None  # with Retry-After in seconds
+
+    def add(self, policies: Sequence[Policy], taken: Taken) -> None:
+        """Policies that let it pass, with what is left of them, where that is known."""
+        self.states.extend(zip(policies, taken.ahead_s, strict=True))
 
     def pairs(self) -> list[Pair]:
         """RateLimit-Policy and RateLimit; the latter of what refused, else of the one with the least left."""
         if self.refused is not None:
             return [self.field, state_field(*self.refused)]
-        if not self.states:
+        states = [(policy.name, policy.rate, ahead_s) for policy, ahead_s in self.states if ahead_s is not None]
+        if not states:
             return [self.field]
-        return [self.field, state_field(*least(self.states))]
+        return [self.field, state_field(*(states[0] if len(states) == 1 else least(states)))]
 
 
 def limiter_of(request: GatewayRequest) -> Limiter:
@@ -70,57 +73,32 @@ def _gate(every: Sequence[Policy], asked: Sequence[Policy], cost: int) -> Gate |
         return None
     field = policy_field((policy.name, policy.rate) for policy in every)
     texts_of = _texts_of(asked)
-    limits = tuple(dict.fromkeys(policy.limit for policy in asked))
+    passed = tuple((limit, PASSED) for limit in dict.fromkeys(policy.limit for policy in asked))
 
-    passed = [(limit, PASSED) for limit in limits]
-    if len(asked) == 1:
-        return _gate_of_one(every, asked[0], field, texts_of, cost)
-
-    async def gate(request: GatewayRequest) -> HttpResponseBase | None:
+    def gate(request: GatewayRequest) -> Awaitable[None] | None:
         met: Met | None = request.limits_met
         if met is None:
             met = request.limits_met = Met(every, field)
-        limiter = limiter_of(request)
-        texts = texts_of(request)
+        limiter, texts = limiter_of(request), texts_of(request)
         try:
-            taken = await limiter.store.take(asked, texts, cost)
-        except Away as error:
-            taken = await limiter.without(error, asked, texts, cost)
+            taken = limiter.store.taken(asked, texts, cost)
+        except Away:
+            taken = None
+        if taken is None:
+            return wait(limiter, met, texts)
+        settle(limiter, met, taken)
+        return None
+
+    async def wait(limiter: Limiter, met: Met, texts: Sequence[str]) -> None:
+        settle(limiter, met, await limiter.take(asked, texts, cost))
+
+    def settle(limiter: Limiter, met: Met, taken: Taken) -> None:
         if not taken.passed:
             raise _refusal(limiter, met, asked, taken, cost)
         counts = limiter.counts
         for key in passed:
             counts[key] = counts.get(key, 0) + 1
-        _note(met, asked, taken)
-        return None
-
-    return gate
-
-
-def _gate_of_one(
-    every: Sequence[Policy], policy: Policy, field: Pair, texts_of: Callable[[GatewayRequest], list[str]], cost: int
-) -> Gate:
-    """As the one above, for the single limit that most routes have. Written apart, since it stands on the hot path."""
-    asked, passed = (policy,), (policy.limit, PASSED)
-    name, rate = policy.name, policy.rate
-
-    async def gate(request: GatewayRequest) -> HttpResponseBase | None:
-        met: Met | None = request.limits_met
-        if met is None:
-            met = request.limits_met = Met(every, field)
-        limiter = limiter_of(request)
-        texts = texts_of(request)
-        try:
-            taken = await limiter.store.take(asked, texts, cost)
-        except Away as error:
-            taken = await limiter.without(error, asked, texts, cost)
-        if not taken.passed:
-            raise _refusal(limiter, met, asked, taken, cost)
-        counts, ahead_s = limiter.counts, taken.ahead_s[0]
-        counts[passed] = counts.get(passed, 0) + 1
-        if ahead_s is not None:
-            met.states.append((name, rate, ahead_s))
-        return None
+        met.add(asked, taken)
 
     return gate
 
@@ -134,12 +112,6 @@ def _texts_of(policies: Sequence[Policy]) -> Callable[[GatewayRequest], list[str
         key, count = keys[0], len(keys)
         return lambda request: [text_of(key, request)] * count
     return lambda request: [text_of(key, request) for key in keys]
-
-
-def _note(met: Met, policies: Sequence[Policy], taken: Taken) -> None:
-    for policy, ahead_s in zip(policies, taken.ahead_s, strict=True):
-        if ahead_s is not None:
-            met.states.append((policy.name, policy.rate, ahead_s))
 
 
 def _refusal(limiter: Limiter, met: Met, policies: Sequence[Policy], taken: Taken, cost: int) -> GatewayError:
@@ -186,11 +158,8 @@ async def limited(request: GatewayRequest, name: str, cost: int = 1) -> None:
         met = request.limits_met = Met(every, field)
     met.policies, met.field = every, field
     texts = _texts_of(policies)(request)
-    try:
-        taken = await limiter.store.take(policies, texts, cost)
-    except Away as error:
-        taken = await limiter.without(error, policies, texts, cost)
+    taken = await limiter.take(policies, texts, cost)
     if not taken.passed:
         raise _refusal(limiter, met, policies, taken, cost)
     limiter.count(name, PASSED)
-    _note(met, policies, taken)
+    met.add(policies, taken)

@@ -41,7 +41,7 @@ def bounded(ahead_s: float, tolerance_s: float) -> float:
     """
     if not ahead_s > 0.0:
         return 0.0
-    return min(ahead_s, tolerance_s)
+    return min(tolerance_s, ahead_s)  # `min` takes twice as long
 
 
 def after(ahead_s: float, interval_s: float, tolerance_s: float, cost: int) -> float | None:
@@ -61,8 +61,8 @@ def wait_s(ahead_s: float, rate: Rate, cost: int) -> float:
 
 def left(ahead_s: float, rate: Rate) -> int:
     """How many units may pass now."""
-    units = int((rate.tolerance_s - ahead_s + EPSILON_S) / rate.interval_s)
-    return max(0, units)
+    free_s = rate.tolerance_s - ahead_s + EPSILON_S
+    return int(free_s / rate.interval_s) if free_s > 0.0 else 0
 
 
 def reset_s(ahead_s: float, rate: Rate) -> int:

@@ -76,6 +76,13 @@ class Limiter:
 
     # -- decisions ------------------------------------------------------------------------------------------------
 
+    async def take(self, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken:
+        """What the store decides; while it is away, what holds without it. Raises RATE_LIMIT_UNAVAILABLE."""
+        try:
+            return await self.store.take(policies, texts, cost)
+        except Away as error:
+            return await self.without(error, policies, texts, cost)
+
     async def without(self, error: Away, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken:
         """What holds while the store is away, by each limit's ON_FAILURE. Raises RATE_LIMIT_UNAVAILABLE."""
         if self._valkey is None:

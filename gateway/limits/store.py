@@ -1,6 +1,7 @@
 """What every store of counts does. A store decides by `gcra`; what it keeps of a key is one number."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from gateway.limits.policies import Policy
@@ -10,7 +11,8 @@ class Away(Exception):
     """The store cannot be asked now; the text says why, for the log."""
 
 
-class Taken(NamedTuple):
+@dataclass(slots=True)
+class Taken:
     """What came of a request: whether it may pass, and of each policy how far its key is ahead of now, in seconds.
 
     Where it may not pass nothing was counted anywhere. `ahead_s` is None where nobody knows.
@@ -33,6 +35,9 @@ class Store(Protocol):
     @property
     def name(self) -> str:
         """`worker`, `host` or `valkey`."""
+
+    def taken(self, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken | None:
+        """As `take`, where the store decides without waiting; None where it must be awaited. Raises Away."""
 
     async def take(self, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken:
         """Decide about all policies together, each with the text of its key, and count if all let it pass.

@@ -159,6 +159,10 @@ class ValkeyStore:
 
     # -- decisions ------------------------------------------------------------------------------------------------
 
+    def taken(self, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken | None:
+        """Nothing: the server is asked."""
+        return None
+
     async def take(self, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken:
         names = [_name(text) for text in texts]
         if self._refused and (known := self._known(policies, names, cost)) is not None:
