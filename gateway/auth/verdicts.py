@@ -1,5 +1,6 @@
-"""Who was let in a moment ago, by the token as it came or a digest of what was sent, so that most requests need no
-second look. No password is kept here, only its digest.
+"""Who was let in a moment ago, so that most requests need no second look.
+
+A token is known by its line as it came, whatever else was sent by a digest: no password is kept here.
 
 Only good verdicts are kept: a bad credential costs what it costs each time.
 """
