@@ -19,7 +19,7 @@ from gateway.fanout import plan, raw_json
 from gateway.fanout.part_result import PartResult, cause_of
 from gateway.fanout.plan import Fan, Part
 from gateway.http import codings, negotiation
-from gateway.http.headers import Pairs, set_fields
+from gateway.http.headers import Pairs, first_of, set_fields
 from gateway.http.problem import error_of_view
 from gateway.http.request import GatewayRequest
 from gateway.http.values import OWN, value_of
@@ -27,7 +27,7 @@ from gateway.legacy.parameters import NoSuchValue
 from gateway.legacy.view import Legacy
 from gateway.observe.signals import view_failed
 from gateway.proxy.fetch import CallRecord, Fetched, ask, ask_cached
-from gateway.proxy.outgoing import own_pairs
+from gateway.proxy.outgoing import Fields, own_pairs, rendered
 from gateway.proxy.sent import Sent
 from gateway.upstreams.options import Overrides, ProxyOptions, effective, place_of
 from gateway.upstreams.pool import Pool, pools_of
@@ -37,6 +37,7 @@ from gateway.upstreams.targets import Reference, TargetValueError
 # A longer list is refused before any call is made, however few distinct items it has.
 _MOST_ITEMS = 100_000
 # RFC 9110: without these a client cannot act on 401, 405, 429 or 503.
+_JSON = negotiation.JSON.encode()
 _ADVICE = frozenset({b"www-authenticate", b"allow", b"retry-after"})
 
 
@@ -51,6 +52,8 @@ class Step:
     options: ProxyOptions
     sent: Sent
     timeout_s: float  # of a call
+    task_name: str
+    mapped: Reference | None  # whose list the part is mapped over
     decode: Callable[[bytes], Any] | None = None
     default: Any = None
 
@@ -84,7 +87,8 @@ def steps_for(view: FanoutView, pools: Mapping[str, Pool]) -> tuple[Step, ...]:
         decoder = view.decoders.get(part.name)
         decode = None if decoder is None else decoder.decode
         function, default = view.functions.get(part.name), view.defaults.get(part.name)
-        steps.append(Step(part, needs, upstream, function, options, sent, whole_time_s(options), decode, default))
+        name, time_s, mapped = f"portway-part-{part.name}", whole_time_s(options), part.target.mapped
+        steps.append(Step(part, needs, upstream, function, options, sent, time_s, name, mapped, decode, default))
     return tuple(steps)
 
 
@@ -100,7 +104,7 @@ class Gathering:
         self._names = frozenset(part.name for part in fan.parts)
         self._loop = asyncio.get_running_loop()
         self._timeout_s, self._ends_s = timeout_s, self._loop.time() + timeout_s
-        self._pairs: dict[Sequence[str] | None, Pairs] = {}  # of calls, by what passes of the client's
+        self._sent: dict[Sequence[str] | None, tuple[Pairs, Fields]] = {}  # in calls, by what passes of the client's
         self._waiting = list(steps)
         self._values: dict[Reference, str | None] = {}  # values of other parts; None where one cannot stand in a URL
         self._tasks: list[asyncio.Task[None]] = []
@@ -145,7 +149,7 @@ class Gathering:
             (ready if step.needs <= self.results.keys() else waiting).append(step)
         self._waiting = waiting
         for step in ready:
-            self._tasks.append(self._loop.create_task(self._part(step), name=f"portway-part-{step.part.name}"))
+            self._tasks.append(self._loop.create_task(self._part(step), name=step.task_name))
 
     def _ended(self, result: PartResult) -> None:
         if self._over.done():
@@ -179,18 +183,19 @@ class Gathering:
         part = step.part
         result, began, ends_s = PartResult(part), perf_counter(), self._ends_s
         try:
-            failed = sorted(name for name in step.needs if self.results[name].reason is not None)
-            if failed:
-                raise GatewayError(Reason.SKIPPED, f"It waits for {', '.join(failed)}, which failed.")
+            if step.needs:
+                failed = sorted(name for name in step.needs if self.results[name].reason is not None)
+                if failed:
+                    raise GatewayError(Reason.SKIPPED, f"It waits for {', '.join(failed)}, which failed.")
             if part.timeout_s is not None:
                 ends_s = min(ends_s, self._loop.time() + part.timeout_s)
             if step.function is not None:
                 result.whole = await self._ask(step, "", ends_s, result)
-            elif part.target.mapped is None:
+            elif step.mapped is None:
                 target = part.target.template.fill(self.raw, self.text_of)
                 result.whole = await self._ask(step, target, ends_s, result)
             else:
-                await self._map(step, part.target.mapped, ends_s, result)
+                await self._map(step, step.mapped, ends_s, result)
             result.text = raw_json.picked(result.whole, part.pick) if part.pick else result.whole
             if step.decode is not None:
                 result.value = step.decode(result.text)
@@ -338,9 +343,9 @@ class Gathering:
             raise GatewayError(Reason.PART_STATUS, f"It was answered with {fetched.status}.")
         if fetched.status == 204:
             return b"null"
-        media = (fetched.field("content-type") or "").partition(";")[0].strip().lower()
-        if media != negotiation.JSON and not media.endswith("+json"):
-            raise raw_json.NotJson(f"Content-Type is {media or 'missing'}")
+        media = (first_of(fetched.pairs, b"content-type") or b"").partition(b";")[0].strip().lower()
+        if media != _JSON and not media.endswith(b"+json"):
+            raise raw_json.NotJson(f"Content-Type is {media.decode('latin-1') or 'missing'}")
         if coded := codings.of(fetched.pairs):  # known codings were decoded
             raise raw_json.NotJson(f"it is coded as {', '.join(coded)}, which cannot be undone")
         self._request.services.bodies.take(self._request.lifetime, len(fetched.body))
@@ -349,24 +354,32 @@ class Gathering:
     async def _fetch(self, step: Step, target: str, left_s: float, result: PartResult) -> Fetched:
         part, record = step.part, CallRecord()
         sent, request = step.sent, self._request
-        pairs = self._pairs.get(sent.forward)
-        if pairs is None:
-            pairs = self._pairs[sent.forward] = own_pairs(request, sent.forward)
+        pairs, as_sent = self._sent.get(sent.forward) or self._sent_for(sent.forward)
         changes = request.going_up(sent.changes_for(request))
-        pairs = set_fields(pairs, changes) if changes else pairs
-        target = sent.target_for(request, target)
+        call: dict[str, Any] = {
+            "target": sent.target_for(request, target),
+            "pairs": set_fields(pairs, changes) if changes else pairs,
+            "options": step.options,
+            "timeout_s": min(left_s, step.timeout_s),
+            "max_body_bytes": part.max_body_bytes,
+        }
         try:
-            call: dict[str, Any] = {"target": target, "pairs": pairs, "options": step.options}
-            call |= {"timeout_s": min(left_s, step.timeout_s), "max_body_bytes": part.max_body_bytes}
             pool = pools_of(self._request)[part.target.upstream]
             if pool.tracer is not None:
                 pool.tracer.part(part.name)
             if part.cache is None or part.method != "GET":
-                return await ask(self._request, pool, record, method=part.method, **call)
+                fields = None if changes else as_sent
+                return await ask(self._request, pool, record, method=part.method, fields=fields, **call)
             return await ask_cached(self._request, pool, record, part.cache, configured=changes, **call)
         finally:
             result.attempts += record.attempts or 0
             result.cache, result.endpoint = record.cache, record.endpoint
+
+    def _sent_for(self, forward: Sequence[str] | None) -> tuple[Pairs, Fields]:
+        """The field lines of calls that pass these of the client's on; made once for all of them."""
+        pairs = own_pairs(self._request, forward)
+        self._sent[forward] = made = (pairs, rendered(pairs))
+        return made
 
     async def _call(self, part: Part, function: Legacy, left_s: float) -> Fetched:
         """Call a function, and make its result look like a service's response."""

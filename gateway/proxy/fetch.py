@@ -32,7 +32,7 @@ from gateway.http.queries import masked_target
 from gateway.http.request import GatewayRequest
 from gateway.http.response import Body
 from gateway.http.settable import settable
-from gateway.proxy.outgoing import outgoing_for, own_pairs, rendered
+from gateway.proxy.outgoing import Fields, outgoing_for, own_pairs, rendered
 from gateway.proxy.sent import Sent
 from gateway.units import field_value, positive_duration
 from gateway.upstreams.attempt import Attempt
@@ -112,16 +112,18 @@ async def ask(
     body: bytes | None = None,
     max_body_bytes: int = MAX_BODY_BYTES,
     owner: Lifetime | None = None,
+    fields: Fields | None = None,
 ) -> Fetched:
     """Make one call and read its response whole, within `timeout_s`. Raises GatewayError.
 
-    The body counts for `owner` while it comes in: for the request, unless the call may outlive it.
+    `fields` are `pairs` as they are sent, where several calls have the same. The body counts for `owner` while it comes
+    in: for the request, unless the call may outlive it.
 
     Known content codings are decoded, asked for or not: no Accept-Encoding allows any (RFC 9110, section 12.5.3). The
     body has at most `max_body_bytes`, before and after decoding.
     """
     if body is not None or method in {"POST", "PUT", "PATCH"}:
-        pairs = [*pairs, (b"content-length", b"%d" % len(body or b""))]
+        pairs, fields = [*pairs, (b"content-length", b"%d" % len(body or b""))], None
     began_s, owner = pool.now(), owner or request.lifetime
     limit = ("timeout_s", timeout_s)
     too_late = partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name, limit=limit)
@@ -131,7 +133,7 @@ async def ask(
         options,
         method=method,
         target=target,
-        fields=rendered(pairs),
+        fields=fields or rendered(pairs),
         repeatable=is_repeatable(method, pairs),
         timeout_s=timeout_s,
         too_late=too_late,
