@@ -5,7 +5,9 @@ processes  starting and ending what is measured; CPU and memory of a whole proce
 upstream   the service behind every gateway: constant 1 KB, delays, big downloads, swallowed uploads
 apps       what we compare ourselves with, as ASGI applications: the floor, a bare hello, stock Django
 targets    one function a target: how it is started. ADD A TARGET HERE
+tokens     tokens for the load, and the way that takes them
 load       wrk, and one big transfer each way
+echo       round trips over WebSockets
 measures   what one round yields: under load, in a transfer, at the start
 scenarios  the table of scenarios. ADD A SCENARIO HERE
 runner     interleaved rounds

@@ -1,4 +1,4 @@
-"""The load: wrk for many small requests, plain sockets for one big one."""
+"""The load: wrk for many small requests, plain sockets for one big one; `echo` has that of WebSockets."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 
 from bench.machine import HOST
+from bench.tokens import token
 
 MB = 1_000_000
 BLOCK_BYTES = 1024 * 1024
@@ -22,6 +23,16 @@ wrk.method = os.getenv('BENCH_METHOD')
 for name, value in (os.getenv('BENCH_FIELDS') or ''):gmatch('([^:\\n]+): ([^\\n]*)') do wrk.headers[name] = value end
 local length = tonumber(os.getenv('BENCH_BODY_BYTES') or '0')
 if length > 0 then wrk.body = string.rep('x', length) end
+local tokens = os.getenv('BENCH_TOKENS') or ''
+if tokens ~= '' then
+  local lines, at = {}, 0
+  for line in io.lines(tokens) do lines[#lines + 1] = 'Bearer ' .. line end
+  request = function()
+    at = at % #lines + 1
+    wrk.headers['Authorization'] = lines[at]
+    return wrk.format()
+  end
+end
 done = function(summary, latency, requests)
   local e = summary.errors
   io.write(string.format(
@@ -57,6 +68,7 @@ class Request:
     method: str = "GET"
     fields: str = ""
     body_bytes: int = 0
+    new_tokens: int = 0  # so many that were never seen before, one a request
 
     @property
     def environment(self) -> dict[str, str]:
@@ -73,6 +85,9 @@ GET = Request()
 def run_wrk(url: str, seconds: int, connections: int, folder: Path, request: Request = GET) -> WrkResult:
     script = folder / "wrk.lua"
     script.write_text(WRK_SCRIPT)
+    tokens = folder / "tokens"
+    tokens.write_text("".join(f"{token(time.time_ns() + number)}\n" for number in range(request.new_tokens)))
+    known = {"BENCH_TOKENS": str(tokens)} if request.new_tokens else {}
     argv = [str(wrk_binary()), "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(script), url]
     try:
         finished = subprocess.run(
@@ -81,7 +96,7 @@ def run_wrk(url: str, seconds: int, connections: int, folder: Path, request: Req
             text=True,
             timeout=seconds + 30,
             check=False,
-            env={**os.environ, **request.environment},
+            env={**os.environ, **request.environment, **known},
         )
     except subprocess.TimeoutExpired as error:
         raise LoadError(f"wrk did not end within {seconds + 30} s") from error

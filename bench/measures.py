@@ -3,11 +3,12 @@
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from bench.load import GET, MB, Request, download, probe, run_wrk, unread, upload
+from bench.echo import run_echo
+from bench.load import GET, MB, Request, WrkResult, download, probe, run_wrk, unread, upload
 from bench.processes import Child, core_used_s, cpu_s, memory, reset_peak
 
 GIB = 1024**3
@@ -101,11 +102,11 @@ class UnderLoad(Measure):
     )
 
     def warm_up(self, running: Running, effort: Effort) -> None:
-        run_wrk(self._url(running), 1, effort.connections, running.folder, running.request)
+        self._load(running, replace(effort, seconds=1))
 
     def sample(self, running: Running, effort: Effort) -> Sample:
         watch = CpuWatch(running)
-        wrk = run_wrk(self._url(running), effort.seconds, effort.connections, running.folder, running.request)
+        wrk = self._load(running, effort)
         cpu = watch.read()
         now = memory(running.child.pid)
         figures = {
@@ -119,8 +120,21 @@ class UnderLoad(Measure):
         }
         return Sample(figures, wrk.errors)
 
-    def _url(self, running: Running) -> str:
-        return f"http://127.0.0.1:{running.port}{running.path}"
+    def _load(self, running: Running, effort: Effort) -> WrkResult:
+        url = f"http://127.0.0.1:{running.port}{running.path}"
+        return run_wrk(url, effort.seconds, effort.connections, running.folder, running.request)
+
+
+class Echoes(UnderLoad):
+    """The same for WebSockets: what a round trip of a message costs."""
+
+    columns: tuple[Column, ...] = (
+        Column("requests_per_s", "round trips/s"),
+        *UnderLoad.columns[1:],
+    )
+
+    def _load(self, running: Running, effort: Effort) -> WrkResult:
+        return run_echo(running.port, effort.seconds, effort.connections)
 
 
 class BesideStuck(UnderLoad):
@@ -264,6 +278,7 @@ class Idle(Measure):
 
 
 UNDER_LOAD = UnderLoad()
+ECHOES = Echoes()
 IDLE = Idle()
 BESIDE_STUCK = BesideStuck()
 DOWNLOAD = Transfer(download)

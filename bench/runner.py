@@ -14,7 +14,7 @@ from bench.machine import HOST, SECOND_HOST, Cores, free_port
 from bench.measures import Effort, Running, Sample
 from bench.processes import Child
 from bench.scenarios import Row, Scenario
-from bench.targets import HOME, TARGETS, Launch, NotAvailableError
+from bench.targets import HOME, TARGETS, Launch, NotAvailableError, valkey
 
 START_TIMEOUT_S = 20.0
 POLL_S = 0.005
@@ -96,14 +96,27 @@ class Bench:
             yield f"http://{HOST}:{port}"
 
     @contextmanager
+    def _valkey(self, folder: Path) -> Iterator[dict[str, str]]:
+        """A Valkey on the load's core; what Portway is told of it. One that is slow to start is waited for."""
+        port = free_port()
+        command = valkey(port, folder)
+        with started(command.argv, command.env, self.cores.load, folder, "valkey"):
+            yield {"GATEWAY_VALKEY_URL": f"redis://{HOST}:{port}/0"}
+
+    @contextmanager
     def _target(self, row: Row, upstream_url: str) -> Iterator[Running]:
         port = free_port()
         folder = self.folder / f"{row.target}-{port}"
         folder.mkdir()
         urls = [upstream_url, upstream_url.replace(HOST, SECOND_HOST)]
         command = TARGETS[row.target](Launch(port, urls[: row.endpoints], folder))
-        with started(command.argv, {**command.env, **row.env}, self.cores.gateway, folder, row.target) as child:
-            first_answer_s = first_answer(child, port, row if row.request is GET else replace(row, path="/1k"))
+        with ExitStack() as stack:
+            env = {**command.env, **row.env}
+            if row.counts_in_valkey:
+                env |= stack.enter_context(self._valkey(folder))
+            child = stack.enter_context(started(command.argv, env, self.cores.gateway, folder, row.target))
+            asked = row.first_path or (row.path if row.request is GET else "/1k")
+            first_answer_s = first_answer(child, port, replace(row, path=asked))
             yield Running(child, self.cores.gateway, port, row.path, first_answer_s, folder, row.request)
 
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from bench.load import GET, Request
-from bench.measures import BESIDE_STUCK, DOWNLOAD, IDLE, START, UNDER_LOAD, UNREAD, UPLOAD, Measure
+from bench.measures import BESIDE_STUCK, DOWNLOAD, ECHOES, IDLE, START, UNDER_LOAD, UNREAD, UPLOAD, Measure
+from bench.tokens import WAY, token
 from bench.upstream import one_kilobyte
 
 
@@ -19,6 +20,8 @@ class Row:
     body: bytes | None = one_kilobyte()
     endpoints: int = 1
     request: Request = GET
+    counts_in_valkey: bool = False
+    first_path: str = ""  # where its first answer is looked for, if not at the path itself
 
     @property
     def name(self) -> str:
@@ -85,6 +88,10 @@ Sec-Fetch-Mode: cors
 Sec-Fetch-Site: same-origin
 Priority: u=4"""
 )
+WITH_TOKEN = Request(fields=f"Authorization: Bearer {token()}")
+NEW_TOKENS = Request(new_tokens=30_000)  # more than a gateway remembers
+LIMIT = {"GATEWAY_RATE_LIMIT": "100000/1s by client"}
+TWO_WORKERS = {"GATEWAY_WORKERS": "2"}
 POST = Request("POST", "Content-Type: application/json", 10_240)
 
 SCENARIOS = (
@@ -180,6 +187,59 @@ SCENARIOS = (
         bars=(Bar("portway", "cpu_s_per_10k", to="hello", at_most=2.5),),
     ),
     Scenario(
+        "auth",
+        "a GET of 1 KB with a token: taken for any field, seen before, never seen before (HS256)",
+        UNDER_LOAD,
+        (
+            Row("portway", label="portway, no way", request=WITH_TOKEN),
+            Row("portway", label="token seen before", env=WAY, request=WITH_TOKEN, body=None, first_path="/-/live"),
+            Row("portway", label="new token", env=WAY, request=NEW_TOKENS, body=None, first_path="/-/live"),
+        ),
+        baseline="portway, no way",
+        bars=(Bar("token seen before", "cpu_s_per_10k", to="portway, no way", at_most=1.03),),
+    ),
+    Scenario(
+        "limits",
+        "a GET of 1 KB under a limit by client, in the memory of one worker and in Valkey",
+        UNDER_LOAD,
+        (
+            Row("portway", label="portway, no limit"),
+            Row("portway", label="limit, worker", env=LIMIT),
+            Row("portway", label="limit, Valkey", env=LIMIT, counts_in_valkey=True),
+        ),
+        baseline="portway, no limit",
+        bars=(
+            Bar("limit, worker", "cpu_s_per_10k", to="portway, no limit", at_most=1.03),
+            Bar("limit, Valkey", "cpu_s_per_10k", to="portway, no limit", at_most=1.1),
+        ),
+    ),
+    Scenario(
+        "limits-host",
+        "the same through two workers on one core, in the memory that they share",
+        UNDER_LOAD,
+        (
+            Row("portway", label="2 workers, no limit", env=TWO_WORKERS),
+            Row("portway", label="limit, host", env={**TWO_WORKERS, **LIMIT}),
+        ),
+        baseline="2 workers, no limit",
+        bars=(Bar("limit, host", "cpu_s_per_10k", to="2 workers, no limit", at_most=1.03),),
+    ),
+    Scenario(
+        "websocket",
+        "round trips of 1 KiB: a bare echo, a relay by hand, and through the gateway",
+        ECHOES,
+        (
+            Row("echo", "/echo"),
+            Row("relay", "/echo"),
+            Row("portway", "/echo", env={"GATEWAY_ROUTE_B__WEBSOCKET": "on"}),
+        ),
+        baseline="echo",
+        bars=(
+            Bar("portway", "cpu_s_per_10k", to="echo", at_most=1.5),
+            Bar("portway", "cpu_s_per_10k", to="relay", at_most=1.0),
+        ),
+    ),
+    Scenario(
         "fan-out-3",
         "three services of 20 ms each, one answer",
         UNDER_LOAD,
@@ -190,8 +250,8 @@ SCENARIOS = (
         ),
         baseline="gather",
         bars=(
-            Bar("portway", "p50_ms", at_most=22.5),
-            Bar("portway", "cpu_s_per_10k", to="gather", at_most=1.4),
+            Bar("portway", "p50_ms", at_most=22.0),
+            Bar("portway", "cpu_s_per_10k", to="gather", at_most=0.9),
             Bar("portway", "cpu_s_per_10k", to="portway proxied", at_most=3.6),
         ),
     ),

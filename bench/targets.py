@@ -49,6 +49,14 @@ def gather(launch: Launch) -> Command:
     return _granian("bench.apps.gather:app", "asgi", launch)
 
 
+def echo(launch: Launch) -> Command:
+    return _granian("bench.apps.echo:app", "asginl", launch)
+
+
+def relay(launch: Launch) -> Command:
+    return _granian("bench.apps.relay:app", "asginl", launch)
+
+
 def django(launch: Launch) -> Command:
     return _granian("bench.apps.stock_django:app", "asginl", launch)
 
@@ -309,6 +317,8 @@ TARGETS: Mapping[str, Callable[[Launch], Command]] = {
     "limit": limit,
     "hello": hello,
     "gather": gather,
+    "echo": echo,
+    "relay": relay,
     "django": django,
     "nginx": nginx,
     "nginx-cache": nginx_cache,
@@ -321,6 +331,13 @@ TARGETS: Mapping[str, Callable[[Launch], Command]] = {
     "before": before,
     "portway": portway,
 }
+
+
+def valkey(port: int, folder: Path) -> Command:
+    """Where gateways share counts: a Valkey or Redis that writes nothing to the disk."""
+    binary = shutil.which("valkey-server") or _installed("redis-server")
+    flags = f"--bind {HOST} --port {port} --dir {folder} --appendonly no"
+    return Command([binary, *flags.split(), "--save", ""])
 
 
 def _granian(app: str, interface: str, launch: Launch) -> Command:

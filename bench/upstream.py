@@ -3,12 +3,15 @@
 GET /download/<bytes>    that many zero bytes, with Content-Length
 POST /upload             swallows the body, then answers how many bytes came
 GET /delay/<ms>          the 1 KB answer, after that time
+GET /echo                with Upgrade: a WebSocket that sends back each message, of 126 to 65,535 bytes
 anything else            the 1 KB answer at once
 
 It reads only what the harness and the gateways send: no chunked requests (411), no pipelining.
 """
 
 import asyncio
+import base64
+import hashlib
 import json
 import re
 import sys
@@ -20,6 +23,12 @@ from bench.machine import HOST, SECOND_HOST
 
 HEAD_END = b"\r\n\r\n"
 BLOCK = bytes(256 * 1024)
+WEBSOCKET_KEY = re.compile(rb"\r\nsec-websocket-key: *(\S+)", re.IGNORECASE)
+WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
+)
+FRAME_HEAD_BYTES = 8  # of a masked one with its size in two bytes
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
@@ -54,6 +63,7 @@ class Upstream(asyncio.Protocol):
         self._upload_bytes = 0
         self._download_bytes_left = 0
         self._paused = False
+        self._is_socket = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass of it
@@ -62,6 +72,9 @@ class Upstream(asyncio.Protocol):
         self._download_bytes_left = 0
 
     def data_received(self, data: bytes) -> None:
+        if self._is_socket:
+            self._echo(self._unread + data)
+            return
         if self._upload_bytes_left:
             self._swallow(len(data))
             return
@@ -78,6 +91,10 @@ class Upstream(asyncio.Protocol):
             self._start_download(int(path[10:]))
         elif path.startswith(b"/upload"):
             self._start_upload(request_head, rest_bytes)
+        elif path == b"/echo" and (key := WEBSOCKET_KEY.search(request_head)):
+            self._is_socket = True
+            accepted = hashlib.sha1(key[1] + WEBSOCKET_GUID, usedforsecurity=False).digest()
+            self.transport.write(SWITCHING % base64.b64encode(accepted))
         elif path.startswith(b"/delay/"):
             asyncio.get_running_loop().call_later(int(path[7:]) / 1000, self.transport.write, ONE_KILOBYTE)
         else:
@@ -103,6 +120,24 @@ class Upstream(asyncio.Protocol):
         self.transport.write(head("200 OK", body_bytes))
         self._download_bytes_left = body_bytes
         self._pump()
+
+    def _echo(self, data: bytes) -> None:
+        """Send back the messages that are whole (RFC 6455, section 5.2); any other frame ends the connection."""
+        at = 0
+        while len(data) - at >= FRAME_HEAD_BYTES:
+            size = int.from_bytes(data[at + 2 : at + 4], "big")
+            end = at + FRAME_HEAD_BYTES + size
+            if data[at] not in (0x81, 0x82) or data[at + 1] != 0x80 | 126:
+                self.transport.close()
+                return
+            if len(data) < end:
+                break
+            mask, masked = data[at + 4 : at + FRAME_HEAD_BYTES], data[at + FRAME_HEAD_BYTES : end]
+            key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
+            message = (int.from_bytes(masked, "big") ^ key).to_bytes(size, "big")
+            self.transport.write(data[at : at + 1] + b"\x7e" + data[at + 2 : at + 4] + message)
+            at = end
+        self._unread = data[at:]
 
     def _pump(self) -> None:
         while self._download_bytes_left and not self._paused:
