@@ -26,6 +26,8 @@ Ends = tuple[tuple[str, int], tuple[str, int]]  # of a connection: the client's 
 
 # So many descriptors are looked at before others have their turn: less than half a millisecond.
 _AT_A_TIME: Final = 100
+# Of an answer, in the kernel, beyond what is on its way: what more it took would look like a client that reads.
+_UNSENT_BYTES: Final = 128 * 1024
 
 
 class _Connections:
@@ -160,7 +162,7 @@ def _key(address: Sequence[str | int]) -> tuple[str, int]:
 
 def limit_unread(seconds: float) -> None:
     """Let the kernel drop clients that read nothing for so long, whatever was handed over for them already, and find
-    those that are gone without a word.
+    those that are gone without a word; and let it take little more than what it can send.
 
     Set on the listening socket, from which accepted ones inherit it (Linux; elsewhere nothing happens).
     """
@@ -168,6 +170,7 @@ def limit_unread(seconds: float) -> None:
         for listener in own_listeners():
             with contextlib.suppress(OSError):
                 listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000))
+                listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
             set_keepalive(listener)
 
 

@@ -109,7 +109,11 @@ def _granian(settings: Settings, control: Control, address: Address, files: PemF
         websockets=True,
         backlog=2048,
         backpressure=_max_connections(),
-        http1_settings=HTTP1Settings(header_read_timeout=int(settings.client_keepalive_s * 1000)),
+        http1_settings=HTTP1Settings(
+            header_read_timeout=int(settings.client_keepalive_s * 1000),
+            # Beyond the door's own limit, which answers with a problem. It bounds what waits to be sent, too.
+            max_buffer_size=max(_SEND_BUFFER_BYTES, 2 * settings.max_headers_bytes),
+        ),
         http2_settings=_http2(settings),
         log_level=LogLevels.error,  # its warnings are about a stop, and untrue at times
         log_dictconfig=telemetry.granian_logging(),

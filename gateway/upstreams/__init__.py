@@ -14,6 +14,7 @@ concurrency_limit   so many requests at a time, and a queue before them
 retry_policy        whether a request may be sent again, and the budget for that
 tls                 which authorities are trusted, and the client certificate
 heads               heads of answers: checked, and read where they are plain
+small_reads         small pieces first, for clients that may read nothing
 body                the body of an answer that comes in pieces
 connection          one connection: a request is written, its answer read
 client              connections to endpoints: made, kept for the next request, closed

@@ -10,12 +10,16 @@ import aiohttp
 from gateway.errors import GatewayError, Reason
 from gateway.http.deadline import Alarm
 from gateway.upstreams.errors import translated
+from gateway.upstreams.small_reads import FREELY_AFTER_BYTES, PIECE_BYTES
 
 
 class Source(Protocol):
     """The connection that it comes in by: `lost` is how that ended, where it did not end well."""
 
     lost: BaseException | None
+
+    def read_freely(self) -> None:
+        """Give pieces of any size from now on, small ones before."""
 
 
 class StreamedBody:
@@ -72,6 +76,7 @@ class StreamedBody:
         """
         reader, loop = self._reader, asyncio.get_running_loop()
         asked_at: float | None = loop.time()  # None while the client takes what it was given
+        small_bytes = FREELY_AFTER_BYTES  # that still come in small pieces
         too_slow = GatewayError(
             Reason.RESPONSE_IDLE_TIMEOUT, upstream=self._upstream, limit=("idle_timeout_s", idle_timeout_s)
         )
@@ -81,17 +86,21 @@ class StreamedBody:
 
         alarm = Alarm(loop, idle_timeout_s, since, lambda: reader.set_exception(too_slow))
         try:
-            while piece := await self._next():
+            while piece := await self._next(small=small_bytes > 0):
                 asked_at = None
                 yield piece
                 asked_at = loop.time()
+                if small_bytes > 0:
+                    small_bytes -= len(piece)
+                    if small_bytes <= 0:
+                        self._source.read_freely()
             self._raise_if_broken()
         except aiohttp.ClientError as error:
             raise self._incomplete(error) from error
         finally:
             alarm.cancel()
 
-    async def _next(self) -> bytes:
+    async def _next(self, *, small: bool) -> bytes:
         """What has arrived, waiting for something; empty at the end. An error comes after what arrived before it."""
         reader = self._reader
         if reader.exception() is not None:
@@ -99,7 +108,7 @@ class StreamedBody:
             rest: bytes = reader._read_nowait(-1)
             if rest:
                 return rest
-        return await reader.readany()
+        return await (reader.read(PIECE_BYTES) if small else reader.readany())
 
     def _raise_if_broken(self) -> None:
         error = self._reader.exception()

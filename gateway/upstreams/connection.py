@@ -32,10 +32,11 @@ from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.errors import translated
 from gateway.upstreams.heads import MAX_RESPONSE_HEADERS_BYTES
 from gateway.upstreams.retry_policy import StaleConnection
+from gateway.upstreams.small_reads import SmallReads
 
 _MAX_RESPONSE_FIELDS: Final = 1000
 # The socket is paused when twice this is waiting to be read.
-_READ_BUFFER_BYTES: Final = 64 * 1024
+_READ_BUFFER_BYTES: Final = 32 * 1024
 # A head, and empty lines before it, which the parser takes without end.
 _MAX_UNREAD_BYTES: Final = 2 * MAX_RESPONSE_HEADERS_BYTES
 # Interim answers (1xx) before the answer. Nobody sends more than a few, and each costs time.
@@ -74,6 +75,7 @@ class Connection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._may_be_kept = True
         self._reading_paused = False
+        self._reads_small = False
         self._writable: asyncio.Future[None] | None = None  # while it takes no more to write
         self._forget()
 
@@ -230,6 +232,9 @@ class Connection(asyncio.Protocol):
         is_framed = message.chunked or length is not None or message.code in {204, 304}
         number = None if length is None else int(length)
         self.stream = StreamedBody(self._reader, self, self._upstream, is_framed=is_framed, length=number)
+        if not without_body and self.transport is not None and not self._reader.is_eof():
+            self._reads_small = True
+            self.transport.set_protocol(SmallReads(self))
         self.status, self.pairs = message.code, strip_hop_by_hop(message.raw_headers)
 
     def _fault_of(self, message: RawResponseMessage) -> heads.Fault | None:
@@ -349,6 +354,12 @@ class Connection(asyncio.Protocol):
         if not self._reading_paused and self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 
+    def read_freely(self) -> None:
+        """From now on in pieces as large as the socket gives."""
+        if self._reads_small and self.transport is not None:
+            self._reads_small = False
+            self.transport.set_protocol(self)
+
     def pause_writing(self) -> None:
         self._writable = self._loop.create_future()
 
@@ -374,6 +385,7 @@ class Connection(asyncio.Protocol):
 
     def kept(self, now_s: float) -> None:
         """Its answer has ended; from here on it is idle."""
+        self.read_freely()
         self.idle_since = now_s
         self.is_asked = False
         self.was_kept = True
