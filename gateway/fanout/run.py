@@ -36,8 +36,8 @@ from gateway.upstreams.targets import Reference, TargetValueError
 
 # A longer list is refused before any call is made, however few distinct items it has.
 _MOST_ITEMS = 100_000
-# RFC 9110: without these a client cannot act on 401, 405, 429 or 503.
 _JSON = negotiation.JSON.encode()
+# RFC 9110: without these a client cannot act on 401, 405, 429 or 503.
 _ADVICE = frozenset({b"www-authenticate", b"allow", b"retry-after"})
 
 
