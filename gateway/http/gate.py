@@ -8,8 +8,7 @@ from gateway.http.request import GatewayRequest
 
 # What the handler calls: a view that answers, or the stack of a route around it.
 View = Callable[..., Awaitable[HttpResponseBase]]
-# Before the view: None lets the request go on, a response answers instead, a GatewayError refuses. What need not wait
-# to let it go on gives None itself, not an awaitable of it: on the hot path a coroutine costs more than most decisions.
+# Before the view: None lets the request go on, at once or awaited; a response answers instead, a GatewayError refuses.
 Gate = Callable[[GatewayRequest], Awaitable[HttpResponseBase | None] | None]
 # After it: the answer that leaves, which may be another one. It is given the problems of the gateway too.
 Finish = Callable[[GatewayRequest, HttpResponseBase], Awaitable[HttpResponseBase]]
