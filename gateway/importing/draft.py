@@ -1,19 +1,28 @@
 """The environment that an import makes, on its way: names are made unique, and nothing is written that does not load.
 
 What cannot be said is left: a sentence with its place and its weight. An option that this version does not have, or a
-value that it refuses, is left too, with the reason.
+value that it refuses, is left too, with the reason. A route whose guard cannot be said is closed: it answers 403, and
+what it was is a comment. To leave it out would not do: a wider route would have its requests, and ask nobody.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from types import MappingProxyType
 
 from gateway.config import environment
 from gateway.config.loader import load
 from gateway.config.records import ConfigError
 from gateway.importing.source import Node
 from gateway.options import Refused
+
+# Options that say who may ask: a route is not to be without one that it should have.
+_GUARDS = ("AUTH", "ROLES", "SCOPES")
+FORBIDDEN = "403"
+
+
+IsThere = Callable[[str, bool], bool]
 
 
 class Weight(IntEnum):
@@ -48,6 +57,9 @@ class Draft:
     _places: dict[str, Node] = field(default_factory=dict)
     _upstreams: dict[tuple[str, ...], str] = field(default_factory=dict)
     _commented: list[str] = field(default_factory=list)
+    _answers: dict[str, tuple[str, Left | None]] = field(default_factory=dict)
+    _before: dict[str, list[str]] = field(default_factory=dict)
+    _needed: dict[str, tuple[str, bool, Node]] = field(default_factory=dict)
 
     # -- what parsers call ----------------------------------------------------------------------------------------
 
@@ -77,13 +89,22 @@ class Draft:
         self._set(stem, line, node)
         return stem
 
-    def way(self, hint: str, source: str, node: Node) -> str:
-        """A way to know who asks, `jwt ISSUER` or the like; the part of its variables before `__`."""
+    def way(self, hint: str, source: str, node: Node, options: Mapping[str, str] = MappingProxyType({})) -> str:
+        """A way to know who asks, `jwt ISSUER` or the like, with these options: the part of its variables before `__`.
+
+        Empty where an option is refused: without it others would be let in.
+        """
         for name, value in self.variables.items():
-            if name.startswith("GATEWAY_AUTH_") and value == source:
+            own = {one.partition("__")[2]: self.variables[one] for one in self._of(name) if one != name}
+            if name.startswith("GATEWAY_AUTH_") and value == source and own == options:
                 return name
         stem = self._unique("GATEWAY_AUTH_", hint)
         self._set(stem, source, node)
+        for option, value in options.items():
+            if not self.option(stem, option, value, node, Weight.ACCESS):
+                for name in self._of(stem):
+                    del self.variables[name]
+                return ""
         return stem
 
     def option(self, stem: str, option: str, value: str, node: Node, weight: Weight = Weight.BEHAVIOUR) -> bool:
@@ -98,13 +119,18 @@ class Draft:
                 shown = [_masked(variable, text) for text in (before, value)]
                 self.note(weight, node, f"{variable} is {shown[0]} already, and cannot be {shown[1]} too")
             return before == value
+        problem = ""
         if "\n" in value or "\r" in value:
-            self.note(weight, node, f"{variable}: its value has more than one line")
-            return False
-        try:
-            environment.find(variable).option.unit.parse(value)
-        except ValueError as error:
-            self.note(weight, node, f"{variable}={_masked(variable, value)}: {error}")
+            problem = f"{variable}: its value has more than one line"
+        else:
+            try:
+                environment.find(variable).option.unit.parse(value)
+            except ValueError as error:
+                problem = f"{variable}={_masked(variable, value)}: {error}"
+        if problem:
+            self.note(weight, node, problem)
+            if option in _GUARDS:
+                self.close(stem, node, problem)
             return False
         self._set(variable, value, node)
         return True
@@ -119,6 +145,22 @@ class Draft:
             self.option(stem, option, value, node, weight)
             return
         self.option(stems[0], option, value, node, weight)
+
+    def close(self, stem: str, node: Node, text: str) -> None:
+        """A guard that cannot be said: of a route, of an upstream's, or, with the stem `GATEWAY`, of all routes.
+
+        They answer 403 instead.
+        """
+        self.note(Weight.ACCESS, node, text)
+        self._answers[stem] = FORBIDDEN, Left(Weight.ACCESS, node.line, node.path, " ".join(text.split()))
+
+    def answer(self, stem: str, status: str) -> None:
+        """A route, those of an upstream, or all routes answer with this status, and call nobody."""
+        self._answers.setdefault(stem, (status, None))
+
+    def needs(self, stem: str, path: str, *, is_folder: bool, node: Node) -> None:
+        """A route that sends a folder or a file: where that is not here, the route is a comment."""
+        self._needed[stem] = path, is_folder, node
 
     def comment(self, line: str) -> None:
         """A line to be filled in by hand, such as the path of a certificate."""
@@ -137,11 +179,16 @@ class Draft:
 
     # -- the end --------------------------------------------------------------------------------------------------
 
-    def finish(self, roots: Iterable[Node]) -> None:
-        """Report what was not read, and take out what does not load, with the reason."""
+    def finish(self, roots: Iterable[Node], is_there: IsThere) -> None:
+        """Report what was not read, and take out what does not load, with the reason.
+
+        `is_there` tells whether there is a folder, or a file, of that path here.
+        """
         for root in roots:
             for node in root.unused():
                 self.leave(Weight.BEHAVIOUR, node, f"unknown here: {_shown(node)}")
+        self._leave_missing(is_there)
+        self._answer_instead()
         while problems := _problems(self.variables):
             gone = 0
             for variable, message in problems:
@@ -150,15 +197,65 @@ class Draft:
                 for name in [one for one in self.variables if one == variable or one.startswith(f"{variable}__")]:
                     value = self.variables.pop(name)
                     shown = _masked(name, value)
-                    self.note(Weight.ROUTING, self._places[name], f"{name}={shown}: {message}")
+                    weight = Weight.ACCESS if _is_guard(name) else Weight.ROUTING
+                    self.note(weight, self._places[name], f"{name}={shown}: {message}")
                     gone += 1
+                    self._close_without(name)
             if not gone:  # the problem is of a variable that is not ours to take out
                 break
+            self._answer_instead()
         self.left.sort()
+
+    def _leave_missing(self, is_there: IsThere) -> None:
+        for stem, (path, is_folder, node) in self._needed.items():
+            if not is_there(path, is_folder) and stem not in self._answers:
+                what = "folder" if is_folder else "file"
+                self.note(Weight.ROUTING, node, f"there is no {what} {path} here; where it is, the line below is right")
+                self._commented += [f"{name}={self.variables.pop(name)}" for name in self._of(stem)]
+
+    def _of(self, stem: str) -> list[str]:
+        """The variables of a route or upstream."""
+        return [name for name in self.variables if name == stem or name.startswith(f"{stem}__")]
+
+    def _close_without(self, name: str) -> None:
+        """A variable is taken out: what it guarded is closed."""
+        node, owner = self._places[name], name.partition("__")[0]
+        if owner.startswith("GATEWAY_AUTH_"):
+            way = owner.removeprefix("GATEWAY_AUTH_").lower()
+            for other, value in self.variables.items():
+                if (other == "GATEWAY_AUTH" or other.endswith("__AUTH")) and way in re.split(r"[\s,|+]+", value):
+                    self.close(other.removesuffix("__AUTH").removesuffix("_AUTH"), node, f"{name} is not there")
+        elif _is_guard(name):
+            self.close("GATEWAY" if "__" not in name else owner, node, f"{name} is not there")
+
+    def _answer_instead(self) -> None:
+        """Make answers of the routes that are to be, or are closed; what they were is kept as comments."""
+        for stem in [name for name in self.variables if _is_route(name)]:
+            found = next((self._answers[one] for one in self._owners(stem) if one in self._answers), None)
+            if found is None or stem in self._before:
+                continue
+            status, reason = found
+            options = [name for name in self.variables if name.startswith(f"{stem}__")]
+            line = self.variables[stem]
+            if reason is not None:
+                was = [f"{name}={_masked(name, self.variables[name])}" for name in (stem, *options)]
+                self._before[stem] = [f"closed: {reason}; it was", *was]
+            for name in options:
+                if reason is not None or name.partition("__")[2] not in {"BODY", "TYPE"}:
+                    del self.variables[name]
+            self.variables[stem] = f"{line.partition(' -> ')[0]} -> {status}"
+
+    def _owners(self, route: str) -> Iterator[str]:
+        """What a route may be closed by: itself, the upstreams that it calls, all there is."""
+        yield route
+        targets = [self.variables[route].partition(" -> ")[2]]
+        targets += [value for name, value in self.variables.items() if name.startswith(f"{route}__PART_")]
+        yield from (f"GATEWAY_UPSTREAM_{target.partition(':')[0].upper()}" for target in targets)
+        yield "GATEWAY"
 
     @property
     def has_routes(self) -> bool:
-        return any(name.startswith("GATEWAY_ROUTE_") and "__" not in name for name in self.variables)
+        return any(map(_is_route, self.variables))
 
     def lines(self, title: str, *, shell: bool) -> list[str]:
         """The env file, without line ends: comments, then variables, those of an upstream or route together."""
@@ -170,11 +267,23 @@ class Draft:
             out += ["#", *(f"# {_printable(line)}" for line in self._commented)]
         before: list[str] = []
         for group in _groups(self.variables):
-            if len(group) > 1 or len(before) > 1 or _family(group[0]) != _family((before or [""])[0]):
+            was = self._before.get(group[0], [])
+            if was or len(group) > 1 or len(before) > 1 or _family(group[0]) != _family((before or [""])[0]):
                 out.append("")
-            before = group
+            before = [*was, *group]
+            out += [f"# {_printable(line)}" for line in was]
             out += [_assignment(name, self.variables[name], shell=shell) for name in group]
         return out
+
+
+def _is_route(name: str) -> bool:
+    return name.startswith("GATEWAY_ROUTE_") and "__" not in name
+
+
+def _is_guard(name: str) -> bool:
+    """Whether a variable says who may ask, or how that is known."""
+    word = name.partition("__")[2] or name.removeprefix("GATEWAY_")
+    return word in _GUARDS or name.startswith("GATEWAY_AUTH_")
 
 
 def clean_name(hint: str) -> str:

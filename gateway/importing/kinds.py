@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from gateway.importing import kong, krakend, nginx, ocelot, spring, traefik
-from gateway.importing.draft import Draft
+from gateway.importing.draft import Draft, IsThere
 from gateway.importing.nginx_syntax import read_nginx
 from gateway.importing.source import MAX_BYTES, Node, SourceError, read_json
 from gateway.importing.yaml_source import read_yaml
@@ -39,21 +39,28 @@ class Imported:
     draft: Draft
 
 
-def import_text(text: str, name: str, word: str = "") -> Imported:
-    """Read a file of that name; `word` is the kind, empty to see it from the content. Raises SourceError."""
+def _nothing_is_there(path: str, is_folder: bool) -> bool:
+    return False
+
+
+def import_text(text: str, name: str, word: str = "", is_there: IsThere = _nothing_is_there) -> Imported:
+    """Read a file of that name; `word` is the kind, empty to see it from the content. Raises SourceError.
+
+    `is_there` tells whether there is a folder, or a file, of that path here, to be sent.
+    """
     if len(text) > MAX_BYTES:
         raise SourceError(f"larger than {MAX_BYTES // 2**20} MiB")
     draft = Draft()
     if word == NGINX or (not word and nginx.is_nginx(text)):
         product, block = "nginx", read_nginx(text)
         nginx.read(block, draft)
-        draft.finish([block.node])
+        draft.finish([block.node], is_there)
     else:
         documents = _documents(text, name)
         kind, root = _kind_of(documents, word)
         product = kind.product
         kind.read(root, draft)
-        draft.finish(documents)
+        draft.finish(documents, is_there)
     if not draft.has_routes:
         reasons = "".join(f"\n{one}" for one in draft.left[:10])
         raise SourceError(f"no route of this {product} configuration can be said{reasons}")

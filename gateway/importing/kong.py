@@ -6,7 +6,7 @@ from itertools import product
 
 from gateway.importing.draft import Draft, Weight
 from gateway.importing.source import Node
-from gateway.importing.values import duration, host_hint, literal, number, service_name
+from gateway.importing.values import duration, host_hint, literal, looks_like_guard, number, service_name
 
 _METADATA = (
     *("id", "tags", "created_at", "updated_at", "enabled", "https_redirect_status_code", "request_buffering"),
@@ -22,14 +22,13 @@ _ACCESS_PLUGINS = frozenset(
         "ldap-auth",
         "acl",
         "ip-restriction",
-        "bot-detection",
         "mtls-auth",
         "openid-connect",
         "session",
-        "rate-limiting-advanced",
-        "request-termination",
     ]
 )
+# Code of the team's own, and what counts: they may refuse too, and nobody knows.
+_OF_ACCESS = frozenset({"rate-limiting-advanced", "bot-detection", "pre-function", "post-function"})
 _DETAIL_PLUGINS = re.compile(r".*-log|prometheus|datadog|statsd|zipkin|opentelemetry|loggly|correlation-id")
 
 
@@ -49,26 +48,30 @@ def read(root: Node, draft: Draft) -> None:
         draft.leave(Weight.ACCESS, consumers, "consumers and their credentials: GATEWAY_AUTH_<NAME>")
     upstreams = {one.text("name"): one for one in root.items("upstreams")}
     services: dict[str, str] = {}
+    routes: dict[str, list[str]] = {}
     for service in root.items("services"):
         stem = _service(service, draft, upstreams)
         for name in {service.text("name"), service.text("id")} - {""}:
             services[name] = stem
         for route in service.items("routes"):
-            _route(route, draft, stem)
+            routes[route.text("name")] = _route(route, draft, stem)
     for route in root.items("routes"):
         named = route.get("service")
         name = "" if named is None else named.text("name") or named.text("id") or named.scalar()
         if name in services:
-            _route(route, draft, services[name])
+            routes[route.text("name")] = _route(route, draft, services[name])
         else:
             draft.leave(Weight.ROUTING, route, f"route {route.text('name')}: it has no service")
     for plugin in root.items("plugins"):
-        owner = plugin.get("service") or plugin.get("route") or plugin.get("consumer")
+        owner = plugin.get("route") or plugin.get("service") or plugin.get("consumer")
         name = "" if owner is None else owner.text("name") or owner.scalar()
-        if owner is None or name in services:
-            _plugin(plugin, draft, "GATEWAY" if owner is None else services[name])
-        else:
-            draft.leave(Weight.BEHAVIOUR, plugin, f"plugin {plugin.text('name')} of {name}")
+        stems = routes.get(name) if plugin.get("route") else [services[name]] if name in services else None
+        if owner is None:
+            _plugin(plugin, draft, "GATEWAY")
+        elif stems is None:
+            draft.leave(Weight.ACCESS, plugin, f"plugin {plugin.text('name')} of {name or 'a consumer'}")
+        for stem in stems or ():
+            _plugin(plugin, draft, stem)
 
 
 # -- services -----------------------------------------------------------------------------------------------------
@@ -151,7 +154,9 @@ def _balance(upstream: Node, draft: Draft, stem: str) -> None:
 # -- routes -------------------------------------------------------------------------------------------------------
 
 
-def _route(route: Node, draft: Draft, service: str) -> None:
+def _route(route: Node, draft: Draft, service: str) -> list[str]:
+    """The routes that one becomes, by the beginning of their variables."""
+    made: list[str] = []
     route.skip(*_METADATA)
     name = route.text("name") or "route"
     methods, hosts = ",".join(route.texts("methods")), route.texts("hosts") or [""]
@@ -161,28 +166,34 @@ def _route(route: Node, draft: Draft, service: str) -> None:
     protocols = route.texts("protocols")
     if protocols and not set(protocols) & {"http", "https"}:
         draft.leave(Weight.ROUTING, route, f"route {name}: only http and https are served, not {', '.join(protocols)}")
-        return
+        return made
     if protocols == ["https"]:
         draft.note(Weight.ACCESS, route, f"route {name} is for https only: GATEWAY_HTTPS=redirect holds for all")
     for member in ("headers", "snis", "sources", "destinations"):
         if (node := route.get(member)) is not None and node.plain():
             draft.leave(Weight.ROUTING, node, f"route {name} is for some {member} only, and would be for all: left out")
             route.take()
-            return
+            return made
+    guarded = any(plugin.text("name") in _ACCESS_PLUGINS for plugin in route.items("plugins"))
     for host, node in product(hosts, paths):
         path = "/" if node is route else node.scalar()
         if "*" in host or path.startswith("~") or re.search(r"[\\()|?+\[\]]", path):
             what = f"path {path}" if "*" not in host else f"host {host}"
-            draft.note(Weight.ROUTING, node if node is not route else route, f"route {name}: {what} is a pattern")
+            place = node if node is not route else route
+            draft.note(Weight.ROUTING, place, f"route {name}: {what} is a pattern")
+            if guarded:
+                draft.note(Weight.ACCESS, place, f"route {name}: other routes have its requests, and let in")
             continue
         prefix = path.rstrip("/")
         right = f"{service_name(service)}:/**" if strip and prefix else service_name(service)
         line = f"{methods} {host.partition(':')[0]}{prefix}/** -> {right}".strip()
         stem = draft.route(name, line, node)
+        made.append(stem)
         if preserve:
             draft.option(stem, "HOST", "preserve", route)
         for plugin in route.items("plugins"):
             _plugin(plugin, draft, stem)
+    return made
 
 
 # -- plugins ------------------------------------------------------------------------------------------------------
@@ -198,11 +209,31 @@ def _plugin(plugin: Node, draft: Draft, stem: str) -> None:
         _PLUGINS[name](config, draft, stem)
         return
     weight = Weight.BEHAVIOUR
-    if name in _ACCESS_PLUGINS:
+    if name == "request-termination":
+        _termination(plugin, draft, stem)
+        return
+    if name in _ACCESS_PLUGINS or (looks_like_guard(name) and name not in _OF_ACCESS):
+        weight = Weight.ACCESS
+        draft.close(stem, plugin, f"plugin {name}")
+    elif name in _OF_ACCESS:
         weight = Weight.ACCESS
     elif _DETAIL_PLUGINS.fullmatch(name):
         weight = Weight.DETAIL
     draft.leave(weight, plugin, f"plugin {name}")
+
+
+def _termination(plugin: Node, draft: Draft, stem: str) -> None:
+    """All requests get one answer."""
+    config = plugin.get("config") or plugin
+    status, body = config.text("status_code", default="503"), config.text("body")
+    draft.answer(stem, status if re.fullmatch(r"[2-5][0-9]{2}", status) else "503")
+    if body and stem.startswith("GATEWAY_ROUTE_"):
+        draft.option(stem, "BODY", body, plugin)
+        if media := config.text("content_type"):
+            draft.option(stem, "TYPE", media, plugin)
+    elif body or config.text("message"):
+        draft.note(Weight.BEHAVIOUR, plugin, "request-termination: its text is left out; BODY of the route")
+    plugin.take()
 
 
 def _rate_limiting(config: Node, draft: Draft, stem: str) -> None:
@@ -223,9 +254,14 @@ def _rate_limiting(config: Node, draft: Draft, stem: str) -> None:
 def _cors(config: Node, draft: Draft, stem: str) -> None:
     origins = config.texts("origins") or ["*"]
     draft.option(stem, "CORS", ",".join(origins), config, Weight.ACCESS)
-    config.skip(
-        "methods", "headers", "exposed_headers", "credentials", "max_age", "preflight_continue", "private_network"
-    )
+    for member, option in (("methods", "CORS_METHODS"), ("headers", "CORS_HEADERS")):
+        if found := config.texts(member):
+            draft.option(stem, option, ",".join(found), config)
+    if config.is_true("credentials"):
+        draft.option(stem, "CORS_CREDENTIALS", "on", config)
+    if age := config.text("max_age"):
+        draft.option(stem, "CORS_MAX_AGE", f"{age}s", config)
+    config.skip("exposed_headers", "credentials", "preflight_continue", "private_network")
 
 
 def _size_limiting(config: Node, draft: Draft, stem: str) -> None:

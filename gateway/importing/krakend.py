@@ -22,6 +22,11 @@ _JSON_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _PASSED_ANYWAY = {"authorization", "accept-language"}
 # Namespaces of extra_config that only concern access, or only what is logged.
 _ACCESS = ("auth/", "github.com/devopsfaith/krakend-jose", "security/", "validation/", "qos/ratelimit", "plugin/")
+# Those that keep requests out of the endpoint that has them. Of a backend they are about the call.
+_GUARDS = re.compile(
+    r"auth/(?!client-credentials|signer|gcp|ntlm|aws).*|github\.com/devopsfaith/krakend-jose/validator|security/policies"
+    r"|validation/cel|security/ip-?filter.*"
+)
 _DETAIL = ("telemetry/", "documentation/", "github_com/devopsfaith/krakend-gologging", "logging")
 
 
@@ -254,10 +259,7 @@ def _duration(draft: Draft, stem: str, option: str, text: str, node: Node) -> No
 def _extra(draft: Draft, stem: str, name: str, node: Node) -> None:
     """One namespace of `extra_config`."""
     if name == "security/cors":
-        if origins := node.texts("allow_origins"):
-            draft.option(stem, "CORS", ",".join(origins), node, Weight.ACCESS)
-        for option in ("allow_methods", "allow_headers", "expose_headers", "max_age", "allow_credentials", "debug"):
-            node.skip(option)
+        _cors(draft, stem, node)
     elif name == "qos/http-cache":
         node.take()
         draft.option(stem, "CACHE", "on", node)
@@ -278,22 +280,43 @@ def _extra(draft: Draft, stem: str, name: str, node: Node) -> None:
             else Weight.BEHAVIOUR
         )
         draft.leave(weight, node, f"extra_config {name}")
+        if _GUARDS.fullmatch(name) and not stem.startswith("GATEWAY_UPSTREAM_"):
+            draft.close(stem, node, f"extra_config {name}")
+
+
+def _cors(draft: Draft, stem: str, node: Node) -> None:
+    if origins := node.texts("allow_origins"):
+        draft.option(stem, "CORS", ",".join(origins), node, Weight.ACCESS)
+        for member, option in (("allow_methods", "CORS_METHODS"), ("allow_headers", "CORS_HEADERS")):
+            if found := node.texts(member):
+                draft.option(stem, option, ",".join(found), node)
+        if node.is_true("allow_credentials"):
+            draft.option(stem, "CORS_CREDENTIALS", "on", node)
+        if age := node.text("max_age"):
+            _duration(draft, stem, "CORS_MAX_AGE", age, node)
+    node.skip("allow_methods", "allow_headers", "expose_headers", "max_age", "allow_credentials", "debug")
 
 
 def _validator(draft: Draft, stem: str, node: Node) -> None:
     """Tokens of an issuer. What cannot be said of them leaves the check itself in place."""
-    way = draft.way("token", f"jwt {node.text('issuer')}", node)
-    for option, value in (
-        ("JWKS", node.text("jwk_url")),
-        ("ALGORITHMS", node.text("alg")),
-        ("AUDIENCE", " ".join(node.texts("audience"))),
-        ("ROLES_CLAIM", node.text("roles_key")),
-    ):
-        if value:
-            draft.option(way, option, value, node, Weight.ACCESS)
+    options = {
+        "JWKS": node.text("jwk_url"),
+        "ALGORITHMS": node.text("alg"),
+        "AUDIENCE": " ".join(node.texts("audience")),
+        "ROLES_CLAIM": node.text("roles_key"),
+    }
+    way = draft.way(
+        "token", f"jwt {node.text('issuer')}", node, {name: value for name, value in options.items() if value}
+    )
+    if not way:
+        node.take()
+        draft.close(stem, node, "auth/validator: an option of it is refused")
+        return
     draft.option(stem, "AUTH", way.removeprefix("GATEWAY_AUTH_").lower(), node, Weight.ACCESS)
     if roles := node.texts("roles"):
         draft.option(stem, "ROLES", " ".join(roles), node, Weight.ACCESS)
+    if scopes := node.texts("scopes"):
+        draft.option(stem, "SCOPES", " ".join(scopes), node, Weight.ACCESS)
     node.skip(
         "cache", "cache_duration", "roles_key_is_nested", "jwk_local_ca", "disable_jwk_security", "operation_debug"
     )

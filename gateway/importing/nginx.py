@@ -1,10 +1,11 @@
 """nginx: `location` becomes a route, `upstream` and `proxy_pass` upstreams; what is plain of the rest options."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gateway.importing import nginx_words as words
-from gateway.importing.draft import Draft, Weight
+from gateway.importing.draft import FORBIDDEN, Draft, Weight
 from gateway.importing.nginx_syntax import Directive
 from gateway.importing.values import duration, host_hint, number, service_name, size
 
@@ -50,7 +51,7 @@ def _known(block: Directive, draft: Draft) -> None:
     for child in block.children:
         if child.name in words.LOGS:
             draft.leave(Weight.DETAIL, child.node, f"{child.name}: the log is GATEWAY_LOG")
-        elif child.name in words.ACCESS:
+        elif child.name in words.ACCESS or words.GUARDS.fullmatch(child.name):
             draft.leave(Weight.ACCESS, child.node, f"{child.name} {' '.join(child.words)}")
         elif child.name in words.ROUTING:
             draft.leave(Weight.ROUTING, child.node, f"{child.name} {' '.join(child.words)}")
@@ -114,6 +115,7 @@ class _Reader:
         self.server = server
         self.upstreams = upstreams
         self.zones = zones
+        self.root: Directive | None = None  # the folder that files of this server are in
 
     def read(self) -> None:
         block, draft = self.server.block, self.draft
@@ -124,9 +126,10 @@ class _Reader:
         answer = block.first("return")
         if answer is not None:
             self._returned("/", answer, is_exact=False)
-        for name in words.FILES:
+        self.root = block.first("root") or self.http.first("root")
+        for name in words.FILES - {"root", "index"}:
             for one in block.all(name):
-                draft.leave(Weight.ROUTING, one.node, f"{name} {' '.join(one.words)}: no files are served")
+                draft.leave(Weight.ROUTING, one.node, f"{name} {' '.join(one.words)}")
         for location in locations:
             self._location(location)
 
@@ -134,37 +137,101 @@ class _Reader:
         """A limit of the server holds for its locations; it is read again with each."""
         directive.node.scalar()
 
-    def _location(self, location: Directive) -> None:
+    def _location(self, location: Directive, outer: tuple[Directive, ...] = ()) -> None:
         draft = self.draft
         modifier, path = (location.words[0], location.words[-1]) if len(location.words) > 1 else ("", location.value)
-        _known(location, draft)
         shown = f"location {' '.join(location.words)}"
-        if modifier in {"~", "~*"} or path.startswith("@"):
+        guards = _guards((location, *outer, self.server.block, self.http))
+        is_pattern = modifier in {"~", "~*"} or path.startswith("@")
+        if is_pattern and guards and not path.startswith("@"):
+            draft.leave(
+                Weight.ACCESS,
+                location.node,
+                f"{shown}: no route can say it; other routes have its requests, and let in",
+            )
+        if is_pattern:
             draft.leave(Weight.ROUTING, location.node, f"{shown}: a route is no regular expression, and has a path")
             return
-        if (answer := location.first("return")) is not None:
-            self._returned(path, answer, is_exact=modifier == "=")
-            return
+        for inner in location.all("location"):
+            self._location(inner, (location, *outer))
+        made = self._answered(location, path, guards, is_exact=modifier == "=")
+        _known(location, draft)
+        if not made:
+            self._proxied(location, path, guards, is_exact=modifier == "=")
+
+    def _answered(self, location: Directive, path: str, guards: Sequence[Directive], *, is_exact: bool) -> bool:
+        """Whether the location answers by itself, whoever asks; then that is said."""
+        if location.first("internal") is not None:
+            self._route(path, "404", location, is_exact=is_exact)
+        elif guards and all((one.name, one.value) == ("deny", "all") for one in guards):
+            self._route(path, FORBIDDEN, location, is_exact=is_exact)
+            for one in location.all("deny"):
+                one.node.take()
+        elif (answer := location.first("return")) is not None:
+            self._returned(path, answer, is_exact=is_exact)
+        else:
+            return False
+        return True
+
+    def _route(self, path: str, right: str, location: Directive, *, is_exact: bool) -> None:
+        for host in self.server.hosts:
+            pattern = path if is_exact else f"{path.rstrip('/')}/**"
+            self.draft.route(
+                f"{host} {path if path.strip('/') else 'all'}", f"{host}{pattern} -> {right}", location.node
+            )
+
+    def _proxied(self, location: Directive, path: str, guards: Sequence[Directive], *, is_exact: bool) -> None:
+        draft, shown = self.draft, f"location {' '.join(location.words)}"
         target = location.first("proxy_pass")
+        if target is None and (folder := location.first("root") or location.first("alias") or self.root) is not None:
+            self._files(location, path, folder, guards, is_exact=is_exact)
+            return
         if target is None:
             what = ", ".join(sorted({child.name for child in location.children} & words.FILES)) or "nothing to proxy to"
-            draft.leave(Weight.ROUTING, location.node, f"{shown}: {what}")
+            weight = Weight.ACCESS if guards else Weight.ROUTING
+            draft.leave(weight, location.node, f"{shown}: {what}")
+            if guards and not location.all("location"):
+                self._route(path, FORBIDDEN, location, is_exact=is_exact)
             return
-        if location.first("location") is not None:
-            for inner in location.all("location"):
-                self._location(inner)
-        found = self._target(path, target, is_exact=modifier == "=")
+        found = self._target(path, target, is_exact=is_exact)
         if found is None:
+            if guards:
+                self._route(path, FORBIDDEN, location, is_exact=is_exact)
             return
         pattern, right = found
         for host in self.server.hosts:
             hint = path if path.strip("/") else "all"
             stem = draft.route(f"{host} {hint}", f"{host}{pattern} -> {right}", location.node)
             self._options(stem, location)
+            for one in guards:
+                draft.close(stem, one.node, f"{one.name} {' '.join(one.words)}".strip())
             upstream = f"GATEWAY_UPSTREAM_{right.partition(':')[0].upper()}"
             for one in self._inherited(location, "proxy_next_upstream_tries")[:1]:
                 if (tries := number(one.value)) and tries >= 1:
                     draft.option_of([stem, upstream], "RETRIES", str(int(tries) - 1), one.node, Weight.BEHAVIOUR)
+
+    def _files(
+        self, location: Directive, path: str, folder: Directive, guards: Sequence[Directive], *, is_exact: bool
+    ) -> None:
+        """A folder, where the location names no service: `root` has the location's path below it, `alias` has not."""
+        draft, prefix = self.draft, path.rstrip("/")
+        base = folder.value.rstrip("/") + ("" if folder.name == "alias" or is_exact else prefix)
+        if is_exact and folder.name == "root":
+            base = f"{base}{path}"
+        for one in location.all("try_files"):
+            if one.words not in (["$uri", "=404"], ["$uri", "$uri/", "=404"]):
+                draft.leave(Weight.ROUTING, one.node, f"try_files {' '.join(one.words)}: what is no file is 404")
+        location.skip(frozenset({"index", "expires", "autoindex"}) if not location.all("autoindex") else frozenset())
+        right = f"file:{base}" + ("" if is_exact else "/**")
+        if "$" in base or not base.startswith("/"):
+            draft.leave(Weight.ROUTING, folder.node, f"{folder.name} {folder.value}: no folder with a path of its own")
+            return
+        for host in self.server.hosts:
+            pattern = path if is_exact else f"{prefix}/**"
+            stem = draft.route(f"{host} {path if prefix else 'all'}", f"GET {host}{pattern} -> {right}", location.node)
+            draft.needs(stem, base, is_folder=not is_exact, node=folder.node)
+            for one in guards:
+                draft.close(stem, one.node, f"{one.name} {' '.join(one.words)}".strip())
 
     # -- where it goes ----------------------------------------------------------------------------------------------
 
@@ -339,6 +406,30 @@ class _Reader:
         match = _TIME.fullmatch(lasting.words[-1])
         if match is not None:
             self.draft.option(stem, "CACHE", duration(int(match[1]) * _TIME_MS[match[2]]), lasting.node)
+
+
+def _guards(blocks: Sequence[Directive]) -> list[Directive]:
+    """What keeps requests out of a location, which comes first, its server and `http` behind it.
+
+    A directive that the nearer block has too, `auth_basic off` for one, counts no more in the farther ones; an `if`
+    that refuses counts everywhere.
+    """
+    found: list[Directive] = []
+    seen: set[str] = set()
+    for block in blocks:
+        names = {child.name for child in block.children}
+        for child in block.children:
+            kind = "allow" if child.name == "deny" else child.name
+            is_guard = words.GUARDS.fullmatch(child.name) and kind not in seen and child.value != "off"
+            if is_guard or (child.name == "if" and any(map(_refuses, child.children))):
+                found.append(child)
+        seen |= names | ({"allow"} if "deny" in names else set())
+    only_allowed = all((one.name, one.value) == ("allow", "all") for one in found if one.name in {"allow", "deny"})
+    return [one for one in found if one.name not in {"allow", "deny"} or not only_allowed]
+
+
+def _refuses(directive: Directive) -> bool:
+    return directive.name == "deny" or (directive.name == "return" and directive.value.startswith(("4", "5")))
 
 
 def _named(one: Directive, name: str) -> str:

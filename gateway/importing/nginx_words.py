@@ -73,7 +73,6 @@ NO_MEANING = frozenset(
         "port_in_redirect",
         "absolute_redirect",
         "http2",
-        "internal",
     ]
 )
 LOGS = frozenset({"access_log", "error_log", "log_format", "log_not_found"})
@@ -94,6 +93,10 @@ ACCESS = frozenset(
         "auth_jwt",
         "secure_link",
     ]
+)
+# Those of ACCESS that keep requests out; the others tell more of them, or count.
+GUARDS = re.compile(
+    r"allow|deny|auth_(?!.*(?:_file|_set|_zone)$).*|access_by_.*|oauth.*|vouch.*|ssl_verify_client|secure_link|limit_except"
 )
 FILES = frozenset(
     {"root", "alias", "index", "try_files", "autoindex", "fastcgi_pass", "uwsgi_pass", "grpc_pass", "scgi_pass"}

@@ -26,6 +26,7 @@ _ACCESS = (
     "AddClaimsToRequest",
     "ChangeDownstreamPathTemplate",
 )
+_GUARDS = ("AuthenticationOptions", "RouteClaimsRequirement", "SecurityOptions")
 _BEHAVIOUR = (
     "AddHeadersToRequest",
     "AddQueriesToRequest",
@@ -48,6 +49,7 @@ class _Read:
     upstream: str
     path: PathTemplate  # of the request
     target: str
+    guard: str = ""  # what keeps requests out of it and cannot be said
 
 
 def read(root: Node, draft: Draft) -> None:
@@ -67,6 +69,8 @@ def _settings(settings: Node, draft: Draft) -> None:
     settings.skip("BaseUrl", "RequestIdKey")
     for name, node in settings.members().items():
         if name == "RateLimitOptions" or name in _ACCESS:
+            if name in _GUARDS and _says_something(node):
+                draft.close("GATEWAY", node, f"GlobalConfiguration.{name}")
             draft.leave(Weight.ACCESS, node, f"GlobalConfiguration.{name}")
         elif name == "ServiceDiscoveryProvider":
             draft.leave(Weight.ROUTING, node, "services are found by DNS: name their hosts in GATEWAY_UPSTREAM_<NAME>")
@@ -94,13 +98,23 @@ def _route(node: Node, draft: Draft) -> _Read | None:
     urls = [re.sub("^ws", "http", url) for url in urls]
     stem = draft.upstream(service or host_hint(urls[0]), urls, node)
     _balance(node, draft, stem)
-    found = _Read(node, stem, pattern, str(target))
+    guards = [name for name in _GUARDS if (one := node.get(name)) is not None and _says_something(one)]
+    found = _Read(node, stem, pattern, str(target), ", ".join(guards))
     methods = ",".join(method.upper() for method in node.texts("UpstreamHttpMethod"))
     host = node.text("UpstreamHost")
     right = service_name(stem) + ("" if str(pattern) == str(target) else f":{target}")
     route = draft.route(node.text("Key") or up, f"{methods} {host}{pattern} -> {right}".strip(), node)
     _options(node, draft, route)
+    for name in guards:
+        draft.close(route, node.get(name) or node, f"{name} of {up}")
     return found
+
+
+def _says_something(node: Node) -> bool:
+    """Whether there is any value within that is not empty."""
+    if isinstance(node.value, dict):
+        return any(map(_says_something, node.value.values()))
+    return any(map(_says_something, node.value)) if isinstance(node.value, list) else bool(node.value)
 
 
 def _base(scheme: str, node: Node) -> str:
@@ -144,7 +158,7 @@ def _options(node: Node, draft: Draft, stem: str) -> None:
             else:
                 draft.option(stem, f"{option}_{name.upper().replace('-', '_')}", value.scalar() or "-", value)
     for name in (*_ACCESS, *_BEHAVIOUR):
-        if (found := node.get(name)) is not None and found.plain():
+        if (found := node.get(name)) is not None and _says_something(found):
             weight = Weight.ACCESS if name in _ACCESS else Weight.BEHAVIOUR
             draft.leave(weight, found, f"{name} of {node.text('UpstreamPathTemplate')}")
     node.skip("DownstreamHttpVersion", "DownstreamHttpVersionPolicy")
@@ -185,6 +199,8 @@ def _aggregate(node: Node, draft: Draft, keyed: dict[str, _Read]) -> None:
         return
     stem = draft.route(up, f"GET {node.text('UpstreamHost')}{pattern}", node)
     for key in keys:
+        if guard := keyed[key].guard:
+            draft.close(stem, node, f"{guard} of the route {key}")
         name = parameter(key)
         if name != key:
             draft.note(Weight.BEHAVIOUR, node, f"RouteKey {key}: the part is called {name}")

@@ -15,6 +15,7 @@ from gateway.importing.values import (
     duration,
     host_hint,
     literal,
+    looks_like_guard,
     number,
     path_template,
     service_name,
@@ -62,6 +63,7 @@ def read(root: Node, draft: Draft) -> None:
         return
     if (port := root.get("server", "port")) is not None and number(port.scalar()):
         draft.option("GATEWAY", "BIND", f"0.0.0.0:{port.scalar()}", port)
+    _security(root, draft)
     for name, node in (*root.members().items(), *root.members("spring").items(), *root.members("server").items()):
         if name not in {"spring", "server", "cloud", "port"}:
             node.take()  # of the application itself
@@ -83,14 +85,42 @@ def read(root: Node, draft: Draft) -> None:
         _Route(route, draft).read(defaults)
 
 
+def _security(root: Node, draft: Draft) -> None:
+    """Spring Security: a resource server of one issuer is a way for all routes; all else closes them."""
+    security = root.get("spring", "security")
+    if security is None or security.plain() in ({}, None, ""):
+        return
+    issuer = security.text("oauth2", "resourceserver", "jwt", "issuer-uri")
+    security.take()
+    if not issuer.startswith(("http://", "https://")):
+        draft.close("GATEWAY", security, "spring.security: which paths it guards, and how, is said in Java")
+        return
+    way = draft.way("token", f"jwt {issuer}", security)
+    draft.option("GATEWAY", "AUTH", way.removeprefix("GATEWAY_AUTH_").lower(), security, Weight.ACCESS)
+    draft.note(
+        Weight.BEHAVIOUR, security, "spring.security: which paths are open is said in Java; AUTH=- opens a route"
+    )
+
+
 def _cors(found: Node, draft: Draft) -> None:
     for pattern, node in found.members("globalcors", "cors-configurations").items():
         origins = node.texts("allowedOrigins") or node.texts("allowed-origins")
         if not origins or pattern.strip("[]'") not in {"/**", "/*"}:
             draft.leave(Weight.ACCESS, node, f"globalcors of {pattern}")
             continue
-        node.take()
         draft.option("GATEWAY", "CORS", ",".join(origins), node, Weight.ACCESS)
+        for names, option in (
+            (("allowedMethods", "allowed-methods"), "CORS_METHODS"),
+            (("allowedHeaders", "allowed-headers"), "CORS_HEADERS"),
+        ):
+            found_there = [text for name in names for text in node.texts(name)]
+            if found_there and "*" not in found_there:
+                draft.option("GATEWAY", option, ",".join(found_there), node)
+        if node.is_true("allowCredentials") or node.is_true("allow-credentials"):
+            draft.option("GATEWAY", "CORS_CREDENTIALS", "on", node)
+        if age := number(node.text("maxAge") or node.text("max-age")):
+            draft.option("GATEWAY", "CORS_MAX_AGE", duration(age * 1000), node)
+        node.take()
 
 
 def _time(draft: Draft, stem: str, option: str, node: Node, unit: str) -> None:
@@ -110,6 +140,8 @@ class _Route:
     hosts: list[str] = field(default_factory=lambda: [""])
     change: Callable[[PathTemplate], str] | None = None  # of the path that goes up
     options: list[tuple[str, str, Node]] = field(default_factory=list)
+    guards: list[tuple[Node, str]] = field(default_factory=list)  # that cannot be said
+    answer: str = ""  # instead of the service's
     is_left: bool = False
 
     def read(self, defaults: list[Node]) -> None:
@@ -138,8 +170,12 @@ class _Route:
                 draft.note(Weight.ROUTING, node, f"route {name}: {path}: {error}")
                 continue
             target = "" if self.change is None else f":{self.change(pattern)}"
-            line = f"{','.join(self.methods)} {host}{pattern} -> {service_name(stem)}{target}".strip()
-            route = draft.route(name, line, node)
+            right = self.answer or f"{service_name(stem)}{target}"
+            route = draft.route(name, f"{','.join(self.methods)} {host}{pattern} -> {right}".strip(), node)
+            for place, text in self.guards:
+                draft.close(route, place, text)
+            if self.answer:
+                continue
             for option, value, place in self.options:
                 draft.option_of([route, stem], option, value, place, Weight.BEHAVIOUR)
             for member, option in (("response-timeout", "TIMEOUT"), ("connect-timeout", "CONNECT_TIMEOUT")):
@@ -169,8 +205,11 @@ class _Route:
             node.take()
             return
         weight = Weight.BEHAVIOUR
-        if name in {"TokenRelay", "RequestRateLimiter", "SecureHeaders", "JWT"}:
+        if name in {"TokenRelay", "RequestRateLimiter", "SecureHeaders"}:
             weight = Weight.ACCESS
+        elif looks_like_guard(name):
+            weight = Weight.ACCESS
+            self.guards.append((node, f"route {route}: filter {name}"))
         elif name in {"RewritePath", "RedirectTo", "SetStatus", "SetPath", "SetRequestUri"}:
             weight = Weight.ROUTING
         self.draft.leave(weight, node, f"route {route}: filter {name}={', '.join(values)}")
@@ -221,6 +260,12 @@ class _Route:
         self.options.append((f"{option}_{values[0].upper().replace('-', '_')}", "-", node))
         return len(values) == 1
 
+    def _redirect(self, values: list[str], node: Node) -> bool:
+        if len(values) != 2 or values[0] not in {"301", "302", "303", "307", "308"} or "{" in values[1]:
+            return False
+        self.answer = f"{values[0]} {values[1]}"
+        return True
+
     def _set(self, option: str, value: str, node: Node) -> bool:
         self.options.append((option, value, node))
         return True
@@ -237,6 +282,7 @@ _FILTERS: dict[str, Callable[[_Route, list[str], Node], bool]] = {
     "SetResponseHeader": lambda route, values, node: route._field("RESPONSE_HEADER", values, node),
     "RemoveRequestHeader": lambda route, values, node: route._no_field("HEADER", values, node),
     "RemoveResponseHeader": lambda route, values, node: route._no_field("RESPONSE_HEADER", values, node),
+    "RedirectTo": _Route._redirect,
     "PreserveHostHeader": lambda route, values, node: route._set("HOST", "preserve", node),
     "Retry": lambda route, values, node: route._set("RETRIES", values[0] if values else "3", node),
     "RequestSize": lambda route, values, node: route._set("MAX_BODY", f"{values[0]}".replace("MB", "MiB"), node),

@@ -6,11 +6,17 @@ from itertools import product
 
 from gateway.importing.draft import Draft, Weight
 from gateway.importing.source import Node
-from gateway.importing.values import literal, number, service_name
+from gateway.importing.values import literal, looks_like_guard, number, service_name
 
 _MATCHER = re.compile(r"\s*(?:(?P<word>[A-Za-z]+)\((?P<args>[^()]*)\)|(?P<mark>&&|\|\||!|\(|\)))")
 _ARGUMENT = re.compile(r"[`'\"]([^`'\"]*)[`'\"]")
-_ACCESS = ("basicauth", "digestauth", "forwardauth", "ipwhitelist", "ipallowlist", "inflightreq")
+_GUARDS = ("basicauth", "digestauth", "forwardauth", "ipwhitelist", "ipallowlist")
+_ACCESS = (*_GUARDS, "inflightreq")
+_CORS = {
+    "headers.accesscontrolalloworiginlist": "CORS",
+    "headers.accesscontrolallowmethods": "CORS_METHODS",
+    "headers.accesscontrolallowheaders": "CORS_HEADERS",
+}
 
 
 class RuleError(ValueError):
@@ -58,7 +64,7 @@ def read(root: Node, draft: Draft) -> None:
     for name, router in labels.routers.items():
         _router(name, router, labels, draft)
     for name, middleware in labels.middlewares.items():
-        if not any(name in _names(router) for router in labels.routers.values()):
+        if not any(name in _names(router, labels) for router in labels.routers.values()):
             for node in middleware.values():
                 draft.leave(Weight.DETAIL, node, f"middleware {name} is used by no router")
 
@@ -88,8 +94,20 @@ def _sort(labels: _Labels, name: str, value: Node, container: tuple[str, Node], 
         draft.leave(Weight.ROUTING, value, f"{name}={value.scalar()}")
 
 
-def _names(router: dict[str, Node]) -> list[str]:
-    text = router["middlewares"].scalar() if "middlewares" in router else ""
+def _names(router: dict[str, Node], labels: _Labels) -> list[str]:
+    """The middlewares of a router, those of chains one by one."""
+    waiting, found = _listed(router.get("middlewares")), list[str]()
+    while waiting:
+        name = waiting.pop(0)
+        chain = labels.middlewares.get(name, {}).get("chain.middlewares")
+        if name not in found:
+            found.append(name)
+            waiting = [*_listed(chain), *waiting]
+    return found
+
+
+def _listed(node: Node | None) -> list[str]:
+    text = "" if node is None else node.scalar()
     return [name.strip().partition("@")[0].lower() for name in text.split(",") if name.strip()]
 
 
@@ -109,7 +127,7 @@ def _router(name: str, router: dict[str, Node], labels: _Labels, draft: Draft) -
         return
     container, place = labels.containers[f"routers.{name}"]
     upstream = _upstream(router, container, place, labels, draft)
-    prefixes, added, options = _middlewares(name, router, labels, draft)
+    prefixes, added, options, guards = _middlewares(name, router, labels, draft)
     for option, node in router.items():
         if option == "priority":
             draft.note(
@@ -122,6 +140,8 @@ def _router(name: str, router: dict[str, Node], labels: _Labels, draft: Draft) -
     for choice in choices:
         line = _line(choice, service_name(upstream), prefixes, added)
         stem = draft.route(name, line, rule)
+        for node, text in guards:
+            draft.close(stem, node, text)
         if (
             labels.services.get(_service_of(router, container), {}).get("loadbalancer.passhostheader", rule).scalar()
             != "false"
@@ -180,15 +200,15 @@ def _port(service: Node) -> str:
 
 def _middlewares(
     name: str, router: dict[str, Node], labels: _Labels, draft: Draft
-) -> tuple[list[str], str, list[tuple[str, str, Node]]]:
+) -> tuple[list[str], str, list[tuple[str, str, Node]], list[tuple[Node, str]]]:
+    """Prefixes that are taken away, one that is added, options, and guards that cannot be said."""
     prefixes: list[str] = []
+    guards: list[tuple[Node, str]] = []
     added = ""
     options: list[tuple[str, str, Node]] = []
-    for used in _names(router):
-        if used not in labels.middlewares:
-            draft.note(
-                Weight.ACCESS, router["middlewares"], f"router {name}: there is no middleware {used} in this file"
-            )
+    for used in _names(router, labels):
+        if used not in labels.middlewares:  # whatever it is, it may keep requests out
+            guards.append((router["middlewares"], f"router {name}: there is no middleware {used} in this file"))
         limits: dict[str, Node] = {}
         for option, node in labels.middlewares.get(used, {}).items():
             kind, _, rest = option.partition(".")
@@ -200,11 +220,10 @@ def _middlewares(
                 limits[rest] = node
             elif found := _option(option, node):
                 options.append((*found, node))
-            elif option not in {
-                "stripprefix.forceslash",
-                "headers.accesscontrolallowmethods",
-                "headers.accesscontrolmaxage",
-            }:
+            elif kind in _GUARDS or (kind == "plugin" and looks_like_guard(option)):
+                value = "***" if "pass" not in option and kind != "forwardauth" else node.scalar()
+                guards.append((node, f"middleware {used} of router {name}: {option}={value}"))
+            elif option not in {"stripprefix.forceslash", "chain.middlewares"}:
                 weight = Weight.ACCESS if kind in _ACCESS else Weight.BEHAVIOUR
                 value = "***" if weight is Weight.ACCESS else node.scalar()
                 draft.note(weight, node, f"middleware {used} of router {name}: {option}={value}")
@@ -213,7 +232,7 @@ def _middlewares(
             period = period if period[:1].isdecimal() else f"1{period}"
             burst = f" burst {limits['burst'].scalar()}" if "burst" in limits else ""
             options.append(("RATE_LIMIT", f"{limits['average'].scalar()}/{period}{burst} by client", limits["average"]))
-    return prefixes, added, options
+    return prefixes, added, options, guards
 
 
 def _option(option: str, node: Node) -> tuple[str, str] | None:
@@ -226,8 +245,14 @@ def _option(option: str, node: Node) -> tuple[str, str] | None:
             return f"{name}_{option.removeprefix(prefix).upper().replace('-', '_')}", (
                 literal(value) if name == "HEADER" else value
             ) or "-"
-    if option == "headers.accesscontrolalloworiginlist":
-        return "CORS", value
+    if option in _CORS:
+        return _CORS[option], value
+    if option == "headers.accesscontrolmaxage" and number(value):
+        return "CORS_MAX_AGE", f"{value}s"
+    if option == "headers.accesscontrolallowcredentials":
+        return "CORS_CREDENTIALS", "on" if value == "true" else "off"
+    if option == "headers.stsseconds" and number(value):
+        return "RESPONSE_HEADER_STRICT_TRANSPORT_SECURITY", f"max-age={value}"
     if option == "retry.attempts" and (attempts := number(value)):
         return "RETRIES", str(max(0, int(attempts) - 1))
     if option == "buffering.maxrequestbodybytes" and number(value) is not None:

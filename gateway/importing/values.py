@@ -84,6 +84,17 @@ def service_name(stem: str) -> str:
     return stem.removeprefix("GATEWAY_UPSTREAM_").lower()
 
 
+_GUARD = re.compile(
+    r"auth|jwt|oidc|acl|ldap|saml|opa\b|token|api-?_?key|restrict|allow-?_?list|white-?_?list|hmac|mtls|signature",
+    re.IGNORECASE,
+)
+
+
+def looks_like_guard(name: str) -> bool:
+    """Whether a plugin, filter or middleware that nobody here knows is, by its name, one that keeps requests out."""
+    return _GUARD.search(name) is not None
+
+
 def parameter(name: str) -> str:
     """A parameter's name as patterns write it: lower case, other characters become `_`."""
     name = _PARAMETER.sub("_", name.lower()).strip("_") or "x"

@@ -2,15 +2,22 @@
 
 import copy
 import json
+import os
 from typing import Any
 
 import pytest
 import yaml
 
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
+
+from django.test import override_settings
+
 from gateway.config.loader import load
 from gateway.importing.draft import Draft, Weight
 from gateway.importing.kinds import WORDS, import_text
 from gateway.importing.source import MAX_BYTES, SourceError
+from gateway.routing import from_environment
+from gateway.routing.urls import Routes
 from tests.importing.samples import FILES
 
 # Variables of each sample; what is not named here is not looked at.
@@ -45,8 +52,8 @@ EXPECTED = {
         "GATEWAY_UPSTREAM_ORDERS": "http://10.0.0.1:8000,http://10.0.0.2:8000",
         "GATEWAY_UPSTREAM_ORDERS__BALANCE": "round_robin",
         "GATEWAY_UPSTREAM_ORDERS__HEALTH": "/health",
-        "GATEWAY_ROUTE_USERS": "GET,POST /users/** -> users:/**",
-        "GATEWAY_ROUTE_USERS_2": "GET,POST /people/** -> users:/**",
+        "GATEWAY_ROUTE_USERS": "GET,POST /users/** -> 403",
+        "GATEWAY_ROUTE_USERS_2": "GET,POST /people/** -> 403",
         "GATEWAY_ROUTE_ORDERS": "api.example.com/orders/** -> orders",
         "GATEWAY_ROUTE_ORDERS__HOST": "preserve",
     },
@@ -55,8 +62,7 @@ EXPECTED = {
         "GATEWAY_UPSTREAM_A__BALANCE": "round_robin",
         "GATEWAY_ROUTE_USER": "GET /users/{id} -> users:/api/users/{id}",
         "GATEWAY_ROUTE_USER__CACHE": "15s",
-        "GATEWAY_ROUTE_LEGACY_EVERYTHING": "/legacy/** -> a:/**",
-        "GATEWAY_ROUTE_LEGACY_EVERYTHING__TIMEOUT": "5s",
+        "GATEWAY_ROUTE_LEGACY_EVERYTHING": "/legacy/** -> 403",
         "GATEWAY_ROUTE_HOME_ID": "GET /home/{id}",
         "GATEWAY_ROUTE_HOME_ID__PART_USER": "users:/api/users/{id}",
         "GATEWAY_ROUTE_HOME_ID__PART_ORDERS": "orders:/orders",
@@ -78,10 +84,10 @@ EXPECTED = {
         "GATEWAY_UPSTREAM_WHOAMI": "http://whoami:80",
         "GATEWAY_UPSTREAM_WHOAMI__HEALTH": "/health",
         "GATEWAY_UPSTREAM_API": "http://api:8080",
-        "GATEWAY_ROUTE_WHOAMI": "GET who.test/a/** -> whoami:/**",
-        "GATEWAY_ROUTE_WHOAMI_2": "GET who.test/b/** -> whoami:/**",
-        "GATEWAY_ROUTE_WHOAMI__HOST": "preserve",
+        "GATEWAY_ROUTE_WHOAMI": "GET who.test/a/** -> 403",
+        "GATEWAY_ROUTE_WHOAMI_2": "GET who.test/b/** -> 403",
         "GATEWAY_ROUTE_API": "api.localhost/** -> api",
+        "GATEWAY_ROUTE_API__HOST": "preserve",
         "GATEWAY_ROUTE_API__HEADER_X_TENANT": "acme",
     },
     "nginx": {
@@ -101,7 +107,7 @@ EXPECTED = {
         "GATEWAY_ROUTE_EXAMPLE_COM_API__RESPONSE_HEADER_X_POWERED_BY": "-",
         "GATEWAY_ROUTE_EXAMPLE_COM_API__RESPONSE_HEADER_X_FRAME_OPTIONS": "DENY",
         "GATEWAY_ROUTE_EXAMPLE_COM_EXACT": "example.com/exact -> api:/one",
-        "GATEWAY_ROUTE_EXAMPLE_COM_ADMIN": "example.com/admin/** -> admin",
+        "GATEWAY_ROUTE_EXAMPLE_COM_ADMIN": "example.com/admin/** -> 403",
     },
 }
 # What is left of each sample: weight, line, and words of the sentence.
@@ -129,7 +135,7 @@ LEFT = {
         (Weight.ACCESS, 28, "allow 10.0.0.0/8"),
         (Weight.ACCESS, 28, "deny all"),
         (Weight.ROUTING, 6, "backup: left out"),
-        (Weight.ROUTING, 17, "root, try_files"),
+        (Weight.ROUTING, 17, "there is no folder /var/www here"),
         (Weight.ROUTING, 27, "no regular expression"),
         (Weight.BEHAVIOUR, 24, "unknown here: on"),
     ],
@@ -147,6 +153,13 @@ def no_file(path: str) -> str:
     raise OSError(path)
 
 
+def check(draft: Draft) -> None:
+    """As `gateway check` looks at what it prints. Raises ConfigError, RouteError."""
+    config = load(draft.variables, no_file)
+    with override_settings(GATEWAY=config):
+        Routes(from_environment(), config.declared)
+
+
 @every_kind
 def test_a_kind_is_seen_from_its_content_and_becomes_these_variables(word: str) -> None:
     found = imported(word).variables
@@ -155,9 +168,9 @@ def test_a_kind_is_seen_from_its_content_and_becomes_these_variables(word: str) 
 
 @every_kind
 def test_what_it_makes_loads(word: str) -> None:
-    config = load(imported(word).variables, no_file)
-    assert config.routes
-    assert config.upstreams
+    draft = imported(word)
+    check(draft)
+    assert draft.has_routes
 
 
 @every_kind
@@ -193,6 +206,151 @@ def test_all_of_a_plain_file_is_said() -> None:
     draft = import_text(text, "a.conf").draft
     assert draft.left == []
     assert draft.variables["GATEWAY_ROUTE_USERS"] == "/users/** -> users"
+
+
+# -- guards -------------------------------------------------------------------------------------------------------
+
+KONG_HEAD = "_format_version: '3.0'\nservices: [{name: u, url: 'http://u:1', routes: [{name: r, paths: [/r]}]}]\n"
+GUARDED = {
+    "nginx: of the location": ("a.conf", "location /r/ { auth_basic x; proxy_pass http://u; }"),
+    "nginx: of the server": ("a.conf", "auth_request /auth; location /r/ { proxy_pass http://u; }"),
+    "nginx: of the outer one": ("a.conf", "location /a/ { deny 1.2.3.4; location /r/ { proxy_pass http://u; } }"),
+    "nginx: by an if": ("a.conf", 'location /r/ { if ($http_x_key != "s") { return 403; } proxy_pass http://u; }'),
+    "nginx: by a word nobody knows": ("a.conf", "location /r/ { auth_pam x; proxy_pass http://u; }"),
+    "nginx: of files": ("a.conf", "location /r/ { auth_basic x; root /srv; }"),
+    "nginx: for some methods": ("a.conf", "location /r/ { limit_except GET { deny all; } proxy_pass http://u; }"),
+    "kong: of the route": (
+        "a.yml",
+        KONG_HEAD.replace("paths: [/r]", "paths: [/r], plugins: [{name: key-auth}]"),
+    ),
+    "kong: of all": ("a.yml", KONG_HEAD + "plugins: [{name: basic-auth}]\n"),
+    "kong: of a service by its name": ("a.yml", KONG_HEAD + "plugins: [{name: acl, service: u}]\n"),
+    "kong: of a route by its name": ("a.yml", KONG_HEAD + "plugins: [{name: my-oidc, route: r}]\n"),
+    "krakend: of the endpoint": (
+        "a.json",
+        (
+            '{"version": 3, "endpoints": [{"endpoint": "/r", "backend": [{"host": ["http://u"], "url_pattern": "/r"}], '
+            '"extra_config": {"auth/validator": {"alg": "RS256", "jwk_url": "http://x/k"}}}]}'
+        ),
+    ),
+    "krakend: an algorithm that is refused": (
+        "a.json",
+        (
+            '{"version": 3, "endpoints": [{"endpoint": "/r", "backend": [{"host": ["http://u"], "url_pattern": "/r"}], '
+            '"extra_config": {"auth/validator": {"alg": "ROT13", "issuer": "https://x/"}}}]}'
+        ),
+    ),
+    "ocelot: of all": (
+        "a.json",
+        (
+            '{"Routes": [{"UpstreamPathTemplate": "/r", "DownstreamPathTemplate": "/r", "DownstreamHostAndPorts": '
+            '[{"Host": "u", "Port": 1}]}], "GlobalConfiguration": {"SecurityOptions": {"IPAllowedList": ["1.2.3.4"]}}}'
+        ),
+    ),
+    "spring: a filter of one's own": (
+        "a.yml",
+        (
+            "spring: {cloud: {gateway: {routes: [{id: r, uri: 'http://u', predicates: ['Path=/r/**'], "
+            "filters: ['AuthenticationFilter']}]}}}"
+        ),
+    ),
+    "spring: security": (
+        "a.yml",
+        (
+            "spring: {security: {user: {name: x}}, cloud: {gateway: {routes: [{id: r, uri: 'http://u', "
+            "predicates: ['Path=/r/**']}]}}}"
+        ),
+    ),
+    "traefik: in a chain": (
+        "a.yml",
+        (
+            "services: {u: {labels: {traefik.http.routers.r.rule: 'PathPrefix(`/r`)', "
+            "traefik.http.routers.r.middlewares: c, traefik.http.middlewares.c.chain.middlewares: 'x,a', "
+            "traefik.http.middlewares.x.compress: 'true', "
+            "traefik.http.middlewares.a.forwardauth.address: 'http://auth'}}}"
+        ),
+    ),
+    "traefik: of another file": (
+        "a.yml",
+        (
+            "services: {u: {labels: {traefik.http.routers.r.rule: 'PathPrefix(`/r`)', "
+            "traefik.http.routers.r.middlewares: 'auth@file'}}}"
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", GUARDED)
+def test_a_route_whose_guard_cannot_be_said_is_closed_and_says_why(case: str) -> None:
+    name, text = GUARDED[case]
+    if name == "a.conf":
+        text = f"server {{ listen 80; {text} location / {{ proxy_pass http://rest; }} }}"
+    draft = import_text(text, name).draft
+    check(draft)
+    lines = [value for name, value in draft.variables.items() if "_ROUTE_" in name and "/r" in value.split(" ->")[0]]
+    assert [line.partition(" -> ")[2] for line in lines] == ["403"], draft.variables
+    assert draft.left[0].weight is Weight.ACCESS
+    printed = "\n".join(draft.lines("title", shell=False))
+    assert "# closed: [access] line " in printed
+    assert not [name for name in draft.variables if name.startswith("GATEWAY_ROUTE_R_")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "location /r/ { auth_basic off; proxy_pass http://u; }",
+        "auth_basic x; location /r/ { auth_basic off; proxy_pass http://u; }",
+        "deny all; location /r/ { allow all; proxy_pass http://u; }",
+        "location /r/ { limit_conn x 5; proxy_pass http://u; }",
+        "location /other/ { deny 1.2.3.4; proxy_pass http://u; } location /r/ { proxy_pass http://u; }",
+    ],
+)
+def test_who_is_let_in_there_is_let_in_here(text: str) -> None:
+    draft = import_text(f"server {{ listen 80; {text} }}", "a.conf").draft
+    assert draft.variables["GATEWAY_ROUTE_R"] == "/r/** -> u"
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("location /r/ { deny all; }", "/r/** -> 403"),
+        ("location = /r { internal; proxy_pass http://u; }", "/r -> 404"),
+        ("location /r/ { return 301 https://example.com$request_uri; }", "/r/** -> 301 https://example.com/r/**"),
+    ],
+)
+def test_what_is_refused_there_is_refused_here(text: str, line: str) -> None:
+    draft = import_text(f"server {{ listen 80; {text} }}", "a.conf").draft
+    assert draft.variables["GATEWAY_ROUTE_R"] == line
+    check(draft)
+
+
+def test_a_folder_is_sent_where_it_is_there() -> None:
+    text = "server { listen 80; root /srv; location /r/ { index index.html; } location = /x.txt { } }"
+    there = import_text(text, "a.conf", is_there=lambda path, is_folder: True).draft
+    assert there.variables["GATEWAY_ROUTE_R"] == "GET /r/** -> file:/srv/r/**"
+    assert there.variables["GATEWAY_ROUTE_X_TXT"] == "GET /x.txt -> file:/srv/x.txt"
+    with pytest.raises(SourceError):
+        import_text(text, "a.conf")
+
+
+def test_a_termination_of_kong_is_a_status() -> None:
+    text = KONG_HEAD + "plugins: [{name: request-termination, route: r, config: {status_code: 410, body: gone}}]\n"
+    draft = import_text(text, "a.yml").draft
+    assert draft.variables["GATEWAY_ROUTE_R"] == "/r/** -> 410"
+    assert draft.variables["GATEWAY_ROUTE_R__BODY"] == "gone"
+    check(draft)
+
+
+def test_an_issuer_of_spring_security_guards_all() -> None:
+    text = (
+        "spring: {security: {oauth2: {resourceserver: {jwt: {issuer-uri: 'https://id.test/'}}}}, cloud: {gateway: "
+        "{routes: [{id: r, uri: 'http://u', predicates: ['Path=/r/**'], filters: ['RedirectTo=302, https://x.test/']}]}}}"
+    )
+    draft = import_text(text, "a.yml").draft
+    assert draft.variables["GATEWAY_AUTH"] == "token"
+    assert draft.variables["GATEWAY_AUTH_TOKEN"] == "jwt https://id.test/"
+    assert draft.variables["GATEWAY_ROUTE_R"] == "/r/** -> 302 https://x.test/"
+    check(draft)
 
 
 # -- files that cannot be read ------------------------------------------------------------------------------------
@@ -289,7 +447,7 @@ def test_an_odd_value_anywhere_is_left_or_refused_and_what_is_made_loads(word: s
                 draft = import_text(json.dumps(changed(document, place, odd)), "a.json", word).draft
             except SourceError:
                 continue
-            load(draft.variables, no_file)
+            check(draft)
 
 
 def test_words_of_nginx_may_be_missing_or_odd_anywhere() -> None:
@@ -302,4 +460,4 @@ def test_words_of_nginx_may_be_missing_or_odd_anywhere() -> None:
                     draft = import_text(" ".join([*words[:number], odd, *words[number + 1 :]]), "a.conf", "nginx").draft
                 except SourceError:
                     continue
-                load(draft.variables, no_file)
+                check(draft)

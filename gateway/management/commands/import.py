@@ -40,7 +40,7 @@ examples:
     def handle(self, *args: Any, **options: Any) -> None:
         path = options["file"]
         try:
-            imported = import_text(_text_of(path), path, options["kind"] or "")
+            imported = import_text(_text_of(path), path, options["kind"] or "", _is_there)
         except SourceError as error:
             raise CommandError(f"{path}: {error}", returncode=2) from error
         title = f"Made by `gateway import` from {Path(path).name}, a configuration of {imported.product}."
@@ -64,6 +64,10 @@ examples:
             raise CommandError(f"{target}: {error.strerror}", returncode=2) from error
         left = len(imported.draft.left)
         self.stdout.write(plain_lines(f"{target}: {len(imported.draft.variables)} variables; {left} things are left"))
+
+
+def _is_there(path: str, is_folder: bool) -> bool:
+    return Path(path).is_dir() if is_folder else Path(path).is_file()
 
 
 def _text_of(path: str) -> str:
