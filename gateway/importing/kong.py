@@ -6,7 +6,7 @@ from itertools import product
 
 from gateway.importing.draft import Draft, Weight
 from gateway.importing.source import Node
-from gateway.importing.values import duration, host_hint, literal, looks_like_guard, number, service_name
+from gateway.importing.values import duration, host_hint, literal, looks_like_guard, number, service_name, weighted
 
 _METADATA = (
     *("id", "tags", "created_at", "updated_at", "enabled", "https_redirect_status_code", "request_buffering"),
@@ -93,7 +93,8 @@ def _service(service: Node, draft: Draft, upstreams: dict[str, Node]) -> str:
     urls = [f"{scheme}://{host}{port}{path}"]
     if host in upstreams:
         found = list(_targets(upstreams[host], draft))
-        urls = [f"{scheme}://{target}{path}" for target in found] or urls
+        named = [f"{scheme}://{target}{path}" for target, _ in found]
+        urls = weighted(named, [weight for _, weight in found]) or urls
     stem = draft.upstream(name, urls, service)
     if host in upstreams:
         _balance(upstreams[host], draft, stem)
@@ -111,9 +112,9 @@ def _service(service: Node, draft: Draft, upstreams: dict[str, Node]) -> str:
     return stem
 
 
-def _targets(upstream: Node, draft: Draft) -> Iterator[str]:
+def _targets(upstream: Node, draft: Draft) -> Iterator[tuple[str, str]]:
+    """The address and the weight of each target."""
     upstream.skip("name", *_METADATA)
-    weights = set()
     for target in upstream.items("targets"):
         weight = target.text("weight", default="100")
         target.skip(*_METADATA)
@@ -121,10 +122,7 @@ def _targets(upstream: Node, draft: Draft) -> Iterator[str]:
         if weight == "0":
             draft.leave(Weight.ROUTING, target, f"target {address} has weight 0: left out")
             continue
-        weights.add(weight)
-        yield address if ":" in address else f"{address}:8000"
-    if len(weights) > 1:
-        draft.note(Weight.BEHAVIOUR, upstream, "weights differ: requests go to the endpoint with the fewest of them")
+        yield address if ":" in address else f"{address}:8000", weight
 
 
 def _balance(upstream: Node, draft: Draft, stem: str) -> None:
@@ -133,6 +131,8 @@ def _balance(upstream: Node, draft: Draft, stem: str) -> None:
     by = upstream.text("hash_on", default="none")
     if algorithm == "consistent-hashing" and by == "header":
         draft.option(stem, "BALANCE", f"hash:header:{upstream.text('hash_on_header').lower()}", upstream)
+    elif algorithm == "consistent-hashing" and by == "cookie":
+        draft.option(stem, "BALANCE", f"hash:cookie:{upstream.text('hash_on_cookie')}", upstream)
     elif algorithm == "consistent-hashing":
         draft.option(stem, "BALANCE", "hash:client", upstream)
     elif algorithm == "round-robin":

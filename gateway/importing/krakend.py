@@ -113,12 +113,16 @@ class _Endpoint:
         except ValueError as error:
             draft.leave(Weight.ROUTING, backend, f"{self.path}: {error}")
             return None
-        if (discovery := backend.get("sd")) is not None and discovery.scalar() not in {"", "static"}:
+        discovery = backend.get("sd")
+        if discovery is not None and discovery.scalar() == "dns":
+            scheme = backend.text("sd_scheme", default="http")
+            urls = [f"srv+{scheme}://{url.partition('://')[2]}" for url in urls]
+        elif discovery is not None and discovery.scalar() not in {"", "static"}:
             draft.leave(Weight.ROUTING, discovery, "hosts are looked up by A and AAAA records (DNS_TTL)")
         encoding = backend.text("encoding", default="json")
         if encoding not in {"json", "no-op", "safejson", "fast-json"}:
             draft.note(Weight.BEHAVIOUR, backend, f"encoding {encoding}: parts are JSON")
-        upstream = draft.upstream(host_hint(urls[0]), urls, backend)
+        upstream = draft.upstream(host_hint(urls[0].removeprefix("srv+")), urls, backend)
         for name, node in backend.members("extra_config").items():
             _extra(draft, upstream, name, node)
         group = backend.text("group")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gateway.importing import nginx_words as words
 from gateway.importing.draft import FORBIDDEN, Draft, Weight
 from gateway.importing.nginx_syntax import Directive
-from gateway.importing.values import duration, host_hint, number, service_name, size
+from gateway.importing.values import duration, host_hint, number, service_name, size, weighted
 
 _TIME = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)?")
 _TIME_MS = {"ms": 1, None: 1000, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -255,20 +255,17 @@ class _Reader:
         if block is None:
             url = f"{scheme}://{authority}"
             return self.draft.upstream(host_hint(url), [url], target.node)
-        draft, urls = self.draft, []
+        draft, urls, weights = self.draft, list[str](), list[str]()
         for server in block.all("server"):
             flags = server.words[1:]
             if server.value.startswith("unix:") or {"backup", "down"} & set(flags):
                 draft.leave(Weight.ROUTING, server.node, f"server {' '.join(server.words)}: left out")
                 continue
             urls.append(f"{scheme}://{server.value}")
-            if any(flag.startswith("weight=") for flag in flags):
-                draft.leave(
-                    Weight.BEHAVIOUR, server.node, "weight: requests go to the endpoint with the fewest of them"
-                )
+            weights.append(next((flag.removeprefix("weight=") for flag in flags if flag.startswith("weight=")), "1"))
         if not urls:
             return draft.upstream(authority, [f"{scheme}://{authority}"], block.node)
-        stem = draft.upstream(authority, urls, block.node)
+        stem = draft.upstream(authority, weighted(urls, weights), block.node)
         block.skip(words.NO_MEANING)
         self._balance(block, stem)
         return stem
@@ -280,8 +277,10 @@ class _Reader:
         elif block.first("least_conn") is None and block.first("random") is None:
             if (one := block.first("hash")) is not None:
                 by_header = re.fullmatch(r"\$http_([a-z0-9_]+)", one.value)
+                by_cookie = re.fullmatch(r"\$cookie_([A-Za-z0-9_]+)", one.value)
                 by = f"header:{by_header[1].replace('_', '-')}" if by_header else "client"
-                if not by_header and one.value != "$remote_addr":
+                by = f"cookie:{by_cookie[1]}" if by_cookie else by
+                if not by_header and not by_cookie and one.value != "$remote_addr":
                     draft.leave(Weight.BEHAVIOUR, one.node, f"hash {one.value}: by client instead")
                 draft.option(stem, "BALANCE", f"hash:{by}", one.node)
             else:

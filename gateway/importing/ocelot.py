@@ -126,12 +126,12 @@ def _balance(node: Node, draft: Draft, stem: str) -> None:
     options = node.get("LoadBalancerOptions")
     if options is None:
         return
-    kind = options.text("Type")
+    kind, cookie = options.text("Type"), options.text("Key")
     options.take()
     if kind == "RoundRobin":
         draft.option(stem, "BALANCE", "round_robin", options)
     elif kind == "CookieStickySessions":
-        draft.note(Weight.BEHAVIOUR, options, f"LoadBalancerOptions {kind}: BALANCE=hash:client or hash:header:NAME")
+        draft.option(stem, "BALANCE", f"sticky:{cookie}" if cookie else "sticky", options)
 
 
 def _options(node: Node, draft: Draft, stem: str) -> None:

@@ -81,8 +81,17 @@ def read(root: Node, draft: Draft) -> None:
     _cors(found, draft)
     defaults = found.items("default-filters")
     routes = sorted(found.items("routes"), key=lambda route: number(route.text("order")) or 0)
+    eureka = root.text("eureka", "client", "serviceUrl", "defaultZone") or root.text(
+        "eureka", "client", "service-url", "defaultZone"
+    )
+    has_eureka = eureka.startswith(("http://", "https://")) and any(
+        route.text("uri").startswith("lb://") for route in routes
+    )
+    if has_eureka:
+        first = eureka.partition(",")[0].strip().rstrip("/")
+        has_eureka = draft.option("GATEWAY", "EUREKA_URL", first, root.get("eureka") or root, Weight.ROUTING)
     for route in routes:
-        _Route(route, draft).read(defaults)
+        _Route(route, draft, has_eureka).read(defaults)
 
 
 def _security(root: Node, draft: Draft) -> None:
@@ -135,6 +144,7 @@ def _time(draft: Draft, stem: str, option: str, node: Node, unit: str) -> None:
 class _Route:
     node: Node
     draft: Draft
+    has_eureka: bool  # `lb://` names an application there
     paths: list[str] = field(default_factory=lambda: ["/**"])
     methods: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=lambda: [""])
@@ -147,11 +157,13 @@ class _Route:
     def read(self, defaults: list[Node]) -> None:
         node, draft, name = self.node, self.draft, self.node.text("id") or "route"
         uri = node.text("uri")
-        if uri.startswith("lb://"):
+        if uri.startswith("lb://") and self.has_eureka:
+            uri = f"eureka+http://{uri.removeprefix('lb://')}"
+        elif uri.startswith("lb://"):
             draft.note(Weight.ROUTING, node, f"route {name}: {uri} is taken for the host name of a service")
             uri = f"http://{uri.removeprefix('lb://')}"
         try:
-            url = base_url(re.sub("^ws", "http", uri))
+            url = uri if uri.startswith("eureka+") else base_url(re.sub("^ws", "http", uri))
         except ValueError as error:
             draft.leave(Weight.ROUTING, node, f"route {name}: {error}")
             return

@@ -19,6 +19,12 @@ _CORS = {
 }
 
 
+# Any one label, as version 2 writes it: `{tenant:[a-z0-9]+}.example.com`.
+_LABEL_OF = re.compile(
+    r"\{([a-z][a-z0-9_]*)(?::(?:\[[a-z0-9-]+\][+*]|\.\+|\[\^\.\]\+))?\}((?:\.[a-z0-9-]+)+)", re.IGNORECASE
+)
+
+
 class RuleError(ValueError):
     """A rule that no route can say."""
 
@@ -177,11 +183,19 @@ def _upstream(router: dict[str, Node], container: str, place: Node, labels: _Lab
     scheme = service["loadbalancer.server.scheme"].scalar() if "loadbalancer.server.scheme" in service else "http"
     host = labels.containers[f"services.{name}"][0] if f"services.{name}" in labels.containers else container
     stem = draft.upstream(name, [f"{scheme}://{host}:{port}"], place)
+    if "loadbalancer.sticky.cookie.name" in service:
+        service = {name: node for name, node in service.items() if name != "loadbalancer.sticky.cookie"}
     for option, node in service.items():
         if option == "loadbalancer.healthcheck.path":
             draft.option(stem, "HEALTH", node.scalar(), node)
         elif option == "loadbalancer.healthcheck.interval":
             draft.option(stem, "HEALTH_INTERVAL", node.scalar(), node)
+        elif option == "loadbalancer.sticky.cookie" and node.scalar() == "true":
+            draft.option(stem, "BALANCE", "sticky", node)
+        elif option == "loadbalancer.sticky.cookie.name":
+            draft.option(stem, "BALANCE", f"sticky:{node.scalar()}", node)
+        elif option.startswith("loadbalancer.sticky.cookie"):
+            continue  # the cookie is HttpOnly, and Secure where the scheme is
         elif option not in {"loadbalancer.server.port", "loadbalancer.server.scheme", "loadbalancer.passhostheader"}:
             draft.note(Weight.BEHAVIOUR, node, f"service {name}: {option}={node.scalar()}")
     return stem
@@ -319,8 +333,12 @@ def _one(tokens: Matchers) -> tuple[list[Matchers], Matchers]:
         if not rest or rest[0][0] != ")":
             raise RuleError("a ) is missing")
         return found, rest[1:]
+    if word == "hostregexp":
+        word = "host" if all(map(_LABEL_OF.fullmatch, args)) else word
     if word not in {"host", "path", "pathprefix", "method"} or not args:
         raise RuleError(f"{word} cannot be said")
+    if word == "host" and all(_LABEL_OF.fullmatch(arg) for arg in args):
+        return [[(word, (_LABEL_OF.sub(r"{\1}\2", arg),))] for arg in args], rest
     if any("{" in arg for arg in args):
         raise RuleError("it holds a pattern")
     if word == "method":

@@ -19,6 +19,7 @@ _GO_MS = {
 }
 _SIZE = re.compile(r"([0-9]{1,12})\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?")
+_BESIDE = re.compile(r"([^{}*]*)\{([^{}*:]+)\}([^{}*]*)")
 _PARAMETER = re.compile(r"[^a-z0-9_]+")
 
 
@@ -90,6 +91,13 @@ _GUARD = re.compile(
 )
 
 
+def weighted(urls: Sequence[str], weights: Sequence[str]) -> list[str]:
+    """Base URLs with their shares of the requests; without, where all are alike."""
+    if len(set(weights)) < 2 or not all(weight.isdecimal() and len(weight) < 7 for weight in weights):
+        return list(urls)
+    return [f"{url};weight={int(weight)}" for url, weight in zip(urls, weights, strict=True)]
+
+
 def looks_like_guard(name: str) -> bool:
     """Whether a plugin, filter or middleware that nobody here knows is, by its name, one that keeps requests out."""
     return _GUARD.search(name) is not None
@@ -127,15 +135,18 @@ def path_template(path: str, rest_names: Sequence[str] = ()) -> PathTemplate:
     rest = False
     for number, part in enumerate(parts):
         is_last = number == len(parts) - 1
-        inner = part[1:-1].lstrip("*") if part.startswith("{") and part.endswith("}") else None
+        is_value = part.startswith("{") and part.endswith("}") and "{" not in part[1:-1]
+        inner = part[1:-1].lstrip("*") if is_value else None
         if is_last and (part in {"*", "**"} or (inner is not None and (part[1] == "*" or inner in rest_names))):
             rest = True
         elif inner is not None:
             segments.append(f"{{{parameter(inner.partition(':')[0])}}}")
             if ":" in inner:
                 raise PathError(f"the pattern of {part} cannot be said")
+        elif (beside := _BESIDE.fullmatch(part)) is not None:
+            segments.append(f"{beside[1]}{{{parameter(beside[2])}}}{beside[3]}")
         elif "{" in part or "}" in part or "*" in part:
-            raise PathError(f"{part!r} is only in part a parameter")
+            raise PathError(f"{part!r} is no value with a text before or after it")
         else:
             segments.append(part)
     return PathTemplate(tuple(segments), rest)

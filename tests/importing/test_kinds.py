@@ -114,7 +114,6 @@ EXPECTED = {
 LEFT = {
     "krakend": [
         (Weight.ACCESS, 15, "propagate_claims"),
-        (Weight.ROUTING, 21, "/odd/{id}.json"),
         (Weight.BEHAVIOUR, 18, "unknown here: 7"),
         (Weight.BEHAVIOUR, 20, "deny"),
     ],
@@ -129,7 +128,6 @@ LEFT = {
     "traefik": [
         (Weight.ACCESS, 13, "basicauth.users=***"),
         (Weight.ROUTING, 21, "hostregexp cannot be said"),
-        (Weight.BEHAVIOUR, 24, "sticky.cookie=true"),
     ],
     "nginx": [
         (Weight.ACCESS, 28, "allow 10.0.0.0/8"),
@@ -206,6 +204,64 @@ def test_all_of_a_plain_file_is_said() -> None:
     draft = import_text(text, "a.conf").draft
     assert draft.left == []
     assert draft.variables["GATEWAY_ROUTE_USERS"] == "/users/** -> users"
+
+
+# -- words of this gateway's ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "variables"),
+    [
+        (
+            "a.conf",
+            (
+                "upstream u { server a:1 weight=3; server b:1; hash $cookie_sid; } "
+                "server { listen 80; location /r/ { proxy_pass http://u; } }"
+            ),
+            {"UPSTREAM_U": "http://a:1;weight=3,http://b:1;weight=1", "UPSTREAM_U__BALANCE": "hash:cookie:sid"},
+        ),
+        (
+            "a.yml",
+            (
+                "_format_version: '3.0'\nupstreams: [{name: h, targets: [{target: 'a:1', weight: 95}, {target: 'b:1', "
+                "weight: 5}]}]\nservices: [{name: u, host: h, routes: [{name: r, paths: [/r]}]}]\n"
+            ),
+            {"UPSTREAM_U": "http://a:1;weight=95,http://b:1;weight=5"},
+        ),
+        (
+            "a.json",
+            (
+                '{"Routes": [{"UpstreamPathTemplate": "/r/{id}.json", "DownstreamPathTemplate": "/{id}.json", '
+                '"DownstreamHostAndPorts": [{"Host": "u", "Port": 1}, {"Host": "v", "Port": 1}], '
+                '"LoadBalancerOptions": {"Type": "CookieStickySessions", "Key": "sid"}}]}'
+            ),
+            {"ROUTE_R_ID_JSON": "/r/{id}.json -> u:/{id}.json", "UPSTREAM_U__BALANCE": "sticky:sid"},
+        ),
+        (
+            "a.json",
+            (
+                '{"version": 3, "endpoints": [{"endpoint": "/r", "backend": [{"sd": "dns", '
+                '"host": ["_http._tcp.u.test"], "url_pattern": "/r"}]}]}'
+            ),
+            {"UPSTREAM_HTTP": "srv+http://_http._tcp.u.test"},
+        ),
+        (
+            "a.yml",
+            (
+                "services: {u: {labels: {traefik.http.routers.r.rule: 'HostRegexp(`{tenant:[a-z]+}.example.com`)', "
+                "traefik.http.services.u.loadbalancer.sticky.cookie: 'true', "
+                "traefik.http.services.u.loadbalancer.sticky.cookie.name: sid, "
+                "traefik.http.services.u.loadbalancer.sticky.cookie.secure: 'true'}}}"
+            ),
+            {"ROUTE_R": "{tenant}.example.com/** -> u", "UPSTREAM_U__BALANCE": "sticky:sid"},
+        ),
+    ],
+)
+def test_shares_cookies_registries_and_labels_are_said(name: str, text: str, variables: dict[str, str]) -> None:
+    draft = import_text(text, name).draft
+    found = {word: draft.variables.get(f"GATEWAY_{word}") for word in variables}
+    assert found == variables
+    check(draft)
 
 
 # -- guards -------------------------------------------------------------------------------------------------------

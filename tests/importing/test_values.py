@@ -56,7 +56,7 @@ def test_paths(path: str, becomes: str) -> None:
     assert str(values.path_template(path)) == becomes
 
 
-@pytest.mark.parametrize("path", ["/a/{id}.json", "/a/*/b", "/a/{id:[0-9]+}", "/a*"])
+@pytest.mark.parametrize("path", ["/a/{id}.{kind}", "/a/*/b", "/a/{id:[0-9]+}", "/a*"])
 def test_paths_that_cannot_be_said(path: str) -> None:
     with pytest.raises(values.PathError):
         values.path_template(path)
