@@ -195,7 +195,7 @@ class GatewayError(Exception):
     only. `upstream` is the name in the configuration. `headers` are extra fields of the answer (Allow, Retry-After),
     `members` of its problem; `status` is another one than the reason's, for what a route passes on. `limit` is the
     option and the seconds of the time limit that was met, until it stands in the cause. `raised` is the exception of a
-    team's own code that it stands for, until the listeners of Django's signal have been told.
+    team's own code that it stands for, until the listeners of the signal of Django were called.
     """
 
     raised: BaseException | None = None

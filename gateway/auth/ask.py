@@ -45,23 +45,23 @@ def asking_pairs(request: GatewayRequest, way: Way) -> Pairs:
     return [*pairs, *(pair for pair in forwarding if pair[0] not in names), *described]
 
 
-class Told(NamedTuple):
+class Reading(NamedTuple):
     """What an answer means."""
 
     verdict: Verdict
     passes_on: bool
 
 
-def told_by(status: int, *, had_credential: bool) -> Told:
+def reading_of(status: int, *, had_credential: bool) -> Reading:
     """What a status of the service means: passed, refused (then its answer is passed on), or nothing."""
     if 200 <= status <= 299:
-        return Told(Verdict.PASSED, passes_on=False)
+        return Reading(Verdict.PASSED, passes_on=False)
     if status == HTTPStatus.FORBIDDEN:
-        return Told(Verdict.FORBIDDEN, passes_on=True)
+        return Reading(Verdict.FORBIDDEN, passes_on=True)
     if status == HTTPStatus.UNAUTHORIZED or (300 <= status <= 399 and status != HTTPStatus.NOT_MODIFIED):
         # Whose credential it may be, only the service knows: another way may know it too.
-        return Told(Verdict.FOREIGN if had_credential else Verdict.MISSING, passes_on=True)
-    return Told(Verdict.UNAVAILABLE, passes_on=False)
+        return Reading(Verdict.FOREIGN if had_credential else Verdict.MISSING, passes_on=True)
+    return Reading(Verdict.UNAVAILABLE, passes_on=False)
 
 
 def copied(pairs: Sequence[Pair], names: Sequence[str]) -> tuple[IdentityFields, Mapping[str, str]]:
@@ -129,17 +129,17 @@ class AskWay:
                 raise
             cause = f"{error.reason.word}: {error.cause}" if error.cause else error.reason.word
             return Outcome(Verdict.UNAVAILABLE, way.name, cause=cause, upstream=pool.name, retry_after_s=1)
-        told = told_by(reply.status, had_credential=had_credential)
-        if told.verdict is Verdict.PASSED:
+        reading = reading_of(reply.status, had_credential=had_credential)
+        if reading.verdict is Verdict.PASSED:
             fields, values = copied(reply.pairs, way.copy)
             identity = of_answer(values, way)
             return Outcome(Verdict.PASSED, way.name, identity, (*fields, *fields_for(way, identity)))
         cause = f"{pool.name} answered {reply.status}"
-        if not told.passes_on:
-            return Outcome(told.verdict, way.name, cause=cause, upstream=pool.name, retry_after_s=1)
+        if not reading.passes_on:
+            return Outcome(reading.verdict, way.name, cause=cause, upstream=pool.name, retry_after_s=1)
         kept = [pair for pair in strip_hop_by_hop(reply.pairs) if pair[0] not in _NOT_PASSED_ON]
         answer = GatewayResponse(reply.status, [*kept, _NO_STORE], reply.body)
-        return Outcome(told.verdict, way.name, cause=cause, answer=answer)
+        return Outcome(reading.verdict, way.name, cause=cause, answer=answer)
 
 
 _NO_STORE = (b"cache-control", b"no-store")

@@ -67,7 +67,7 @@ def asked_for(x_forwarded: Iterable[Pair], hops: int) -> tuple[str, str]:
     of the trusted ones wrote; what stands left of it is the client's own claim. Empty where there is none, or what is
     neither http nor https, or no host.
     """
-    scheme, host = (_said_by_outermost(x_forwarded, name, hops) for name in (b"x-forwarded-proto", b"x-forwarded-host"))
+    scheme, host = (_from_outermost(x_forwarded, name, hops) for name in (b"x-forwarded-proto", b"x-forwarded-host"))
     scheme = scheme.lower()
     return (
         scheme.decode("ascii") if scheme in {b"http", b"https"} else "",
@@ -75,7 +75,7 @@ def asked_for(x_forwarded: Iterable[Pair], hops: int) -> tuple[str, str]:
     )
 
 
-def _said_by_outermost(pairs: Iterable[Pair], name: bytes, hops: int) -> bytes:
+def _from_outermost(pairs: Iterable[Pair], name: bytes, hops: int) -> bytes:
     line = b",".join(value for found, value in pairs if found == name)
     members = [stripped for member in line.split(b",") if (stripped := member.strip(OWS))]
     return members[-hops:][0] if members else b""

@@ -107,7 +107,7 @@ class ValkeyStore:
                 async with asyncio.timeout(HANDSHAKE_S):
                     self._connection = await self._connected()
             except (OSError, TimeoutError, Away, ValueError) as error:  # ValueError: a name that is no host's for TLS
-                self._went(f"no answer within {HANDSHAKE_S:g} s" if isinstance(error, TimeoutError) else _said(error))
+                self._went(f"no answer within {HANDSHAKE_S:g} s" if isinstance(error, TimeoutError) else _text(error))
             else:
                 self._came_back()
                 pause_s = _FIRST_PAUSE_S
@@ -128,7 +128,7 @@ class ValkeyStore:
             if _parsed(await expect(connection, "EVALSHA", SHA, 1, key, 1, "0.001", "0.001"), 1) is None:
                 raise Away(_NO_DECISION)
         except BaseException as error:
-            connection.close(_said(error))
+            connection.close(_text(error))
             raise
         connection.wait_at_most(self._timeout_s)
         return connection
@@ -292,5 +292,5 @@ def _parsed(reply: Reply, count: int) -> Taken | None:
     return Taken(passed == 1.0, tuple(ahead_s))
 
 
-def _said(error: BaseException) -> str:
+def _text(error: BaseException) -> str:
     return str(error) or type(error).__name__

@@ -37,7 +37,7 @@ def around(serve: Serve, sender: type) -> Serve:
     """`serve(scope, receive, send)`, between request_started and request_finished: each is sent once a request."""
     ViewThread.close_response = staticmethod(close_in_silence)
 
-    async def heard(scope: Any, receive: Any, send: Any) -> None:
+    async def with_signals(scope: Any, receive: Any, send: Any) -> None:
         if scope["raw_path"].startswith(_OWN):
             await serve(scope, receive, send)
             return
@@ -53,7 +53,7 @@ def around(serve: Serve, sender: type) -> Serve:
         finally:
             thread.close()
 
-    return heard
+    return with_signals
 
 
 def close_in_silence(response: HttpResponseBase) -> None:

@@ -31,7 +31,7 @@ async def look_up(host: str, port: int) -> tuple[str, ...]:
             # A link-local address comes with its zone (RFC 4007), which is part of where it is.
             found = tuple(dict.fromkeys(str(address[0]) for *_, address in entries))
         except OSError as error:
-            found = _told_better(error)
+            found = _clearer(error)
         except UnicodeError as error:  # a label that is too long
             found = socket.gaierror(socket.EAI_NONAME, str(error))
         with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
@@ -44,7 +44,7 @@ async def look_up(host: str, port: int) -> tuple[str, ...]:
     return await answer
 
 
-def _told_better(error: OSError) -> OSError:
+def _clearer(error: OSError) -> OSError:
     """The failure of a look-up; the want of a descriptor where there was one, of which the system says nothing."""
     try:
         raise_if_short_of_descriptors()
