@@ -564,7 +564,6 @@ def test_every_page_about_a_capability_has_a_recipe() -> None:
         "architecture.md",
         "cache-rfc.md",
         "configuration.md",
-        "moving.md",  # a table of words; the pages that it leads to have the recipes
         "performance.md",
         "replicas.md",  # of several gateways and two servers; tests start them
     }

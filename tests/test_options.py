@@ -60,7 +60,7 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
         | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s", "rate_limit", "cost"}
         # `Route.level` has them
         | {"cache_control", "auth", "roles", "scopes", "middleware", "on", "maintenance", "compress"}
-        | {"mirror", "mirror_share", "mirror_unsafe"}
+        | {"mirror", "mirror_share", "mirror_unsafe", "ignores_case", "when"}
         | {"cors_methods", "cors_headers", "cors_max_age_s", "cors_credentials"},
         "part": attributes(plan.Part) | {"legacy"},
         "legacy": attributes(options.LegacyOptions),
@@ -94,7 +94,7 @@ NO_PLAIN = {
     "PART_*",
     "MAX_IN_FLIGHT",
 } | {
-    *("MIRROR", "MIRROR_UNSAFE"),
+    *("MIRROR", "MIRROR_UNSAFE", "WHEN"),
 }
 
 

@@ -197,16 +197,23 @@ def not_stored(request: GatewayRequest) -> str | None:
 
 
 def key_of(request: GatewayRequest, words: Sequence[Sequence[str]] = ()) -> str:
-    """The key of a request: route, scheme, host, raw path and query, as the client sent them.
+    """The key of a request: route, scheme, host, raw path and query, as the client sent them; a route that ignores case
+    has one spelling of its path.
 
     X-Forwarded fields of a trusted proxy go up and may show in the response, so they are part of the key. So are the
-    values of these words, which the route's calls are made with, the fields that go up for who asks, and the language
-    that code before the cache has chosen.
+    values of these words, which the route's calls are made with, and of those that it was chosen by, the fields that go
+    up for who asks, and the language that code before the cache has chosen.
     """
     scope, host = request.scope, same_authority(request.forwarded_host or request.host_field)
     scheme = request.forwarded_scheme or scope["scheme"]
     query = scope["query_string"]
-    target = f"{request.raw_path}?{query.decode('latin-1')}" if query else request.raw_path
+    path, stack = request.raw_path, request.stack
+    if stack is not None:
+        if stack.key_path is not None:
+            path = stack.key_path(path)
+        if stack.key_words:
+            words = (*words, *stack.key_words)
+    target = f"{path}?{query.decode('latin-1')}" if query else path
     key = f"{quoted(request.exchange.route or '')} {scheme}://{host}{target}"
     extra: list[bytes] = []
     if request.from_trusted_peer:
@@ -218,7 +225,7 @@ def key_of(request: GatewayRequest, words: Sequence[Sequence[str]] = ()) -> str:
         extra.append(b"values=" + digest(*(value_of(request, one) for one in words)).encode("ascii"))
     if request.identity_fields:
         extra.append(b"identity=" + digest(repr(request.identity_fields)).encode("ascii"))
-    if request.stack is not None and request.stack.is_wrapped and get_language() != settings.LANGUAGE_CODE:
+    if stack is not None and stack.is_wrapped and get_language() != settings.LANGUAGE_CODE:
         extra.append(f"language={get_language()}".encode())
     if extra:
         key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in extra)  # no `;` within one

@@ -9,6 +9,7 @@ from gateway.config.environment import Entry
 from gateway.fanout.plan import Fan
 from gateway.http.cors import rules_of
 from gateway.options import Level, without_plain_fields
+from gateway.routing.conditions import ALWAYS
 from gateway.routing.records import Route
 from gateway.upstreams.options import OF_UPSTREAM, member_of, overrides_of
 from gateway.upstreams.places import Base, Source
@@ -58,7 +59,7 @@ def route_of(owner: str, variable: str, values: Mapping[str, Any], fan: Fan | No
         pattern = pattern.or_get()
     return Route(
         name=owner.lower(),
-        pattern=pattern,
+        pattern=pattern.under(ignores_case=level.get("ignores_case", False), when=level.get("when", ALWAYS)),
         target=target if isinstance(target, Target) else None,
         answer=target if isinstance(target, (Answer, Folder)) else None,
         body=level.get("body"),

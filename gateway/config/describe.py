@@ -13,6 +13,7 @@ from gateway.fanout.view import Fanout
 from gateway.limits.grammar import text_of
 from gateway.proxy.mirror import text_of_share
 from gateway.proxy.view import Proxy
+from gateway.routing.conditions import text_of as text_of_when
 from gateway.routing.lines import GatewayRoute, describe
 from gateway.routing.middleware import name_of_middleware
 from gateway.routing.urls import Routes
@@ -73,6 +74,10 @@ def _options_of(line: GatewayRoute) -> dict[str, str]:
         shown |= effective.options_of_fan(view.fan)
     if line.cache is not None:
         shown |= effective.options_of_cache(line.cache.rule)
+    if line.rule.ignores_case:
+        shown["case"] = "ignore"
+    if line.rule.when:
+        shown["when"] = text_of_when(line.rule.when)
     if line.raw_path:
         shown["path"] = "raw"
     shown |= _asked_of_clients(line.stack.requirements)

@@ -75,7 +75,7 @@ class HasPath(Protocol):
     """A pattern, as its text."""
 
     @property
-    def path(self) -> str: ...
+    def template(self) -> str: ...
 
 
 class RouteStack(Protocol):
@@ -96,6 +96,14 @@ class RouteStack(Protocol):
     @property
     def origins(self) -> Sequence[str]:
         """Pages of these may read the answers, by CORS."""
+
+    @property
+    def key_words(self) -> Sequence[Sequence[str]]:
+        """Values of the request that join the cache's key, in words of `values`."""
+
+    @property
+    def key_path(self) -> Callable[[str], str] | None:
+        """Makes the path in the cache's key of the raw one, where that is another."""
 
     @property
     def finish(self) -> Callable[..., Any] | None:

@@ -25,6 +25,8 @@ from gateway.options import Level
 from gateway.proxy.mirror import MARK, text_of_share
 from gateway.proxy.view import Proxy
 from gateway.routing import mismatch
+from gateway.routing.conditions import hold
+from gateway.routing.conditions import text_of as text_of_when
 from gateway.routing.dispatch import Own, Preflight, Refusal, decide
 from gateway.routing.lines import GatewayRoute, describe
 from gateway.routing.middleware import name_of_middleware
@@ -70,7 +72,8 @@ def _refused(error: GatewayError) -> Section:
 async def _course(handler: GatewayHandler, request: GatewayRequest) -> AsyncIterator[Section]:
     """The way through the handler, to the view. Raises GatewayError where the gateway would answer with a problem."""
     path, host = handler.enter(request)
-    decision = decide(handler.routes, request.method, host, path, request.raw_headers)
+    query, trusted = request.scope["query_string"], request.from_trusted_peer
+    decision = decide(handler.routes, request.method, host, path, request.raw_headers, query=query, trusted=trusted)
     if isinstance(decision, Own):
         if path != "*":
             ops.check_path(path)
@@ -122,8 +125,15 @@ async def _who_asks(handler: GatewayHandler, request: GatewayRequest) -> AsyncIt
 def _route(routes: Routes, request: GatewayRequest, host: str, match: Match[GatewayRoute]) -> Iterator[Section]:
     """The route of the table that has the request, and those that lose to it."""
     values = raw_values(match)
-    yield Section("Route", [_named(match.route), *([f"{{{name}}}", value] for name, value in values.items())])
-    losers = _losers(routes, match.route, request.method, host, request.raw_path)
+    line, rows = match.route, [_named(match.route)]
+    if line.rule.others:
+        rows.append(["path", match.pattern.host + match.pattern.path])
+    if line.rule.when:
+        rows.append(["WHEN", text_of_when(line.rule.when), line.level.variable("when")])
+    if line.rule.ignores_case:
+        rows.append(["CASE", "ignore", line.level.variable("ignores_case")])
+    yield Section("Route", [*rows, *([f"{{{name}}}", value] for name, value in values.items())])
+    losers = _losers(routes, match, request, host)
     yield Section("Also match, and lose", list(losers))
 
 
@@ -231,20 +241,29 @@ def _named(line: GatewayRoute) -> list[str]:
     return [line.name or "", f"{line.rule.text} -> {describe(line)}", f"({line.origin})"]
 
 
-def _losers(routes: Routes, winner: GatewayRoute, method: str, host: str, path: str) -> Iterator[list[str]]:
+def _losers(routes: Routes, match: Match[GatewayRoute], request: GatewayRequest, host: str) -> Iterator[list[str]]:
     """The other lines that match host and path, each with what it lost by."""
+    path = request.raw_path
     for line in routes.lines:
-        if line is not winner and not mismatch.mismatch(line.rule, host, path):
-            why = mismatch.refusal(line.rule, method) or mismatch.beaten(line.rule, winner.rule)
-            yield [*_named(line), why]
+        if line is not match.route and not mismatch.mismatch(line.rule, host, path):
+            why = _refused_by(line, request)
+            yield [*_named(line), why or mismatch.beaten(mismatch.nearest(line.rule, host, path), match.pattern)]
+
+
+def _refused_by(line: GatewayRoute, request: GatewayRequest) -> str:
+    """What keeps a line that matches host and path from taking a request; empty if nothing does."""
+    pairs, query, trusted = request.raw_headers, request.scope["query_string"], request.from_trusted_peer
+    if refused := mismatch.refusal(line.rule, request.method):
+        return refused
+    return "" if hold(line.rule.when, pairs, query, trusted=trusted) else mismatch.unmet(line.rule)
 
 
 def _nearest(routes: Routes, request: GatewayRequest, host: str) -> Section:
     """The routes of the table that come nearest to a request that none of them has, and why they have it not."""
-    path, method = request.raw_path, request.method
+    path = request.raw_path
     near = sorted(routes.lines, key=lambda line: mismatch.nearness(line.rule, host, path), reverse=True)
     rows = [
-        [*_named(line), mismatch.mismatch(line.rule, host, path) or mismatch.refusal(line.rule, method)]
+        [*_named(line), mismatch.mismatch(line.rule, host, path) or _refused_by(line, request)]
         for line in near[:_NEAR_MISSES]
     ]
     rows += [[f"and {len(near) - _NEAR_MISSES} more"]] if len(near) > _NEAR_MISSES else []
@@ -280,7 +299,7 @@ def _cache(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
 
 
 def _forgets(routes: Routes, request: GatewayRequest, host: str) -> list[list[str]]:
-    if request.method in methods.SAFE_METHODS or not routes.caches_at(host, request.raw_path):
+    if request.method in methods.SAFE_METHODS or not routes.stored_at(host, request.raw_path):
         return []
     return [["then", "what is stored of this path goes, if the answer is 2xx or 3xx"]]
 

@@ -141,7 +141,7 @@ class Tracer:
             "portway.cache": exchange.cache,
         }
         route, django = request.route, request.resolver_match
-        template = f"/{django.route}" if django is not None else None if route is None else route.rule.path
+        template = f"/{django.route}" if django is not None else None if route is None else route.rule.template
         if template is not None:
             attributes["http.route"] = template
             span.update_name(f"{name} {template}")

@@ -7,6 +7,7 @@ conditions    WHEN: what must hold of a request's fields
 patterns      the grammar of routes; table, mismatch and guards read its segments
 table         which route a request falls to
 clashes       routes that could both win, each with an example
+choosing      what follows of CASE and WHEN for a line: Vary, and the path under which its answers are stored
 mismatch      why a route does not get a request, in words
 options       the options of a route itself
 own_fields    fields that the configuration sets on every answer of a route

@@ -13,7 +13,7 @@ from gateway.auth.rules import Requirement, Rule, unknown_ways
 from gateway.auth.ways import Check
 from gateway.fanout.view import Fanout
 from gateway.legacy.view import Legacy
-from gateway.options import Level, nearest, together
+from gateway.options import Level, Option, nearest, together
 from gateway.proxy.view import Proxy
 from gateway.routing.faults import RouteError, place_of
 from gateway.routing.records import Declared
@@ -22,10 +22,10 @@ from gateway.upstreams.targets import Target
 _AUTH, _ROLES, _SCOPES = (option.attribute for option in OF_LEVELS)
 
 
-def own_level(origin: str, texts: Mapping[str, str | None]) -> Level:
+def own_level(origin: str, texts: Mapping[str, str | None], rows: Iterable[Option] = OF_LEVELS) -> Level:
     """What a line of Python says itself, `auth="token"`; None and nothing are not said. Raises ValueError."""
     values: dict[str, Any] = {}
-    for option in OF_LEVELS:
+    for option in rows:
         text = texts.get(option.name.lower())
         if text is None:
             continue

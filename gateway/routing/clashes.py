@@ -87,6 +87,26 @@ def _may_meet(one: Capture, other: Capture) -> bool:
     return befores[1].startswith(befores[0]) and afters[1].endswith(afters[0])
 
 
+def may_share(one: Pattern, other: Pattern) -> bool:
+    """Whether there may be a request that both routes take, conditions aside."""
+    return any(
+        _hosts_meet(first.host, second.host)
+        and (not first.allowed or not second.allowed or not first.allowed.isdisjoint(second.allowed))
+        and _path(first, second) is not None
+        for first in one.paths
+        for second in other.paths
+    )
+
+
+def _hosts_meet(one: str, other: str) -> bool:
+    if not one or not other or one == other:
+        return True
+    labels = zip(one.split("."), other.split("."), strict=False)
+    return one.count(".") == other.count(".") and all(
+        first == second or ANY_LABEL in {first, second} for first, second in labels
+    )
+
+
 def _example(one: Pattern, other: Pattern) -> str:
     """A request that both take, as a person would write it; empty if there is none."""
     methods = one.allowed & other.allowed if one.allowed and other.allowed else one.allowed or other.allowed
@@ -106,6 +126,10 @@ def _path(one: Pattern, other: Pattern) -> str | None:
     short, long = sorted((one, other), key=lambda pattern: len(pattern.segments))
     if len(short.segments) != len(long.segments) and not short.rest:
         return None
+    folds = long.ignores_case or short.ignores_case
+    for segment, beside in zip(long.segments, short.segments, strict=False):  # a quick look, as there may be many
+        if isinstance(segment, str) and isinstance(beside, str) and segment != beside and not folds:
+            return None
     found = []
     for number, segment in enumerate(long.segments):
         beside = short.segments[number] if number < len(short.segments) else segment

@@ -11,6 +11,7 @@ a route, that is what the table returned, so that the common case makes no objec
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 from gateway.errors import GatewayError, Reason
@@ -19,8 +20,9 @@ from gateway.http.exchange import is_own
 from gateway.http.gate import View
 from gateway.http.headers import Pair, first_text
 from gateway.http.paths import is_plain
+from gateway.routing.conditions import Holds, hold
 from gateway.routing.lines import GatewayRoute
-from gateway.routing.table import Match, Miss
+from gateway.routing.table import Match, Miss, none_hold
 from gateway.routing.urls import DjangoMatch, Routes
 
 
@@ -47,18 +49,31 @@ class Refusal(NamedTuple):
 Decision: TypeAlias = Own | Preflight | Match[GatewayRoute] | DjangoMatch | Refusal
 
 
-def decide(routes: Routes, method: str, host: str, path: str, pairs: Sequence[Pair]) -> Decision:
-    """Who answers a request that has passed the checks; `path` is raw, `host` in lower case without its port."""
+def decide(
+    routes: Routes,
+    method: str,
+    host: str,
+    path: str,
+    pairs: Sequence[Pair],
+    *,
+    query: bytes = b"",
+    trusted: bool = False,
+) -> Decision:
+    """Who answers a request that has passed the checks; `path` is raw, `host` in lower case without its port.
+
+    `pairs` are its fields, `trusted` says that claims of its peer count.
+    """
     if path == "*" or is_own(path):
         return Own(path)
+    holds = partial(hold, pairs=pairs, query=query, trusted=trusted) if routes.has_conditions else none_hold
     if method == "OPTIONS" and cors.is_preflight(method, pairs):
-        preflight = _preflight(routes, host, path, pairs)
+        preflight = _preflight(routes, host, path, pairs, holds)
         if preflight is not None:
             return preflight
-    match = routes.find(method, host, path)
+    match = routes.find(method, host, path, holds)
     try:
         if isinstance(match, Miss) or not (is_plain(path) or match.route.raw_path):
-            routes.guards.check(method, host, path, match)
+            routes.guards.check(method, host, path, match, holds)
     except GatewayError as error:
         return Refusal(error, match)
     if not isinstance(match, Miss):
@@ -66,16 +81,20 @@ def decide(routes: Routes, method: str, host: str, path: str, pairs: Sequence[Pa
     return routes.find_django(path) or Refusal(_nobody(match), match)
 
 
-def _preflight(routes: Routes, host: str, path: str, pairs: Sequence[Pair]) -> Preflight | None:
+def _preflight(routes: Routes, host: str, path: str, pairs: Sequence[Pair], holds: Holds) -> Preflight | None:
     """None where the question is the upstream's: its route has no origins, or there is none for the method.
 
-    Django's own lines are routes too, unless one of the table takes OPTIONS.
+    Django's own lines are routes too, unless one of the table takes OPTIONS. A browser asks without the fields that it
+    will send, so a route whose conditions do not hold yet answers where no other one does.
     """
-    match = routes.find(first_text(pairs, b"access-control-request-method") or "", host, path)
+    method = first_text(pairs, b"access-control-request-method") or ""
+    match = routes.find(method, host, path, holds)
+    if isinstance(match, Miss) and match.is_conditional:
+        match = routes.find(method, host, path, lambda when: True)
     route: GatewayRoute | DjangoMatch | None = None
     if not isinstance(match, Miss):
         route = match.route
-    elif isinstance(routes.find("OPTIONS", host, path), Miss):
+    elif isinstance(routes.find("OPTIONS", host, path, holds), Miss):
         route = routes.find_django(path)
     return None if route is None or route.stack.preflight is None else Preflight(route, route.stack.preflight)
 

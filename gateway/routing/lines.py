@@ -23,6 +23,7 @@ from gateway.legacy.view import Legacy
 from gateway.options import NO_LEVEL, Level, nearest, together
 from gateway.proxy.view import Proxy
 from gateway.routing import rate_limits
+from gateway.routing.choosing import rule_under
 from gateway.routing.clashes import Clash, clashes
 from gateway.routing.faults import RouteError
 from gateway.routing.patterns import Pattern, PatternError, check_names
@@ -91,6 +92,8 @@ class GatewayRoute(URLPattern):
         line.level = level = together(self._own, level_above(self.endpoint, declared))
         line.raw_path = level.get("raw_path", False)
         line.cors = cors.rules_of(level) if "cors" in level.values else None
+        line.rule = rule_under(self.rule, level)
+        line.pattern = _Paths(line.rule, self.name or "")
         rule = rule_of(level)
         if rule is not None and self.wrapped is self.endpoint and isinstance(self.endpoint, (Proxy, Fanout)):
             line.wrapped = line.view = line.callback = line.cache = Cached(self.endpoint, rule)

@@ -5,6 +5,7 @@ from functools import partial
 from gateway import units
 from gateway.http.queries import masked_line
 from gateway.options import DURATION, LEVELS, ON, ORIGINS, Option, Unit, either, list_of
+from gateway.routing.conditions import parse_when
 from gateway.routing.patterns import parse_line
 
 
@@ -21,8 +22,16 @@ LINE = Unit("route", parse_line, mask=masked_line)
 # fmt: off
 # families, name, unit, default, example, sentence
 ROUTE = Option("route", "", LINE, "", "GET,HEAD api.example.com/u/{id} -> users:/users/{id}",
-               "`[METHOD,...] [host]/path -> upstream[:/path]`; `{name}` is one segment, `/**` the rest.", "line")
+               "`[METHOD,...] [host]/path ... -> upstream[:/path]`; `{name}`, `{n:int}` take one segment, `/**` all.",
+               "line")
+CASE = Option(LEVELS, "CASE", either("strict|ignore", "ignore"), "strict", "ignore",
+              "`ignore` compares the literals of a route's path without the case of ASCII; it goes up as it came.",
+              "ignores_case")
+WHEN = Option("upstream route", "WHEN", Unit("conditions", parse_when), "", "header.x-version=2|3 !cookie.beta",
+              "The route takes a request only if all of these hold; it goes before the same route without.")
 OF_ROUTE: tuple[Option, ...] = (
+    CASE,
+    WHEN,
     Option("upstream route", "PATH", either("strict|raw", "raw"), "strict", "raw",
            "`raw` lets paths through that are 400 elsewhere: with dot segments, or readable as another route's.",
            "raw_path"),

@@ -62,14 +62,14 @@ class Pattern:
         return (self, *self.others)
 
     @property
+    def template(self) -> str:
+        """All paths of the route as they were written."""
+        return " ".join(one.path for one in self.paths)
+
+    @property
     def shared_params(self) -> tuple[str, ...]:
         """The parameters that every path of the route has."""
         return tuple(name for name in self.params if all(name in other.params for other in self.others))
-
-    @property
-    def is_any_path(self) -> bool:
-        """Whether it takes every path."""
-        return self.rest and not self.segments
 
     @property
     def allowed(self) -> frozenset[str]:

@@ -3,7 +3,7 @@
 A request passes the slots from the top down; an answer passes the first four on its way out, COMPRESS first:
 
     sticky cookie                finish   on answers after which a client has another instance
-    own fields, ON_*, COMPRESS   finish   the answer as it leaves, problems of the gateway too
+    own fields, ON_*, COMPRESS   finish   the answer as it leaves, problems of the gateway too; Vary by WHEN
     maintenance                  gate
     preflight                             what browsers ask of routes that have origins ends here
     limits by client or host     gate
@@ -70,6 +70,11 @@ class Slots:
     replace: Finish | None = None
     fields: Finish | None = None
     sticky: Finish | None = None
+    vary: Finish | None = None  # names what it depends on whether this route answers
+    key_words: Sequence[
+        Sequence[str]
+    ] = ()  # values of the request that join the cache's key, in words of `http.values`
+    key_path: Callable[[str], str] | None = None  # the path in the cache's key, of the raw one
     policies: tuple[Policy, ...] = ()  # the limits of both slots, to be shown
 
 
@@ -88,6 +93,8 @@ class Stack:
     requirements: Sequence[Requirement]  # what is asked of who asks
     compresses: bool  # whether answers are, on their way down
     mirror: Rule | None  # to which upstream requests are copied
+    key_words: Sequence[Sequence[str]] = ()
+    key_path: Callable[[str], str] | None = None
 
 
 def compiled(
@@ -127,12 +134,14 @@ def compiled(
         requirements=slots.requirements,
         compresses=slots.compress is not None,
         mirror=slots.mirror,
+        key_words=slots.key_words,
+        key_path=slots.key_path,
     )
 
 
 def finish_of(slots: Slots) -> Finish | None:
     """What an answer passes as it leaves, as one; None for nothing."""
-    finishes: tuple[Finish, ...] = _present(slots.compress, slots.replace, slots.fields, slots.sticky)
+    finishes: tuple[Finish, ...] = _present(slots.compress, slots.replace, slots.vary, slots.fields, slots.sticky)
     if len(finishes) < 2:
         return finishes[0] if finishes else None
 

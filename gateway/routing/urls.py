@@ -5,15 +5,14 @@ pattern, so that `reverse`, `resolve` and the system checks know it. Django's ow
 tried in order after the table.
 """
 
-import importlib
 import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from asgiref.sync import iscoroutinefunction
 from django.conf import settings
 from django.urls import ResolverMatch, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
@@ -26,6 +25,7 @@ from gateway.answers.own_answer import OwnAnswer
 from gateway.answers.replacements import replacements_of
 from gateway.answers.targets import Folder
 from gateway.auth.gate import auth_gate
+from gateway.auth.options import OF_LEVELS
 from gateway.auth.rules import Requirement
 from gateway.cache.view import Cached
 from gateway.errors import GatewayError, Reason
@@ -33,12 +33,14 @@ from gateway.fanout.view import Fanout
 from gateway.http.gate import View
 from gateway.http.queries import masked_target
 from gateway.http.request import GatewayRequest
-from gateway.legacy.view import Legacy, assign_pools, legacy
+from gateway.legacy.view import Legacy, assign_pools
 from gateway.options import Level, together
 from gateway.proxy.mirror import mirror_rule
 from gateway.proxy.view import Proxy
 from gateway.routing import access, rate_limits
-from gateway.routing.faults import RouteError, faulty, file_name, note, place_of
+from gateway.routing.choosing import rule_under, stored_path, stored_url, with_vary
+from gateway.routing.conditions import Holds, words_of
+from gateway.routing.faults import RouteError, faulty, file_name, note
 from gateway.routing.guards import Guards
 from gateway.routing.lines import (
     DjangoLine,
@@ -57,13 +59,15 @@ from gateway.routing.lines import (
     views_of,
 )
 from gateway.routing.middleware import Chains, Middleware
+from gateway.routing.mismatch import mismatch
+from gateway.routing.options import CASE, WHEN
 from gateway.routing.own_fields import own_fields, plain_changes
 from gateway.routing.patterns import Pattern, PatternError, parse_pattern
 from gateway.routing.records import Declared, Route
 from gateway.routing.stack import Slots, Stack, compiled, finish_of
 from gateway.routing.sticky import sticky_cookies
-from gateway.routing.table import Match, Miss, Table
-from gateway.routing.views import as_async, pieces
+from gateway.routing.table import Match, Miss, Table, none_hold
+from gateway.routing.views import as_async, legacy_from, pieces, socket_view
 from gateway.routing.worker_start import thread_warning
 from gateway.routing.wrapping import Wrap, cache_of, innermost
 from gateway.sockets.upgrade import SocketView
@@ -90,6 +94,8 @@ def route(
     scopes: str | None = None,
     middleware: Sequence[Middleware] | None = None,
     websocket: bool = False,
+    case: str | None = None,
+    when: str | None = None,
 ) -> GatewayRoute:
     """A line of urlpatterns in the grammar of the environment: `route("GET /home/{id}", home)`.
 
@@ -98,13 +104,15 @@ def route(
     async view that is asked instead: a guard that stands outside of the cache. `auth`, `roles` and `scopes` say who may
     ask, and `rate_limit` how much, as in the environment: `rate_limit="60/1m by client"`; `cost` is a number.
     `middleware` are Django's, as classes or dotted paths, instead of those of GATEWAY_MIDDLEWARE; empty for none.
-    With `websocket` the view takes WebSockets: `async def view(socket: GatewayWebSocket)`. Raises RouteError, with the
-    place, for what is no pattern, view, wrapper, rule or limit.
+    With `websocket` the view takes WebSockets: `async def view(socket: GatewayWebSocket)`. `case="ignore"` compares the
+    literals of the path without case, `when="header.x-version=2"` says which requests the line takes. Raises
+    RouteError, with the place, for what is no pattern, view, wrapper, rule or limit.
     """
     caller = sys._getframe(1)
     origin = f"{file_name(caller.f_code.co_filename)}:{caller.f_lineno}"
     options: dict[str, Any] = {"name": name, "wrap": wrap, "rate_limit": rate_limit, "cost": cost}
-    options |= {"who": {"auth": auth, "roles": roles, "scopes": scopes}, "websocket": websocket}
+    options |= {"texts": {"auth": auth, "roles": roles, "scopes": scopes, "case": case, "when": when}}
+    options |= {"websocket": websocket}
     try:
         return _route(pattern, view, origin, middleware=middleware, **options)
     except RouteError as error:
@@ -122,7 +130,7 @@ def _route(
     wrap: Wrap | None,
     rate_limit: str | None,
     cost: int | None,
-    who: Mapping[str, str | None],
+    texts: Mapping[str, str | None],
     middleware: Sequence[Middleware] | None,
     websocket: bool,
 ) -> GatewayRoute:
@@ -138,7 +146,7 @@ def _route(
         hint = f"; proxy({shown!r}) forwards to an upstream" if isinstance(given, str) else ""
         raise RouteError(f"{place}: the view is {shown!r}, which cannot be called{hint}")
     if websocket:
-        view = given = _socket_view(view, place)
+        view = given = socket_view(view, place)
     inner = innermost(view)
     if isinstance(inner, SocketView):
         rule = rule.or_get()
@@ -151,7 +159,7 @@ def _route(
         _check_fit(inner, rule, place, f"{name_of(view)}()")
     try:
         own = together(
-            access.own_level(origin, who),
+            access.own_level(origin, texts, (*OF_LEVELS, CASE, WHEN)),
             rate_limits.own_level(origin, rate_limit, cost),
         )
     except ValueError as error:
@@ -162,7 +170,7 @@ def _route(
         raise RouteError(f"{place}: middleware={middleware!r} is no list; write [{middleware!r}]")
     if middleware is not None:
         own = together(Level({"middleware": tuple(middleware)}, {}, {("middleware", ""): f"{origin}: middleware"}), own)
-    return GatewayRoute(rule, given, name or name_of(view), origin, wrapped=wrapped, own=own)
+    return GatewayRoute(rule_under(rule, own), given, name or name_of(view), origin, wrapped=wrapped, own=own)
 
 
 def _wrapped(view: View, wrap: Wrap | None, rule: Pattern, place: str) -> View:
@@ -217,7 +225,7 @@ def _from_config(line: Route, wrap: Wrap | None) -> GatewayRoute:
     if line.fan is not None:
         variable = f"{line.variable}__PART_"
         functions = {
-            part.name: _legacy_from(part.target.text, variable + part.name.upper())
+            part.name: legacy_from(part.target.text, variable + part.name.upper())
             for part in line.fan.parts
             if part.target.is_function
         }
@@ -232,7 +240,7 @@ def _from_config(line: Route, wrap: Wrap | None) -> GatewayRoute:
     elif line.answer is not None:
         view = OwnAnswer(line.answer, line.body, line.media_type, line.name)
     elif line.legacy is not None:
-        view = function = _legacy_from(line.legacy, line.variable)
+        view = function = legacy_from(line.legacy, line.variable)
         function.max_body_bytes = effective(Overrides(), overrides_of(line.level.flat())).max_body_bytes or sys.maxsize
         _check_fit(function, line.pattern, line.variable, line.legacy)
     else:
@@ -241,21 +249,6 @@ def _from_config(line: Route, wrap: Wrap | None) -> GatewayRoute:
         view = Cached(view, line.cache)
     wrapped = _wrapped(view, wrap, line.pattern, line.variable)
     return GatewayRoute(line.pattern, view, line.name, line.variable, line, wrapped=wrapped)
-
-
-def _legacy_from(path: str, variable: str) -> Legacy:
-    """The view of a function named by its dotted path. Raises RouteError."""
-    module, _, name = path.rpartition(".")
-    try:
-        return legacy(getattr(importlib.import_module(module), name))
-    except (Exception, SystemExit) as error:
-        raise RouteError(f"{variable}__LEGACY={path}: {place_of(error, module)}") from error
-
-
-def _socket_view(view: Callable[..., Any], place: str) -> SocketView:
-    if not iscoroutinefunction(view):
-        raise RouteError(f"{place}: a view that takes WebSockets is an async function, and no proxy() or other view")
-    return SocketView(view)
 
 
 Line = GatewayRoute | DjangoLine
@@ -279,7 +272,10 @@ def slots_of(line: Line | None, declared: Declared, chains: Chains) -> Slots:
     if isinstance(endpoint, Proxy):
         endpoint.keeps_small_bodies = rules is not None and rules.asks_services
     compress = compressing(level, pieces)
+    rule = line.rule if isinstance(line, GatewayRoute) else None
     slots = Slots(
+        key_words=words_of(rule.when) if rule is not None else (),
+        key_path=partial(stored_path, rule) if rule is not None and rule.ignores_case else None,
         origins=origins,
         compress=compress,
         mirror=mirror_rule(level) if isinstance(endpoint, Proxy) else None,
@@ -324,12 +320,14 @@ class Routes:
         self.checks = access.load_checks(declared.auth)
         plain = {line.callback: line for other in self.others for line, _ in flat(other)}
         django = {view: django_line(line, declared) for view, line in plain.items()}
-        found = _filled([*self.lines, *django.values(), None], declared, slots)
+        found = with_vary(_filled([*self.lines, *django.values(), None], declared, slots), self.lines)
         self.lines = [line.with_stack(found[line]) for line in self.lines]
         self._stacks = {view: _django_stack(view, line, found[line]) for view, line in django.items()}
         self.plain_fields = plain_changes(declared.plain)
         self.finish = finish_of(found[None])  # where no route is known
         self._table = Table((line.rule, line) for line in self.lines)
+        self.has_conditions = self._table.has_conditions
+        self._conditional = [line for line in self.lines if line.rule.when and line.cache is not None]
         self._django = URLResolver(RegexPattern(r"^/"), self.others) if self.others else None
         self.guards = Guards(self._table, self._django)
         stacks = self._stacks.values()
@@ -352,10 +350,20 @@ class Routes:
                 stack = self._stacks[line.callback]
                 yield str(line.pattern), stack.endpoint, stack.requirements
 
-    def caches_at(self, host: str, path: str) -> bool:
-        """Whether what a GET of this URL is answered with may be stored."""
+    def stored_at(self, host: str, path: str) -> set[str]:
+        """The paths under which what a GET of this URL is answered with may be stored; empty where it is not stored."""
         match = self._table.find("GET", host, path)
-        return self._caches_plain if isinstance(match, Miss) else match.route.cache is not None
+        if isinstance(match, Miss):
+            found = {path} if self._caches_plain else set()
+        else:
+            found = {stored_path(match.route.rule, path)} if match.route.cache is not None else set()
+        # Which of these would answer depends on the fields of a request.
+        others = (line.rule for line in self._conditional if not mismatch(line.rule, host, path))
+        return found.union(stored_path(rule, path) for rule in others)
+
+    def spellings_of(self, url: str) -> set[str]:
+        """A path or URL, and what it is where routes that ignore case store its answers."""
+        return {url, *(stored_url(line.rule, url) for line in self.lines if line.rule.ignores_case and line.cache)}
 
     def views(self) -> Iterator[tuple[str, Callable[..., Any]]]:
         """The views that answer, out of those that stand around them, with where they were written."""
@@ -365,9 +373,9 @@ class Routes:
     def is_empty(self) -> bool:
         return not self.lines and not self.others
 
-    def find(self, method: str, host: str, path: str) -> Match[GatewayRoute] | Miss:
-        """The winning line of the table for a raw path."""
-        return self._table.find(method, host, path)
+    def find(self, method: str, host: str, path: str, holds: Holds = none_hold) -> Match[GatewayRoute] | Miss:
+        """The winning line of the table for a raw path; `holds` tells whether conditions of WHEN do."""
+        return self._table.find(method, host, path, holds)
 
     def find_django(self, path: str) -> "DjangoMatch | None":
         """What Django's own lines say of a raw path, decoded; None for nothing."""

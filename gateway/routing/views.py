@@ -2,10 +2,11 @@
 
 import contextlib
 import functools
+import importlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from asgiref.sync import markcoroutinefunction
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.http.response import FileResponse, HttpResponseBase
 
 from gateway.cache.view import Cached
@@ -16,8 +17,9 @@ from gateway.http.view_result import finished, rendered_in_thread
 from gateway.http.view_thread import ViewThread
 from gateway.legacy.bulkhead import in_thread
 from gateway.legacy.parameters import NoSuchValue, Parameters, not_found
-from gateway.legacy.view import Legacy
+from gateway.legacy.view import Legacy, legacy
 from gateway.proxy.view import Proxy
+from gateway.routing.faults import RouteError, place_of
 from gateway.routing.lines import is_async, methods_of
 from gateway.routing.wrapping import layers
 from gateway.sockets.upgrade import SocketView
@@ -124,3 +126,18 @@ async def pieces(response: Any) -> AsyncIterator[bytes]:
     iterator = iter(response)
     while (piece := await in_thread(lambda: next(iterator, None))) is not None:
         yield piece
+
+
+def legacy_from(path: str, variable: str) -> Legacy:
+    """The view of a function named by its dotted path. Raises RouteError."""
+    module, _, name = path.rpartition(".")
+    try:
+        return legacy(getattr(importlib.import_module(module), name))
+    except (Exception, SystemExit) as error:
+        raise RouteError(f"{variable}__LEGACY={path}: {place_of(error, module)}") from error
+
+
+def socket_view(view: Callable[..., Any], place: str) -> SocketView:
+    if not iscoroutinefunction(view):
+        raise RouteError(f"{place}: a view that takes WebSockets is an async function, and no proxy() or other view")
+    return SocketView(view)

@@ -178,7 +178,9 @@ class GatewayHandler(ASGIHandler):
         path, host = self.enter(request)
         if self.redirects_http and (answer := to_https(request, self.settings)) is not None:
             return _at_once(answer)
-        decision = decide(self.routes, request.method, host, path, request.scope["headers"])
+        scope, trusted = request.scope, request.from_trusted_peer
+        pairs, query = scope["headers"], scope["query_string"]
+        decision = decide(self.routes, request.method, host, path, pairs, query=query, trusted=trusted)
         if isinstance(decision, Own):
             if path == "*":
                 return _at_once(ops.options(request))
@@ -232,8 +234,9 @@ class GatewayHandler(ASGIHandler):
         scheme = request.forwarded_scheme or request.scope["scheme"]
         host = same_authority(request.forwarded_host or request.host_field)
         for one in invalidated(scheme, host, target, response.status_code, pairs_of(response)):
-            if self.routes.caches_at(request.exchange.host or "", one.partition("?")[0]):
-                self.worker.cache.invalidate(f"{scheme}://{host}{one}")
+            path, mark, query = one.partition("?")
+            for stored in self.routes.stored_at(request.exchange.host or "", path):
+                self.worker.cache.invalidate(f"{scheme}://{host}{stored}{mark}{query}")
 
     # -- the answer leaves ----------------------------------------------------------------------------------------
 

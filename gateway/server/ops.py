@@ -48,7 +48,7 @@ def ready(worker: Worker) -> GatewayResponse:
     return json_response({"status": "ready"})
 
 
-async def purge(worker: Worker, request: GatewayRequest) -> GatewayResponse:
+async def purge(worker: Worker, routes: Routes, request: GatewayRequest) -> GatewayResponse:
     """DELETE: forget stored answers, by one of path, prefix, route, tag and all. Raises REQUEST_INVALID."""
     asked = parse_qs(request.query, keep_blank_values=True)
     kind, values = next(iter(asked.items()), ("", []))
@@ -57,7 +57,8 @@ async def purge(worker: Worker, request: GatewayRequest) -> GatewayResponse:
     begins = ("/", "http://", "https://") if kind == "path" else "/"
     if kind in {"path", "prefix"} and not values[0].startswith(begins):
         raise GatewayError(Reason.REQUEST_INVALID, f"A {kind} begins with a slash.")
-    count = await worker.cache.purge(kind, values[0])
+    spellings = routes.spellings_of(values[0]) if kind == "path" else values
+    count = sum([await worker.cache.purge(kind, one) for one in spellings])
     return json_response({"purged": count, kind: values[0]})
 
 
@@ -192,7 +193,7 @@ async def answer(worker: Worker, routes: Routes, request: GatewayRequest) -> Gat
     if is_open is not None:
         return is_open(worker)
     if path == "/-/cache":
-        return await purge(worker, request)
+        return await purge(worker, routes, request)
     if path == "/-/limits":
         return await (forget(worker, request) if request.method == "DELETE" else limits(worker))
     if path == "/-/metrics":

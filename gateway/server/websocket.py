@@ -101,7 +101,8 @@ def _choose(handler: "GatewayHandler", request: GatewayRequest) -> Awaitable[Htt
         return _at_once(answer)
     if request.content_length or b"transfer-encoding" in request.fields.own:
         raise GatewayError(Reason.HEADER_INVALID, "A WebSocket handshake has no body.")
-    decision = decide(handler.routes, "GET", host, path, request.scope["headers"])
+    scope, trusted = request.scope, request.from_trusted_peer
+    decision = decide(handler.routes, "GET", host, path, scope["headers"], query=scope["query_string"], trusted=trusted)
     if isinstance(decision, Own):
         raise GatewayError(Reason.WEBSOCKET_UNSUPPORTED)
     worker = handler.worker

@@ -158,6 +158,7 @@ NOT_OF_CALL = frozenset({"PATH", "CORS", "CACHE_CONTROL", "RATE_LIMIT", "COST", 
     *("OPTIONAL", "MERGE", "CONCURRENCY", "MAX_ITEMS", "PASS", "AUTH", "ROLES", "SCOPES"),
     *("BODY", "TYPE", "ON_*", "MAINTENANCE", "CORS_METHODS", "CORS_HEADERS", "CORS_MAX_AGE", "CORS_CREDENTIALS"),
     *("COMPRESS", "MIRROR", "MIRROR_SHARE", "MIRROR_UNSAFE"),
+    *("CASE", "WHEN"),
 }
 _CALL = {option.name: option for option in OF_CALL}
 _UPSTREAM = {option.name for option in OF_UPSTREAM}

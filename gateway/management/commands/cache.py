@@ -79,7 +79,7 @@ examples:
             elif options["verb"] == "why":
                 self._explain(config, routes, options, is_there=is_there)
             else:
-                self._purge(options, is_there=is_there)
+                self._purge(routes, options, is_there=is_there)
         except DatabaseError as error:
             self.stderr.write(f"gateway: the database of the cache cannot be used: {plain_lines(str(error))}")
             sys.exit(1)
@@ -118,13 +118,14 @@ examples:
 
     # -- purge ----------------------------------------------------------------------------------------------------
 
-    def _purge(self, options: dict[str, Any], *, is_there: bool) -> None:
+    def _purge(self, routes: Routes, options: dict[str, Any], *, is_there: bool) -> None:
         kind = next(word for word in ("path", "prefix", "route", "tag", "all") if options[word])
         value = "" if kind == "all" else options[kind]
         begins = ("/", "http://", "https://") if kind == "path" else "/"
         if kind in {"path", "prefix"} and not value.startswith(begins):
             raise CommandError(f"a {kind} begins with a slash: /{value}")
-        count = queries.purge_now(Purge(kind, value, time())) if is_there else 0
+        values = routes.spellings_of(value) if kind == "path" else [value]
+        count = sum(queries.purge_now(Purge(kind, one, time())) for one in values) if is_there else 0
         self.stdout.write(f"Purged: {count} stored answer{'' if count == 1 else 's'}.")
 
 
@@ -158,7 +159,8 @@ def _variant(entry: Entry) -> str:
 def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pairs, *, is_there: bool) -> Iterator[str]:
     """What decides about a request, in plain words, a line each."""
     host = parse_host(asked.host.encode("latin-1")) or ""
-    decision = decide(routes, method, host, asked.path, pairs)
+    own_query = asked.target.partition("?")[2].encode("latin-1", "replace")
+    decision = decide(routes, method, host, asked.path, pairs, query=own_query)
     if isinstance(decision, Refusal):
         if decision.error.reason is Reason.ROUTE_NOT_FOUND:
             yield f"No route matches {method} {asked.path}: the gateway answers by itself, and stores nothing."
@@ -175,10 +177,13 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
     else:
         line = decision.route
         name, stack, how = line.name or "", line.stack, "cached(...) around its view"
+        if stack.key_path is not None:
+            path, mark, query = asked.target.partition("?")
+            asked = replace(asked, target=f"{stack.key_path(path)}{mark}{query}")
         if line.origin.startswith("GATEWAY_"):
             how = f"set {line.origin}__CACHE=on, or to a duration"
         yield f"Route    {name} ({line.origin}): {line.rule.text}"
-    if method not in methods.SAFE_METHODS and routes.caches_at(host, asked.path):
+    if method not in methods.SAFE_METHODS and routes.stored_at(host, asked.path):
         yield f"Then     what is stored of {asked.path} goes, if the upstream answers with 2xx or 3xx"
     if stack.requirements:
         rules = ", ".join(str(one.rule) for one in stack.requirements)

@@ -1,0 +1,113 @@
+"""What follows of CASE and WHEN for a line: what its answers depend on, and under which path they are stored."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+from django.http.response import HttpResponseBase
+from django.utils.cache import patch_vary_headers
+
+from gateway.cache.keys import origin_and_target
+from gateway.cache.policy import vary_names
+from gateway.http.gate import Finish
+from gateway.http.paths import normalized
+from gateway.http.request import GatewayRequest
+from gateway.http.response import GatewayResponse, pairs_of
+from gateway.options import Level
+from gateway.routing.clashes import may_share
+from gateway.routing.conditions import ALWAYS, fields_of
+from gateway.routing.patterns import Pattern
+from gateway.routing.segments import Capture, folded, folded_segment, takes, value_within
+from gateway.routing.stack import Slots
+
+
+class Line(Protocol):
+    """A line of the table."""
+
+    @property
+    def rule(self) -> Pattern: ...
+
+
+LineT = TypeVar("LineT")
+
+
+def rule_under(rule: Pattern, level: Level) -> Pattern:
+    """The pattern of a line with what its levels say of case and conditions."""
+    return rule.under(ignores_case=level.get("ignores_case", False), when=level.get("when", ALWAYS))
+
+
+def fields_chosen_by(lines: Sequence[Line]) -> Mapping[int, tuple[str, ...]]:
+    """The fields of requests that decide whether a line or another one answers, by the number of the line.
+
+    They are those of its own WHEN, and of the lines with one that take some of the same requests.
+    """
+    conditional = [line.rule for line in lines if line.rule.when and fields_of(line.rule.when)]
+    found: dict[int, set[str]] = {}
+    for number, line in enumerate(lines):
+        for other in conditional:
+            if other is line.rule or may_share(line.rule, other):
+                found.setdefault(number, set()).update(fields_of(other.when))
+    return {number: tuple(sorted(names)) for number, names in found.items()}
+
+
+def with_vary(slots: Mapping[LineT, Slots], lines: Sequence[Line]) -> dict[LineT, Slots]:
+    """The slots with what names in Vary by what a line was chosen. Django's own lines come after all of the table."""
+    chosen_by = fields_chosen_by(lines)
+    if not chosen_by:
+        return dict(slots)
+    fields = {id(line): chosen_by.get(number, ()) for number, line in enumerate(lines)}
+    of_all = tuple(sorted(set[str]().union(*chosen_by.values())))
+    return {line: replace(one, vary=varying(fields.get(id(line), of_all))) for line, one in slots.items()}
+
+
+def varying(names: Sequence[str]) -> Finish | None:
+    """Adds these names to Vary; None where there are none."""
+    if not names:
+        return None
+    lines, title = frozenset(name.encode("ascii") for name in names), ", ".join(names).title()
+
+    async def finish(request: GatewayRequest, response: HttpResponseBase) -> HttpResponseBase:
+        if not isinstance(response, GatewayResponse):
+            patch_vary_headers(response, title.split(", "))
+        else:
+            known = vary_names(pairs_of(response))
+            if known is not None and not lines.issubset(known):  # None is a star, more or less
+                response.pairs.append((b"vary", title.encode("ascii")))
+        return response
+
+    return finish
+
+
+# -- the cache ----------------------------------------------------------------------------------------------------
+
+
+def stored_path(rule: Pattern, path: str) -> str:
+    """The path under which a route that ignores case stores its answers: its literals as they are compared, all else as
+    it came, since a service may well look at the case of values. Another route's path stays what it is."""
+    raw = path[1:].split("/")
+    for pattern in rule.paths:
+        count = len(pattern.segments)
+        if not pattern.ignores_case or len(raw) < count or (len(raw) > count and not pattern.rest):
+            continue
+        written = [_written(segment, came) for segment, came in zip(pattern.segments, raw, strict=False)]
+        if None not in written:
+            return "/" + "/".join([*(text for text in written if text is not None), *raw[count:]])
+    return path
+
+
+def stored_url(rule: Pattern, url: str) -> str:
+    """The same for a path with its query, or a URL."""
+    scheme, host, target = origin_and_target(url)
+    path, mark, query = target.partition("?")
+    return (f"{scheme}://{host}" if scheme else "") + stored_path(rule, path) + mark + query
+
+
+def _written(segment: str | Capture, raw: str) -> str | None:
+    """One segment of it; None where the route's does not take it."""
+    own, key = folded_segment(segment), folded(normalized(raw))
+    if not takes(own, key, folded(raw)):
+        return None
+    if isinstance(own, str):
+        return own
+    value = value_within(len(own.before), len(own.after), None, key, raw)
+    return f"{own.before}{value}{own.after}"
