@@ -8,6 +8,7 @@ http        HTTP as values, and one exchange of it
 observe     log, counters, metrics, traces, status, the watchdog
 limits      how much: rate limits by client, shared
 upstreams   services: endpoints, health, limits, connections, attempts
+discovery   where instances are: DNS, registries, an iterator of one's own
 cache       what is stored, and for whom
 proxy       the view that forwards; fetch()
 auth        who asks: tokens, keys, passwords, another service; rules, the gate

@@ -37,6 +37,7 @@ ROOMS = [
     "observe",
     "limits",
     "upstreams",
+    "discovery",
     "cache",
     "proxy",
     "auth",
@@ -64,6 +65,7 @@ OWNERS = {
     "isal": {"answers/coders"},
     "zstandard": {"answers/coders"},  # what undoes it loads it by name, where it is installed
     "psycopg": {"cache/notices"},
+    "dns": {"discovery/srv"},
     "multiprocessing": {"server/granian", "server/supervisor"},
     "subprocess": set[str](),
     # A worker's last moment; look-ups; legacy calls; a view's own thread; watching; the last spans; the names of those
@@ -122,6 +124,7 @@ PURE = {
     *("config/table", "config/environment", "config/env_file", "config/records", "config/loader", "config/effective"),
     *("limits/gcra", "limits/grammar", "limits/keys", "limits/policies", "limits/fields", "limits/options"),
     *("limits/table", "limits/resp", "limits/valkey_url", "limits/store"),
+    *("discovery/options", "discovery/last_known", "discovery/answers", "discovery/srv_records"),
     *("config/databases", "config/ways", "config/sources", "server/restarts", "http/identity", "http/field_template"),
     *("auth/options", "auth/records", "auth/rules", "auth/loading", "auth/credentials", "auth/tokens", "auth/keyset"),
     *("auth/keys", "auth/basic", "auth/identity"),

@@ -12,7 +12,6 @@ keys         lines of API keys, and the key that is presented
 basic        lines of an htpasswd, and the name and password of HTTP Basic
 identity     the fields that go up for who asks
 verdicts     who was let in a moment ago, by the token or a digest of what was sent
-calls        calls that authentication makes by itself
 jwks         the keys of an issuer while the gateway runs
 ask          another service is asked
 ways         the ways of one worker while it runs

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
-from gateway.auth import calls
 from gateway.auth.identity import fields_for, of_answer
 from gateway.auth.records import Way
 from gateway.auth.rules import Outcome, Verdict
@@ -22,6 +21,7 @@ from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
 from gateway.proxy.outgoing import trace_pairs, via_pairs
 from gateway.proxy.sent import Changes, Sent
+from gateway.upstreams import calls
 from gateway.upstreams.heads import has_controls
 from gateway.upstreams.options import Overrides, effective
 from gateway.upstreams.pool import Pool

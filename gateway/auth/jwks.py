@@ -13,11 +13,12 @@ from typing import Any
 
 import structlog
 
-from gateway.auth import calls, signatures
+from gateway.auth import signatures
 from gateway.auth.keyset import MOST_BYTES, KeySet, KeySetError, PublicKey, jwks_uri_of, parse_key_set
 from gateway.auth.records import KeySource, Way
 from gateway.auth.verdicts import Verdicts
 from gateway.errors import GatewayError
+from gateway.upstreams import calls
 from gateway.upstreams.pool import Pool
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()

@@ -225,6 +225,15 @@ def _auth(config: Config) -> Iterator[checks.CheckMessage]:
         yield from (checks.Warning(hint, id="portway.W009") for hint in hints)
 
 
+def _sources(config: Config) -> Iterator[checks.CheckMessage]:
+    if find_spec("dns") is not None:
+        return
+    for upstream in config.upstreams.values():
+        if any(source.kind == "srv" for source in upstream.sources):
+            needs = "needs dnspython, which is of the extra [srv] and not installed; requirements.lock has it"
+            yield checks.Error(f"{upstream.variable}: srv+ {needs}", id="portway.E007")
+
+
 _CHECKS = {
     "tls": _certificates,
     "address": _addresses,
@@ -237,6 +246,7 @@ _CHECKS = {
     "tracing": _tracing,
     "settings": _settings,
     "auth": _auth,
+    "sources": _sources,
 }
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from gateway import units
 from gateway.auth import options as auth_options
 from gateway.cache import options as cache_options
+from gateway.discovery import options as discovery
 from gateway.limits import options as limits
 from gateway.observe.added_fields import log_field
 from gateway.options import DURATION, ON, POSITIVE, SOME_SIZE, TIMEOUT, Option, Unit, list_of, one_of
@@ -87,6 +88,7 @@ PLAIN: tuple[Option, ...] = (
            "Strict-Transport-Security on every answer over https, ours or a trusted peer's; `0s` takes it back."),
     Option("gateway", "HTTP2", ON, "on", "off", "Offer HTTP/2 to clients; only with TLS."),
     *limits.PLAIN,
+    *discovery.PLAIN,
     Option("gateway", "STALL", TIMEOUT, "100ms", "50ms", "A blocked event loop is logged from here on."),
 )
 DATABASE = Option("database", "", DATABASE_URL, "", "postgresql://reports:secret@db:5432/reports",

@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.auth.records import NO_AUTH, AuthConfig
 from gateway.auth.rules import Rule
+from gateway.discovery.options import Registry
 from gateway.limits.grammar import NamedLimit
 from gateway.limits.limiter import ValkeyOptions
 from gateway.limits.policies import Policies
@@ -73,6 +74,9 @@ class Settings:
         named = [self.urlconf, *self.apps, *([self.settings_module] if self.settings_module else [])]
         return frozenset(name.partition(".")[0] for name in named)
 
+    consul_url: Registry | None = None
+    consul_token: str | None = field(default=None, repr=False)
+    eureka_url: Registry | None = None
     rate_limit_on_failure: str
     valkey_url: ValkeyUrl | None = None
     valkey_timeout_s: float

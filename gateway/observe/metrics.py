@@ -113,6 +113,13 @@ def _upstreams(totals: Totals) -> Iterator[Metric]:
         {(upstream.name, one.endpoint): one.is_in for upstream in upstreams for one in upstream.endpoints},
     )
 
+    away: dict[tuple[str], int] = {}
+    for upstream in upstreams:
+        if upstream.sources:
+            away[upstream.name,] = sum(source.away for source in upstream.sources)
+    text = "Sources of instances that workers cannot ask: the last list holds."
+    yield _gauge("portway_upstream_sources_away", text, _UPSTREAM, away)
+
 
 def _cache(totals: Totals) -> Iterator[Metric]:
     yield _counter(

@@ -72,13 +72,22 @@ class EndpointState(msgspec.Struct):
     workers: int = 1
 
 
+class SourceState(msgspec.Struct):
+    """A source of instances: why it cannot be asked (empty where it can), and in how many workers that is so."""
+
+    source: str
+    failure: str = ""
+    away: int = 0
+
+
 class UpstreamState(msgspec.Struct):
-    """An upstream's requests and endpoints."""
+    """An upstream's requests and endpoints, and where its instances are asked for."""
 
     name: str
     in_flight: int
     waiting: int
     endpoints: list[EndpointState]
+    sources: list[SourceState] = []
 
 
 class CacheState(msgspec.Struct):
@@ -244,7 +253,19 @@ def _upstreams(living: Iterable[Snapshot]) -> list[UpstreamState]:
                 endpoints[key] = msgspec.structs.replace(endpoint, is_in=0, in_flight=0, workers=0)
                 total.endpoints.append(endpoints[key])
             _add_endpoint(endpoints[key], endpoint)
+        _add_sources(total, upstream.sources)
     return list(totals.values())
+
+
+def _add_sources(total: UpstreamState, sources: Iterable[SourceState]) -> None:
+    """Workers ask by themselves: a failure that one of them meets is shown."""
+    known = {one.source: one for one in total.sources}
+    for one in sources:
+        if one.source not in known:
+            known[one.source] = SourceState(one.source)
+        known[one.source].away += one.away
+        known[one.source].failure = known[one.source].failure or one.failure
+    total.sources = list(known.values())
 
 
 def _add_endpoint(total: EndpointState, endpoint: EndpointState) -> None:

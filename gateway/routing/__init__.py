@@ -12,6 +12,7 @@ mismatch      why a route does not get a request, in words
 options       the options of a route itself
 own_fields    fields that the configuration sets on every answer of a route
 sticky        the cookie of sticky upstreams, on the answers of a route
+iterators     functions of a team's own that tell where instances are
 records       a route as the environment has it, and what routes are checked against
 wrapping      what stands around a view
 access        who may ask: what a line asks for, by its levels

@@ -42,6 +42,7 @@ from gateway.routing.choosing import rule_under, stored_path, stored_url, with_v
 from gateway.routing.conditions import Holds, words_of
 from gateway.routing.faults import RouteError, faulty, file_name, note
 from gateway.routing.guards import Guards
+from gateway.routing.iterators import load_iterators
 from gateway.routing.lines import (
     DjangoLine,
     GatewayRoute,
@@ -318,6 +319,7 @@ class Routes:
         faults = [*faults, *self._access_problems(declared)]
         check_lines(self.lines, self.others, declared, faults)
         self.checks = access.load_checks(declared.auth)
+        self.iterators = load_iterators(declared.upstreams)
         plain = {line.callback: line for other in self.others for line, _ in flat(other)}
         django = {view: django_line(line, declared) for view, line in plain.items()}
         found = with_vary(_filled([*self.lines, *django.values(), None], declared, slots), self.lines)

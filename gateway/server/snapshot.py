@@ -16,6 +16,7 @@ from gateway.observe.snapshot import (
     LegacyPoolState,
     LimitsState,
     Snapshot,
+    SourceState,
     UpstreamState,
     WayState,
     WorkerState,
@@ -110,6 +111,9 @@ def _upstream(pool: Pool) -> UpstreamState:
         in_flight=sum(endpoint.in_flight for endpoint in pool.endpoints),
         waiting=0 if pool.limit is None else pool.limit.waiting,
         endpoints=[_endpoint(endpoint) for endpoint in pool.endpoints],
+        sources=[
+            SourceState(str(source), failure, int(bool(failure))) for source, failure in pool.members.failures.items()
+        ],
     )
 
 

@@ -23,6 +23,7 @@ from gateway.config.certificate import ends_s
 from gateway.config.fingerprint import fingerprint
 from gateway.config.records import Config, Settings
 from gateway.config.tls import chain_of
+from gateway.discovery.watching import Discovery, Registries
 from gateway.errors import GatewayError, Reason
 from gateway.http import view_thread
 from gateway.http.body_budget import Bodies
@@ -102,6 +103,9 @@ def build(config: Config, routes: Routes, shared: Shared = ALONE) -> "Worker":
         ways=ways,
         limits=limits,
         bulkheads=bulkheads,
+        discovery=Discovery(
+            Registries(settings.consul_url, settings.consul_token, settings.eureka_url, routes.iterators)
+        ),
         caches=routes.caches,
         via=Via(fingerprint(config, routes)),
     )
@@ -137,6 +141,7 @@ class Worker:
         ways: Ways,
         limits: Limiter,
         bulkheads: Mapping[str, Bulkhead],
+        discovery: Discovery,
         caches: bool,
         via: Via,
     ) -> None:
@@ -146,6 +151,7 @@ class Worker:
         self.cache = cache
         self.limits = limits
         self.ways = ways
+        self.discovery = discovery
         self.admin_gate = _admin_gate(config.settings)
         self.field_kinds = Kinds(config.auth.hidden_fields)
         self.added_fields = added_fields(config.settings.log_fields, config.auth.credential_fields)
@@ -179,6 +185,7 @@ class Worker:
         self.pools = {name: Pool(upstream, self.tracer) for name, upstream in self.config.upstreams.items()}
         for pool in self.pools.values():
             pool.start()
+        self.discovery.start(self.pools)
         self.ways.start(self.pools)
         if self.caches:
             await self.cache.start()
@@ -202,6 +209,7 @@ class Worker:
         await self.cache.stop()
         await self.limits.stop()
         await self.ways.aclose()
+        await self.discovery.aclose()
         for pool in self.pools.values():
             await pool.aclose()
         if self.tracer is not None:

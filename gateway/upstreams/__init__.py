@@ -25,4 +25,5 @@ members             the endpoints of a service: of its list, of look-ups, of sou
 pool                a service while the gateway runs: its endpoints, limits and connections
 attempt             one attempt: its turn at an endpoint, its request and its answer
 attempts            the loop of attempts: retries, hedging, time limits
+calls               calls that the gateway makes by itself
 """

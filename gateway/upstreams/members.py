@@ -46,6 +46,7 @@ class Members:
         self.endpoints: tuple[Endpoint, ...] = ()
         self.shortage: OSError | None = None  # why the last look-up could not be made
         self.known = asyncio.Event()  # every name was looked up once, and every source has answered once, or failed
+        self.failures: dict[Place, str] = dict.fromkeys(upstream.sources, "")  # why each cannot be asked; empty if not
         self._upstream = upstream
         self._changed = changed
         self._owners: dict[Endpoint, _Owner] = {}
@@ -67,6 +68,8 @@ class Members:
 
     def set_instances(self, group: Place, instances: Sequence[Instance]) -> None:
         """The instances of a source from now on; those that it had already keep their state."""
+        if group in self.failures:
+            self.failures[group] = ""
         direct: list[_Found] = []
         named: dict[_Owner, Instance] = {}
         for instance in instances:
@@ -92,8 +95,9 @@ class Members:
                 self._set(owner, _at(instance, addresses_now))
         self._arrived(group)
 
-    def failed(self, group: Place) -> None:
+    def failed(self, group: Place, cause: str) -> None:
         """A source could not be asked: what it had stays, and nobody waits for its first answer any more."""
+        self.failures[group] = cause
         self._arrived(group)
 
     @property

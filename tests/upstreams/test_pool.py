@@ -205,7 +205,7 @@ async def test_a_registry_that_knows_nobody_is_503_and_a_first_answer_is_waited_
     assert failure.value.reason is Reason.DESTINATION_UNAVAILABLE
     waiting = asyncio.ensure_future(pool.enter(5))
     await asyncio.sleep(0)
-    pool.members.failed(source)  # it is away: nobody waits for it any longer
+    pool.members.failed(source, "away")  # it is away: nobody waits for it any longer
     await waiting
     with pytest.raises(GatewayError) as failure:
         begin(pool)

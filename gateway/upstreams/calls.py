@@ -1,4 +1,4 @@
-"""Calls that authentication makes by itself, through the pools of upstreams: for keys, and to other services."""
+"""Calls that the gateway makes by itself, through pools: for keys, to services that say who asks, to registries."""
 
 import re
 from collections.abc import Sequence

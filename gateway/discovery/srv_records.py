@@ -1,0 +1,49 @@
+"""SRV records become instances (RFC 2782): ports, priorities, weights, each target at all of its addresses."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from gateway.upstreams.places import Base, Instance
+
+
+class Record(NamedTuple):
+    """One SRV record; the target is in lower case, without its last dot: empty where there is no such service."""
+
+    priority: int
+    weight: int
+    port: int
+    target: str
+
+
+def targets_of(records: Sequence[Record]) -> list[str]:
+    """The names whose addresses are needed, each once."""
+    return list(dict.fromkeys(one.target for one in records if one.target and one.port))
+
+
+def instances_of(
+    records: Sequence[Record], addresses: Mapping[str, Sequence[str]], scheme: str, prefix: str
+) -> tuple[Instance, ...]:
+    """The instances, in a steady order; a target without an address is none."""
+    usable = [one for one in sorted(set(records)) if one.target and one.port and addresses.get(one.target)]
+    weights = dict(zip(usable, _weights(usable), strict=True))
+    return tuple(
+        Instance(
+            Base(scheme, one.target, one.port, prefix),
+            (address,),
+            weights[one] / len(addresses[one.target]),
+            one.priority,
+        )
+        for one in usable
+        for address in sorted(addresses[one.target])
+    )
+
+
+def _weights(records: Sequence[Record]) -> list[float]:
+    """Each record's weight beside the others of its priority.
+
+    "Records with weight 0 should have a very small chance of being selected": together they have as much as a weight
+    of 1. Where all have 0, they are alike.
+    """
+    zeros = Counter(one.priority for one in records if not one.weight)
+    return [float(one.weight) if one.weight else 1 / zeros[one.priority] for one in records]
