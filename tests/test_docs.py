@@ -53,6 +53,8 @@ NOT_RUN = {
         "auth.md",
         "export GATEWAY_AUTH_TOKEN='jwt https",
     ): "an issuer that is nowhere; live/auth/test_provider.py has one",
+    ("instances.md", "export GATEWAY_UPSTREAM_SCHOOL='srv+"): "a name server; live/discovery/test_srv.py has one",
+    ("instances.md", "export GATEWAY_EUREKA_URL"): "a Eureka; live/discovery/test_registries.py has one",
     ("deploy.md", "docker run --rm -p"): "a container; make image-test proves the image with these options",
     ("deploy.md", "docker run --rm --env-file"): "a container; the same without one is the recipe below it",
     ("deploy.md", "docker compose"): "containers; test_deploy.py holds compose.yaml to the code",
