@@ -58,7 +58,7 @@ async def watched(source: Scripted) -> AsyncIterator[tuple[Pool, list[Any]]]:
 
 async def until(question: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
-        while not question():
+        while not question():  # noqa: ASYNC110 - what is waited for is a state, not an event
             await asyncio.sleep(0)
 
 
