@@ -41,7 +41,7 @@ def test_an_option_without_example_is_one_for_a_file() -> None:
     without = {option.name for option in OPTIONS if not option.example}
     assert without == {
         *("ADMIN_TOKEN", "CA", "CLIENT_CERT", "CLIENT_KEY", "SECRET", "TLS_CERT", "TLS_CLIENT_CA", "TLS_KEY"),
-        *("KEYS", "USERS", "VALKEY_CA"),
+        *("CONSUL_TOKEN", "KEYS", "USERS", "VALKEY_CA"),
     }
 
 
@@ -55,7 +55,7 @@ def test_every_available_option_has_its_place_in_the_config() -> None:
 
     homes = {
         "gateway": attributes(config.Settings),
-        "upstream": attributes(upstreams_records.Upstream, upstreams_options.Overrides),
+        "upstream": attributes(upstreams_records.Upstream, upstreams_options.Overrides) | {"places"},
         "route": attributes(routing_records.Route, upstreams_options.Overrides, plan.Fan)
         | {"line", "optional", "cache_max_body_bytes", "stale_if_error_s", "rate_limit", "cost"}
         # `Route.level` has them
@@ -85,6 +85,7 @@ def test_an_option_at_several_levels_has_an_attribute_of_its_own() -> None:
 NO_PLAIN = {
     "PATH",
     "BODY",
+    "FROM",
     "TYPE",
     "CLIENT_CERT",
     "CLIENT_KEY",

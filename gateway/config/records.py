@@ -74,13 +74,13 @@ class Settings:
         named = [self.urlconf, *self.apps, *([self.settings_module] if self.settings_module else [])]
         return frozenset(name.partition(".")[0] for name in named)
 
-    consul_url: Registry | None = None
-    consul_token: str | None = field(default=None, repr=False)
-    eureka_url: Registry | None = None
     rate_limit_on_failure: str
     valkey_url: ValkeyUrl | None = None
     valkey_timeout_s: float
     valkey_ca_pem: str | None = field(default=None, repr=False)
+    consul_url: Registry | None = None
+    consul_token: str | None = field(default=None, repr=False)
+    eureka_url: Registry | None = None
 
     @property
     def valkey(self) -> ValkeyOptions | None:

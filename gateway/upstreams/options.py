@@ -83,10 +83,10 @@ _MAX_BODY = units.format_size(DEFAULT_MAX_BODY_BYTES)
 # fmt: off
 # families, name, unit, default, example, sentence
 UPSTREAM = Option("upstream", "", PLACES, "", "http://users-1:8000,http://users-2:8000",
-                  "Where the service is: base URLs (a path is a prefix), `srv+http://`, `consul+http://`, "
-                  "`eureka+http://`; behind each a share of the requests, as `;weight=95`.", "places")
+                  "Where it is: base URLs, `srv+http://`, `consul+http://`, `eureka+http://`, shares (`;weight=95`).",
+                  "places")
 FROM = Option("upstream", "FROM", ITERATOR, "", "discovery.odd",
-              "Instead: an async iterator of Python of your own, of lists of base URLs.", "places")
+              "Instead: Python of your own that gives an async iterator of lists of base URLs.", "places")
 OF_CALL: tuple[Option, ...] = (
     Option(LEVELS, "TIMEOUT", TIMEOUT, "30s", "2s",
            "Until the head of the answer has arrived, queue and retries included; else 504."),
@@ -127,8 +127,7 @@ OF_UPSTREAM: tuple[Option, ...] = (
     Option("upstream", "CLIENT_CERT", CERTIFICATE, "", "", "The certificate that an https upstream is shown."),
     Option("upstream", "CLIENT_KEY", KEY, "", "", "The key of that certificate, without a passphrase."),
     Option("gateway upstream", "BALANCE", BALANCE, "p2c", "hash:header:x-user-id",
-           "Which endpoint is next: `p2c`, `round_robin`, the same one for a client, header or cookie (`hash:client`), "
-           "or `sticky` by a cookie of the gateway's own."),
+           "Which endpoint is next: `p2c`, `round_robin`, `sticky`, or the same for a client or value (`hash:client`)."),
     Option("gateway upstream", "DNS_TTL", TIMEOUT, "10s", "1m",
            "How often host names are looked up again; every address is an endpoint."),
     Option("gateway upstream", "KEEPALIVE", DURATION, "4s", "30s",

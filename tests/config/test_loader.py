@@ -101,6 +101,9 @@ def test_every_plain_setting_is_read() -> None:
             "GATEWAY_VALKEY_URL": "rediss://app:hunter3@valkey:6380/2",
             "GATEWAY_VALKEY_TIMEOUT": "20ms",
             "GATEWAY_VALKEY_CA": CERTIFICATE,
+            "GATEWAY_CONSUL_URL": "http://consul:8500",
+            "GATEWAY_CONSUL_TOKEN": "consul-token",
+            "GATEWAY_EUREKA_URL": "http://eureka:8761/eureka/",
             "GATEWAY_TLS_CERT": CERTIFICATE,
             "GATEWAY_TLS_KEY": KEY,
             "GATEWAY_TLS_MIN": "1.3",
@@ -154,6 +157,9 @@ def test_every_plain_setting_is_read() -> None:
         ("valkey", 6380, 2, True, "app", "hunter3"),
         0.02,
         CERTIFICATE,
+        ((("http", "consul", 8500, "", None),), ""),
+        "consul-token",
+        ((("http", "eureka", 8761, "/eureka", None),), ""),
     )
 
 
