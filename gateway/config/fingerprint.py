@@ -13,6 +13,6 @@ def fingerprint(config: Config, routes: Routes) -> str:
 
     They go up in Via, so secrets have no share in them: whoever reads them could try passwords until they fit.
     """
-    upstreams = {name: [base.origin + base.prefix for base in one.bases] for name, one in config.upstreams.items()}
+    upstreams = {name: [str(place) for place in one.places] for name, one in config.upstreams.items()}
     text = json.dumps([upstreams, rows(routes)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:8]

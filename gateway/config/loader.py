@@ -207,7 +207,9 @@ class _Draft:
         elif "places" in values:
             self._check_tls(given, values["places"])
             level = together(level_of(own, values), self.plain)
-            key = key_of(self._secret, [f"{one.variable.removesuffix('_FILE')}={one.text}" for one in own])
+            # Masked, because whoever has a cookie could try passwords until they fit.
+            texts = [f"{one.variable.removesuffix('_FILE')}={one.name.option.unit.mask(one.text)}" for one in own]
+            key = key_of(self._secret, texts)
             variable = (given.get("") or given["FROM"]).variable
             self.upstreams.append(upstream_of(owner, variable, values, level, self.plain, sticky_key=key))
         elif "line" in values:

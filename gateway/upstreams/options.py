@@ -127,7 +127,7 @@ OF_UPSTREAM: tuple[Option, ...] = (
     Option("upstream", "CLIENT_CERT", CERTIFICATE, "", "", "The certificate that an https upstream is shown."),
     Option("upstream", "CLIENT_KEY", KEY, "", "", "The key of that certificate, without a passphrase."),
     Option("gateway upstream", "BALANCE", BALANCE, "p2c", "hash:header:x-user-id",
-           "Which endpoint is next: `p2c`, `round_robin`, `sticky`, or the same for a client or value (`hash:client`)."),
+           "Which endpoint is next: `p2c`, `round_robin`, `sticky`, or one for each client or value (`hash:client`)."),
     Option("gateway upstream", "DNS_TTL", TIMEOUT, "10s", "1m",
            "How often host names are looked up again; every address is an endpoint."),
     Option("gateway upstream", "KEEPALIVE", DURATION, "4s", "30s",

@@ -1285,3 +1285,20 @@ def test_cache_control_of_good_answers_needs_no_cache_of_ours() -> None:
         "GATEWAY_ROUTE_USERS__CACHE_CONTROL": "public, max-age=60",
     }
     assert load(environ, lambda path: "").routes
+
+
+# -- cookies of sticky upstreams ------------------------------------------------------------------------------------
+
+
+def sticky_key(**environ: str) -> bytes:
+    given = {f"GATEWAY_{name}": text for name, text in environ.items()}
+    config = load({"GATEWAY_UPSTREAM_USERS": "http://users", **given}, lambda path: "")
+    return config.upstreams["users"].sticky_key
+
+
+def test_the_key_of_sticky_cookies_is_the_secret_or_what_configures_the_upstream_without_its_secrets() -> None:
+    plain = sticky_key()
+    assert plain == sticky_key(BIND="127.0.0.1:1", WORKERS="3", UPSTREAM_OTHER="http://other")
+    assert plain != sticky_key(UPSTREAM_USERS__TIMEOUT="2s")
+    assert sticky_key(UPSTREAM_USERS__HEADER_X_KEY="one") == sticky_key(UPSTREAM_USERS__HEADER_X_KEY="other")
+    assert plain != sticky_key(SECRET="s3cret") == sticky_key(SECRET="s3cret", UPSTREAM_USERS__TIMEOUT="2s")
