@@ -1,6 +1,8 @@
 """The door: sets Django up. `application` is what a server of ASGI serves; `gateway serve` makes one in each worker."""
 
 import os
+from functools import partial
+from typing import Any
 
 import django
 from django.conf import settings
@@ -21,7 +23,15 @@ django.setup(set_prefix=False)
 def build(shared: Shared = ALONE) -> GatewayHandler:
     own = settings.GATEWAY.settings
     configure(own.log, own.log_level, worker=os.getpid(), packages=own.own_packages)
-    return GatewayHandler(settings.GATEWAY, load_routes(settings.GATEWAY.declared), [request_logger()], shared)
+    handler = GatewayHandler(settings.GATEWAY, load_routes(settings.GATEWAY.declared), [request_logger()], shared)
+    handler.worker.explain = partial(_explain, handler)
+    return handler
+
+
+async def _explain(handler: GatewayHandler, name: str) -> list[dict[str, Any]]:
+    from gateway.management.explain_route import explain_route  # for whoever looks at the page of a route
+
+    return await explain_route(handler.config, handler.routes, name)
 
 
 def __getattr__(name: str) -> GatewayHandler:

@@ -59,6 +59,7 @@ NOT_RUN = {
     ("deploy.md", "docker run --rm --env-file"): "a container; the same without one is the recipe below it",
     ("deploy.md", "docker compose"): "containers; test_deploy.py holds compose.yaml to the code",
     ("deploy.md", "kubectl"): "a cluster; test_deploy.py holds the manifest to the code",
+    ("runbook.md", "grep "): "a log that is not here",
     ("operating.md", "export GATEWAY_REUSE_PORT"): "two gateways on one port; live/server/test_rolling.py does it",
     ("operating.md", "old=$(docker compose"): "containers; live/server/test_rolling.py does it without",
     ("performance.md", "make bench"): "takes minutes, and a quiet machine",
@@ -567,6 +568,7 @@ def test_every_page_about_a_capability_has_a_recipe() -> None:
         "cache-rfc.md",
         "configuration.md",
         "performance.md",
+        "runbook.md",  # what to do, not how to set up; dashboards.md has the recipe
         "replicas.md",  # of several gateways and two servers; tests start them
     }
     assert {page.name for page in PAGES} - about_the_house == {page.name for page in RECIPES}

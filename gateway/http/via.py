@@ -15,10 +15,10 @@ _NAME: Final = b"via"
 class Via:
     """The Via lines of one gateway; `identity` is its eight hex digits."""
 
-    __slots__ = ("_1_0", "_1_1", "_2_0", "_mark")
+    __slots__ = ("_1_0", "_1_1", "_2_0", "_mark", "identity")
 
     def __init__(self, identity: str) -> None:
-        self._mark = b"portway (%b)" % identity.encode("ascii")
+        self.identity, self._mark = identity, b"portway (%b)" % identity.encode("ascii")
         self._1_0, self._1_1, self._2_0 = ((_NAME, b"%b %b" % (one, self._mark)) for one in (b"1.0", b"1.1", b"2.0"))
 
     def pair(self, http_version: str = "1.1") -> Pair:

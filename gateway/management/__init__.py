@@ -5,6 +5,7 @@ running            the gateway that runs is asked
 explain            what would become of a request, and why; nothing is sent
 explain_call       what a proxied one becomes on its way up
 explain_fanout     the parts of a fan-out in their order
+explain_route      what is said of a request that a route might get, for its page
 explain_auth       who would be let in, and why not
 commands/auth      `gateway auth`
 commands/check     `gateway check`

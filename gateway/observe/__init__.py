@@ -6,6 +6,8 @@ own_output      what a team's own code says by logging and print()
 outlet          where lines go: a slow reader blocks nothing
 counters        the counts of one worker
 histogram       how values are distributed
+history         what happened lately: by the second, and the last minute by route and endpoint
+process         what a process takes of the machine
 shared_memory   a place for each worker's counts, made before the fork
 process_locks   locks between workers that a killed one does not keep
 message_ring    what one worker does is known to the others before its request is answered

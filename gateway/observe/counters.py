@@ -7,7 +7,7 @@ Labels are bounded: a request without a route counts as route `none`, an unusual
 import time
 from bisect import bisect_left
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 from gateway.errors import Reason, Side
@@ -16,6 +16,7 @@ from gateway.http.methods import SERVED_METHODS
 from gateway.observe.histogram import BOUNDS_S, Durations
 from gateway.observe.socket_counts import SocketCounts
 
+_SERVER_ERROR: Final = 500
 RECENT: Final = 50
 RECENT_CLIENT: Final = 20
 
@@ -24,6 +25,8 @@ RequestLabels = tuple[str, str, int, str]
 # Route, part, reason or "".
 PartLabels = tuple[str, str, str]
 Failure = dict[str, Any]
+# Reason, or the status of an upstream's own answer from 500 on; route; upstream or "".
+FailureLabels = tuple[str, str, str]
 
 
 @dataclass(slots=True)
@@ -39,6 +42,20 @@ class Requests(Durations):
         self.bytes_out += other.bytes_out
 
 
+@dataclass(slots=True)
+class Failures:
+    """Requests that failed in one way: how many, and the last one."""
+
+    count: int = 0
+    last: Failure = field(default_factory=dict)
+
+    def add(self, other: Self) -> None:
+        """Count the others too."""
+        self.count += other.count
+        if other.last.get("at_s", 0.0) > self.last.get("at_s", 0.0):
+            self.last = other.last
+
+
 class Counters:
     """A worker's counts. `note` is a hook for finished exchanges."""
 
@@ -48,21 +65,19 @@ class Counters:
         self.parts: dict[PartLabels, Durations] = {}
         self.sockets: dict[tuple[str, str], int] = {}  # that have ended, by route and who closed them
         self.messages: dict[tuple[str, str], int] = {}  # of sockets, by route and direction: in is from the client
+        self.failures: dict[FailureLabels, Failures] = {}
         self.recent: deque[Failure] = deque(maxlen=RECENT)  # failures, the last one last
         self.recent_client: deque[Failure] = deque(maxlen=RECENT_CLIENT)  # apart: a scanner must not push others out
 
     def note(self, exchange: Exchange) -> None:
-        """Count a finished request."""
-        method, route = exchange.method, exchange.route or "none"
+        """Count a finished request, unless it is for the gateway itself: who looks is no traffic."""
+        method, route, status = exchange.method, exchange.route or "none", exchange.status or 0
+        if exchange.path[:3] == "/-/":
+            return
         if exchange.socket is not None:
             self._note_socket(route, exchange.socket)
             return  # hours that it was open are no answer's time
-        key = (
-            route,
-            method if method in SERVED_METHODS else "other",
-            (exchange.status or 0) // 100,
-            exchange.reason or "",
-        )
+        key = (route, method if method in SERVED_METHODS else "other", status // 100, exchange.reason or "")
         requests = self.requests.get(key)
         if requests is None:
             requests = self.requests[key] = Requests()
@@ -76,7 +91,10 @@ class Counters:
         if exchange.parts is not None:
             self._note_parts(route, exchange.parts)
         if exchange.reason is not None:
-            self._note_failure(exchange, exchange.reason)
+            self._note_failure(exchange, exchange.reason, Reason[exchange.reason.upper()].side)
+        elif status >= _SERVER_ERROR:  # an upstream's own answer, or a view's, which is passed on
+            side = Side.GATEWAY if exchange.upstream is None else Side.UPSTREAM
+            self._note_failure(exchange, str(status), side)
 
     def _note_socket(self, route: str, counts: SocketCounts) -> None:
         for numbers, word, count in (
@@ -94,11 +112,8 @@ class Counters:
                 durations = self.parts[key] = Durations()
             durations.observe(part["ms"] / 1000)
 
-    def _note_failure(self, exchange: Exchange, reason: str) -> None:
-        side = Reason[reason.upper()].side
-        if exchange.is_own:
-            return
-        (self.recent_client if side is Side.CLIENT else self.recent).append({
+    def _note_failure(self, exchange: Exchange, reason: str, side: Side) -> None:
+        failure = {
             "at_s": time.time(),
             "request_id": exchange.request_id,
             "method": exchange.method[:32],
@@ -108,4 +123,13 @@ class Counters:
             "reason": reason,
             "whose": side.value,
             "upstream": exchange.upstream,
-        })  # fmt: skip
+            "endpoint": exchange.endpoint,
+            "cause": exchange.cause and exchange.cause[:200],
+        }
+        (self.recent_client if side is Side.CLIENT else self.recent).append(failure)
+        labels = (reason, exchange.route or "none", exchange.upstream or "")
+        failures = self.failures.get(labels)
+        if failures is None:
+            failures = self.failures[labels] = Failures()
+        failures.count += 1
+        failures.last = failure

@@ -1,6 +1,7 @@
 """How values are distributed: how many of them lie below each of some bounds, and their sum."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Self
 
@@ -38,6 +39,10 @@ class Histogram:
         self.counts = [one + more for one, more in zip(self.counts, other.counts, strict=True)]
         self.sum_s += other.sum_s
 
+    def quantile_s(self, share: float) -> float | None:
+        """The time that this share of the values is at most, as between two bounds it can be told; None of none."""
+        return quantile_s(self.counts, self.BOUNDS_S, share)
+
     def buckets(self) -> list[tuple[str, float]]:
         """Each bound with how many values are at most that, as Prometheus counts."""
         found: list[tuple[str, float]] = []
@@ -46,6 +51,19 @@ class Histogram:
             total += count
             found.append(("+Inf" if bound == float("inf") else repr(bound), float(total)))
         return found
+
+
+def quantile_s(counts: Sequence[int], bounds_s: Sequence[float], share: float) -> float | None:
+    """`Histogram.quantile_s` of bare counts: even within a bucket, and the last bound for what lies above all."""
+    total, seen, low_s = sum(counts), 0, 0.0
+    if not total:
+        return None
+    wanted = share * total
+    for count, bound_s in zip(counts, bounds_s, strict=False):
+        if count and seen + count >= wanted:
+            return low_s + (bound_s - low_s) * (wanted - seen) / count
+        seen, low_s = seen + count, bound_s
+    return low_s
 
 
 @dataclass(slots=True)
@@ -60,3 +78,27 @@ class Stalls(Histogram):
     """How long the event loop was blocked."""
 
     BOUNDS_S: ClassVar[tuple[float, ...]] = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+@dataclass(slots=True)
+class Calls(Durations):
+    """Of the attempts at one endpoint that had the head of an answer, until then; and how many failed, by reason.
+
+    A reason is a word of `errors`, or the status of an answer from 500 on. Times are seconds since the epoch.
+    """
+
+    failures: dict[str, int] = field(default_factory=dict)
+    last_failure: str = ""
+    last_failure_s: float = 0.0
+
+    def failed(self, reason: str, now_s: float) -> None:
+        """Count one failure."""
+        self.failures[reason] = self.failures.get(reason, 0) + 1
+        self.last_failure, self.last_failure_s = reason, now_s
+
+    def add(self, other: Self) -> None:
+        Durations.add(self, other)
+        for reason, count in other.failures.items():
+            self.failures[reason] = self.failures.get(reason, 0) + count
+        if other.last_failure_s > self.last_failure_s:
+            self.last_failure, self.last_failure_s = other.last_failure, other.last_failure_s

@@ -29,6 +29,7 @@ class _Collector:
     def collect(self) -> Iterator[Metric]:
         totals, counts = self._totals, self._totals.counts
         yield from _workers(totals)
+        yield from _process(totals)
         yield from _requests(counts)
         yield from _upstreams(totals)
         yield from _cache(totals)
@@ -61,6 +62,21 @@ def _workers(totals: Totals) -> Iterator[Metric]:
         yield GaugeMetricFamily("portway_tls_certificate_days_left", text, value=days)
     kept = sum(worker.kept_body_bytes for worker in workers)
     yield GaugeMetricFamily("portway_kept_body_bytes", "Bodies that are kept whole in memory.", value=kept)
+
+
+def _process(totals: Totals) -> Iterator[Metric]:
+    """The usual names for what processes take, of all workers together."""
+    yield CounterMetricFamily("portway_worker_restarts", "Workers that died.", value=totals.gateway.restarts)
+    text = "Processor time of all workers."
+    yield CounterMetricFamily("process_cpu_seconds", text, value=totals.counts.cpu_seconds)
+    yield GaugeMetricFamily("process_start_time_seconds", "When the gateway began.", value=totals.gateway.started_s)
+    memory = [worker.memory_bytes for worker in totals.workers if worker.memory_bytes is not None]
+    if memory:
+        text = "Resident memory of all workers; pages that they share count for each."
+        yield GaugeMetricFamily("process_resident_memory_bytes", text, value=sum(memory))
+    files = [worker.open_files for worker in totals.workers if worker.open_files is not None]
+    if files:
+        yield GaugeMetricFamily("process_open_fds", "Open files and sockets of all workers.", value=sum(files))
 
 
 def _sockets(totals: Totals) -> Iterator[Metric]:
@@ -102,6 +118,16 @@ def _upstreams(totals: Totals) -> Iterator[Metric]:
         ("wait_seconds", "How long they waited, together.", counts.wait_seconds),
     ):
         yield _counter(f"portway_upstream_{name}", text, _UPSTREAM, _by_name(numbers))
+    yield _counter(
+        "portway_upstream_failures",
+        "Calls that failed, by a word or the status of the answer; without an endpoint where none was asked.",
+        ["upstream", "endpoint", "reason"],
+        {(*key, reason): count for key, calls in counts.calls.items() for reason, count in calls.failures.items()},
+    )
+    seconds: dict[tuple[str], Durations] = {}
+    for (name, _), calls in counts.calls.items():
+        seconds.setdefault((name,), Durations()).add(calls)
+    yield _histogram("portway_upstream_seconds", "Until the head of an upstream's answer.", _UPSTREAM, seconds)
     in_flight = {(upstream.name,): upstream.in_flight for upstream in upstreams}
     yield _gauge("portway_upstream_in_flight", "Requests at an upstream.", _UPSTREAM, in_flight)
     waiting = {(upstream.name,): upstream.waiting for upstream in upstreams}
@@ -132,6 +158,7 @@ def _cache(totals: Totals) -> Iterator[Metric]:
         ("memory_bytes", "Stored answers in the memory of the workers.", totals.stored.memory_bytes),
         ("memory_entries", "Their number.", totals.stored.memory_entries),
         ("database_works", "Workers whose database of the cache works.", totals.databases_that_work),
+        ("database_away", "Workers that use one and cannot reach it, or for which it fails.", totals.databases_away),
         ("database_bytes", "Stored answers in the database.", totals.stored.database_bytes),
     ):
         yield GaugeMetricFamily(f"portway_cache_{name}", text, value=value)

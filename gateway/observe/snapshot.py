@@ -9,8 +9,18 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from gateway.observe.counters import RECENT, RECENT_CLIENT, Failure, PartLabels, RequestLabels, Requests
-from gateway.observe.histogram import Durations, Histogram, Stalls
+from gateway.observe.counters import (
+    RECENT,
+    RECENT_CLIENT,
+    Failure,
+    FailureLabels,
+    Failures,
+    PartLabels,
+    RequestLabels,
+    Requests,
+)
+from gateway.observe.histogram import Calls, Durations, Stalls
+from gateway.observe.history import Asked, Seconds, merged
 from gateway.observe.mirror_counts import MirrorLabels
 
 # Of the cache's database, the worst last.
@@ -18,7 +28,7 @@ _DATABASE_STATES: Final = ("not in use", "works", "not reached", "failing")
 
 _Key = TypeVar("_Key", bound=Hashable)
 _Number = TypeVar("_Number", int, float)
-_Histogram = TypeVar("_Histogram", bound=Histogram)
+_Histogram = TypeVar("_Histogram", Requests, Durations, Asked, Calls, Failures)
 
 
 class Counts(msgspec.Struct, array_like=True):
@@ -44,6 +54,10 @@ class Counts(msgspec.Struct, array_like=True):
     mirrors: dict[MirrorLabels, int] = {}
     mirror_skips: dict[tuple[str, str, str], int] = {}  # by route, upstream of the copy and why
     mirror_durations: dict[tuple[str, str, str], Durations] = {}  # by route, upstream of the copy and whose
+    calls: dict[tuple[str, str], Calls] = {}  # by upstream and endpoint
+    failures: dict[FailureLabels, Failures] = {}
+    cpu_seconds: float = 0.0
+    seconds: Seconds = msgspec.field(default_factory=Seconds)
 
 
 class WorkerState(msgspec.Struct):
@@ -56,6 +70,8 @@ class WorkerState(msgspec.Struct):
     kept_body_bytes: int
     sockets: dict[str, int] = {}  # open, by route
     certificate_ends_s: float | None = None  # of its TLS, since the epoch
+    memory_bytes: int | None = None
+    open_files: int | None = None
 
 
 class EndpointState(msgspec.Struct):
@@ -78,6 +94,22 @@ class SourceState(msgspec.Struct):
     source: str
     failure: str = ""
     away: int = 0
+
+
+class GatewayState(msgspec.Struct):
+    """What the workers have in common."""
+
+    host: str = ""
+    started_s: float = 0.0
+    restarts: int = 0  # of workers that died
+    config_hash: str = ""
+
+
+class Minute(msgspec.Struct, array_like=True):
+    """The last minute by route, and by upstream and endpoint."""
+
+    routes: dict[str, Asked] = {}
+    calls: dict[tuple[str, str], Calls] = {}
 
 
 class UpstreamState(msgspec.Struct):
@@ -141,6 +173,8 @@ class Snapshot(msgspec.Struct):
     pools: list[LegacyPoolState]
     limits: LimitsState = msgspec.field(default_factory=LimitsState)
     ways: list[WayState] = []
+    gateway: GatewayState = msgspec.field(default_factory=GatewayState)
+    minute: Minute = msgspec.field(default_factory=Minute)
     is_alive: bool = True
 
 
@@ -153,10 +187,13 @@ class Totals(msgspec.Struct):
     upstreams: list[UpstreamState]
     stored: CacheState
     databases_that_work: int  # in how many workers
+    databases_away: int
     pools: list[LegacyPoolState]
     ways: list[WayState]
     limits: LimitsState = msgspec.field(default_factory=LimitsState)
     stores_away: int = 0  # in how many workers the store of limits is
+    gateway: GatewayState = msgspec.field(default_factory=GatewayState)
+    minute: Minute = msgspec.field(default_factory=Minute)
 
 
 def merge(snapshots: Sequence[Snapshot]) -> Totals:
@@ -169,10 +206,16 @@ def merge(snapshots: Sequence[Snapshot]) -> Totals:
         upstreams=_upstreams(living),
         stored=_stored([one.stored for one in living]),
         databases_that_work=sum(one.stored.database == "works" for one in living),
+        databases_away=sum(one.stored.database in {"not reached", "failing"} for one in living),
         pools=_pools(living),
         limits=LimitsState(living[0].limits.store, any(one.limits.is_away for one in living)),
         stores_away=sum(one.limits.is_away for one in living),
         ways=_ways(living),
+        gateway=living[0].gateway,
+        minute=Minute(
+            routes=_histograms(Asked, (one.minute.routes for one in living)),
+            calls=_histograms(Calls, (one.minute.calls for one in living)),
+        ),
     )
 
 
@@ -205,6 +248,10 @@ def add_counts(several: Iterable[Counts]) -> Counts:
         mirrors=_sums(one.mirrors for one in counts),
         mirror_skips=_sums(one.mirror_skips for one in counts),
         mirror_durations=_histograms(Durations, (one.mirror_durations for one in counts)),
+        calls=_histograms(Calls, (one.calls for one in counts)),
+        failures=_histograms(Failures, (one.failures for one in counts)),
+        cpu_seconds=sum(one.cpu_seconds for one in counts),
+        seconds=merged(one.seconds for one in counts),
     )
 
 

@@ -13,6 +13,7 @@ import signal
 import struct
 import threading
 from collections.abc import Callable
+from time import time
 from typing import Any, Final
 
 from gateway.config.records import Settings
@@ -31,10 +32,11 @@ _SETTLE_S = 0.5
 _FLUSH_S = 2.0
 _CLOSED = -1
 _COUNT = struct.Struct("<i")
-# In shared memory: what the parent orders, then a place for each worker.
+# In shared memory: what the parent orders, then a place for each worker, then how many of them died.
 _ORDERS = struct.Struct("<???")  # draining, stopping, cutting
 _WORKER = struct.Struct("<I?")  # signs of life, whether it has served
 _DRAINING, _STOPPING, _CUTTING = range(3)
+_DEATHS = struct.Struct("<I")
 
 
 def beat_every_s(timeout_s: float) -> float:
@@ -48,7 +50,9 @@ class Control:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._port = SharedPort(settings.bind[1], settings.workers)
-        self._memory = mmap.mmap(-1, _ORDERS.size + settings.workers * _WORKER.size)
+        self._deaths_at = _ORDERS.size + settings.workers * _WORKER.size
+        self._memory = mmap.mmap(-1, self._deaths_at + _DEATHS.size)
+        self.started_s = time()
         self._drain = os.pipe()
         self._cut = os.pipe()
         self._counts = os.pipe()
@@ -73,6 +77,15 @@ class Control:
     def has_served(self, number: int) -> bool:
         """Whether the worker listens, or did."""
         return self._worker(number)[1]
+
+    def count_death(self) -> None:
+        """A worker died, and is started again."""
+        _DEATHS.pack_into(self._memory, self._deaths_at, self.deaths() + 1)
+
+    def deaths(self) -> int:
+        """How many workers died so far, in parent and workers alike."""
+        count: int = _DEATHS.unpack_from(self._memory, self._deaths_at)[0]
+        return count
 
     def begin_drain(self) -> None:
         self._memory[_DRAINING] = 1

@@ -34,7 +34,7 @@ from gateway.server.loop import new_loop
 from gateway.server.snapshot import past_counts
 from gateway.server.supervisor import Supervisor
 from gateway.server.tls import PemFiles, pem_files
-from gateway.server.worker import Shared
+from gateway.server.worker import Parent, Shared
 from gateway.text import aligned
 from gateway.upstreams.places import texts_of
 
@@ -75,7 +75,10 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
         past = past_counts(shared_memory.join(control.number))
         return load_application(
             Shared(
-                shared_memory, past, bloom_filter, limits, purges, on_started=control.attach, on_stopped=control.leave
+                *(shared_memory, past, bloom_filter, limits, purges),
+                on_started=control.attach,
+                on_stopped=control.leave,
+                parent=Parent(control.started_s, control.deaths),
             )
         )
 

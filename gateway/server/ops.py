@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from urllib.parse import parse_qs
+from time import time
+from typing import Any
+from urllib.parse import parse_qs, unquote
 
 import msgspec
 
@@ -32,6 +34,7 @@ from gateway.server.worker import Worker
 
 PREFIX = "/-/"
 _EVERY_S = 1.0
+_STILL_CHANGES_S = 6  # how far back a second of the history may still change
 
 
 def live(worker: Worker) -> GatewayResponse:
@@ -106,20 +109,59 @@ def metrics(worker: Worker, request: GatewayRequest) -> GatewayResponse:
     return GatewayResponse(200, [(b"content-type", content_type.encode("ascii")), _NO_STORE], text)
 
 
-def state(worker: Worker, routes: Routes, request: GatewayRequest) -> GatewayResponse:
-    """What the gateway is doing, as JSON; where event streams are accepted, every second."""
+async def state(worker: Worker, routes: Routes, request: GatewayRequest) -> GatewayResponse:
+    """What the gateway is doing, or one route or upstream, as JSON; every second where event streams are accepted, and
+    as a page where HTML is. Raises ROUTE_NOT_FOUND."""
     status = Status(partial(snapshots_of_all, worker), rows(routes), configuration_rows(os.environ))
-    if any(name == b"accept" and b"text/event-stream" in value for name, value in request.raw_headers):
-        return GatewayResponse(200, [(b"content-type", b"text/event-stream"), _NO_STORE], _events(worker, status))
-    return json_response(status.now())
+    accept = b",".join(value for field, value in request.raw_headers if field == b"accept")
+    streams = b"text/event-stream" in accept
+    kind, name = _detail(request.raw_path)
+    look: Look = partial(_overview, status, [0] if streams else None)
+    further: dict[str, Any] = {}
+    if kind:
+        look = partial(status.route if kind == "routes" else status.upstream, name)
+        if look() is None:
+            raise GatewayError(Reason.ROUTE_NOT_FOUND, f"There is no {kind[:-1]} of that name.")
+        if b"text/html" in accept and not streams:
+            return page()
+    if kind == "routes" and worker.explain is not None:
+        further["explain"] = await worker.explain(name)
+    if streams:
+        events = _events(worker, look, further)
+        return GatewayResponse(200, [(b"content-type", b"text/event-stream"), _NO_STORE, _BY_ACCEPT], events)
+    return GatewayResponse(200, [_JSON, _NO_STORE, _BY_ACCEPT], msgspec.json.encode((look() or {}) | further))
 
 
-async def _events(worker: Worker, status: Status) -> AsyncIterator[bytes]:
-    """The status as server-sent events, one a second, until the worker drains: a page must not hold it up."""
+Look = Callable[[], dict[str, Any] | None]
+
+
+def _detail(path: str) -> tuple[str, str]:
+    """`routes` or `upstreams`, and a name; nothing for what is another path."""
+    for kind in ("routes", "upstreams"):
+        if path.startswith(f"{PREFIX}{kind}/"):
+            return kind, unquote(path.removeprefix(f"{PREFIX}{kind}/"))
+    return "", ""
+
+
+def _overview(status: Status, since_s: list[int] | None = None) -> dict[str, Any]:
+    """With `since_s`, the history too: all of it the first time, then what may still have changed."""
+    if since_s is None:
+        return status.now()
+    found = status.now(since_s[0])
+    since_s[0] = int(time()) - _STILL_CHANGES_S
+    return found
+
+
+async def _events(worker: Worker, look: Look, further: dict[str, Any]) -> AsyncIterator[bytes]:
+    """Server-sent events, one a second, until the worker drains: a page must not hold it up.
+
+    What does not change comes with the first one.
+    """
     worker.watchers += 1
     try:
-        while not worker.draining:
-            yield b"data: " + msgspec.json.encode(status.now()) + b"\n\n"
+        while not worker.draining and (found := look()) is not None:
+            yield b"data: " + msgspec.json.encode(found | further) + b"\n\n"
+            further = {}
             await asyncio.sleep(_EVERY_S)
     finally:
         worker.watchers -= 1
@@ -134,7 +176,9 @@ def configuration_rows(environ: Mapping[str, str]) -> list[dict[str, str]]:
 
 def page() -> GatewayResponse:
     """The status page."""
-    return GatewayResponse(200, [(b"content-type", b"text/html; charset=utf-8"), _NO_STORE, *_PAGE_POLICY], _PAGE)
+    return GatewayResponse(
+        200, [(b"content-type", b"text/html; charset=utf-8"), _NO_STORE, _BY_ACCEPT, *_PAGE_POLICY], _PAGE
+    )
 
 
 def _hashes(tag: str) -> str:
@@ -143,6 +187,8 @@ def _hashes(tag: str) -> str:
     return " ".join(f"'sha256-{b64encode(sha256(text).digest()).decode()}'" for text in inline)
 
 
+_JSON = (b"content-type", b"application/json")
+_BY_ACCEPT = (b"vary", b"accept")
 _NO_STORE = (b"cache-control", b"no-store")
 _PAGE = (Path(__file__).parent / "page.html").read_bytes()
 _PAGE_POLICY = [
@@ -170,7 +216,7 @@ def options(request: GatewayRequest) -> GatewayResponse:
 
 def check_path(path: str) -> None:
     """Raises ROUTE_NOT_FOUND."""
-    if path not in _OPEN and path not in _CLOSED:
+    if path not in _OPEN and path not in _CLOSED and not _detail(path)[1]:
         raise GatewayError(Reason.ROUTE_NOT_FOUND, "The gateway has no such endpoint of its own.")
 
 
@@ -185,7 +231,8 @@ async def answer(worker: Worker, routes: Routes, request: GatewayRequest) -> Gat
     """The answer to a request under `/-/`. Raises ROUTE_NOT_FOUND, METHOD_NOT_ALLOWED, ADMIN_REQUIRED or _DENIED."""
     path = request.raw_path
     check_path(path)
-    request.exchange.route = path
+    kind, _ = _detail(path)
+    request.exchange.route = PREFIX + kind if kind else path
     is_open = _OPEN.get(path)
     if is_open is None:
         await admin.admit(request, worker.config.settings.admin_token, worker.admin_gate)
@@ -198,4 +245,4 @@ async def answer(worker: Worker, routes: Routes, request: GatewayRequest) -> Gat
         return await (forget(worker, request) if request.method == "DELETE" else limits(worker))
     if path == "/-/metrics":
         return metrics(worker, request)
-    return page() if path == "/-/" else state(worker, routes, request)
+    return page() if path == "/-/" else await state(worker, routes, request)

@@ -1,6 +1,8 @@
 """What this worker shows of itself, and what the others do."""
 
 import os
+from socket import gethostname
+from time import time
 
 import msgspec
 
@@ -8,13 +10,16 @@ from gateway import __version__
 from gateway.auth.records import Way
 from gateway.http.queries import masked_target
 from gateway.legacy.bulkhead import Bulkhead
+from gateway.observe.histogram import Calls
 from gateway.observe.shared_memory import is_alive
 from gateway.observe.snapshot import (
     CacheState,
     Counts,
     EndpointState,
+    GatewayState,
     LegacyPoolState,
     LimitsState,
+    Minute,
     Snapshot,
     SourceState,
     UpstreamState,
@@ -32,6 +37,7 @@ _decode = msgspec.msgpack.Decoder(Snapshot).decode
 
 def snapshot_of(worker: Worker) -> Snapshot:
     """What this worker has counted and holds."""
+    taken = worker.meter.read(time())
     return Snapshot(
         version=__version__,
         worker=WorkerState(
@@ -42,14 +48,18 @@ def snapshot_of(worker: Worker) -> Snapshot:
             kept_body_bytes=worker.bodies.kept_bytes,
             sockets=worker.sockets.by_route(),
             certificate_ends_s=worker.certificate_ends_s,
+            memory_bytes=taken.memory_bytes,
+            open_files=taken.open_files,
         ),
-        counts=_counts(worker),
+        counts=_counts(worker, taken.cpu_s),
         past=worker.past,
         upstreams=[_upstream(pool) for pool in worker.pools.values()],
         stored=msgspec.convert(worker.cache.state(), CacheState),
         pools=[_legacy_pool(pool) for pool in worker.bulkheads.values()],
         limits=msgspec.convert(worker.limits.state(), LimitsState),
         ways=[_way(worker, way) for way in worker.config.auth.ways.values()],
+        gateway=GatewayState(gethostname(), worker.parent.started_s, worker.parent.restarts(), worker.via.identity),
+        minute=Minute(worker.history.of_routes(), worker.history.of_calls()),
     )
 
 
@@ -64,7 +74,8 @@ def snapshots_of_all(worker: Worker) -> list[Snapshot]:
 
 
 def publish(worker: Worker) -> None:
-    """Show this worker's snapshot to the others."""
+    """Take what was counted since the last time into the history, and show this worker's snapshot to the others."""
+    worker.history.tick(time(), worker.counters.requests, _calls(worker))
     if worker.shared_memory is not None:
         worker.shared_memory.publish(_encode(snapshot_of(worker)))
 
@@ -77,7 +88,11 @@ def past_counts(shown: bytes | None) -> Counts | None:
     return add_counts(counts for counts in (ended.past, ended.counts) if counts is not None)
 
 
-def _counts(worker: Worker) -> Counts:
+def _calls(worker: Worker) -> dict[tuple[str, str], Calls]:
+    return {(pool.name, url): calls for pool in worker.pools.values() for url, calls in pool.calls.items()}
+
+
+def _counts(worker: Worker, cpu_s: float) -> Counts:
     """The counters themselves, not copies: to be read at once."""
     counters, pools, bulkheads = worker.counters, worker.pools.values(), worker.bulkheads.values()
     limited = {pool.name: pool.limit for pool in pools if pool.limit is not None}
@@ -102,6 +117,10 @@ def _counts(worker: Worker) -> Counts:
         mirrors=worker.mirrors.counts.requests,
         mirror_skips=worker.mirrors.counts.skips,
         mirror_durations=worker.mirrors.counts.durations,
+        calls=_calls(worker),
+        failures=counters.failures,
+        cpu_seconds=cpu_s,
+        seconds=worker.history.seconds(),
     )
 
 

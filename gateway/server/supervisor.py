@@ -195,6 +195,7 @@ class Supervisor(MPServer):
             self._begin_stop(now_s)
             self._end_all(signal.SIGKILL)
             return
+        self._control.count_death()
         pause_s = restarts.pause_s(worker.deaths)
         worker.restart_at_s = now_s + pause_s
         log.error("worker.died", **fields, pause_s=pause_s)

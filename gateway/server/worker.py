@@ -7,12 +7,12 @@ after all requests in flight, so that a request that ends quickly, as nearly all
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
 from time import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway.auth.gate import auth_gate
 from gateway.auth.rules import Requirement
@@ -39,8 +39,10 @@ from gateway.limits.memory_store import Memory
 from gateway.observe.added_fields import added_fields
 from gateway.observe.counters import Counters
 from gateway.observe.exporters import exporters_of
+from gateway.observe.history import History
 from gateway.observe.log import log
 from gateway.observe.message_ring import MessageRing
+from gateway.observe.process import ProcessMeter
 from gateway.observe.shared_memory import SharedMemory
 from gateway.observe.snapshot import Counts
 from gateway.observe.watchdog import Watchdog
@@ -61,6 +63,14 @@ _LOOKS_AT_CLOSING = 10
 
 
 @dataclass(frozen=True, slots=True)
+class Parent:
+    """What a worker knows of the process that it was forked from: when that began, how many workers died since."""
+
+    started_s: float = field(default_factory=time)
+    restarts: Callable[[], int] = int
+
+
+@dataclass(frozen=True, slots=True)
 class Shared:
     """What a worker is given by the process that it was forked from; one that is alone has none of it."""
 
@@ -71,6 +81,7 @@ class Shared:
     purges: MessageRing | None = None  # where they tell each other what they purge
     on_started: Callable[["Worker"], None] | None = None  # called when all is open, before it serves
     on_stopped: Callable[[], None] | None = None  # called when all is closed
+    parent: Parent = field(default_factory=Parent)
 
 
 ALONE = Shared()
@@ -163,6 +174,10 @@ class Worker:
         self.pools: dict[str, Pool] = {}
         self.counters = Counters()
         self.mirrors = Mirrors()
+        self.history = History()
+        self.meter = ProcessMeter()
+        self.parent = shared.parent
+        self.explain: Callable[[str], Awaitable[Any]] | None = None  # what `gateway explain` says of a route
         self.started_s = time()
         pem = config.settings.tls_cert_pem
         self.certificate_ends_s = None if pem is None else ends_s(chain_of(pem))

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from time import perf_counter
+from time import perf_counter, time
 from typing import TYPE_CHECKING
 
 from gateway.errors import GatewayError, Reason
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.upstreams.pool import Pool
 
 _NO_PAIRS = FieldLines()
+_SERVER_ERROR = 500
 
 
 class Attempt:
@@ -105,6 +106,8 @@ class Attempt:
         self._stream = connection.stream
         self.took_s = perf_counter() - self.started_s
         self.endpoint.answered_after(self.took_s)
+        if self.status >= _SERVER_ERROR:
+            self.endpoint.calls.failed(str(self.status), time())
         if self.body is not None:
             self._arrived()
         elif self._stream is not None and self.status != 101:  # what follows that is no body
@@ -171,6 +174,8 @@ class Attempt:
 
     def broke(self, reason: Reason) -> None:
         """The upstream gave no answer, broke it off, or stalled."""
+        if not self.is_over and self.status < _SERVER_ERROR:  # else it is counted already
+            self.endpoint.calls.failed(reason.word, time())
         if reason in retry_policy.FAULTS:
             self._over(reason)
         else:

@@ -1,10 +1,12 @@
 """One address that serves an upstream: where it is, and what is known of it. Who moves the state is `pool`."""
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any, Final
 
 from gateway import units
+from gateway.observe.histogram import BOUNDS_S, Calls
 from gateway.upstreams import outlier_detection
 from gateway.upstreams.outlier_detection import EndpointState
 from gateway.upstreams.places import Base, Place
@@ -21,8 +23,8 @@ class Endpoint:
     """
 
     __slots__ = (
-        *("addresses", "base", "group", "health", "host_field", "idle"),
-        *("in_flight", "is_gone", "label", "latency_s", "priority", "probed", "weight"),
+        *("addresses", "base", "calls", "group", "health", "host_field", "idle"),
+        *("in_flight", "is_gone", "label", "latency_s", "priority", "probed", "url", "weight"),
     )
 
     def __init__(self, base: Base, addresses: tuple[str, ...], group: Place | None = None) -> None:
@@ -32,6 +34,8 @@ class Endpoint:
         self.priority = 0
         self.addresses = addresses
         self.label = _label(base, addresses)
+        self.url = f"{base.scheme}://{self.label}{base.prefix}"  # its scheme, address and prefix
+        self.calls = Calls()  # to it; the pool has one that outlives it
         self.host_field = base.authority.encode("ascii")
         self.in_flight = 0
         self.latency_s: float | None = None  # until the head of an answer: a moving average
@@ -52,12 +56,10 @@ class Endpoint:
 
     def answered_after(self, seconds: float) -> None:
         """Count the time until the head of an answer."""
+        calls = self.calls
+        calls.counts[bisect_left(BOUNDS_S, seconds)] += 1
+        calls.sum_s += seconds
         self.latency_s = seconds if self.latency_s is None else 0.8 * self.latency_s + 0.2 * seconds
-
-    @property
-    def url(self) -> str:
-        """Its scheme, address and prefix."""
-        return f"{self.base.scheme}://{self.label}{self.base.prefix}"
 
     def __repr__(self) -> str:
         health = self.health

@@ -9,6 +9,7 @@ import contextlib
 import math
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
+from time import time
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -17,10 +18,11 @@ from gateway.errors import GatewayError, Reason
 from gateway.http.carried import unescaped, values_in
 from gateway.http.deadline import SharedTimers
 from gateway.http.request import GatewayRequest
+from gateway.observe.histogram import Calls
 from gateway.upstreams import outlier_detection, retry_policy
 from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.concurrency_limit import ConcurrencyLimit, LimitReached
-from gateway.upstreams.endpoint import Endpoint
+from gateway.upstreams.endpoint import MAX_ADDRESSES, Endpoint
 from gateway.upstreams.health_check import probe
 from gateway.upstreams.load_balancing import METHODS, Balancer, Shares, for_retry, have_weights, of_first_priority
 from gateway.upstreams.members import Members
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 _NEVER = float("inf")
+# What metrics call the endpoints of before, where there were too many to name them all.
+OTHERS = "other"
 
 
 class Pool:
@@ -71,6 +75,7 @@ class Pool:
             self.stickiness = Stickiness(upstream.name, upstream.sticky_key, upstream.balance.name)
         self._holders: dict[bytes, Endpoint] = {}  # those that are in, by what cookies hold for them
         self.attempts = self.retries = self.ejections = 0  # so far
+        self.calls: dict[str, Calls] = {}  # to each endpoint that there is or was, by its URL
         self.tracer = tracer  # while spans are exported
         self._tasks: dict[object, asyncio.Task[None]] = {}
         # Worked out when something changes: who may be asked, and when a trial is due.
@@ -103,15 +108,14 @@ class Pool:
             await self._first_look_up(timeout_s)
         if self.limit is None:
             return
-        retry_later = [(b"retry-after", b"1")]
         try:
             # Who comes in at the last moment only makes work for an upstream that is full already.
             await self.limit.acquire(min(timeout_s / 2, self.upstream.queue_timeout_s))
         except LimitReached:
-            raise GatewayError(Reason.UPSTREAM_FULL, upstream=self.name, headers=retry_later) from None
+            raise self._refusal(Reason.UPSTREAM_FULL, 1) from None
         except TimeoutError:
             limit = ("queue_timeout_s", self.upstream.queue_timeout_s)
-            raise GatewayError(Reason.QUEUE_TIMEOUT, upstream=self.name, headers=retry_later, limit=limit) from None
+            raise self._refusal(Reason.QUEUE_TIMEOUT, 1, limit=limit) from None
 
     @property
     def has_wait(self) -> bool:
@@ -186,14 +190,23 @@ class Pool:
                 return overloaded(self.members.shortage, self.name)
             if self._asks_registries:
                 return self._unknown("no registry knows an instance")
-            return GatewayError(Reason.DNS_FAILED, upstream=self.name)
-        wait_s = max(1, math.ceil(self.upstream.health_interval_s))
-        headers = [(b"retry-after", b"%d" % wait_s)]
-        return GatewayError(Reason.DESTINATION_UNAVAILABLE, upstream=self.name, headers=headers)
+            return self._refusal(Reason.DNS_FAILED)
+        return self._refusal(Reason.DESTINATION_UNAVAILABLE, max(1, math.ceil(self.upstream.health_interval_s)))
+
+    def _refusal(
+        self,
+        reason: Reason,
+        retry_after_s: int | None = None,
+        cause: str | None = None,
+        limit: tuple[str, float] | None = None,
+    ) -> GatewayError:
+        """A failure in which no endpoint was asked: counted under none."""
+        self.calls.setdefault("", Calls()).failed(reason.word, time())
+        headers = [] if retry_after_s is None else [(b"retry-after", b"%d" % retry_after_s)]
+        return GatewayError(reason, upstream=self.name, headers=headers, cause=cause, limit=limit)
 
     def _unknown(self, cause: str) -> GatewayError:
-        headers = [(b"retry-after", b"1")]
-        return GatewayError(Reason.DESTINATION_UNAVAILABLE, upstream=self.name, headers=headers, cause=cause)
+        return self._refusal(Reason.DESTINATION_UNAVAILABLE, 1, cause)
 
     # -- health ---------------------------------------------------------------------------------------------------
 
@@ -274,10 +287,14 @@ class Pool:
         except TimeoutError:
             if self._asks_registries:
                 raise self._unknown("no registry has answered yet") from None
-            raise GatewayError(Reason.DNS_TIMEOUT, upstream=self.name, limit=("timeout_s", timeout_s)) from None
+            raise self._refusal(Reason.DNS_TIMEOUT, limit=("timeout_s", timeout_s)) from None
 
     def _members_changed(self, joined: Sequence[Endpoint], gone: Sequence[Endpoint]) -> None:
         self.endpoints = self.members.endpoints
+        for endpoint in joined:  # it may have been here before
+            endpoint.calls = self.calls.setdefault(endpoint.url, endpoint.calls)
+        if len(self.calls) > 2 * MAX_ADDRESSES:
+            self._forget_calls()
         for endpoint in gone:
             self.client.close_idle(endpoint)
             if (task := self._tasks.pop(endpoint, None)) is not None:
@@ -285,6 +302,13 @@ class Pool:
         for endpoint in joined if self.upstream.health is not None else ():
             self._tasks[endpoint] = asyncio.create_task(self._keep_probing(endpoint), name=f"portway-probe-{self.name}")
         self._changed()
+
+    def _forget_calls(self) -> None:
+        """Names with ever new addresses must not make ever new series: those that are gone are counted as one."""
+        here = {one.url for one in self.endpoints} | {OTHERS, ""}
+        others = self.calls.setdefault(OTHERS, Calls())
+        for url in [url for url in self.calls if url not in here]:
+            others.add(self.calls.pop(url))
 
     def _say(self, level: str, event: str, endpoint: Endpoint, **values: Any) -> None:
         getattr(_log, level)(event, upstream=self.name, endpoint=endpoint.label, **values)

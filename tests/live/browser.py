@@ -30,6 +30,7 @@ _ARGUMENTS = (
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--window-size=1000,700"),
 )
 _STARTS_WITHIN_S = 30.0
+TAB, ENTER, SPACE = "\ue004", "\ue007", " "
 
 
 # Why it may be left out: only make and Python may be assumed of a newcomer's machine. `.ci/run` installs browser and
@@ -121,6 +122,24 @@ class Browser:
     def console(self) -> list[str]:
         """What the console said since it was last asked."""
         return [entry["message"] for entry in self._ask("POST", "/se/log", {"type": "browser"})]
+
+    def resize(self, width: int, height: int = 900) -> None:
+        """The window, in CSS pixels; as a phone where it is narrow."""
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        self._command("Emulation.setDeviceMetricsOverride", metrics)
+
+    def prefer(self, scheme: str) -> None:
+        """`light` or `dark`."""
+        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        self._command("Emulation.setEmulatedMedia", {"features": features})
+
+    def press(self, *keys: str) -> None:
+        """Keys, one after the other: characters, or those that WebDriver has numbers for, as TAB and ENTER here."""
+        strokes = [{"type": kind, "value": key} for key in keys for kind in ("keyDown", "keyUp")]
+        self._ask("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]})
+
+    def _command(self, name: str, params: dict[str, Any]) -> None:
+        self._ask("POST", "/goog/cdp/execute", {"cmd": name, "params": params})
 
     def screenshot(self) -> bytes:
         """A PNG of the window."""

@@ -23,9 +23,26 @@ def test_what_clients_do_wrong_hides_no_other_failure() -> None:
 
 def test_who_looks_at_the_gateway_and_leaves_is_no_failure() -> None:
     counters = Counters()
-    counters.note(failed("client_gone", "/-/status"))
+    for path, route in (("/-/status", "/-/status"), ("/-/no-such-thing", None)):
+        exchange = failed("client_gone", route)
+        exchange.path = path
+        counters.note(exchange)
     assert (list(counters.recent), list(counters.recent_client)) == ([], [])
-    assert [key[0] for key in counters.requests] == ["/-/status"], "it is counted all the same"
+    assert counters.requests == {}, "who looks is no traffic"
+
+
+def test_failures_of_a_kind_are_counted_together_with_the_last_one() -> None:
+    counters = Counters()
+    for number in range(3):
+        exchange = failed("connection_refused", "users")
+        exchange.upstream, exchange.request_id = "users", f"id-{number}"
+        counters.note(exchange)
+    passed_on = failed("", "users")
+    passed_on.reason, passed_on.status, passed_on.upstream = None, 500, "users"
+    counters.note(passed_on)
+    kinds = {labels: (one.count, one.last["request_id"]) for labels, one in counters.failures.items()}
+    assert kinds == {("connection_refused", "users", "users"): (3, "id-2"), ("500", "users", "users"): (1, "")}
+    assert [one["whose"] for one in counters.recent][-1] == "upstream"
 
 
 def test_what_is_remembered_of_failures_is_short_whatever_clients_sent() -> None:

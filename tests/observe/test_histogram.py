@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.observe.histogram import Durations, Histogram, Stalls
+from gateway.observe.histogram import Calls, Durations, Histogram, Stalls
 
 
 @pytest.mark.parametrize("kind", [Durations, Stalls])
@@ -38,3 +38,43 @@ def test_prometheus_counts_what_is_at_most_each_bound() -> None:
     buckets = histogram.buckets()
     assert buckets[:2] == [("0.1", 1.0), ("0.25", 2.0)]
     assert buckets[-2:] == [("10.0", 2.0), ("+Inf", 3.0)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "share", "expected"),
+    [
+        ([], 0.5, None),
+        ([0.001] * 4, 0.5, 0.0025),  # even within the first bucket
+        ([0.02] * 99 + [3.0], 0.5, pytest.approx(0.0176, abs=0.0001)),
+        ([0.02] * 9 + [60.0], 0.99, 30.0),  # above all bounds it is the last one
+    ],
+)
+def test_a_quantile_lies_in_its_bucket(seconds: list[float], share: float, expected: float | None) -> None:
+    histogram = Durations()
+    for one in seconds:
+        histogram.observe(one)
+    assert histogram.quantile_s(share) == expected
+
+
+@given(
+    values=st.lists(st.floats(min_value=0, max_value=100), min_size=1),
+    shares=st.tuples(st.floats(0, 1), st.floats(0, 1)),
+)
+def test_quantiles_rise_with_their_share(values: list[float], shares: tuple[float, float]) -> None:
+    histogram = Durations()
+    for seconds in values:
+        histogram.observe(seconds)
+    low, high = (histogram.quantile_s(share) for share in sorted(shares))
+    assert low is not None
+    assert high is not None
+    assert low <= high
+
+
+def test_calls_remember_the_last_failure_of_any_worker() -> None:
+    one, other = Calls(), Calls()
+    one.failed("connection_refused", 10.0)
+    one.failed("503", 20.0)
+    other.failed("connection_refused", 15.0)
+    other.add(one)
+    assert other.failures == {"connection_refused": 2, "503": 1}
+    assert (other.last_failure, other.last_failure_s) == ("503", 20.0)

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,6 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import Reason
-from tests.live.browser import Browser, needs_browser
 from tests.live.harness import HOME, Answer, Answers, Gateway, Refuses, Slow, eventually, request_bytes
 
 TOKEN = "s3cret-of-the-admin"
@@ -84,6 +84,26 @@ def test_what_either_worker_counted_is_counted_once(gateway: Gateway) -> None:
     )
     eventually(lambda: total(gateway, "portway_upstream_attempts_total", upstream="up") >= 20)
     eventually(lambda: total(gateway, "portway_response_body_bytes_total", route="up") > 0)
+    eventually(lambda: total(gateway, "portway_upstream_seconds_count", upstream="up") >= 20)
+
+
+def test_what_the_processes_take_is_told_of_all_workers(gateway: Gateway) -> None:
+    eventually(lambda: total(gateway, "portway_workers") == 2)
+    found = {name: total(gateway, f"process_{name}") for name in ("resident_memory_bytes", "open_fds")}
+    assert found["resident_memory_bytes"] > 2 * 20 * 2**20
+    assert found["open_fds"] > 10
+    spent_s = total(gateway, "process_cpu_seconds_total")
+    assert spent_s > 0
+    for _ in range(20):
+        assert gateway.get("/up/x").status == 200
+    eventually(lambda: total(gateway, "process_cpu_seconds_total") > spent_s)
+    assert abs(total(gateway, "process_start_time_seconds") - time.time()) < 600
+
+
+def test_the_gateways_own_endpoints_are_no_traffic_in_metrics(gateway: Gateway) -> None:
+    own(gateway, "/-/status")
+    assert gateway.get("/-/live").status == 200
+    assert not [labels for labels in samples(gateway).get("portway_requests_total", {}) if "/-/" in str(labels)]
 
 
 def test_metrics_name_failures_by_the_words_of_the_log(gateway: Gateway) -> None:
@@ -91,6 +111,13 @@ def test_metrics_name_failures_by_the_words_of_the_log(gateway: Gateway) -> None
     eventually(
         lambda: total(gateway, "portway_requests_total", route="dead", reason="connection_refused", status="5xx")
     )
+    eventually(
+        lambda: total(gateway, "portway_upstream_failures_total", upstream="dead", reason="connection_refused") >= 1
+    )
+    (labels,) = {
+        labels for labels in samples(gateway)["portway_upstream_failures_total"] if ("upstream", "dead") in labels
+    }
+    assert dict(labels)["endpoint"].startswith("http://127.0.0.1:")
     words = {dict(told)["reason"] for told in samples(gateway)["portway_requests_total"]}
     assert words <= {"", *(reason.word for reason in Reason)}
 
@@ -175,6 +202,7 @@ def test_a_worker_that_dies_takes_nothing_it_counted_with_it(gateway: Gateway) -
     eventually(lambda: set(two()) - set(pids), 20)
     eventually(lambda: total(gateway, "portway_workers") == 2)
     assert total(gateway, "portway_requests_total", route="up") == told
+    assert total(gateway, "portway_worker_restarts_total") == 1
 
 
 def test_who_looks_is_no_traffic(up: Answers, tmp_path: Path) -> None:
@@ -288,33 +316,3 @@ def test_without_a_token_who_speaks_as_nginx_does_by_default_is_a_proxy(
     raw = f"{line} HTTP/1.0\r\nHost: {gateway.authority}\r\nConnection: {connection}\r\n\r\n".encode()
     assert gateway.ask(raw).status == 403
     assert gateway.ask(raw.replace(b"HTTP/1.0", b"HTTP/1.1")).status == 200
-
-
-@needs_browser
-def test_the_page_shows_an_endpoint_going_down_within_two_seconds(
-    up: Answers, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    with Answers() as mortal, Browser(tmp_path_factory.mktemp("browser")) as browser:
-        environment = {
-            "GATEWAY_UPSTREAM_PAIR": f"{up.url},{mortal.url}",
-            "GATEWAY_UPSTREAM_PAIR__HEALTH": "/",
-            "GATEWAY_UPSTREAM_PAIR__HEALTH_INTERVAL": "200ms",
-            "GATEWAY_UPSTREAM_PAIR__HEALTH_FALL": "2",
-            "GATEWAY_ROUTE_PAIR": "/pair/** -> pair",
-        }
-        with Gateway(environment, cwd=tmp_path) as gateway:
-            browser.open(f"http://{gateway.authority}/-/")
-
-            def states() -> dict[str, str]:
-                script = "return Array.from(document.getElementById('upstreams').rows, r => r.innerText.split('\\t'))"
-                return {row[1]: row[2] for row in browser.run(script)[1:] if len(row) > 2}
-
-            eventually(lambda: states() == {up.url: "in", mortal.url: "in"})
-            assert browser.run("return document.getElementById('state').innerText") == "live"
-            mortal.close()
-            down = gateway.wait_for_log(lambda line: line["event"] == "upstream.down")
-            assert down["endpoint"] in mortal.url
-            eventually(lambda: states() == {up.url: "in", mortal.url: "down, say the probes"}, 2)
-            gateway.get("/pair/<img src=x>".replace("<", "%3C").replace(">", "%3E").replace(" ", "%20"))
-            assert browser.console() == []
-            browser.run("window.stop()")

@@ -1,0 +1,53 @@
+"""What `gateway explain` says of a route, for the page of that route: of a request that it might get."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from gateway.config.records import Config
+from gateway.management.command_line import scope_of
+from gateway.management.explain import explain
+from gateway.routing.lines import GatewayRoute
+from gateway.routing.patterns import ANY_LABEL
+from gateway.routing.segments import Segment
+from gateway.routing.urls import Routes
+
+
+async def explain_route(config: Config, routes: Routes, name: str) -> list[dict[str, Any]]:
+    """For each line of that name the request and what becomes of it, a title and rows of words each; nothing is sent.
+
+    Parameters of the path stand for themselves: `/users/{id}` is asked for as `/users/id`.
+    """
+    return [
+        {"request": f"{_method(line)} {_target(line)}", "sections": await _explained(config, routes, line)}
+        for line in routes.lines
+        if line.name == name
+    ]
+
+
+async def _explained(config: Config, routes: Routes, line: GatewayRoute) -> list[dict[str, Any]]:
+    scope = scope_of(_method(line), _target(line), [], config.settings.bind)
+    return [{"title": one.title, "rows": one.rows} for one in await explain(config, routes, scope)]
+
+
+def _method(line: GatewayRoute) -> str:
+    return "GET" if not line.rule.methods or "GET" in line.rule.methods else min(line.rule.methods)
+
+
+def _target(line: GatewayRoute) -> str:
+    """A URL that the route's first path matches; without its host a path."""
+    rule = line.rule
+    names = iter(rule.params)
+    host = rule.host.replace(ANY_LABEL, next(names).replace("_", "-")) if ANY_LABEL in rule.host else rule.host
+    path = "".join(f"/{_taken(segment, names)}" for segment in rule.segments) or "/"
+    return f"http://{host}{path}" if host else path
+
+
+def _taken(segment: Segment, names: Iterator[str]) -> str:
+    """What a segment takes: a value of its kind between its literals."""
+    if isinstance(segment, str):
+        return segment
+    name = next(names)
+    return f"{segment.before}{_OF_KIND.get(segment.kind, name)}{segment.after}"
+
+
+_OF_KIND = {"int": "1", "hex": "1f", "uuid": "00000000-0000-4000-8000-000000000000"}
