@@ -53,7 +53,8 @@ class Members:
         self._named: dict[_Owner, Instance] = {}
         self._tasks: dict[_Owner, asyncio.Task[None]] = {}
         self._awaited: set[_Owner | Place] = set(upstream.sources)
-        self._seen: set[_Owner] = set()
+        self._seen: set[_Owner] = set()  # those that have had endpoints
+        self._settled: set[Place] = set()  # sources whose first list is known: whoever joins now is news
 
     def start(self) -> None:
         """Begin to look names up."""
@@ -70,6 +71,8 @@ class Members:
         """The instances of a source from now on; those that it had already keep their state."""
         if group in self.failures:
             self.failures[group] = ""
+        if self.known.is_set() and group in self.failures:
+            self._settled.add(group)
         direct: list[_Found] = []
         named: dict[_Owner, Instance] = {}
         for instance in instances:
@@ -84,6 +87,8 @@ class Members:
             self._tasks.pop(owner).cancel()
             self._set(owner, [])
             self._arrived(owner)
+            del self._named[owner]
+            self._seen.discard(owner)
         for owner, instance in named.items():
             known = self._named.get(owner)
             self._named[owner] = instance
@@ -152,7 +157,7 @@ class Members:
                 one.weight, one.priority = weight, priority
         if not (joined or gone or weighed):
             return
-        if (joined or gone) and owner in self._seen:
+        if (joined or gone) and (owner in self._seen or owner.group in self._settled):
             host = str(owner.group) if owner.base is None else owner.base.host
             names = {"joined": [one.label for one in joined], "gone": [one.label for one in gone]}
             _log.info("upstream.changed", upstream=self._upstream.name, host=host, **names)

@@ -215,6 +215,24 @@ async def test_a_registry_that_knows_nobody_is_503_and_a_first_answer_is_waited_
     await pool.aclose()
 
 
+async def test_an_instance_by_a_name_is_looked_up_and_forgotten_when_it_is_gone() -> None:
+    source = Source("eureka", "http", "VETS")
+    pool = Pool(Upstream(name="vets", sources=(source,)))
+    with capture_logs() as log:
+        pool.start()
+        pool.members.set_instances(source, [Instance(Base("http", "localhost", 8001), weight=4)])
+        await pool.enter(10)
+        assert {one.base.port for one in pool.endpoints} == {8001}
+        assert sum(one.weight for one in pool.endpoints) == 4  # of however many addresses it has
+        pool.members.set_instances(source, [Instance(Base("http", "localhost", 8002))])
+        async with asyncio.timeout(10):
+            while not pool.endpoints:  # noqa: ASYNC110 - what is waited for is a state, not an event
+                await asyncio.sleep(0.01)
+        assert {one.base.port for one in pool.endpoints} == {8002}
+        assert [(len(line["joined"]) > 0, len(line["gone"]) > 0) for line in log] == [(False, True), (True, False)]
+        await pool.aclose()
+
+
 async def test_those_that_stay_keep_their_state_and_get_new_weights() -> None:
     source = Source("consul", "http", "school")
     pool = Pool(Upstream(name="users", sources=(source,)))
