@@ -46,22 +46,23 @@ def outgoing_for(
     `lifetime` is that of the request, unless the call may outlive it.
     """
     block, traceparent = fields
-    return Outgoing(
-        method=method,
-        target=target,
-        fields=block,
-        traceparent=traceparent,
-        options=options,
-        timeout_s=timeout_s,
-        host=request.fields.first(b"host") if options.preserve_host else None,
-        key=pool.balance_key(request),
-        repeatable=repeatable,
-        too_late=too_late,
-        lifetime=lifetime or request.lifetime,
-        upload=upload,
-        chunked=chunked,
-        body=body,
-        switches=switches,
+    host = request.fields.first(b"host") if options.preserve_host else None
+    return Outgoing(  # by position: by name it takes three times as long, and every call passes here
+        method,
+        target,
+        block,
+        traceparent,
+        options,
+        timeout_s,
+        host,
+        pool.balance_key(request),
+        repeatable,
+        too_late,
+        lifetime or request.lifetime,
+        upload,
+        chunked,
+        body,
+        switches,
     )
 
 

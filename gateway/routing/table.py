@@ -179,7 +179,8 @@ def _order_of(method: str, pattern: Pattern) -> tuple[bool, bool, int]:
     return method not in pattern.methods, pattern.ignores_case, -len(pattern.when)
 
 
-class _Asked(NamedTuple):
+@dataclass(slots=True)
+class _Asked:
     """One look-up: the segments as they are matched and as they came; `allowed` collects what might have matched.
 
     `exact` are the segments before they were folded; `unmet` is no longer empty once only a WHEN kept a route away.
