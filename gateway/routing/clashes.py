@@ -72,8 +72,8 @@ def _parting(paths: Iterable[_Path]) -> Iterator[tuple[_Path, _Path]]:
                 place = (path.pattern.host, path.shape[:number], rank(segment))
                 places.setdefault(place, {}).setdefault(segment, []).append(path)
     for by_capture in places.values():
-        for one, other in combinations(by_capture, 2):
-            if not (goes_before(one, other) or goes_before(other, one)) and _may_meet(one, other):
+        for one, other in _meeting(list(by_capture)):
+            if not (goes_before(one, other) or goes_before(other, one)):
                 yield from (
                     (first, second) if first.number <= second.number else (second, first)
                     for first in by_capture[one]
@@ -81,10 +81,23 @@ def _parting(paths: Iterable[_Path]) -> Iterator[tuple[_Path, _Path]]:
                 )
 
 
-def _may_meet(one: Capture, other: Capture) -> bool:
-    """A quick look at whether there can be a segment that both take."""
-    befores, afters = sorted((one.before, other.before), key=len), sorted((one.after, other.after), key=len)
-    return befores[1].startswith(befores[0]) and afters[1].endswith(afters[0])
+def _meeting(captures: Sequence[Capture]) -> Iterator[tuple[Capture, Capture]]:
+    """Pairs of captures for which there may be a segment that both take: what one has before its value begins with what
+    the other has there, and so at the end. Found by look-ups, since there may be a thousand in one place."""
+    places: dict[tuple[str, str], list[int]] = {}
+    endings: dict[tuple[str, str], list[int]] = {}  # by each end of what comes after the value
+    for number, (before, after, _) in enumerate(captures):
+        places.setdefault((before, after), []).append(number)
+        for start in range(len(after) + 1):
+            endings.setdefault((before, after[start:]), []).append(number)
+    found: set[tuple[int, int]] = set()
+    for number, (before, after, _) in enumerate(captures):
+        for end in range(len(before) + 1):
+            others = [*endings.get((before[:end], after), ())]
+            for start in range(1, len(after) + 1):
+                others += places.get((before[:end], after[start:]), ())
+            found.update((min(number, other), max(number, other)) for other in others if other != number)
+    yield from ((captures[one], captures[other]) for one, other in sorted(found))
 
 
 def may_share(one: Pattern, other: Pattern) -> bool:
