@@ -159,7 +159,7 @@ class Draft:
         self._answers.setdefault(stem, (status, None))
 
     def needs(self, stem: str, path: str, *, is_folder: bool, node: Node) -> None:
-        """A route that sends a folder or a file: where that is not here, the route is a comment."""
+        """A variable of a folder or a file that is sent: where that is not here, it is a comment."""
         self._needed[stem] = path, is_folder, node
 
     def comment(self, line: str) -> None:
@@ -207,6 +207,7 @@ class Draft:
         self.left.sort()
 
     def _leave_missing(self, is_there: IsThere) -> None:
+        """Take out what sends a folder or a file that is not here: with it the environment would not be good."""
         for stem, (path, is_folder, node) in self._needed.items():
             if not is_there(path, is_folder) and stem not in self._answers:
                 what = "folder" if is_folder else "file"

@@ -339,6 +339,20 @@ class _Reader:
                 self._header(stem, "RESPONSE_HEADER", one.words[0], one.words[1], one)
         self._limits(stem, location)
         self._cache(stem, location)
+        for one in self._inherited(location, "error_page"):
+            self._page(stem, one)
+
+    def _page(self, stem: str, one: Directive) -> None:
+        """`error_page 404 /404.html`: a file that stands in, where files are served from a folder."""
+        *statuses, uri = one.words or [""]
+        known = [status for status in statuses if re.fullmatch(r"[345][0-9]{2}", status)]
+        if known != statuses or not known or not re.fullmatch(r"/[^$?]*", uri) or self.root is None:
+            self.draft.leave(Weight.ROUTING, one.node, f"error_page {' '.join(one.words)}")
+            return
+        path = f"{self.root.value.rstrip('/')}{uri}"
+        for status in statuses:
+            if self.draft.option(stem, f"ON_{status}", f"file:{path}", one.node):
+                self.draft.needs(f"{stem}__ON_{status}", path, is_folder=False, node=one.node)
 
     def _request_header(self, stem: str, one: Directive) -> None:
         name, value = one.value, one.words[1] if len(one.words) > 1 else ""

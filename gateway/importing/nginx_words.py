@@ -101,9 +101,7 @@ GUARDS = re.compile(
 FILES = frozenset(
     {"root", "alias", "index", "try_files", "autoindex", "fastcgi_pass", "uwsgi_pass", "grpc_pass", "scgi_pass"}
 )
-ROUTING = frozenset(
-    {"rewrite", "if", "map", "geo", "split_clients", "error_page", "include", "set", "mirror", "stream"}
-)
+ROUTING = frozenset({"rewrite", "if", "map", "geo", "split_clients", "include", "set", "mirror", "stream"})
 
 
 def field_value(text: str) -> str:

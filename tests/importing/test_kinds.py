@@ -1,5 +1,6 @@
 """What becomes of another gateway's configuration: variables that load, and a note for each thing that is left."""
 
+import contextlib
 import copy
 import json
 import os
@@ -7,6 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
@@ -389,6 +392,17 @@ def test_a_folder_is_sent_where_it_is_there() -> None:
         import_text(text, "a.conf")
 
 
+def test_a_page_stands_in_where_it_is_there() -> None:
+    text = "server { listen 80; root /srv; error_page 502 503 /50x.html; location /r/ { proxy_pass http://u; } }"
+    there = import_text(text, "a.conf", is_there=lambda path, is_folder: True).draft
+    assert there.variables["GATEWAY_ROUTE_R__ON_502"] == "file:/srv/50x.html"
+    assert there.left == []
+    away = import_text(text, "a.conf").draft
+    assert "GATEWAY_ROUTE_R__ON_502" not in away.variables
+    assert "# GATEWAY_ROUTE_R__ON_502=file:/srv/50x.html" in away.lines("title", shell=False)
+    check(away)
+
+
 def test_a_termination_of_kong_is_a_status() -> None:
     text = KONG_HEAD + "plugins: [{name: request-termination, route: r, config: {status_code: 410, body: gone}}]\n"
     draft = import_text(text, "a.yml").draft
@@ -450,6 +464,15 @@ def test_another_version_is_read_and_told() -> None:
     _, text = FILES["krakend"]
     draft = import_text(text.replace('"version": 3', '"version": 9'), "a.json").draft
     assert any("version 9 is not known" in one.text for one in draft.left)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.yml", "a.conf"])
+@given(text=st.one_of(st.text(max_size=200), st.text("{}[]:;,\"'#&*!- \n\tserver location/proxy_pass0", max_size=200)))
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_any_text_is_read_or_refused(name: str, text: str) -> None:
+    for word in WORDS:
+        with contextlib.suppress(SourceError):
+            check(import_text(text, name, word).draft)
 
 
 # -- files that somebody has changed ------------------------------------------------------------------------------
