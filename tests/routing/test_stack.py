@@ -11,18 +11,22 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 import orjson
 from django.http import HttpResponse
 from django.http.response import HttpResponseBase
+from django.test import override_settings
 from django.urls import path
 
 from gateway.config import loader
 from gateway.errors import GatewayError, Reason
+from gateway.http.any_request import direct
 from gateway.http.gate import Finish, Gate
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
-from gateway.routing import cached, proxy, route
+from gateway.proxy.mirror import Rule
+from gateway.proxy.view import Proxy
+from gateway.routing import cached, from_environment, proxy, route
 from gateway.routing.faults import RouteError
 from gateway.routing.middleware import Chains
 from gateway.routing.records import Declared
-from gateway.routing.stack import Slots
+from gateway.routing.stack import Slots, Stack
 from gateway.routing.urls import Line, Routes
 from gateway.server.asgi import GatewayHandler
 from tests.application import Answered, call, lifespan
@@ -230,3 +234,21 @@ def test_what_is_no_wrapper_is_an_error_at_start_with_its_place(wrong: str) -> N
     with pytest.raises(RouteError, match=r"^test_stack.py:\d+: route\('/own/\{name\}'\): ") as caught:
         route("/own/{name}", own, wrap=wrap)
     assert str(caught.value).endswith(words)
+
+
+def test_what_is_off_stands_in_no_stack() -> None:
+    """A route that has no option of the kind is called as if there were none."""
+    services = {"GATEWAY_UPSTREAM_U": "http://u:1", "GATEWAY_UPSTREAM_V": "http://v:1", "GATEWAY_ROUTE_A": "/a -> u"}
+
+    def stack_with(**options: str) -> Stack:
+        config = loader.load(services | {f"GATEWAY_{name}": text for name, text in options.items()}, lambda path: "")
+        with override_settings(GATEWAY=config):
+            (line,) = Routes(from_environment(), config.declared).lines
+        assert isinstance(line.endpoint, Proxy)
+        assert (line.stack.view == direct(line.endpoint)) is (not options)
+        return line.stack
+
+    bare = stack_with()
+    assert (bare.finish, bare.mirror, bare.compresses) == (None, None, False)
+    assert stack_with(COMPRESS="on").compresses
+    assert stack_with(ROUTE_A__MIRROR="v").mirror == Rule("v")

@@ -64,6 +64,16 @@ def write_routes(folder: Path, text: str, name: str = "routes.py") -> None:
 # -- check ------------------------------------------------------------------------------------------------------------
 
 
+def test_compression_without_its_packages_is_said_at_the_start(tmp_path: Path) -> None:
+    hidden = "import gateway.answers.coders\n\ngateway.answers.coders.find_spec = lambda name: None\n"
+    write_routes(tmp_path, hidden + ROUTES)
+    for command in ("check", "serve"):
+        ran = run(tmp_path, command, **USERS, GATEWAY_UPSTREAM_USERS__COMPRESS="on")
+        assert ran.code == 2
+        assert "GATEWAY_UPSTREAM_USERS__COMPRESS: it needs isal and zstandard, of the extra [compress]" in ran.errors
+    assert run(tmp_path, "check", **USERS).code == 0
+
+
 def test_a_good_configuration(tmp_path: Path) -> None:
     assert run(tmp_path, "check", **USERS) == Ran(0, "The configuration is good: upstreams 1, routes 1.\n", "")
 
