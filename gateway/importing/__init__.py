@@ -10,7 +10,7 @@ ocelot        Ocelot
 spring        Spring Cloud Gateway
 traefik       Traefik's labels in a compose file
 nginx_syntax  nginx's directives and blocks
-nginx_words   nginx's directives by what they mean here
+nginx_words   nginx's directives by what they mean here, and which of them keep requests out
 nginx         nginx
 kinds         which gateway a file is of, and the whole import
 """

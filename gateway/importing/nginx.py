@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from gateway.importing import nginx_words as words
 from gateway.importing.draft import FORBIDDEN, Draft, Weight
 from gateway.importing.nginx_syntax import Directive
+from gateway.importing.nginx_words import guards_of
 from gateway.importing.values import duration, host_hint, number, service_name, size, weighted
 
 _TIME = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)?")
@@ -141,7 +142,7 @@ class _Reader:
         draft = self.draft
         modifier, path = (location.words[0], location.words[-1]) if len(location.words) > 1 else ("", location.value)
         shown = f"location {' '.join(location.words)}"
-        guards = _guards((location, *outer, self.server.block, self.http))
+        guards = guards_of((location, *outer, self.server.block, self.http))
         is_pattern = modifier in {"~", "~*"} or path.startswith("@")
         if is_pattern and guards and not path.startswith("@"):
             draft.leave(
@@ -419,30 +420,6 @@ class _Reader:
         match = _TIME.fullmatch(lasting.words[-1])
         if match is not None:
             self.draft.option(stem, "CACHE", duration(int(match[1]) * _TIME_MS[match[2]]), lasting.node)
-
-
-def _guards(blocks: Sequence[Directive]) -> list[Directive]:
-    """What keeps requests out of a location, which comes first, its server and `http` behind it.
-
-    A directive that the nearer block has too, `auth_basic off` for one, counts no more in the farther ones; an `if`
-    that refuses counts everywhere.
-    """
-    found: list[Directive] = []
-    seen: set[str] = set()
-    for block in blocks:
-        names = {child.name for child in block.children}
-        for child in block.children:
-            kind = "allow" if child.name == "deny" else child.name
-            is_guard = words.GUARDS.fullmatch(child.name) and kind not in seen and child.value != "off"
-            if is_guard or (child.name == "if" and any(map(_refuses, child.children))):
-                found.append(child)
-        seen |= names | ({"allow"} if "deny" in names else set())
-    only_allowed = all((one.name, one.value) == ("allow", "all") for one in found if one.name in {"allow", "deny"})
-    return [one for one in found if one.name not in {"allow", "deny"} or not only_allowed]
-
-
-def _refuses(directive: Directive) -> bool:
-    return directive.name == "deny" or (directive.name == "return" and directive.value.startswith(("4", "5")))
 
 
 def _named(one: Directive, name: str) -> str:

@@ -1,7 +1,9 @@
-"""nginx's directives by what they mean here, and its variables as values of a request."""
+"""nginx's directives by what they mean here, which of them keep requests out, and its variables as values."""
 
 import re
+from collections.abc import Sequence
 
+from gateway.importing.nginx_syntax import Directive
 from gateway.importing.values import literal
 
 _VARIABLE = re.compile(r"\$([a-z0-9_]+)")
@@ -102,6 +104,30 @@ FILES = frozenset(
     {"root", "alias", "index", "try_files", "autoindex", "fastcgi_pass", "uwsgi_pass", "grpc_pass", "scgi_pass"}
 )
 ROUTING = frozenset({"rewrite", "if", "map", "geo", "split_clients", "include", "set", "mirror", "stream"})
+
+
+def guards_of(blocks: Sequence[Directive]) -> list[Directive]:
+    """What keeps requests out of a location, which comes first, its server and `http` behind it.
+
+    A directive that the nearer block has too, `auth_basic off` for one, counts no more in the farther ones; an `if`
+    that refuses counts everywhere.
+    """
+    found: list[Directive] = []
+    seen: set[str] = set()
+    for block in blocks:
+        names = {child.name for child in block.children}
+        for child in block.children:
+            kind = "allow" if child.name == "deny" else child.name
+            is_guard = GUARDS.fullmatch(child.name) and kind not in seen and child.value != "off"
+            if is_guard or (child.name == "if" and any(map(_refuses, child.children))):
+                found.append(child)
+        seen |= names | ({"allow"} if "deny" in names else set())
+    only_allowed = all((one.name, one.value) == ("allow", "all") for one in found if one.name in {"allow", "deny"})
+    return [one for one in found if one.name not in {"allow", "deny"} or not only_allowed]
+
+
+def _refuses(directive: Directive) -> bool:
+    return directive.name == "deny" or (directive.name == "return" and directive.value.startswith(("4", "5")))
 
 
 def field_value(text: str) -> str:

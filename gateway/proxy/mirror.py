@@ -239,9 +239,9 @@ def mirrors_of(request: GatewayRequest) -> Mirrors:
 
 def _kept(request: GatewayRequest) -> bytes | None:
     """The body of a request that was all here before its view was called; None where nobody has kept it."""
-    body: bytes | None = getattr(request, "_body", None)
-    if body is None:
-        return None if request.exchange.bytes_in else b""
+    if not request.may_be_sent_again:
+        return None
+    body = request.body
     return body if len(body) <= MAX_KEPT_BYTES else None
 
 
