@@ -251,6 +251,14 @@ def test_all_of_a_plain_file_is_said() -> None:
         (
             "a.yml",
             (
+                "eureka: {client: {serviceUrl: {defaultZone: 'http://eureka:8761/eureka/'}}}\n"
+                "spring: {cloud: {gateway: {routes: [{id: r, uri: 'lb://VETS', predicates: ['Path=/r/**']}]}}}"
+            ),
+            {"EUREKA_URL": "http://eureka:8761/eureka", "UPSTREAM_VETS": "eureka+http://VETS"},
+        ),
+        (
+            "a.yml",
+            (
                 "services: {u: {labels: {traefik.http.routers.r.rule: 'HostRegexp(`{tenant:[a-z]+}.example.com`)', "
                 "traefik.http.services.u.loadbalancer.sticky.cookie: 'true', "
                 "traefik.http.services.u.loadbalancer.sticky.cookie.name: sid, "
