@@ -1,18 +1,17 @@
 """Django's few settings; everything else is `gateway.config.records`'s, read once from the environment."""
 
 import os
-import secrets
 from pathlib import Path
 
 from gateway.config.databases import databases
-from gateway.config.django_settings import import_settings
+from gateway.config.django_settings import MADE_SECRET, import_settings
 from gateway.config.loader import load
 from gateway.config.records import Config
 
 GATEWAY: Config = load(os.environ, lambda path: Path(path).read_text(encoding="utf-8"), import_settings)
 
-# Without GATEWAY_SECRET what a view signs is good for as long as this process and its workers live.
-SECRET_KEY = GATEWAY.settings.secret or secrets.token_hex(32)
+# Without GATEWAY_SECRET what a view signs is good for as long as the gateway runs, through its reloads.
+SECRET_KEY = GATEWAY.settings.secret or MADE_SECRET
 DEBUG = False
 ALLOWED_HOSTS = ["*"]  # the door checks Host, and routes name the hosts that they serve
 ROOT_URLCONF = GATEWAY.settings.urlconf

@@ -19,6 +19,7 @@ answers     answers of its own: statuses, redirects, files, fallbacks; compressi
 routing     the grammar, the table, urlpatterns: the public face
 config      the environment becomes records; checks; what holds, and why
 importing   configurations of other gateways become an environment
+reload      one configuration after another, and no request lost: generations, their parent
 server      ASGI, the worker, /-/, Granian, signals, sockets
 management  the commands, explain
 """

@@ -7,11 +7,13 @@ Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 """
 
 import argparse
+import contextlib
+import importlib
 import importlib.util
+import io
 import os
 import sys
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 
@@ -25,11 +27,15 @@ HELP = """\
 Portway, an API gateway, configured by the environment (docs/configuration.md).
 
   gateway serve               start the gateway
+  gateway init [FOLDER]       a project of your own, with a test
+  gateway dev                 serve while you write: starts again at each save
   gateway check               what is wrong with the environment and the routes
   gateway config              what holds, and where it came from; secrets masked
   gateway routes [--json]     the effective routing table
   gateway explain METHOD URL  what would become of a request; sends nothing
   gateway cache ls|why|purge  look into the cache, and purge it
+  gateway diff                what a reload would change
+  gateway reload              the running gateway reads its files again
   gateway limits [forget KEY] the rate limits, and who is over
   gateway import FILE         an environment of another gateway's configuration
   gateway auth key|token      a key for a partner; what is in a token
@@ -47,7 +53,7 @@ Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 
 
 # Commands that read no configuration of ours, so that a wrong one does not stop them.
-_WITHOUT_ENVIRONMENT = {"import"}
+_WITHOUT_ENVIRONMENT = {"import", "init"}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -78,9 +84,66 @@ def _command(arguments: list[str]) -> int:
     # Whoever makes the first key has a way that still lacks it.
     makes_key = arguments[:2] == ["auth", "key"]
     reads_environment = (needs_apps or not asks_for_help) and not makes_key and command not in _WITHOUT_ENVIRONMENT
-    if reads_environment and not (_settings(early.env_file, early.settings) and _apps()):
-        return 2
-    return _run(arguments if is_ours else early.others)
+    if command == "serve" and not asks_for_help:
+        code = _become_parent(early.env_file)
+        if code is not None:
+            return code
+    if command == "dev" and not asks_for_help:
+        return _develop(arguments, early)
+    code = 2 if reads_environment and not (_settings(early.env_file, early.settings) and _apps()) else 0
+    code = code or _run(arguments if is_ours else early.others)
+    if command == "serve" and code:
+        _tell_parent()
+    return code
+
+
+def _become_parent(env_files: list[str]) -> int | None:
+    """Become the parent of all generations of the gateway: at its end, its exit code; None in each of them."""
+    from gateway.config import environment
+    from gateway.reload import line
+    from gateway.reload.facts import workers_of
+    from gateway.reload.parent import Parent
+
+    for name in ("gateway.management.commands.serve", "django.core.management", "gateway.upstreams.client"):
+        importlib.import_module(name)  # once for all of them
+    environ = {**os.environ, **read_env_files(env_files).beneath(os.environ)}
+    workers = workers_of(environment.read(environ, read_text).entries)
+    outcome = Parent(workers).run()
+    if isinstance(outcome, int):
+        return outcome
+    line.current = outcome
+    if not outcome.is_first:
+        outcome.capture_stderr()
+    return None
+
+
+def _develop(arguments: list[str], early: argparse.Namespace) -> int:
+    """`gateway dev`: a process that watches, and one after the other that serve."""
+    from gateway.management.commands.dev import folder_env, serve_broken
+    from gateway.reload.folder import Folder
+
+    for name in ("django.core.management", "gateway.upstreams.client", "gateway.sockets.upstream"):
+        importlib.import_module(name)  # once for all of them
+    code = Folder(Path.cwd()).run()
+    if code is not None:
+        return code
+    files = [*folder_env(), *(file for file in early.env_file if file not in folder_env())]
+    for name, value in (("GATEWAY_LOG", "console"), ("GATEWAY_STALL", "1h")):  # a debugger blocks the loop
+        os.environ.setdefault(name, value)
+    problems = io.StringIO()
+    with contextlib.redirect_stderr(problems):
+        is_good = _settings(files, early.settings) and _apps()
+    if not is_good:
+        serve_broken(problems.getvalue())
+    return _run(arguments)
+
+
+def _tell_parent() -> None:
+    """What a generation that is no good has said on stderr, where that is for the parent."""
+    from gateway.reload import line
+
+    if line.current is not None and (problems := line.current.release_stderr()):
+        line.current.report(problems=problems)
 
 
 def _own_commands() -> set[str]:
@@ -118,7 +181,7 @@ def _early_options(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("--env-file", action="append", default=[])
     parser.add_argument("--settings")
-    with suppress(argparse.ArgumentError):  # the command's own parser reports it with its usage
+    with contextlib.suppress(argparse.ArgumentError):  # the command's own parser reports it with its usage
         found, others = parser.parse_known_args(arguments)
         found.others = others
         return found

@@ -267,7 +267,9 @@ def test_every_event_of_the_log_stands_on_a_page() -> None:
     """`legacy.stuck`, or `.late` behind it."""
     told = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
     code = "\n".join(path.read_text(encoding="utf-8") for path in (HOME / "gateway").rglob("*.py"))
-    events = set(re.findall(r'"((?:cache|drain|legacy|limits|loop|start|upstream|worker)\.[a-z_]+)"', code))
+    events = set(
+        re.findall(r'"((?:cache|drain|generation|legacy|limits|loop|reload|start|upstream|worker)\.[a-z_]+)"', code)
+    )
     assert len(events) > 20
     assert {
         event
@@ -329,7 +331,7 @@ def test_the_shell_can_read_every_block_of_shell(page: Path) -> None:
 
 # -- recipes ----------------------------------------------------------------------------------------------------------
 
-STARTS = re.compile(r"^(?:exec )?(?:gateway serve|make run)$", re.MULTILINE)
+STARTS = re.compile(r"^(?:exec )?(?:gateway serve((?: --env-file \S+)*)|make run)$", re.MULTILINE)
 UNSTABLE = [
     (r"\b[0-9a-f]{32}\b", "ID"),
     (r"\b[0-9a-f]{16}\b", "SPAN"),
@@ -453,6 +455,7 @@ class Reader:
         speaks_tls = "GATEWAY_TLS_CERT_FILE" in self.exported
         tls = ssl.create_default_context(cafile=self.folder / "server.crt") if speaks_tls else None
         self.gateway = Gateway({**self.exported, "GATEWAY_BIND": f"127.0.0.1:{port}"}, cwd=self.folder, tls=tls)
+        self.gateway.argv += [word for words in STARTS.findall(script) for word in words.split()]
         self.gateway.port = port
         self.gateway.start()
 

@@ -1,6 +1,7 @@
 """Django settings and apps of a team's own: GATEWAY_SETTINGS names a module, GATEWAY_APPS names apps."""
 
 import importlib
+import secrets
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ OWNED = MappingProxyType(
         "GATEWAY": "it is the gateway's configuration",
     }
 )
+# Made when this is imported: by the parent of all generations, before the first one.
+MADE_SECRET = secrets.token_hex(32)
 # Modules of home: an import of them would not find a team's.
 _HOME = frozenset({"asgi", "gateway", "settings"})
 

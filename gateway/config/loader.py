@@ -106,6 +106,7 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
         draft.plain,
         MappingProxyType(draft.limits),
         AuthConfig(MappingProxyType(draft.ways)),
+        tuple(reading.entries),
     )
 
 
@@ -161,7 +162,7 @@ class _Draft:
         if self.problems:
             return None
         self._secret = values.get("secret")
-        settings = Settings(**values, cors=cors.rules_of(self.plain))
+        settings = Settings(**{"reload_drain_s": values["drain_s"], **values}, cors=cors.rules_of(self.plain))
         if settings.speaks_http2 and settings.max_in_flight is None:
             # Connections are bounded, and one of HTTP/1.1 is one request; one of HTTP/2 is up to 100.
             settings = replace(settings, max_in_flight=MAX_IN_FLIGHT_OF_HTTP2)

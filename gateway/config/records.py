@@ -10,6 +10,7 @@ from typing import Any
 
 from gateway.auth.records import NO_AUTH, AuthConfig
 from gateway.auth.rules import Rule
+from gateway.config.environment import Entry
 from gateway.discovery.options import Registry
 from gateway.limits.grammar import NamedLimit
 from gateway.limits.limiter import ValkeyOptions
@@ -41,6 +42,8 @@ class Settings:
     disclose: str
     drain_s: float
     drain_delay_s: float
+    reload: str
+    reload_drain_s: float
     client_idle_s: float
     client_keepalive_s: float
     min_upload_rate_bytes_per_s: int
@@ -106,6 +109,7 @@ class Config:
     plain: Level = NO_LEVEL  # options for all upstreams and routes
     limits: Mapping[str, NamedLimit] = field(default_factory=dict)  # those with a name
     auth: AuthConfig = NO_AUTH
+    entries: Sequence[Entry] = field(default=(), repr=False)  # what was read, variable by variable
 
     @property
     def declared(self) -> Declared:

@@ -6,6 +6,7 @@ its policy; one of several adds the window: `api/1m`, `api/1h`.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 from gateway.limits.gcra import Rate
 from gateway.limits.grammar import (
@@ -80,9 +81,17 @@ class Policies:
     def _numbered(self, name: str, limit: str, rate: Rate, key: Key, on_failure: str) -> Policy:
         known = self._numbers.get((name, rate, key))
         if known is None:
-            known = Policy(name, limit, rate, key, on_failure, len(self._numbers) + 1)
+            known = Policy(name, limit, rate, key, on_failure, self._number(name, rate, key))
             self._numbers[name, rate, key] = known
         return known
+
+    def _number(self, name: str, rate: Rate, key: Key) -> int:
+        """16 bits that stay the same through a reload, as the counts do that are kept by them."""
+        taken = {policy.number for policy in self._numbers.values()}
+        number = crc32(f"{name} {text_of_rate(rate)} {text_of_key(key)}".encode()) & 0xFFFF
+        while number in taken or not number:
+            number = (number + 1) & 0xFFFF
+        return number
 
 
 def _name(limit: str, one: tuple[Rate, Key], rates: list[tuple[Rate, Key]]) -> str:

@@ -1,6 +1,9 @@
 """The commands, explain.
 
 command_line       a request as it is written on a command line
+dev                what `gateway dev` answers where a view or the configuration fails
+difference         what a reload would change
+project            the files of a project of one's own
 running            the gateway that runs is asked
 explain            what would become of a request, and why; nothing is sent
 explain_call       what a proxied one becomes on its way up
@@ -11,9 +14,13 @@ commands/auth      `gateway auth`
 commands/check     `gateway check`
 commands/config    `gateway config`
 commands/routes    `gateway routes`
+commands/dev       `gateway dev`
+commands/diff      `gateway diff`
 commands/explain   `gateway explain`
 commands/cache     `gateway cache`
+commands/init      `gateway init`
 commands/limits    `gateway limits`
+commands/reload    `gateway reload`
 commands/serve     `gateway serve`
 commands/import    `gateway import`
 """

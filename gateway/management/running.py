@@ -14,7 +14,7 @@ _TIMEOUT_S = 10.0
 _ON_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to ask, not to bind
 
 
-def ask(settings: Settings, method: str, target: str, url: str = "") -> Any:
+def ask(settings: Settings, method: str, target: str, url: str = "", within_s: float = _TIMEOUT_S) -> Any:
     """What the gateway answers, as JSON. Raises CommandError, which says why there is no answer.
 
     `url` is the base of another gateway; without it this environment's own is asked, whose certificate needs no name:
@@ -22,6 +22,7 @@ def ask(settings: Settings, method: str, target: str, url: str = "") -> Any:
     """
     place = url or f"the gateway on {settings.bind[0]}:{settings.bind[1]}"
     connection = _to_url(url) if url else _to_own(settings)
+    connection.timeout = within_s
     fields = {} if settings.admin_token is None else {"Authorization": f"Bearer {settings.admin_token}"}
     try:
         connection.request(method, target, headers=fields)

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
@@ -14,22 +14,29 @@ from gateway.observe.snapshot import Counts, Snapshot, Totals, merge
 _Labels = TypeVar("_Labels", bound=tuple[str, ...])
 
 
-def exposition(snapshots: Sequence[Snapshot], accept: str) -> tuple[str, bytes]:
-    """Content type and text for these workers' snapshots, in the format that `accept` asks for."""
+def exposition(
+    snapshots: Sequence[Snapshot], accept: str, running: Mapping[str, Any] | None = None
+) -> tuple[str, bytes]:
+    """Content type and text for these workers' snapshots, in the format that `accept` asks for.
+
+    `running` tells of reloads and of the configuration, as /-/status does.
+    """
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Collector(merge(snapshots)))
+    registry.register(_Collector(merge(snapshots), running or {}))
     encode, content_type = choose_encoder(accept)
     return content_type, encode(registry)
 
 
 class _Collector:
-    def __init__(self, totals: Totals) -> None:
+    def __init__(self, totals: Totals, running: Mapping[str, Any]) -> None:
         self._totals = totals
+        self._running = running
 
     def collect(self) -> Iterator[Metric]:
         totals, counts = self._totals, self._totals.counts
         yield from _workers(totals)
         yield from _process(totals)
+        yield from _reloads(self._running)
         yield from _requests(counts)
         yield from _upstreams(totals)
         yield from _cache(totals)
@@ -77,6 +84,13 @@ def _process(totals: Totals) -> Iterator[Metric]:
     files = [worker.open_files for worker in totals.workers if worker.open_files is not None]
     if files:
         yield GaugeMetricFamily("process_open_fds", "Open files and sockets of all workers.", value=sum(files))
+
+
+def _reloads(running: Mapping[str, Any]) -> Iterator[Metric]:
+    if known := running.get("config_hash"):
+        yield _gauge("portway_config_hash", "The configuration that serves.", ["hash"], {(known,): 1})
+    outcomes = _by_name(running.get("reloads", {}))
+    yield _counter("portway_reloads", "Reloads, by what came of them.", ["outcome"], outcomes)
 
 
 def _sockets(totals: Totals) -> Iterator[Metric]:

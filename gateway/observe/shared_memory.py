@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
+from gateway.observe.process_locks import anonymous_file
+
 # Each place is written in two halves by turns, so that a worker that is killed as it writes leaves the last one whole.
 _HALF_BYTES: Final = 8 * 2**20  # taken from the system only as far as it is written to
 _PLACE_BYTES: Final = 2 * _HALF_BYTES
@@ -22,7 +24,12 @@ class SharedMemory:
 
     def __init__(self, workers: int) -> None:
         self._count = workers
-        self._memory = mmap.mmap(-1, workers * _PLACE_BYTES)
+        file = anonymous_file(
+            "counts"
+        )  # unlike memory without a file, it counts for the system only as it is written to
+        os.ftruncate(file, workers * _PLACE_BYTES)
+        self._memory = mmap.mmap(file, workers * _PLACE_BYTES)
+        os.close(file)
         self._number: int | None = None
         self._serial = 0
 

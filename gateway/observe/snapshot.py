@@ -72,6 +72,7 @@ class WorkerState(msgspec.Struct):
     certificate_ends_s: float | None = None  # of its TLS, since the epoch
     memory_bytes: int | None = None
     open_files: int | None = None
+    generation: int = 1  # of the configuration that it has, one more with each reload
 
 
 class EndpointState(msgspec.Struct):

@@ -23,7 +23,7 @@ _CALM_S: Final = 3  # how far behind the newest second the other workers may be
 class Status:
     """All workers together, with what does not change: the routes and the configuration, each as rows.
 
-    `snapshots` gives what all workers show now.
+    `snapshots` gives what all workers show now, `running` what tells of the process and of reloads.
     """
 
     def __init__(
@@ -31,11 +31,13 @@ class Status:
         snapshots: Callable[[], Sequence[Snapshot]],
         routes: Sequence[Mapping[str, Any]],
         configuration: Sequence[Mapping[str, str]],
+        running: Callable[[], Mapping[str, Any]] = dict,
     ) -> None:
         self._snapshots = snapshots
         self._rows = routes
         self._routes = [{name: route[name] for name in ("name", "pattern", "target", "origin")} for route in routes]
         self._configuration = configuration
+        self._running = running
 
     def now(self, history_since_s: int | None = None) -> dict[str, Any]:
         """The object, as it is now; with the history since then, where that is given."""
@@ -44,6 +46,7 @@ class Status:
         by_route = _by_route(counts)
         found = {
             **_gateway(totals),
+            **self._running(),
             "requests": _requests(totals),
             "bounds_s": list(Durations.BOUNDS_S),
             "routes": [

@@ -198,6 +198,22 @@ def close_sockets_of(port: int) -> None:
                 os.close(descriptor)
 
 
+def close_listener(port: int) -> None:
+    """Listen no more on a port, while whoever accepts there goes on with the connections that there are.
+
+    The number of the descriptor stays taken, by a socket to which nobody can connect: who closes it later closes that.
+    """
+    for descriptor in list(_descriptors()):
+        with _looked_at(descriptor) as found:
+            is_it = found is not None and _has_port(found, port) and _is_listener(found)
+        if is_it:
+            with socket.socket(socket.AF_UNIX) as stand_in:
+                stand_in.bind("")  # unix(7): a name of the kernel's choice
+                stand_in.listen(1)
+                stand_in.setblocking(False)
+                os.dup2(stand_in.fileno(), descriptor, inheritable=False)
+
+
 def _has_port(found: socket.socket, port: int | None = None) -> bool:
     """Whether this is a TCP socket, with this port at our end if one is given."""
     try:

@@ -360,6 +360,7 @@ class GatewayHandler(ASGIHandler):
                 if self._watch is not None:
                     self._watch.cancel()
                 await self.worker.stop()
+                publish(self.worker)  # the last counts, for those who go on
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
@@ -372,6 +373,7 @@ class GatewayHandler(ASGIHandler):
         if settings.tls_redirect is not None:
             self._plain_port = PlainPort(self.handle, settings.client_idle_s, settings.max_headers_bytes)
             await self._plain_port.open(resolved(settings.tls_redirect))
+            self.worker.on_port_left = self._plain_port.close
 
 
 def _name_limit(request: GatewayRequest, failure: GatewayError) -> None:

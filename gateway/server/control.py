@@ -19,7 +19,7 @@ from typing import Any, Final
 from gateway.config.records import Settings
 from gateway.observe import log as telemetry
 from gateway.observe.log import log
-from gateway.server.abort import close_sockets_of, limit_unread
+from gateway.server.abort import close_listener, close_sockets_of, limit_unread
 from gateway.server.reuseport import SharedPort
 from gateway.server.worker import Worker
 
@@ -33,10 +33,18 @@ _FLUSH_S = 2.0
 _CLOSED = -1
 _COUNT = struct.Struct("<i")
 # In shared memory: what the parent orders, then a place for each worker, then how many of them died.
-_ORDERS = struct.Struct("<???")  # draining, stopping, cutting
-_WORKER = struct.Struct("<I?")  # signs of life, whether it has served
-_DRAINING, _STOPPING, _CUTTING = range(3)
+_ORDERS = struct.Struct("<????")  # draining, stopping, cutting, whether another generation serves
+_WORKER = struct.Struct("<I??")  # signs of life, whether it has served, whether it has left the port
+_DRAINING, _STOPPING, _CUTTING, _REPLACED = range(4)
 _DEATHS = struct.Struct("<I")
+# How long one that is replaced keeps listening, past which new connections are led: clients on kept connections learn
+# by `Connection: close` to make another one.
+_RETIRE_S: Final = 1.0
+# Over which time its sockets are closed, at the end.
+_CLOSING_S: Final = 1.0
+_LOOK_S: Final = 0.1
+# What it takes beside GATEWAY_RELOAD_DRAIN.
+MOST_OF_RETIREMENT_S: Final = _RETIRE_S + _SETTLE_S + _CLOSING_S + 3 * LEAVE_S
 
 
 def beat_every_s(timeout_s: float) -> float:
@@ -68,7 +76,7 @@ class Control:
     def prepare(self, number: int) -> None:
         """Before a fork: the next process is this worker, from 0. Its predecessor's state is cleared."""
         self.number = number
-        _WORKER.pack_into(self._memory, self._place_of(number), 0, False)
+        _WORKER.pack_into(self._memory, self._place_of(number), 0, False, False)
 
     def beats(self, number: int) -> int:
         """How many signs of life the worker has given."""
@@ -87,7 +95,12 @@ class Control:
         count: int = _DEATHS.unpack_from(self._memory, self._deaths_at)[0]
         return count
 
-    def begin_drain(self) -> None:
+    def has_left_port(self, number: int) -> bool:
+        """Whether the worker, which is replaced, listens no more."""
+        return self._worker(number)[2]
+
+    def begin_drain(self, *, is_replaced: bool = False) -> None:
+        self._memory[_REPLACED] = is_replaced
         self._memory[_DRAINING] = 1
         self._drain = _write_end_closed(self._drain)
 
@@ -110,9 +123,9 @@ class Control:
     def _place_of(self, number: int) -> int:
         return _ORDERS.size + number * _WORKER.size
 
-    def _worker(self, number: int) -> tuple[int, bool]:
-        beats, has_served = _WORKER.unpack_from(self._memory, self._place_of(number))
-        return beats, has_served
+    def _worker(self, number: int) -> tuple[int, bool, bool]:
+        beats, has_served, has_left = _WORKER.unpack_from(self._memory, self._place_of(number))
+        return beats, has_served, has_left
 
     # -- in a worker ----------------------------------------------------------------------------------------------
 
@@ -161,15 +174,15 @@ class Control:
         _leave_within(LEAVE_S)
 
     def _beat(self, loop: asyncio.AbstractEventLoop, every_s: float) -> None:
-        beats, has_served = self._worker(self.number)
-        _WORKER.pack_into(self._memory, self._place_of(self.number), (beats + 1) % 2**32, has_served)
+        beats, *flags = self._worker(self.number)
+        _WORKER.pack_into(self._memory, self._place_of(self.number), (beats + 1) % 2**32, *flags)
         loop.call_later(every_s, self._beat, loop, every_s)
 
     def _look_for_listener(self, loop: asyncio.AbstractEventLoop, after_s: float) -> None:
         """Granian opens it when the application has started, and tells nobody; soon, as a rule."""
         if self._port.joined():
             limit_unread(self._settings.client_idle_s)
-            _WORKER.pack_into(self._memory, self._place_of(self.number), self.beats(self.number), True)
+            _WORKER.pack_into(self._memory, self._place_of(self.number), self.beats(self.number), True, False)
             log.info("worker.ready", pid=os.getpid())
         else:
             after_s = min(_SOON_S, after_s * 1.5)
@@ -184,7 +197,8 @@ class Control:
     def _stop_after_sockets(self, loop: asyncio.AbstractEventLoop) -> None:
         """Granian would cut all sockets without a frame: they are closed before it hears of the end."""
         if self._sockets_end is None and self._attached is not None:
-            closing = self._attached.sockets.drain(self._settings.drain_s / 2)
+            within_s = _CLOSING_S if self._attached.is_replaced else self._settings.drain_s / 2
+            closing = self._attached.sockets.drain(within_s)
             self._sockets_end = loop.create_task(closing, name="portway-sockets")
             self._sockets_end.add_done_callback(lambda _: self._stop(loop))
 
@@ -194,8 +208,12 @@ class Control:
 
     def _on_drain(self, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
         loop.remove_reader(self._drain[0])
-        worker.drain()
         self._port.step_aside(closing=False)
+        if self._memory[_DRAINING] and self._memory[_REPLACED]:
+            worker.drain(self._settings.reload_drain_s, is_replaced=True)
+            loop.call_later(_RETIRE_S, self._leave_port, loop, worker)
+            return
+        worker.drain(self._settings.drain_s)
         delay_s = self._settings.drain_delay_s
         if not self._memory[_DRAINING]:  # the parent was killed: finish, and leave the port free
             delay_s = 0.0
@@ -204,6 +222,31 @@ class Control:
         self._leave_at_s = loop.time() + left_s
         loop.call_later(left_s, self._cut_all, worker)
         _leave_within(left_s + 2 * LEAVE_S)
+
+    def _leave_port(self, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+        """Listen no more, long before Granian stops, which would cut the sockets that may stay."""
+        settles_s = _SETTLE_S if self._port.step_aside(closing=True) else 0.0
+        loop.call_later(settles_s, self._retire, loop, worker)
+
+    def _retire(self, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+        close_listener(self._settings.bind[1])
+        worker.on_port_left()
+        _WORKER.pack_into(self._memory, self._place_of(self.number), self.beats(self.number), True, True)
+        left_s = self._settings.reload_drain_s
+        self._leave_at_s = loop.time() + left_s + _CLOSING_S
+        loop.call_later(left_s, self._end_retirement, loop, worker)
+        _leave_within(left_s + _CLOSING_S + 2 * LEAVE_S)
+        self._look_for_rest(loop, worker)
+
+    def _look_for_rest(self, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+        if worker.sockets.taken:
+            loop.call_later(_LOOK_S, self._look_for_rest, loop, worker)
+        else:  # requests in flight are waited for by Granian
+            self._stop_after_sockets(loop)
+
+    def _end_retirement(self, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
+        os.write(self._counts[1], _COUNT.pack(worker.cut()))
+        self._stop_after_sockets(loop)
 
     def _on_cut(self, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
         loop.remove_reader(self._cut[0])

@@ -1,33 +1,34 @@
 """`gateway serve`: Granian with our flags, its workers, and a stop that loses nothing.
 
-The parent process holds no traffic. On the first SIGTERM or SIGINT it marks every worker as draining, keeps accepting
-for GATEWAY_DRAIN_DELAY what no other gateway on the port can take, then lets Granian close the listeners and wait.
-Each worker cuts what is left after GATEWAY_DRAIN. A second signal cuts at once. When the parent was killed, its workers
-drain and go, so that no orphan holds the port.
+The process of a generation holds no traffic. When the gateway stops, on the first SIGTERM or SIGINT, it marks all of
+its workers as draining, keeps accepting for GATEWAY_DRAIN_DELAY what no other gateway on the port can take, then lets
+Granian close the listeners and wait. Each worker cuts what is left after GATEWAY_DRAIN. A second signal cuts at once.
+When the parent was killed, the workers drain and go, so that no orphan holds the port.
 """
 
+import asyncio
 import gc
 import importlib
 import multiprocessing
 import resource
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, Final
 
 from granian import loops
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
+from granian.server.embed import Server
 
 from gateway import __version__
 from gateway.cache.bloom_filter import BloomFilter
 from gateway.config.address import Address, resolved, shown, try_bind
 from gateway.config.describe import rows
 from gateway.config.records import Config, Settings
-from gateway.limits.memory_store import Memory
 from gateway.observe import log as telemetry
 from gateway.observe.log import log
-from gateway.observe.message_ring import MessageRing
-from gateway.observe.shared_memory import SharedMemory
+from gateway.reload.line import Facts, Line
 from gateway.routing.urls import Routes
 from gateway.server.control import Control
 from gateway.server.loop import new_loop
@@ -49,33 +50,45 @@ _PING_S: Final = 20
 _SEND_BUFFER_BYTES: Final = 128 * 1024
 
 
-def serve(config: Config, routes: Routes, load_application: Callable[[Shared], Any]) -> int:
-    """Serve until a signal; the exit code. Raises AddressInUse, OSError for an address that cannot be bound."""
+def serve(
+    config: Config, routes: Routes, load_application: Callable[[Shared], Any], line: Line, facts: Callable[[], Facts]
+) -> int:
+    """Serve, as one generation, until the parent orders otherwise; the exit code.
+
+    `facts` are for the parent, which answers whether to go on. Raises AddressInUse, OSError for an address that cannot
+    be bound.
+    """
     settings = config.settings
     address = resolved(settings.bind)
-    if not settings.reuse_port:
+    if line.is_first and not settings.reuse_port:
         try_bind(address)
         if settings.tls_redirect is not None:
             try_bind(resolved(settings.tls_redirect))
-    shared_memory, bloom_filter = (
-        SharedMemory(settings.workers),
-        BloomFilter(),
-    )  # shared by forked workers
-    limits = Memory(is_shared=True) if len(routes.policies) and settings.workers > 1 else None
-    purges = MessageRing() if settings.workers > 1 else None
+    line.report(facts=asdict(facts()))
+    if not line.may_go():
+        return 2
+    inherited, bloom_filter = line.inherited, BloomFilter()
     control = Control(settings)
-    announce(config, routes, address)
+    if line.is_first:
+        announce(config, routes, address)
     if routes.threads:
         log.warning("start.threads", threads=routes.threads, detail="they are not in the workers: on_worker_start()")
 
     def load() -> Any:
+        line.close_in_worker()
         control.begin()
         telemetry.stdout_to_null()
         gc.set_threshold(*_COLLECT_AFTER)
-        past = past_counts(shared_memory.join(control.number))
+        past = past_counts(inherited.shared_memory.join(line.place + control.number))
         return load_application(
             Shared(
-                *(shared_memory, past, bloom_filter, limits, purges),
+                inherited.shared_memory,
+                past,
+                bloom_filter,
+                inherited.limits if len(routes.policies) else None,
+                inherited.purges,
+                inherited.board,
+                line.number,
                 on_started=control.attach,
                 on_stopped=control.leave,
                 parent=Parent(control.started_s, control.deaths),
@@ -88,22 +101,38 @@ def serve(config: Config, routes: Routes, load_application: Callable[[Shared], A
     gc.collect()
     gc.freeze()
     with pem_files(settings) as files:
-        server = _granian(settings, control, address, files)
+        server = _granian(settings, control, line, address, files)
         server.serve(target_loader=load, wrap_loader=False)
-    cut = control.cut_count()
-    if cut:
-        log.warning("drain.cut", count=cut)
-    if not server.has_failed:
-        log.info("drain.done")
+    line.report(cut=control.cut_count())
     return int(server.has_failed)
 
 
-def _granian(settings: Settings, control: Control, address: Address, files: PemFiles | None) -> Supervisor:
+def serve_here(application: Any, address: Address) -> None:
+    """Serve in this process, where a debugger has the terminal, for `gateway dev`. SIGTERM ends it at once."""
+
+    async def run() -> None:
+        server = Server(
+            application,
+            *address,
+            interface=Interfaces.ASGI,
+            http=HTTPModes.http1,
+            websockets=True,
+            log_level=LogLevels.error,
+            log_dictconfig=telemetry.granian_logging(),
+        )
+        await server.serve()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(run())
+
+
+def _granian(settings: Settings, control: Control, line: Line, address: Address, files: PemFiles | None) -> Supervisor:
     multiprocessing.set_start_method("fork", force=True)
     loops.register(Loops.uvloop.value)(new_loop)
     return Supervisor(
         settings,
         control,
+        line,
         address=address[0],
         port=address[1],
         interface=Interfaces.ASGI,
@@ -126,15 +155,6 @@ def _granian(settings: Settings, control: Control, address: Address, files: PemF
         ssl_client_verify=settings.tls_client_ca_pem is not None,
         ssl_protocol_min=_version(settings),
     )
-
-
-def take_certificate(server: Supervisor, settings: Settings, files: PemFiles) -> None:
-    """Have workers that are started from now on show the certificate of these files, for a new generation.
-
-    Those that run keep theirs. Raises ssl.SSLError for a pair that does not fit.
-    """
-    version = _version(settings)
-    server.build_ssl_context(files.cert, files.key, None, version, files.client_ca, [], files.client_ca is not None)
 
 
 def _version(settings: Settings) -> SSLProtocols:

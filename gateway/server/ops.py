@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -15,8 +15,9 @@ from urllib.parse import parse_qs, unquote
 import msgspec
 
 from gateway.cache.keys import KINDS
-from gateway.config import effective, environment
+from gateway.config import effective
 from gateway.config.describe import rows
+from gateway.config.records import Config
 from gateway.errors import GatewayError, Reason
 from gateway.http.headers import first_text
 from gateway.http.problem import json_response
@@ -35,6 +36,7 @@ from gateway.server.worker import Worker
 PREFIX = "/-/"
 _EVERY_S = 1.0
 _STILL_CHANGES_S = 6  # how far back a second of the history may still change
+_LOOK_S = 0.02
 
 
 def live(worker: Worker) -> GatewayResponse:
@@ -44,7 +46,7 @@ def live(worker: Worker) -> GatewayResponse:
 
 def ready(worker: Worker) -> GatewayResponse:
     """200; 503 only before start-up has ended and while draining, never because of an upstream."""
-    if worker.draining:
+    if worker.draining and not worker.is_replaced:
         return json_response({"status": "draining"}, 503)
     if not worker.ready:
         return json_response({"status": "starting"}, 503)
@@ -105,14 +107,15 @@ def metrics(worker: Worker, request: GatewayRequest) -> GatewayResponse:
     """What all workers have counted, as Prometheus reads it."""
     accept = first_text(request.raw_headers, b"accept") or ""
     publish(worker)  # what is answered outlives this worker, if it dies now: a counter must not fall
-    content_type, text = exposition(snapshots_of_all(worker), accept)
+    content_type, text = exposition(snapshots_of_all(worker), accept, running(worker))
     return GatewayResponse(200, [(b"content-type", content_type.encode("ascii")), _NO_STORE], text)
 
 
 async def state(worker: Worker, routes: Routes, request: GatewayRequest) -> GatewayResponse:
     """What the gateway is doing, or one route or upstream, as JSON; every second where event streams are accepted, and
     as a page where HTML is. Raises ROUTE_NOT_FOUND."""
-    status = Status(partial(snapshots_of_all, worker), rows(routes), configuration_rows(os.environ))
+    configuration = configuration_rows(worker.config, running(worker)["pid"])
+    status = Status(partial(snapshots_of_all, worker), rows(routes), configuration, partial(running, worker))
     accept = b",".join(value for field, value in request.raw_headers if field == b"accept")
     streams = b"text/event-stream" in accept
     kind, name = _detail(request.raw_path)
@@ -167,11 +170,44 @@ async def _events(worker: Worker, look: Look, further: dict[str, Any]) -> AsyncI
         worker.watchers -= 1
 
 
-def configuration_rows(environ: Mapping[str, str]) -> list[dict[str, str]]:
-    """What is set in the environment: variable, masked value and origin of each."""
-    entries = environment.read(environ, lambda path: Path(path).read_text(encoding="utf-8")).entries
-    found = [row for group in effective.effective(entries) for row in group if row.origin != "default"]
-    return [{"variable": row.variable, "value": row.value, "origin": row.origin} for row in found]
+def configuration_rows(config: Config, salt: int) -> list[dict[str, str]]:
+    """What is set in the environment: variable, masked value and origin of each, as it was when it was read.
+
+    A masked value has a `mark`: 16 bits of a digest, enough to tell a new value from an old one, and of no use to guess
+    either. `salt` is the pid of the gateway, so that marks of two gateways tell nothing together.
+    """
+    found = []
+    texts = {entry.variable.removesuffix("_FILE"): entry.text.strip() for entry in config.entries}
+    for row in (row for group in effective.effective(config.entries) for row in group if row.origin != "default"):
+        shown = {"variable": row.variable, "value": row.value, "origin": row.origin}
+        text = texts.get(row.variable)
+        if text is not None and text != row.value:
+            shown["mark"] = sha256(f"{salt} {row.variable} {text}".encode("utf-8", "surrogatepass")).hexdigest()[:4]
+        found.append(shown)
+    return found
+
+
+def running(worker: Worker) -> dict[str, Any]:
+    """Which process and configuration answer, and what came of reloads."""
+    board = worker.board
+    return {
+        "pid": os.getpid() if board is None else board.parent_pid,
+        "generation": worker.generation,
+        "config_hash": worker.via.identity,
+        "reloads": {} if board is None else board.counts,
+    }
+
+
+async def reload(worker: Worker) -> GatewayResponse:
+    """POST: read the configuration again; the answer tells the outcome. Raises ROUTE_NOT_FOUND without a parent."""
+    board = worker.board
+    if board is None:
+        raise GatewayError(Reason.ROUTE_NOT_FOUND, "This worker has no parent process that could reload it.")
+    ended = board.ask()
+    while board.ended < ended:  # noqa: ASYNC110 - it is another process that ends it
+        await asyncio.sleep(_LOOK_S)
+    outcome, _, text = board.last()
+    return json_response({"outcome": outcome.word, "generation": board.generation, "problems": text.splitlines()})
 
 
 def page() -> GatewayResponse:
@@ -202,10 +238,14 @@ _PAGE_POLICY = [
 ]
 _OPEN: dict[str, Callable[[Worker], GatewayResponse]] = {"/-/live": live, "/-/ready": ready}
 FOR_PROBES = _OPEN.keys()
-_CLOSED = frozenset({"/-/", "/-/metrics", "/-/status", "/-/cache", "/-/limits"})
+_CLOSED = frozenset({"/-/", "/-/metrics", "/-/status", "/-/cache", "/-/limits", "/-/reload"})
 
 
-_METHODS = {"/-/cache": frozenset(("DELETE",)), "/-/limits": frozenset(("GET", "HEAD", "DELETE"))}
+_METHODS = {
+    "/-/cache": frozenset(("DELETE",)),
+    "/-/limits": frozenset(("GET", "HEAD", "DELETE")),
+    "/-/reload": frozenset(("POST",)),
+}
 
 
 def options(request: GatewayRequest) -> GatewayResponse:
@@ -241,6 +281,8 @@ async def answer(worker: Worker, routes: Routes, request: GatewayRequest) -> Gat
         return is_open(worker)
     if path == "/-/cache":
         return await purge(worker, routes, request)
+    if path == "/-/reload":
+        return await reload(worker)
     if path == "/-/limits":
         return await (forget(worker, request) if request.method == "DELETE" else limits(worker))
     if path == "/-/metrics":

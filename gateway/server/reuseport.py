@@ -25,7 +25,7 @@ from gateway.server.abort import own_listeners
 
 # Of <asm-generic/socket.h>: Python has no names for them.
 _ATTACH_REUSEPORT_CBPF, _DETACH_REUSEPORT_BPF = 51, 68
-_LOOK_S = 0.5
+_LOOK_S = 0.3
 
 
 class SharedPort:
@@ -66,16 +66,23 @@ class SharedPort:
         self._tell(_ATTACH_REUSEPORT_CBPF, struct.pack("HP", len(code), lines.buffer_info()[0]))
         return True
 
-    def _watch(self, before: Set[int]) -> None:
-        """Until we are alone, and so the first: whenever one has gone, the filter must be reset."""
+    def _watch(self, before: Set[int], *, has_changed: bool = False) -> None:
+        """Until we are alone, and so the first: whenever one has gone, the filter must be reset.
+
+        But only when no other one goes after it: workers that leave together aim past each other, and one that is the
+        last of them, and is held up, would get connections again right before it closes.
+        """
         there = self._neighbours()
         elders = there & self._elders
-        if elders != before:
+        is_alone = len(there) <= self._own
+        changes = elders != before
+        if (has_changed and not changes) or (is_alone and (has_changed or changes)):
             self._leave_to_chance()
-        if len(there) > self._own:
-            asyncio.get_running_loop().call_later(_LOOK_S, self._watch, elders)
-        else:
+        if is_alone:
             self._elders = set()
+        else:
+            loop = asyncio.get_running_loop()
+            loop.call_later(_LOOK_S, lambda: self._watch(elders, has_changed=changes))
 
     def _leave_to_chance(self) -> None:
         if not self._leaving:

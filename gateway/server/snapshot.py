@@ -50,6 +50,7 @@ def snapshot_of(worker: Worker) -> Snapshot:
             certificate_ends_s=worker.certificate_ends_s,
             memory_bytes=taken.memory_bytes,
             open_files=taken.open_files,
+            generation=worker.generation,
         ),
         counts=_counts(worker, taken.cpu_s),
         past=worker.past,

@@ -1,12 +1,12 @@
-"""The parent process: Granian's server, with our own way of keeping its workers alive and of ending them.
+"""The process of one generation: Granian's server, with our own way of keeping its workers alive and of ending them.
 
 Granian ends all workers when one of them dies twice within seconds, and waits for a hung one for ever. Here a worker
 that died is started again after a pause that grows (`restarts`), one that gives no sign of life is ended first, and the
 others go on meanwhile.
 
-One loop does it all, in the main thread. It sleeps until a signal comes (the end of a worker is one, SIGCHLD) or
-something is due. Nothing waits for a worker by its sentinel, as `multiprocessing` does: a process that a view forked
-holds that open.
+One loop does it all, in the main thread. It sleeps until an order comes from the parent of all generations, a worker
+ends (SIGCHLD), or something is due. Signals that stop are the parent's, and mean nothing here. Nothing waits for a
+worker by its sentinel, as `multiprocessing` does: a process that a view forked holds that open.
 """
 
 import os
@@ -22,12 +22,15 @@ from granian.server.mp import MPServer
 
 from gateway.config.records import Settings
 from gateway.observe.log import log
+from gateway.reload.line import CUT, DRAIN, RETIRE, Line
 from gateway.server import restarts
-from gateway.server.control import LEAVE_S, Control, beat_every_s
+from gateway.server.control import LEAVE_S, MOST_OF_RETIREMENT_S, Control, beat_every_s
 from gateway.server.restarts import Silence
 
 _NEVER: Final = float("inf")
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+# How often it is looked whether workers serve, or have left the port, where the parent waits for that.
+_SOON_S: Final = 0.02
 
 
 @dataclass(slots=True)
@@ -44,19 +47,21 @@ class _Worker:
 
 
 class Supervisor(MPServer):
-    """`serve` until a signal. `has_failed` tells afterwards that no worker could ever be started."""
+    """`serve` until an order. `has_failed` tells afterwards that no worker could be started."""
 
-    def __init__(self, settings: Settings, control: Control, **options: Any) -> None:
+    def __init__(self, settings: Settings, control: Control, line: Line, **options: Any) -> None:
         super().__init__("asgi:application", workers=settings.workers, **options)
         self.has_failed = False
         self._settings = settings
         self._control = control
+        self._line = line
+        self._is_ready = self._is_retiring = self._has_left_port = False
         self._numbered = [_Worker(number) for number in range(settings.workers)]
         self._every_s = beat_every_s(settings.worker_timeout_s)
         self._looked_s = 0.0
         self._failed_starts = 0
         self._has_served = False
-        self._stop_at_s = self._kill_at_s = _NEVER
+        self._stop_at_s = self._cut_at_s = self._kill_at_s = _NEVER
         self._is_draining = self._is_stopping = False
         self._make: Callable[[int], BaseProcess] | None = None
         self.on_startup(self._watch_signals)
@@ -81,8 +86,12 @@ class Supervisor(MPServer):
                 self._look_for_an_end(worker, now_s)
             if now_s - self._looked_s >= self._every_s:
                 self._look_for_life(now_s)
+            self._tell_parent()
             if now_s >= self._stop_at_s:
                 self._begin_stop(now_s)
+            if now_s >= self._cut_at_s:
+                self._cut_at_s = _NEVER
+                self._control.begin_cut()
             if now_s >= self._kill_at_s:
                 self._end_all(signal.SIGKILL)
             for worker in self._numbered:
@@ -104,7 +113,8 @@ class Supervisor(MPServer):
         os.set_blocking(self._heard, False)
         os.set_blocking(write_end, False)
         self._poll = select.poll()
-        self._poll.register(self._heard, select.POLLIN)
+        for descriptor in (self._heard, self._line.orders):
+            self._poll.register(descriptor, select.POLLIN)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         # A worker learns of it by the closed pipe; signals sent to a worker are not for the parent.
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
@@ -115,27 +125,56 @@ class Supervisor(MPServer):
     def _sleep(self) -> None:
         """Until a signal, or until something is due."""
         now_s = time.monotonic()
-        due_s = [self._looked_s + self._every_s, self._stop_at_s, self._kill_at_s]
+        due_s = [self._looked_s + self._every_s, self._stop_at_s, self._cut_at_s, self._kill_at_s]
         due_s += [worker.restart_at_s for worker in self._numbered]
-        self._poll.poll(max(0.0, min(due_s) - now_s) * 1000)
-        try:
-            numbers = os.read(self._heard, 4096)
-        except BlockingIOError:
-            return
-        for number in numbers:
-            if number in _STOPS:
-                self._on_stop_signal(signal.Signals(number))
+        if not self._is_ready or (self._is_retiring and not self._has_left_port):
+            due_s.append(now_s + _SOON_S)
+        ready = {number for number, _ in self._poll.poll(max(0.0, min(due_s) - now_s) * 1000)}
+        if self._heard in ready:
+            os.read(self._heard, 4096)
+        if self._line.orders in ready:
+            self._obey(os.read(self._line.orders, 1))
 
-    def _on_stop_signal(self, number: signal.Signals) -> None:
+    def _obey(self, order: bytes) -> None:
         now_s = time.monotonic()
-        if not self._is_draining:
+        if order == RETIRE:
+            self._is_retiring = self._is_draining = self._is_stopping = True  # nothing is started any more
+            for worker in self._numbered:
+                worker.restart_at_s = _NEVER
+            self._control.begin_drain(is_replaced=True)
+            self._kill_at_s = now_s + self._settings.reload_drain_s + MOST_OF_RETIREMENT_S
+        elif order == DRAIN and self._is_retiring:
+            self._hasten(now_s)
+        elif order == DRAIN and not self._is_draining:
             self._is_draining = True
-            log.info("drain.started", signal=number.name)
             self._control.begin_drain()
             self._stop_at_s = now_s + self._settings.drain_delay_s
-        else:  # a second one stops at once
+        elif order == CUT:
             self._begin_stop(now_s)
-            self._control.begin_cut()
+            self._hasten(now_s, within_s=0.0)
+        elif not order:  # the parent was killed: the workers see that too, by the end of this process
+            os._exit(1)
+
+    def _hasten(self, now_s: float, within_s: float | None = None) -> None:
+        """The whole gateway stops, or somebody is in a hurry: what drains for longer has only so long."""
+        within_s = self._settings.drain_s if within_s is None else within_s
+        self._control.begin_stop()
+        self._end_all(signal.SIGTERM)
+        self._cut_at_s = min(self._cut_at_s, now_s + within_s)
+        self._kill_at_s = min(self._kill_at_s, now_s + within_s + 2 * LEAVE_S)
+
+    def _tell_parent(self) -> None:
+        """That this generation serves, and that it has left the port: each once."""
+        if not self._is_ready:
+            served = [self._control.has_served(worker.number) for worker in self._numbered]
+            if any(served) if self._line.is_first else all(served):
+                self._is_ready = True
+                self._line.report(ready=True)
+        elif self._is_retiring and not self._has_left_port:
+            living = [worker.number for worker in self._numbered if worker.process is not None]
+            if all(self._control.has_left_port(number) for number in living):
+                self._has_left_port = True
+                self._line.report(left_port=True)
 
     def _begin_stop(self, now_s: float) -> None:
         self._stop_at_s = _NEVER
@@ -187,13 +226,15 @@ class Supervisor(MPServer):
         """Say how a worker ended, and when the next one starts; give up where none can ever."""
         now_s = time.monotonic()
         worker.deaths = restarts.deaths_in_a_row(worker.deaths, now_s - worker.started_s)
-        self._failed_starts += not self._has_served
-        if not self._has_served and restarts.is_hopeless(self._failed_starts, len(self._numbered)):
+        is_young = not self._has_served or not (self._is_ready or self._line.is_first)
+        self._failed_starts += is_young
+        if is_young and restarts.is_hopeless(self._failed_starts, len(self._numbered)):
             log.error("worker.died", **fields, pause_s=None)
             log.error("start.given_up", starts=self._failed_starts)
             self.has_failed = True
             self._begin_stop(now_s)
-            self._end_all(signal.SIGKILL)
+            if not self._has_served:
+                self._end_all(signal.SIGKILL)
             return
         self._control.count_death()
         pause_s = restarts.pause_s(worker.deaths)

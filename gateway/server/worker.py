@@ -47,6 +47,7 @@ from gateway.observe.shared_memory import SharedMemory
 from gateway.observe.snapshot import Counts
 from gateway.observe.watchdog import Watchdog
 from gateway.proxy.mirror import Mirrors
+from gateway.reload.board import Board
 from gateway.routing.urls import Routes
 from gateway.sockets.open import OpenSockets
 from gateway.upstreams.pool import Pool
@@ -79,6 +80,8 @@ class Shared:
     bloom_filter: BloomFilter | None = None  # the keys that are stored
     limits: Memory | None = None  # what they have counted together
     purges: MessageRing | None = None  # where they tell each other what they purge
+    board: Board | None = None  # which generation serves, and what came of reloads
+    generation: int = 1  # that this worker is of
     on_started: Callable[["Worker"], None] | None = None  # called when all is open, before it serves
     on_stopped: Callable[[], None] | None = None  # called when all is closed
     parent: Parent = field(default_factory=Parent)
@@ -187,6 +190,10 @@ class Worker:
         self.watchers = 0  # those among them who look at the status as it changes
         self.ready = False
         self.draining = False
+        self.is_replaced = False  # by a worker of the next generation: the gateway itself goes on
+        self.on_port_left: Callable[[], None] = lambda: None  # called where a next generation has it
+        self.board, self.generation = shared.board, shared.generation
+        self._drain_s = config.settings.drain_s
         self._shared = shared
         self._cut = False
         self._ticker: asyncio.Task[None] | None = None
@@ -265,9 +272,9 @@ class Worker:
 
     # -- draining -------------------------------------------------------------------------------------------------
 
-    def drain(self) -> None:
-        """From now on `/-/ready` says 503 and answers carry `Connection: close`."""
-        self.draining = True
+    def drain(self, within_s: float, *, is_replaced: bool = False) -> None:
+        """From now on answers carry `Connection: close`, and `/-/ready` says 503 unless a next generation serves."""
+        self.draining, self.is_replaced, self._drain_s = True, is_replaced, within_s
 
     def cut(self) -> int:
         """Break off what is still in flight; how many that were."""
@@ -281,7 +288,7 @@ class Worker:
     async def _threads_ended(self) -> None:
         """Wait for the calls in threads, those that nobody waits for any more too, as long as a drain lasts."""
         loop = asyncio.get_running_loop()
-        give_up_s = loop.time() + self.config.settings.drain_s
+        give_up_s = loop.time() + self._drain_s
         while not self._cut and (view_thread.busy() or any(pool.running for pool in self.bulkheads.values())):
             if loop.time() >= give_up_s:
                 self._abandon()

@@ -54,6 +54,11 @@ class OpenSockets:
         """How many are open."""
         return len(self._open)
 
+    @property
+    def taken(self) -> int:
+        """How many are open or in their handshake."""
+        return self._taken
+
     def by_route(self) -> dict[str, int]:
         return dict(Counter(self._open.values()))
 

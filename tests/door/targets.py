@@ -29,10 +29,10 @@ def _gateway(name: str, *, speaks_tls: bool = False, **options: str) -> Target:
                 environment["GATEWAY_ADMIN_TOKEN"] = "hunter2"
                 tls = trusting(folder)
             with Gateway(environment, cwd=folder, tls=tls) as gateway:
-                workers = _children(gateway.process.pid)
+                workers = gateway.workers
 
                 def is_alive() -> bool:
-                    return gateway.process.poll() is None and _children(gateway.process.pid) == workers
+                    return gateway.process.poll() is None and gateway.workers == workers
 
                 def is_idle() -> bool:
                     status = gateway.get("/-/status", *(["Authorization: Bearer hunter2"] if speaks_tls else []))
@@ -42,10 +42,6 @@ def _gateway(name: str, *, speaks_tls: bool = False, **options: str) -> Target:
                 yield Lane(name, address, upstream, is_alive, "preserve" in str(options), tls=tls, is_idle=is_idle)
 
     return running
-
-
-def _children(pid: int) -> str:
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text()
 
 
 def _benched(name: str, bench_name: str, *, keeps_host: bool = False) -> Target:

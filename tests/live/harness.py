@@ -689,6 +689,12 @@ class Started(ABC):
 # -- the gateway --------------------------------------------------------------------------------------------------
 
 
+def children_of(pid: int) -> list[int]:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    return []
+
+
 class Gateway:
     """`gateway serve` as a process of its own, on a free port, with these GATEWAY_* and OTEL_* and no others.
 
@@ -832,6 +838,15 @@ class Gateway:
     def request_line(self, request_id: str) -> dict[str, Any]:
         """The `request` line of that request id."""
         return self.wait_for_log(lambda line: line["event"] == "request" and line["request_id"] == request_id)
+
+    @property
+    def workers(self) -> list[int]:
+        """The processes that serve: the children of each generation, which is a child of the parent."""
+        return [pid for generation in self.generations for pid in children_of(generation)]
+
+    @property
+    def generations(self) -> list[int]:
+        return children_of(self.process.pid)
 
     # -- asking it --------------------------------------------------------------------------------------------------
 

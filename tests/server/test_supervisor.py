@@ -1,11 +1,13 @@
 """The parent signals its workers by number, and only those whose number is still their own."""
 
 import multiprocessing
+import os
 import signal
 
 import pytest
 
 from gateway.config.loader import load
+from gateway.reload.line import Inherited, Line
 from gateway.server.control import Control
 from gateway.server.supervisor import Supervisor
 
@@ -14,7 +16,8 @@ from gateway.server.supervisor import Supervisor
 def test_a_worker_whose_end_is_known_already_is_not_signalled(by: signal.Signals) -> None:
     """As when `multiprocessing` has waited for it, at the start of another one."""
     settings = load({}, str).settings
-    supervisor = Supervisor(settings, Control(settings))
+    line = Line(1, Inherited(1), 0, *os.pipe())
+    supervisor = Supervisor(settings, Control(settings), line)
     process = multiprocessing.get_context("spawn").Process(target=int)
     process.start()
     process.join()

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -371,13 +370,9 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
             "GATEWAY_ROUTE_NOT_MODIFIED": "/not-modified -> u",
         }
         with Gateway(environment, cwd=folder) as running:
-            workers = children_of(running)
+            workers = running.workers
             yield running
-            assert children_of(running) == workers  # it outlived all this
-
-
-def children_of(gateway: Gateway) -> str:
-    return Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text(encoding="ascii")
+            assert running.workers == workers  # it outlived all this
 
 
 def cause_of(gateway: Gateway, answer: Answer) -> str:

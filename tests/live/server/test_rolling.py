@@ -137,15 +137,14 @@ def status_of(wire: Wire, path: str = "/-/ready") -> int:
 @contextlib.contextmanager
 def frozen(gateway: Gateway) -> Iterator[None]:
     """Its workers stand still: who comes to them waits in their queues."""
-    parent = gateway.process.pid
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="ascii").split()
+    children = gateway.workers
     for pid in children:
-        os.kill(int(pid), signal.SIGSTOP)
+        os.kill(pid, signal.SIGSTOP)
     try:
         yield
     finally:
         for pid in children:
-            os.kill(int(pid), signal.SIGCONT)
+            os.kill(pid, signal.SIGCONT)
 
 
 def drain(gateway: Gateway, port: Port) -> None:

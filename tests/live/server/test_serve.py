@@ -50,8 +50,7 @@ def to_group(gateway: Gateway, number: int) -> None:
 
 
 def workers(gateway: Gateway) -> list[int]:
-    children = Path(f"/proc/{gateway.process.pid}/task/{gateway.process.pid}/children").read_text(encoding="ascii")
-    return [int(pid) for pid in children.split()]
+    return gateway.workers
 
 
 def is_alive(pid: int) -> bool:

@@ -110,8 +110,7 @@ def gateway_with(folder: Path, before: str = "", **options: str) -> Iterator[Gat
 
 
 def workers(gateway: Gateway) -> list[int]:
-    pid = gateway.process.pid
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()]
+    return gateway.workers
 
 
 def died(gateway: Gateway) -> list[dict[str, Any]]:
@@ -189,14 +188,14 @@ def test_a_stop_does_not_wait_for_a_worker_that_is_to_be_started_again(tmp_path:
 FAILS = """
 import os
 import time
-from gateway.server.worker import Runtime
+from gateway.server.worker import Worker
 
 
 async def start(self, publish):
     {}
 
 
-Runtime.start = start
+Worker.start = start
 """
 
 
@@ -217,7 +216,7 @@ def test_where_one_has_served_the_others_are_tried_for_ever(tmp_path: Path) -> N
     """What happens to a start later is an accident that may pass: a full disk, a file that is being replaced."""
     flag = tmp_path / "broken"
     before = FAILS.format(f"assert not os.path.exists({str(flag)!r}); await real(self, publish)").replace(
-        "async def", "real = Runtime.start\n\n\nasync def"
+        "async def", "real = Worker.start\n\n\nasync def"
     )
     with gateway_with(tmp_path, before) as gateway:
         all_ready(gateway, 1)

@@ -1,0 +1,50 @@
+"""What a generation tells the parent of its configuration: what no reload changes, and which files it was read from."""
+
+import hashlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from gateway import units
+from gateway.config.address import shown
+from gateway.config.environment import Entry
+from gateway.config.fingerprint import fingerprint
+from gateway.config.records import Config
+from gateway.reload.files import named_files, own_modules
+from gateway.reload.line import Facts
+from gateway.routing.urls import Routes
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def facts_of(
+    config: Config, routes: Routes, environ: Mapping[str, str], env_files: Sequence[str], warnings: str
+) -> Facts:
+    """`env_files` are the paths of --env-file, `warnings` what `check` warned of."""
+    settings = config.settings
+    fixed = {
+        "GATEWAY_BIND": shown(settings.bind),
+        "GATEWAY_WORKERS": str(settings.workers),
+        "GATEWAY_DATABASE_URL": settings.database_url,
+        "GATEWAY_TLS_CERT": "a certificate" if settings.tls_cert_pem else "no certificate",
+    }
+    modules = own_modules(list(sys.modules.values()), Path.cwd(), _PACKAGE)
+    return Facts(
+        fixed={name: (units.mask_url(text), hashlib.sha256(text.encode()).hexdigest()) for name, text in fixed.items()},
+        log=settings.log,
+        log_level=settings.log_level,
+        watches=settings.reload == "watch",
+        files=(*env_files, *named_files(environ), *modules),
+        warnings=warnings,
+        config_hash=fingerprint(config, routes),
+    )
+
+
+def workers_of(entries: Iterable[Entry]) -> int:
+    """GATEWAY_WORKERS; 1 where it is not set, or is wrong, of which the first generation tells."""
+    for entry in entries:
+        if (entry.name.family, entry.name.option.name) == ("gateway", "WORKERS"):
+            with suppress(ValueError):
+                return int(str(entry.name.option.unit.parse(entry.text.strip())))
+    return 1

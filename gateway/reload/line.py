@@ -1,0 +1,104 @@
+"""The line between the parent and one generation: orders go down, each a byte, and reports come up, each a line.
+
+A generation is a process that has read the environment and the routes, and the workers that it forked. What all of them
+share, whichever generation they are of, the parent makes before the first one.
+"""
+
+import contextlib
+import io
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from gateway.limits.memory_store import Memory
+from gateway.observe.message_ring import MessageRing
+from gateway.observe.shared_memory import SharedMemory
+from gateway.reload.board import Board
+
+# Orders: listen; drain, since a newer generation serves; drain, since the gateway stops; stop at once; go away.
+GO: Final = b"g"
+RETIRE: Final = b"r"
+DRAIN: Final = b"d"
+CUT: Final = b"c"
+LEAVE: Final = b"l"
+
+# So many generations have places in shared memory: one serves, one starts, and some still drain.
+PLACES: Final = 4
+
+
+class Inherited:
+    """What all generations share. Made by the parent."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.shared_memory = SharedMemory(workers * PLACES)
+        several = workers > 1
+        self.limits = Memory(is_shared=True) if several else None
+        self.purges = MessageRing() if several else None
+        self.board = Board()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a generation tells the parent of its configuration, before it listens.
+
+    `fixed` is what no reload can change: by variable, as it may be shown, and a digest of the value. `warnings` are
+    those of `check`. `config_hash` tells configurations apart.
+    """
+
+    fixed: Mapping[str, tuple[str, str]]
+    log: str
+    log_level: str
+    watches: bool
+    files: tuple[str, ...] = ()
+    warnings: str = ""
+    config_hash: str = ""
+
+
+@dataclass(slots=True)
+class Line:
+    """A generation's end. `place` is the first of its workers' slots in shared memory."""
+
+    number: int
+    inherited: Inherited
+    place: int
+    orders: int
+    _reports: int
+    _captured: io.StringIO | None = field(default=None)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether no generation was there before: problems go to stderr then, and the port must be free."""
+        return self.number == 1
+
+    def capture_stderr(self) -> None:
+        """From now on what is said on stderr is for the parent, which logs it."""
+        self._captured = sys.stderr = io.StringIO()
+
+    def release_stderr(self) -> str:
+        """What was said meanwhile."""
+        if self._captured is None:
+            return ""
+        text, self._captured = self._captured.getvalue(), None
+        sys.stderr = sys.__stderr__
+        return text
+
+    def report(self, **fields: Any) -> None:
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone, which the orders tell too
+            os.write(self._reports, json.dumps(fields).encode() + b"\n")
+
+    def may_go(self) -> bool:
+        """Wait for the order to listen; False where it is another one, or the parent has gone."""
+        return os.read(self.orders, 1) == GO
+
+    def close_in_worker(self) -> None:
+        """The parent's line is no worker's."""
+        os.close(self._reports)
+        os.close(self.orders)
+
+
+# Of the generation that this process is, if it is one.
+current: Line | None = None
