@@ -27,6 +27,7 @@ from gateway.cache.policy import Entry
 from gateway.cache.queries import BATCH_ROWS, MOST_PURGES, STORED_ROWS, Found
 from gateway.cache.store_health import PAUSE_S, StoreHealth, is_away
 from gateway.http.headers import Pair
+from gateway.observe import steps
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -43,8 +44,7 @@ _SWEEP_S = 5.0  # how often useless rows are removed
 
 
 class Store:
-    """One worker's access to the database. Call `open` in the loop that serves; `on_purge` gets the purges that other
-    workers and replicas made."""
+    """One worker's access to the database. `open` it in the loop that serves; `on_purge` gets the purges of others."""
 
     def __init__(self, max_bytes: int, bloom_filter: BloomFilter, on_purge: Callable[[Purge], object]) -> None:
         self.is_open = False
@@ -124,7 +124,7 @@ class Store:
         self._asked.set()
         try:
             async with asyncio.timeout(_LOOK_UP_S):
-                found = await future
+                found = await (future if steps.traced is None else steps.traced("cache lookup", {}, future))
             if removals != self._removals:  # it may have been read before those were removed
                 return Found([], found.has_others)
             if not self._forgotten:

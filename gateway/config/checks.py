@@ -25,7 +25,7 @@ from gateway.config.loader import NO_ROUTES_HELP
 from gateway.config.records import Config
 from gateway.fanout.view import Fanout
 from gateway.http import fields
-from gateway.observe.exporters import exporters_of
+from gateway.observe.exporters import doubt_of, exporters_of
 from gateway.proxy.view import Proxy
 from gateway.routing import access
 from gateway.routing.faults import RouteError
@@ -199,7 +199,9 @@ def _compression(config: Config) -> Iterator[checks.CheckMessage]:
 
 def _tracing(config: Config) -> Iterator[checks.CheckMessage]:
     try:
-        exporters_of(os.environ, find_spec)
+        exporters = exporters_of(os.environ, find_spec)
+        if "otlp" in exporters and (doubt := doubt_of(os.environ)):
+            yield checks.Warning(doubt, id="portway.W004")
     except ValueError as error:  # often set for all that runs somewhere: no reason not to serve
         yield checks.Warning(f"{error}; there is no tracing", id="portway.W004")
 

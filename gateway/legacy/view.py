@@ -27,6 +27,7 @@ from gateway.http.view_thread import ViewThread, close_connections
 from gateway.legacy.bulkhead import Bulkhead, Call
 from gateway.legacy.options import OF_POOL, LegacyOptions
 from gateway.legacy.parameters import NoSuchValue, Parameters, not_found
+from gateway.observe import steps
 from gateway.options import Option, nearest
 
 Answered = tuple[int, Sequence[Pair], bytes]
@@ -99,7 +100,12 @@ class Legacy(GatewayView):
             values["request"] = request
             # A call that was given up may still read the files of its request.
             closers.append(partial(call.when_over, request.lend()))
-        answer: HttpResponseBase = await self.bulkhead.run(call, timeout_s)
+        run = self.bulkhead.run(call, timeout_s)
+        if steps.traced is not None:
+            attributes = {"portway.pool": self.bulkhead.name, "code.function.name": self.__name__}
+            answer: HttpResponseBase = await steps.traced(f"legacy {self.bulkhead.name}", attributes, run)
+        else:
+            answer = await run
         if not isinstance(answer, GatewayResponse):  # an async iterator, which runs in the loop
             request.lifetime.enter_view_thread(request.lend).holds(answer)
         return answer

@@ -17,6 +17,7 @@ mirror_counts   what is counted of copies of requests
 status          /-/status: the workers added up, as JSON
 metrics         /-/metrics: the same for Prometheus
 exporters       which exporters of spans the OTEL_* variables ask for
+steps           steps inside a request that get spans of their own
 spans           OpenTelemetry: a span for each request and each attempt
 signals         Django's signals of a request, where somebody listens
 stalls          which code blocked the event loop, and how that is logged

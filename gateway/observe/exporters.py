@@ -1,6 +1,7 @@
 """Which exporters of spans the standard OTEL_* variables ask for."""
 
 from collections.abc import Callable, Mapping
+from urllib.parse import urlsplit
 
 
 def exporters_of(environ: Mapping[str, str], find: Callable[[str], object]) -> tuple[str, ...]:
@@ -27,3 +28,12 @@ def exporters_of(environ: Mapping[str, str], find: Callable[[str], object]) -> t
     if not (find("opentelemetry") and find("opentelemetry.sdk")):
         raise ValueError("OTEL_* asks for spans, but their extra is not installed: pip install '.[otel]'")
     return tuple(sorted(names))
+
+
+def doubt_of(environ: Mapping[str, str]) -> str:
+    """What is probably wrong with where spans go, though they go there; empty for nothing. As for `exporters_of`."""
+    names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+    name = next((name for name in names if environ.get(name)), None)
+    if name is None or not urlsplit(environ[name]).netloc.endswith(":4317"):
+        return ""
+    return f"{name} names port 4317, where collectors take gRPC; spans go by HTTP, as a rule to port 4318"

@@ -1,4 +1,4 @@
-"""OpenTelemetry spans of requests and of attempts upstream. The only module that imports OpenTelemetry.
+"""OpenTelemetry spans of requests, of attempts upstream, and of steps that take long. The only module that imports it.
 
 It is imported only where tracing is on, in the worker: its exporter has a thread, which no fork takes along. The
 current span travels as OpenTelemetry has it, in the context: so a task that a request starts, a legacy function's
@@ -11,6 +11,7 @@ Queries are left out, as in the log: they may hold secrets.
 import logging
 import threading
 import time
+from collections.abc import Awaitable, Mapping
 from typing import Any, Final
 
 import structlog
@@ -24,11 +25,12 @@ from opentelemetry.trace import Span, SpanKind, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from gateway import __version__
-from gateway.errors import Reason, Side
+from gateway.errors import GatewayError, Reason, Side
 from gateway.http.exchange import Exchange
 from gateway.http.headers import first_text
 from gateway.http.methods import STANDARD_METHODS
 from gateway.http.request import GatewayRequest
+from gateway.observe import steps
 from gateway.observe.throttle import TokenBucket, at_most_every
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -90,11 +92,13 @@ class Tracer:
         trace.set_tracer_provider(self._provider)
         self._tracer = self._provider.get_tracer("portway", __version__)
         self._parent = TraceContextTextMapPropagator()
+        steps.traced = self.step
         self._open: dict[Exchange, tuple[Span, GatewayRequest]] = {}
         _log.info("tracing.on", exporters=exporters)
 
     def stop(self, within_s: float) -> None:
         """Send the remaining spans, at the very end, since it blocks the loop. What takes too long is lost."""
+        steps.traced = None
         flush = threading.Thread(target=self._provider.shutdown, name="portway-flush", daemon=True)
         flush.start()
         flush.join(min(within_s, _FLUSH_S))
@@ -152,6 +156,27 @@ class Tracer:
         """Mark calls in this task, from here on, as those of a part."""
         context.attach(context.set_value(_PART, name))
 
+    async def step(self, name: str, attributes: Mapping[str, str], awaited: Awaitable[Any]) -> Any:
+        """What is awaited, within a span that is current meanwhile. Raises what that raises."""
+        if not trace.get_current_span().get_span_context().trace_flags.sampled:
+            return await awaited
+        span = self._tracer.start_span(name, kind=SpanKind.INTERNAL)
+        token = context.attach(trace.set_span_in_context(span))
+        error: str | None = "cancelled"
+        try:
+            found = await awaited
+            error = None
+            return found
+        except GatewayError as failure:
+            error = failure.reason.word
+            raise
+        except Exception as failure:
+            error = type(failure).__name__
+            raise
+        finally:
+            context.detach(token)
+            _end(span, {**attributes, "error.type": error}, failed=error is not None)
+
     def attempt(self, upstream: str, *, host: str, port: int, url: str, method: str, number: int) -> AttemptSpan | None:
         """A span below the current one; None where that is not sampled.
 
@@ -161,6 +186,7 @@ class Tracer:
         if not trace.get_current_span().get_span_context().trace_flags.sampled:
             return None
         name, attributes = _of_method(method)
+        name = f"{name} {upstream}"  # of few names: the path of a URL is none
         attributes |= {
             "server.address": host,
             "server.port": port,

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import math
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from time import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from gateway.errors import GatewayError, Reason
 from gateway.http.carried import unescaped, values_in
 from gateway.http.deadline import SharedTimers
 from gateway.http.request import GatewayRequest
+from gateway.observe import steps
 from gateway.observe.histogram import Calls
 from gateway.upstreams import outlier_detection, retry_policy
 from gateway.upstreams.attempt import Attempt
@@ -110,7 +111,10 @@ class Pool:
             return
         try:
             # Who comes in at the last moment only makes work for an upstream that is full already.
-            await self.limit.acquire(min(timeout_s / 2, self.upstream.queue_timeout_s))
+            place: Awaitable[None] = self.limit.acquire(min(timeout_s / 2, self.upstream.queue_timeout_s))
+            if steps.traced is not None and not self.limit.free:
+                place = steps.traced(f"queue {self.name}", {"portway.upstream": self.name}, place)
+            await place
         except LimitReached:
             raise self._refusal(Reason.UPSTREAM_FULL, 1) from None
         except TimeoutError:

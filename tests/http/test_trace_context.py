@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.http.trace_context import is_request_id, new_trace_id, new_traceparent, trace_id_of
-from gateway.observe.exporters import exporters_of
+from gateway.observe.exporters import doubt_of, exporters_of
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
@@ -151,3 +151,25 @@ def test_an_extra_that_is_not_installed_is_said_only_where_it_is_needed(there: s
     assert exporters_of({}, find) == ()
     with pytest.raises(ValueError, match="pip install"):
         exporters_of({ENDPOINT: URL}, find)
+
+
+@pytest.mark.parametrize(
+    ("environ", "names"),
+    [
+        ({}, ""),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}, ""),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4317"}, "OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://4317.example.com/x:4317"}, ""),
+        (
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
+                "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://collector:4317/v1/traces",
+            },
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        ),
+    ],
+)
+def test_the_port_of_grpc_is_doubted(environ: dict[str, str], names: str) -> None:
+    doubt = doubt_of(environ)
+    assert doubt.startswith(names)
+    assert bool(doubt) == bool(names)

@@ -89,6 +89,7 @@ class Setting:
         (folder / "routes.py").write_text(ROUTES, encoding="utf-8")
         self.collector = Collector()
         self.plain, self.parts, self.refuses, self.slow = Answers(OK), Parts(), Refuses(), Slow()
+        self.narrow = Slow()
         self.dies = DiesMidBody(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n12345")
         self.retried = Scene(KEEPALIVE="0s")
         self.raced = Scene(TIMEOUT="1s")
@@ -114,6 +115,10 @@ class Setting:
             "GATEWAY_ROUTE_REFUSES": "/refuses -> refuses",
             "GATEWAY_UPSTREAM_SLOW": self.slow.url,
             "GATEWAY_ROUTE_SLOW": "/slow -> slow",
+            "GATEWAY_UPSTREAM_NARROW": self.narrow.url,
+            "GATEWAY_UPSTREAM_NARROW__MAX_IN_FLIGHT": "1",
+            "GATEWAY_UPSTREAM_NARROW__QUEUE_TIMEOUT": "50ms",
+            "GATEWAY_ROUTE_NARROW": "/narrow -> narrow",
             "GATEWAY_UPSTREAM_DIES": self.dies.url,
             "GATEWAY_ROUTE_DIES": "/dies -> dies",
             **self.retried.open("retried"),
@@ -127,7 +132,16 @@ class Setting:
         return sorted(spans, key=lambda span: span.kind != "SERVER")
 
     def close(self) -> None:
-        for server in (self.plain, self.parts, self.refuses, self.slow, self.dies, self.retried, self.raced):
+        for server in (
+            self.plain,
+            self.parts,
+            self.refuses,
+            self.slow,
+            self.narrow,
+            self.dies,
+            self.retried,
+            self.raced,
+        ):
             server.close()
 
 
@@ -163,7 +177,12 @@ def test_a_request_has_a_span_and_its_attempt_another_one_below(set_up: Setting)
         "portway.request_id": answer.one("x-request-id"),
         "portway.route": "plain",
     }
-    assert (client.kind, client.name, client.parent, client.is_error) == ("CLIENT", "GET", server.span_id, False)
+    assert (client.kind, client.name, client.parent, client.is_error) == (
+        "CLIENT",
+        "GET plain",
+        server.span_id,
+        False,
+    )
     assert client.attributes == {
         "http.request.method": "GET",
         "http.response.status_code": 200,
@@ -354,7 +373,9 @@ def test_what_the_cache_answers_has_no_call_and_what_it_validates_behind_it_has(
 
     answer = eventually(is_stale)
     assert answer is not None
-    server, call = set_up.trace_of(answer, 2)
+    server, *below = set_up.trace_of(answer, 3)  # another worker might have a fresher one in the database
+    look_up, call = sorted(below, key=lambda span: span.kind, reverse=True)
+    assert (look_up.name, look_up.parent) == ("cache lookup", server.span_id)
     assert (server["portway.cache"], call.parent) == ("stale", server.span_id)
     assert call["url.full"] == f"{set_up.parts.url}/kept/a"
 
@@ -366,10 +387,50 @@ def test_a_view_that_begins_spans_has_the_requests_as_parent(set_up: Setting) ->
     assert (call["url.full"], call.parent) == (f"{set_up.plain.url}/base/of-mine", thinking.span_id)
 
 
-def test_a_legacy_function_sees_the_requests_span(set_up: Setting) -> None:
+def test_a_legacy_call_has_a_span_that_its_function_sees(set_up: Setting) -> None:
     answer = set_up.gateway.get("/old/2026")
-    (server,) = set_up.trace_of(answer, 1)
-    assert answer.json() == {"span_id": server.span_id, "trace_id": server.trace_id}
+    server, call = set_up.trace_of(answer, 2)
+    assert (call.name, call.kind, call.parent, call.is_error) == ("legacy old", "INTERNAL", server.span_id, False)
+    assert call.attributes == {"portway.pool": "old", "code.function.name": "old"}
+    assert answer.json() == {"span_id": call.span_id, "trace_id": server.trace_id}
+
+
+def test_who_waits_for_its_turn_has_a_span_for_that(set_up: Setting) -> None:
+    with set_up.gateway.connect() as first:
+        first.send(request_bytes("GET", "/narrow", "X-Request-ID: holds"))
+        set_up.narrow.wait_for_request()
+        answer = set_up.gateway.get("/narrow")
+    assert answer.json()["reason"] == "queue_timeout"
+    server, wait = set_up.trace_of(answer, 2)
+    assert (wait.name, wait.kind, wait.parent, wait.is_error) == ("queue narrow", "INTERNAL", server.span_id, True)
+    assert wait.attributes == {"portway.upstream": "narrow", "error.type": "TimeoutError"}
+    assert wait.ms >= 50
+
+
+def test_a_look_up_in_the_database_has_a_span(tmp_path: Path) -> None:
+    """What one worker has stored another one finds there."""
+    kept = Answers(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nCache-Control: max-age=60\r\n\r\nok")
+    with Collector() as collector, kept:
+        environment = {
+            "GATEWAY_UPSTREAM_KEPT": kept.url,
+            "GATEWAY_ROUTE_KEPT": "/kept/** -> kept",
+            "GATEWAY_ROUTE_KEPT__CACHE": "on",
+            "GATEWAY_CACHE_MEMORY": "0B",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "20",
+        }
+        with Gateway(environment, cwd=tmp_path) as gateway:
+
+            def hit() -> str:
+                line = gateway.request_line(gateway.get("/kept/1").one("x-request-id"))
+                return line["trace_id"] if line["cache"] == "hit" else ""
+
+            spans = sorted(collector.trace(eventually(hit), 2), key=lambda span: span.kind)
+            assert [(span.kind, span.name) for span in spans] == [
+                ("INTERNAL", "cache lookup"),
+                ("SERVER", "GET /kept/**"),
+            ]
+            assert spans[0].parent == spans[1].span_id
 
 
 # -- gateways of their own ----------------------------------------------------------------------------------------
