@@ -363,7 +363,7 @@ FAULTY = {
     ),
     "a pattern that does not parse": (
         HEAD + "urlpatterns = [\n    *from_environment(),\n    route('/a/{', proxy('users')),\n]\n",
-        "routes.py:5: route('/a/{'): a parameter is a whole segment, as in '/users/{id}'; not in '{'",
+        "routes.py:5: route('/a/{'): a brace without its partner in '{'",
     ),
     "a target that does not parse": (
         HEAD + "urlpatterns = [*from_environment(), route('/a', proxy('users:b'))]\n",
