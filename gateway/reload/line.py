@@ -7,8 +7,10 @@ share, whichever generation they are of, the parent makes before the first one.
 import contextlib
 import io
 import json
+import mmap
 import os
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -39,6 +41,8 @@ class Inherited:
         self.limits = Memory(is_shared=True) if several else None
         self.purges = MessageRing() if several else None
         self.board = Board()
+        self.deaths = mmap.mmap(-1, mmap.PAGESIZE)  # how many workers died
+        self.started_s = time.time()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,6 @@ import signal
 import struct
 import threading
 from collections.abc import Callable
-from time import time
 from typing import Any, Final
 
 from gateway.config.records import Settings
@@ -32,7 +31,7 @@ _SETTLE_S = 0.5
 _FLUSH_S = 2.0
 _CLOSED = -1
 _COUNT = struct.Struct("<i")
-# In shared memory: what the parent orders, then a place for each worker, then how many of them died.
+# In shared memory: what the parent orders, then a place for each worker.
 _ORDERS = struct.Struct("<????")  # draining, stopping, cutting, whether another generation serves
 _WORKER = struct.Struct("<I??")  # signs of life, whether it has served, whether it has left the port
 _DRAINING, _STOPPING, _CUTTING, _REPLACED = range(4)
@@ -55,12 +54,12 @@ def beat_every_s(timeout_s: float) -> float:
 class Control:
     """The line between parent and workers. Made in the parent before it forks; `attach` in a worker's loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, deaths: mmap.mmap | None = None) -> None:
         self._settings = settings
         self._port = SharedPort(settings.bind[1], settings.workers)
-        self._deaths_at = _ORDERS.size + settings.workers * _WORKER.size
-        self._memory = mmap.mmap(-1, self._deaths_at + _DEATHS.size)
-        self.started_s = time()
+        # Of the workers of all generations, where there are several.
+        self._deaths = mmap.mmap(-1, _DEATHS.size) if deaths is None else deaths
+        self._memory = mmap.mmap(-1, _ORDERS.size + settings.workers * _WORKER.size)
         self._drain = os.pipe()
         self._cut = os.pipe()
         self._counts = os.pipe()
@@ -88,11 +87,11 @@ class Control:
 
     def count_death(self) -> None:
         """A worker died, and is started again."""
-        _DEATHS.pack_into(self._memory, self._deaths_at, self.deaths() + 1)
+        _DEATHS.pack_into(self._deaths, 0, self.deaths() + 1)
 
     def deaths(self) -> int:
         """How many workers died so far, in parent and workers alike."""
-        count: int = _DEATHS.unpack_from(self._memory, self._deaths_at)[0]
+        count: int = _DEATHS.unpack_from(self._deaths)[0]
         return count
 
     def has_left_port(self, number: int) -> bool:

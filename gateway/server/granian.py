@@ -68,7 +68,7 @@ def serve(
     if not line.may_go():
         return 2
     inherited, bloom_filter = line.inherited, BloomFilter()
-    control = Control(settings)
+    control = Control(settings, line.inherited.deaths)
     if line.is_first:
         announce(config, routes, address)
     if routes.threads:
@@ -91,7 +91,7 @@ def serve(
                 line.number,
                 on_started=control.attach,
                 on_stopped=control.leave,
-                parent=Parent(control.started_s, control.deaths),
+                parent=Parent(inherited.started_s, control.deaths),
             )
         )
 
