@@ -194,8 +194,39 @@ def find(rows: Mapping[str, Option], word: str) -> tuple[Option, str] | None:
 
 
 def nearest_row(rows: Iterable[str], word: str) -> str:
-    """The row's name that `word` was probably meant to be, an open one with its member, or nothing."""
-    return nearest(word, [_filled(name, word) for name in rows if name])
+    """The row's name that `word` was probably meant to be, an open one with its member, or nothing.
+
+    An open one competes only for words that begin nearly as it does: else `READ_TIMEOUT` were `HEADER_TIMEOUT`.
+    """
+    names = [name for name in rows if name]
+    if _OTHER_NAMES.get(word) in names:
+        return _OTHER_NAMES[word]
+    return nearest(word, [_filled(name, word) for name in names if not name.endswith("*") or _begins_as(name, word)])
+
+
+# What other programs call it, where the spelling would not lead to ours.
+_OTHER_NAMES = {
+    **dict.fromkeys(("READ_TIMEOUT", "SEND_TIMEOUT", "WRITE_TIMEOUT", "SOCKET_TIMEOUT"), "IDLE_TIMEOUT"),
+    **dict.fromkeys(("RETRY", "MAX_RETRIES", "RETRY_COUNT", "ATTEMPTS"), "RETRIES"),
+    **dict.fromkeys(("TTL", "CACHE_TTL"), "CACHE"),
+    **dict.fromkeys(("BODY_LIMIT", "MAX_BODY_SIZE", "CLIENT_MAX_BODY_SIZE"), "MAX_BODY"),
+    **dict.fromkeys(("HEALTHCHECK", "HEALTH_CHECK", "HEALTH_PATH"), "HEALTH"),
+    **dict.fromkeys(("RATE", "RATELIMIT", "THROTTLE"), "RATE_LIMIT"),
+}
+_UNCHECKED = re.compile(r"(TLS_|SSL_|SKIP_|NO_)?(VERIFY|INSECURE)(_TLS|_SSL|_SKIP_VERIFY)?|SSL_NO_VERIFY|TLS_INSECURE")
+
+
+def refuse_unchecked(word: str) -> None:
+    """Raises Refused for the switches that other programs have to trust any certificate."""
+    if _UNCHECKED.fullmatch(word):
+        raise Refused("certificates are always checked; name the authority with __CA_FILE", "CA_FILE")
+
+
+def _begins_as(name: str, word: str) -> bool:
+    """Whether a word begins with nearly the letters of an open row: `HAEDER_X_TENANT` with those of `HEADER_*`."""
+    stem = name.removesuffix("*").rstrip("_")
+    head = "_".join(word.split("_")[: stem.count("_") + 1])
+    return difflib.SequenceMatcher(None, stem, head).ratio() >= 0.75
 
 
 def _filled(name: str, word: str) -> str:

@@ -48,12 +48,19 @@ _SECRET_OF_URL = re.compile(r"(?:(?<=://)|^(?!.*://)).*@", re.DOTALL)
 _QUERY = re.compile(r"\?.*", re.DOTALL)
 
 
+def as_text(value: object, example: str) -> str:
+    """A text as it is. Raises ValueError for what somebody gave in Python that is none."""
+    if not isinstance(value, str):
+        raise ValueError(f"expected a text such as {example!r}, not {value!r}")
+    return value
+
+
 # -- quantities ---------------------------------------------------------------------------------------------------
 
 
 def duration(text: str) -> float:
     """`500ms`, `60s`, `5m`, `1h`, `365d`, `1.5s` -> seconds."""
-    match = _DURATION.fullmatch(text)
+    match = _DURATION.fullmatch(as_text(text, "300ms"))
     if match is None:
         raise ValueError("expected a duration, such as 500ms, 60s, 5m or 1h")
     if match[2] is None:

@@ -127,6 +127,7 @@ PURE = {
     *("limits/table", "limits/resp", "limits/valkey_url", "limits/store"),
     *("discovery/options", "discovery/last_known", "discovery/answers", "discovery/srv_records"),
     *("config/databases", "config/ways", "config/sources", "server/restarts", "http/identity", "http/field_template"),
+    "config/hints",
     *("auth/options", "auth/records", "auth/rules", "auth/loading", "auth/credentials", "auth/tokens", "auth/keyset"),
     *("auth/keys", "auth/basic", "auth/identity"),
     *("importing/source", "importing/values", "importing/draft", "importing/nginx_syntax", "importing/nginx"),

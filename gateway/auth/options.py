@@ -9,7 +9,7 @@ from gateway.auth.keys import parse_keys
 from gateway.auth.records import SIGNED_BY_KEYS, SIGNED_BY_SECRET, Carrier, KeySource
 from gateway.auth.rules import parse_rule
 from gateway.http.settable import forwardable, settable
-from gateway.options import DURATION, FIELD, LEVELS, TIMEOUT, Option, Unit, list_of
+from gateway.options import DURATION, FIELD, LEVELS, TIMEOUT, Option, Unit, list_of, nearest
 from gateway.upstreams.options import CERTIFICATE
 from gateway.upstreams.targets import TargetError, parse_target
 
@@ -36,7 +36,9 @@ def way(text: str) -> tuple[str, str]:
 def _mask_way(text: str) -> str:
     """Masked, since somebody may take the variable for the credential itself."""
     kind, _, source = text.partition(" ")
-    return f"{kind} {units.mask_url(source)}".strip() if kind in KINDS else "***"
+    if kind in KINDS:
+        return f"{kind} {units.mask_url(source)}".strip()
+    return kind if not source and nearest(kind, KINDS) else "***"  # `key` is a slip, and no secret
 
 
 def _mask_keys(text: str) -> str:

@@ -9,7 +9,11 @@ from gateway.options import LEVELS, SIZE, SOME_SIZE, TIMEOUT, Level, Option, Uni
 
 def cache_rule(text: str) -> Rule:
     """`on` or a duration -> the rule of a cached route, part or call. Raises ValueError."""
-    return Rule(None if text == "on" else units.positive_duration(text))
+    try:
+        return Rule(None if text == "on" else units.positive_duration(text))
+    except ValueError as error:
+        means_on = text.lower() in {"true", "yes", "1", "enabled", "enable"}
+        raise ValueError("expected on or a duration; write on" if means_on else f"{error}, or on") from None
 
 
 def rule_of(level: Level) -> Rule | None:

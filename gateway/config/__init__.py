@@ -19,6 +19,7 @@ tls              the files of that certificate: chain and key as they will be se
 limits           what is wrong with limits and Valkey
 effective        what is in force, and where each value comes from
 describe         the routing table as rows of text, for `gateway routes`
+hints            what is valid and probably not meant; problems that follow from another one
 fingerprint      what a gateway is known by: eight digits of what it serves
 checks           what must hold before a worker starts, as checks of Django's
 """

@@ -17,21 +17,27 @@ from django.core import checks
 from django.core.checks.registry import registry
 
 from gateway.answers import coders
+from gateway.answers.files import Files
+from gateway.answers.own_answer import OwnAnswer
+from gateway.answers.replacements import replacements_of
 from gateway.auth.records import AuthConfig
 from gateway.auth.signatures import missing_packages
-from gateway.config import limits, own_answers, tls
+from gateway.config import hints, limits, own_answers, tls
 from gateway.config.address import Address, resolved
 from gateway.config.loader import NO_ROUTES_HELP
 from gateway.config.records import Config
 from gateway.fanout.view import Fanout
 from gateway.http import fields
 from gateway.observe.exporters import doubt_of, exporters_of
+from gateway.legacy.view import Legacy
+from gateway.observe.exporters import exporters_of
 from gateway.proxy.view import Proxy
 from gateway.routing import access
 from gateway.routing.faults import RouteError
 from gateway.routing.loader import load_routes
 from gateway.routing.urls import Routes
 from gateway.upstreams.records import Upstream
+from gateway.upstreams.targets import Target
 from gateway.upstreams.tls import tls_context
 
 NO_ROUTES = f"there is no route yet; for a start:\n{NO_ROUTES_HELP.rstrip()}"
@@ -143,6 +149,14 @@ def _as_check(check: Callable[[Config], Iterable[checks.CheckMessage]]) -> Calla
     return run
 
 
+def _unused(config: Config) -> Iterator[checks.CheckMessage]:
+    routes, _ = _compiled(config)
+    if routes is not None and not routes.is_empty:
+        used = _upstreams_used(config, routes)
+        found = () if used is None else hints.unused_upstreams(config.upstreams, used)
+        yield from (checks.Warning(hint, id="portway.W010") for hint in found)
+
+
 def _certificates(config: Config) -> Iterator[checks.CheckMessage]:
     for upstream in config.upstreams.values():
         for problem in _tls_problems(upstream):
@@ -249,6 +263,7 @@ _CHECKS = {
     "settings": _settings,
     "auth": _auth,
     "sources": _sources,
+    "upstreams": _unused,
 }
 
 
@@ -260,6 +275,24 @@ def _hosts(config: Config, routes: Routes | None) -> list[tuple[str, str]]:
     lines = [(line.origin, path.host) for line in routes.lines for path in line.rule.paths] if routes else []
     found = {host: origin for origin, host in reversed(lines) if host}
     return [(origin, host) for host, origin in reversed(found.items())]
+
+
+def _upstreams_used(config: Config, routes: Routes) -> set[str] | None:
+    """The upstreams that routes, fallbacks and ways lead to; None where views of the team's own may call any."""
+    used: set[str] = set()
+    for _, view in routes.views():
+        if isinstance(view, (Proxy, Fanout)):
+            used.update(view.upstreams)
+        elif not isinstance(view, (OwnAnswer, Files, Legacy)):
+            return None
+    for way in config.auth.ways.values():
+        used.update({way.upstream, way.keys_from.place if way.keys_from is not None else ""})
+    for line in routes.lines:
+        used.add(line.level.get("mirror", ""))
+        rules = replacements_of(line.level)
+        services = (rule.replacement for rule in rules.rules) if rules is not None else ()
+        used.update(one.upstream for one in services if isinstance(one, Target))
+    return used
 
 
 def _keeping_failures(config: Config, routes: Routes | None) -> Iterator[str]:

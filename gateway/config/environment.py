@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from gateway import units
 from gateway.config import table
-from gateway.options import Option, Refused, check_name, nearest_row
+from gateway.options import Option, Refused, check_name, nearest_row, refuse_unchecked
 from gateway.upstreams.options import FROM
 
 _PLAIN = {
@@ -79,6 +79,10 @@ def _find_plain(word: str) -> Name:
         if word and table.has(family, word):
             hint = f"{_PREFIXES[family]}<NAME>__{word}"
             raise Refused(f"{word} is an option of {owner}; there is no plain one for all of them", hint)
+    try:
+        refuse_unchecked(word)
+    except Refused as error:
+        raise Refused(str(error), f"{_PREFIXES['upstream']}<NAME>__CA_FILE") from None
     raise Refused("there is no such variable", _nearest_plain(word))
 
 

@@ -7,7 +7,7 @@ person mends all of them in one go.
 No message holds a credential: a problem's value is masked, and the text of a file is never shown.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from gateway import units
 from gateway.auth import loading
 from gateway.auth.records import AuthConfig, Way
-from gateway.config import braces, environment, own_answers, sources, ways
+from gateway.config import braces, environment, hints, own_answers, sources, ways
 from gateway.config.assembly import level_of, route_of, upstream_of
 from gateway.config.django_settings import ReadSettings, middleware_level, no_settings, settings_problems
 from gateway.config.environment import Entry, ReadFile, Reading
@@ -89,10 +89,10 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
     draft.check_credentials(reading.entries)
     draft.check_replacements(reading.entries)
     if draft.problems or settings is None:
-        raise ConfigError(sorted(draft.problems))
+        raise ConfigError(sorted(hints.without_consequences(draft.problems)))
     upstreams = {upstream.name: upstream for upstream in draft.upstreams}
     routes = tuple(route for _, route in draft.routes)
-    warnings = [*reading.warnings, *_doubtful_hosts(routes)]
+    warnings = [*reading.warnings, *hints.warnings(routes, upstreams, settings)]
     warnings += [word for way in draft.ways.values() for word in loading.warnings(way)]
     pools, databases = MappingProxyType(draft.pools), MappingProxyType(draft.databases)
     return Config(
@@ -108,13 +108,6 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
         AuthConfig(MappingProxyType(draft.ways)),
         tuple(reading.entries),
     )
-
-
-def _doubtful_hosts(routes: Iterable[Route]) -> Iterator[str]:
-    """A path without its first slash is a host by the grammar, and then no request ever finds it."""
-    for variable, host in [(route.variable, path.host) for route in routes for path in route.pattern.paths]:
-        if host and "." not in host and host != "localhost":
-            yield f"{variable}: '{host}' is taken for a host; a path begins with a slash: '/{host}/...'"
 
 
 class _Draft:

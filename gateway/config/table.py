@@ -11,7 +11,7 @@ from gateway.config import options as config
 from gateway.fanout import options as fanout
 from gateway.legacy import options as legacy
 from gateway.limits import options as limits
-from gateway.options import Option, Refused, find, nearest_row
+from gateway.options import Option, Refused, find, nearest_row, refuse_unchecked
 from gateway.proxy import options as proxy
 from gateway.routing import options as routing
 from gateway.upstreams import options as upstreams
@@ -53,6 +53,8 @@ def lookup(family: str, word: str) -> tuple[Option, str]:
     found = find(_ROWS[family], word)
     if found is not None:
         return found
+    if family in {"upstream", "route"}:
+        refuse_unchecked(word)
     near = nearest_row(_ROWS[family], word)
     owners = [_A[other] for other in ("upstream", "route", "part") if (other, word) in TABLE]
     if not owners and ("gateway", word) in TABLE:

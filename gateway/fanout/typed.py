@@ -78,7 +78,7 @@ def part(
     return PartSpec(
         target=function_target(target.__name__) if isinstance(target, Legacy) else parse_part(target),
         function=target if isinstance(target, Legacy) else None,
-        timeout_s=None if timeout is None else units.positive_duration(timeout),
+        timeout_s=None if timeout is None else _timeout(timeout),
         optional=optional or default is not _UNSET,
         default=None if default is _UNSET else copy.deepcopy(default),
         method=str(_checked("METHOD", method)),
@@ -86,6 +86,13 @@ def part(
         max_body_bytes=units.positive_size(max_body),
         cache=None if cache is None else cache_rule(cache),
     )
+
+
+def _timeout(text: str) -> float:
+    try:
+        return units.positive_duration(text)
+    except ValueError as error:
+        raise ValueError(f"timeout={text!r}: {error}") from None
 
 
 class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
@@ -258,10 +265,17 @@ def fanout(
             concurrency=_checked("CONCURRENCY", concurrency),
             max_items=_checked("MAX_ITEMS", max_items),
             passes=_checked("PASS", " ".join(map(str, passes))) if passes else frozenset(),
-            forward=tuple(forwardable(name) for name in forward_headers) or None,
+            forward=_names(forward_headers) or None,
         )
 
     return decorate if function is None else decorate(function)
+
+
+def _names(given: Sequence[str]) -> tuple[str, ...]:
+    """Names of fields. Raises ValueError for one text, which would be a name for each of its letters."""
+    if isinstance(given, str):
+        raise ValueError(f"forward_headers={given!r}: expected a list of names, such as {[given]!r}")
+    return tuple(forwardable(name) for name in given)
 
 
 def _checked(name: str, value: object) -> Any:

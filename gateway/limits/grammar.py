@@ -127,10 +127,21 @@ def _parsed(words: tuple[str, ...]) -> Iterator[Group | str]:
         yield Group(tuple(rates))
 
 
+# How others write the time that a limit is for.
+_UNITS = {
+    **dict.fromkeys(("s", "sec", "second", "seconds"), "s"),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), "m"),
+    **dict.fromkeys(("h", "hour", "hours"), "h"),
+    **dict.fromkeys(("d", "day", "days"), "d"),
+}
+
+
 def _rate(count: str, window: str, burst: str | None) -> Rate:
     try:
         window_s = units.positive_duration(window)
     except ValueError as error:
+        if (unit := _UNITS.get(window.lower())) is not None:
+            raise ValueError(f"a limit is a number a duration; write {count}/1{unit}") from None
         raise ValueError(f"a limit is a number a duration, such as 100/1m: {error}") from None
     found = Rate(int(count), window_s, _count(count if burst is None else burst))
     if found.units < 1 or found.units / window_s > _FASTEST_A_S:

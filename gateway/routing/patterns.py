@@ -211,13 +211,29 @@ def _segment_advice(part: str) -> str:
         return "'*' is no wildcard; write '{name}' for one segment, '**' for the rest"
     if "*" in part:
         return f"'*' is not a wildcard in '{shown}'; write '{{name}}' for one segment, '**' for the rest"
+    if name := angle_name(part):
+        return f"a value is written in braces: '{{{name}}}', not '{shown}'"
     return f"'{shown}' holds characters that must be percent-encoded in a path"
+
+
+def angle_name(part: str) -> str:
+    """The value that Django and Flask would see in a segment: `id` in `<id>`, `id:int` in `<int:id>`; or nothing."""
+    match = _IN_ANGLES.fullmatch(part)
+    if match is None:
+        return ""
+    kind = {"str": "", "string": "", "slug": ""}.get(match[1] or "", match[1] or "")
+    return f"{match[2]}:{kind}" if kind in KINDS else str(match[2])
+
+
+_IN_ANGLES = re.compile(r"<(?:([a-z]+):)?([A-Za-z_]\w*)>", re.ASCII)
 
 
 # -- whole lines ----------------------------------------------------------------------------------------------------
 def parse_line(text: str) -> tuple[Pattern, Target | Answer | Folder | None]:
     """A whole route line; the target's names must be the pattern's. Raises PatternError."""
     left, arrow, right = text.partition("->")
+    if not arrow and "=>" in text:
+        raise PatternError("the arrow of a route is ->, not =>")
     pattern = parse_pattern(left)
     if not arrow:
         return pattern, None
