@@ -45,6 +45,9 @@ class Services(Protocol):
     def added_fields(self) -> Callable[[Sequence[Pair]], dict[str, str] | None] | None:
         """What gives the fields of a request that its log line carries besides; None where there are none."""
 
+    def note_in_flight(self) -> None:
+        """Called before code of a team's own, which may end the process, runs for a request."""
+
     @property
     def via(self) -> Via:
         """What its calls say that they have passed."""

@@ -7,6 +7,7 @@ loop's own futures: one hop there and one back.
 
 import asyncio
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -21,10 +22,12 @@ from asgiref.sync import sync_to_async
 from gateway.errors import GatewayError, Reason
 from gateway.http.deadline import Deadline
 from gateway.legacy.options import LegacyOptions
+from gateway.observe.stalls import LIBRARIES, Frame, shown
 from gateway.observe.throttle import at_most_every
 from gateway.units import format_duration
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+_DEEPEST = 60
 # How often a pool that stays stuck is logged.
 _LOG_AGAIN_S = 10.0
 # How many given-up calls may wait for a thread that skips them.
@@ -40,7 +43,7 @@ class Call:
 
     __slots__ = (
         *("asks", "at_end", "began_s", "future", "is_late", "is_over", "name", "request_id", "rest", "since_s"),
-        *("waiting_for_end", "work"),
+        *("thread_id", "waiting_for_end", "work"),
     )
 
     def __init__(self, name: str, request_id: str, work: Callable[["Call"], Any]) -> None:
@@ -53,6 +56,7 @@ class Call:
         self.future: asyncio.Future[Any] | None = None
         self.began_s: float | None = None  # None while it waits for a thread
         self.since_s: float | None = None  # since when the thread works for the loop; None while it waits for it
+        self.thread_id: int | None = None  # of the one that it runs in
         self.is_late = False
         self.is_over = False
         self.waiting_for_end: list[Callable[[], None]] = []
@@ -171,6 +175,16 @@ class Bulkhead:
         cause = f"after {format_duration(round(timeout_s, 3))}{place}: {call.name} runs on in a thread of the pool"
         return GatewayError(Reason.LEGACY_TIMEOUT, cause=f"{cause} {self.name}")
 
+    def _frames_of_oldest(self) -> list[str]:
+        """What the thread executes that has run a call for longest, innermost first: `team/reports.py:7 build`."""
+        call = min(self.running, key=lambda one: one.began_s or 0.0)
+        frame = sys._current_frames().get(call.thread_id or 0)
+        stack: list[Frame] = []
+        while frame is not None and frame.f_code is not Bulkhead._serve_one.__code__ and len(stack) < _DEEPEST:
+            stack.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+            frame = frame.f_back
+        return shown(tuple(stack), LIBRARIES)
+
     def _full(self) -> GatewayError:
         self.full += 1
         return GatewayError(Reason.LEGACY_FULL, headers=[(b"retry-after", b"1")])
@@ -178,7 +192,8 @@ class Bulkhead:
     def _stuck(self) -> GatewayError:
         calls = self.describe_running()
         if self._throttle.take(self._now()):
-            _log.error("legacy.stuck", pool=self.name, threads=self.options.threads, calls=calls)
+            frames = self._frames_of_oldest()
+            _log.error("legacy.stuck", pool=self.name, threads=self.options.threads, calls=calls, frames=frames)
         self.full += 1
         after = b"%d" % ceil(self.options.timeout_s)
         return GatewayError(Reason.LEGACY_STUCK, cause=f"stuck: {', '.join(calls)}", headers=[(b"retry-after", after)])
@@ -208,6 +223,7 @@ class Bulkhead:
     def _serve_one(self, call: Call, loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> None:
         result, error = None, None
         call.began_s = call.since_s = self._now()
+        call.thread_id = threading.get_ident()
         try:
             if call.future is not None and not call.future.cancelled():
                 result = function()

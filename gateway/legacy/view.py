@@ -100,6 +100,7 @@ class Legacy(GatewayView):
             values["request"] = request
             # A call that was given up may still read the files of its request.
             closers.append(partial(call.when_over, request.lend()))
+        request.services.note_in_flight()
         run = self.bulkhead.run(call, timeout_s)
         if steps.traced is not None:
             attributes = {"portway.pool": self.bulkhead.name, "code.function.name": self.__name__}

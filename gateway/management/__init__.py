@@ -10,6 +10,7 @@ explain_call       what a proxied one becomes on its way up
 explain_fanout     the parts of a fan-out in their order
 explain_route      what is said of a request that a route might get, for its page
 explain_auth       who would be let in, and why not
+connect            `check --connect`: endpoints are tried
 commands/auth      `gateway auth`
 commands/check     `gateway check`
 commands/config    `gateway config`

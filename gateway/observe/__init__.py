@@ -10,6 +10,7 @@ history         what happened lately: by the second, and the last minute by rout
 process         what a process takes of the machine
 shared_memory   a place for each worker's counts, made before the fork
 process_locks   locks between workers that a killed one does not keep
+in_flight       which requests a worker has, for its parent to say when it dies
 message_ring    what one worker does is known to the others before its request is answered
 snapshot        the state of a worker, and workers added up
 socket_counts   what is counted of one WebSocket

@@ -84,6 +84,7 @@ def _finished(view: Callable[..., Any]) -> View:
     """What an async view does by the ORM, or by `sync_to_async`, runs in a thread of its request."""
 
     async def call(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
+        request.services.note_in_flight()
         thread = request.lifetime.enter_view_thread(request.lend)
         result = _held(await view(request, *args, **params), thread)
         return await finished(result, view, is_head=request.method == "HEAD", in_thread=in_thread)
@@ -99,6 +100,7 @@ def _finished_in_thread(view: Callable[..., Any]) -> View:
 
     async def call(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
         await request.read_body()
+        request.services.note_in_flight()
         thread = request.lifetime.enter_view_thread(request.lend)
         result = await in_thread(functools.partial(answer, thread, request, *args, **params))
         return await finished(result, view, is_head=request.method == "HEAD")

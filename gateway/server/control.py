@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from gateway.config.records import Settings
 from gateway.observe import log as telemetry
+from gateway.observe.in_flight import InFlight
 from gateway.observe.log import log
 from gateway.server.abort import close_listener, close_sockets_of, limit_unread
 from gateway.server.reuseport import SharedPort
@@ -60,6 +61,7 @@ class Control:
         # Of the workers of all generations, where there are several.
         self._deaths = mmap.mmap(-1, _DEATHS.size) if deaths is None else deaths
         self._memory = mmap.mmap(-1, _ORDERS.size + settings.workers * _WORKER.size)
+        self.in_flight = InFlight(settings.workers)
         self._drain = os.pipe()
         self._cut = os.pipe()
         self._counts = os.pipe()
@@ -76,6 +78,7 @@ class Control:
         """Before a fork: the next process is this worker, from 0. Its predecessor's state is cleared."""
         self.number = number
         _WORKER.pack_into(self._memory, self._place_of(number), 0, False, False)
+        self.in_flight.clear(number)
 
     def beats(self, number: int) -> int:
         """How many signs of life the worker has given."""

@@ -13,6 +13,7 @@ import multiprocessing
 import resource
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from typing import Any, Final
 
 from granian import loops
@@ -92,6 +93,7 @@ def serve(
                 on_started=control.attach,
                 on_stopped=control.leave,
                 parent=Parent(inherited.started_s, control.deaths),
+                note_in_flight=partial(control.in_flight.write, control.number),
             )
         )
 

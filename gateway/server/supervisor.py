@@ -216,7 +216,13 @@ class Supervisor(MPServer):
         worker.process = None
         self._has_served |= self._control.has_served(worker.number)
         by = signal_name(-code) if code < 0 else None
-        fields = {"pid": pid, "exit_code": None if by else code, "signal": by, "cause": worker.ended_because}
+        fields: dict[str, Any] = {
+            "pid": pid,
+            "exit_code": None if by else code,
+            "signal": by,
+            "cause": worker.ended_because,
+        }
+        fields["in_flight"], fields["requests"] = self._control.in_flight.read(worker.number)
         if not self._is_stopping:
             self._plan_restart(worker, **fields)
         elif code:

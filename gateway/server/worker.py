@@ -7,7 +7,7 @@ after all requests in flight, so that a request that ends quickly, as nearly all
 import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.util import find_spec
@@ -85,6 +85,7 @@ class Shared:
     on_started: Callable[["Worker"], None] | None = None  # called when all is open, before it serves
     on_stopped: Callable[[], None] | None = None  # called when all is closed
     parent: Parent = field(default_factory=Parent)
+    note_in_flight: Callable[[int, Iterable[str]], None] | None = None  # how many requests there are, and their ids
 
 
 ALONE = Shared()
@@ -258,11 +259,19 @@ class Worker:
         if lifetime.kept_bytes and (lifetime.request is None or not lifetime.request.lent):
             self.bodies.end(lifetime)
 
+    def note_in_flight(self) -> None:
+        """Have the parent know which requests there are: before code of a team's own, which may end the process, and
+        every tick. A request that only passes through and ends sooner costs nothing for it."""
+        if self._shared.note_in_flight is not None:
+            ids = (lifetime.exchange.request_id for lifetime in reversed(self.in_flight))
+            self._shared.note_in_flight(len(self.in_flight), ids)
+
     async def _tick(self, publish: Callable[["Worker"], object]) -> None:
         ticks = 0
         while True:
             await asyncio.sleep(TICK_S)
             ticks += 1
+            self.note_in_flight()
             if ticks % _TICKS_A_SECOND == 0:
                 publish(self)
             for lifetime, inbox in self.in_flight.items():

@@ -1,5 +1,7 @@
 """`gateway check`: Django's command of that name, which runs the gateway's checks too."""
 
+import asyncio
+import sys
 from typing import Any
 
 from django.apps import apps
@@ -11,6 +13,8 @@ from django.core.management.commands.check import Command as DjangoCommand
 from gateway.config.address import AddressInUse, resolved, try_bind
 from gateway.config.checks import Selection, known_tags
 from gateway.management import GatewayCommand
+from gateway.management.connect import are_good, connect
+from gateway.text import aligned, plain_lines
 
 
 class Command(GatewayCommand):
@@ -18,17 +22,21 @@ class Command(GatewayCommand):
 Validate what `gateway serve` would start with: the environment, the
 certificates and the routes module, and what Django and its apps check. Prints
 every problem at once, and opens no port, no upstream and, without --database,
-no database. Exit code 0 if all is good, 2 if not."""
+no database. With --connect each endpoint is looked up, connected to and, where
+it has a health path, asked. Exit code 0 if all is good, 2 if not, 1 if an
+endpoint cannot be used."""
     epilog = """\
 examples:
   gateway check
   gateway check --env-file production.env
+  gateway check --connect
   gateway check --tag routes --tag models
   gateway check --deploy --fail-level WARNING"""
     is_typed = False
 
     def add_arguments(self, parser: CommandParser) -> None:
         DjangoCommand.add_arguments(self, parser)
+        parser.add_argument("--connect", action="store_true", help="try to reach every endpoint, from here")
 
     def run_from_argv(self, argv: list[str]) -> None:
         self.is_typed = True
@@ -54,9 +62,20 @@ examples:
         )
         if selection.needs_routes:
             self._whole(options["env_file"], selection)
+            if options["connect"]:
+                self._connect()
         else:
             found = self.examined(options["env_file"], selection)
             self.stdout.write(self.style.SUCCESS(f"The checks found no problem ({found.silenced} silenced)."))
+
+    def _connect(self) -> None:
+        """Whether every endpoint can be reached from here; exit code 1 if not."""
+        tried = asyncio.run(connect(settings.GATEWAY.upstreams))
+        lines = aligned([one.row for one in tried]).splitlines()
+        for line, one in zip(lines, tried, strict=True):
+            self.stdout.write((self.style.ERROR if one.fault else str)(plain_lines(line)))
+        if not are_good(tried):
+            sys.exit(1)
 
     def _whole(self, env_files: list[str], selection: Selection) -> None:
         """Whether `gateway serve` would start."""
