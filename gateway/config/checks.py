@@ -28,9 +28,8 @@ from gateway.config.loader import NO_ROUTES_HELP
 from gateway.config.records import Config
 from gateway.fanout.view import Fanout
 from gateway.http import fields
-from gateway.observe.exporters import doubt_of, exporters_of
 from gateway.legacy.view import Legacy
-from gateway.observe.exporters import exporters_of
+from gateway.observe.exporters import doubt_of, exporters_of
 from gateway.proxy.view import Proxy
 from gateway.routing import access
 from gateway.routing.faults import RouteError
