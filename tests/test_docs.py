@@ -187,9 +187,15 @@ def test_the_page_about_the_house_names_what_is_there() -> None:
     assert set(ROOMS) <= drawn
 
 
-def test_every_page_is_linked_from_the_readme() -> None:
-    linked = {link.partition("#")[0] for link in links_of(HOME / "README.md")}
-    assert {str(page.relative_to(HOME)) for page in PAGES} - {"README.md"} <= linked
+def test_every_page_is_linked_from_the_index() -> None:
+    index = HOME / "docs" / "README.md"
+    linked = {(index.parent / link.partition("#")[0]).resolve() for link in links_of(index)}
+    assert set(PAGES) - {index} <= linked
+    assert "docs/README.md" in links_of(HOME / "README.md")
+
+
+def test_the_readme_can_be_read_in_one_sitting() -> None:
+    assert len((HOME / "README.md").read_text(encoding="utf-8").splitlines()) < 250
 
 
 @every_page
