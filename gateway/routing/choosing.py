@@ -83,16 +83,32 @@ def varying(names: Sequence[str]) -> Finish | None:
 
 def stored_path(rule: Pattern, path: str) -> str:
     """The path under which a route that ignores case stores its answers: its literals as they are compared, all else as
-    it came, since a service may well look at the case of values. Another route's path stays what it is."""
+    it came, since a service may well look at the case of values. Another route's path stays what it is.
+
+    What is a value in one of the route's paths that take it stays as it came, whatever it is in another one.
+    """
     raw = path[1:].split("/")
-    for pattern in rule.paths:
-        count = len(pattern.segments)
-        if not pattern.ignores_case or len(raw) < count or (len(raw) > count and not pattern.rest):
-            continue
-        written = [_written(segment, came) for segment, came in zip(pattern.segments, raw, strict=False)]
-        if None not in written:
-            return "/" + "/".join([*(text for text in written if text is not None), *raw[count:]])
-    return path
+    found = [written for pattern in rule.paths if (written := _stored(pattern, raw)) is not None]
+    if not found:
+        return path
+    if len(found) == 1:
+        return "/" + "/".join(found[0])
+    agreed = [texts[0] if len(set(texts)) == 1 else came for came, *texts in zip(raw, *found, strict=True)]
+    return "/" + "/".join(agreed)
+
+
+def _stored(pattern: Pattern, raw: Sequence[str]) -> list[str] | None:
+    """The segments of a path as one path of a route has them; None where that does not take it."""
+    count = len(pattern.segments)
+    if not pattern.ignores_case or len(raw) < count or (len(raw) > count and not pattern.rest):
+        return None
+    found = list(raw)
+    for number, (segment, came) in enumerate(zip(pattern.segments, raw, strict=False)):
+        written = _written(segment, came)
+        if written is None:
+            return None
+        found[number] = written
+    return found
 
 
 def stored_url(rule: Pattern, url: str) -> str:

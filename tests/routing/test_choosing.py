@@ -129,6 +129,10 @@ def test_django_resolves_each_path_and_reverses_the_first() -> None:
         ("/A/** /B{x}.Css/**", "/a/Rest/Of%2F", "/a/Rest/Of%2F"),
         ("/A/** /B{x}.Css/**", "/bX%2FY.CSS/Z", "/bX%2FY.css/Z"),
         ("/A/{n:hex}", "/A/FF", "/a/FF"),
+        ("/{x}/B /A/{x}", "/A/B", "/A/B"),  # a value in the path that wins is none in the other one
+        ("/{x}/B /A/{x}", "/A/b", "/A/b"),
+        ("/{x}/B /A/{x}", "/C/B", "/C/b"),
+        ("/** /A/{x}", "/A/B", "/A/B"),
         ("/A", "/b", "/b"),
         ("/A", "/A/b", "/A/b"),
     ],
