@@ -148,17 +148,22 @@ class _Plans:
 
 def shared(answering: ProxyOptions, mirror: Overrides) -> Overrides:
     """Of the options of the call that answers those that hold for its copy: what passes of the client's, and what is
-    taken away, unless the upstream of the copy sets it itself. What is set is for the one that answers alone."""
+    taken away, unless the upstream of the copy sets it itself.
+
+    What is set is for the one that answers alone, and the client's own of that name, which it replaces, is for neither.
+    """
 
     def taken_away(fields: Any, own: Any) -> Any:
         set_there = {name for name, _ in own}
-        return tuple((name, value) for name, value in fields if value is None and name not in set_there)
+        return tuple((name, None) for name, _ in fields if name not in set_there)
 
     return Overrides(
         forward_headers=answering.forward_headers,
         forward_query=answering.forward_query,
         headers=taken_away(answering.headers, mirror.headers),
-        query=taken_away(answering.query, mirror.query),
+        query=taken_away(
+            dict((*(answering.query_list or ()), *answering.query)).items(), (*(mirror.query_list or ()), *mirror.query)
+        ),
     )
 
 

@@ -70,8 +70,16 @@ def test_what_nothing_can_come_of_is_a_start_error(variables: dict[str, str], me
 
 def test_a_copy_has_what_passes_and_what_is_taken_away_and_no_secret() -> None:
     answering = effective(
-        Overrides(headers=(("authorization", "secret of u"), ("cookie", None), ("x-own", None))),
-        Overrides(forward_query=("page",), query=(("key", "secret"), ("debug", None))),
+        Overrides(headers=(("authorization", "secret of u"), ("cookie", None), ("x-own", "of u"))),
+        Overrides(
+            forward_query=("page",),
+            query_list=(("Key", "secret"), ("own", "1"), ("debug", "1")),
+            query=(("debug", None), ("v", "1")),
+        ),
     )
-    found = shared(answering, Overrides(headers=(("x-own", "of v"),)))
-    assert found == Overrides(forward_query=("page",), headers=(("cookie", None),), query=(("debug", None),))
+    found = shared(answering, Overrides(headers=(("x-own", "of v"),), query_list=(("own", "2"),), query=(("v", "2"),)))
+    assert found == Overrides(
+        forward_query=("page",),
+        headers=(("authorization", None), ("cookie", None)),  # the client's own too, which a secret replaces
+        query=(("Key", None), ("debug", None)),
+    )

@@ -105,7 +105,7 @@ def metric(gateway: Gateway, start: str) -> float:
 def test_the_copy_is_the_request_rendered_for_its_own_upstream(gateway: Gateway, main: Says, shadow: Says) -> None:
     main.forget()
     shadow.forget()
-    answer = ask(gateway, "/a/x%2Fy?q=1&q=2", "X-One: 1", "X-One: 2", "Cookie: c=1", "Accept: text/html")
+    answer = ask(gateway, "/a/x%2Fy?q=1&q=2", "X-One: 1", "X-One: 2", "Cookie: c=1", "Accept: text/html", "X-Key: mine")
     assert answer.body == b"main"
     request, copy = main.wait_for_request(), shadow.wait_for_request()
     assert request.target == "/b/x%2Fy?own=1&q=1&q=2"
@@ -117,7 +117,8 @@ def test_the_copy_is_the_request_rendered_for_its_own_upstream(gateway: Gateway,
     for name in ("accept", "x-request-id", "x-forwarded-for", "forwarded", "via"):
         assert copy.one(name) == request.one(name)
     assert copy.one("traceparent")[:36] == request.one("traceparent")[:36]  # the trace; each call is one of its own
-    assert not copy.has("x-key")
+    assert request.all("x-key") == ["secret-of-main"]
+    assert not copy.has("x-key")  # nor that of the client, in whose place it stands
     assert not copy.has("cookie")
     line = copy_of(gateway, answer)
     assert (line["route"], line["upstream"], line["mirror"]) == ("a", "main", "shadow")
