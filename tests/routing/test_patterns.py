@@ -198,6 +198,26 @@ def test_the_most_specific_route_wins(lines: list[str], method: str, target: str
     assert winner(lines, method, target) == expected
 
 
+UUID = "0b8e1f5a-0c1d-4c3e-8f00-1122334455aF"
+LARGEST = "9223372036854775807"  # of 64 bits, and of 19 digits
+
+
+@pytest.mark.parametrize(
+    ("kind", "are", "are_not"),
+    [
+        ("int", ["0", "7", "%31", LARGEST, "9" * 19], ["", "-1", "+1", "01", "00", "1.0", "1e3", "9" * 20, "%D9%A1"]),
+        ("uuid", [UUID, UUID.upper(), UUID.lower(), "%30" + UUID[1:]], [UUID[:-1], UUID + "0", UUID.replace("-", "")]),
+        ("uuid", [], [f"{{{UUID}}}", f"urn:uuid:{UUID}", UUID.replace("b", "g"), UUID.replace("-", "%2D", 1) + "0"]),
+        ("hex", ["0", "00", "fF", "%66", "a" * 64], ["", "0x1", "g", "-1", "%E9"]),
+        ("word", ["a", "A_1", "0", "%61"], ["", "a-b", "a.b", "a%20b", "%C3%A9", "a+b"]),
+    ],
+)
+def test_what_is_of_a_kind(kind: str, are: list[str], are_not: list[str]) -> None:
+    table = Table([(parse_pattern(f"/{{x:{kind}}}"), kind)])
+    found = {value: isinstance(table.find("GET", "", f"/{value}"), Match) for value in are + are_not}
+    assert found == dict.fromkeys(are, True) | dict.fromkeys(are_not, False)
+
+
 def test_a_match_holds_the_raw_values_and_the_raw_rest() -> None:
     user, rest = parse_pattern("/u/{a}/{b}/**"), parse_pattern("/r/**")
     table = Table([(user, "u"), (rest, "r")])
