@@ -83,6 +83,8 @@ def _find_plain(word: str) -> Name:
         refuse_unchecked(word)
     except Refused as error:
         raise Refused(str(error), f"{_PREFIXES['upstream']}<NAME>__CA_FILE") from None
+    if word.startswith("PART_"):
+        raise Refused("a part is one route's; there is no plain one for all of them", f"GATEWAY_ROUTE_<NAME>__{word}")
     raise Refused("there is no such variable", _nearest_plain(word))
 
 

@@ -149,10 +149,20 @@ def test_the_gateways_own_limit_is_none_of_upstreams() -> None:
     assert found.upstreams["users"].max_in_flight is None
 
 
-@pytest.mark.parametrize("word", ["PATH", "CA", "CLIENT_CERT", "CLIENT_KEY", "OPTIONAL"])
+@pytest.mark.parametrize(
+    "word",
+    [
+        *("PATH", "CA", "CLIENT_CERT", "CLIENT_KEY", "OPTIONAL", "BODY", "TYPE", "MIRROR", "MIRROR_UNSAFE", "WHEN"),
+        *("PART_A", "PART_A__TIMEOUT"),
+    ],
+)
 def test_what_means_nothing_for_all_is_an_error_with_a_sentence(word: str) -> None:
     (message,) = messages(**{word: "x"}).values()
     assert "there is no plain one for all of them" in message
+
+
+def test_plain_functions_have_names() -> None:
+    assert "the name is missing, as in GATEWAY_LEGACY_USERS" in messages(LEGACY="team.load")["GATEWAY_LEGACY"]
 
 
 @pytest.mark.parametrize(
