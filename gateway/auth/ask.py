@@ -5,7 +5,7 @@ other X-Forwarded-*. With 2xx the request goes on, with fields of that answer. W
 the client as it is, with every Set-Cookie. Anything else says nothing about who asks: 503.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import NamedTuple
 
@@ -81,10 +81,10 @@ def copied(pairs: Sequence[Pair], names: Sequence[str]) -> tuple[IdentityFields,
 class AskWay:
     """One way of this kind while the gateway runs."""
 
-    def __init__(self, way: Way, pool: Pool) -> None:
+    def __init__(self, way: Way, pool: Pool, now: Callable[[], float]) -> None:
         self.way = way
         self.verdicts = Verdicts()
-        self._pool = pool
+        self._pool, self._now = pool, now
         options = effective(pool.upstream.overrides, Overrides())
         self._sent = Sent(options)
         self._timeout_s = way.timeout_s or options.timeout_s
@@ -105,11 +105,11 @@ class AskWay:
         target = self._sent.target_for(request, way.path)
         question = (*(part for pair in pairs for part in pair), repr(sets).encode(), target.encode())
         name = digest(*question) if way.cache_s else b""
-        if way.cache_s and (kept := self.verdicts.get(name, self._pool.now())) is not None:
+        if way.cache_s and (kept := self.verdicts.get(name, self._now())) is not None:
             return kept
         outcome = await self._ask(request, target, pairs, sets, had_credential=had_credential)
         if way.cache_s and outcome.verdict is Verdict.PASSED:
-            self.verdicts.put(name, outcome, self._pool.now() + way.cache_s)
+            self.verdicts.put(name, outcome, self._now() + way.cache_s)
         return outcome
 
     async def _ask(

@@ -19,6 +19,7 @@ from gateway.auth.records import KeySource, Way
 from gateway.auth.verdicts import Verdicts
 from gateway.errors import GatewayError
 from gateway.upstreams import calls
+from gateway.upstreams.network import SYSTEM_NETWORK, Network
 from gateway.upstreams.pool import Pool
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -143,11 +144,11 @@ def _words(error: Exception) -> str:
 class KeyLoader:
     """Fetches the document of a way: from a file, through an upstream, by URL, or as discovery tells."""
 
-    def __init__(self, way: Way, pools: Callable[[str], Pool]) -> None:
+    def __init__(self, way: Way, pools: Callable[[str], Pool], network: Network = SYSTEM_NETWORK) -> None:
         assert way.keys_from is not None  # noqa: S101 - a way without keys has no loader
         self._source: KeySource = way.keys_from
         self._way = way
-        self._pools = pools
+        self._pools, self._network = pools, network
         self._timeout_s = way.timeout_s or TIMEOUT_S
         self._own: dict[str, tuple[Pool, str]] = {}  # by URL
 
@@ -170,7 +171,7 @@ class KeyLoader:
         if url not in self._own:
             if len(self._own) > 1:  # discovery names another place than before
                 await self.aclose()
-            pool, target = calls.pool_of_url(url, f"auth:{self._way.name}", self._way.ca_pem)
+            pool, target = calls.pool_of_url(url, f"auth:{self._way.name}", self._way.ca_pem, self._network)
             pool.start()
             self._own[url] = (pool, target)
         return await _get(*self._own[url], self._timeout_s)

@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from time import time
 from typing import Any, Protocol
 
 import structlog
@@ -25,9 +24,11 @@ from gateway.auth.records import SIGNED_BY_SECRET, AuthConfig, Way
 from gateway.auth.rules import Outcome, Verdict
 from gateway.auth.verdicts import LONGEST_S, Verdicts, digest
 from gateway.errors import GatewayError, Reason
+from gateway.http.clock import SYSTEM_CLOCK, Clock
 from gateway.http.deadline import Deadline
 from gateway.http.identity import Identity
 from gateway.http.request import GatewayRequest
+from gateway.upstreams.network import SYSTEM_NETWORK, Network
 from gateway.upstreams.pool import Pool
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -55,8 +56,16 @@ class RunningWay(Protocol):
 class Ways:
     """All of a worker. `counts` are requests by way and by the word of what came of it."""
 
-    def __init__(self, config: AuthConfig, checks: Mapping[str, Check], in_thread: InThread) -> None:
+    def __init__(
+        self,
+        config: AuthConfig,
+        checks: Mapping[str, Check],
+        in_thread: InThread,
+        clock: Clock = SYSTEM_CLOCK,
+        network: Network = SYSTEM_NETWORK,
+    ) -> None:
         self.config = config
+        self._clock, self._network = clock, network
         self.counts: dict[tuple[str, str], int] = {}
         self._checks = checks
         self._in_thread = in_thread
@@ -92,16 +101,16 @@ class Ways:
         if way.kind == "jwt":
             store = None
             if way.keys_from is not None:
-                loader = KeyLoader(way, pools.__getitem__)
+                loader = KeyLoader(way, pools.__getitem__, self._network)
                 self._loaders.append(loader)
-                store = self.stores[way.name] = KeyStore(way.name, loader, asyncio.get_running_loop().time)
-            return JwtWay(way, store)
+                store = self.stores[way.name] = KeyStore(way.name, loader, self._clock.monotonic)
+            return JwtWay(way, store, self._clock.time)
         if way.kind == "keys":
             return KeysWay(way)
         if way.kind == "basic":
-            return BasicWay(way, self._in_thread)
+            return BasicWay(way, self._in_thread, self._clock.time)
         if way.kind == "ask":
-            return AskWay(way, pools[way.upstream])
+            return AskWay(way, pools[way.upstream], self._clock.monotonic)
         return PythonWay(way, self._checks[way.name])
 
 
@@ -126,7 +135,7 @@ class _Says:
 class JwtWay:
     """A token of an issuer, by its keys or a secret."""
 
-    def __init__(self, way: Way, store: KeyStore | None, now: Callable[[], float] = time) -> None:
+    def __init__(self, way: Way, store: KeyStore | None, now: Callable[[], float] = SYSTEM_CLOCK.time) -> None:
         self.way = way
         self.store = store
         self._reads_authorization = reads_authorization(way.carriers)
@@ -250,7 +259,7 @@ class KeysWay:
 class BasicWay:
     """A name and a password out of a list. One that was found good is not hashed again for a minute."""
 
-    def __init__(self, way: Way, in_thread: InThread, now: Callable[[], float] = time) -> None:
+    def __init__(self, way: Way, in_thread: InThread, now: Callable[[], float] = SYSTEM_CLOCK.time) -> None:
         self.way = way
         self.verdicts = Verdicts()
         self._users = UserTable(way.users)

@@ -8,7 +8,6 @@ import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from time import monotonic, time
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -23,6 +22,7 @@ from gateway.cache.memory import Memory, Purges, Unstored, fingerprint
 from gateway.cache.policy import Entry, NotStored, Response, vary_values
 from gateway.errors import GatewayError, Reason
 from gateway.http.body_budget import Bodies
+from gateway.http.clock import SYSTEM_CLOCK, Clock
 from gateway.http.headers import Pair
 from gateway.http.request import GatewayRequest
 from gateway.http.response import Body
@@ -37,8 +37,7 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 # Reasons that will most likely hold for the next response too.
 _LASTING = frozenset(NotStored) - {NotStored.REQUEST_NO_STORE, NotStored.RANGE, NotStored.METHOD, NotStored.PURGED}
-# Reasons that show only after some of the body has been buffered.
-_PASSING = frozenset({NotStored.TOO_LARGE, NotStored.STREAMS})
+_PASSING = frozenset({NotStored.TOO_LARGE, NotStored.STREAMS})  # they show after some of the body has been buffered
 _MOST_REVALIDATING = 200
 _RETRY_S = 1.0  # after a revalidation in the background failed
 
@@ -77,9 +76,11 @@ class Cache:
         ring: MessageRing | None = None,
         *,
         stores_parts: bool = False,
+        clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self.bodies = bodies or Bodies()
         self.memory = Memory(memory_bytes)
+        self.time, self.monotonic = clock
         self.in_use = False
         self._stores_parts = stores_parts  # whether parts or fetch() store answers
         self.store: Store | None = None
@@ -87,8 +88,7 @@ class Cache:
         self._bloom_filter = bloom_filter or BloomFilter()  # several workers share one
         self._ring = ring  # where other workers of this gateway say what they purge
         self._fetches: dict[str, SharedFetch] = {}
-        self._purges = Purges()
-        self._unstored = Unstored()
+        self._purges, self._unstored = Purges(), Unstored()
         self._revalidating: dict[str, asyncio.Task[None]] = {}
         self._opening: asyncio.Task[None] | None = None
 
@@ -136,11 +136,11 @@ class Cache:
             self._opening = asyncio.create_task(self.start())
         directives = freshness.request_directives(request.pairs)
         entry, is_varied, was_skipped = await self._find(request, ask_database=ask_database)
-        reuse = None if entry is None else freshness.reuse_of(entry, directives, time())
+        reuse = None if entry is None else freshness.reuse_of(entry, directives, self.time())
         if entry is not None and reuse in {Reuse.FRESH, Reuse.MAX_STALE, Reuse.WHILE_REVALIDATE}:
             if reuse is Reuse.WHILE_REVALIDATE:
                 self._revalidate(request, entry)
-            return hit(entry, None if reuse is Reuse.FRESH else reuse.value), entry, {}
+            return hit(entry, self.time(), None if reuse is Reuse.FRESH else reuse.value), entry, {}
         if directives.only_if_cached:
             raise GatewayError(Reason.NOT_CACHED)
         fwd = reuse.value if reuse is not None else "vary-miss" if is_varied else "uri-miss"
@@ -152,7 +152,7 @@ class Cache:
         None where the response to such a request could not be stored a moment ago: then the caller asks the origin
         itself, and `words` are its Cache-Status.
         """
-        why = self._unstored.why(self._shared_name(request), request.pairs, monotonic())
+        why = self._unstored.why(self._shared_name(request), request.pairs, self.monotonic())
         result, entry, words = await self.stored(request, ask_database=why is None)
         if result is not None:
             return result, result.words
@@ -165,7 +165,7 @@ class Cache:
             result = await self._forward(request, entry, words, may_share=directives == NO_DIRECTIVES and why is None)
         except GatewayError as error:
             is_failure = freshness.is_failure(error.status)
-            stands_in = is_failure and entry is not None and freshness.may_stand_in(entry, directives, time())
+            stands_in = is_failure and entry is not None and freshness.may_stand_in(entry, directives, self.time())
             if not stands_in:
                 raise
             if error.reason is Reason.VIEW_ERROR:  # the client gets a good response, so only this shows the error
@@ -173,13 +173,13 @@ class Cache:
                 _log.warning("cache.stands_in", target=request.lifetime.exchange.path, cause=error.cause)
         else:
             if result.uncacheable is not None and freshness.is_failure(result.uncacheable.origin.status):
-                stands_in = entry is not None and freshness.may_stand_in(entry, directives, time())
+                stands_in = entry is not None and freshness.may_stand_in(entry, directives, self.time())
         if entry is None or not stands_in:
             assert result is not None  # noqa: S101 - else the exception was raised
             return result, result.words
         if result is not None and result.fetch is not None:
             result.fetch.lifetime.let_go()
-        result = hit(entry, "stale-if-error")
+        result = hit(entry, self.time(), "stale-if-error")
         return result, result.words
 
     async def _find(self, request: CacheRequest, *, ask_database: bool) -> tuple[Entry | None, bool, bool]:
@@ -192,13 +192,13 @@ class Cache:
             or (entry is not None and (entry.always_validate or entry.lifetime_s <= 0))
         ):
             return entry, is_varied, False  # no other worker can have a fresher one
-        if entry is not None and freshness.reuse_of(entry, NO_DIRECTIVES, time()) is Reuse.FRESH:
+        if entry is not None and freshness.reuse_of(entry, NO_DIRECTIVES, self.time()) is Reuse.FRESH:
             return entry, is_varied, False
         found = await self.store.find(request.key, request.pairs)
         if found is None:
             return entry, is_varied, True
         place = Key.of(request.key)
-        others = [other for other in found.entries if not self._purges.cover(place, other, time())]
+        others = [other for other in found.entries if not self._purges.cover(place, other, self.time())]
         for other in others:
             self.memory.put_back(request.key, other)
         # Together with those of memory, where not all of `others` may have found room.
@@ -263,7 +263,7 @@ class Cache:
 
     def _may_follow(self, request: CacheRequest, entry: Entry) -> bool:
         """Whether the response to another request answers this one too (RFC 9111, section 4)."""
-        is_fresh = freshness.reuse_of(entry, NO_DIRECTIVES, time()) is Reuse.FRESH
+        is_fresh = freshness.reuse_of(entry, NO_DIRECTIVES, self.time()) is Reuse.FRESH
         return is_fresh and freshness.select([entry], request.pairs)[0] is entry
 
     def _forget_fetch(self, name: str, fetch: SharedFetch) -> None:
@@ -308,7 +308,7 @@ class Cache:
     def remember(self, fetch: SharedFetch, why: NotStored) -> None:
         """Responses to such calls are not stored: for a while the next ones are not coalesced."""
         request = fetch.request
-        self._unstored.add(self._shared_name(request), request.pairs, why, monotonic())
+        self._unstored.add(self._shared_name(request), request.pairs, why, self.monotonic())
 
     # -- in the background ----------------------------------------------------------------------------------------
 
@@ -348,7 +348,7 @@ class Cache:
         """Store a response; False if it was purged while it was coming in."""
         place = Key.of(key)
         self.catch_up()
-        if self._purges.cover(place, entry, time()):
+        if self._purges.cover(place, entry, self.time()):
             return False
         self.memory.put(key, entry)
         if self.store is not None:
@@ -366,7 +366,7 @@ class Cache:
         entry, _ = freshness.select(self.memory.get(request.key), request.pairs)
         if status != 200 or entry is None:
             return
-        response = Response("HEAD", request.pairs, status, pairs, requested_s, time())
+        response = Response("HEAD", request.pairs, status, pairs, requested_s, self.time())
         updated = freshness.after_head(entry, response, request.rule)
         if updated is None:
             self.drop(request.key, entry)
@@ -377,7 +377,7 @@ class Cache:
 
     async def purge(self, kind: str, value: str) -> int:
         """Remove what a purge covers, in all workers and replicas; returns the number of stored responses."""
-        purge = Purge(kind, value, time())
+        purge = Purge(kind, value, self.time())
         count = self._apply_purge(purge)
         self._tell_workers(purge)
         _log.info("cache.purged", kind=kind, value=value)
@@ -389,7 +389,7 @@ class Cache:
 
     def invalidate(self, url: str) -> None:
         """Remove what is stored for this URL: an unsafe method changed it."""
-        purge = Purge.of_url(url, time())
+        purge = Purge.of_url(url, self.time())
         self._apply_purge(purge)
         self._tell_workers(purge)
         if self.store is not None:
@@ -409,7 +409,7 @@ class Cache:
         """Apply what the other workers of this gateway have purged: they go on only once it can be seen here."""
         if self._ring is not None and self._ring.has_news:
             messages = self._ring.hear()
-            missed = [Purge("all", "", time())] if messages is None else []  # there were too many, or too long ones
+            missed = [Purge("all", "", self.time())] if messages is None else []  # too many, or too long
             for purge in missed or map(_decode_purge, messages or ()):
                 self._apply_purge(purge)
 
@@ -425,16 +425,16 @@ class Cache:
         for fetch in self._fetches.values():
             if purge.covers_key(Key.of(fetch.request.key)):
                 fetch.is_shared = False  # later requests must not get a response that was asked for before the purge
-        return self.memory.forget(purge, time())
+        return self.memory.forget(purge, self.time())
 
 
 def _has_conditions(pairs: Sequence[Pair]) -> bool:
     return any(name in CONDITIONS for name, _ in pairs)
 
 
-def hit(entry: Entry, detail: str | None = None) -> CacheResult:
+def hit(entry: Entry, now_s: float, detail: str | None = None) -> CacheResult:
     """The result for a stored response. `detail` says why it is sent although it is stale."""
-    words: Words = {"hit": True, "ttl": ttl_s(entry, time()), "detail": detail}
+    words: Words = {"hit": True, "ttl": ttl_s(entry, now_s), "detail": detail}
     return CacheResult(entry, entry.pairs, entry.body, None, "stale" if detail else "hit", words)
 
 

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from time import time
 from typing import Protocol
 
 from django.http.response import HttpResponseBase
@@ -61,6 +60,7 @@ class Storage(Protocol):
     """Where responses are stored. Bodies that are still coming in count in `bodies`."""
 
     bodies: Bodies
+    time: Callable[[], float]
 
     def keep(self, key: str, entry: Entry) -> bool:
         """Store a response; False if it was purged while it was coming in."""
@@ -94,7 +94,7 @@ class SharedFetch:
         self.streams = False  # the entry lacks its body, which a Reader gives
         self.pairs: Pairs = []  # as received: some of them are only for the request that started the call
         self._stale = stale
-        self._storage = storage
+        self._storage, self._now = storage, storage.time
         self._readers: set[Reader] = set()
         self._leader: Reader | None = None
         self._chunks: deque[bytes] = deque()
@@ -224,19 +224,19 @@ class SharedFetch:
 
     def _end(self, stale: Entry, response: Response, why: NotStored) -> None:
         """Remove the stale entry if this response, which is not stored, supersedes it."""
-        if freshness.is_superseded(stale, response, why, time()):
+        if freshness.is_superseded(stale, response, why, self._now()):
             self._storage.drop(self.request.key, stale)
 
     async def _ask(self, stale: Entry | None) -> tuple[OriginResponse, Response]:
-        request, requested_s = self.request, time()
+        request, requested_s = self.request, self._now()
         origin = await request.produce(freshness.validating(request.pairs, stale), self.lifetime)
-        return origin, Response(request.method, request.pairs, origin.status, origin.pairs, requested_s, time())
+        return origin, Response(request.method, request.pairs, origin.status, origin.pairs, requested_s, self._now())
 
     def _why_not(self, origin: OriginResponse, response: Response) -> NotStored | None:
         why = policy.refusal(response, self.request.rule)
         if why is not None:
             return why
-        if self._stale is not None and freshness.stays_stored(self._stale, response, self.request.rule, time()):
+        if self._stale is not None and freshness.stays_stored(self._stale, response, self.request.rule, self._now()):
             return NotStored.STATUS
         if origin.unnamed_vary:
             return NotStored.UNNAMED_VARY

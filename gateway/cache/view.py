@@ -3,7 +3,6 @@
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from time import time
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -74,8 +73,8 @@ class Cached(GatewayView):
         key = key_of(request, self._words)
         entries = cache.memory.get(key)
         # Hot path: a plain hit, with the same result as `freshness` would give.
-        if len(entries) == 1 and entries[0].fresh_until_s > time() and _is_plain(request, entries[0], self.rule):
-            return _hit_response(request, entries[0])
+        if len(entries) == 1 and entries[0].fresh_until_s > cache.time() and _is_plain(request, entries[0], self.rule):
+            return _hit_response(request, entries[0], cache.time())
         return self._note_failure(request, self._answer(request, params, key))
 
     def _unkeyed(self, request: GatewayRequest, params: dict[str, Any]) -> str | None:
@@ -128,7 +127,7 @@ class Cached(GatewayView):
             result, _, words = await cache.stored(cache_request)
             if result is None:
                 words["detail"] = unstorable
-                requested_s = time()
+                requested_s = cache.time()
                 response = await self._forward(request, params, words)
                 if request.method == "HEAD":
                     cache.after_head(cache_request, response.status_code, pairs_of(response), requested_s)
@@ -137,7 +136,7 @@ class Cached(GatewayView):
             result, words = await cache.answer(cache_request)
             if result is None:
                 return await self._forward(request, params, words)
-        return _response(request, result)
+        return _response(request, result, cache.time())
 
     async def _ask_origin(
         self, request: GatewayRequest, params: dict[str, Any], pairs: Pairs, lifetime: Lifetime
@@ -268,23 +267,23 @@ def _is_plain(request: GatewayRequest, entry: Entry, rule: Rule) -> bool:
     return _SPECIAL.isdisjoint(names)
 
 
-async def _hit_response(request: GatewayRequest, entry: Entry) -> GatewayResponse:
+async def _hit_response(request: GatewayRequest, entry: Entry, now_s: float) -> GatewayResponse:
     """A fresh stored response, for the hot path."""
     request.exchange.cache = "hit"
-    age_s = int(entry.current_age_s(time()))
+    age_s = int(entry.current_age_s(now_s))
     value = b"portway; hit; ttl=%d" % (int(entry.lifetime_s) - age_s)
     pairs = FieldLines((*entry.pairs, (b"age", b"%d" % age_s), (b"cache-status", value)))
     return GatewayResponse(entry.status, pairs, entry.body)
 
 
-def _response(request: GatewayRequest, result: CacheResult) -> HttpResponseBase:
+def _response(request: GatewayRequest, result: CacheResult, now_s: float) -> HttpResponseBase:
     request.exchange.cache = result.outcome
     entry = result.entry
     if entry is None:
         assert result.uncacheable is not None  # noqa: S101 - a result has one of the two
-        return _with_cache_status(_uncached_response(request, result.uncacheable.origin), result.words)
+        return _with_cache_status(_uncached_response(request, result.uncacheable.origin, now_s), result.words)
     status, pairs, body = conditional.applied(entry, result.pairs, request.method, request.raw_headers)
-    age_s = int(entry.current_age_s(time()))
+    age_s = int(entry.current_age_s(now_s))
     if age_s or "hit" in result.words:
         pairs = [pair for pair in pairs if pair[0] != b"age"]
         pairs.append((b"age", b"%d" % age_s))
@@ -299,11 +298,10 @@ def _response(request: GatewayRequest, result: CacheResult) -> HttpResponseBase:
     return GatewayResponse(status, pairs, result.body)
 
 
-def _uncached_response(request: GatewayRequest, origin: OriginResponse) -> HttpResponseBase:
+def _uncached_response(request: GatewayRequest, origin: OriginResponse, now_s: float) -> HttpResponseBase:
     """A response that is not stored. The request's conditions did not go up, so they are applied here."""
     body = origin.body
     if origin.status == 200 and isinstance(body, bytes):
-        now_s = time()
         response = Response("GET", request.raw_headers, 200, origin.pairs, now_s, now_s)
         status, pairs, _ = conditional.applied(
             entry_of(response, Rule(), body), origin.pairs, "GET", request.raw_headers

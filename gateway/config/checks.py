@@ -131,6 +131,20 @@ def _compiled(config: Config) -> tuple[Routes | None, tuple[str, ...]]:
     return _last[1:]
 
 
+def own_problems(config: Config, routes: Routes) -> list[str]:
+    """What keeps this configuration from being served with these routes, beside what the records and lines have found.
+
+    Whether it can listen is not asked.
+    """
+    global _last  # noqa: PLW0603 - the checks look there
+    _last = config, routes, ()
+    checked = (check for name, check in _CHECKS.items() if name not in _OF_MACHINE)
+    return [message.msg for check in checked for message in check(config) if message.level >= checks.ERROR]
+
+
+_OF_MACHINE = frozenset({"address", "limits"})
+
+
 # -- the checks ---------------------------------------------------------------------------------------------------
 
 

@@ -121,6 +121,7 @@ class Config:
             cors=self.settings.cors,
             first_route=self.routes[0].variable if self.routes else "",
             plain=self.plain,
+            routes=self.routes,
             policies=Policies(self.limits, self.settings.rate_limit_on_failure),
             auth=self.auth,
         )

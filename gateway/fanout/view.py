@@ -3,7 +3,6 @@
 `Gathering` runs the parts of one request; this module makes the response: one JSON object, or a stream of parts.
 """
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -12,6 +11,7 @@ from urllib.parse import quote
 from asgiref.sync import markcoroutinefunction
 from django.http.response import HttpResponseBase
 
+from gateway.cache.cache import cache_for
 from gateway.errors import GatewayError, Reason
 from gateway.fanout import answer as fanout_answer
 from gateway.fanout import plan, raw_json
@@ -137,7 +137,7 @@ class Fanout(GatewayView):
         complete = gathering.is_complete
         if complete:
             answers = [pairs for result in gathering.in_order() for pairs in result.answers]
-            cache_control = fanout_answer.cache_control(answers, time.time())
+            cache_control = fanout_answer.cache_control(answers, cache_for(request).time())
         else:
             cache_control = b"no-store"
         if cache_control is not None:

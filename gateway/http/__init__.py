@@ -20,6 +20,7 @@ validation      what is ambiguous in a request (target, Host, framing) is refuse
 exchange        the state of one request: ids, timings and result
 lifetime        how a request ends: its task, its timers, what is closed when it is over
 services        what a worker has for the views of its requests
+clock           the clock of a worker, for what is kept over requests
 deadline        time limits within a task
 inbox           the body of a request as it arrives, and the news that its client left
 body_budget     how much memory the bodies that are kept whole may take

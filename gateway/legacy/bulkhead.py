@@ -98,11 +98,16 @@ class Bulkhead:
         self._now = now
         self._calls: dict[Call, None] = {}  # those that have a thread or wait for one, in their order
         self._threads: list[threading.Thread] = []
-        self._jobs: SimpleQueue[tuple[Call, asyncio.AbstractEventLoop, Callable[[], Any]]] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Call, asyncio.AbstractEventLoop, Callable[[], Any]] | None] = SimpleQueue()
         self._next: Call | None = None
         self._throttle = at_most_every(_LOG_AGAIN_S)
         executor: Any = self
         self._in_thread = sync_to_async(_carry_out, thread_sensitive=False, executor=executor)
+
+    def close(self) -> None:
+        """Its threads end, each with the call that it runs."""
+        for _ in self._threads:
+            self._jobs.put(None)
 
     @property
     def running(self) -> list[Call]:
@@ -217,8 +222,8 @@ class Bulkhead:
         return call.future
 
     def _serve(self) -> None:
-        while True:
-            self._serve_one(*self._jobs.get())
+        while (job := self._jobs.get()) is not None:
+            self._serve_one(*job)
 
     def _serve_one(self, call: Call, loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> None:
         result, error = None, None

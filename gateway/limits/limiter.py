@@ -3,7 +3,7 @@
 import random
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,10 +42,16 @@ class Limiter:
     `memory` is what the workers share; None where there is one worker, which has its own.
     """
 
-    def __init__(self, policies: Policies, memory: Memory | None = None, valkey: ValkeyOptions | None = None) -> None:
+    def __init__(
+        self,
+        policies: Policies,
+        memory: Memory | None = None,
+        valkey: ValkeyOptions | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.policies = policies
         self.counts: dict[tuple[str, str], int] = {}  # by limit and outcome
-        self._memory, self._options = memory, valkey
+        self._memory, self._options, self._now = memory, valkey, now
         self._stores: list[Store] = []  # each stands in for the one before it
         self.store: Store  # the first of them, which decides
         self._valkey: ValkeyStore | None = None
@@ -60,7 +66,7 @@ class Limiter:
             options = self._options
             self._valkey = ValkeyStore(options.url, options.timeout_s, options.context(), self._changed, random.random)
             self._stores.append(self._valkey)
-        self._stores.append(MemoryStore(self._memory or Memory(is_shared=False)))
+        self._stores.append(MemoryStore(self._memory or Memory(is_shared=False), self._now))
         self.store = self._stores[0]
         if self._valkey is not None:
             await self._valkey.start()
@@ -105,7 +111,7 @@ class Limiter:
             except Away as error:
                 self._tell_held(str(error))
         # The workers' own memory is locked: this worker goes on by itself.
-        own = MemoryStore(Memory(is_shared=False))
+        own = MemoryStore(Memory(is_shared=False), self._now)
         self._stores.append(own)
         return await own.take(policies, texts, cost)
 

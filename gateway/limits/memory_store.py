@@ -11,7 +11,7 @@ import mmap
 import os
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from gateway.limits.gcra import after, bounded, left
@@ -57,10 +57,11 @@ class Memory:
 class MemoryStore:
     """One worker's way to the counts in memory."""
 
-    def __init__(self, memory: Memory) -> None:
+    def __init__(self, memory: Memory, now: Callable[[], float] = time.monotonic) -> None:
         self._memory, self._table, self._stripes = memory, memory.table, memory.stripes
         self._places: dict[tuple[int, str], Place] = {}  # of keys that were seen lately
         self._tries_again_s = 0.0
+        self._now = now
         self.name = "worker" if memory.stripes is None else "host"
         if memory.stripes is not None:
             memory.stripes.open()
@@ -84,12 +85,12 @@ class MemoryStore:
 
     def _held(self, stripes: ProcessLocks, number: int) -> int:
         """Hold one lock. Who could not have one tries none for a second. Raises Away."""
-        if self._tries_again_s > time.monotonic():
+        if self._tries_again_s > self._now():
             raise Away(_HELD)
         try:
             return stripes.take(number)
         except LockHeld as error:
-            self._tries_again_s = time.monotonic() + _PAUSE_S
+            self._tries_again_s = self._now() + _PAUSE_S
             raise Away(str(error)) from None
 
     def _place(self, policy: Policy, text: str) -> Place:
@@ -101,7 +102,7 @@ class MemoryStore:
         return place
 
     def _decided(self, policy: Policy, place: Place, cost: int) -> Taken:
-        table, rate, now_s = self._table, policy.rate, time.monotonic()
+        table, rate, now_s = self._table, policy.rate, self._now()
         tolerance_s = rate.tolerance_s
         at = table.find(place)
         ahead_s = 0.0 if at is None else bounded(table.times[at] - now_s, tolerance_s)
@@ -117,7 +118,7 @@ class MemoryStore:
     def _take_all(self, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken:
         places = [self._place(policy, text) for policy, text in zip(policies, texts, strict=True)]
         with self._locked(places):
-            now_s = time.monotonic()
+            now_s = self._now()
             found = [self._table.find(place) for place in places]
             ahead_s = tuple(
                 0.0 if at is None else bounded(self._table.times[at] - now_s, policy.rate.tolerance_s)
@@ -143,19 +144,19 @@ class MemoryStore:
             yield
             return
         try:
-            if self._tries_again_s > time.monotonic():
+            if self._tries_again_s > self._now():
                 raise Away(_HELD)
             with self._stripes.taken([place.stripe for place in places]):
                 yield
         except LockHeld as error:
-            self._tries_again_s = time.monotonic() + _PAUSE_S
+            self._tries_again_s = self._now() + _PAUSE_S
             raise Away(str(error)) from None
 
     async def forget(self, policy: Policy, text: str) -> bool:
         place = self._place(policy, text)
         with self._locked([place]):
             at = self._table.find(place)
-            if at is None or self._table.times[at] <= time.monotonic():
+            if at is None or self._table.times[at] <= self._now():
                 return False
             self._table.times[at] = 0.0
             return True
@@ -165,7 +166,7 @@ class MemoryStore:
         keys, over = dict.fromkeys(rates, 0), dict.fromkeys(rates, 0)
         for start, end in list(self._memory.written()):
             for at in range(start, end, _AT_A_TIME):
-                now_s = time.monotonic()
+                now_s = self._now()
                 for number, time_s in self._table.waiting(at, min(end, at + _AT_A_TIME), now_s):
                     if number in rates:
                         keys[number] += 1

@@ -269,6 +269,13 @@ def request_line(exchange: Exchange, level: str) -> bytes:
     return _render_json(None, level, _complete(None, level, {"event": "request", "exchange": exchange}))
 
 
+def line_of(exchange: Exchange) -> dict[str, Any]:
+    """What stands in the line of a finished request."""
+    level = level_of(exchange)
+    line: dict[str, Any] = msgspec.json.decode(request_line(exchange, level))
+    return line
+
+
 def request_logger() -> Callable[[Exchange], None]:
     """The hook that writes an exchange's line, as `log.info("request", exchange=exchange)` would at a multiple of its
     cost. Lines of one turn of the loop leave together."""

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from math import inf
 from types import FrameType
 
 from gateway.observe.histogram import Stalls
@@ -42,7 +43,9 @@ class Watchdog:
         self._is_stopped = False
 
     def start(self) -> None:
-        """Watch the running loop, from the thread that it runs in."""
+        """Watch the running loop, from the thread that it runs in; not at all where nothing counts as a stall."""
+        if self._stall_s == inf:
+            return
         self._loop = asyncio.get_running_loop()
         self._watched = threading.get_ident()
         self._loop.call_soon(self._note_base)

@@ -7,7 +7,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from time import time
 from types import UnionType
 from typing import Any, TypeVar, overload
 from weakref import finalize
@@ -192,7 +191,8 @@ async def ask_cached(
     sent = [pair for pair in pairs if pair[0] not in names]
     if request.asked_by is not None:
         sent.append(CREDENTIAL)
-    in_memory = [entry.body for entry in cache_for(request).memory.get(str(key))]
+    cache = cache_for(request)
+    in_memory = [entry.body for entry in cache.memory.get(str(key))]
     # Only calls with the same time limit are coalesced.
     cache_request = CacheRequest(str(key), "GET", sent, rule, produce, lifetime, f"{call['timeout_s']:.1f}")
     try:
@@ -200,7 +200,7 @@ async def ask_cached(
         with Deadline(
             call["timeout_s"], partial(GatewayError, Reason.RESPONSE_TIMEOUT, upstream=pool.name, limit=limit)
         ):
-            result = await cache_for(request).part(cache_request)
+            result = await cache.part(cache_request)
             if result is None:
                 return await ask(request, pool, record, method="GET", pairs=pairs, target=target, **call)
     finally:
@@ -216,7 +216,7 @@ async def ask_cached(
         return Fetched(origin.status, tuple(origin.pairs), _bytes(origin.body))
     entry = result.entry
     assert entry is not None  # noqa: S101 - a result has one of the two
-    age = (b"age", b"%d" % entry.current_age_s(time()))
+    age = (b"age", b"%d" % entry.current_age_s(cache.time()))
     return Fetched(entry.status, (*entry.pairs, age), _bytes(result.body))
 
 

@@ -74,6 +74,7 @@ class GatewayRoute(URLPattern):
         self.raw_path = given.raw_path if given is not None else False
         self.cors = given.cors if given is not None else None
         self.level = self._own = given.level if given is not None else own
+        self.given = given
         self.is_of_environment = given is not None
 
     def under(self, declared: Declared) -> "GatewayRoute":

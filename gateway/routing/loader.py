@@ -8,9 +8,12 @@ from weakref import WeakKeyDictionary
 from django.urls import URLPattern, URLResolver
 
 from gateway.routing.faults import RouteError, noting, place_of
+from gateway.routing.lines import GatewayRoute
 from gateway.routing.records import Declared
-from gateway.routing.urls import FaultyLine, Routes
+from gateway.routing.urls import WRAPS, FaultyLine, Routes, lines_of, loading
 from gateway.routing.worker_start import names_of_new, threads_now
+
+Lines = Sequence[URLPattern | URLResolver]
 
 # What was noted while a module was imported, which happens once in a process.
 _noted: WeakKeyDictionary[ModuleType, tuple[str, ...]] = WeakKeyDictionary()
@@ -24,12 +27,16 @@ def load_routes(declared: Declared) -> Routes:
     name, before, routes = declared.urlconf, threads_now(), None
     with noting() as faults:
         try:
-            module = importlib.import_module(name)
+            module = _imported(name, declared)
             if faults:
                 _noted[module] = tuple(faults)
             else:
                 faults.extend(_noted.get(module, ()))
-            lines = [line for line in _urlpatterns(module) if not isinstance(line, FaultyLine)]
+            lines = _urlpatterns(module)
+            if not _are_of(lines, declared):
+                faults[:] = [fault for fault in faults if not fault.startswith("GATEWAY_")]
+                lines = _lines_for(module, lines, declared)
+            lines = [line for line in lines if not isinstance(line, FaultyLine)]
             routes = Routes(lines, declared, names_of_new(before))
         except RouteError as error:
             faults.append(str(error))
@@ -42,6 +49,29 @@ def load_routes(declared: Declared) -> Routes:
     return routes
 
 
+def _imported(name: str, declared: Declared) -> ModuleType:
+    token = loading.set(declared)
+    try:
+        return importlib.import_module(name)
+    finally:
+        loading.reset(token)
+
+
+def _are_of(lines: Lines, declared: Declared) -> bool:
+    """Whether the lines of the environment among these are of this one. In a test's process there are several, and a
+    module is imported once."""
+    known = {id(one) for one in declared.routes}
+    given = {id(line.given) for line in lines if isinstance(line, GatewayRoute) and line.given is not None}
+    return given <= known and (bool(given) or not known)
+
+
+def _lines_for(module: ModuleType, lines: Lines, declared: Declared) -> Lines:
+    """The lines of a module with those of this environment, where it has any."""
+    own = [line for line in lines if not (isinstance(line, GatewayRoute) and line.is_of_environment)]
+    made = [line for wrap in vars(module).get(WRAPS, ()) for line in lines_of(declared.routes, wrap)]
+    return [*made, *own]
+
+
 def _missing(error: ModuleNotFoundError, name: str) -> str:
     if error.name is None or not f"{name}.".startswith(f"{error.name}."):
         return place_of(error, name)
@@ -49,7 +79,7 @@ def _missing(error: ModuleNotFoundError, name: str) -> str:
     return f"GATEWAY_URLCONF={name}: there is no module of that name{hint}"
 
 
-def _urlpatterns(module: ModuleType) -> Sequence[URLPattern | URLResolver]:
+def _urlpatterns(module: ModuleType) -> Lines:
     name = f"{module.__name__}.py"
     lines = getattr(module, "urlpatterns", None)
     if not isinstance(lines, (list, tuple)):

@@ -41,8 +41,8 @@ class Declared:
     """What the environment declares and the lines of urlpatterns are checked against.
 
     `pools` are the options of legacy pools by name, `cors` the origins of GATEWAY_CORS; `first_route` is the variable
-    of the first route, or empty; `plain` are the options for all upstreams and routes; `policies` are the
-    limits that have a name and, once the lines are compiled, those of routes.
+    of the first route, or empty; `plain` are the options for all upstreams and routes; `routes` are those of the
+    environment; `policies` are the limits that have a name and, once the lines are compiled, those of routes.
     """
 
     urlconf: str
@@ -51,5 +51,6 @@ class Declared:
     cors: Sequence[str] = ()
     first_route: str = ""
     plain: Level = NO_LEVEL
+    routes: tuple[Route, ...] = ()
     policies: Policies = field(default_factory=lambda: Policies({}))
     auth: AuthConfig = NO_AUTH

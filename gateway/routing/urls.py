@@ -9,6 +9,7 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -210,9 +211,26 @@ def from_environment(*, wrap: Wrap | None = None) -> list[GatewayRoute]:
 
     `wrap` is called with the view of each of them, as that of `route()`. Raises RouteError, with the variable.
     """
-    declared: Sequence[Route] = settings.GATEWAY.routes
+    wraps = sys._getframe(1).f_globals.setdefault(WRAPS, [])
+    if wrap not in wraps:
+        wraps.append(wrap)
+    declared = loading.get()
+    if declared is not None:
+        return lines_of(declared.routes, wrap)
+    # Imported by somebody else than the gateway: a test, before it has made one.
+    return lines_of(settings.GATEWAY.routes if settings.configured else (), wrap)
+
+
+# Where a routes module notes the wrappers that it has called `from_environment()` with.
+WRAPS = "_gateway_wraps"
+# What a routes module is imported for, while it is.
+loading: ContextVar[Declared | None] = ContextVar("gateway_loading", default=None)
+
+
+def lines_of(routes: Iterable[Route], wrap: Wrap | None) -> list[GatewayRoute]:
+    """The lines of these routes. Raises RouteError, with the variable."""
     lines = []
-    for one in declared:
+    for one in routes:
         try:
             lines.append(_from_config(one, wrap))
         except RouteError as error:

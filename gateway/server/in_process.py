@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from http.cookies import SimpleCookie
+from math import inf
 from typing import Any
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
@@ -139,7 +140,7 @@ async def _started() -> GatewayHandler:
     ViewThread.close_response = staticmethod(close_in_silence)  # a client of django.test sends the signals itself
     config: Config = settings.GATEWAY
     # What other tests have stored, or the gateway beside them, is none of this one's business.
-    plain = replace(config.settings, cache_disk_bytes=0, stall_s=_NEVER_S)
+    plain = replace(config.settings, cache_disk_bytes=0, stall_s=inf)
     config = replace(config, settings=plain)
     urlconf = settings.ROOT_URLCONF  # a test may override it
     routes = _routes.get(urlconf)

@@ -5,7 +5,6 @@ frame when the worker stops, so `Control` has all sockets closed before it tells
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Sequence
 from functools import partial
 from time import perf_counter
@@ -207,7 +206,7 @@ async def _run(
             await client.accept(upgrade.subprotocol)
         worker.upgraded(lifetime)
         worker.sockets.add(session, exchange.route or "none")
-        alarms = _alarms(client, session, options, request)
+        alarms = _alarms(client, session, options, request, worker.clock.time())
         closing = await session.run()
         if closing is None:
             return GatewayResponse(403)
@@ -227,7 +226,7 @@ async def _run(
 
 
 def _alarms(
-    client: ClientSocket, session: Session, options: SocketOptions, request: GatewayRequest
+    client: ClientSocket, session: Session, options: SocketOptions, request: GatewayRequest, now_s: float
 ) -> list[Alarm | asyncio.TimerHandle]:
     loop = asyncio.get_running_loop()
     alarms: list[Alarm | asyncio.TimerHandle] = []
@@ -237,7 +236,7 @@ def _alarms(
         alarms.append(loop.call_later(options.total_s, session.end, _TOO_LONG))
     expires_s = _expires_s(request)
     if expires_s is not None:
-        alarms.append(loop.call_later(max(0.0, expires_s - time.time()), session.end, _EXPIRED))
+        alarms.append(loop.call_later(max(0.0, expires_s - now_s), session.end, _EXPIRED))
     return alarms
 
 

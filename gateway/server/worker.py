@@ -27,6 +27,7 @@ from gateway.discovery.watching import Discovery, Registries
 from gateway.errors import GatewayError, Reason
 from gateway.http import view_thread
 from gateway.http.body_budget import Bodies
+from gateway.http.clock import SYSTEM_CLOCK, Clock
 from gateway.http.gate import Gate
 from gateway.http.headers import Kinds
 from gateway.http.inbox import Inbox
@@ -50,6 +51,7 @@ from gateway.proxy.mirror import Mirrors
 from gateway.reload.board import Board
 from gateway.routing.urls import Routes
 from gateway.sockets.open import OpenSockets
+from gateway.upstreams.network import SYSTEM_NETWORK, Network
 from gateway.upstreams.pool import Pool
 
 if TYPE_CHECKING:
@@ -73,7 +75,8 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a worker is given by the process that it was forked from; one that is alone has none of it."""
+    """What a worker is given: what it shares with others of its gateway, by the process that it was forked from, and
+    its clock and network, by the test kit alone."""
 
     shared_memory: SharedMemory | None = None  # where workers see each other's counts
     past: Counts | None = None  # what those before it in its place have counted
@@ -86,6 +89,8 @@ class Shared:
     on_stopped: Callable[[], None] | None = None  # called when all is closed
     parent: Parent = field(default_factory=Parent)
     note_in_flight: Callable[[int, Iterable[str]], None] | None = None  # how many requests there are, and their ids
+    clock: Clock = SYSTEM_CLOCK
+    network: Network = SYSTEM_NETWORK
 
 
 ALONE = Shared()
@@ -103,10 +108,11 @@ def build(config: Config, routes: Routes, shared: Shared = ALONE) -> "Worker":
         shared.bloom_filter,
         shared.purges,
         stores_parts=routes.caches_parts,
+        clock=shared.clock,
     )
-    limits = Limiter(routes.policies, shared.limits, settings.valkey)
+    limits = Limiter(routes.policies, shared.limits, settings.valkey, shared.clock.monotonic)
     passwords = Bulkhead("auth.passwords", _PASSWORDS)
-    ways = Ways(config.auth, routes.checks, partial(_check_password, passwords))
+    ways = Ways(config.auth, routes.checks, partial(_check_password, passwords), shared.clock, shared.network)
     bulkheads = routes.bulkheads
     if config.auth.hashes_passwords:
         bulkheads = {**bulkheads, passwords.name: passwords}
@@ -162,6 +168,7 @@ class Worker:
     ) -> None:
         self.config = config
         self.shared_memory, self.past = shared.shared_memory, shared.past
+        self.clock, self._network = shared.clock, shared.network
         self.bodies = bodies
         self.cache = cache
         self.limits = limits
@@ -205,7 +212,8 @@ class Worker:
         Raises OSError or ssl.SSLError when a certificate cannot be loaded.
         """
         self.tracer = _tracer()
-        self.pools = {name: Pool(upstream, self.tracer) for name, upstream in self.config.upstreams.items()}
+        upstreams = self.config.upstreams.items()
+        self.pools = {name: Pool(upstream, self.tracer, self._network) for name, upstream in upstreams}
         for pool in self.pools.values():
             pool.start()
         self.discovery.start(self.pools)
@@ -224,6 +232,8 @@ class Worker:
         self.ready = False
         await self.mirrors.stop(0.0 if self._cut else self.config.settings.drain_s)
         await self._threads_ended()
+        for bulkhead in self.bulkheads.values():
+            bulkhead.close()
         self.watchdog.stop()
         if self._ticker is not None:
             self._ticker.cancel()
@@ -274,10 +284,14 @@ class Worker:
             self.note_in_flight()
             if ticks % _TICKS_A_SECOND == 0:
                 publish(self)
-            for lifetime, inbox in self.in_flight.items():
-                # While a body is being read, its reader is who hears of a client that leaves.
-                if lifetime.watch is None and inbox.complete:
-                    lifetime.watch = asyncio.create_task(_watch(lifetime, inbox))
+            self.watch_clients()
+
+    def watch_clients(self) -> None:
+        """From now on a client that leaves is heard of, for all that are still open."""
+        for lifetime, inbox in self.in_flight.items():
+            # While a body is being read, its reader is who hears of a client that leaves.
+            if lifetime.watch is None and inbox.complete:
+                lifetime.watch = asyncio.create_task(_watch(lifetime, inbox))
 
     # -- draining -------------------------------------------------------------------------------------------------
 

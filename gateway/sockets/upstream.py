@@ -50,9 +50,14 @@ class _Frames(BaseProtocol):
 
 
 class UpstreamSocket:
-    """The other side of a socket: the upstream's. `early` is what came behind its 101."""
+    """The other side of a socket: the upstream's. `early` is what came behind its 101.
 
-    def __init__(self, transport: asyncio.Transport, early: bytes, max_message_bytes: int) -> None:
+    A client masks what it sends, a service does not: `masks` (RFC 6455, section 5.1).
+    """
+
+    def __init__(
+        self, transport: asyncio.Transport, early: bytes, max_message_bytes: int, *, masks: bool = True
+    ) -> None:
         loop = asyncio.get_running_loop()
         self._max_bytes = max_message_bytes
         self._transport = transport
@@ -61,7 +66,7 @@ class UpstreamSocket:
         transport.set_protocol(self._frames)
         transport.set_write_buffer_limits(high=_WRITE_AHEAD_BYTES)
         _watch_for_loss(transport)
-        self._writer = WebSocketWriter(self._frames, transport, use_mask=True)
+        self._writer = WebSocketWriter(self._frames, transport, use_mask=masks)
         self._is_closed = False
         self._now = loop.time
         self.sending_since_s: float | None = None

@@ -17,6 +17,7 @@ heads               heads of answers: checked, and read where they are plain
 small_reads         small pieces first, for clients that may read nothing
 body                the body of an answer that comes in pieces
 connection          one connection: a request is written, its answer read
+network             where connections are made and names are looked up: the system, or a test
 client              connections to endpoints: made, kept for the next request, closed
 errors              what aiohttp raised becomes a reason
 shortage            what the gateway itself has run out of

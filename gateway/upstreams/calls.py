@@ -14,6 +14,7 @@ from gateway.http.lifetime import Lifetime
 from gateway.http.trace_context import new_trace_id, new_traceparent
 from gateway.upstreams.attempt import Attempt
 from gateway.upstreams.attempts import Outgoing, answer_to
+from gateway.upstreams.network import Network
 from gateway.upstreams.options import Overrides, effective
 from gateway.upstreams.places import Base
 from gateway.upstreams.pool import Pool
@@ -82,7 +83,7 @@ async def _whole(answer: Attempt, max_bytes: int) -> bytes:
     return bytes(arrived)
 
 
-def pool_of_url(url: str, name: str, ca_pem: str | None) -> tuple[Pool, str]:
+def pool_of_url(url: str, name: str, ca_pem: str | None, network: Network) -> tuple[Pool, str]:
     """A pool, not started, for the host of a URL, and the raw target there. Raises ValueError for what is no URL."""
     match = _URL.fullmatch(url)
     if match is None:
@@ -90,4 +91,4 @@ def pool_of_url(url: str, name: str, ca_pem: str | None) -> tuple[Pool, str]:
     origin, target = match[1], match[2]
     scheme, host, port, _ = units.base_url(origin)
     upstream = Upstream(name=name, bases=(Base(scheme, host, port),), ca_pem=ca_pem if scheme == "https" else None)
-    return Pool(upstream), target if target and target.startswith("/") else f"/{target or ''}"
+    return Pool(upstream, network=network), target if target and target.startswith("/") else f"/{target or ''}"

@@ -18,6 +18,7 @@ from gateway.observe.throttle import at_most_every
 from gateway.upstreams.connection import Connection
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.errors import translated
+from gateway.upstreams.network import SYSTEM_NETWORK, Network
 from gateway.upstreams.retry_policy import Unsent
 from gateway.upstreams.shortage import raise_for_shortage
 
@@ -32,11 +33,14 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 class Client:
     """The connections of one upstream. Make it inside a running loop; `aclose` it there."""
 
-    def __init__(self, upstream: str, tls: ssl.SSLContext | None, keepalive_s: float) -> None:
+    def __init__(
+        self, upstream: str, tls: ssl.SSLContext | None, keepalive_s: float, network: Network = SYSTEM_NETWORK
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._upstream = upstream
         self._tls = tls
         self._keepalive_s = keepalive_s
+        self._network = network
         self._throttle = at_most_every(_COMPLAIN_S)
         self._endpoints: set[Endpoint] = set()  # those with idle connections
         self._sweeper: asyncio.TimerHandle | None = None
@@ -116,15 +120,8 @@ class Client:
         retire_at = self._loop.time() + _OLDEST_S * random.uniform(0.8, 1.2)
         complain = partial(self._complain, endpoint.label)
         tls = self._tls if endpoint.base.scheme == "https" else None
-        _, connection = await self._loop.create_connection(
-            lambda: Connection(endpoint, self._upstream, retire_at, complain),
-            address,
-            endpoint.base.port,
-            ssl=tls,
-            # A name that ends in a dot is absolute; certificates have it without.
-            server_hostname=endpoint.base.host.rstrip(".") if tls else None,
-        )
-        return connection
+        make = partial(Connection, endpoint, self._upstream, retire_at, complain)
+        return await self._network.connect(self._upstream, endpoint, address, make, tls)
 
     def _complain(self, endpoint: str) -> None:
         """Warn of an upstream that sends what answers nothing, at most once a minute."""

@@ -283,6 +283,10 @@ class Connection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.close()
 
+    def fail(self, failure: GatewayError) -> None:
+        """The answer that is awaited fails by this. For a network that makes failures."""
+        self._fail(failure)
+
     def _translated(self, error: BaseException) -> GatewayError:
         if isinstance(error, GatewayError):
             return error

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import structlog
 
 from gateway.upstreams.endpoint import MAX_ADDRESSES, Endpoint, grouped, literal
+from gateway.upstreams.network import SYSTEM_NETWORK, Network
 from gateway.upstreams.places import Base, Instance, Place
 from gateway.upstreams.records import Upstream
-from gateway.upstreams.resolver import look_up
 from gateway.upstreams.shortage import is_shortage
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -42,13 +42,14 @@ class Members:
     weights have changed alone.
     """
 
-    def __init__(self, upstream: Upstream, changed: Changed) -> None:
+    def __init__(self, upstream: Upstream, changed: Changed, network: Network = SYSTEM_NETWORK) -> None:
         self.endpoints: tuple[Endpoint, ...] = ()
         self.shortage: OSError | None = None  # why the last look-up could not be made
         self.known = asyncio.Event()  # every name was looked up once, and every source has answered once, or failed
         self.failures: dict[Place, str] = dict.fromkeys(upstream.sources, "")  # why each cannot be asked; empty if not
         self._upstream = upstream
         self._changed = changed
+        self._network = network
         self._owners: dict[Endpoint, _Owner] = {}
         self._named: dict[_Owner, Instance] = {}
         self._tasks: dict[_Owner, asyncio.Task[None]] = {}
@@ -118,7 +119,7 @@ class Members:
         failing, known, most = False, False, 0
         while True:
             try:
-                found = await look_up(base.host, base.port)
+                found = await self._network.look_up(self._upstream.name, base.host, base.port)
             except OSError as error:  # what was known stays
                 self.shortage = error if is_shortage(error) else None
                 if not failing:

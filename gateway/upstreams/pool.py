@@ -27,6 +27,7 @@ from gateway.upstreams.endpoint import MAX_ADDRESSES, Endpoint
 from gateway.upstreams.health_check import probe
 from gateway.upstreams.load_balancing import METHODS, Balancer, Shares, for_retry, have_weights, of_first_priority
 from gateway.upstreams.members import Members
+from gateway.upstreams.network import SYSTEM_NETWORK, Network
 from gateway.upstreams.outlier_detection import EndpointState
 from gateway.upstreams.records import Upstream
 from gateway.upstreams.shortage import overloaded
@@ -46,7 +47,7 @@ OTHERS = "other"
 class Pool:
     """The endpoints of one upstream. Make and `start` it inside a running loop; `aclose` it there."""
 
-    def __init__(self, upstream: Upstream, tracer: "Tracer | None" = None) -> None:
+    def __init__(self, upstream: Upstream, tracer: "Tracer | None" = None, network: Network = SYSTEM_NETWORK) -> None:
         from gateway.upstreams.client import (
             Client,  # aiohttp takes a third of the time of `gateway check`, which calls nobody
         )
@@ -65,7 +66,7 @@ class Pool:
         self.timers = SharedTimers(loop)  # of those who wait for the head of an answer
         uses_tls = any(place.scheme != "http" for place in upstream.places)
         tls = tls_context(upstream.ca_pem, upstream.client_cert_pem, upstream.client_key_pem) if uses_tls else None
-        self.client = Client(upstream.name, tls, upstream.keepalive_s)
+        self.client = Client(upstream.name, tls, upstream.keepalive_s, network)
         self._method = upstream.balance.method
         self._balance: Balancer[Endpoint] = METHODS[self._method].choose
         self._has_shares = any(place.weight is not None for place in upstream.places)
@@ -84,7 +85,7 @@ class Pool:
         self._due_s = _NEVER
         self._up: tuple[Endpoint, ...] = ()  # those that probes let in
         self._in: tuple[Endpoint, ...] = ()  # the candidates, and those that stand in where no candidate is left
-        self.members = Members(upstream, self._members_changed)
+        self.members = Members(upstream, self._members_changed, network)
 
     def start(self) -> None:
         """Begin to look names up and to probe."""

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from gateway.limits import memory_store
 from gateway.limits.grammar import NamedLimit, groups
 from gateway.limits.memory_store import Memory, MemoryStore
 from gateway.limits.policies import Policies, Policy
@@ -40,14 +39,12 @@ class Clock:
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    made = Clock()
-    monkeypatch.setattr(memory_store, "time", made)
-    return made
+def clock() -> Clock:
+    return Clock()
 
 
 async def test_it_counts_each_key_by_itself(memory: Memory, clock: Clock) -> None:
-    store, (policy,) = MemoryStore(memory), policies_of("2/1s")
+    store, (policy,) = MemoryStore(memory, clock.monotonic), policies_of("2/1s")
     passed = [(await store.take([policy], [text], 1)).passed for text in ("a", "a", "a", "b")]
     assert passed == [True, True, False, True]
     clock.now_s += 0.5
@@ -55,7 +52,7 @@ async def test_it_counts_each_key_by_itself(memory: Memory, clock: Clock) -> Non
 
 
 async def test_of_several_policies_all_must_let_it_pass_or_none_counts(memory: Memory, clock: Clock) -> None:
-    store, both = MemoryStore(memory), policies_of("1/1s 3/1m")
+    store, both = MemoryStore(memory, clock.monotonic), policies_of("1/1s 3/1m")
     assert (await store.take(both, ["a", "a"], 1)).passed
     refused = [await store.take(both, ["a", "a"], 1) for _ in range(5)]
     assert not any(taken.passed for taken in refused)

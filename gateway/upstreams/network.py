@@ -1,0 +1,60 @@
+"""The network below a pool and its client: names are looked up, connections are made.
+
+There is one of the system's, and one of the test kit, in which a service is an object of the test.
+"""
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Protocol
+
+from gateway.upstreams.endpoint import Endpoint
+from gateway.upstreams.resolver import look_up
+
+if TYPE_CHECKING:
+    from gateway.upstreams.connection import Connection
+
+
+class Network(Protocol):
+    """Each call is made for the upstream of that name."""
+
+    async def look_up(self, upstream: str, host: str, port: int) -> tuple[str, ...]:
+        """Every address of a name. Raises OSError."""
+
+    async def connect(
+        self,
+        upstream: str,
+        endpoint: Endpoint,
+        address: str,
+        make: Callable[[], "Connection"],
+        tls: ssl.SSLContext | None,
+    ) -> "Connection":
+        """What `make` makes, connected to an address of an endpoint. Raises OSError; TLS has its errors below it."""
+
+
+class SystemNetwork:
+    """Sockets, and the system's resolver."""
+
+    async def look_up(self, upstream: str, host: str, port: int) -> tuple[str, ...]:
+        return await look_up(host, port)
+
+    async def connect(
+        self,
+        upstream: str,
+        endpoint: Endpoint,
+        address: str,
+        make: Callable[[], "Connection"],
+        tls: ssl.SSLContext | None,
+    ) -> "Connection":
+        _, connection = await asyncio.get_running_loop().create_connection(
+            make,
+            address,
+            endpoint.base.port,
+            ssl=tls,
+            # A name that ends in a dot is absolute; certificates have it without.
+            server_hostname=endpoint.base.host.rstrip(".") if tls else None,
+        )
+        return connection
+
+
+SYSTEM_NETWORK: Final = SystemNetwork()
