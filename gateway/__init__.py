@@ -21,6 +21,7 @@ config      the environment becomes records; checks; what holds, and why
 importing   configurations of other gateways become an environment
 reload      one configuration after another, and no request lost: generations, their parent
 server      ASGI, the worker, /-/, Granian, signals, sockets
+testing     the test kit: a gateway in a test, services that are objects
 management  the commands, explain
 """
 

@@ -28,6 +28,7 @@ MODULE = '''
 from typing import Annotated, Any, TypedDict, assert_type
 
 from gateway.routing import cached, fanout, fetch, from_environment, legacy, part, proxy, route
+from gateway.testing import Reason, Reply, TestGateway
 from msgspec import Struct
 
 
@@ -110,6 +111,25 @@ legacy(sorted, threads="2")  # wrong: arg-type
 urlpatterns = [*from_environment(), route("GET /home/{id}", home), route("/page", page, name="page")]
 urlpatterns += [route("/orders/**", stored), route("/report", report)]
 route(home, "/home")  # wrong: arg-type arg-type
+urlpatterns += [route("/m", page, auth="token", roles="ops", rate_limit="60/1m", cost=2, middleware=["team.Tenant"])]
+route("/m", page, cost="2")  # wrong: arg-type
+route("/m", page, colour="red")  # wrong: call-arg
+
+
+async def test_kit(gateway: TestGateway) -> None:
+    gateway.users["/users/1"] = {"name": "Ada"}
+    gateway.orders["*"] = [Reply(503, delay="20ms"), Reason.CONNECTION_RESET, lambda call: call.params]
+    answer = await gateway.get("/home/1", headers={"x-a": "1"}, json=[1])
+    assert_type(answer.status, int)
+    assert_type(answer.reason, Reason | None)
+    assert_type(gateway.users.calls[0].headers["x-a"], str)
+    Reply("503")  # wrong: arg-type
+    Reply(delay=2)  # wrong: arg-type
+    async with gateway.websocket("/chat") as socket:
+        await socket.send("hello")
+    async with TestGateway({"UPSTREAM_USERS": "http://users.test"}, routes=urlpatterns) as other:
+        assert_type(other, TestGateway)
+        other.clock.tick(60)  # wrong: arg-type
 '''
 
 

@@ -25,6 +25,7 @@ views         a team's views become what the handler calls
 urls          route(), from_environment(); urlpatterns become the table
 dispatch      who answers a request: one order for the handler, explain and `cache why`
 loader        the routes module is imported
+loading       which environment it is imported for
 faults        what is wrong with a routes module, and where
 worker_start  functions that each worker calls when it starts
 """

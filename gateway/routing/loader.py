@@ -9,8 +9,9 @@ from django.urls import URLPattern, URLResolver
 
 from gateway.routing.faults import RouteError, noting, place_of
 from gateway.routing.lines import GatewayRoute
+from gateway.routing.loading import WRAPS, loading
 from gateway.routing.records import Declared
-from gateway.routing.urls import WRAPS, FaultyLine, Routes, lines_of, loading
+from gateway.routing.urls import FaultyLine, Routes, lines_of
 from gateway.routing.worker_start import names_of_new, threads_now
 
 Lines = Sequence[URLPattern | URLResolver]

@@ -9,12 +9,10 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from functools import partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from django.conf import settings
 from django.urls import ResolverMatch, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
@@ -60,6 +58,7 @@ from gateway.routing.lines import (
     synchronous_views,
     views_of,
 )
+from gateway.routing.loading import routes_for
 from gateway.routing.middleware import Chains, Middleware
 from gateway.routing.mismatch import mismatch
 from gateway.routing.options import CASE, WHEN
@@ -211,20 +210,7 @@ def from_environment(*, wrap: Wrap | None = None) -> list[GatewayRoute]:
 
     `wrap` is called with the view of each of them, as that of `route()`. Raises RouteError, with the variable.
     """
-    wraps = sys._getframe(1).f_globals.setdefault(WRAPS, [])
-    if wrap not in wraps:
-        wraps.append(wrap)
-    declared = loading.get()
-    if declared is not None:
-        return lines_of(declared.routes, wrap)
-    # Imported by somebody else than the gateway: a test, before it has made one.
-    return lines_of(settings.GATEWAY.routes if settings.configured else (), wrap)
-
-
-# Where a routes module notes the wrappers that it has called `from_environment()` with.
-WRAPS = "_gateway_wraps"
-# What a routes module is imported for, while it is.
-loading: ContextVar[Declared | None] = ContextVar("gateway_loading", default=None)
+    return lines_of(routes_for(sys._getframe(1).f_globals, wrap), wrap)
 
 
 def lines_of(routes: Iterable[Route], wrap: Wrap | None) -> list[GatewayRoute]:
