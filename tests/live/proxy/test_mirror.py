@@ -44,7 +44,15 @@ def silent() -> Iterator[Slow]:
 
 
 @pytest.fixture(scope="module")
-def gateway(main: Says, shadow: Says, silent: Slow, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+def held() -> Iterator[Slow]:
+    with Slow() as upstream:
+        yield upstream
+
+
+@pytest.fixture(scope="module")
+def gateway(
+    main: Says, shadow: Says, silent: Slow, held: Slow, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Gateway]:
     refuses = Refuses()
     environment = {
         "GATEWAY_LOG_LEVEL": "debug",
@@ -71,6 +79,9 @@ def gateway(main: Says, shadow: Says, silent: Slow, tmp_path_factory: pytest.Tem
         "GATEWAY_ROUTE_SILENT__MIRROR": "silent",
         "GATEWAY_ROUTE_DEAD": "/dead/** -> main",
         "GATEWAY_ROUTE_DEAD__MIRROR": "dead",
+        "GATEWAY_UPSTREAM_HELD": held.url,
+        "GATEWAY_ROUTE_HELD": "/held/** -> held",
+        "GATEWAY_ROUTE_HELD__MIRROR": "shadow",
         "GATEWAY_ROUTE_FAILS": "/fails/** -> dead",
         "GATEWAY_ROUTE_FAILS__MIRROR": "shadow",
     }
@@ -125,6 +136,21 @@ def test_the_copy_is_the_request_rendered_for_its_own_upstream(gateway: Gateway,
     assert (line["status"], line["mirror_status"], line["cause"]) == (200, 200, None)
     assert line["upstream_ms"] > 0
     assert line["mirror_ms"] > 0
+
+
+def test_a_copy_begins_when_the_head_of_the_answer_has_gone_down(gateway: Gateway, held: Slow, shadow: Says) -> None:
+    shadow.forget()
+    with gateway.connect() as wire:
+        wire.send(request_bytes("GET", "/held/x"))
+        request = held.wait_for_request()
+        copy_of(gateway, ask(gateway, "/a/meanwhile"))  # copies of others go
+        assert [copy.target for copy in shadow.requests] == ["/v2/b/meanwhile?own=1"]
+        request.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
+        answer = wire.read_head()
+        copy = shadow.wait_for_request("/v2/held/x")  # though the body has still to come
+        request.send(b"123456789")
+        wire.read_body(answer)
+    assert (answer.body, copy.one("x-portway-mirror")) == (b"123456789", "1")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])

@@ -67,6 +67,17 @@ def gateway(up: Answers, refuses: Refuses, tmp_path_factory: pytest.TempPathFact
         "GATEWAY_ROUTE_NOTHING": "/nothing -> u:/nothing?own=1",
         "GATEWAY_ROUTE_NOTHING__FORWARD_HEADERS": "-",
         "GATEWAY_ROUTE_NOTHING__FORWARD_QUERY": "-",
+        "GATEWAY_UPSTREAM_STRICT": up.url,
+        "GATEWAY_UPSTREAM_STRICT__FORWARD_HEADERS": "-",
+        "GATEWAY_UPSTREAM_STRICT__FORWARD_QUERY": "-",
+        "GATEWAY_ROUTE_STRICT": "/strict -> strict",
+        "GATEWAY_ROUTE_ALL_AGAIN": "/all-again -> strict",
+        "GATEWAY_ROUTE_ALL_AGAIN__FORWARD_HEADERS": "*",
+        "GATEWAY_ROUTE_ALL_AGAIN__FORWARD_QUERY": "*",
+        "GATEWAY_ROUTE_TRACED": "/traced -> u",
+        "GATEWAY_ROUTE_TRACED__CACHE": "60s",
+        "GATEWAY_ROUTE_TRACED__HEADER_X_ID": "{request_id}",
+        "GATEWAY_ROUTE_SETS__QUERY_PAGE_SIZE": "20",
         "GATEWAY_ROUTE_SETS": "/sets -> u:/sets?a=target",
         "GATEWAY_ROUTE_SETS__QUERY_A": "set & done",
         "GATEWAY_ROUTE_SETS__QUERY_DEBUG": "-",
@@ -185,11 +196,24 @@ def test_a_dash_lets_nothing_of_the_client_pass(gateway: Gateway, up: Answers) -
     assert request.names.isdisjoint({"authorization", "cookie", "accept"})
 
 
+def test_a_star_lets_all_pass_beneath_a_dash(gateway: Gateway, up: Answers) -> None:
+    fields = ("Authorization: x", "Cookie: a=1", "X-Any: 1")
+    request = sent(gateway, up, "/strict?a=1", *fields)
+    assert request.target == "/strict"
+    assert request.names.isdisjoint({"authorization", "cookie", "x-any"})
+    request = sent(gateway, up, "/all-again?a=1&b=2", *fields)
+    assert request.target == "/all-again?a=1&b=2"
+    assert request.names >= {"authorization", "cookie", "x-any"}
+
+
 def test_parameters_are_set_replaced_and_taken_away(gateway: Gateway, up: Answers) -> None:
     request = sent(gateway, up, "/sets?a=mine&debug=1&b=2&missing=forged&api%4bey=forged", "X-Key: k 1")
     path, _, query = request.target.partition("?")
     assert path == "/sets"
-    assert sorted(query.split("&")) == ["a=set%20%26%20done", "apiKey=k%201", "b=2", "page-size=10"]
+    assert sorted(query.split("&")) == ["a=set%20%26%20done", "apiKey=k%201", "b=2", "page-size=10", "page_size=20"]
+    request = sent(gateway, up, "/sets?page_size=1&PAGE_SIZE=2")
+    assert sorted(request.target.partition("?")[2].split("&"))[:1] == ["PAGE_SIZE=2"]  # another name
+    assert request.target.count("page_size=") == 1
     assert "apiKey" not in sent(gateway, up, "/sets?apiKey=forged").target
 
 
@@ -231,6 +255,14 @@ def test_a_cookie_and_a_client_are_part_of_the_key(gateway: Gateway) -> None:
     assert outcome(ask(gateway, "/by-client")) != "hit"
     assert outcome(ask(gateway, "/by-client")) == "hit"
     assert outcome(ask(gateway, "/by-client", source="127.0.0.3")) != "hit"
+
+
+def test_the_ids_of_a_request_are_no_part_of_the_key(gateway: Gateway, up: Answers) -> None:
+    assert sent(gateway, up, "/traced", "X-Request-ID: one").one("x-id") == "one"
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    answer = ask(gateway, "/traced", "X-Request-ID: two", f"Traceparent: {trace}")
+    assert outcome(answer) == "hit"
+    assert not answer.has("vary")
 
 
 def test_what_a_view_asked_for_with_values_is_not_stored(gateway: Gateway, up: Answers) -> None:
