@@ -1,9 +1,12 @@
 """When something stands in for an answer and when nothing does; what a plain MAINTENANCE closes."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from websockets.sync.client import connect
+from websockets.sync.server import serve
 
 from tests.live.caching import Origin, fresh, said
 from tests.live.harness import Answer, Gateway, Refuses, eventually, request_bytes
@@ -30,7 +33,11 @@ async def own(request):
     return HttpResponse(b"own")
 
 
-urlpatterns = [*from_environment(), path("django/", own)]
+async def fails(request):
+    raise RuntimeError("no good")
+
+
+urlpatterns = [*from_environment(), path("django/", own), path("django/fails", fails)]
 """
 
 
@@ -53,12 +60,24 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (home / "site").mkdir()
     (home / "site" / "a.txt").write_bytes(b"a")
     (home / "404.html").write_bytes(PAGE)
+    (home / "gone.html").write_bytes(PAGE)  # while it starts: a page that is not there is refused
     (home / "routes.py").write_text(ROUTES, encoding="ascii")
     return home
 
 
 @pytest.fixture(scope="module")
-def gateway(main: Origin, spare: Origin, home: Path) -> Iterator[Gateway]:
+def talks() -> Iterator[int]:
+    """A WebSocket server that says one thing; its port."""
+    with serve(lambda socket: socket.send("from the spare"), "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield server.socket.getsockname()[1]
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def gateway(main: Origin, spare: Origin, talks: int, home: Path) -> Iterator[Gateway]:
     refuses = Refuses()
     environment = {
         "GATEWAY_CORS": PAGES,
@@ -75,6 +94,16 @@ def gateway(main: Origin, spare: Origin, home: Path) -> Iterator[Gateway]:
         "GATEWAY_ROUTE_STORED__CACHE": "on",
         "GATEWAY_ROUTE_STORED__STALE_IF_ERROR": "1h",
         "GATEWAY_ROUTE_DEAD": "/dead -> dead",
+        "GATEWAY_ROUTE_FAN": "/fan/{id}",
+        "GATEWAY_ROUTE_FAN__PART_A": "main:/fan/{id}",
+        "GATEWAY_ROUTE_FAN__PART_B": "dead:/{id}",
+        "GATEWAY_ROUTE_GONE": "/gone/** -> dead",
+        "GATEWAY_ROUTE_GONE__ON_502": f"file:{home}/gone.html",
+        "GATEWAY_ROUTE_ASKS": "/asks -> dead",
+        "GATEWAY_ROUTE_ASKS__ON_502": "302 /login/{header.x-place}",
+        "GATEWAY_UPSTREAM_TALKS": f"http://127.0.0.1:{talks}",
+        "GATEWAY_ROUTE_SOCKETS": "/sockets/** -> dead",
+        "GATEWAY_ROUTE_SOCKETS__ON_CONNECTION_REFUSED": "talks:/**",
         "GATEWAY_ROUTE_SHUT": "/shut -> main",
         "GATEWAY_ROUTE_SHUT__MAINTENANCE": "on",
         "GATEWAY_ROUTE_LIMITED": "/limited -> main",
@@ -169,6 +198,40 @@ def test_a_head_is_answered_by_what_stands_in_too(gateway: Gateway, spare: Origi
     spare.answers("/spare", says(message("200 OK", SPARE)))
 
 
+def test_it_stands_in_for_a_fan_out_and_for_own_views(gateway: Gateway, main: Origin, spare: Origin) -> None:
+    main.answers("/fan/7", says(message("200 OK", b"{}", "Content-Type: application/json")))
+    for target in ("/fan/7", "/django/fails"):
+        spare.forget()
+        answer = ask(gateway, target)
+        assert (answer.status, answer.body, len(spare.requests)) == (200, SPARE, 1), target
+
+
+def test_a_body_whose_length_nobody_knows_leaves_the_first_failure(gateway: Gateway, spare: Origin) -> None:
+    """It streams up, and is not held back to be kept."""
+    spare.forget()
+    with gateway.connect() as wire:
+        wire.send(request_bytes("POST", "/dead", "Transfer-Encoding: chunked", body=b"3\r\nabc\r\n0\r\n\r\n"))
+        answer = wire.read_answer("POST")
+    assert (answer.status, answer.json()["reason"]) == (502, "connection_refused")
+    assert spare.requests == []
+
+
+def test_a_socket_opens_at_what_stands_in(gateway: Gateway) -> None:
+    with connect(f"ws://127.0.0.1:{gateway.port}/sockets/x", proxy=None) as socket:
+        assert socket.recv(timeout=10) == "from the spare"
+    line = gateway.wait_for_log(lambda line: line.get("route") == "sockets" and line["event"] == "request")
+    assert (line["status"], line["fallback"]) == (101, "talks")
+
+
+def test_a_handshake_that_neither_takes_has_the_first_failure(gateway: Gateway, spare: Origin) -> None:
+    spare.answers("/spare", status(503))
+    try:
+        answer = ask(gateway, "/dead", *HANDSHAKE)
+    finally:
+        spare.answers("/spare", says(message("200 OK", SPARE)))
+    assert (answer.status, answer.json()["reason"]) == (502, "connection_refused")
+
+
 # -- pages --------------------------------------------------------------------------------------------------------
 
 
@@ -197,6 +260,20 @@ def test_pages_of_other_origins_may_read_each_and_plain_fields_stand_on_it(
     assert answer.status == status
     assert answer.all("access-control-allow-origin") == [PAGES]
     assert answer.all("x-all") == ["1"]
+
+
+def test_what_cannot_stand_in_leaves_the_first_answer(gateway: Gateway, home: Path) -> None:
+    (home / "gone.html").unlink()
+    answer = ask(gateway, "/gone/x", HTML)
+    assert (answer.status, answer.json()["reason"]) == (502, "connection_refused")
+    line = gateway.wait_for_log(lambda line: line["event"] == "fallback.failed" and line["route"] == "gone")
+    assert line["variable"] == "GATEWAY_ROUTE_GONE__ON_502"
+    (home / "gone.html").write_bytes(PAGE)
+    answer = ask(gateway, "/gone/x", HTML)
+    assert (answer.status, answer.body) == (502, PAGE)  # it is read each time
+    assert ask(gateway, "/asks", "X-Place: here").one("location") == "/login/here"
+    answer = ask(gateway, "/asks")
+    assert (answer.status, answer.json()["reason"]) == (502, "connection_refused")
 
 
 # -- maintenance --------------------------------------------------------------------------------------------------
