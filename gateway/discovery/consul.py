@@ -60,7 +60,7 @@ def instances_of(source: Source, body: bytes) -> tuple[Instance, ...]:
     """The instances of an answer; one without a port is none. Raises Away for what cannot be read."""
     try:
         return instances_among(_decode(body), partial(_instance, source))
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise Away(f"its answer is no list of instances: {error}"[:300]) from error
 
 

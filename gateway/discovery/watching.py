@@ -90,6 +90,10 @@ class _Watch:
                     answer = await self._source.ask(self._known.confirms_in_s(loop.time()))
                 except Away as error:
                     pause_s = self._away(error) * random.uniform(0.8, 1.2)
+                except Ended:
+                    raise
+                except Exception as error:  # noqa: BLE001 - whatever a source says, it is asked again
+                    pause_s = self._away(Away(f"{type(error).__name__}: {error}"[:300])) * random.uniform(0.8, 1.2)
                 else:
                     self._heard(answer, loop.time())
                     confirms_s = self._known.confirms_in_s(loop.time())

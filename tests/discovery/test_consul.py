@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from gateway.discovery.answers import Away
+from gateway.discovery.answers import MOST_ENTRIES, Away
 from gateway.discovery.consul import instances_of, next_index, target_of
 from gateway.upstreams.places import Base, Instance, Source
 
@@ -57,14 +57,24 @@ def test_one_without_a_port_is_none_and_nobody_is_nobody() -> None:
     assert instances_of(SCHOOL, b"[]") == ()
 
 
-def test_one_whose_address_is_none_is_left_out_of_others() -> None:
-    body = json.dumps([entry("a b", 80), entry("10.0.0.2", 80)]).encode()
+@pytest.mark.parametrize("host", ["a b", "a/b", "a/", "a\nb", "a..b", "x@b", "a?b", "::g", "a%0ab", "a" * 64 + ".test"])
+def test_one_whose_address_is_none_is_left_out_of_others(host: str) -> None:
+    body = json.dumps([entry(host, 80), entry("10.0.0.2", 80)]).encode()
     assert [one.base.host for one in instances_of(SCHOOL, body)] == ["10.0.0.2"]
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{}", b"null", b'[{"Service": 1}]', b"[{}]", b"\xff", json.dumps([entry("a b", 80)]).encode()]
+    "body",
+    [
+        *(b"", b"{}", b"null", b'[{"Service": 1}]', b"[{}]", b"\xff", json.dumps([entry("a b", 80)]).encode()),
+        b'[{"Other":' + b"[" * 100_000 + b"]" * 100_000 + b"}]",
+    ],
 )
 def test_what_cannot_be_read_is_a_registry_that_is_away(body: bytes) -> None:
     with pytest.raises(Away, match="its answer is no list of instances"):
         instances_of(SCHOOL, body)
+
+
+def test_of_a_list_that_is_too_long_the_first_entries_count() -> None:
+    body = json.dumps([entry(f"10.0.{number >> 8}.{number & 255}", 80) for number in range(MOST_ENTRIES + 1)])
+    assert len(instances_of(SCHOOL, body.encode())) == MOST_ENTRIES

@@ -64,8 +64,15 @@ def test_https_is_at_the_secure_port_where_that_is_open() -> None:
     assert urls(VETS, [is_open, instance("b")]) == ["http://b:8083/api"]
 
 
-def test_one_that_cannot_be_reached_is_left_out_of_others() -> None:
-    assert urls(VETS, [instance("a b"), instance("b")]) == ["http://b:8083/api"]
+@pytest.mark.parametrize(
+    "other",
+    [
+        *(instance("a b"), instance("a/b"), instance(port="many"), instance(port=0), 1, "a", None, [], {}),
+        *({**instance("a"), "hostName": 5}, {**instance("a"), "port": 5}, {**instance("a"), "port": {"$": []}}),
+    ],
+)
+def test_one_that_cannot_be_reached_is_left_out_of_others(other: Any) -> None:
+    assert urls(VETS, [other, instance("b")]) == ["http://b:8083/api"]
 
 
 def test_nobody_is_nobody() -> None:
@@ -74,7 +81,8 @@ def test_nobody_is_nobody() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{}", b'{"application": null}', answer([1]), answer([{}]), answer(instance("a b"))]
+    "body",
+    [b"", b"[]", b"{}", b'{"application": null}', answer([1]), answer([{}]), answer(instance("a b")), b"[" * 100_000],
 )
 def test_what_cannot_be_read_is_a_registry_that_is_away(body: bytes) -> None:
     with pytest.raises(Away, match="its answer is no application"):
