@@ -35,7 +35,8 @@ def compressing(level: Level, pieces: Pieces) -> Finish | None:
         if status == 304:
             unchanged = unchanged_pairs(asked, pairs)
             return response if unchanged is None else GatewayResponse(304, FieldLines(unchanged))
-        body, is_head = _body_of(response, pairs, pieces), request.method == "HEAD"
+        body = _body_of(response, pairs, pieces)
+        is_head = request.method == "HEAD" and not (isinstance(body, bytes) and body)  # else its body is left out later
         size = len(body) if isinstance(body, bytes) and not is_head else promised_bytes(pairs)
         decision = decide(request.method, asked, status, pairs, size, streams=not isinstance(body, bytes))
         if not decision.varies:

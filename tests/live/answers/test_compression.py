@@ -160,6 +160,10 @@ def test_a_head_has_the_fields_of_a_get(gateway: Gateway) -> None:
     assert (answer.one("content-encoding"), etag(answer), answer.body) == ("gzip", 'W/"v1"', b"")
     assert not answer.has("content-length")  # it would be that of another body
     assert ask(gateway, "/u/short", method="HEAD").one("content-length") == "5"
+    for path in ("/cached/stored", "/home"):  # the whole body is here
+        size = ask(gateway, path).one("content-length")
+        answer = ask(gateway, path, method="HEAD")
+        assert (answer.one("content-encoding"), answer.one("content-length"), answer.body) == ("gzip", size, b"")
 
 
 def test_a_client_that_knows_the_coded_answer_gets_a_304(gateway: Gateway) -> None:
