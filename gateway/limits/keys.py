@@ -5,6 +5,7 @@ The text tells what kind of thing a value is, so that nobody can pass for somebo
 as a field.
 """
 
+import re
 from functools import lru_cache
 from hashlib import blake2b
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -16,6 +17,7 @@ from gateway.http.request import GatewayRequest
 from gateway.limits.grammar import ALL, CLIENT, HOST, IDENTITY, PATH, ROUTE, Key, KeyPart
 
 _SEPARATORS = {"header": b", ", "cookie": b"; ", "query": b"&"}
+_UUID = re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}")
 _IPV6_BITS = 64  # one customer's network, of which each device has as many addresses as it likes
 
 
@@ -92,18 +94,28 @@ def _carried(kind: str, name: str, request: GatewayRequest) -> str | None:
     return _SEPARATORS[kind].join(filter(None, values)).decode("utf-8", "surrogateescape") or None
 
 
+def _path_value(text: str) -> str:
+    return text.lower() if _UUID.fullmatch(text) else text
+
+
 def _parameter(name: str, request: GatewayRequest) -> str | None:
-    """A path parameter, decoded, so that no spelling of it has a budget of its own."""
+    """A path parameter, decoded, so that no spelling of it has a budget of its own; nor has a UUID in another case."""
     if request.raw_values is not None:
-        return unquote(request.raw_values.get(name, ""), errors="surrogateescape") or None
-    match = request.resolver_match
-    value = None if match is None else match.kwargs.get(name)
-    return None if value is None else str(value)
+        value: object = unquote(request.raw_values.get(name, ""), errors="surrogateescape") or None
+    else:
+        match = request.resolver_match
+        value = None if match is None else match.kwargs.get(name)
+    return None if value is None else _path_value(str(value))
 
 
 def digest(text: str, secret: bytes = b"") -> bytes:
     """16 bytes that stand for a key. With a secret, nobody can look for two keys that share one."""
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16, key=secret).digest()
+
+
+def _spelled(part: KeyPart, value: str) -> str:
+    """A value that somebody wrote, as requests have it."""
+    return client_value(value) if part.kind == CLIENT else _path_value(value) if part.kind == PATH else value
 
 
 def texts_for(key: Key, written: str) -> list[str]:
@@ -115,7 +127,7 @@ def texts_for(key: Key, written: str) -> list[str]:
     if len(values) != len(key):
         return []
     parts = [
-        part_text(part, client_value(value) if part.kind == CLIENT else value)
+        part_text(part, _spelled(part, value))
         for part, value in zip(key, map(unquote, values) if len(key) > 1 else values, strict=True)
     ]
     found = [joined(parts) if len(key) > 1 else parts[0]]

@@ -9,6 +9,8 @@ import pytest
 from gateway.limits.grammar import key
 from gateway.limits.keys import client_value, digest, text_of, texts_for
 
+UUID = "0a6d7d1e-3f35-4c6b-9a1e-0d5f6f1c2b3a"
+
 
 def request_of(**said: Any) -> Any:
     """A request as keys look at it."""
@@ -71,6 +73,8 @@ IDENTITY = SimpleNamespace(way="token", name="ann")
         ("host", {}, "client=203.0.113.7"),
         ("{id}", {"values": {"id": "7"}}, "{id}=7"),
         ("{id}", {"values": {"id": "%37"}}, "{id}=7"),
+        ("{id}", {"values": {"id": UUID.upper()}}, f"{{id}}={UUID}"),
+        ("{id}", {"values": {"id": "Ann"}}, "{id}=Ann"),
         ("{id}", {}, "client=203.0.113.7"),
         ("route", {}, "route=users"),
         ("all", {}, "all=all"),
@@ -112,6 +116,7 @@ def test_with_a_secret_nobody_can_tell_the_digest() -> None:
         ("header:x-tenant", "a+b", ["header:x-tenant=a+b", "client=a+b"]),
         ("client+{id}", "203.0.113.7+7", ["18:client=203.0.113.7+6:{id}=7"]),
         ("client+{id}", "203.0.113.7", []),
+        ("{id}", UUID.upper(), [f"{{id}}={UUID}", f"client={UUID.upper()}"]),
         ("client+{id}", "203.0.113.7+7%2B8", ["18:client=203.0.113.7+8:{id}=7+8"]),
     ],
 )
