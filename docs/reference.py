@@ -1,8 +1,9 @@
-"""Writes the two pages that come from the code: `python docs/reference.py` writes configuration.md and errors.md."""
+"""Writes the pages that come from the code, configuration.md, errors.md and events.md: `python -m docs.reference`."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from docs.events import EVENTS, Event
 from gateway.config.table import TABLE
 from gateway.errors import Reason
 from gateway.options import Option
@@ -12,7 +13,7 @@ from gateway.options import Option
 _CONFIGURATION = """\
 # Configuration
 
-<!-- Written by `python docs/reference.py` from the rows in gateway/*/options.py; a test holds it current. -->
+<!-- Written by `python -m docs.reference` from the rows in gateway/*/options.py; a test holds it current. -->
 
 Portway reads environment variables, one for each thing; options follow a double underscore:
 
@@ -97,7 +98,7 @@ def _row_of_option(variable: str, option: Option, default: str) -> str:
 _ERRORS = """\
 # Errors
 
-<!-- Written by `python docs/reference.py` from the list in gateway/errors.py; a test holds it current. -->
+<!-- Written by `python -m docs.reference` from the list in gateway/errors.py; a test holds it current. -->
 
 Every failure has one word, its *reason*: the same in the answer and in the log line, so that whoever is on call gets
 from one to the other. What your service answers, a 404 or a 500 too, passes through as it is and has no reason.
@@ -158,7 +159,46 @@ def _row_of_reason(reason: Reason) -> str:
     return f"| {' | '.join(cells)} |\n"
 
 
-PAGES = {"configuration.md": configuration, "errors.md": errors}
+# -- events.md ----------------------------------------------------------------------------------------------------
+
+_EVENTS = """\
+# Events of the log
+
+<!-- Written by `python -m docs.reference` from docs/events.py; a test holds it and the code together. -->
+
+A line of the log is one JSON object with `timestamp`, `level` and `event`, then the fields below. Each line of a worker
+has `worker`, its process id; a line that is written for a request has its `request_id` and `trace_id`. `exception` is a
+traceback; `held_back` and `more` count equal lines that were not written, as one a minute is enough.
+[Logs](operating.md#the-log) tells how to read them, and which level keeps what.
+
+```sh recipe
+export GATEWAY_UPSTREAM_USERS=http://127.0.0.1:9001
+export GATEWAY_ROUTE_USERS='/users/** -> users'
+gateway serve
+```
+
+```json log
+{"timestamp": "2026-11-30T21:42:57.705Z", "level": "info", "event": "start.upstream",
+ "upstream": "users", "endpoints": ["http://127.0.0.1:9001"]}
+```
+"""
+
+
+def events() -> str:
+    """The whole of events.md."""
+    return _EVENTS + "".join(
+        f"\n## {title}\n\n| event | level | fields | meaning |\n|---|---|---|---|\n{''.join(map(_row_of_event, rows))}"
+        for title, rows in EVENTS.items()
+    )
+
+
+def _row_of_event(event: Event) -> str:
+    fields = ", ".join(f"`{field}`" for field in event.fields.split())
+    cells = (f"`{event.name}`", event.levels.replace(" ", ", "), fields, event.meaning)
+    return f"| {' | '.join(cells)} |\n"
+
+
+PAGES = {"configuration.md": configuration, "errors.md": errors, "events.md": events}
 
 if __name__ == "__main__":
     for name, text_of in PAGES.items():

@@ -34,6 +34,7 @@ from xml.etree import ElementTree
 import pytest
 
 from docs import reference
+from docs.events import EVENTS
 from gateway.config import environment, table
 from gateway.options import Option, Refused
 from tests.live.harness import PATIENCE_S, Gateway, Refuses, eventually, free_port, needs_curl
@@ -207,7 +208,7 @@ def test_no_page_names_a_folder_of_a_machine(page: Path) -> None:
 
 @pytest.mark.parametrize("name", reference.PAGES)
 def test_a_generated_page_is_current(name: str) -> None:
-    assert (DOCS / name).read_text(encoding="utf-8") == reference.PAGES[name](), "run: python docs/reference.py"
+    assert (DOCS / name).read_text(encoding="utf-8") == reference.PAGES[name](), "run: python -m docs.reference"
 
 
 # -- names ------------------------------------------------------------------------------------------------------------
@@ -269,19 +270,105 @@ def test_every_default_named_is_the_default(page: Path) -> None:
         assert option.default == value, word
 
 
-def test_every_event_of_the_log_stands_on_a_page() -> None:
-    """`legacy.stuck`, or `.late` behind it."""
-    told = "\n".join(page.read_text(encoding="utf-8") for page in DOCS.glob("*.md"))
-    code = "\n".join(path.read_text(encoding="utf-8") for path in (HOME / "gateway").rglob("*.py"))
-    events = set(
-        re.findall(r'"((?:cache|drain|generation|legacy|limits|loop|reload|start|upstream|worker)\.[a-z_]+)"', code)
-    )
-    assert len(events) > 20
-    assert {
-        event
-        for event in events
-        if not {f"`{event}`", f"`.{event.partition('.')[2]}`"} & set(re.findall("`[^`\n]+`", told))
-    } == set()
+def test_the_page_of_events_and_the_code_say_the_same() -> None:
+    """Each event that the gateway logs stands there with its levels and fields, and no other one does."""
+    logged = [call for path in sorted((HOME / "gateway").rglob("*.py")) for call in events_of(path)]
+    assert len(logged) > 60
+    rows = {row.name: row for rows in EVENTS.values() for row in rows}
+    assert sum(map(len, EVENTS.values())) == len(rows)
+    assert {call.name for call in logged} | {"request"} == rows.keys()  # request_logger() writes that one
+    for row in rows.values():
+        calls = [call for call in logged if call.name == row.name]
+        fields = {field for call in calls for field in call.fields}
+        words = {word for call in calls if call.is_open for word in call.words}
+        assert fields <= set(row.fields.split()) <= fields | words, row.name
+        if {call.level for call in calls} - {""}:
+            assert {call.level for call in calls} == set(row.levels.split()), row.name
+    assert {level for row in rows.values() for level in row.levels.split()} <= {*LEVELS, "critical"}
+
+
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True)
+class Logged:
+    """A call that logs: `is_open` if it hands on fields (**fields) that stand elsewhere in the file, among `words`."""
+
+    name: str
+    level: str
+    fields: frozenset[str]
+    is_open: bool
+    words: frozenset[str]
+
+
+def events_of(path: Path) -> Iterator[Logged]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    given: dict[str, ast.expr] = {}
+    for node in nodes:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            given[node.targets[0].id] = node.value
+    words = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    words |= {keyword.arg for node in nodes if isinstance(node, ast.Call) for keyword in node.keywords if keyword.arg}
+    # A method that hands an event on adds fields of its own.
+    by_helper = {
+        keyword.arg
+        for node in nodes
+        if isinstance(node, ast.FunctionDef) and node.name == "_say" and "event" in {arg.arg for arg in node.args.args}
+        for call in ast.walk(node)
+        if isinstance(call, ast.Call)
+        for keyword in call.keywords
+        if keyword.arg
+    }
+    for call in (node for node in nodes if isinstance(node, ast.Call)):
+        level, event, is_helped = logs(call)
+        if event is None:
+            continue
+        names = list(texts_of(given.get(event.id, event) if isinstance(event, ast.Name) else event))
+        assert names or is_inside_helper(event), f"{path}:{call.lineno}: this test cannot read the event's name"
+        fields = {keyword.arg for keyword in call.keywords if keyword.arg and keyword.arg != "event"}
+        if "exc_info" in fields:
+            fields = fields - {"exc_info"} | {"exception"}
+        if names == ["start"]:
+            fields -= {"text"}  # on the console, in place of all others
+        for name in names:
+            yield Logged(
+                name,
+                level,
+                frozenset(fields | (by_helper if is_helped else set())),
+                any(keyword.arg is None for keyword in call.keywords),
+                frozenset(words),
+            )
+
+
+def is_inside_helper(event: ast.expr) -> bool:
+    return isinstance(event, ast.Name) and event.id == "event"
+
+
+def logs(call: ast.Call) -> tuple[str, ast.expr | None, bool]:
+    """The level and the expression of the event; whether by a `_say`. Else None."""
+    function, arguments = ast.unparse(call.func), call.args
+    receiver, _, method = function.rpartition(".")
+    if receiver.rpartition(".")[2] in {"log", "_log"} and method in LEVELS and arguments:
+        return method, arguments[0], False
+    if method == "_say" and len(arguments) > 1 and isinstance(arguments[0], ast.Constant):
+        return str(arguments[0].value), arguments[1], True
+    if function == "write" and [keyword.arg for keyword in call.keywords][:1] == ["logger"]:  # of any level
+        return "", arguments[0], False
+    if function == "_rendered":
+        event = next(keyword.value for keyword in call.keywords if keyword.arg == "event")
+        return ast.literal_eval(arguments[1]), event, False
+    if function.startswith("getattr(") and "log" in ast.unparse(call.func):
+        assert ast.unparse(arguments[0]) == "event", ast.unparse(call)
+    return "", None, False
+
+
+def texts_of(node: ast.expr) -> Iterator[str]:
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from texts_of(node.body)
+        yield from texts_of(node.orelse)
 
 
 @every_page

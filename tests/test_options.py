@@ -118,7 +118,7 @@ def test_a_shared_option_has_its_place_in_what_holds_for_a_call() -> None:
 
 
 def test_the_page_of_all_options_is_current() -> None:
-    assert PAGE.read_text(encoding="utf-8") == reference.configuration(), "run: python docs/reference.py"
+    assert PAGE.read_text(encoding="utf-8") == reference.configuration(), "run: python -m docs.reference"
 
 
 def test_the_page_has_a_row_for_every_variable() -> None:

@@ -1,6 +1,6 @@
 """The one table of every variable: each room declares its own rows, here they are added up.
 
-Parsing, error messages, masks and the page docs/configuration.md (`python docs/reference.py` writes it) all come from
+Parsing, error messages, masks and the page docs/configuration.md (`python -m docs.reference` writes it) all come from
 `OPTIONS`. A value arrives in the records under `Option.attribute`.
 """
 

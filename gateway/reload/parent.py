@@ -320,13 +320,14 @@ class Parent:
             return
         is_refused = code == 2 or (generation.facts is not None and not generation.is_let_go)
         outcome = Outcome.REFUSED if is_refused else Outcome.FAILED
+        event = "reload.refused" if is_refused else "reload.failed"
         problems = generation.problems or _how_it_ended(code)
         lines = [line.removeprefix("gateway: ") for line in problems.splitlines() if line.strip()]
         if self._serving is None:
-            log.error(f"reload.{outcome.word}", problems=lines)
+            log.error(event, problems=lines)
             self._code = 2 if is_refused else 1
             return
-        log.error(f"reload.{outcome.word}", problems=lines, serves=self._serving.number)
+        log.error(event, problems=lines, serves=self._serving.number)
         self._board.end(outcome, self._serving.number, "\n".join(lines), time.time())
 
     def _say_end(self) -> None:
