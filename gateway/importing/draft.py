@@ -19,6 +19,8 @@ from gateway.options import Refused
 
 # Options that say who may ask: a route is not to be without one that it should have.
 _GUARDS = ("AUTH", "ROLES", "SCOPES")
+# Options that say of which requests a route is, also where it answers by itself.
+_OF_REQUESTS = frozenset({"CASE", "WHEN"})
 FORBIDDEN = "403"
 
 
@@ -194,7 +196,7 @@ class Draft:
             for variable, message in problems:
                 if variable not in self.variables:
                     continue
-                for name in [one for one in self.variables if one == variable or one.startswith(f"{variable}__")]:
+                for name in self._of(variable.removesuffix("__WHEN")):  # without that it would be for all requests
                     value = self.variables.pop(name)
                     shown = _masked(name, value)
                     weight = Weight.ACCESS if _is_guard(name) else Weight.ROUTING
@@ -242,7 +244,8 @@ class Draft:
                 was = [f"{name}={_masked(name, self.variables[name])}" for name in (stem, *options)]
                 self._before[stem] = [f"closed: {reason}; it was", *was]
             for name in options:
-                if reason is not None or name.partition("__")[2] not in {"BODY", "TYPE"}:
+                kept = _OF_REQUESTS if reason is not None else _OF_REQUESTS | {"BODY", "TYPE"}
+                if name.partition("__")[2] not in kept:
                     del self.variables[name]
             self.variables[stem] = f"{line.partition(' -> ')[0]} -> {status}"
 

@@ -6,7 +6,16 @@ from itertools import product
 
 from gateway.importing.draft import Draft, Weight
 from gateway.importing.source import Node
-from gateway.importing.values import duration, host_hint, literal, looks_like_guard, number, service_name, weighted
+from gateway.importing.values import (
+    condition,
+    duration,
+    host_hint,
+    literal,
+    looks_like_guard,
+    number,
+    service_name,
+    weighted,
+)
 
 _METADATA = (
     *("id", "tags", "created_at", "updated_at", "enabled", "https_redirect_status_code", "request_buffering"),
@@ -169,7 +178,12 @@ def _route(route: Node, draft: Draft, service: str) -> list[str]:
         return made
     if protocols == ["https"]:
         draft.note(Weight.ACCESS, route, f"route {name} is for https only: GATEWAY_HTTPS=redirect holds for all")
-    for member in ("headers", "snis", "sources", "destinations"):
+    try:
+        when = _when(route, draft, name)
+    except ValueError as error:
+        draft.leave(Weight.ROUTING, route, f"route {name} is for some headers only, and would be for all: {error}")
+        return made
+    for member in ("snis", "sources", "destinations"):
         if (node := route.get(member)) is not None and node.plain():
             draft.leave(Weight.ROUTING, node, f"route {name} is for some {member} only, and would be for all: left out")
             route.take()
@@ -189,11 +203,26 @@ def _route(route: Node, draft: Draft, service: str) -> list[str]:
         line = f"{methods} {host.partition(':')[0]}{prefix}/** -> {right}".strip()
         stem = draft.route(name, line, node)
         made.append(stem)
+        if when:
+            draft.option(stem, "WHEN", when, route, Weight.ROUTING)
         if preserve:
             draft.option(stem, "HOST", "preserve", route)
         for plugin in route.items("plugins"):
             _plugin(plugin, draft, stem)
     return made
+
+
+def _when(route: Node, draft: Draft, name: str) -> str:
+    """`headers` as WHEN. Raises ValueError for patterns and odd values."""
+    found = []
+    for header, node in route.members("headers").items():
+        values = route.texts("headers", header)
+        if not values or any(value.startswith("~") for value in values):
+            raise ValueError(f"{header}: {', '.join(values)} is a pattern")
+        found.append(condition("header", header, values))
+        if any(value != value.upper() or value != value.lower() for value in values):
+            draft.note(Weight.BEHAVIOUR, node, f"route {name}: the values of {header} are compared with their case")
+    return " ".join(found)
 
 
 # -- plugins ------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from gateway.importing.source import Node
 from gateway.importing.values import (
     PathError,
     PathTemplate,
+    condition,
     duration,
     host_hint,
     number,
@@ -18,7 +19,7 @@ from gateway.importing.values import (
 
 # Names that people give to a placeholder for the whole rest of the path.
 _REST = ("everything", "all", "url", "path", "catchall", "catchAll", "any", "rest", "route")
-_NO_MEANING = ("RouteIsCaseSensitive", "DangerousAcceptAnyServerCertificateValidator", "Metadata", "Timeout")
+_NO_MEANING = ("DangerousAcceptAnyServerCertificateValidator", "Metadata", "Timeout")
 _ACCESS = (
     "AuthenticationOptions",
     "RouteClaimsRequirement",
@@ -31,7 +32,6 @@ _BEHAVIOUR = (
     "AddHeadersToRequest",
     "AddQueriesToRequest",
     "DelegatingHandlers",
-    "UpstreamHeaderTemplates",
     "HttpHandlerOptions",
 )
 
@@ -55,7 +55,10 @@ class _Read:
 def read(root: Node, draft: Draft) -> None:
     """Make the environment of an ocelot.json."""
     keyed: dict[str, _Read] = {}
-    for node in root.items("Routes") or root.items("ReRoutes"):
+    routes = root.items("Routes") or root.items("ReRoutes")
+    if not all(node.is_true("RouteIsCaseSensitive") for node in (*routes, *root.items("Aggregates"))):
+        draft.option("GATEWAY", "CASE", "ignore", root, Weight.ROUTING)
+    for node in routes:
         found = _route(node, draft)
         if found is not None and (key := node.text("Key")):
             keyed[key] = found
@@ -96,6 +99,11 @@ def _route(node: Node, draft: Draft) -> _Read | None:
         draft.leave(Weight.ROUTING, node, f"{up}: no http or https service")
         return None
     urls = [re.sub("^ws", "http", url) for url in urls]
+    try:
+        when = " ".join(condition("header", name, [one.scalar()]) for name, one in _headers(node).items())
+    except ValueError as error:
+        draft.leave(Weight.ROUTING, node, f"{up} is for some headers only, and would be for all: {error}")
+        return None
     stem = draft.upstream(service or host_hint(urls[0]), urls, node)
     _balance(node, draft, stem)
     guards = [name for name in _GUARDS if (one := node.get(name)) is not None and _says_something(one)]
@@ -104,10 +112,28 @@ def _route(node: Node, draft: Draft) -> _Read | None:
     host = node.text("UpstreamHost")
     right = service_name(stem) + ("" if str(pattern) == str(target) else f":{target}")
     route = draft.route(node.text("Key") or up, f"{methods} {host}{pattern} -> {right}".strip(), node)
+    if when:
+        draft.option(route, "WHEN", when, node, Weight.ROUTING)
+    _case(node, draft, route)
     _options(node, draft, route)
     for name in guards:
         draft.close(route, node.get(name) or node, f"{name} of {up}")
     return found
+
+
+def _headers(node: Node) -> dict[str, Node]:
+    """`UpstreamHeaderTemplates`. Raises ValueError for a value that is a pattern."""
+    found = node.members("UpstreamHeaderTemplates")
+    for name, one in found.items():
+        if "{" in one.scalar():
+            raise ValueError(f"{name}: {one.scalar()} is a pattern")
+    return found
+
+
+def _case(node: Node, draft: Draft, stem: str) -> None:
+    """Paths have no case there, unless a route says so."""
+    if node.is_true("RouteIsCaseSensitive") and "GATEWAY_CASE" in draft.variables:
+        draft.option(stem, "CASE", "strict", node, Weight.ROUTING)
 
 
 def _says_something(node: Node) -> bool:
@@ -181,7 +207,7 @@ def _rate_limit(limit: Node, draft: Draft, stem: str) -> None:
 def _aggregate(node: Node, draft: Draft, keyed: dict[str, _Read]) -> None:
     up = node.text("UpstreamPathTemplate")
     keys = node.texts("RouteKeys") or node.texts("ReRouteKeys")
-    node.skip("Priority", "RouteIsCaseSensitive", "UpstreamHttpMethod")
+    node.skip("Priority", "UpstreamHttpMethod")
     if (aggregator := node.get("Aggregator")) is not None:
         draft.leave(
             Weight.BEHAVIOUR, aggregator, "Aggregator: write it in Python, as a typed fan-out (docs/fan-out.md)"
@@ -198,6 +224,7 @@ def _aggregate(node: Node, draft: Draft, keyed: dict[str, _Read]) -> None:
         draft.leave(Weight.ROUTING, node, f"{up}: there is no route with the key {', '.join(missing) or '(none)'}")
         return
     stem = draft.route(up, f"GET {node.text('UpstreamHost')}{pattern}", node)
+    _case(node, draft, stem)
     for key in keys:
         if guard := keyed[key].guard:
             draft.close(stem, node, f"{guard} of the route {key}")

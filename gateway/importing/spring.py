@@ -12,6 +12,7 @@ from gateway.importing.values import (
     PathError,
     PathTemplate,
     base_url,
+    condition,
     duration,
     host_hint,
     literal,
@@ -20,6 +21,7 @@ from gateway.importing.values import (
     path_template,
     service_name,
 )
+from gateway.routing.conditions import parse_when
 
 _ROOTS: tuple[tuple[str, ...], ...] = (
     ("spring", "cloud", "gateway", "server", "webflux"),
@@ -28,6 +30,7 @@ _ROOTS: tuple[tuple[str, ...], ...] = (
     ("spring", "cloud", "gateway"),
 )
 _STRIPPED = re.compile(r"\^?(?P<prefix>(?:/[\w.~-]+)+)/?\??\(\?<(?P<name>\w+)>/?\.\*\)\$?")
+_PLAIN_VALUES = re.compile(r"[\w-]+(?:\|[\w-]+)*", re.ASCII)  # of an expression that is none
 _SPRING_TIME = re.compile(r"([0-9]{1,12})\s*(ns|us|ms|s|m|h|d)?")
 _MS = {
     "ns": Fraction(1, 10**6),
@@ -148,6 +151,7 @@ class _Route:
     paths: list[str] = field(default_factory=lambda: ["/**"])
     methods: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=lambda: [""])
+    when: list[str] = field(default_factory=list)
     change: Callable[[PathTemplate], str] | None = None  # of the path that goes up
     options: list[tuple[str, str, Node]] = field(default_factory=list)
     guards: list[tuple[Node, str]] = field(default_factory=list)  # that cannot be said
@@ -184,6 +188,8 @@ class _Route:
             target = "" if self.change is None else f":{self.change(pattern)}"
             right = self.answer or f"{service_name(stem)}{target}"
             route = draft.route(name, f"{','.join(self.methods)} {host}{pattern} -> {right}".strip(), node)
+            if self.when:
+                draft.option(route, "WHEN", " ".join(self.when), node, Weight.ROUTING)
             for place, text in self.guards:
                 draft.close(route, place, text)
             if self.answer:
@@ -202,13 +208,27 @@ class _Route:
             self.methods = [value.upper() for value in values]
         elif name == "Host" and not any("*" in value or "{" in value for value in values):
             self.hosts = [value.partition(":")[0] for value in values]
-        else:
+        elif not self._condition(name, values):
             self.draft.leave(
                 Weight.ROUTING, node, f"route {route}: predicate {name}={','.join(values)}: the route is left out"
             )
             self.is_left = True
             return
         node.take()
+
+    def _condition(self, name: str, values: list[str]) -> bool:
+        """`Header=X-Version, 2|3`, `Cookie=beta, on`, `Query=debug`, where the expression is no pattern."""
+        if name not in {"Header", "Cookie", "Query"} or len(values) not in {1, 2}:
+            return False
+        if len(values) == 2 and not _PLAIN_VALUES.fullmatch(values[1]):
+            return False
+        try:
+            found = condition(name.lower(), values[0], values[1].split("|") if len(values) == 2 else [])
+            parse_when(" ".join([*self.when, found]))
+        except ValueError:
+            return False
+        self.when.append(found)
+        return True
 
     def _filter(self, node: Node, route: str) -> None:
         name, values = _shortcut(node)

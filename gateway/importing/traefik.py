@@ -6,7 +6,8 @@ from itertools import product
 
 from gateway.importing.draft import Draft, Weight
 from gateway.importing.source import Node
-from gateway.importing.values import literal, looks_like_guard, number, service_name
+from gateway.importing.values import condition, literal, looks_like_guard, number, service_name
+from gateway.routing.conditions import parse_when
 
 _MATCHER = re.compile(r"\s*(?:(?P<word>[A-Za-z]+)\((?P<args>[^()]*)\)|(?P<mark>&&|\|\||!|\(|\)))")
 _ARGUMENT = re.compile(r"[`'\"]([^`'\"]*)[`'\"]")
@@ -23,6 +24,9 @@ _CORS = {
 _LABEL_OF = re.compile(
     r"\{([a-z][a-z0-9_]*)(?::(?:\[[a-z0-9-]+\][+*]|\.\+|\[\^\.\]\+))?\}((?:\.[a-z0-9-]+)+)", re.IGNORECASE
 )
+
+
+_ASKED = {"header": "header", "headers": "header", "query": "query"}
 
 
 class RuleError(ValueError):
@@ -146,6 +150,8 @@ def _router(name: str, router: dict[str, Node], labels: _Labels, draft: Draft) -
     for choice in choices:
         line = _line(choice, service_name(upstream), prefixes, added)
         stem = draft.route(name, line, rule)
+        if when := _when(choice):
+            draft.option(stem, "WHEN", when, rule, Weight.ROUTING)
         for node, text in guards:
             draft.close(stem, node, text)
         if (
@@ -168,6 +174,10 @@ def _line(choice: Matchers, service: str, prefixes: list[str], added: str) -> st
     own = path.removeprefix(stripped) if stripped else path
     right = service if not stripped and not added else f"{service}:{added}{own if own.startswith('/') else '/' + own}"
     return f"{','.join(methods)} {hosts[0] if hosts else ''}{path} -> {right}".strip()
+
+
+def _when(choice: Matchers) -> str:
+    return " ".join(dict.fromkeys(args[0] for word, args in choice if word == "when"))
 
 
 def _service_of(router: dict[str, Node], container: str) -> str:
@@ -321,7 +331,31 @@ def _both(tokens: Matchers) -> tuple[list[Matchers], Matchers]:
             words = [word for word, _ in choice]
             if words.count("host") > 1 or sum(word in {"path", "pathprefix"} for word in words) > 1:
                 raise RuleError("two hosts or two paths must hold at once")
+            _check_when(_when(choice))
     return found, rest
+
+
+def _conditions(word: str, args: tuple[str, ...]) -> list[str]:
+    """``Header(`X`, `v`)``, ``Query(`k`, `v`)``; of version 2 ``Headers``, and ``Query(`k=v`)``. Raises RuleError."""
+    pairs = [(one, two) for one, _, two in (arg.partition("=") for arg in args)]
+    if word != "query" or not all("=" in arg for arg in args):
+        pairs = [(args[0], args[1])] if len(args) == 2 else []
+    try:
+        found = [condition(_ASKED[word], name, [value]) for name, value in pairs]
+    except ValueError as error:
+        raise RuleError(str(error)) from None
+    if not found:
+        raise RuleError(f"{word} cannot be said")
+    return found
+
+
+def _check_when(when: str) -> None:
+    """Raises RuleError for conditions that never hold together: without them the route would be for all."""
+    try:
+        if when:
+            parse_when(when)
+    except ValueError as error:
+        raise RuleError(str(error)) from None
 
 
 def _one(tokens: Matchers) -> tuple[list[Matchers], Matchers]:
@@ -333,6 +367,12 @@ def _one(tokens: Matchers) -> tuple[list[Matchers], Matchers]:
         if not rest or rest[0][0] != ")":
             raise RuleError("a ) is missing")
         return found, rest[1:]
+    if word == "!" and rest and rest[0][0] in _ASKED:
+        (found, rest) = _one(rest)
+        if len(found[0]) == 1:
+            return [[("when", (f"!{found[0][0][1][0]}",))]], rest
+    if word in _ASKED:
+        return [[("when", (one,)) for one in _conditions(word, args)]], rest
     if word == "hostregexp":
         word = "host" if all(map(_LABEL_OF.fullmatch, args)) else word
     if word not in {"host", "path", "pathprefix", "method"} or not args:

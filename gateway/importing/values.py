@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from urllib.parse import urlsplit
 
+from gateway.routing.conditions import parse_when
+
 _GO_DURATION = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ns|us|µs|ms|h|m|s))+")
 _GO_PART = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?)(ns|us|µs|ms|h|m|s)")
 _GO_MS = {
@@ -101,6 +103,18 @@ def weighted(urls: Sequence[str], weights: Sequence[str]) -> list[str]:
 def looks_like_guard(name: str) -> bool:
     """Whether a plugin, filter or middleware that nobody here knows is, by its name, one that keeps requests out."""
     return _GUARD.search(name) is not None
+
+
+def condition(kind: str, name: str, values: Sequence[str]) -> str:
+    """A `header`, `cookie` or `query` of that name has one of these values; without any, there is one.
+
+    `header`, `X-Version`, `["2", "3"]` -> `header.x-version=2|3`. Raises ValueError for what WHEN cannot say.
+    """
+    if re.search(r"[\s=|!]", name) or not all(re.fullmatch(r"[^\s|]+", value) for value in values):
+        raise ValueError(f"{name}: {', '.join(values)} cannot be a condition")
+    text = f"{kind}.{name.lower() if kind == 'header' else name}" + (f"={'|'.join(values)}" if values else "")
+    parse_when(text)
+    return text
 
 
 def parameter(name: str) -> str:

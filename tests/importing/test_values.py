@@ -98,7 +98,6 @@ def test_rules_of_traefik(rule: str, count: int) -> None:
         "Host(`a`",
         "Host(`a`) &&",
         "!Host(`a`)",
-        "Headers(`a`, `b`)",
         "Host(`a`) && Host(`b`)",
         "(Host(`a`)",
         "Host(`a`) b",
