@@ -39,6 +39,7 @@ Portway, an API gateway, configured by the environment (docs/configuration.md).
   gateway limits [forget KEY] the rate limits, and who is over
   gateway import FILE         an environment of another gateway's configuration
   gateway auth key|token      a key for a partner; what is in a token
+  gateway completion SHELL    completes these in bash, zsh or fish
   gateway version             the version
 
 The smallest configuration is an upstream and a route:
@@ -53,7 +54,7 @@ Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 
 
 # Commands that read no configuration of ours, so that a wrong one does not stop them.
-_WITHOUT_ENVIRONMENT = {"import", "init"}
+_WITHOUT_ENVIRONMENT = {"completion", "import", "init"}
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -11,8 +11,10 @@ explain_fanout     the parts of a fan-out in their order
 explain_route      what is said of a request that a route might get, for its page
 explain_auth       who would be let in, and why not
 connect            `check --connect`: endpoints are tried
+completion         scripts that complete the commands in shells
 commands/auth      `gateway auth`
 commands/check     `gateway check`
+commands/completion  `gateway completion`
 commands/config    `gateway config`
 commands/routes    `gateway routes`
 commands/dev       `gateway dev`

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 import time
@@ -122,7 +123,9 @@ def _took(step: str, began_s: float) -> str:
 
 
 def _text(error: OSError) -> str:
-    return (error.strerror or str(error) or type(error).__name__).lower()
+    """The system's words; asyncio's own text for a connection names the address once more."""
+    known = os.strerror(error.errno) if error.errno and not isinstance(error, socket.gaierror) else error.strerror
+    return (known or str(error) or type(error).__name__).lower()
 
 
 def _fault_of_tls(error: ssl.SSLError) -> str:
