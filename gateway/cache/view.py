@@ -224,6 +224,8 @@ def key_of(request: GatewayRequest, words: Sequence[Sequence[str]] = ()) -> str:
         extra.append(b"values=" + digest(*(value_of(request, one) for one in words)).encode("ascii"))
     if request.identity_fields:
         extra.append(b"identity=" + digest(repr(request.identity_fields)).encode("ascii"))
+    if stack is not None and stack.key_rule:
+        extra.append(b"rule=" + stack.key_rule.encode("ascii"))
     if stack is not None and stack.is_wrapped and get_language() != settings.LANGUAGE_CODE:
         extra.append(f"language={get_language()}".encode())
     if extra:

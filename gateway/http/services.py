@@ -109,5 +109,9 @@ class RouteStack(Protocol):
         """Makes the path in the cache's key of the raw one, where that is another."""
 
     @property
+    def key_rule(self) -> str:
+        """What tells the route in the cache's key from one of the same name, where that is needed."""
+
+    @property
     def finish(self) -> Callable[..., Any] | None:
         """What a problem passes as it leaves."""

@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 from django.http.response import HttpResponseBase
 from django.utils.cache import patch_vary_headers
 
-from gateway.cache.keys import origin_and_target
+from gateway.cache.keys import digest, origin_and_target
 from gateway.cache.policy import vary_names
 from gateway.http.gate import Finish
 from gateway.http.paths import normalized
@@ -15,7 +15,7 @@ from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse, pairs_of
 from gateway.options import Level
 from gateway.routing.clashes import may_share
-from gateway.routing.conditions import ALWAYS, fields_of
+from gateway.routing.conditions import ALWAYS, fields_of, text_of
 from gateway.routing.patterns import Pattern
 from gateway.routing.segments import Capture, folded, folded_segment, takes, value_within
 from gateway.routing.stack import Slots
@@ -79,6 +79,13 @@ def varying(names: Sequence[str]) -> Finish | None:
 
 
 # -- the cache ----------------------------------------------------------------------------------------------------
+
+
+def key_rule_of(rule: Pattern) -> str:
+    """What tells a route's answers from those of one of the same name: lines of Python are often called alike, and two
+    with CASE and WHEN may take what has one path in the cache's key. Empty where no other line can."""
+    text = " ".join(filter(None, ("case=ignore" if rule.ignores_case else "", text_of(rule.when))))
+    return text and digest(text)
 
 
 def stored_path(rule: Pattern, path: str) -> str:

@@ -75,6 +75,7 @@ class Slots:
         Sequence[str]
     ] = ()  # values of the request that join the cache's key, in words of `http.values`
     key_path: Callable[[str], str] | None = None  # the path in the cache's key, of the raw one
+    key_rule: str = ""  # what tells it in the cache's key from a route of the same name
     policies: tuple[Policy, ...] = ()  # the limits of both slots, to be shown
 
 
@@ -95,6 +96,7 @@ class Stack:
     mirror: Rule | None  # to which upstream requests are copied
     key_words: Sequence[Sequence[str]] = ()
     key_path: Callable[[str], str] | None = None
+    key_rule: str = ""
 
 
 def compiled(
@@ -136,6 +138,7 @@ def compiled(
         mirror=slots.mirror,
         key_words=slots.key_words,
         key_path=slots.key_path,
+        key_rule=slots.key_rule,
     )
 
 

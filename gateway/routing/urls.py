@@ -37,7 +37,7 @@ from gateway.options import Level, together
 from gateway.proxy.mirror import mirror_rule
 from gateway.proxy.view import Proxy
 from gateway.routing import access, rate_limits
-from gateway.routing.choosing import rule_under, stored_path, stored_url, with_vary
+from gateway.routing.choosing import key_rule_of, rule_under, stored_path, stored_url, with_vary
 from gateway.routing.conditions import Holds, words_of
 from gateway.routing.faults import RouteError, faulty, file_name, note
 from gateway.routing.guards import Guards
@@ -280,6 +280,7 @@ def slots_of(line: Line | None, declared: Declared, chains: Chains) -> Slots:
     rule = line.rule if isinstance(line, GatewayRoute) else None
     slots = Slots(
         key_words=words_of(rule.when) if rule is not None else (),
+        key_rule=key_rule_of(rule) if rule is not None else "",
         key_path=partial(stored_path, rule) if rule is not None and rule.ignores_case else None,
         origins=origins,
         compress=compress,

@@ -204,10 +204,17 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
         words = "; ".join(f"{name}={word}" for name, word in past.items())
         yield f"Answer   from the upstream: nothing stored answers such a request ({words})"
         return
-    keys = [replace(asked, route=name)] if asked.host else queries.keys_at(name, asked.target) if is_there else []
-    for key in keys or [Key(name, "http", "{}:{}".format(*config.settings.bind), asked.target)]:
+    keys = _keys_of(replace(asked, route=name)) if is_there else []
+    bind = "{}:{}".format(*config.settings.bind)
+    for key in keys or [Key(name, asked.scheme or "http", asked.host or bind, asked.target)]:
         yield f"Key      {key}"
         yield from _verdict(queries.variants_of(key) if is_there else [], pairs, rule)
+
+
+def _keys_of(asked: Key) -> list[Key]:
+    """The keys that hold what is stored of a route for a target, of one origin where that is given."""
+    keys = queries.keys_at(asked.route, asked.target)
+    return [key for key in keys if not asked.host or (key.scheme, key.host) == (asked.scheme, asked.host)]
 
 
 def _verdict(stored_here: Iterable[Entry], pairs: Pairs, rule: policy.Rule) -> Iterator[str]:

@@ -21,6 +21,10 @@ urlpatterns = [
     route("/python/{id:int}", proxy("v2:/when/{id}"), name="when", when="query.v=2"),
     route("{tenant}.test/function", legacy(told, threads=1)),
     route("/{file}.js", cached(proxy("v1"), "60s"), name="scripts", case="ignore"),
+    route("/Alike/{id}", cached(proxy("v1:/folded/{id}"), "60s"), case="ignore"),
+    route("/alike/{id}", cached(proxy("v1:/exact/{id}"), "60s")),
+    route("/when", cached(proxy("v1:/with"), "60s"), when="header.x-empty"),
+    route("/when", cached(proxy("v1:/without"), "60s"), when="!header.x-empty"),
     path("django/", proxy("v1:/django")),
 ]
 """
@@ -231,3 +235,12 @@ def test_commands_tell_of_it(environment: dict[str, str], tmp_path_factory: pyte
     assert "/jmreport/** drag.example.com/drag/** /jimubi/**" in table
     listed = run(home, "config", **environment).output
     assert "GATEWAY_ROUTE_NEWEST__WHEN" in listed
+
+
+def test_two_lines_of_one_name_never_share_an_answer(gateway: Gateway, up: Answers) -> None:
+    assert not hit(get(gateway, "/ALIKE/a"))
+    assert not hit(get(gateway, "/alike/a"))  # the other line's, whose path is what this one folds its own to
+    assert hit(get(gateway, "/Alike/a"))
+    assert hit(get(gateway, "/alike/a"))
+    assert not hit(get(gateway, "/when", "X-Empty:"))
+    assert not hit(get(gateway, "/when"))
