@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from gateway import units
 from gateway.upstreams.places import Base, Instance
 
 
@@ -18,14 +19,23 @@ class Record(NamedTuple):
 
 def targets_of(records: Sequence[Record]) -> list[str]:
     """The names whose addresses are needed, each once."""
-    return list(dict.fromkeys(one.target for one in records if one.target and one.port))
+    return list(dict.fromkeys(one.target for one in records if _is_usable(one)))
+
+
+def _is_usable(one: Record) -> bool:
+    """Whether there is a port, and a target that is a host name: DNS has any bytes in its names, and Host would too."""
+    try:
+        units.host_name(one.target)
+    except ValueError:
+        return False
+    return one.port > 0
 
 
 def instances_of(
     records: Sequence[Record], addresses: Mapping[str, Sequence[str]], scheme: str, prefix: str
 ) -> tuple[Instance, ...]:
     """The instances, in a steady order; a target without an address is none."""
-    usable = [one for one in sorted(set(records)) if one.target and one.port and addresses.get(one.target)]
+    usable = [one for one in sorted(set(records)) if _is_usable(one) and addresses.get(one.target)]
     weights = dict(zip(usable, _weights(usable), strict=True))
     return tuple(
         Instance(

@@ -52,6 +52,12 @@ def test_what_cannot_be_reached_is_no_instance(records: list[Record]) -> None:
     assert instances_of(records, ONE, "http", "") == ()
 
 
+@pytest.mark.parametrize("target", ["a/b", "a\\010b", "a b", "a:80", "a\\@b", "a..b", "*", "x" * 254])
+def test_a_target_that_is_no_host_name_is_no_instance(target: str) -> None:
+    assert targets_of([Record(1, 1, 80, target)]) == []
+    assert instances_of([Record(1, 1, 80, target)], {target: ["10.0.0.1"]}, "http", "") == ()
+
+
 def test_each_target_is_looked_up_once() -> None:
     records = [Record(0, 0, 80, "a"), Record(0, 0, 81, "a"), Record(0, 0, 80, "b"), Record(0, 0, 80, "")]
     assert targets_of(records) == ["a", "b"]
