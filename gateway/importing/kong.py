@@ -1,12 +1,15 @@
 """Kong's declarative configuration: services and upstreams become upstreams, routes routes."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 from gateway.importing.draft import Draft, Weight
+from gateway.importing.expressions import expression_paths
 from gateway.importing.source import Node
 from gateway.importing.values import (
+    INT,
+    PathError,
     condition,
     duration,
     host_hint,
@@ -56,6 +59,7 @@ def read(root: Node, draft: Draft) -> None:
     if (consumers := root.get("consumers")) is not None:
         draft.leave(Weight.ACCESS, consumers, "consumers and their credentials: GATEWAY_AUTH_<NAME>")
     upstreams = {one.text("name"): one for one in root.items("upstreams")}
+    above = [*root.items("plugins"), *(one for each in root.items("services") for one in each.items("plugins"))]
     services: dict[str, str] = {}
     routes: dict[str, list[str]] = {}
     for service in root.items("services"):
@@ -63,12 +67,12 @@ def read(root: Node, draft: Draft) -> None:
         for name in {service.text("name"), service.text("id")} - {""}:
             services[name] = stem
         for route in service.items("routes"):
-            routes[route.text("name")] = _route(route, draft, stem)
+            routes[route.text("name")] = _route(route, draft, stem, above)
     for route in root.items("routes"):
         named = route.get("service")
         name = "" if named is None else named.text("name") or named.text("id") or named.scalar()
         if name in services:
-            routes[route.text("name")] = _route(route, draft, services[name])
+            routes[route.text("name")] = _route(route, draft, services[name], above)
         else:
             draft.leave(Weight.ROUTING, route, f"route {route.text('name')}: it has no service")
     for plugin in root.items("plugins"):
@@ -163,8 +167,8 @@ def _balance(upstream: Node, draft: Draft, stem: str) -> None:
 # -- routes -------------------------------------------------------------------------------------------------------
 
 
-def _route(route: Node, draft: Draft, service: str) -> list[str]:
-    """The routes that one becomes, by the beginning of their variables."""
+def _route(route: Node, draft: Draft, service: str, above: Sequence[Node]) -> list[str]:
+    """The routes that one becomes, by the beginning of their variables; `above` are plugins that may hold for it."""
     made: list[str] = []
     route.skip(*_METADATA)
     name = route.text("name") or "route"
@@ -188,19 +192,27 @@ def _route(route: Node, draft: Draft, service: str) -> list[str]:
             draft.leave(Weight.ROUTING, node, f"route {name} is for some {member} only, and would be for all: left out")
             route.take()
             return made
-    guarded = any(plugin.text("name") in _ACCESS_PLUGINS for plugin in route.items("plugins"))
+    plugins = (*route.items("plugins"), *above)
+    guarded = any(one.text("name") in _ACCESS_PLUGINS or looks_like_guard(one.text("name")) for one in plugins)
     for host, node in product(hosts, paths):
         path = "/" if node is route else node.scalar()
-        if "*" in host or path.startswith("~") or re.search(r"[\\()|?+\[\]]", path):
+        is_expression = path.startswith("~") or re.search(r"[\\()|?+\[\]]", path) is not None
+        said = _expression(path.removeprefix("~")) if is_expression and not guarded else []
+        if "*" in host or (is_expression and not said):
             what = f"path {path}" if "*" not in host else f"host {host}"
             place = node if node is not route else route
             draft.note(Weight.ROUTING, place, f"route {name}: {what} is a pattern")
             if guarded:
                 draft.note(Weight.ACCESS, place, f"route {name}: other routes have its requests, and let in")
             continue
-        prefix = path.rstrip("/")
-        right = f"{service_name(service)}:/**" if strip and prefix else service_name(service)
-        line = f"{methods} {host.partition(':')[0]}{prefix}/** -> {right}".strip()
+        prefix, own_host = path.rstrip("/"), host.partition(":")[0]
+        right = service_name(service)
+        if strip and prefix:  # of an expression, all that it takes is stripped
+            right += ":/" if is_expression else ":/**"
+        own_paths = " ".join(f"{own_host}{one}" for one in said or [f"{prefix}/**"])
+        if any(":int}" in one for one in said):
+            draft.note(Weight.ROUTING, node, f"route {name}: path {path}: {INT}")
+        line = f"{methods} {own_paths} -> {right}".strip()
         stem = draft.route(name, line, node)
         made.append(stem)
         if when:
@@ -210,6 +222,14 @@ def _route(route: Node, draft: Draft, service: str) -> list[str]:
         for plugin in route.items("plugins"):
             _plugin(plugin, draft, stem)
     return made
+
+
+def _expression(text: str) -> list[str]:
+    """The paths of a regular expression; none where no route can say it, or it leaves something of the path."""
+    try:
+        return expression_paths(text) if text.endswith("$") else []
+    except PathError:
+        return []
 
 
 def _when(route: Node, draft: Draft, name: str) -> str:

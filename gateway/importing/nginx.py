@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from gateway.importing import nginx_words as words
 from gateway.importing.draft import FORBIDDEN, Draft, Weight
+from gateway.importing.expressions import expression_paths
+from gateway.importing.nginx_server import Server, listening, server_of
 from gateway.importing.nginx_syntax import Directive
-from gateway.importing.nginx_words import guards_of
-from gateway.importing.values import duration, host_hint, number, service_name, size, weighted
+from gateway.importing.nginx_words import guards_of, named
+from gateway.importing.values import INT, PathError, duration, host_hint, number, service_name, size, weighted
 
 _TIME = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)?")
 _TIME_MS = {"ms": 1, None: 1000, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -20,13 +21,6 @@ def is_nginx(text: str) -> bool:
     return re.search(r"(?m)^\s*(?:location\s[^{;]*|server|http|upstream\s+\S+)\s*\{", text) is not None
 
 
-@dataclass(slots=True)
-class _Server:
-    block: Directive
-    hosts: tuple[str, ...]  # "" for any
-    ports: list[tuple[str, bool]]  # with whether it is TLS
-
-
 def read(root: Directive, draft: Draft) -> None:
     """Make the environment of a whole file, or of one that is included in `http`."""
     http = root.first("http") or root
@@ -36,10 +30,10 @@ def read(root: Directive, draft: Draft) -> None:
     upstreams = {one.value: one for one in http.all("upstream")}
     zones = {}
     for zone in http.all("limit_req_zone"):
-        zones[_named(zone, "zone").partition(":")[0]] = zone
+        zones[named(zone, "zone").partition(":")[0]] = zone
     blocks = http.all("server")
-    servers = [_server(block, is_only=len(blocks) == 1) for block in blocks]
-    _listening(servers, draft)
+    servers = [server_of(block, is_only=len(blocks) == 1) for block in blocks]
+    listening(servers, draft)
     _plain(http, draft)
     for server in servers:
         _known(server.block, draft)
@@ -58,39 +52,6 @@ def _known(block: Directive, draft: Draft) -> None:
             draft.leave(Weight.ROUTING, child.node, f"{child.name} {' '.join(child.words)}")
 
 
-def _server(block: Directive, *, is_only: bool) -> _Server:
-    names, ports, is_default = [], [], is_only
-    for one in block.all("server_name"):
-        names += one.words
-    for one in block.all("listen"):
-        port = one.value.rpartition(":")[2].rpartition("]")[2] or "80"
-        is_default = is_default or "default_server" in one.words
-        if port.isdigit() and (port, "ssl" in one.words) not in ports:
-            ports.append((port, "ssl" in one.words))
-    hosts = tuple(name for name in names if name not in {"_", ""})
-    return _Server(block, ("",) if is_default or not hosts else hosts, ports or [("80", False)])
-
-
-def _listening(servers: list[_Server], draft: Draft) -> None:
-    for server in servers:
-        certificate, key = server.block.first("ssl_certificate"), server.block.first("ssl_certificate_key")
-        if certificate is not None and key is not None:
-            draft.leave(Weight.ROUTING, certificate.node, "TLS: fill in the paths of certificate and key below")
-            draft.comment(f"GATEWAY_TLS_CERT_FILE={certificate.value}")
-            draft.comment(f"GATEWAY_TLS_KEY_FILE={key.value}")
-        for one in server.block.all("ssl_protocols"):
-            if "TLSv1.2" not in one.words:
-                draft.option("GATEWAY", "TLS_MIN", "1.3", one.node)
-    ports = [port for server in servers for port in server.ports]
-    if not ports:
-        return
-    main = next((port for port in ports if port[1]), ports[0])
-    draft.option("GATEWAY", "BIND", f"0.0.0.0:{main[0]}", servers[0].block.node)
-    for port, _ in dict.fromkeys(ports):
-        if port != main[0]:
-            draft.comment(f"one address is listened on; port {port}: GATEWAY_TLS_REDIRECT, or a second gateway")
-
-
 def _plain(http: Directive, draft: Draft) -> None:
     """What holds for all locations unless they say otherwise."""
     # nginx's own default is 1 MiB, ours 10.
@@ -107,7 +68,7 @@ class _Reader:
         self,
         draft: Draft,
         http: Directive,
-        server: _Server,
+        server: Server,
         upstreams: dict[str, Directive],
         zones: dict[str, Directive],
     ) -> None:
@@ -150,6 +111,8 @@ class _Reader:
                 location.node,
                 f"{shown}: no route can say it; other routes have its requests, and let in",
             )
+        if is_pattern and not guards and self._expression(location, path, ignores_case=modifier == "~*"):
+            return
         if is_pattern:
             draft.leave(Weight.ROUTING, location.node, f"{shown}: a route is no regular expression, and has a path")
             return
@@ -206,10 +169,42 @@ class _Reader:
             self._options(stem, location)
             for one in guards:
                 draft.close(stem, one.node, f"{one.name} {' '.join(one.words)}".strip())
-            upstream = f"GATEWAY_UPSTREAM_{right.partition(':')[0].upper()}"
-            for one in self._inherited(location, "proxy_next_upstream_tries")[:1]:
-                if (tries := number(one.value)) and tries >= 1:
-                    draft.option_of([stem, upstream], "RETRIES", str(int(tries) - 1), one.node, Weight.BEHAVIOUR)
+            self._retries(stem, right, location)
+
+    def _expression(self, location: Directive, text: str, *, ignores_case: bool) -> bool:
+        """A regular expression that a route can say, and that is proxied; whether it is one."""
+        target = location.first("proxy_pass")
+        match = re.fullmatch(r"(https?)://([^/$]+)", target.value) if target is not None else None
+        if (
+            target is None
+            or match is None
+            or {"return", "internal", "location"} & {one.name for one in location.children}
+        ):
+            return False
+        try:
+            paths = expression_paths(text) if text.startswith("^") else []
+        except PathError:
+            paths = []
+        if not paths:
+            return False
+        _known(location, self.draft)
+        right = service_name(self._upstream(match[1], match[2], target))
+        if any(":int}" in path for path in paths):
+            self.draft.note(Weight.ROUTING, location.node, f"location {' '.join(location.words)}: {INT}")
+        for host in self.server.hosts:
+            line = " ".join(f"{host}{path}" for path in paths)
+            stem = self.draft.route(f"{host} {paths[0]}", f"{line} -> {right}", location.node)
+            if ignores_case:
+                self.draft.option(stem, "CASE", "ignore", location.node, Weight.ROUTING)
+            self._options(stem, location)
+            self._retries(stem, right, location)
+        return True
+
+    def _retries(self, stem: str, right: str, location: Directive) -> None:
+        upstream = f"GATEWAY_UPSTREAM_{right.partition(':')[0].upper()}"
+        for one in self._inherited(location, "proxy_next_upstream_tries")[:1]:
+            if (tries := number(one.value)) and tries >= 1:
+                self.draft.option_of([stem, upstream], "RETRIES", str(int(tries) - 1), one.node, Weight.BEHAVIOUR)
 
     def _files(
         self, location: Directive, path: str, folder: Directive, guards: Sequence[Directive], *, is_exact: bool
@@ -385,7 +380,7 @@ class _Reader:
     def _limits(self, stem: str, location: Directive) -> None:
         limits = []
         for one in self._inherited(location, "limit_req"):
-            zone = self.zones.get(_named(one, "zone"))
+            zone = self.zones.get(named(one, "zone"))
             rate = None if zone is None else _RATE.search(" ".join(zone.words))
             if (
                 zone is None
@@ -394,7 +389,7 @@ class _Reader:
             ):
                 self.draft.leave(Weight.ACCESS, one.node, f"limit_req {' '.join(one.words)}")
                 continue
-            burst = int(number(_named(one, "burst")) or 0) + 1
+            burst = int(number(named(one, "burst")) or 0) + 1
             by = "all" if zone.value == "$server_name" else "client"
             limits.append(f"{rate[1]}/1{rate[2]} burst {burst} by {by}")
             one.node.take()
@@ -420,11 +415,6 @@ class _Reader:
         match = _TIME.fullmatch(lasting.words[-1])
         if match is not None:
             self.draft.option(stem, "CACHE", duration(int(match[1]) * _TIME_MS[match[2]]), lasting.node)
-
-
-def _named(one: Directive, name: str) -> str:
-    """`zone=one:10m` -> `one:10m`."""
-    return next((word.partition("=")[2] for word in one.words if word.startswith(f"{name}=")), "")
 
 
 def _size(draft: Draft, stem: str, text: str, one: Directive) -> None:

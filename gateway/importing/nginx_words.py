@@ -144,3 +144,8 @@ def _word(variable: str) -> str:
             name = variable.removeprefix(prefix)
             return f"{{{word}.{name.replace('_', '-') if word == 'header' else name}}}"
     return f"${variable}"
+
+
+def named(one: Directive, name: str) -> str:
+    """`zone=one:10m` -> `one:10m`."""
+    return next((word.partition("=")[2] for word in one.words if word.startswith(f"{name}=")), "")

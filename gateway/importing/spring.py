@@ -20,6 +20,7 @@ from gateway.importing.values import (
     number,
     path_template,
     service_name,
+    without_kinds,
 )
 from gateway.routing.conditions import parse_when
 
@@ -185,7 +186,7 @@ class _Route:
             except PathError as error:
                 draft.note(Weight.ROUTING, node, f"route {name}: {path}: {error}")
                 continue
-            target = "" if self.change is None else f":{self.change(pattern)}"
+            target = "" if self.change is None else f":{without_kinds(self.change(pattern))}"
             right = self.answer or f"{service_name(stem)}{target}"
             route = draft.route(name, f"{','.join(self.methods)} {host}{pattern} -> {right}".strip(), node)
             if self.when:

@@ -22,6 +22,15 @@ _GO_MS = {
 _SIZE = re.compile(r"([0-9]{1,12})\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?")
 _BESIDE = re.compile(r"([^{}*]*)\{([^{}*:]+)\}([^{}*]*)")
+_HEX = ("[0-9a-fA-F]", "[a-fA-F0-9]", "[0-9A-Fa-f]", "[A-Fa-f0-9]")
+# Expressions that a kind of segments stands for. An `int` has no leading zeros, and at most 19 digits.
+KINDS = {
+    **dict.fromkeys((r"\d+", "[0-9]+"), "int"),
+    **dict.fromkeys((r"\w+", "[a-zA-Z0-9_]+", "[A-Za-z0-9_]+", "[0-9a-zA-Z_]+", "[0-9A-Za-z_]+"), "word"),
+    **{f"{digit}+": "hex" for digit in _HEX},
+    **{"-".join(f"{digit}{{{count}}}" for count in (8, 4, 4, 4, 12)): "uuid" for digit in _HEX},
+}
+INT = "{..:int} has no leading zeros, and at most 19 digits"
 _PARAMETER = re.compile(r"[^a-z0-9_]+")
 
 
@@ -123,6 +132,11 @@ def parameter(name: str) -> str:
     return f"p{name}" if name[0].isdigit() else name
 
 
+def without_kinds(path: str) -> str:
+    """A target's path names parameters alone: `/users/{id:int}` -> `/users/{id}`."""
+    return re.sub(r":(?:int|uuid|hex|word)\}", "}", path)
+
+
 @dataclass(frozen=True, slots=True)
 class PathTemplate:
     """A path of segments, of which some are parameters, and perhaps the rest after them."""
@@ -154,9 +168,10 @@ def path_template(path: str, rest_names: Sequence[str] = ()) -> PathTemplate:
         if is_last and (part in {"*", "**"} or (inner is not None and (part[1] == "*" or inner in rest_names))):
             rest = True
         elif inner is not None:
-            segments.append(f"{{{parameter(inner.partition(':')[0])}}}")
-            if ":" in inner:
+            name, colon, expression = inner.partition(":")
+            if colon and expression not in KINDS:
                 raise PathError(f"the pattern of {part} cannot be said")
+            segments.append(f"{{{parameter(name)}:{KINDS[expression]}}}" if colon else f"{{{parameter(name)}}}")
         elif (beside := _BESIDE.fullmatch(part)) is not None:
             segments.append(f"{beside[1]}{{{parameter(beside[2])}}}{beside[3]}")
         elif "{" in part or "}" in part or "*" in part:

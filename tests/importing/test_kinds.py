@@ -57,6 +57,7 @@ EXPECTED = {
         "GATEWAY_UPSTREAM_ORDERS__HEALTH": "/health",
         "GATEWAY_ROUTE_USERS": "GET,POST /users/** -> 403",
         "GATEWAY_ROUTE_USERS_2": "GET,POST /people/** -> 403",
+        "GATEWAY_ROUTE_RAW": "/u/{p2:int} -> users:/",
         "GATEWAY_ROUTE_ORDERS": "api.example.com/orders/** -> orders",
         "GATEWAY_ROUTE_ORDERS__HOST": "preserve",
     },
@@ -110,6 +111,7 @@ EXPECTED = {
         "GATEWAY_ROUTE_EXAMPLE_COM_API__RESPONSE_HEADER_X_POWERED_BY": "-",
         "GATEWAY_ROUTE_EXAMPLE_COM_API__RESPONSE_HEADER_X_FRAME_OPTIONS": "DENY",
         "GATEWAY_ROUTE_EXAMPLE_COM_EXACT": "example.com/exact -> api:/one",
+        "GATEWAY_ROUTE_EXAMPLE_COM_IMG": "example.com/img/** -> api",
         "GATEWAY_ROUTE_EXAMPLE_COM_ADMIN": "example.com/admin/** -> 403",
     },
 }
@@ -122,7 +124,7 @@ LEFT = {
     ],
     "kong": [
         (Weight.ACCESS, 14, "plugin key-auth"),
-        (Weight.ROUTING, 16, "is a pattern"),
+        (Weight.ROUTING, 16, "has no leading zeros"),
         (Weight.BEHAVIOUR, 40, "unknown here: 1"),
         (Weight.DETAIL, 37, "plugin prometheus"),
     ],
@@ -137,7 +139,6 @@ LEFT = {
         (Weight.ACCESS, 28, "deny all"),
         (Weight.ROUTING, 6, "backup: left out"),
         (Weight.ROUTING, 17, "there is no folder /var/www here"),
-        (Weight.ROUTING, 27, "no regular expression"),
         (Weight.BEHAVIOUR, 24, "unknown here: on"),
     ],
 }

@@ -50,13 +50,14 @@ def test_sizes(text: str, becomes: str) -> None:
         ("/a/{*rest}", "/a/**"),
         ("/", "/"),
         ("/a/{x-y}", "/a/{x_y}"),
+        ("/a/{id:[0-9]+}/{name:\\w+}", "/a/{id:int}/{name:word}"),
     ],
 )
 def test_paths(path: str, becomes: str) -> None:
     assert str(values.path_template(path)) == becomes
 
 
-@pytest.mark.parametrize("path", ["/a/{id}.{kind}", "/a/*/b", "/a/{id:[0-9]+}", "/a*"])
+@pytest.mark.parametrize("path", ["/a/{id}.{kind}", "/a/*/b", "/a/{id:[a-z]+}", "/a*"])
 def test_paths_that_cannot_be_said(path: str) -> None:
     with pytest.raises(values.PathError):
         values.path_template(path)
