@@ -1,7 +1,7 @@
 """Spring Cloud Gateway: `routes` with their predicates and filters."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
@@ -20,6 +20,7 @@ from gateway.importing.values import (
     number,
     path_template,
     service_name,
+    weighted,
     without_kinds,
 )
 from gateway.routing.conditions import parse_when
@@ -94,8 +95,36 @@ def read(root: Node, draft: Draft) -> None:
     if has_eureka:
         first = eureka.partition(",")[0].strip().rstrip("/")
         has_eureka = draft.option("GATEWAY", "EUREKA_URL", first, root.get("eureka") or root, Weight.ROUTING)
+    for route, shares in _with_shares(routes):
+        _Route(route, draft, has_eureka, shares=shares).read(defaults)
+
+
+def _with_shares(routes: list[Node]) -> Iterator[tuple[Node, list[str]]]:
+    """Routes with the base URLs that share their requests: of those that differ by `Weight` alone, the first one."""
+    groups: dict[str, list[tuple[Node, str, str]]] = {}
     for route in routes:
-        _Route(route, draft, has_eureka).read(defaults)
+        weight, others = "", list[object]()
+        for predicate in route.items("predicates"):
+            name, values = _shortcut(predicate)
+            if name == "Weight" and len(values) == 2:
+                weight, others = values[1], [*others, values[0]]
+            else:
+                others.append(predicate.plain())
+        rest = {name: one.plain() for name, one in route.members().items() if name not in {"id", "uri", "predicates"}}
+        key = repr((others, rest) if weight else id(route))
+        groups.setdefault(key, []).append((route, route.text("uri"), weight))
+    for group in groups.values():
+        first, weights = group[0][0], [weight for _, _, weight in group]
+        shares = weighted([uri.rstrip("/") for _, uri, _ in group], weights)
+        is_said = all(uri.startswith(("http://", "https://")) for _, uri, _ in group) and all(
+            map(str.isdecimal, weights)
+        )
+        if len(group) < 2 or not is_said:
+            yield from ((route, []) for route, _, _ in group)
+            continue
+        for route, _, _ in group[1:]:
+            route.take()
+        yield first, shares
 
 
 def _security(root: Node, draft: Draft) -> None:
@@ -149,6 +178,7 @@ class _Route:
     node: Node
     draft: Draft
     has_eureka: bool  # `lb://` names an application there
+    shares: list[str] = field(default_factory=list)  # base URLs by weight, instead of its own
     paths: list[str] = field(default_factory=lambda: ["/**"])
     methods: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=lambda: [""])
@@ -179,7 +209,7 @@ class _Route:
         if self.is_left:
             node.take()
             return
-        stem = draft.upstream(host_hint(url), [url], node)
+        stem = draft.upstream(host_hint(url), self.shares or [url], node)
         for host, path in product(self.hosts, self.paths):
             try:
                 pattern = path_template(path)
@@ -209,7 +239,7 @@ class _Route:
             self.methods = [value.upper() for value in values]
         elif name == "Host" and not any("*" in value or "{" in value for value in values):
             self.hosts = [value.partition(":")[0] for value in values]
-        elif not self._condition(name, values):
+        elif not (name == "Weight" and self.shares) and not self._condition(name, values):
             self.draft.leave(
                 Weight.ROUTING, node, f"route {route}: predicate {name}={','.join(values)}: the route is left out"
             )

@@ -139,6 +139,23 @@ def test_paths_of_ocelot_have_no_case_unless_a_route_says_so() -> None:
     assert "GATEWAY_CASE" not in made("a.json", ocelot({"RouteIsCaseSensitive": True})).variables
 
 
+SHARES = """spring: {cloud: {gateway: {routes: [
+  {id: high, uri: 'https://high.test', predicates: ['Path=/w/**', 'Weight=g, 8']},
+  {id: low, uri: 'https://low.test', predicates: ['Path=%s', 'Weight=g, 2']},
+  {id: other, uri: 'http://other', predicates: ['Path=/o/**']}]}}}"""
+
+
+def test_routes_of_spring_that_differ_by_weight_alone_are_one_with_shares() -> None:
+    draft = made("a.yml", SHARES % "/w/**")
+    assert draft.variables["GATEWAY_UPSTREAM_HIGH"] == "https://high.test;weight=8,https://low.test;weight=2"
+    assert draft.variables["GATEWAY_ROUTE_HIGH"] == "/w/** -> high"
+    assert "GATEWAY_ROUTE_LOW" not in draft.variables
+    assert draft.left == []
+    apart = made("a.yml", SHARES % "/v/**")  # they share nothing
+    assert [name for name in apart.variables if name.startswith("GATEWAY_ROUTE_")] == ["GATEWAY_ROUTE_OTHER"]
+    assert sum("predicate Weight" in one.text for one in apart.left) == 2
+
+
 @pytest.mark.parametrize("rule", ["!Host(`a`)", "Headers(`a`)", "Header(`a`, ``)", "Query(`a b=1`)", "! Header"])
 def test_rules_that_ask_for_what_no_condition_says(rule: str) -> None:
     with pytest.raises(RuleError):
