@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -776,17 +777,41 @@ def test_a_key_in_a_target_that_is_no_target_shows_nowhere(line: str, tmp_path: 
     assert "topsecret" not in ran.output + ran.errors
 
 
-@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
-def test_colours_are_for_terminals_that_want_them(tmp_path: Path, no_color: str, coloured: bool) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("check",), b"The configuration is good"),
+        (("routes",), b"/users"),
+        (("explain", "GET", "/users/3"), b"Headers that go up"),
+        (("config",), b"GATEWAY_BIND"),
+    ],
+)
+def test_colours_are_for_terminals_that_want_them(tmp_path: Path, arguments: Sequence[str], words: bytes) -> None:
+    for no_color, on_terminal, coloured in (("", True, True), ("1", True, False), ("", False, False)):
+        environment = environment_of({**USERS, "NO_COLOR": no_color, "TERM": "xterm"})
+        command = [COMMAND, *arguments]
+        if on_terminal:
+            code, printed = on_a_terminal(command, tmp_path, environment)
+        else:
+            ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=20, check=False)
+            code, printed = ran.returncode, ran.stdout + ran.stderr
+        assert code == 0
+        assert words in printed
+        assert (b"\x1b[" in printed) == coloured, (no_color, on_terminal)
+
+
+def on_a_terminal(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> tuple[int, bytes]:
+    """The exit code of a command, and what it showed on a terminal."""
     terminal, end = os.openpty()
-    environment = environment_of({**USERS, "NO_COLOR": no_color, "TERM": "xterm"})
-    with subprocess.Popen([COMMAND, "check"], cwd=tmp_path, env=environment, stdout=end, stderr=end) as process:
-        assert process.wait(20) == 0
-    printed = os.read(terminal, 4096)
+    shown = b""
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=end, stderr=end) as process:
+        os.close(end)
+        with suppress(OSError):  # the terminal's end, once nobody has it open
+            while chunk := os.read(terminal, 65536):
+                shown += chunk
+        code = process.wait(20)
     os.close(terminal)
-    os.close(end)
-    assert b"The configuration is good" in printed
-    assert (b"\x1b[" in printed) == coloured
+    return code, shown
 
 
 # -- a folder of one's own --------------------------------------------------------------------------------------------
