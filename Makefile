@@ -17,7 +17,10 @@ install: $(BIN)/gateway  ## make .venv: the locked dependencies, the gateway com
 	@:
 
 run: install  ## the gateway on 127.0.0.1:8000; with no route set, the demo
-	@if env | grep -qE '^GATEWAY_(UPSTREAM|ROUTE|URLCONF)'; then exec $(BIN)/gateway serve; else exec $(BIN)/python -m demo; fi
+	@env | grep -qE '^GATEWAY_(UPSTREAM|ROUTE|URLCONF)' || exec $(BIN)/python -m demo; \
+	problems=$$($(BIN)/gateway check 2>&1) || { printf '%s\n%s\n' "$$problems" \
+	  'make run: nothing was started: the GATEWAY_* variables of this shell have the problems above (without any, the demo starts)' >&2; exit 2; }; \
+	exec $(BIN)/gateway serve
 
 test: install  ## every test
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -18,8 +18,8 @@ EVENTS: dict[str, tuple[Event, ...]] = {
         Event(
             "start",
             "info",
-            "version address workers",
-            "What is served, before it is. `GATEWAY_LOG=console` prints the table of upstreams and routes.",
+            "version address workers routes",
+            "What is served, before it is; `routes`: the routes module's file. `GATEWAY_LOG=console` prints a table.",
         ),
         Event("start.upstream", "info", "upstream endpoints", "An upstream, and where it is."),
         Event(

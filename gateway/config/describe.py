@@ -1,6 +1,8 @@
-"""The routing table as rows of words."""
+"""The routing table as rows of words, and the file that it comes from."""
 
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from django.urls import URLPattern
@@ -101,3 +103,17 @@ def _asked_of_clients(requirements: Sequence[Requirement]) -> dict[str, str]:
         "scopes": [scope for one in requirements for scope in one.scopes],
     }
     return {word: ",".join(dict.fromkeys(given)) for word, given in words.items() if given}
+
+
+def file_of(urlconf: str) -> str:
+    """The file of the routes module, once it is loaded; empty where it has none."""
+    return getattr(sys.modules.get(urlconf), "__file__", None) or ""
+
+
+def own_file_of(urlconf: str) -> str:
+    """The same, but empty for the routes.py that comes with the gateway."""
+    file = file_of(urlconf)
+    return "" if file and Path(file) == _SHIPPED else file
+
+
+_SHIPPED = Path(__file__).resolve().parent.parent.parent / "routes.py"

@@ -11,6 +11,7 @@ import gc
 import importlib
 import multiprocessing
 import resource
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -25,7 +26,7 @@ from granian.server.embed import Server
 from gateway import __version__
 from gateway.cache.bloom_filter import BloomFilter
 from gateway.config.address import Address, resolved, shown, try_bind
-from gateway.config.describe import rows
+from gateway.config.describe import file_of, own_file_of, rows
 from gateway.config.records import Config, Settings
 from gateway.observe import log as telemetry
 from gateway.observe.log import log
@@ -37,7 +38,7 @@ from gateway.server.snapshot import past_counts
 from gateway.server.supervisor import Supervisor
 from gateway.server.tls import PemFiles, pem_files
 from gateway.server.worker import Parent, Shared
-from gateway.text import aligned
+from gateway.text import aligned, plain
 from gateway.upstreams.places import texts_of
 
 # When a worker's collector looks. A request leaves no circles, so that it finds next to nothing, and by Python's own
@@ -196,7 +197,15 @@ def announce(config: Config, routes: Routes, listens_on: Address) -> None:
     upstreams = [(name, texts_of(upstream.places)) for name, upstream in config.upstreams.items()]
     table = rows(routes)
     if settings.log == "json":
-        log.info("start", version=__version__, address=address, workers=settings.workers)
+        if sys.stderr.isatty():  # somebody looks at lines that are for machines
+            own = own_file_of(settings.urlconf)
+            sys.stderr.write(
+                f"gateway: serving {_counted(len(table), 'route')}{f' ({plain(own)})' if own else ''} to "
+                f"{_counted(len(upstreams), 'upstream')} on {address}; GATEWAY_LOG=console is a log for people\n"
+            )
+            sys.stderr.flush()
+        file = file_of(settings.urlconf)
+        log.info("start", version=__version__, address=address, workers=settings.workers, routes=file)
         for name, places in upstreams:
             log.info("start.upstream", upstream=name, endpoints=places)
         for row in table:
@@ -212,5 +221,13 @@ def announce(config: Config, routes: Routes, listens_on: Address) -> None:
     blocks = [f"Portway {__version__} on {address}, {workers}"]
     if upstreams:
         blocks.append("Upstreams\n" + aligned([[name, ", ".join(places)] for name, places in upstreams]))
-    blocks.append("Routes\n" + aligned([[row["pattern"], "->", row["target"], f"({row['origin']})"] for row in table]))
+    own = own_file_of(settings.urlconf)
+    blocks.append(
+        (f"Routes of {own}\n" if own else "Routes\n")
+        + aligned([[row["pattern"], "->", row["target"], f"({row['origin']})"] for row in table])
+    )
     log.info("start", text="\n\n".join(blocks) + "\n")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -12,9 +12,10 @@ from django.core.management.commands.check import Command as DjangoCommand
 
 from gateway.config.address import AddressInUse, resolved, try_bind
 from gateway.config.checks import Selection, known_tags
+from gateway.config.describe import own_file_of
 from gateway.management import GatewayCommand
 from gateway.management.connect import are_good, connect
-from gateway.text import aligned, plain_lines
+from gateway.text import aligned, plain, plain_lines
 
 
 class Command(GatewayCommand):
@@ -86,4 +87,6 @@ examples:
             self.stderr.write(f"gateway: warning: on this machine: {error}")
         upstreams = len(config.upstreams)
         lines = 0 if routes is None else len(routes.lines) + len(routes.others)
-        self.stdout.write(self.style.SUCCESS(f"The configuration is good: upstreams {upstreams}, routes {lines}."))
+        file = own_file_of(config.settings.urlconf)
+        by = f", of {plain(file)}" if file else ""
+        self.stdout.write(self.style.SUCCESS(f"The configuration is good: upstreams {upstreams}, routes {lines}{by}."))

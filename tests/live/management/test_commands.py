@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -789,7 +790,7 @@ def test_a_key_in_a_target_that_is_no_target_shows_nowhere(line: str, tmp_path: 
 def test_colours_are_for_terminals_that_want_them(tmp_path: Path, arguments: Sequence[str], words: bytes) -> None:
     for no_color, on_terminal, coloured in (("", True, True), ("1", True, False), ("", False, False)):
         environment = environment_of({**USERS, "NO_COLOR": no_color, "TERM": "xterm"})
-        command = [COMMAND, *arguments]
+        command = [str(COMMAND), *arguments]
         if on_terminal:
             code, printed = on_a_terminal(command, tmp_path, environment)
         else:
@@ -812,6 +813,36 @@ def on_a_terminal(command: Sequence[str], folder: Path, environment: Mapping[str
         code = process.wait(20)
     os.close(terminal)
     return code, shown
+
+
+def test_serve_tells_somebody_at_a_terminal_what_is_served_and_how_to_read_it(tmp_path: Path) -> None:
+    write_routes(tmp_path, ROUTES)
+    port = free_port()
+    environment = environment_of({**USERS, "GATEWAY_BIND": f"127.0.0.1:{port}", "GATEWAY_LOG_LEVEL": "info"})
+    command = ["sh", "-c", f'"{COMMAND}" serve >log & gateway=$!; read line; kill $gateway; wait $gateway']
+    terminal, end = os.openpty()
+    shown, told = b"", f"gateway: serving 1 route ({tmp_path}/routes.py) to 1 upstream on http://127.0.0.1:{port}; "
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdin=subprocess.PIPE, stderr=end) as process:
+        os.close(end)
+        with suppress(OSError):
+            while b"for people" not in shown:
+                shown += os.read(terminal, 65536)
+        process.communicate(b"\n", 20)
+    os.close(terminal)
+    assert shown == f"{told}GATEWAY_LOG=console is a log for people\r\n".encode()
+    assert all(line.startswith("{") for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines())
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_make_run_says_why_nothing_was_started() -> None:
+    command = ["make", "--old-file=install", "run", f"BIN={Path(COMMAND).parent}"]
+    environment = {"PATH": os.environ["PATH"], "GATEWAY_ROUTE_A": "/ -> nope"}
+    ran = subprocess.run(command, cwd=HOME, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    lines = ran.stderr.splitlines()
+    assert ran.returncode == 2
+    assert "there is no upstream nope" in ran.stderr
+    assert lines[-2].startswith("make run: nothing was started: the GATEWAY_* variables")
+    assert lines[-1].startswith("make: ***")
 
 
 # -- a folder of one's own --------------------------------------------------------------------------------------------
@@ -839,7 +870,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_only_the_routes_of_a_folder_are_taken(folder: Path) -> None:
-    assert run(folder, "check", **USERS) == Ran(0, "The configuration is good: upstreams 1, routes 2.\n", "")
+    assert run(folder, "check", **USERS) == Ran(
+        0, f"The configuration is good: upstreams 1, routes 2, of {folder}/routes.py.\n", ""
+    )
     assert "routes.py:11" in run(folder, "routes", **USERS).output
 
 

@@ -79,7 +79,10 @@ def test_models_migrations_and_commands_of_an_app_work(gateway: Gateway) -> None
 
 def test_the_checks_of_an_app_are_run(project: Path, environment: dict[str, str]) -> None:
     ran = run(project, "check", **environment)
-    assert (ran.code, ran.output) == (0, "The configuration is good: upstreams 1, routes 18.\n")
+    assert (ran.code, ran.output) == (
+        0,
+        f"The configuration is good: upstreams 1, routes 18, of {project}/routes.py.\n",
+    )
     assert "gateway: warning: ?: (shop.W001) the stock is low" in ran.errors
 
 

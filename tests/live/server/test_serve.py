@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway import __version__
-from tests.live.harness import OK, Gateway, Upstream, Wire, eventually, request_bytes
+from tests.live.harness import HOME, OK, Gateway, Upstream, Wire, eventually, request_bytes
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
 WITH_LENGTH = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\nhello"  # too long to be held until it is whole
@@ -102,7 +102,10 @@ def test_json_tells_what_is_served_a_line_each(upstream: Upstream, tmp_path: Pat
         assert len(workers(gateway)) == 2
     lines = [line for line in gateway.output if '"event":"start' in line]
     assert [re.sub(r'^\{"timestamp":"[^"]*Z",', "{", line) for line in lines] == [
-        f'{{"level":"info","event":"start","version":"{__version__}","address":"http://{gateway.authority}","workers":2}}',
+        (
+            f'{{"level":"info","event":"start","version":"{__version__}","address":"http://{gateway.authority}",'
+            f'"workers":2,"routes":"{HOME / "routes.py"}"}}'
+        ),
         f'{{"level":"info","event":"start.upstream","upstream":"b","endpoints":["{upstream.url}"]}}',
         '{"level":"info","event":"start.route","route":"b","pattern":"/b/**","target":"b","origin":"GATEWAY_ROUTE_B"}',
         (
