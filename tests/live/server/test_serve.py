@@ -186,7 +186,7 @@ def test_it_listens_on_a_name(upstream: Upstream, tmp_path: Path) -> None:
 
 def test_reuse_port_starts_beside_and_takes_over(upstream: Upstream, tmp_path: Path) -> None:
     first = gateway_before(upstream, tmp_path, REUSE_PORT="on")
-    second = gateway_before(upstream, tmp_path, REUSE_PORT="on", BIND=first.authority)
+    second = gateway_before(upstream, tmp_path, REUSE_PORT="on", BIND=first.authority, LOG_LEVEL="debug")
     second.port = first.port
     with first, second:
         second.wait_for_log(lambda line: line["event"] == "start")
