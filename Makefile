@@ -1,9 +1,9 @@
-# Every verb sets up what it needs; `make` alone lists them. On the machine: make, and Python 3.11 to 3.13 with venv.
+# Every verb sets up what it needs; `make` alone lists them. On the machine: make, and Python 3.11 to 3.14 with venv.
 .DEFAULT_GOAL := help
 .PHONY: help install run test check bench image image-test lock clean
 
-FITS   = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
+FITS   = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.14; do \
             "$$p" -c '$(FITS)' 2>/dev/null && command -v "$$p" && break; done)
 BIN    := .venv/bin
 
@@ -58,8 +58,8 @@ $(BIN)/gateway: .venv/.locked pyproject.toml
 	@touch $@
 
 .venv/.locked: requirements-dev.lock
-	@test -n "$(PYTHON)" || { echo 'make: no Python 3.11 to 3.13 found; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
-	@$(PYTHON) -c '$(FITS)' 2>/dev/null || { echo 'make: $(PYTHON) is no Python from 3.11 to 3.13'; exit 1; }
+	@test -n "$(PYTHON)" || { echo 'make: no Python 3.11 to 3.14 found; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
+	@$(PYTHON) -c '$(FITS)' 2>/dev/null || { echo 'make: $(PYTHON) is no Python from 3.11 to 3.14'; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo 'make: $(PYTHON) has no venv; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
 	@echo 'Making .venv with $(PYTHON): half a minute, once.'
 	@$(PYTHON) -m venv --clear .venv

@@ -438,8 +438,8 @@ def test_the_version_stands_in_one_place() -> None:
     assert str(Version(gateway.__version__)) == gateway.__version__
 
 
-def test_the_image_and_the_tools_agree_on_pythons_from_3_11_to_3_13() -> None:
-    assert PROJECT["project"]["requires-python"] == ">=3.11,<3.14"
+def test_the_image_and_the_tools_agree_on_pythons_from_3_11_to_3_14() -> None:
+    assert PROJECT["project"]["requires-python"] == ">=3.11,<3.15"
     assert PROJECT["tool"]["mypy"]["python_version"] == "3.11"
 
 

@@ -143,7 +143,7 @@ class Control:
         """
         self._drain, self._cut = _write_end_closed(self._drain), _write_end_closed(self._cut)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        loop: Any = asyncio.get_event_loop_policy().get_event_loop()
+        loop: Any = asyncio.get_event_loop()
 
         def keep(number: int, handler: Callable[..., None], *args: Any) -> None:
             self._stop_granian = lambda: handler(*args)
