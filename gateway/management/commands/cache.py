@@ -44,7 +44,7 @@ examples:
             help="explain a hit or a miss",
             description="Say by which key a request is looked up, what is stored under it, and which rules decide.",
         )
-        why.add_argument("method", metavar="METHOD", help="GET, say")
+        why.add_argument("method", metavar="METHOD", help="such as GET")
         why.add_argument(
             "target", metavar="PATH-OR-URL", help="/users/1?page=2, or with its origin: http://host/users/1"
         )

@@ -17,8 +17,9 @@ class Command(GatewayCommand):
     help = """\
 Compare the configuration that is here (environment, --env-file, routes module)
 with the one of the gateway that runs on GATEWAY_BIND, and print what a reload
-would change: + comes, - goes, ~ changes. Secrets are masked; one that changes
-is named. What views do is not compared. Nothing is changed.
+would change: + comes, - goes; a changed value is one of each. ~ is a secret
+with another value, which stays masked. What views do is not compared. Nothing
+is changed.
 
 Exit code 0: no change; 3: some; 2: what is here is wrong; 1: none runs."""
     epilog = """\

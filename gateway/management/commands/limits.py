@@ -29,7 +29,7 @@ examples:
             help="let a key send again at once",
             description="Let a key send again at once: in every limit that it may stand in, or in one.",
         )
-        forget.add_argument("key", metavar="KEY", help="203.0.113.7, say")
+        forget.add_argument("key", metavar="KEY", help="whose requests are counted, such as 203.0.113.7")
         forget.add_argument("--limit", default="", metavar="NAME", help="of this limit only")
         self._add_url(forget)
         add_env_file(forget)
