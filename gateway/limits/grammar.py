@@ -141,8 +141,8 @@ def _rate(count: str, window: str, burst: str | None) -> Rate:
         window_s = units.positive_duration(window)
     except ValueError as error:
         if (unit := _UNITS.get(window.lower())) is not None:
-            raise ValueError(f"a limit is a number a duration; write {count}/1{unit}") from None
-        raise ValueError(f"a limit is a number a duration, such as 100/1m: {error}") from None
+            raise ValueError(f"a limit is written as NUMBER/DURATION; write {count}/1{unit}") from None
+        raise ValueError(f"a limit is written as NUMBER/DURATION, such as 100/1m: {error}") from None
     found = Rate(int(count), window_s, _count(count if burst is None else burst))
     if found.units < 1 or found.units / window_s > _FASTEST_A_S:
         raise ValueError(f"expected a limit of at least 1 and at most {_FASTEST_A_S} a second, such as 100/1m")

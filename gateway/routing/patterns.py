@@ -143,6 +143,8 @@ def _parse_methods(text: str) -> frozenset[str]:
 def _parse_path(word: str, text: str, methods: frozenset[str]) -> Pattern:
     """`[host]/path` -> its Pattern."""
     written, slash, path = word.partition("/")
+    if not slash and written in {">", "=>", "-->", "-"}:
+        raise PatternError(f"the arrow before a target is written '->', not '{written}'")
     if not slash:
         raise PatternError(f"the path must begin with a slash: '/{masked_target(written)}' perhaps")
     params: list[str] = []

@@ -56,7 +56,7 @@ def test_a_cache_that_is_neither_is_told_both() -> None:
 )
 def test_a_limit_has_a_number_before_its_unit(text: str, meant: str) -> None:
     found = problem({**TO_USERS, "GATEWAY_ROUTE_USERS__RATE_LIMIT": text})
-    assert found.message == f"a limit is a number a duration; write {meant}"
+    assert found.message == f"a limit is written as NUMBER/DURATION; write {meant}"
 
 
 @pytest.mark.parametrize(

@@ -72,6 +72,8 @@ def test_a_pattern_is_methods_host_and_path(text: str, pattern: Pattern) -> None
         ("", "expected [METHOD,...] [host]/path"),
         ("GET a /b", "the path must begin with a slash: '/a' perhaps"),
         ("users", "must begin with a slash: '/users' perhaps"),
+        ("/users/** > users", "the arrow before a target is written '->', not '>'"),
+        ("/users => users", "the arrow before a target is written '->', not '=>'"),
         ("GET users", "must begin with a slash"),
         ("get /a", "'get' is not a method"),
         ("GET, /a", "'GET,' is not a method"),
