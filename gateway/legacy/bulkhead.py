@@ -224,6 +224,7 @@ class Bulkhead:
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
             self._serve_one(*job)
+            del job  # a thread that waits for the next would keep the last call, with its request and body
 
     def _serve_one(self, call: Call, loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> None:
         result, error = None, None
