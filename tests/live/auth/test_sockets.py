@@ -21,7 +21,7 @@ from gateway.routing import GatewayWebSocket, route
 async def view(socket: GatewayWebSocket) -> None:
     await socket.accept()
     identity = socket.request.identity
-    await socket.send("nobody" if identity is None else identity.user)
+    await socket.send("nobody" if identity is None else identity.name)
     async for message in socket:
         await socket.send(message)
 

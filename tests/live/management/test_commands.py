@@ -915,7 +915,8 @@ def test_another_name_and_a_package_for_the_routes(tmp_path: Path) -> None:
     (tmp_path / "team").mkdir()
     write_routes(tmp_path / "team", ROUTES, "edge.py")
     ran = run(tmp_path, "check", **USERS, GATEWAY_URLCONF="team.edge")
-    assert ran == Ran(0, "The configuration is good: upstreams 1, routes 1.\n", "")
+    file = tmp_path / "team" / "edge.py"
+    assert ran == Ran(0, f"The configuration is good: upstreams 1, routes 1, of {file}.\n", "")
 
 
 def test_without_routes_of_its_own_a_folder_gets_those_of_home(tmp_path: Path) -> None:
