@@ -37,14 +37,10 @@ def changed(before: Look, now: Look) -> list[str]:
 class Watch:
     """Tells of a change once it has stood still from one look to the next: a file may be half written."""
 
-    def __init__(self, paths: Callable[[], Iterable[str]]) -> None:
-        """`paths` gives the files at each look, since a folder may get new ones."""
+    def __init__(self, paths: Callable[[], Iterable[str]], known: Look | None = None) -> None:
+        """`paths` gives the files at each look, since a folder may get new ones; `known` is how they were when read."""
         self._paths = paths
-        self._known = self._last = look(paths())
-
-    def missed(self) -> list[str]:
-        """What has changed and was not told of."""
-        return changed(self._known, look(self._known))
+        self._known = self._last = look(paths()) if known is None else known
 
     def again(self) -> list[str]:
         """What has changed since the last time that this told of a change, or since the beginning."""

@@ -48,6 +48,7 @@ class _Generation:
     give_up_s: float
     text: bytes = b""  # of reports, the beginning of the next line
     facts: Facts | None = None
+    seen: files.Look | None = None  # its files as they were when it had read them
     problems: str = ""
     is_let_go: bool = False
     is_retiring: bool = False
@@ -226,7 +227,7 @@ class Parent:
                 self._ready(generation)
 
     def _checked(self, generation: _Generation, facts: Facts) -> None:
-        generation.facts = facts
+        generation.facts, generation.seen = facts, files.look(files.beside(facts.files))
         if generation.number == 1:
             telemetry.take_streams()
             telemetry.configure(facts.log, facts.log_level)
@@ -270,17 +271,15 @@ class Parent:
         if old is not None:
             old.is_retiring = True
             old.order(RETIRE)
-        if self._watch is not None and (found := self._watch.missed()):
-            self._want("files", files=found)
         if facts.watches:
-            self._watch_files(facts.files)
+            self._watch_files(facts.files, generation.seen)
         else:
             self._watch, self._look_s = None, _NEVER
         if self._stops:
             generation.order(DRAIN)
 
-    def _watch_files(self, paths: tuple[str, ...]) -> None:
-        self._watch = Watch(lambda: files.beside(paths))
+    def _watch_files(self, paths: tuple[str, ...], seen: files.Look | None) -> None:
+        self._watch = Watch(lambda: files.beside(paths), seen)
         self._look_s = time.monotonic() + files.LOOK_S
 
     # -- ends ---------------------------------------------------------------------------------------------------------

@@ -18,10 +18,10 @@ def test_a_change_is_told_of_when_it_stands_still_and_once(tmp_path: Path) -> No
     watch = Watch(lambda: [path])
     assert watch.again() == []
     write(tmp_path / "a.env", "three")
-    assert (watch.again(), watch.missed()) == ([], [path])
+    assert watch.again() == []
     write(tmp_path / "a.env", "and more")
     assert watch.again() == []
-    assert (watch.again(), watch.again(), watch.missed()) == ([path], [], [])
+    assert (watch.again(), watch.again()) == ([path], [])
 
 
 def test_a_swapped_symlink_and_a_file_that_comes_or_goes_are_changes(tmp_path: Path) -> None:
