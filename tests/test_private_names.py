@@ -66,7 +66,6 @@ USED: dict[str, dict[str, str]] = {
         **_of("granian.constants.", "HTTPModes Interfaces Loops SSLProtocols", "the options of the server"),
         **_of("granian.", "http.HTTP1Settings http.HTTP2Settings log.LogLevels", "the options of the server"),
         **_of(_SERVER, "serve", "serves until a signal"),
-        **_of(_SERVER, "build_ssl_context", "a new generation has the certificate of its own time"),
     },
     "config/tls": _of("ssl.", "_ssl _ssl._test_decode_cert", "the dates and names of a certificate, expired or not"),
     "sockets/upstream": {
@@ -133,7 +132,6 @@ PARAMETERS = {
     ("server/supervisor", _SERVER + "_serve_loop"): "self spawn_target target_loader",
     ("server/supervisor", _SERVER + "_stop_workers"): "self",
     ("server/granian", _SERVER + "serve"): "self spawn_target target_loader wrap_loader",
-    ("server/granian", _SERVER + "build_ssl_context"): "self cert key password proto ca crl client_verify",
     ("http/request", _REQUEST + "_set_content_type_params"): "self meta",
     ("http/request", _REQUEST + "parse_file_upload"): "self META post_data",
 }
