@@ -66,6 +66,7 @@ USED: dict[str, dict[str, str]] = {
         **_of("granian.constants.", "HTTPModes Interfaces Loops SSLProtocols", "the options of the server"),
         **_of("granian.", "http.HTTP1Settings http.HTTP2Settings log.LogLevels", "the options of the server"),
         **_of(_SERVER, "serve", "serves until a signal"),
+        **_of("granian.server.embed.", "Server", "small reads: a server in a process that has no workers"),
     },
     "config/tls": _of("ssl.", "_ssl _ssl._test_decode_cert", "the dates and names of a certificate, expired or not"),
     "sockets/upstream": {
