@@ -121,6 +121,11 @@ USED: dict[str, dict[str, str]] = {
         **_of("django.urls.resolvers.", "RegexPattern", "Django's own lines are tried after the table"),
         **_of("django.urls.ResolverMatch.", "_func_path", "the name of a view in the log"),
     },
+    "management/completion": _of(
+        "argparse.",
+        "_SubParsersAction _SubParsersAction._choices_actions ArgumentParser._actions",
+        "what may follow a command: a parser has no public way to be asked",
+    ),
     "routing/wrapping": _of(
         "django.utils.decorators.", "make_middleware_decorator", "a cache sees what stands around it"
     ),

@@ -39,8 +39,8 @@ def own_last(error: BaseException, folder: Path) -> str:
     own = own_lines(error, folder)
     if not own:
         return whole
-    said = "".join(traceback.format_exception_only(error)).rstrip()
-    return "\n".join([whole, "", *(f"  {line}" for line in own[::-1]), said])
+    raised = "".join(traceback.format_exception_only(error)).rstrip()
+    return "\n".join([whole, "", *(f"  {line}" for line in own[::-1]), raised])
 
 
 _raised: ContextVar[BaseException | None] = ContextVar("gateway_raised", default=None)
@@ -52,7 +52,7 @@ class DevHandler(GatewayHandler):
     async def answer(self, request: GatewayRequest, choose: Choose | None = None) -> HttpResponseBase:
         async def noting(request: GatewayRequest) -> HttpResponseBase:
             try:
-                return await (choose or self._choose)(request)
+                return await (choose or self.choose)(request)
             except Exception as error:
                 _raised.set(error)
                 raise
@@ -60,19 +60,19 @@ class DevHandler(GatewayHandler):
         _raised.set(None)
         return await super().answer(request, noting)
 
-    async def _refusal(self, request: GatewayRequest, failure: GatewayError) -> HttpResponseBase:
+    async def refusal(self, request: GatewayRequest, failure: GatewayError) -> HttpResponseBase:
         error = _raised.get()
         if error is None or failure.reason is not Reason.VIEW_ERROR:
-            return await super()._refusal(request, failure)
+            return await super().refusal(request, failure)
         folder = Path.cwd()
         own, whole = own_lines(error, folder), "".join(traceback.format_exception(error))
-        said = "".join(traceback.format_exception_only(error)).rstrip()
+        raised = "".join(traceback.format_exception_only(error)).rstrip()
         failure.cause = own_last(error, folder)
-        await super()._refusal(request, failure)  # the log line, and whoever else hears of it
+        await super().refusal(request, failure)  # the log line, and whoever else hears of it
         if _wants_page(request.raw_headers):
-            return page(said, [*own, said], whole)
+            return page(raised, [*own, raised], whole)
         members = problem_members(failure, request.exchange.request_id)
-        return json_response({**members, "detail": said, "own": own, "traceback": whole.splitlines()}, failure.status)
+        return json_response({**members, "detail": raised, "own": own, "traceback": whole.splitlines()}, failure.status)
 
 
 class Broken:

@@ -145,7 +145,7 @@ class GatewayHandler(ASGIHandler):
         `choose` routes a request that is none of HTTP alone.
         """
         try:
-            response = await (choose or self._choose)(request)
+            response = await (choose or self.choose)(request)
             if request.method not in SAFE_METHODS and self.worker.caches:
                 self._invalidate(request, response)
             return response
@@ -157,9 +157,9 @@ class GatewayHandler(ASGIHandler):
             failure = error_of_view(error)
         if failure.raised is not None:
             await signals.view_failed(request, failure)
-        return await self._refusal(request, failure)
+        return await self.refusal(request, failure)
 
-    async def _refusal(self, request: GatewayRequest, failure: GatewayError) -> HttpResponseBase:
+    async def refusal(self, request: GatewayRequest, failure: GatewayError) -> HttpResponseBase:
         """The problem that a failure becomes, after what the answers of its route pass as they leave, or after what
         they pass where no route is known. If that fails too, the problem as it is."""
         _name_limit(request, failure)
@@ -173,7 +173,7 @@ class GatewayHandler(ASGIHandler):
             log.error("problem.unfinished", exc_info=error)
             return problem
 
-    def _choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
+    def choose(self, request: GatewayRequest) -> Awaitable[HttpResponseBase]:
         """Route the request; returns the view's awaitable (hot path: no extra coroutine). Raises GatewayError."""
         path, host = self.enter(request)
         if self.redirects_http and (answer := to_https(request, self.settings)) is not None:
@@ -315,7 +315,7 @@ class GatewayHandler(ASGIHandler):
             if failure.raised is not None:
                 await signals.view_failed(request, failure)
         if not request.answer_began and failure.reason is not Reason.CLIENT_GONE:
-            await self._deliver(request, await self._refusal(request, failure), send)
+            await self._deliver(request, await self.refusal(request, failure), send)
             return
         _name_limit(request, failure)
         exchange.fail(failure)

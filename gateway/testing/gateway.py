@@ -6,6 +6,7 @@ memory. Everything above is the gateway as it serves: routes, stacks, retries, c
 
 import asyncio
 import contextlib
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -99,7 +100,7 @@ class Socket:
                 return
 
 
-class AnyGateway:
+class AnyGateway(ABC):
     """What both have, the gateway in the process of the test and the one over a real socket."""
 
     __test__ = False  # pytest takes every class Test* for tests
@@ -265,11 +266,11 @@ class AnyGateway:
                 self._test = self._test or asyncio.current_task()
             return self._client
 
-    async def _start(self) -> Client:
-        raise NotImplementedError
+    @abstractmethod
+    async def _start(self) -> Client: ...
 
-    async def _stop(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _stop(self) -> None: ...
 
     async def __aenter__(self) -> Self:
         self._test = asyncio.current_task()

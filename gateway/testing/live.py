@@ -83,7 +83,7 @@ class LiveGateway(AnyGateway):
 
     async def _start(self) -> Client:
         for name, upstream in self.setup.config.upstreams.items():
-            self._ports[name] = [_Listener(self.services[name], self._faults.append) for _ in upstream.bases]
+            self._ports[name] = [_Listener(self.services[name]) for _ in upstream.bases]
         for listener in self._listeners:
             await listener.open()
         port = _free_port()
@@ -143,9 +143,8 @@ def _free_port() -> int:
 class _Listener:
     """The port of a service, closed while it refuses connections."""
 
-    def __init__(self, service: Service, report: Any) -> None:
+    def __init__(self, service: Service) -> None:
         self._service = service
-        self._report = report
         self._server: asyncio.Server | None = None
         self._connections: set[ServiceConnection] = set()
         self.port = 0
@@ -176,7 +175,7 @@ class _Listener:
         self._connections.clear()
 
     def _connection(self) -> ServiceConnection:
-        made = ServiceConnection(self._service, f"{_HERE}:{self.port}", self._fail, self._report)
+        made = ServiceConnection(self._service, f"{_HERE}:{self.port}", self._fail, self._service.report)
         self._connections.add(made)
         return made
 

@@ -90,7 +90,7 @@ class Service:
         self.calls: list[Call] = []
         self._answers: dict[Key, _Values] = {}
         self._texts: dict[Key, str] = {}
-        self._report = report
+        self.report = report  # takes what is wrong with the test
         self.health: str | None = None  # what is asked for to see whether it is well
 
     def __setitem__(self, key: str, value: object) -> None:
@@ -128,7 +128,7 @@ class Service:
                 self.calls.remove(call)  # it never came
             return answer
         except BaseException as error:  # noqa: BLE001 - a function of the test may raise anything: the test fails by it
-            self._report(error)
+            self.report(error)
             return Reply(500, body=f"{type(error).__name__}: {error}")
 
     def _is_probe(self, request: Request) -> bool:

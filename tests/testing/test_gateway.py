@@ -166,7 +166,7 @@ async def test_a_call_behind_the_last_request_fails_the_test_too() -> None:
 
 async def test_a_failure_of_the_test_itself_stands_before_what_services_were_asked_for() -> None:
     gateway, error = TestGateway(USERS), LookupError("mine")
-    gateway.users._report(UnexpectedCall("users was asked"))
+    gateway.users.report(UnexpectedCall("users was asked"))
     await gateway.__aexit__(type(error), error, None)
     assert error.__notes__ == ["And UnexpectedCall: users was asked"]
 

@@ -60,6 +60,7 @@ def exports(script: str) -> dict[str, str]:
 
 def recipes_of(page: Path) -> Iterator[Recipe]:
     exported: dict[str, str] = {}
+    in_file: dict[str, str] = {}  # of --env-file, beneath what is exported
     files: list[Block] = []
     for block in blocks_of(page):
         kind, _, rest = block.what.partition(" ")
@@ -68,7 +69,10 @@ def recipes_of(page: Path) -> Iterator[Recipe]:
             for name in re.findall(r"^unset (.*)$", block.text, re.MULTILINE):
                 for one in name.split():
                     exported.pop(one, None)
-            yield Recipe(page, block.line, dict(exported), tuple(files))
+            beneath = in_file if "--env-file" in block.text else {}
+            yield Recipe(page, block.line, beneath | exported, tuple(files))
+        elif rest.endswith(".env"):
+            in_file |= dict(re.findall(r"^(GATEWAY_\w+)=(.*)$", block.text, re.MULTILINE))
         elif "." in rest and kind in {"python", "text", "html", "json"}:
             files.append(block)
 

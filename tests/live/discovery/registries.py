@@ -7,6 +7,7 @@ REST operations".
 import asyncio
 import contextlib
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from aiohttp import web
 TOKEN = "consul-token"
 
 
-class Registry:
+class Registry(ABC):
     """A server in a thread of its own. `ill` is what it does instead of answering: a status, or `hangs`."""
 
     def __init__(self) -> None:
@@ -25,13 +26,13 @@ class Registry:
         self.loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
 
-    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        raise NotImplementedError
+    @abstractmethod
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse: ...
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         self.asked.append(request)
         if self.ill == "hangs":
-            await asyncio.sleep(3600)
+            await asyncio.Event().wait()  # until the gateway has had enough
         if isinstance(self.ill, int):
             return web.Response(status=self.ill, text="rpc error: No cluster leader")
         return await self.answer(request)

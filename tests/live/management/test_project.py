@@ -1,6 +1,5 @@
 """What `gateway init` writes works at once: it is checked, tested and served."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -44,7 +43,6 @@ def test_it_is_good_and_is_served(project: Path) -> None:
             assert gateway.get("/users/3").json() == {"id": 3, "name": "Ada"}
 
 
-@pytest.mark.skipif(importlib.util.find_spec("gateway.testing") is None, reason="the test kit is not there yet")
 def test_its_tests_pass(project: Path) -> None:
     ran = run(project, "pytest", "-q", "-p", "no:cacheprovider")
     assert ran.returncode == 0, ran.stdout
