@@ -14,7 +14,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from gateway.reload.files import Look, changed, look
+from gateway.reload.files import Look, changed, forget_compiled, look
 
 _LOOK_S: Final = 0.15
 _END_S: Final = 1.0  # what a serving process may take to end
@@ -60,6 +60,7 @@ class Folder:
                 os.environ[CHANGED] = os.pathsep.join(files)
                 return None
             known, files = self._changed_from(known)
+            forget_compiled(known)
             self._end()
             _restore(terminal)
         return 0

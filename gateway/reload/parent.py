@@ -51,6 +51,7 @@ class _Generation:
     seen: files.Look | None = None  # its files as they were when it had read them
     problems: str = ""
     is_let_go: bool = False
+    is_settled: bool = False  # none of its workers is about to listen
     is_retiring: bool = False
     left_port_s: float = _NEVER
     cut: int = 0
@@ -122,8 +123,7 @@ class Parent:
         due_s = [self._look_s]
         if self._starting is not None:
             due_s.append(self._starting.give_up_s)
-            if self._starting.facts is not None and not self._starting.is_let_go:
-                due_s.append(max([0.0, *(one.left_port_s + _SETTLE_S for one in self._retiring())]))
+            due_s.append(self._may_listen_at_s(self._starting))
         left_s = min(due_s) - time.monotonic()
         ready = {number for number, _ in poll.poll(None if left_s == _NEVER else max(0.0, left_s) * 1000 + 1)}
         for generation in list(self._all):
@@ -187,6 +187,8 @@ class Parent:
         # Not the last one's, if it was killed: its workers still count there.
         self._place = place = next((number for number in free if number > self._place), free[0])
         telemetry.flush(0.5)
+        if self._serving is not None and self._serving.facts is not None:
+            files.forget_compiled(files.beside(self._serving.facts.files))
         pid = os.fork()
         if pid == 0:
             os.close(orders[1])
@@ -225,6 +227,7 @@ class Parent:
                 generation.left_port_s = time.monotonic()
             if report.get("ready"):
                 self._ready(generation)
+            generation.is_settled |= report.get("settled", False)
 
     def _checked(self, generation: _Generation, facts: Facts) -> None:
         generation.facts, generation.seen = facts, files.look(files.beside(facts.files))
@@ -247,12 +250,18 @@ class Parent:
             if variable in before and before[variable][1] != digest
         ]
 
+    def _may_listen_at_s(self, new: _Generation) -> float:
+        """When those that retired have left the port, and the serving one knows. It must itself be complete: a worker
+        of it that began to listen after the new ones would be taken for one of them (`server.reuseport`).
+        """
+        is_due = new.facts is not None and not new.is_let_go and not new.problems
+        if not is_due or not (self._serving is None or self._serving.is_settled):
+            return _NEVER
+        return max([0.0, *(one.left_port_s + _SETTLE_S for one in self._retiring())])
+
     def _let_go(self, now_s: float) -> None:
-        """Have the new generation listen, once those that retired have left the port, and the serving one knows."""
         new = self._starting
-        if new is None or new.facts is None or new.is_let_go or new.problems:
-            return
-        if all(now_s >= one.left_port_s + _SETTLE_S for one in self._retiring()):
+        if new is not None and new.facts is not None and now_s >= self._may_listen_at_s(new):
             new.is_let_go = True
             new.order(GO)
             if new.number == 1:

@@ -55,7 +55,7 @@ class Supervisor(MPServer):
         self._settings = settings
         self._control = control
         self._line = line
-        self._is_ready = self._is_retiring = self._has_left_port = False
+        self._is_ready = self._is_settled = self._is_retiring = self._has_left_port = False
         self._numbered = [_Worker(number) for number in range(settings.workers)]
         self._every_s = beat_every_s(settings.worker_timeout_s)
         self._looked_s = 0.0
@@ -127,7 +127,7 @@ class Supervisor(MPServer):
         now_s = time.monotonic()
         due_s = [self._looked_s + self._every_s, self._stop_at_s, self._cut_at_s, self._kill_at_s]
         due_s += [worker.restart_at_s for worker in self._numbered]
-        if not self._is_ready or (self._is_retiring and not self._has_left_port):
+        if not self._is_settled or (self._is_retiring and not self._has_left_port):
             due_s.append(now_s + _SOON_S)
         ready = {number for number, _ in self._poll.poll(max(0.0, min(due_s) - now_s) * 1000)}
         if self._heard in ready:
@@ -164,13 +164,18 @@ class Supervisor(MPServer):
         self._kill_at_s = min(self._kill_at_s, now_s + within_s + 2 * LEAVE_S)
 
     def _tell_parent(self) -> None:
-        """That this generation serves, and that it has left the port: each once."""
+        """That this generation serves, that none of its workers is on the way, that it has left the port: each once."""
         if not self._is_ready:
             served = [self._control.has_served(worker.number) for worker in self._numbered]
             if any(served) if self._line.is_first else all(served):
                 self._is_ready = True
                 self._line.report(ready=True)
-        elif self._is_retiring and not self._has_left_port:
+        if self._is_ready and not self._is_settled:
+            living = [worker.number for worker in self._numbered if worker.process is not None]
+            if all(self._control.has_served(number) for number in living):
+                self._is_settled = True
+                self._line.report(settled=True)
+        if self._is_retiring and not self._has_left_port:
             living = [worker.number for worker in self._numbered if worker.process is not None]
             if all(self._control.has_left_port(number) for number in living):
                 self._has_left_port = True

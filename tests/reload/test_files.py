@@ -1,11 +1,12 @@
 """A change is told of once, when it has stood still; what a path leads to counts, not the path."""
 
 import os
+import py_compile
 from pathlib import Path
 from types import ModuleType
 
 from gateway.reload.board import Board, Outcome
-from gateway.reload.files import Watch, beside, changed, look, named_files, own_modules
+from gateway.reload.files import Watch, beside, changed, forget_compiled, look, named_files, own_modules
 
 
 def write(path: Path, text: str) -> str:
@@ -61,3 +62,14 @@ def test_the_board_tells_what_came_of_reloads() -> None:
     board.end(Outcome.DONE, 2, "", 6.0)
     assert (board.generation, board.counts) == (2, {"done": 1, "refused": 1, "failed": 0})
     assert os.read(board.asked, 10) == b"rr"
+
+
+def test_what_was_compiled_of_a_source_in_the_second_of_its_writing_is_forgotten(tmp_path: Path) -> None:
+    source = write(tmp_path / "routes.py", "ONE = 1")
+    compiled = Path(py_compile.compile(source, doraise=True))
+    written_s = Path(source).stat().st_mtime
+    for age_s, is_kept in ((3600, True), (2.5, True), (1.5, False), (-1, False)):
+        Path(compiled).write_bytes(b"")
+        os.utime(compiled, (written_s + age_s, written_s + age_s))
+        forget_compiled([source, str(tmp_path / "gone.py"), str(tmp_path / "a.env")])
+        assert compiled.exists() is is_kept, age_s

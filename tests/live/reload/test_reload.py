@@ -369,6 +369,42 @@ def test_reloads_that_are_asked_for_at_once_are_one_after_the_other(tmp_path: Pa
         assert len(folder.said("reload.started")) == 2
 
 
+SECOND_WORKER_WAITS = """
+import asyncio, os
+from gateway.routing import on_worker_start
+
+@on_worker_start
+async def start():
+    try:
+        os.close(os.open({first!r}, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        while os.path.exists({flag!r}):
+            await asyncio.sleep(0.01)
+"""
+
+
+def test_a_reload_right_at_the_start_waits_for_the_workers_that_are_still_on_their_way(tmp_path: Path) -> None:
+    """One that listened only after the new ones would get connections until it closes, and drop the last of them."""
+    flag = tmp_path / "waits"
+    flag.touch()
+    folder = Folder(tmp_path, {"WORKERS": "2"})
+    folder.routes(SECOND_WORKER_WAITS.format(first=str(tmp_path / "first"), flag=str(flag)) + ROUTES.format(version=1))
+    with folder.gateway:
+        assert len(folder.said("worker.ready")) == 1
+        folder.routes(ROUTES.format(version="two"))
+        folder.hang_up()
+        eventually(lambda: len(folder.gateway.generations) == 2)
+        with pytest.raises(AssertionError, match="still"):  # it takes less, where it need not wait
+            eventually(lambda: folder.said("reload.done"), within_s=2)
+        flag.unlink()
+        eventually(lambda: folder.said("reload.done"), within_s=20)
+        order = [line["event"] for line in folder.gateway.log if line["event"] in {"worker.ready", "reload.done"}]
+        assert order == ["worker.ready"] * 4 + ["reload.done"]
+        eventually(lambda: folder.version() == "two")
+        folder.settled()
+        assert folder.gateway.errors == []
+
+
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_during_a_reload_ends_both(tmp_path: Path, by: signal.Signals) -> None:
     flag = tmp_path / "waits"
