@@ -89,8 +89,8 @@ def beside(paths: Iterable[str]) -> list[str]:
 def forget_compiled(paths: Iterable[str]) -> None:
     """Remove what Python has compiled of these sources, where it could take that for what they say now.
 
-    It compares size and the whole seconds of the time of writing (reference manual 5.4.7): a file that is saved twice in
-    a second, "one" first and then "two", would go on saying "one".
+    It compares size and time of writing, in whole seconds (reference manual, 5.4.7): a file that is saved twice in one
+    second, "one" first and then "two", would go on saying "one".
     """
     for path in paths:
         if path.endswith(".py"):

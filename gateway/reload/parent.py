@@ -8,7 +8,8 @@ rolling restart, and drains. Whatever goes wrong before that is told, and the ol
 2. The new generation checks, and tells its facts, or its problems.
 3. It listens, when those before the serving one have left the port.
 4. All its workers are ready: it is the one that serves, the old one retires.
-5. The old one ends when its last request has, or GATEWAY_RELOAD_DRAIN has passed.
+5. New connections go past the old one: the reload is done.
+6. The old one ends when its last request has, or GATEWAY_RELOAD_DRAIN has passed.
 """
 
 import contextlib
@@ -33,6 +34,8 @@ _NEVER: Final = float("inf")
 START_S: Final = 60.0
 # After the last of those before it has closed its listeners: until the serving one knows (`server.reuseport`).
 _SETTLE_S: Final = 1.0
+# How long the end of a reload waits for old workers that are held up, and go on getting new connections until then.
+_MOST_ASIDE_S: Final = 2.0
 _MOST_RETIRING: Final = PLACES - 2
 
 
@@ -53,6 +56,7 @@ class _Generation:
     is_let_go: bool = False
     is_settled: bool = False  # none of its workers is about to listen
     is_retiring: bool = False
+    stepped_aside_s: float = _NEVER
     left_port_s: float = _NEVER
     cut: int = 0
 
@@ -70,6 +74,7 @@ class Parent:
         self._all: list[_Generation] = []
         self._serving: _Generation | None = None
         self._starting: _Generation | None = None
+        self._is_ending = False  # a reload: the new generation serves, the old one steps aside
         self._number = 0
         self._wanted = ""  # why there shall be another reload
         self._because: dict[str, Any] = {}
@@ -98,6 +103,8 @@ class Parent:
                 self._starting.give_up_s = _NEVER
                 _kill(self._starting.pid)
             self._let_go(now_s)
+            if self._serving is not None and now_s >= self._done_at_s():
+                self._done(self._serving)
             if (line := self._next()) is not None:
                 return line
         telemetry.flush(1.0)
@@ -120,7 +127,7 @@ class Parent:
         poll = select.poll()
         for descriptor in (self._heard, self._board.asked, *(one.reports for one in self._all)):
             poll.register(descriptor, select.POLLIN)
-        due_s = [self._look_s]
+        due_s = [self._look_s, self._done_at_s()]
         if self._starting is not None:
             due_s.append(self._starting.give_up_s)
             due_s.append(self._may_listen_at_s(self._starting))
@@ -168,7 +175,7 @@ class Parent:
 
     def _next(self) -> Line | None:
         """Begin the reload that is wanted, if it is its turn. In the new generation: its line."""
-        if not self._wanted or self._stops or self._starting is not None:
+        if not self._wanted or self._stops or self._starting is not None or self._is_ending:
             return None
         why, fields, self._wanted, self._because = self._wanted, self._because, "", {}
         self._board.begin()
@@ -223,6 +230,8 @@ class Parent:
             generation.problems = report.get("problems", generation.problems)
             if "facts" in report:
                 self._checked(generation, Facts(**report["facts"]))
+            if report.get("stepped_aside"):
+                generation.stepped_aside_s = 0.0
             if report.get("left_port"):
                 generation.left_port_s = time.monotonic()
             if report.get("ready"):
@@ -273,12 +282,9 @@ class Parent:
         facts = generation.facts
         assert facts is not None  # noqa: S101 - it was let go
         telemetry.configure(facts.log, facts.log_level)
-        if generation.number > 1:
-            ms = round((time.monotonic() - self._began_s) * 1000)
-            log.info("reload.done", generation=generation.number, config=facts.config_hash, ms=ms)
-            self._board.end(Outcome.DONE, generation.number, facts.warnings, time.time())
+        self._is_ending = generation.number > 1
         if old is not None:
-            old.is_retiring = True
+            old.is_retiring, old.stepped_aside_s = True, time.monotonic() + _MOST_ASIDE_S
             old.order(RETIRE)
         if facts.watches:
             self._watch_files(facts.files, generation.seen)
@@ -286,6 +292,20 @@ class Parent:
             self._watch, self._look_s = None, _NEVER
         if self._stops:
             generation.order(DRAIN)
+
+    def _done_at_s(self) -> float:
+        """When the reload is done that is coming to its end."""
+        if not self._is_ending:
+            return _NEVER
+        return 0.0 if self._stops else max([0.0, *(one.stepped_aside_s for one in self._retiring())])
+
+    def _done(self, new: _Generation) -> None:
+        facts = new.facts
+        assert facts is not None  # noqa: S101 - it was let go
+        self._is_ending = False
+        ms = round((time.monotonic() - self._began_s) * 1000)
+        log.info("reload.done", generation=new.number, config=facts.config_hash, ms=ms)
+        self._board.end(Outcome.DONE, new.number, facts.warnings, time.time())
 
     def _watch_files(self, paths: tuple[str, ...], seen: files.Look | None) -> None:
         self._watch = Watch(lambda: files.beside(paths), seen)
@@ -315,6 +335,8 @@ class Parent:
             self._did_not_start(generation, code)
         elif generation is self._serving:
             self._serving = None
+            if self._is_ending:
+                self._done(generation)
             by = signal.Signals(-code).name if code < 0 else None
             log.error("generation.died", generation=generation.number, pid=generation.pid, exit_code=code, signal=by)
             self._want("generation.died")

@@ -34,7 +34,8 @@ _CLOSED = -1
 _COUNT = struct.Struct("<i")
 # In shared memory: what the parent orders, then a place for each worker.
 _ORDERS = struct.Struct("<????")  # draining, stopping, cutting, whether another generation serves
-_WORKER = struct.Struct("<I??")  # signs of life, whether it has served, whether it has left the port
+# Signs of life; whether it has served, leads new connections past itself, has left the port.
+_WORKER = struct.Struct("<I???")
 _DRAINING, _STOPPING, _CUTTING, _REPLACED = range(4)
 _DEATHS = struct.Struct("<I")
 # How long one that is replaced keeps listening, past which new connections are led: clients on kept connections learn
@@ -77,7 +78,7 @@ class Control:
     def prepare(self, number: int) -> None:
         """Before a fork: the next process is this worker, from 0. Its predecessor's state is cleared."""
         self.number = number
-        _WORKER.pack_into(self._memory, self._place_of(number), 0, False, False)
+        _WORKER.pack_into(self._memory, self._place_of(number), 0, False, False, False)
         self.in_flight.clear(number)
 
     def beats(self, number: int) -> int:
@@ -97,9 +98,13 @@ class Control:
         count: int = _DEATHS.unpack_from(self._deaths)[0]
         return count
 
+    def has_stepped_aside(self, number: int) -> bool:
+        """Whether the worker, which is replaced, leads new connections past itself, where the system can do that."""
+        return self._worker(number)[2]
+
     def has_left_port(self, number: int) -> bool:
         """Whether the worker, which is replaced, listens no more."""
-        return self._worker(number)[2]
+        return self._worker(number)[3]
 
     def begin_drain(self, *, is_replaced: bool = False) -> None:
         self._memory[_REPLACED] = is_replaced
@@ -125,9 +130,9 @@ class Control:
     def _place_of(self, number: int) -> int:
         return _ORDERS.size + number * _WORKER.size
 
-    def _worker(self, number: int) -> tuple[int, bool, bool]:
-        beats, has_served, has_left = _WORKER.unpack_from(self._memory, self._place_of(number))
-        return beats, has_served, has_left
+    def _worker(self, number: int) -> tuple[int, bool, bool, bool]:
+        found: tuple[int, bool, bool, bool] = _WORKER.unpack_from(self._memory, self._place_of(number))
+        return found
 
     # -- in a worker ----------------------------------------------------------------------------------------------
 
@@ -180,11 +185,16 @@ class Control:
         _WORKER.pack_into(self._memory, self._place_of(self.number), (beats + 1) % 2**32, *flags)
         loop.call_later(every_s, self._beat, loop, every_s)
 
+    def _note(self, *, has_stepped_aside: bool, has_left: bool) -> None:
+        """For the parent, of a worker that listens, or did."""
+        place = self._place_of(self.number)
+        _WORKER.pack_into(self._memory, place, self.beats(self.number), True, has_stepped_aside, has_left)
+
     def _look_for_listener(self, loop: asyncio.AbstractEventLoop, after_s: float) -> None:
         """Granian opens it when the application has started, and tells nobody; soon, as a rule."""
         if self._port.joined():
             limit_unread(self._settings.client_idle_s)
-            _WORKER.pack_into(self._memory, self._place_of(self.number), self.beats(self.number), True, False)
+            self._note(has_stepped_aside=False, has_left=False)
             log.info("worker.ready", pid=os.getpid())
         else:
             after_s = min(_SOON_S, after_s * 1.5)
@@ -212,6 +222,7 @@ class Control:
         loop.remove_reader(self._drain[0])
         self._port.step_aside(closing=False)
         if self._memory[_DRAINING] and self._memory[_REPLACED]:
+            self._note(has_stepped_aside=True, has_left=False)
             worker.drain(self._settings.reload_drain_s, is_replaced=True)
             loop.call_later(_RETIRE_S, self._leave_port, loop, worker)
             return
@@ -233,7 +244,7 @@ class Control:
     def _retire(self, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
         close_listener(self._settings.bind[1])
         worker.on_port_left()
-        _WORKER.pack_into(self._memory, self._place_of(self.number), self.beats(self.number), True, True)
+        self._note(has_stepped_aside=True, has_left=True)
         left_s = self._settings.reload_drain_s
         self._leave_at_s = loop.time() + left_s + _CLOSING_S
         loop.call_later(left_s, self._end_retirement, loop, worker)

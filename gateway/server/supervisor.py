@@ -55,7 +55,8 @@ class Supervisor(MPServer):
         self._settings = settings
         self._control = control
         self._line = line
-        self._is_ready = self._is_settled = self._is_retiring = self._has_left_port = False
+        self._is_ready = self._is_settled = self._is_retiring = False
+        self._has_stepped_aside = self._has_left_port = False
         self._numbered = [_Worker(number) for number in range(settings.workers)]
         self._every_s = beat_every_s(settings.worker_timeout_s)
         self._looked_s = 0.0
@@ -164,22 +165,27 @@ class Supervisor(MPServer):
         self._kill_at_s = min(self._kill_at_s, now_s + within_s + 2 * LEAVE_S)
 
     def _tell_parent(self) -> None:
-        """That this generation serves, that none of its workers is on the way, that it has left the port: each once."""
+        """That this generation serves; that none of its workers is on the way; that, replaced, it leads new connections
+        past itself; that it has left the port: each once.
+        """
         if not self._is_ready:
             served = [self._control.has_served(worker.number) for worker in self._numbered]
             if any(served) if self._line.is_first else all(served):
                 self._is_ready = True
                 self._line.report(ready=True)
         if self._is_ready and not self._is_settled:
-            living = [worker.number for worker in self._numbered if worker.process is not None]
-            if all(self._control.has_served(number) for number in living):
-                self._is_settled = True
-                self._line.report(settled=True)
+            self._is_settled = self._told_that_all(self._control.has_served, settled=True)
+        if self._is_retiring and not self._has_stepped_aside:
+            self._has_stepped_aside = self._told_that_all(self._control.has_stepped_aside, stepped_aside=True)
         if self._is_retiring and not self._has_left_port:
-            living = [worker.number for worker in self._numbered if worker.process is not None]
-            if all(self._control.has_left_port(number) for number in living):
-                self._has_left_port = True
-                self._line.report(left_port=True)
+            self._has_left_port = self._told_that_all(self._control.has_left_port, left_port=True)
+
+    def _told_that_all(self, have: Callable[[int], bool], **report: bool) -> bool:
+        """Whether it holds for all workers that live; if so it is told."""
+        are_there = all(have(worker.number) for worker in self._numbered if worker.process is not None)
+        if are_there:
+            self._line.report(**report)
+        return are_there
 
     def _begin_stop(self, now_s: float) -> None:
         self._stop_at_s = _NEVER

@@ -66,7 +66,7 @@ def test_the_board_tells_what_came_of_reloads() -> None:
 
 def test_what_was_compiled_of_a_source_in_the_second_of_its_writing_is_forgotten(tmp_path: Path) -> None:
     source = write(tmp_path / "routes.py", "ONE = 1")
-    compiled = Path(py_compile.compile(source, doraise=True))
+    compiled = Path(py_compile.compile(source, doraise=True) or "")
     written_s = Path(source).stat().st_mtime
     for age_s, is_kept in ((3600, True), (2.5, True), (1.5, False), (-1, False)):
         Path(compiled).write_bytes(b"")

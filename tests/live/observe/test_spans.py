@@ -404,7 +404,7 @@ def test_who_waits_for_its_turn_has_a_span_for_that(set_up: Setting) -> None:
     server, wait = set_up.trace_of(answer, 2)
     assert (wait.name, wait.kind, wait.parent, wait.is_error) == ("queue narrow", "INTERNAL", server.span_id, True)
     assert wait.attributes == {"portway.upstream": "narrow", "error.type": "TimeoutError"}
-    assert wait.ms >= 50
+    assert wait.ms > 45  # of 50: the wait began a little before its span
 
 
 def test_a_look_up_in_the_database_has_a_span(tmp_path: Path) -> None:
