@@ -75,6 +75,7 @@ class Parent:
         self._serving: _Generation | None = None
         self._starting: _Generation | None = None
         self._is_ending = False  # a reload: the new generation serves, the old one steps aside
+        self._left_port_s = -_NEVER  # when the last of those did that have ended since
         self._number = 0
         self._wanted = ""  # why there shall be another reload
         self._because: dict[str, Any] = {}
@@ -266,7 +267,7 @@ class Parent:
         is_due = new.facts is not None and not new.is_let_go and not new.problems
         if not is_due or not (self._serving is None or self._serving.is_settled):
             return _NEVER
-        return max([0.0, *(one.left_port_s + _SETTLE_S for one in self._retiring())])
+        return max(self._left_port_s, *(one.left_port_s for one in self._retiring()), 0.0) + _SETTLE_S
 
     def _let_go(self, now_s: float) -> None:
         new = self._starting
@@ -341,6 +342,7 @@ class Parent:
             log.error("generation.died", generation=generation.number, pid=generation.pid, exit_code=code, signal=by)
             self._want("generation.died")
         elif generation.is_retiring:
+            self._left_port_s = max(self._left_port_s, min(generation.left_port_s, time.monotonic()))
             log.info("generation.ended", generation=generation.number, cut=generation.cut)
             self._cut -= generation.cut
 

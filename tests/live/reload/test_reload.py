@@ -180,6 +180,15 @@ def test_reloads_under_load_lose_nothing_and_metrics_go_on(tmp_path: Path, worke
         assert folder.gateway.errors == []
 
 
+def test_reloads_in_close_succession_lead_new_connections_to_the_newest(tmp_path: Path) -> None:
+    """Whoever serves learns late that the one before it has gone; one that listened earlier would not be led to."""
+    with folder_with(tmp_path) as folder:
+        for number in range(2, 5):
+            folder.write(version=f"v{number}")
+            folder.reload()
+            assert {folder.version() for _ in range(30)} == {f"v{number}"}
+
+
 def status_of(folder: Folder, generation: int) -> dict[str, Any] | None:
     """The status once that generation answers."""
     status = folder.status()
