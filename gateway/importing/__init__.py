@@ -4,7 +4,7 @@ source        a file as values that know their place, and which of them were rea
 yaml_source   YAML as the same
 values        durations, sizes, URLs and paths as others write them
 expressions   paths that are regular expressions, where a route can say the same
-draft         the environment on its way, and what cannot be said
+draft         the environment on its way, and what cannot be expressed
 krakend       KrakenD
 kong          Kong
 ocelot        Ocelot

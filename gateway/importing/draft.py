@@ -1,8 +1,8 @@
 """The environment that an import makes, on its way: names are made unique, and nothing is written that does not load.
 
-What cannot be said is left: a sentence with its place and its weight. An option that this version does not have, or a
-value that it refuses, is left too, with the reason. A route whose guard cannot be said is closed: it answers 403, and
-what it was is a comment. To leave it out would not do: a wider route would have its requests, and ask nobody.
+What cannot be expressed is left: a sentence with its place and its weight. An option that this version does not have,
+or a value that it refuses, is left too, with the reason. A route whose guard cannot be expressed is closed: it answers
+403, and what it was is a comment. Left out, it would leave its requests to a wider route, which asks nobody.
 """
 
 import re
@@ -66,7 +66,7 @@ class Draft:
     # -- what parsers call ----------------------------------------------------------------------------------------
 
     def leave(self, weight: Weight, node: Node, text: str) -> None:
-        """Note that a node cannot be said; it and all within it counts as read."""
+        """Note that a node cannot be expressed; it and all within it counts as read."""
         node.take()
         self.note(weight, node, text)
 
@@ -149,7 +149,7 @@ class Draft:
         self.option(stems[0], option, value, node, weight)
 
     def close(self, stem: str, node: Node, text: str) -> None:
-        """A guard that cannot be said: of a route, of an upstream's, or, with the stem `GATEWAY`, of all routes.
+        """A guard that cannot be expressed: of a route, of an upstream's, or, with the stem `GATEWAY`, of all routes.
 
         They answer 403 instead.
         """

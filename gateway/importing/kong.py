@@ -197,8 +197,8 @@ def _route(route: Node, draft: Draft, service: str, above: Sequence[Node]) -> li
     for host, node in product(hosts, paths):
         path = "/" if node is route else node.scalar()
         is_expression = path.startswith("~") or re.search(r"[\\()|?+\[\]]", path) is not None
-        said = _expression(path.removeprefix("~")) if is_expression and not guarded else []
-        if "*" in host or (is_expression and not said):
+        patterns = _expression(path.removeprefix("~")) if is_expression and not guarded else []
+        if "*" in host or (is_expression and not patterns):
             what = f"path {path}" if "*" not in host else f"host {host}"
             place = node if node is not route else route
             draft.note(Weight.ROUTING, place, f"route {name}: {what} is a pattern")
@@ -209,8 +209,8 @@ def _route(route: Node, draft: Draft, service: str, above: Sequence[Node]) -> li
         right = service_name(service)
         if strip and prefix:  # of an expression, all that it takes is stripped
             right += ":/" if is_expression else ":/**"
-        own_paths = " ".join(f"{own_host}{one}" for one in said or [f"{prefix}/**"])
-        if any(":int}" in one for one in said):
+        own_paths = " ".join(f"{own_host}{one}" for one in patterns or [f"{prefix}/**"])
+        if any(":int}" in one for one in patterns):
             draft.note(Weight.ROUTING, node, f"route {name}: path {path}: {INT}")
         line = f"{methods} {own_paths} -> {right}".strip()
         stem = draft.route(name, line, node)

@@ -302,7 +302,7 @@ def _cors(draft: Draft, stem: str, node: Node) -> None:
 
 
 def _validator(draft: Draft, stem: str, node: Node) -> None:
-    """Tokens of an issuer. What cannot be said of them leaves the check itself in place."""
+    """Tokens of an issuer. What cannot be expressed of them leaves the check itself in place."""
     options = {
         "JWKS": node.text("jwk_url"),
         "ALGORITHMS": node.text("alg"),

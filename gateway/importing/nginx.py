@@ -41,7 +41,7 @@ def read(root: Directive, draft: Draft) -> None:
 
 
 def _known(block: Directive, draft: Draft) -> None:
-    """What means nothing here, and what cannot be said, in one block."""
+    """What means nothing here, and what cannot be expressed, in one block."""
     block.skip(words.NO_MEANING)
     for child in block.children:
         if child.name in words.LOGS:

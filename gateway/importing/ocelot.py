@@ -49,7 +49,7 @@ class _Read:
     upstream: str
     path: PathTemplate  # of the request
     target: str
-    guard: str = ""  # what keeps requests out of it and cannot be said
+    guard: str = ""  # what keeps requests out of it and cannot be expressed
 
 
 def read(root: Node, draft: Draft) -> None:

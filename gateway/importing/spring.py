@@ -185,7 +185,7 @@ class _Route:
     when: list[str] = field(default_factory=list)
     change: Callable[[PathTemplate], str] | None = None  # of the path that goes up
     options: list[tuple[str, str, Node]] = field(default_factory=list)
-    guards: list[tuple[Node, str]] = field(default_factory=list)  # that cannot be said
+    guards: list[tuple[Node, str]] = field(default_factory=list)  # that cannot be expressed
     answer: str = ""  # instead of the service's
     is_left: bool = False
 

@@ -225,7 +225,7 @@ def _port(service: Node) -> str:
 def _middlewares(
     name: str, router: dict[str, Node], labels: _Labels, draft: Draft
 ) -> tuple[list[str], str, list[tuple[str, str, Node]], list[tuple[Node, str]]]:
-    """Prefixes that are taken away, one that is added, options, and guards that cannot be said."""
+    """Prefixes that are taken away, one that is added, options, and guards that cannot be expressed."""
     prefixes: list[str] = []
     guards: list[tuple[Node, str]] = []
     added = ""
@@ -345,7 +345,7 @@ def _conditions(word: str, args: tuple[str, ...]) -> list[str]:
     except ValueError as error:
         raise RuleError(str(error)) from None
     if not found:
-        raise RuleError(f"{word} cannot be said")
+        raise RuleError(f"{word} cannot be expressed")
     return found
 
 
@@ -376,7 +376,7 @@ def _one(tokens: Matchers) -> tuple[list[Matchers], Matchers]:
     if word == "hostregexp":
         word = "host" if all(map(_LABEL_OF.fullmatch, args)) else word
     if word not in {"host", "path", "pathprefix", "method"} or not args:
-        raise RuleError(f"{word} cannot be said")
+        raise RuleError(f"{word} cannot be expressed")
     if word == "host" and all(_LABEL_OF.fullmatch(arg) for arg in args):
         return [[(word, (_LABEL_OF.sub(r"{\1}\2", arg),))] for arg in args], rest
     if any("{" in arg for arg in args):

@@ -170,7 +170,7 @@ def path_template(path: str, rest_names: Sequence[str] = ()) -> PathTemplate:
         elif inner is not None:
             name, colon, expression = inner.partition(":")
             if colon and expression not in KINDS:
-                raise PathError(f"the pattern of {part} cannot be said")
+                raise PathError(f"the pattern of {part} cannot be expressed")
             segments.append(f"{{{parameter(name)}:{KINDS[expression]}}}" if colon else f"{{{parameter(name)}}}")
         elif (beside := _BESIDE.fullmatch(part)) is not None:
             segments.append(f"{beside[1]}{{{parameter(beside[2])}}}{beside[3]}")

@@ -12,7 +12,8 @@ class MirrorCounts:
     def __init__(self) -> None:
         self.requests: dict[MirrorLabels, int] = {}
         self.skips: dict[tuple[str, str, str], int] = {}  # by route, upstream and why
-        self.durations: dict[tuple[str, str, str], Durations] = {}  # by route, upstream and whose: answer, mirror
+        # By route, upstream of the copy, and `answer` or `mirror`.
+        self.durations: dict[tuple[str, str, str], Durations] = {}
 
     def sent(self, key: MirrorLabels, *, answer_s: float, mirror_s: float) -> None:
         """A copy has ended; the times are those until the heads of both answers."""

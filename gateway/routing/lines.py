@@ -238,7 +238,7 @@ def check_lines(
 ) -> None:
     """Raises RouteError for lines that cannot all be served; `faults` are those of their pools."""
     problems = [
-        _told(clash, lines[clash.first], lines[clash.second]) for clash in clashes([line.rule for line in lines])
+        _problem_of(clash, lines[clash.first], lines[clash.second]) for clash in clashes([line.rule for line in lines])
     ]
     problems.extend(
         f"{line.origin}: {line.rule.text!r} lies under /-/, which belongs to the gateway"
@@ -275,7 +275,7 @@ def check_lines(
         raise RouteError("\n".join(problems))
 
 
-def _told(clash: Clash, first: GatewayRoute, second: GatewayRoute) -> str:
+def _problem_of(clash: Clash, first: GatewayRoute, second: GatewayRoute) -> str:
     if first is second:
         return f"{first.origin}: two paths of {first.rule.text!r} take {clash.example}"
     if clash.are_equal:

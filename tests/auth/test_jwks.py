@@ -222,7 +222,7 @@ async def trickle(request: web.Request) -> web.StreamResponse:
     await response.prepare(request)
     while True:
         await response.write(b" ")
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0.05)  # an issuer that never comes to its end: slow on purpose
 
 
 async def silent(request: web.Request) -> web.StreamResponse:

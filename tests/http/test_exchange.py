@@ -133,7 +133,12 @@ async def test_what_it_holds_is_closed_once_and_its_timer_stopped() -> None:
     made.limit(AT_ONCE_S, CUT)
     made.let_go()
     made.let_go()
-    await asyncio.sleep(2 * AT_ONCE_S)  # until the limit would have struck
+    later = lifetime()
+    later.limit(2 * AT_ONCE_S, CUT)  # strikes after the one above would have
+    with pytest.raises(asyncio.CancelledError):
+        await forever()
+    assert later.task is not None
+    later.task.uncancel()
     assert (closed, made.interruption, cancellations()) == ([1], None, 0)
 
 

@@ -132,7 +132,7 @@ LEFT = {
     "spring": [(Weight.ROUTING, 18, "lb://red"), (Weight.ROUTING, 39, "predicate After")],
     "traefik": [
         (Weight.ACCESS, 13, "basicauth.users=***"),
-        (Weight.ROUTING, 21, "hostregexp cannot be said"),
+        (Weight.ROUTING, 21, "hostregexp cannot be expressed"),
     ],
     "nginx": [
         (Weight.ACCESS, 28, "allow 10.0.0.0/8"),

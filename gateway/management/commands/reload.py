@@ -40,8 +40,8 @@ examples:
         if found["outcome"] == "done":
             self.stdout.write(f"Reloaded: generation {found['generation']}.")
         else:
-            said = f"the reload {_WORDS[found['outcome']]}; generation {found['generation']} goes on"
-            self.stderr.write(f"gateway: {said}")
+            outcome, serves = _WORDS[found["outcome"]], found["generation"]
+            self.stderr.write(f"gateway: the reload {outcome}; generation {serves} goes on")
         sys.exit(_CODES.get(found["outcome"], 1))
 
 

@@ -278,6 +278,7 @@ def shape(answer: Answer) -> tuple[object, ...]:
     return answer.status, body, ranges, answer.has("last-modified") if answer.status in {200, 206, 304} else None
 
 
+# Why it may be left out: only make and Python may be assumed of a newcomer's machine; `.ci/run` installs nginx.
 @pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 @pytest.mark.parametrize("number", range(len(REQUESTS)))
 def test_the_same_answer_as_nginx(gateway: Gateway, nginx: int, number: int) -> None:

@@ -833,6 +833,7 @@ def test_serve_tells_somebody_at_a_terminal_what_is_served_and_how_to_read_it(tm
     assert all(line.startswith("{") for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines())
 
 
+# Why it may be left out: the suite can also be run by pytest alone; `.ci/run` has make.
 @pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
 def test_make_run_says_why_nothing_was_started() -> None:
     command = ["make", "--old-file=install", "run", f"BIN={Path(COMMAND).parent}"]

@@ -26,6 +26,7 @@ def printed(shell: str) -> str:
 
 
 def needs(shell: str) -> pytest.MarkDecorator:
+    # Why it may be left out: only make and Python may be assumed of a newcomer's machine; `.ci/run` installs each.
     return pytest.mark.skipif(shutil.which(shell) is None, reason=f"needs {shell}")
 
 

@@ -15,7 +15,7 @@ from gateway.routing import fetch, from_environment, legacy, proxy, route
 
 
 def sleeps():
-    time.sleep(0.5)
+    time.sleep(0.5)  # a view that is slower than its deadline: that is what is tried
 
 
 async def slow_fetch(request):

@@ -29,6 +29,7 @@ ALERTS, DASHBOARD, RUNBOOK = (
 )
 CASES = Path(__file__).parent / "alerts_test.yaml"
 PROMETHEUS, PROMTOOL = shutil.which("prometheus"), shutil.which("promtool")
+# Why it may be left out: only make and Python may be assumed of a newcomer's machine; `.ci/run` installs it.
 needs_prometheus = pytest.mark.skipif(
     PROMETHEUS is None or PROMTOOL is None, reason="there is no Prometheus here (Debian: apt install prometheus)"
 )

@@ -36,7 +36,7 @@ def in_thread():
 
 async def in_loop():
     started.append(["in_loop", os.getpid(), threading.current_thread() is threading.main_thread()])
-    asyncio.get_running_loop().create_task(asyncio.sleep(60))
+    asyncio.get_running_loop().create_task(asyncio.sleep(60))  # a team's task that runs until the end
 
 
 assert on_worker_start(in_loop) is in_loop
