@@ -7,7 +7,7 @@ memory. Everything above is the gateway as it serves: routes, stacks, retries, c
 import asyncio
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
@@ -168,34 +168,27 @@ class AnyGateway(ABC):
         finally:
             self._raise_faults()
 
-    async def get(self, path: str, **options: Any) -> Answer:
+    def get(self, path: str, **options: Any) -> Coroutine[Any, Any, Answer]:
         """As `request`, with GET; so are the others."""
-        __tracebackhide__ = True
-        return await self.request("GET", path, **options)
+        return self.request("GET", path, **options)
 
-    async def head(self, path: str, **options: Any) -> Answer:
-        __tracebackhide__ = True
-        return await self.request("HEAD", path, **options)
+    def head(self, path: str, **options: Any) -> Coroutine[Any, Any, Answer]:
+        return self.request("HEAD", path, **options)
 
-    async def post(self, path: str, **options: Any) -> Answer:
-        __tracebackhide__ = True
-        return await self.request("POST", path, **options)
+    def post(self, path: str, **options: Any) -> Coroutine[Any, Any, Answer]:
+        return self.request("POST", path, **options)
 
-    async def put(self, path: str, **options: Any) -> Answer:
-        __tracebackhide__ = True
-        return await self.request("PUT", path, **options)
+    def put(self, path: str, **options: Any) -> Coroutine[Any, Any, Answer]:
+        return self.request("PUT", path, **options)
 
-    async def patch(self, path: str, **options: Any) -> Answer:
-        __tracebackhide__ = True
-        return await self.request("PATCH", path, **options)
+    def patch(self, path: str, **options: Any) -> Coroutine[Any, Any, Answer]:
+        return self.request("PATCH", path, **options)
 
-    async def delete(self, path: str, **options: Any) -> Answer:
-        __tracebackhide__ = True
-        return await self.request("DELETE", path, **options)
+    def delete(self, path: str, **options: Any) -> Coroutine[Any, Any, Answer]:
+        return self.request("DELETE", path, **options)
 
-    async def options(self, path: str, **options: Any) -> Answer:
-        __tracebackhide__ = True
-        return await self.request("OPTIONS", path, **options)
+    def options(self, path: str, **options: Any) -> Coroutine[Any, Any, Answer]:
+        return self.request("OPTIONS", path, **options)
 
     @contextlib.asynccontextmanager
     async def stream(self, method: str, path: str, **options: Any) -> AsyncIterator[Stream]:

@@ -91,11 +91,7 @@ def gateway(
 
 
 def ask(gateway: Gateway, target: str, *fields: str, method: str = "GET", body: bytes = b"") -> Answer:
-    if body:
-        fields = (*fields, f"Content-Length: {len(body)}")
-    with gateway.connect() as wire:
-        wire.send(request_bytes(method, target, *fields, body=body))
-        return wire.read_answer(method)
+    return gateway.request(method, target, *fields, body=body)
 
 
 def copy_of(gateway: Gateway, answer: Answer) -> dict[str, Any]:

@@ -7,17 +7,15 @@ import re
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
-from tests.live.harness import OK, Answers, Gateway, Slow, Wire, children_of, eventually, request_bytes
+from tests.live.clients import Clients
+from tests.live.harness import OK, Answers, Gateway, Slow, children_of, eventually, request_bytes
 from tests.live.http2 import Http2
 from tests.live.proxy.test_tls import authority
 from tests.live.server.test_tls import serving, trusting
@@ -94,50 +92,9 @@ def folder_with(path: Path, *, version: str = "one", **env: str) -> Iterator[Fol
         yield folder
 
 
-class Load:
-    """Clients that ask and ask: on one connection for as long as they may keep it, or on a new one each time."""
-
-    def __init__(self, connect: Callable[[], Wire], *, threads: int = 6, pause_s: float = 0.004) -> None:
-        self.answered = 0
-        self.failures: list[str] = []
-        self._connect = connect
-        self._pause_s = pause_s
-        self._ending = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._ask, args=[number % 2 == 0], daemon=True) for number in range(threads)
-        ]
-
-    def _ask(self, keeps: bool) -> None:
-        wire: Wire | None = None
-        while not self._ending.wait(self._pause_s):
-            is_last = True
-            try:
-                wire = wire or self._connect()
-                wire.send(request_bytes("GET", "/b/load"))
-                answer = wire.read_answer()
-                assert (answer.status, answer.body) == (200, b"hello"), answer
-                self.answered += 1
-                is_last = not keeps or answer.all("connection") == ["close"]
-            except (OSError, AssertionError) as error:
-                kind = "kept" if keeps else "new"
-                self.failures.append(f"{datetime.now(UTC):%H:%M:%S.%f} {kind}: {error!r}")
-            if is_last and wire is not None:
-                wire.close()
-                wire = None
-        if wire is not None:
-            wire.close()
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ending.set()
-        for thread in self._threads:
-            thread.join(10)
+def load(folder: Folder, threads: int = 6) -> Clients:
+    kinds = ["keeping", "near"] * (threads // 2)
+    return Clients(folder.gateway.connect, kinds, target="/b/load", body=b"hello")
 
 
 def counted(folder: Folder, name: str) -> float:
@@ -156,23 +113,23 @@ def test_reloads_under_load_lose_nothing_and_metrics_go_on(tmp_path: Path, worke
     ):
         parent = folder.gateway.process.pid
         hashes = {folder.status()["config_hash"]}
-        with Load(folder.gateway.connect) as load:
+        with load(folder) as clients:
             for number in range(2, 6):
                 folder.write(version=f"v{number}", ROUTE_NEW=f"/new{number} -> b")
                 assert folder.reload()["generation"] == number
                 status: Any = eventually(lambda: status_of(folder, number))  # noqa: B023 - asked before the next round
                 assert status["pid"] == parent
                 hashes.add(status["config_hash"])
-            before = load.answered
-            eventually(lambda: load.answered > before + 50)
-        assert load.failures == [], [line for line in folder.gateway.log if line["event"] != "request"]
+            before = len(clients.answered)
+            eventually(lambda: len(clients.answered) > before + 50)
+        assert clients.failures == [], [line for line in folder.gateway.log if line["event"] != "request"]
         assert len(hashes) == 5
         eventually(lambda: folder.version() == "v5")
         folder.settled()
         text = r'portway_requests_total\{[^}]*route="b"[^}]*\}'
         found = folder.gateway.get("/-/metrics", TOKEN).body.decode()
         total = sum(float(value) for value in re.findall(rf"^{text} ([\d.]+)$", found, re.MULTILINE))
-        assert total == load.answered
+        assert total == len(clients.answered)
         assert counted(folder, "portway_reloads_total") == 4
         assert f'portway_config_hash{{hash="{folder.status()["config_hash"]}"}} 1.0' in found
         assert len(folder.gateway.workers) == int(workers)
@@ -203,7 +160,7 @@ def test_tls_and_http2_change_their_certificate_and_lose_nothing(tmp_path: Path)
         folder.gateway.tls = trusting(tmp_path)
         with folder.gateway:
             shown = certificate_of(folder)
-            with Load(folder.gateway.connect, threads=4, pause_s=0.01) as load, Http2(folder.gateway) as client:
+            with load(folder, threads=4) as clients, Http2(folder.gateway) as client:
                 stream = client.request("GET", "/b/1")
                 assert client.answer(stream).status == 200
                 serving(tmp_path, ours)  # the files are written anew
@@ -211,9 +168,9 @@ def test_tls_and_http2_change_their_certificate_and_lose_nothing(tmp_path: Path)
                 eventually(lambda: certificate_of(folder) != shown)
                 stream = client.request("GET", "/b/2")  # the old generation answers on its connections
                 assert client.answer(stream).status == 200
-                before = load.answered
-                eventually(lambda: load.answered > before + 30)
-            assert load.failures == []
+                before = len(clients.answered)
+                eventually(lambda: len(clients.answered) > before + 30)
+            assert clients.failures == []
 
 
 def certificate_of(folder: Folder) -> bytes:
@@ -399,7 +356,7 @@ def test_a_reload_right_at_the_start_waits_for_the_workers_that_are_still_on_the
     folder = Folder(tmp_path, {"WORKERS": "2"})
     folder.routes(SECOND_WORKER_WAITS.format(first=str(tmp_path / "first"), flag=str(flag)) + ROUTES.format(version=1))
     with folder.gateway:
-        assert len(folder.said("worker.ready")) == 1
+        eventually(lambda: folder.said("worker.ready"))
         folder.routes(ROUTES.format(version="two"))
         folder.hang_up()
         eventually(lambda: len(folder.gateway.generations) == 2)

@@ -5,16 +5,15 @@ import os
 import select
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
 from gateway.server.reuseport import aim
-from tests.live.harness import PATIENCE_S, Answers, Gateway, Wire, eventually, free_port, request_bytes
+from tests.live.clients import FAR_S, Clients
+from tests.live.harness import Answers, Gateway, Wire, eventually, free_port, request_bytes
 
 # Why it may be left out: SO_REUSEPORT deals connections out, and can be told to whom, on Linux alone. Elsewhere
 # handover does nothing, which leaves nothing to test; `.ci/run` is on Linux.
@@ -22,7 +21,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux shar
 
 BODY = b"x" * 20_000
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n" + BODY
-FAR_S = 0.03  # how long it takes from a far client's connection to its request
 MANY = 30  # so many connections that by chance all go the same way is not to be expected
 
 
@@ -75,49 +73,9 @@ def port(tmp_path: Path) -> Iterator[Port]:
             port.close()
 
 
-class Load:
-    """Clients that ask and ask, near and far ones on a connection a request, others on one while they may keep it."""
-
-    def __init__(self, port: Port) -> None:
-        self.port = port
-        self.answered: list[str] = []  # by what kind of client
-        self.failures: list[str] = []
-        self._ending = threading.Event()
-        kinds = ["near"] * 2 + ["far"] * 8 + ["keeping"] * 2
-        self._threads = [threading.Thread(target=self._ask, args=[kind], daemon=True) for kind in kinds]
-
-    def _ask(self, kind: str) -> None:
-        wire: Wire | None = None
-        while not self._ending.wait(0.005):
-            is_last = True
-            try:
-                wire = wire or self.port.connect()
-                if kind == "far":
-                    self._ending.wait(FAR_S)
-                wire.send(request_bytes("GET", "/b/load"))
-                answer = wire.read_answer()
-                assert (answer.status, answer.body) == (200, BODY), answer
-                self.answered.append(kind)
-                is_last = kind != "keeping" or answer.all("connection") == ["close"]
-            except (OSError, AssertionError) as error:
-                self.failures.append(f"{kind}: {error!r}")
-            if is_last and wire is not None:
-                wire.close()
-                wire = None
-        if wire is not None:
-            wire.close()
-
-    def __enter__(self) -> Self:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ending.set()
-        for thread in self._threads:
-            thread.join(PATIENCE_S)
+def load(port: Port) -> Clients:
+    kinds = ["near"] * 2 + ["far"] * 8 + ["keeping"] * 2
+    return Clients(port.connect, kinds, target="/b/load", body=BODY)
 
 
 def said(gateway: Gateway, event: str) -> list[dict[str, Any]]:
@@ -167,15 +125,15 @@ def share(port: Port, *gateways: Gateway) -> None:
 
 def test_gateways_follow_each_other_under_load_and_nothing_is_lost(port: Port) -> None:
     old = port.start(DRAIN_DELAY="400ms")
-    with Load(port) as load:
+    with load(port) as clients:
         for workers in ("2", "2"):
             new = port.start(DRAIN_DELAY="400ms", WORKERS=workers)
             old.stop()
             old = new
         eventually(lambda: asked(old, "/b/load") > MANY)
-    assert load.failures == []
+    assert clients.failures == []
     assert all(asked(gateway, "/b/load") > MANY for gateway in port.gateways)
-    assert {load.answered.count(kind) > MANY for kind in ("near", "far", "keeping")} == {True}
+    assert {clients.answered.count(kind) > MANY for kind in ("near", "far", "keeping")} == {True}
     old.stop()
 
 

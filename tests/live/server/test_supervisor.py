@@ -177,6 +177,7 @@ def test_a_request_that_kills_its_worker_ends_no_gateway(tmp_path: Path, count: 
 
 def test_a_stop_does_not_wait_for_a_worker_that_is_to_be_started_again(tmp_path: Path) -> None:
     with gateway_with(tmp_path) as gateway:
+        all_ready(gateway, 1)  # where none ever was, the second death would be the end
         for number in range(4):
             eventually(lambda: len(workers(gateway)) == 1)
             os.kill(workers(gateway)[0], signal.SIGKILL)
