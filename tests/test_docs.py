@@ -199,6 +199,66 @@ def test_the_readme_can_be_read_in_one_sitting() -> None:
     assert len((HOME / "README.md").read_text(encoding="utf-8").splitlines()) < 250
 
 
+# -- figures ----------------------------------------------------------------------------------------------------------
+
+
+def newest_run() -> dict[str, list[float]]:
+    """By the first cell of a row, the numbers in its others, of the tables of the newest run."""
+    text = (DOCS / "performance.md").read_text(encoding="utf-8")
+    section = text.partition("### The newest run\n")[2].partition("\n### ")[0]
+    rows = [line.strip("|").split("|") for line in section.splitlines() if line.startswith("| ")]
+    return {
+        row[0].strip(): [float(number.replace(",", "")) for number in NUMBER.findall(" ".join(row[1:]))] for row in rows
+    }
+
+
+NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_CPU = 3  # the column of the first table, after requests/s, p50 and p99
+
+
+def to_portway(label: str) -> Callable[[Mapping[str, list[float]]], float]:
+    """The CPU of a request to that of Portway."""
+    return lambda run: run[label][_CPU] / run["Portway"][_CPU]
+
+
+def share(label: str, at: int = 0) -> Callable[[Mapping[str, list[float]]], float]:
+    """What a ratio is above one, in percent."""
+    return lambda run: 100 * (run[label][at] - 1)
+
+
+_HIT, _OTHER_HITS = "a hit from memory, CPU to a bare hello", "nginx's and Varnish's hit, CPU to a bare hello"
+_LIMIT = "limit in the memory of one worker; of two"
+# Page, the sentence with a group for its number, and what it is by the table.
+SENTENCES: list[tuple[str, str, Callable[[Mapping[str, list[float]]], float]]] = [
+    ("README.md", r"small proxied request, nginx takes ([\d.]+),", to_portway("nginx")),
+    ("README.md", r"HAProxy ([\d.]+), Envoy", to_portway("HAProxy")),
+    ("README.md", r"Envoy ([\d.]+),\s", to_portway("Envoy")),
+    ("README.md", r"http-proxy for Node ([\d.]+) ", to_portway("http-proxy")),
+    ("README.md", r"@fastify/http-proxy ([\d.]+);", to_portway("@fastify/http-proxy")),
+    ("README.md", r"from its cache for ([\d.]+)\s", lambda run: run[_OTHER_HITS][0] / run[_HIT][0]),
+    ("README.md", r"with a shared session: (\d+\.\d)\.", to_portway("stock Django, shared session")),
+    ("docs/deploy.md", r"about ([\d,]+) small requests a second", lambda run: run["Portway"][0]),
+    ("docs/auth.md", r"small proxied request takes (\d+) us", lambda run: run["Portway"][_CPU] * 100),
+    ("docs/auth.md", r"(\d+) % of a request's CPU", share("token seen before, CPU to nobody asked")),
+    ("docs/rate-limits.md", r"(\d+) % of the CPU of a proxied request in the memory of one", share(_LIMIT)),
+    ("docs/rate-limits.md", r"(\d+) % in that of two", share(_LIMIT, 2)),
+    ("docs/rate-limits.md", r"(\d+) % with Valkey", share("limit in Valkey")),
+]
+
+
+@pytest.mark.parametrize(("page", "sentence", "by_table"), SENTENCES, ids=lambda value: str(value)[:40])
+def test_a_figure_in_a_sentence_is_that_of_the_table(
+    page: str, sentence: str, by_table: Callable[[Mapping[str, list[float]]], float]
+) -> None:
+    found = re.findall(sentence, (HOME / page).read_text(encoding="utf-8"))
+    assert len(found) == 1, found
+    measured, written = by_table(newest_run()), float(found[0].replace(",", ""))
+    assert written == pytest.approx(measured, rel=0.05, abs=0.5 if "%" in sentence else 0.005), measured
+
+
+# -- what is named exists ----------------------------------------------------------------------------------------------
+
+
 @every_page
 def test_no_page_names_a_folder_of_a_machine(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
