@@ -226,11 +226,12 @@ SCENARIOS = (
     ),
     Scenario(
         "websocket",
-        "round trips of 1 KiB: a bare echo, a relay by hand, and through the gateway",
+        "round trips of 1 KiB: a bare echo, a relay by hand, nginx, and through the gateway",
         ECHOES,
         (
             Row("echo", "/echo"),
             Row("relay", "/echo"),
+            Row("nginx-socket", "/echo"),
             Row("portway", "/echo", env={"GATEWAY_ROUTE_B__WEBSOCKET": "on"}),
         ),
         baseline="echo",

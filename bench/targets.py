@@ -75,6 +75,17 @@ def nginx_cache(launch: Launch) -> Command:
     )
 
 
+def nginx_socket(launch: Launch) -> Command:
+    """nginx, which passes handshakes on where it is told to."""
+    return nginx_command(
+        launch,
+        servers=f"server {launch.authorities[0]};",
+        http="map $http_upgrade $connection_up { default upgrade; '' ''; }",
+        location="proxy_set_header Upgrade $http_upgrade;",
+        connection="$connection_up",
+    )
+
+
 def varnish(launch: Launch) -> Command:
     """Varnish, storing in memory. It writes no log, where the others do."""
     host, _, port = launch.authorities[0].partition(":")
@@ -84,7 +95,13 @@ def varnish(launch: Launch) -> Command:
 
 
 def nginx_command(
-    launch: Launch, *, servers: str, http: str = "", location: str = "", connections: int = 1024
+    launch: Launch,
+    *,
+    servers: str,
+    http: str = "",
+    location: str = "",
+    connection: str = '""',
+    connections: int = 1024,
 ) -> Command:
     """One worker, keep-alive both ways, an access log. `servers` stand in the upstream, the others in their blocks."""
     config = _write(
@@ -115,7 +132,7 @@ def nginx_command(
                 location / {{
                     proxy_pass http://b;
                     proxy_http_version 1.1;
-                    proxy_set_header Connection "";
+                    proxy_set_header Connection {connection};
                     {location}
                 }}
             }}
@@ -322,6 +339,7 @@ TARGETS: Mapping[str, Callable[[Launch], Command]] = {
     "django": django,
     "nginx": nginx,
     "nginx-cache": nginx_cache,
+    "nginx-socket": nginx_socket,
     "varnish": varnish,
     "haproxy": haproxy,
     "caddy": caddy,
