@@ -184,7 +184,7 @@ SCENARIOS = (
             Row("portway", env={"GATEWAY_ROUTE_B__CACHE": "600s"}),
         ),
         baseline="hello",
-        bars=(Bar("portway", "cpu_s_per_10k", to="hello", at_most=2.5),),
+        bars=(Bar("portway", "cpu_s_per_10k", to="hello", at_most=2.2),),
     ),
     Scenario(
         "auth",
@@ -318,7 +318,7 @@ SCENARIOS = (
             for count in (10, 1000)
         ),
         baseline="portway, 10 routes",
-        bars=(Bar("portway, 1,000 routes", "cpu_s_per_10k", to="portway, 10 routes", at_most=1.15),),
+        bars=(Bar("portway, 1,000 routes", "cpu_s_per_10k", to="portway, 10 routes", at_most=1.05),),
     ),
     Scenario(
         "download-1gib",
