@@ -246,7 +246,7 @@ SENTENCES: list[tuple[str, str, Callable[[Mapping[str, list[float]]], float]]] =
 ]
 
 
-@pytest.mark.parametrize(("page", "sentence", "by_table"), SENTENCES, ids=lambda value: str(value)[:40])
+@pytest.mark.parametrize(("page", "sentence", "by_table"), SENTENCES, ids=[sentence for _, sentence, _ in SENTENCES])
 def test_a_figure_in_a_sentence_is_that_of_the_table(
     page: str, sentence: str, by_table: Callable[[Mapping[str, list[float]]], float]
 ) -> None:
