@@ -199,9 +199,14 @@ def nearest_row(rows: Iterable[str], word: str) -> str:
     An open one competes only for words that begin nearly as it does: else `READ_TIMEOUT` were `HEADER_TIMEOUT`.
     """
     names = [name for name in rows if name]
-    if _OTHER_NAMES.get(word) in names:
-        return _OTHER_NAMES[word]
+    if own_name(word) in names:
+        return own_name(word)
     return nearest(word, [_filled(name, word) for name in names if not name.endswith("*") or _begins_as(name, word)])
+
+
+def own_name(word: str) -> str:
+    """What is called so by other programs, in our word; else the word itself."""
+    return _OTHER_NAMES.get(word, word)
 
 
 # What other programs call it, where the spelling would not lead to ours.

@@ -160,6 +160,8 @@ def test_an_option_of_another_family_says_whose_it_is() -> None:
         lookup("upstream", "MERGE")
     with pytest.raises(Refused, match="DNS_TTL is an option of an upstream, not of a route"):
         lookup("route", "DNS_TTL")
+    with pytest.raises(Refused, match="RETRIES is an option of an upstream, not of a route"):
+        lookup("route", "RETRY")  # as other programs call it
 
 
 @pytest.mark.parametrize("name", ["", "2FA", "_X", "X_", "X__Y", "x", "X-Y", "Ü"])

@@ -11,7 +11,7 @@ from gateway.config import options as config
 from gateway.fanout import options as fanout
 from gateway.legacy import options as legacy
 from gateway.limits import options as limits
-from gateway.options import Option, Refused, find, nearest_row, refuse_unchecked
+from gateway.options import Option, Refused, find, nearest_row, own_name, refuse_unchecked
 from gateway.proxy import options as proxy
 from gateway.routing import options as routing
 from gateway.upstreams import options as upstreams
@@ -55,12 +55,13 @@ def lookup(family: str, word: str) -> tuple[Option, str]:
         return found
     if family in {"upstream", "route"}:
         refuse_unchecked(word)
-    near = nearest_row(_ROWS[family], word)
-    owners = [_A[other] for other in ("upstream", "route", "part") if (other, word) in TABLE]
-    if not owners and ("gateway", word) in TABLE:
+    meant = own_name(word)
+    owners = [_A[other] for other in ("upstream", "route", "part") if (other, meant) in TABLE]
+    if not owners and ("gateway", meant) in TABLE:
         owners = ["the gateway itself"]
-    if owners:
-        raise Refused(f"{word} is an option of {' or '.join(owners)}, not of {_A[family]}")
+    if owners and (family, meant) not in TABLE:
+        raise Refused(f"{meant} is an option of {' or '.join(owners)}, not of {_A[family]}")
+    near = nearest_row(_ROWS[family], word)
     raise Refused(f"{_A[family]} has no such option", near)
 
 

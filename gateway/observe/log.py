@@ -355,8 +355,9 @@ def _request_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
         if part["reason"]:
             is_status = part["reason"] == Reason.PART_STATUS.word and part["status"]
             line += "  " + paint(f"{part['part']}: {part['status'] if is_status else part['reason']}", "33")
-    if event.get("cause"):
-        line += "\n" + paint(plain_lines(event["cause"].rstrip(), _INDENT), "2")
+    of_parts = [f"{part['part']}: {part['cause']}" for part in event["parts"] or () if part.get("cause")]
+    for cause in [event["cause"]] if event.get("cause") else of_parts:
+        line += "\n" + paint(plain_lines(cause.rstrip(), _INDENT), "2")
     return line
 
 

@@ -288,6 +288,10 @@ def test_the_console_says_which_parts_failed_and_why() -> None:
         "",
         "  -> b 127.0.0.1:9000  part_status  team: 404",
     ]
+    invalid = {"part": "orders", "status": 200, "reason": "part_invalid", "cause": "Its answer is not JSON."}
+    line, cause = written("console", finished(parts=[parts[0], invalid]))
+    assert line.endswith("  orders: part_invalid")
+    assert cause.strip() == "orders: Its answer is not JSON."
 
 
 def test_the_console_has_colours_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
