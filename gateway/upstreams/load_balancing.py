@@ -226,5 +226,8 @@ def for_retry(untried: Sequence[EndpointT], tried: Collection[EndpointT]) -> lis
     """Those that a retry may go to: what failed in a group with a small share goes to one with a larger share."""
     left = {one.group for one in tried}
     most = max((one.group.weight or 0 for one in untried), default=0)
-    kept = [one for one in untried if one.group not in left or (one.group.weight or 0) >= most]
+    small = max((share for group in left if (share := group.weight or 0) < most), default=-1)
+    kept = [
+        one for one in untried if (share := one.group.weight or 0) >= most or (one.group not in left and share > small)
+    ]
     return kept or list(untried)

@@ -1,6 +1,7 @@
 """The cache behind a way: what one user was answered, no other one gets; whatever carried the credential."""
 
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from typing import Annotated, Any
 
@@ -32,6 +33,7 @@ WAYS: dict[str, dict[str, str]] = {
 }
 
 
+@cache  # a token of another second would be another one
 def credential(way: str, name: str) -> tuple[str, list[tuple[str, str]]]:
     """What somebody sends by a way: the end of the query, and the fields."""
     text = token(claims(sub=name), "HS256", key=SECRET.encode()).decode()

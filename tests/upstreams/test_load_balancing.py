@@ -341,6 +341,9 @@ def test_a_retry_leaves_the_canary_for_the_others() -> None:
     assert for_retry([*others, second], [first]) == others
     assert for_retry([second], [first]) == [second]  # there is nobody else
     assert for_retry([others[1], first], [others[0]]) == [others[1], first]
+    third = Endpoint("d:1", group=Group("another canary", weight=first.group.weight))
+    assert for_retry([*others, third], [first]) == others
+    assert for_retry([third], [first]) == [third]
 
 
 def test_only_those_of_the_least_priority_of_their_group_are_candidates() -> None:
