@@ -258,7 +258,8 @@ class Cache:
                 name = self._shared_name(request, outcome.vary)
                 reader.leave()
                 continue
-            self._unstored.discard(name)
+            if fetch.is_shared:  # else it has turned out too large already, which is to be remembered
+                self._unstored.discard(name)
             return self._result_of(request, fetch, reader, outcome, words, follows=follows)
 
     def _may_follow(self, request: CacheRequest, entry: Entry) -> bool:

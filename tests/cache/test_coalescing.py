@@ -190,3 +190,22 @@ async def test_a_reader_that_is_dropped_gets_each_byte_once(turns: int, monkeypa
     assert calls > 1  # somebody was dropped, and asked again
     assert [len(one) for one in bodies] == [len(blocks) * len(blocks[0])] * 3
     assert set(bodies) == {b"".join(blocks)}
+
+
+async def test_a_body_that_is_too_large_at_once_is_remembered_all_the_same() -> None:
+    """Its caller hears of its head only when all of it has come: the next ones are not coalesced."""
+    cache = Cache(memory_bytes=2**24, disk_bytes=0)
+    rule = Rule(max_body_bytes=10)
+    calls: list[str] = []
+
+    async def body() -> AsyncIterator[bytes]:
+        yield BLOCK
+
+    async def produce(_: Pairs, __: Lifetime) -> OriginResponse:
+        calls.append("call")
+        return OriginResponse(200, [FRESH], body())
+
+    result, _ = await cache.answer(request(produce, rule=rule))
+    assert await read(result) == len(BLOCK)
+    assert await cache.answer(request(produce, rule=rule)) == (None, {"fwd": "uri-miss", "detail": "too-large"})
+    assert calls == ["call"]
