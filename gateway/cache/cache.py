@@ -41,7 +41,6 @@ _PASSING = frozenset({NotStored.TOO_LARGE, NotStored.STREAMS})  # they show afte
 _MOST_REVALIDATING = 200
 _RETRY_S = 1.0  # after a revalidation in the background failed
 
-
 _encode_purge: Final = msgspec.msgpack.Encoder().encode
 _decode_purge: Final = msgspec.msgpack.Decoder(Purge).decode
 
