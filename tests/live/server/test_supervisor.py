@@ -279,6 +279,7 @@ def test_a_worker_that_is_stopped_or_blocked_is_replaced(tmp_path: Path) -> None
 
 
 def test_a_worker_that_never_begins_is_replaced(tmp_path: Path) -> None:
+    # Its worker sleeps, which is the fault that is tried; the test does not.
     gateway = Gateway({"GATEWAY_WORKER_TIMEOUT": "1s"}, cwd=routes_in(tmp_path, FAILS.format("time.sleep(50)")))
     gateway.start(wait=False)
     try:
