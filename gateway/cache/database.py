@@ -222,9 +222,9 @@ class Store:
             except Exception as error:  # noqa: BLE001 - whatever the database has, the gateway serves
                 await _disconnect()
                 failures += 1
-                if failures > 2:
+                if failures > 2:  # before that, another worker may be creating them: the start waits for it
                     self._reads.failed(str(error))
-                self._opened.set()
+                    self._opened.set()
                 await asyncio.sleep(0.1 if failures < 3 else PAUSE_S)
             else:
                 self.is_open = True
