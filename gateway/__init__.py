@@ -1,8 +1,8 @@
 """Portway, an API gateway: the map of the house.
 
 A file imports its own room and the rooms above it here; tests/test_house.py holds that. On the ground stand `errors`
-(each failure has one word), `units` (durations, sizes and such become values), `options` (what an option is: a room
-declares its own, `config.table` adds them up), `text` (what a terminal shows).
+(each failure has one word, and the word its HTTP status), `units` (durations, sizes and such become values), `options`
+(what an option is: a room declares its own, `config.table` adds them up), `text` (what a terminal shows).
 
 http        HTTP as values, and one exchange of it
 observe     log, counters, metrics, traces, status, the watchdog
@@ -20,7 +20,7 @@ routing     the grammar, the table, urlpatterns: the public face
 config      the environment becomes records; checks; what holds, and why
 importing   configurations of other gateways become an environment
 reload      one configuration after another, and no request lost: generations, their parent
-server      ASGI, the worker, /-/, Granian, signals, sockets
+server      ASGI, the worker, /-/, Granian, signals, listening sockets
 testing     the test kit: a gateway in a test, services that are objects
 management  the commands, explain
 """

@@ -7,7 +7,7 @@ loading      values of options become ways, or problems in words
 credentials  where a credential stands in a request, and what is ambiguous
 tokens       a token read strictly, and judged by what a way accepts (RFC 7519, RFC 8725)
 keyset       a JWKS: which public keys may have signed a token (RFC 7517)
-signatures   signatures and hashes, checked by PyJWT and bcrypt; which algorithms there are: records, keyset
+signatures   signatures of tokens and hashes of passwords, checked by PyJWT and bcrypt
 keys         lines of API keys, and the key that is presented
 basic        lines of an htpasswd, and the name and password of HTTP Basic
 identity     the fields that go up for who asks

@@ -2,9 +2,9 @@
 
 options           the options: sizes, and what a route or a part stores
 keys              cache keys, and purges
-policy            what may be stored, and for how long it is fresh (RFC 9111, sections 3 and 4.2)
-freshness         whether a stored response may be sent, how it is validated, what is invalidated
-conditional       conditions and ranges of the request: 200, 206, 304, 416
+policy            what may be stored, and its freshness lifetime (RFC 9111, sections 3 and 4.2)
+freshness         whether a stored response may be sent or must be validated (with its ETag), what is invalidated
+conditional       conditions and ranges of the client's request: 200, 206, 304, 416
 memory            stored responses in memory, an LRU bounded in bytes; recent purges
 queries           every query of the database: stored responses become rows
 notices           PostgreSQL tells at once that somebody has purged

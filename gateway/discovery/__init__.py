@@ -7,7 +7,7 @@ srv_records  SRV records become instances (RFC 2782)
 srv          the records, asked for
 consul       what Consul is asked, and its answers
 eureka       the same of Eureka
-registry     the two, asked over HTTP
+registry     Consul and Eureka asked over HTTP: the kinds of registries
 iterator     lists that Python of a team's own gives
 watching     each source is asked for as long as its worker runs
 """

@@ -2,10 +2,10 @@
 
 options          the options of limits, at their levels, and of Valkey
 grammar          `60/1m burst 20 by client` as records
-gcra             the decision: one number a key, and the time
+gcra             the decision: one number a key, and the time; how long to wait, in whole seconds
 keys             what a request is counted by
 policies         the limits that hold for a route, and what they are called
-fields           Retry-After, RateLimit-Policy, RateLimit
+fields           the response fields RateLimit-Policy and RateLimit
 store            what every store of counts does
 table            counts in memory, bounded, found by digest
 memory_store     the store `worker`; the store `host`, shared by the workers

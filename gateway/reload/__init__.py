@@ -5,5 +5,5 @@ line       the line between the parent and one generation
 files      whether what was read has changed
 facts      what a generation tells of its configuration
 folder     `gateway dev`: another process with each file that is saved
-parent     the first process of `gateway serve`, which starts one generation after another
+parent     the first process of `gateway serve`: starts one generation after another, waits for the end of the old one
 """

@@ -1,4 +1,4 @@
-"""ASGI, the worker, /-/, Granian, signals, sockets.
+"""ASGI, the worker, /-/, Granian, signals, listening sockets.
 
 in_process   a worker inside a test, for the clients of django.test
 websocket    one WebSocket from ASGI to its end
@@ -13,7 +13,7 @@ https        from http to https: the URL, Strict-Transport-Security
 plain_port   the plain port beside TLS: to https, and for probes
 tls          the certificate as files, for as long as it is served
 granian      `gateway serve`: Granian with our flags
-supervisor   the parent process, which keeps its workers alive
+supervisor   the parent of the workers of one generation, which keeps them alive
 restarts     how long to wait after a worker died, and when one counts as hung; the supervisor acts on it
 loop         the event loop of a worker
 control      what the parent and its workers tell each other: ready, drain, stop
