@@ -165,7 +165,10 @@ async def _pieces(descriptor: int, part: Part) -> AsyncIterator[bytes]:
 
 def read_page(path: str) -> tuple[bytes, str]:
     """A page that stands in for an answer, and its name. Raises OSError."""
-    with Path(path).open("rb") as file:
+    # O_NONBLOCK: a named pipe would hold the thread until somebody writes to it.
+    with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
         body = file.read(MAX_PAGE_BYTES + 1)
     if len(body) > MAX_PAGE_BYTES:
         raise OSError(errno.EFBIG, "a page has at most 1 MiB")
