@@ -96,7 +96,7 @@ PURE = {
     *("errors", "units", "options", "text"),
     *("routing/patterns", "routing/table", "routing/mismatch", "routing/options", "routing/records"),
     *("routing/segments", "routing/conditions", "routing/clashes", "http/carried"),
-    *("http/field_template", "config/braces", "config/assembly"),
+    *("http/placeholders", "http/field_template", "config/braces", "config/assembly"),
     *("answers/targets", "answers/options", "answers/static", "answers/replacements"),
     *("answers/compression", "proxy/options", "observe/mirror_counts"),
     *("http/forwarding", "http/methods", "http/negotiation", "cache/keys", "fanout/answer", "upstreams/targets"),
@@ -127,7 +127,7 @@ PURE = {
     *("limits/gcra", "limits/grammar", "limits/keys", "limits/policies", "limits/fields", "limits/options"),
     *("limits/table", "limits/resp", "limits/valkey_url", "limits/store"),
     *("discovery/options", "discovery/last_known", "discovery/answers", "discovery/srv_records"),
-    *("config/databases", "config/ways", "config/sources", "server/restarts", "http/identity", "http/field_template"),
+    *("config/databases", "config/ways", "config/sources", "server/restarts", "http/identity"),
     "config/hints",
     *("auth/options", "auth/records", "auth/rules", "auth/loading", "auth/credentials", "auth/tokens", "auth/keyset"),
     *("auth/keys", "auth/basic", "auth/identity"),
@@ -302,12 +302,12 @@ def lines_in(room: str) -> int:
 # in weights, cookies that a client stays by, and who the endpoints are where a registry knows it. `routing` has the
 # grammar of routes with its table, and the public face: two halves of a room's size. `importing` has a file for each of
 # six products, which know nothing of each other, and one for paths that are expressions. `http` has what the cache must
-# know of how a route was chosen.
+# know of how a route was chosen, and the scanner of braces for it and for the rooms above.
 # `server` has the pages of routes and upstreams, `observe` log, counts, history, spans, and what is shown of all of it.
 # `server` hands a generation's port and sockets over to the next one.
 LARGER = {
     "cache": 3500,
-    "http": 3950,
+    "http": 3980,
     "observe": 3200,
     "upstreams": 4300,
     "server": 3800,

@@ -7,6 +7,7 @@ forwarding      who asks, and through whom: X-Forwarded-*, Forwarded, trusted pe
 paths           raw paths: how segments are compared, and what other servers could read in them
 queries         query strings: what is joined to a target, and how a query is shown
 identity        who sent a request, and values of that for header fields
+placeholders    a text with values in braces, in pieces
 field_template  values in braces within a header field
 values          what may stand in braces, and what each word stands for
 settable        which fields options and calls may set

@@ -8,7 +8,9 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-_PIECE = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+from gateway.http.placeholders import scan
+
+_DOUBLED = re.compile(r"([{}])\1")
 _UNFIT = re.compile("[\x00-\x08\x0a-\x1f\x7f]")
 
 
@@ -58,23 +60,25 @@ def parse_template(text: str, check: Callable[[Value], str | None]) -> FieldTemp
     Raises TemplateError.
     """
     pieces: list[str | Value] = []
-    literal, end = "", 0
-    for match in _PIECE.finditer(text):
-        literal += text[end : match.start()]
-        end = match.end()
-        if match[0] in {"{{", "}}"}:
-            literal += match[0][0]
-            continue
-        if match[1] is None:
-            raise TemplateError("a brace without its partner; write {{ and }} for braces that are meant")
-        inside, bar, default = match[1].partition("|")
-        value = Value(match[0], tuple(inside.split(".")), default if bar else None)
-        problem = check(value)
-        if problem is not None:
-            raise TemplateError(f"{match[0]} {problem}; write {{{{ and }}}} for braces that are meant")
+    for literal, inside in scan(text, doubled=True):
         if literal:
-            pieces.append(literal)
-        pieces.append(value)
-        literal = ""
-    literal += text[end:]
-    return FieldTemplate((*pieces, literal) if literal else tuple(pieces))
+            pieces.append(_literal(literal))
+        if inside is not None:
+            pieces.append(_value(inside, check))
+    return FieldTemplate(tuple(pieces))
+
+
+def _literal(text: str) -> str:
+    bare = _DOUBLED.sub("", text)
+    if "{" in bare or "}" in bare:
+        raise TemplateError("a brace without its partner; write {{ and }} for braces that are meant")
+    return _DOUBLED.sub(r"\1", text)
+
+
+def _value(inside: str, check: Callable[[Value], str | None]) -> Value:
+    name, bar, default = inside.partition("|")
+    value = Value(f"{{{inside}}}", tuple(name.split(".")), default if bar else None)
+    problem = check(value)
+    if problem is not None:
+        raise TemplateError(f"{value.text} {problem}; write {{{{ and }}}} for braces that are meant")
+    return value

@@ -4,13 +4,12 @@ A query is text of ASCII without its question mark; its parameters stand between
 application/x-www-form-urlencoded): `;` separates none, and `a[]` is another name than `a`.
 """
 
-import re
 from collections.abc import Collection, Iterable
 from urllib.parse import quote, unquote_to_bytes
 
+from gateway.http.placeholders import scan
 from gateway.units import mask_user_info
 
-_PLACEHOLDER = re.compile(r"(\{[^{}]*\})")
 _MASK = "***"
 _PLAIN_IN_NAMES = "-._~[]!*'()"
 
@@ -68,8 +67,9 @@ def _masked_parameter(parameter: str) -> str:
 
 
 def _masked_value(text: str) -> str:
-    parts = _PLACEHOLDER.split(text)
-    return "".join(part if index % 2 else part and _MASK for index, part in enumerate(parts))
+    return "".join(
+        (_MASK if literal else "") + ("" if inside is None else f"{{{inside}}}") for literal, inside in scan(text)
+    )
 
 
 def masked_target(text: str) -> str:

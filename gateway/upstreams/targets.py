@@ -17,12 +17,12 @@ from urllib.parse import quote, unquote_to_bytes
 from gateway import units
 from gateway.http.field_template import Value
 from gateway.http.paths import climbs, is_plain, is_refused, normalized
+from gateway.http.placeholders import scan
 from gateway.http.queries import masked, masked_target
 from gateway.http.request import GatewayRequest
 from gateway.http.values import OWN, problem_of, value_of
 
 _UPSTREAM = re.compile(units.NAME_PATTERN)
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"[A-Za-z0-9_$@-]+(?:\[\])?(?:\.[A-Za-z0-9_$@-]+(?:\[\])?)*")
 _NO_VALUES = frozenset({"", ".", ".."})
@@ -270,24 +270,17 @@ def _check_characters(text: str) -> None:
 
 def _template(text: str, read: Callable[[str], Reference], *, rest: bool = False) -> Template:
     path, _, query = text.partition("?")
-    if is_refused(_PLACEHOLDER.sub("x", path)):
+    if is_refused("x".join(literal for literal, _ in scan(path))):
         raise TargetError("a target holds no '.' or '..' segment, no '\\' and no '%00'")
     return Template(text, tuple(_pieces(path, read, str)), tuple(_pieces(query, read, masked)), rest)
 
 
 def _pieces(text: str, read: Callable[[str], Reference], shown: Callable[[str], str]) -> Iterator[Piece]:
     """The pieces of a path or query; `read` parses what stands in braces, `shown` masks text for a message."""
-    end = 0
-    for match in _PLACEHOLDER.finditer(text):
-        yield Piece(_literal(text[end : match.start()], shown), read(match[1]))
-        end = match.end()
-    yield Piece(_literal(text[end:], shown), None)
-
-
-def _literal(text: str, shown: Callable[[str], str]) -> str:
-    if "{" in text or "}" in text:
-        raise TargetError(f"a brace without its partner in '{shown(text)}'")
-    return text
+    for literal, inside in scan(text):
+        if "{" in literal or "}" in literal:
+            raise TargetError(f"a brace without its partner in '{shown(literal)}'")
+        yield Piece(literal, None if inside is None else read(inside))
 
 
 def _parameter(inside: str) -> Reference:
