@@ -15,7 +15,8 @@ _CONFIGURATION = """\
 
 <!-- Written by `python -m docs.reference` from the rows in gateway/*/options.py; a test holds it current. -->
 
-Portway reads environment variables, one for each thing; options follow a double underscore:
+Portway is configured by environment variables: one for each upstream, route or setting. Options follow a double
+underscore:
 
 ```sh
 export GATEWAY_UPSTREAM_USERS='http://users-1:8000,http://users-2:8000'   # a service, at one or more base URLs
@@ -25,22 +26,24 @@ export GATEWAY_ROUTE_USERS='/users/** -> users'                           # what
 export GATEWAY_ROUTE_USERS__TIMEOUT=500ms                                 # the route's option beats the upstream's
 ```
 
-- **Options hold at three levels.** What a route may have, an upstream may have too, for the routes that lead there, and
-  `GATEWAY_<OPTION>` has it for all (`GATEWAY_TIMEOUT=2s`); what an upstream may have, plain variables have for all
-  upstreams. The nearest wins. A lone `-` takes away what the level above gives (`GATEWAY_ROUTE_ME__CACHE=-`); as the
-  value of a header it means that the header is not on the message. [Three levels](routes.md#options-at-three-levels)
-- Variables are upper case. The name of an upstream or a route is words, digits and single underscores (`USERS_V2`); it
-  is referred to in lower case (`-> users_v2`).
-- **Every variable has a twin that ends in `_FILE`** and names a file of UTF-8 to read the value from, less one trailing
-  newline and a byte order mark. Secrets belong there. Setting both is an error; no name ends in `_FILE`.
-- Durations have a unit (`500ms`, `60s`, `5m`, `1h`), sizes too (`64KiB`, `10MiB`, `1GiB`; also `kB`, `MB`, `GB`),
-  percentages a `%`; a rate is a size a second (`1KiB/s`). Lists are separated by commas or white space.
-- An empty value is the same as none, and is warned about. Quotes that arrive inside a value are an error: the shell
-  takes them away, but `docker --env-file` does not.
-- In `HEADER_X_Y` a `_` is a `-`: the field is `x-y`. Header values are never printed.
-- What Kubernetes sets for a Service called `gateway` or `gateway-x` is ignored (`GATEWAY_PORT=tcp://...`).
-- An unknown `GATEWAY_*` stops the start, with the nearest valid name; `gateway check` shows all problems at once.
-- Spans are exported as the standard `OTEL_*` variables say: [Tracing](operating.md#tracing).
+- **Options can be set at three levels.** An option of a route can also be set on an upstream, for all routes that lead
+  there, or as `GATEWAY_<OPTION>`, for all routes (`GATEWAY_TIMEOUT=2s`). An option of an upstream can be set as
+  `GATEWAY_<OPTION>` for all upstreams. The nearest level wins. A lone `-` removes the value of the level above
+  (`GATEWAY_ROUTE_ME__CACHE=-`); as the value of a header it removes the header from the message.
+  [Three levels](routes.md#options-at-three-levels)
+- Variables are upper case. The name of an upstream or a route is words, digits and single underscores (`USERS_V2`).
+  Values refer to it in lower case (`-> users_v2`).
+- **Every variable has a twin that ends in `_FILE`** and names a UTF-8 file to read the value from, without its byte
+  order mark and one trailing newline. Secrets belong there. Setting both is an error; no name ends in `_FILE`.
+- Durations have a unit (`500ms`, `60s`, `5m`, `1h`), and so do sizes (`64KiB`, `10MiB`, `1GiB`; also `kB`, `MB`, `GB`);
+  percentages have a `%`; a rate is a size per second (`1KiB/s`). Lists are separated by commas or white space.
+- An empty value counts as unset, with a warning. Quotes that arrive as part of a value are an error: the shell
+  removes them, but `docker --env-file` does not.
+- In `HEADER_X_Y` each `_` stands for a `-`: the field is `x-y`. Header values are never printed.
+- Variables that Kubernetes sets for a Service called `gateway` or `gateway-x` (`GATEWAY_PORT=tcp://...`) are ignored.
+- An unknown `GATEWAY_*` stops the start, and the error names the nearest valid name; `gateway check` shows all problems
+  at once.
+- Tracing is configured by the standard `OTEL_*` variables: [Tracing](operating.md#tracing).
 """
 
 _SECTIONS = {
@@ -100,8 +103,9 @@ _ERRORS = """\
 
 <!-- Written by `python -m docs.reference` from the list in gateway/errors.py; a test holds it current. -->
 
-Every failure has one word, its *reason*: the same in the answer and in the log line, so that whoever is on call gets
-from one to the other. What your service answers, a 404 or a 500 too, passes through as it is and has no reason.
+Every failure has one word, its *reason*. The response and the log line have the same word, so that somebody on call can
+get from one to the other. Responses of your services, including a 404 or a 500, pass through unchanged and have no
+reason.
 
 ```sh recipe
 export GATEWAY_UPSTREAM_ORDERS=http://127.0.0.1:9009   # nobody listens there
@@ -129,16 +133,18 @@ $ curl http://127.0.0.1:8000/orders/7 | python3 -m json.tool
 }
 ```
 
-- The body is a problem by [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), `Proxy-Status` is that of
+- The body is a problem document by [RFC 9457](https://www.rfc-editor.org/rfc/rfc9457), `Proxy-Status` is defined in
   [RFC 9209](https://www.rfc-editor.org/rfc/rfc9209). `GATEWAY_DISCLOSE=minimal` keeps the upstream's name out of both.
-- The `request` line of the log has the same `reason` and `request_id`, and often a `cause`: what the system or the
-  library said. That never goes to the client.
-- A failure after the answer began cannot change its status any more. The client sees a transfer that broke off, never
-  a short answer that looks whole; the log line has the status that was sent, and the reason.
-- 499 stands in the log only: there was nobody left to answer, or perhaps not (`client_body_broken`, sent as 400).
-- Whose fault: *client* is who asked; *gateway* is Portway, its limits, or your Python in it; *upstream* is a service,
-  or the way there. The log's level follows: `info` for clients, `error` for Python, `warning` for the rest.
-- Requests that are no HTTP at all are refused by Granian, the server underneath, with a bare 400, 414 or 431 and
+- The `request` line of the log has the same `reason` and `request_id`, and often a `cause`: the message of the system
+  or the library. The cause is never sent to the client.
+- A failure after the response began can no longer change the status. The client sees a transfer that broke off, never
+  a short response that looks complete; the log line has the status that was sent, and the reason.
+- 499 appears in the log only: the client had left, so no response could be sent. The exception is `client_body_broken`:
+  a client that is still there gets a 400.
+- Whose fault: *client* is the sender of the request; *gateway* is Portway, its limits, or your Python in it; *upstream*
+  is a service, or the network on the way to it. The log's level follows: `info` for clients, `error` for Python,
+  `warning` for the rest.
+- Requests that are not valid HTTP at all are refused by Granian, the server library, with a bare 400, 414 or 431 and
   without a line in the log.
 
 ## Reasons
@@ -162,14 +168,14 @@ def _row_of_reason(reason: Reason) -> str:
 # -- events.md ----------------------------------------------------------------------------------------------------
 
 _EVENTS = """\
-# Events of the log
+# Log events
 
 <!-- Written by `python -m docs.reference` from docs/events.py; a test holds it and the code together. -->
 
 A line of the log is one JSON object with `timestamp`, `level` and `event`, then the fields below. Each line of a worker
-has `worker`, its process id; a line that is written for a request has its `request_id` and `trace_id`. `exception` is a
-traceback; `held_back` and `more` count equal lines that were not written, as one a minute is enough.
-[Logs](operating.md#the-log) tells how to read them, and which level keeps what.
+has `worker`, its process id; a line that belongs to a request has its `request_id` and `trace_id`. `exception` is a
+traceback. Lines that would repeat are limited, most of them to one a minute: `held_back` and `more` count the rest.
+[The log](operating.md#the-log) explains how to read the lines, and which levels there are.
 
 ```sh recipe
 export GATEWAY_UPSTREAM_USERS=http://127.0.0.1:9001

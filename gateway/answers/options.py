@@ -49,11 +49,11 @@ OF_ROUTE: tuple[Option, ...] = (
     Option("route", "TYPE", MEDIA, "", "text/plain", "The Content-Type of that body; unset, text/plain in UTF-8.",
            "media_type"),
     Option(LEVELS, "ON_*", ANSWER, "", "302 /login?next={url}",
-           "What goes down for a status (`ON_404`, `ON_5XX`) or a reason: answer, page, upstream; `ON_5XX_BODY`.",
+           "The response to send for a status (`ON_404`, `ON_5XX`) or reason: status, page or upstream; `ON_5XX_BODY`.",
            "on", by_member=replacement, members=r"[3-5][0-9]{2}(_BODY)?|[3-5]XX(_BODY)?|[A-Z]+(_[A-Z0-9]+)*"),
     Option(LEVELS, "MAINTENANCE", Unit("on|off|path", maintenance), "off", "/run/portway/maintenance",
-           "Answers 503 with Retry-After: `on`, or while that file is there; probes go on saying ready."),
+           "Returns 503 with Retry-After: `on`, or while this file exists; `/-/ready` stays 200."),
     Option(LEVELS, "COMPRESS", ON, "off", "on",
-           "As gzip or zstd, whatever the client takes, goes text of 1 KiB and more that comes uncoded; mind BREACH."),
+           "Compresses uncoded text of 1 KiB or more by gzip or zstd, as the client accepts; mind the BREACH attack."),
 )
 # fmt: on

@@ -31,15 +31,18 @@ CACHE = Unit("on|duration", cache_rule)
 # fmt: off
 SIZES: tuple[Option, ...] = (
     # families, name, unit, default, example, sentence
-    Option("gateway", "CACHE_MEMORY", SIZE, "64MiB", "256MiB", "The cache in memory, over all workers; `0B` is none."),
+    Option("gateway", "CACHE_MEMORY", SIZE, "64MiB", "256MiB",
+           "The size of the cache in memory, over all workers; `0B` is none."),
     Option("gateway", "CACHE_DISK", SIZE, "1GiB", "10GiB",
-           "The cache in the database, for all who share it; `0B` leaves it to memory, and opens no database."),
+           "The size of the cache in the database, for all gateways that share it; `0B` uses memory only."),
 )
 OF_ROUTE: tuple[Option, ...] = (
     Option(LEVELS, "CACHE", CACHE, "", "60s",
-           "Stores answers. `on`: for as long as the upstream says; a duration: also where it says nothing."),
-    Option(LEVELS, "CACHE_MAX_BODY", SOME_SIZE, "2MiB", "10MiB", "Larger answers pass through unstored."),
+           "Stores responses. `on`: for as long as the upstream says; a duration: also where the upstream says "
+           "nothing."),
+    Option(LEVELS, "CACHE_MAX_BODY", SOME_SIZE, "2MiB", "10MiB",
+           "The largest response that is stored; larger ones pass through."),
     Option(LEVELS, "STALE_IF_ERROR", TIMEOUT, "", "1h",
-           "How long a stored answer may be sent stale if the upstream fails, where it says nothing of that itself."),
+           "How long a stale response may be sent if the upstream fails and the response has no stale-if-error."),
 )
 # fmt: on

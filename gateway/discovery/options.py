@@ -49,10 +49,10 @@ def _server(text: str) -> tuple[Base, str]:
 # fmt: off
 PLAIN: tuple[Option, ...] = (
     Option("gateway", "CONSUL_URL", Unit("URL", one_server, mask=units.mask_url), "", "http://consul:8500",
-           "The agent or server of Consul that upstreams at `consul+http://` are asked of."),
+           "The Consul agent or server to look up `consul+http://` upstreams in."),
     Option("gateway", "CONSUL_TOKEN", Unit("secret", units.printable, mask=units.mask_all), "", "",
-           "The token that it is asked with; it may read the services."),
+           "The token for Consul; it must be allowed to read services."),
     Option("gateway", "EUREKA_URL", Unit("list of URLs", registry, mask=units.mask_url), "",
-           "http://eureka:8761/eureka", "The servers of Eureka that upstreams at `eureka+http://` are asked of."),
+           "http://eureka:8761/eureka", "The Eureka servers to look up `eureka+http://` upstreams in."),
 )
 # fmt: on

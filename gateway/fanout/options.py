@@ -32,28 +32,28 @@ PARTS = Option("route", "PART_*", TARGET, "", "orders:/orders?user={id}",
                "A part of a fan-out: `upstream:/path`, with values of the request and of other parts in braces.",
                "parts")
 OPTIONAL = Option("route", "OPTIONAL", NAMES, "", "team,orders",
-                  "Parts whose failure leaves the rest whole; a part with a default is one too.")
+                  "Parts that may fail without failing the response; a part with a default is optional too.")
 # What holds for all parts, and is an attribute of `plan.Fan`.
 OF_FAN: tuple[Option, ...] = (
     Option("gateway route", "MERGE", one_of("keyed|flat"), "keyed", "flat",
-           "How parts become one object: under their names, or all their members side by side."),
-    Option("gateway route", "CONCURRENCY", POSITIVE, "8", "16", "Calls of one mapped part at a time."),
-    Option("gateway route", "MAX_ITEMS", POSITIVE, "100", "500", "Calls of one mapped part at most."),
+           "How parts become one object: each under its name (`keyed`), or all their members side by side (`flat`)."),
+    Option("gateway route", "CONCURRENCY", POSITIVE, "8", "16", "How many calls of one mapped part run at a time."),
+    Option("gateway route", "MAX_ITEMS", POSITIVE, "100", "500", "The most calls of one mapped part."),
     Option("gateway route", "PASS", STATUSES, "", "404,410",
-           "Statuses of a required part that become the answer's own, instead of 502.", "passes"),
+           "Statuses of a required part that are passed on as the response's status, instead of 502.", "passes"),
 )
 OF_ROUTE = (PARTS, OPTIONAL, *OF_FAN)
 # What holds for one part, and is an attribute of `plan.Part`.
 OF_PART: tuple[Option, ...] = (
-    Option("part", "TIMEOUT", TIMEOUT, "", "300ms", "For this part, within the route's."),
+    Option("part", "TIMEOUT", TIMEOUT, "", "300ms", "The time for this part, within the route's."),
     Option("part", "PICK", MEMBERS, "", "id,name",
-           "The members that are kept of its JSON object, or of each object of its list."),
-    Option("part", "DEFAULT", JSON, "null", "[]", "What stands for the part if it fails."),
+           "The members to keep of the part's JSON object, or of each object of its list."),
+    Option("part", "DEFAULT", JSON, "null", "[]", "The value to use for the part if it fails."),
     Option("part", "METHOD", METHOD, "GET", "POST", "The method of the call."),
     Option("part", "HEADER_*", FIELD, "", "acme", "Sets a header of the call; a lone `-` deletes it.", "headers",
            has_values=True),
-    Option("part", "CACHE", CACHE, "", "60s", "Stores answers to this part's calls, as a route's `CACHE` does."),
-    Option("part", "MAX_BODY", SOME_SIZE, "10MiB", "1MiB", "The largest answer of this part."),
+    Option("part", "CACHE", CACHE, "", "60s", "Stores responses to this part's calls, as a route's `CACHE` does."),
+    Option("part", "MAX_BODY", SOME_SIZE, "10MiB", "1MiB", "The largest response of this part."),
 )
 FUNCTION_OF_PART = Option("part", "LEGACY", FUNCTION, "", "teams.load",
                           "The synchronous function that makes this part.")

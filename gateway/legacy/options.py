@@ -7,12 +7,12 @@ from gateway.options import COUNT, FUNCTION, POSITIVE, TIMEOUT, Option, defaults
 # fmt: off
 OF_ROUTE: tuple[Option, ...] = (
     # families, name, unit, default, example, sentence
-    Option("route", "LEGACY", FUNCTION, "", "reports.build", "The synchronous function that answers."),
+    Option("route", "LEGACY", FUNCTION, "", "reports.build", "The synchronous function that makes the response."),
 )
 OF_POOL: tuple[Option, ...] = (
-    Option("legacy", "THREADS", POSITIVE, "4", "8", "Calls that run at a time, per worker."),
-    Option("legacy", "QUEUE", COUNT, "16", "0", "Calls that may wait for a thread; more get 503 at once."),
-    Option("legacy", "TIMEOUT", TIMEOUT, "5s", "30s", "For one call, then 504."),
+    Option("legacy", "THREADS", POSITIVE, "4", "8", "How many calls run at a time, per worker."),
+    Option("legacy", "QUEUE", COUNT, "16", "0", "How many calls may wait for a thread; more get 503 at once."),
+    Option("legacy", "TIMEOUT", TIMEOUT, "5s", "30s", "The time for one call; then 504."),
 )
 # fmt: on
 

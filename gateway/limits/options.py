@@ -15,21 +15,22 @@ LIMIT = Option("rate_limit", "", Unit("limits", grammar.groups), "", "100/1m bur
                "A limit with a name: routes that name it share its counts.", "groups")
 OF_LIMIT: tuple[Option, ...] = (
     Option("rate_limit", "ON_FAILURE", ON_FAILURE, "", "closed",
-           "While the shared store is away: each gateway counts by itself (`local`), nothing is limited, or 503."),
+           "While the store is away: each gateway counts alone (`local`), no limit (`open`), or 503 (`closed`)."),
 )
 PLAIN: tuple[Option, ...] = (
     Option("gateway", "RATE_LIMIT_ON_FAILURE", ON_FAILURE, "local", "open",
-           "The ON_FAILURE of limits that have none of their own."),
+           "The ON_FAILURE of limits that do not set their own."),
     Option("gateway", "VALKEY_URL", VALKEY, "", "redis://valkey:6379/0",
-           "Limits are counted there, by all gateways that name it (`rediss://` for TLS); else by this gateway alone."),
+           "The Valkey that counts limits for all gateways that name it (`rediss://`: TLS); else each gateway "
+           "counts alone."),
     Option("gateway", "VALKEY_TIMEOUT", TIMEOUT, "50ms", "20ms",
-           "A request waits no longer for Valkey, which then counts as away."),
+           "How long a request waits for Valkey at most; after that Valkey counts as away."),
     Option("gateway", "VALKEY_CA", CERTIFICATE, "", "",
-           "The certificates that Valkey's is checked against with `rediss://`, not the system's."),
+           "The CA certificates to verify Valkey with (`rediss://`), instead of the system's."),
 )
 OF_ROUTE: tuple[Option, ...] = (
     Option(LEVELS, "RATE_LIMIT", Unit("limits or names", grammar.limits), "", "60/1m 1000/1h by client",
-           "Limits that hold together, written out or by name: `N/DURATION [burst N] ... [by KEY]`."),
+           "Limits that all apply, written out or by name: `N/DURATION [burst N] ... [by KEY]`."),
     Option(LEVELS, "COST", POSITIVE, "1", "5", "How many units of its limits one request takes."),
 )
 # fmt: on

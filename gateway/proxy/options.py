@@ -9,7 +9,8 @@ SHARE = Unit("percentage", units.percentage)
 # fmt: off
 # families, name, unit, default, example, sentence
 MIRROR = Option("upstream route", "MIRROR", UPSTREAM_NAME, "", "orders_v2",
-                "An upstream that gets a copy of what went up, once the answer goes down; its own answer is dropped.")
+                "An upstream that gets a copy of each request once the client's response begins; its response is "
+                "dropped.")
 OF_ROUTE: tuple[Option, ...] = (
     MIRROR,
     Option(LEVELS, "MIRROR_SHARE", SHARE, "100%", "5%", "The share of requests that are copied to it."),
