@@ -285,8 +285,8 @@ _CHECKS = {
 
 def _hosts(config: Config, routes: Routes | None) -> list[tuple[str, str]]:
     """The hosts that routes are for, each once, and where they are set."""
-    lines = [(line.origin, path.host) for line in routes.lines for path in line.rule.paths] if routes else []
-    found = {host: origin for origin, host in reversed(lines) if host}
+    hosts = [(route.origin, path.host) for route in routes.routes for path in route.rule.paths] if routes else []
+    found = {host: origin for origin, host in reversed(hosts) if host}
     return [(origin, host) for host, origin in reversed(found.items())]
 
 
@@ -300,9 +300,9 @@ def _upstreams_used(config: Config, routes: Routes) -> set[str] | None:
             return None
     for way in config.auth.ways.values():
         used.update({way.upstream, way.keys_from.place if way.keys_from is not None else ""})
-    for line in routes.lines:
-        used.add(line.level.get("mirror", ""))
-        rules = replacements_of(line.level)
+    for route in routes.routes:
+        used.add(route.level.get("mirror", ""))
+        rules = replacements_of(route.level)
         services = (rule.replacement for rule in rules.rules) if rules is not None else ()
         used.update(one.upstream for one in services if isinstance(one, Target))
     return used

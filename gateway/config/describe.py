@@ -25,14 +25,14 @@ def rows(routes: Routes) -> list[dict[str, Any]]:
     """The effective routing table, a row a line: pattern, target, name, origin as written, and the options set."""
     table: list[dict[str, Any]] = [
         {
-            "pattern": line.rule.text,
-            "target": describe(line),
-            "name": line.name or "",
-            "origin": line.origin,
-            "options": _options_of(line),
-            "inherited": inherited(line),
+            "pattern": route.rule.text,
+            "target": describe(route),
+            "name": route.name or "",
+            "origin": route.origin,
+            "options": _options_of(route),
+            "inherited": inherited(route),
         }
-        for line in routes.lines
+        for route in routes.routes
     ]
     for other in routes.others:
         target, name = (describe(other), other.name or "") if isinstance(other, URLPattern) else ("included", "")
@@ -41,13 +41,13 @@ def rows(routes: Routes) -> list[dict[str, Any]]:
     return table
 
 
-def inherited(line: GatewayRoute) -> dict[str, str]:
+def inherited(route: GatewayRoute) -> dict[str, str]:
     """The options that hold for a line because of its upstream or of a plain variable, each with that variable."""
-    view, prefix = line.endpoint, f"{line.origin.removesuffix('_FILE')}__"
+    view, prefix = route.endpoint, f"{route.origin.removesuffix('_FILE')}__"
     own = effective.options_of_call(view.own) if isinstance(view, (Proxy, Fanout)) else {}
     held = {
         _word(attribute, member): variable
-        for (attribute, member), variable in sorted(line.level.variables.items())
+        for (attribute, member), variable in sorted(route.level.variables.items())
         if attribute in _OF_ROUTE and not variable.startswith(prefix)
     }
     return {word: variable for word, variable in held.items() if word not in own}
@@ -69,30 +69,30 @@ def _text(value: object) -> str:
     return ("on" if value else "off") if isinstance(value, bool) or value is None else str(value)
 
 
-def _options_of(line: GatewayRoute) -> dict[str, str]:
-    view = line.endpoint
+def _options_of(route: GatewayRoute) -> dict[str, str]:
+    view = route.endpoint
     shown = effective.options_of_call(view.own) if isinstance(view, (Proxy, Fanout)) else {}
     if isinstance(view, Fanout):
         shown |= effective.options_of_fan(view.fan)
-    if line.cache is not None:
-        shown |= effective.options_of_cache(line.cache.rule)
-    if line.rule.ignores_case:
+    if route.cache is not None:
+        shown |= effective.options_of_cache(route.cache.rule)
+    if route.rule.ignores_case:
         shown["case"] = "ignore"
-    if line.rule.when:
-        shown["when"] = text_of_when(line.rule.when)
-    if line.raw_path:
+    if route.rule.when:
+        shown["when"] = text_of_when(route.rule.when)
+    if route.raw_path:
         shown["path"] = "raw"
-    shown |= _asked_of_clients(line.stack.requirements)
-    if line.level.variable("rate_limit").startswith(line.origin):
-        shown["rate_limit"] = text_of(line.level.get("rate_limit", ()))
+    shown |= _asked_of_clients(route.stack.requirements)
+    if route.level.variable("rate_limit").startswith(route.origin):
+        shown["rate_limit"] = text_of(route.level.get("rate_limit", ()))
     for name in ("compress", "mirror", "mirror_share", "mirror_unsafe"):
-        if line.level.variable(name).startswith(line.origin):
-            shown[name] = _text(line.level.get(name))
-    if "cost" in line.level.values:
-        shown["cost"] = str(line.level.get("cost", 1))
-    if middleware := line.level.get("middleware"):
+        if route.level.variable(name).startswith(route.origin):
+            shown[name] = _text(route.level.get(name))
+    if "cost" in route.level.values:
+        shown["cost"] = str(route.level.get("cost", 1))
+    if middleware := route.level.get("middleware"):
         shown["middleware"] = ",".join(map(name_of_middleware, middleware))
-    return shown if line.cors is None else {**shown, "cors": ",".join(line.cors)}
+    return shown if route.cors is None else {**shown, "cors": ",".join(route.cors)}
 
 
 def _asked_of_clients(requirements: Sequence[Requirement]) -> dict[str, str]:

@@ -310,19 +310,19 @@ class _Draft:
                 self.blame(entry, f"{place}=0 switches retries off; drop one of the two")
 
     def _check_route(self, route: Route, given: Mapping[str, Entry]) -> None:
-        line, target, paths = given[""], route.target, route.pattern.paths
+        entry, target, paths = given[""], route.target, route.pattern.paths
         if any(path.segments[:1] == ("-",) and (path.rest or len(path.segments) > 1) for path in paths):
-            self.blame(line, "/-/ belongs to the gateway itself; no route can begin with it")
+            self.blame(entry, "/-/ belongs to the gateway itself; no route can begin with it")
         for name, fault in own_answers.faults_of(route, given, [option.name for option in OF_CALL]):
             self.blame(given[name], fault)
         if target is None and route.answer is None and route.fan is None and "LEGACY" not in given:
-            self.blame(line, NO_TARGET)
+            self.blame(entry, NO_TARGET)
         if target is not None:
-            self._check_upstream(line, target.upstream)
+            self._check_upstream(entry, target.upstream)
         elif "MIRROR" in given:
             self.blame(given["MIRROR"], "this is for a route to an upstream: what goes up is copied")
         if (target or route.answer) is not None and route.fan is not None:
-            self.blame(line, "a route has a target or parts, not both")
+            self.blame(entry, "a route has a target or parts, not both")
         if "LEGACY" in given:
             self._check_legacy(route, given)
 
@@ -415,9 +415,9 @@ class _Draft:
             for name in (item for item in limits if isinstance(item, str) and item not in known):
                 shown = "the file names a limit that there is not" if entry.from_file else f"there is no limit {name}"
                 self.blame(entry, f"{shown}; set GATEWAY_RATE_LIMIT_<NAME>", nearest(name, known))
-        for line, route in self.routes:
+        for entry, route in self.routes:
             for problem in limit_problems(route.level, route.pattern.shared_params, self.limits):
-                self.blame(line, problem)
+                self.blame(entry, problem)
 
     def _limits(self, entry: Entry) -> Limits:
         try:

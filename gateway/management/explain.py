@@ -100,14 +100,14 @@ async def _course(handler: GatewayHandler, request: GatewayRequest) -> AsyncIter
                 yield section
         raise decision.error
     else:
-        line = decision.route
+        route = decision.route
         for section in _route(handler.routes, request, host, decision):
             yield section
-        request.matched(line, raw_values(decision), decision.rest)
+        request.matched(route, raw_values(decision), decision.rest)
         came = request.raw_headers
         async for section in _who_asks(handler, request):
             yield section
-        yield _limits(line.stack, request, line.level.get("cost", 1))
+        yield _limits(route.stack, request, route.level.get("cost", 1))
         for section in _view(handler, request, host, decision, came):
             yield section
 
@@ -125,13 +125,13 @@ async def _who_asks(handler: GatewayHandler, request: GatewayRequest) -> AsyncIt
 def _route(routes: Routes, request: GatewayRequest, host: str, match: Match[GatewayRoute]) -> Iterator[Section]:
     """The route of the table that has the request, and those that lose to it."""
     values = raw_values(match)
-    line, rows = match.route, [_named(match.route)]
-    if line.rule.others:
+    route, rows = match.route, [_named(match.route)]
+    if route.rule.others:
         rows.append(["path", match.pattern.host + match.pattern.path])
-    if line.rule.when:
-        rows.append(["WHEN", text_of_when(line.rule.when), line.level.variable("when")])
-    if line.rule.ignores_case:
-        rows.append(["CASE", "ignore", line.level.variable("ignores_case")])
+    if route.rule.when:
+        rows.append(["WHEN", text_of_when(route.rule.when), route.level.variable("when")])
+    if route.rule.ignores_case:
+        rows.append(["CASE", "ignore", route.level.variable("ignores_case")])
     yield Section("Route", [*rows, *([f"{{{name}}}", value] for name, value in values.items())])
     losers = _losers(routes, match, request, host)
     yield Section("Also match, and lose", list(losers))
@@ -142,54 +142,56 @@ def _view(
 ) -> Iterator[Section]:
     """What the view of a route would do, and the cache before it; `came` are the client's fields. Raises GatewayError
     where it could not be called."""
-    line, view = match.route, match.route.endpoint
+    route, view = match.route, match.route.endpoint
     decoded(raw_values(match))  # refuses what is not UTF-8
-    yield _middleware(line.level)
+    yield _middleware(route.level)
     if isinstance(view, Proxy):
-        yield from proxied(handler.config, request, line, view, came)
+        yield from proxied(handler.config, request, route, view, came)
     elif isinstance(view, Fanout):
         request.hide_claims()
-        yield from fanned_out(handler.config, request, line, view)
+        yield from fanned_out(handler.config, request, route, view)
     elif isinstance(view, Legacy):
         yield Section("A function of yours answers, in threads of its own", _threads(view))
     elif isinstance(view, (OwnAnswer, Files)):
-        yield Section("The gateway itself answers", [[describe(line), line.origin]])
+        yield Section("The gateway itself answers", [[describe(route), route.origin]])
     else:
-        yield Section("Your own view answers", [[describe(line), line.origin, "what it asks for is known to it alone"]])
-    yield Section("Instead of an answer", _instead(line))
-    yield Section("A copy", _mirrored(line, request))
-    yield Section("Compression", _compression(line, request))
-    yield Section("Cache", [*_cache(line, request), *_forgets(handler.routes, request, host)])
+        yield Section(
+            "Your own view answers", [[describe(route), route.origin, "what it asks for is known to it alone"]]
+        )
+    yield Section("Instead of an answer", _instead(route))
+    yield Section("A copy", _mirrored(route, request))
+    yield Section("Compression", _compression(route, request))
+    yield Section("Cache", [*_cache(route, request), *_forgets(handler.routes, request, host)])
 
 
-def _instead(line: GatewayRoute) -> list[list[str]]:
+def _instead(route: GatewayRoute) -> list[list[str]]:
     """What goes down for which status or reason, in the order in which it is looked for."""
-    rules = replacements_of(line.level)
+    rules = replacements_of(route.level)
     rows = [
         [rule.word, "stays as it is" if rule.replacement is None else masked_line(rule.replacement.text), rule.variable]
         for rule in (rules.rules if rules is not None else ())
         if not isinstance(rule.replacement, str)
     ]
-    closed = line.level.get("maintenance")
+    closed = route.level.get("maintenance")
     if closed:
         what = "while it is on" if closed is True else f"while there is {closed}"
-        rows.insert(0, ["503", what, line.level.variable("maintenance")])
+        rows.insert(0, ["503", what, route.level.variable("maintenance")])
     return rows
 
 
-def _compression(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
+def _compression(route: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
     """What becomes of an answer of text for this client."""
-    variable = line.level.variable("compress")
-    if not line.stack.compresses:
+    variable = route.level.variable("compress")
+    if not route.stack.compresses:
         return [["answers go down as they come", variable]] if variable else []
     decision = compression.decide(request.method, request.raw_headers, 200, _TEXT, None, streams=False)
     coding = f"by {decision.coding}, for this client" if decision.coding else "this client takes none of it"
     return [[f"text of {format_size(compression.MIN_BYTES)} and more that comes uncoded", coding, variable]]
 
 
-def _mirrored(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
+def _mirrored(route: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
     """Where a copy of the request goes, once its answer goes down."""
-    rule, variable = line.stack.mirror, line.level.variable("mirror")
+    rule, variable = route.stack.mirror, route.level.variable("mirror")
     if rule is None:
         return []
     is_copy = any(name == MARK for name, _ in request.raw_headers)
@@ -237,34 +239,34 @@ def _threads(view: Legacy) -> list[list[str]]:
 
 
 # -- routes -----------------------------------------------------------------------------------------------------------
-def _named(line: GatewayRoute) -> list[str]:
-    return [line.name or "", f"{line.rule.text} -> {describe(line)}", f"({line.origin})"]
+def _named(route: GatewayRoute) -> list[str]:
+    return [route.name or "", f"{route.rule.text} -> {describe(route)}", f"({route.origin})"]
 
 
 def _losers(routes: Routes, match: Match[GatewayRoute], request: GatewayRequest, host: str) -> Iterator[list[str]]:
     """The other lines that match host and path, each with what it lost by."""
     path = request.raw_path
-    for line in routes.lines:
-        if line is not match.route and not mismatch.mismatch(line.rule, host, path):
-            why = _refused_by(line, request)
-            yield [*_named(line), why or mismatch.beaten(mismatch.nearest(line.rule, host, path), match.pattern)]
+    for route in routes.routes:
+        if route is not match.route and not mismatch.mismatch(route.rule, host, path):
+            why = _refused_by(route, request)
+            yield [*_named(route), why or mismatch.beaten(mismatch.nearest(route.rule, host, path), match.pattern)]
 
 
-def _refused_by(line: GatewayRoute, request: GatewayRequest) -> str:
+def _refused_by(route: GatewayRoute, request: GatewayRequest) -> str:
     """What keeps a line that matches host and path from taking a request; empty if nothing does."""
     pairs, query, trusted = request.raw_headers, request.scope["query_string"], request.from_trusted_peer
-    if refused := mismatch.refusal(line.rule, request.method):
+    if refused := mismatch.refusal(route.rule, request.method):
         return refused
-    return "" if hold(line.rule.when, pairs, query, trusted=trusted) else mismatch.unmet(line.rule)
+    return "" if hold(route.rule.when, pairs, query, trusted=trusted) else mismatch.unmet(route.rule)
 
 
 def _nearest(routes: Routes, request: GatewayRequest, host: str) -> Section:
     """The routes of the table that come nearest to a request that none of them has, and why they have it not."""
     path = request.raw_path
-    near = sorted(routes.lines, key=lambda line: mismatch.nearness(line.rule, host, path), reverse=True)
+    near = sorted(routes.routes, key=lambda route: mismatch.nearness(route.rule, host, path), reverse=True)
     rows = [
-        [*_named(line), mismatch.mismatch(line.rule, host, path) or _refused_by(line, request)]
-        for line in near[:_NEAR_MISSES]
+        [*_named(route), mismatch.mismatch(route.rule, host, path) or _refused_by(route, request)]
+        for route in near[:_NEAR_MISSES]
     ]
     rows += [[f"and {len(near) - _NEAR_MISSES} more"]] if len(near) > _NEAR_MISSES else []
     return Section("No route() line or GATEWAY_ROUTE_* matches; the nearest", rows)
@@ -276,10 +278,10 @@ def _even(rows: list[list[str]]) -> list[list[str]]:
 
 
 # -- the cache ----------------------------------------------------------------------------------------------------
-def _cache(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
+def _cache(route: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
     """What is stored, and for how long; what there is in the store is for `gateway cache why` to tell."""
-    cache, rows = line.cache, []
-    inner = line.endpoint
+    cache, rows = route.cache, []
+    inner = route.endpoint
     if isinstance(inner, Fanout):
         rows = [[f"part {part.name}", *_stored(part.cache)] for part in inner.fan.parts if part.cache is not None]
     if cache is None:
@@ -288,7 +290,7 @@ def _cache(line: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
     if past is not None:
         return [["this request", f"goes up: nothing stored answers it ({past.get('detail', past['fwd'])})"], *rows]
     why = refusal(Response("GET", request.raw_headers, 200, _SAYS_NOTHING, 0.0, 0.0), cache.rule)
-    answer = ["the answer", *_stored(cache.rule), line.level.variable("cache")]
+    answer = ["the answer", *_stored(cache.rule), route.level.variable("cache")]
     if unstorable is not None:
         answer = ["the answer", f"is not stored if it comes from the upstream ({unstorable})"]
     elif why is NotStored.REQUEST_NO_STORE:

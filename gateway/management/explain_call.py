@@ -35,33 +35,33 @@ def passes_cache_by(request: GatewayRequest) -> Words | None:
 
 
 def proxied(
-    config: Config, request: GatewayRequest, line: GatewayRoute, view: Proxy, came: Sequence[Pair]
+    config: Config, request: GatewayRequest, route: GatewayRoute, view: Proxy, came: Sequence[Pair]
 ) -> Iterator[Section]:
     upstream = config.upstreams[view.target.upstream]
     plan = plan_for(upstream, view.own)
     path, query = Proxy(view.target.shown(), view.own).target_of(request, {}, plan.sent.shown())
     yield Section("Upstream", _urls(upstream, path + query))
     pairs = proxied_pairs(request, plan.sent, view.stripped_prefix(request))
-    if line.cache is not None and not passes_cache_by(request) and not not_stored(request):
+    if route.cache is not None and not passes_cache_by(request) and not not_stored(request):
         pairs = [pair for pair in pairs if pair[0] not in freshness.CONDITIONS]  # the whole is stored
     place = upstream.places[0]
     host = "(the instance's)" if isinstance(place, Source) else place.authority
     host = request.host_field if plan.options.preserve_host else host
     pairs = [(b"host", host.encode()), *pairs]
-    places = _places_of_fields(view.own, line, upstream)
+    places = _places_of_fields(view.own, route, upstream)
     yield Section("Headers that go up", changes_rows(request, pairs, places, came))
-    yield Section("Options", options_rows(plan.options, view.own, line, upstream))
+    yield Section("Options", options_rows(plan.options, view.own, route, upstream))
     yield Section("Retries", _retries(upstream, is_repeatable(request.method, request.raw_headers), request.method))
-    yield Section("Headers of the answer", [*_set_down(plan), *cors_rows(line)])
+    yield Section("Headers of the answer", [*_set_down(plan), *cors_rows(route)])
     if b"websocket" in [value.lower() for value in request.fields.own.get(b"upgrade", ())]:
-        yield Section("WebSocket", _socket_rows(request, plan.options, line))
+        yield Section("WebSocket", _socket_rows(request, plan.options, route))
 
 
-def _socket_rows(request: GatewayRequest, options: ProxyOptions, line: GatewayRoute) -> list[list[str]]:
+def _socket_rows(request: GatewayRequest, options: ProxyOptions, route: GatewayRoute) -> list[list[str]]:
     """What becomes of a handshake."""
     if not options.websocket:
         return [["the handshake", "501 websocket_unsupported: WEBSOCKET is off"]]
-    allowed, cors = options.websocket_origins or None, line.stack.origins
+    allowed, cors = options.websocket_origins or None, route.stack.origins
     sent = first_text(request.raw_headers, b"origin")
     passes = may_open(sent, request.forwarded_host or request.host_field, allowed, cors)
     own = ["its own host", *(origin for origin in cors if origin != "*")]
@@ -144,31 +144,31 @@ def _by_name(pairs: Iterable[Pair]) -> dict[str, list[str]]:
     return found
 
 
-def _place(line: GatewayRoute, option: str) -> str:
+def _place(route: GatewayRoute, option: str) -> str:
     """Where a route's option stands: its variable, or the line in Python."""
-    variable = line.origin.removesuffix("_FILE")
-    return f"{variable}__{option}" if variable.startswith("GATEWAY_") else line.origin
+    variable = route.origin.removesuffix("_FILE")
+    return f"{variable}__{option}" if variable.startswith("GATEWAY_") else route.origin
 
 
-def _places_of_fields(own: Overrides, line: GatewayRoute, upstream: Upstream) -> dict[str, str]:
+def _places_of_fields(own: Overrides, route: GatewayRoute, upstream: Upstream) -> dict[str, str]:
     """The request fields that the configuration sets or deletes, and where that is written."""
     places = {name: upstream.level.variable("headers", name) for name, _ in upstream.overrides.headers}
-    return places | {name: _place(line, _word(name)) for name, _ in own.headers}
+    return places | {name: _place(route, _word(name)) for name, _ in own.headers}
 
 
 def _word(field: str) -> str:
     return f"HEADER_{field.upper().replace('-', '_')}"
 
 
-def options_rows(holds: Any, own: Overrides, line: GatewayRoute, upstream: Upstream | None) -> list[list[str]]:
+def options_rows(holds: Any, own: Overrides, route: GatewayRoute, upstream: Upstream | None) -> list[list[str]]:
     rows = []
     for option in OF_CALL:
         if option.is_open:
             continue
         value, origin = getattr(holds, option.attribute), "default"
         if getattr(own, option.attribute) is not None:
-            origin = _place(line, option.name)
-        elif variable := (line if upstream is None else upstream).level.variable(option.attribute):
+            origin = _place(route, option.name)
+        elif variable := (route if upstream is None else upstream).level.variable(option.attribute):
             origin = variable
         text = text_of(option, value)
         if value is None and (option.attribute == "max_body_bytes" or option.unit.has_dash):
@@ -202,6 +202,6 @@ def _set_down(plan: Plan) -> list[list[str]]:
     return [["set" if value else "removed", name.decode(), "***" if value else ""] for name, value in plan.set_down]
 
 
-def cors_rows(line: GatewayRoute) -> list[list[str]]:
-    allowed = line.stack.origins
-    return [["set", "access-control-*", f"for {', '.join(allowed)}", line.level.variable("cors")]] if allowed else []
+def cors_rows(route: GatewayRoute) -> list[list[str]]:
+    allowed = route.stack.origins
+    return [["set", "access-control-*", f"for {', '.join(allowed)}", route.level.variable("cors")]] if allowed else []

@@ -18,7 +18,7 @@ from gateway.units import format_duration
 from gateway.upstreams.targets import Reference, TargetValueError
 
 
-def fanned_out(config: Config, request: GatewayRequest, line: GatewayRoute, view: Fanout) -> Iterator[Section]:
+def fanned_out(config: Config, request: GatewayRequest, route: GatewayRoute, view: Fanout) -> Iterator[Section]:
     pools: Any = {name: SimpleNamespace(upstream=upstream) for name, upstream in config.upstreams.items()}
     steps = steps_for(view, pools)
     whole = view.whole
@@ -36,13 +36,13 @@ def fanned_out(config: Config, request: GatewayRequest, line: GatewayRoute, view
     ]
     yield Section("Headers that go to parts", kept)
     deadline = [
-        ["TIMEOUT", format_duration(whole.timeout_s), "the whole; " + options_rows(whole, view.own, line, None)[0][2]]
+        ["TIMEOUT", format_duration(whole.timeout_s), "the whole; " + options_rows(whole, view.own, route, None)[0][2]]
     ]
     yield Section("Options", deadline)
     retried = {step.upstream.name: step.upstream for step in steps if step.upstream is not None}
     yield Section("Retries", [[name, f"at most {upstream.retries} more"] for name, upstream in retried.items()])
     changes = [["set" if value else "removed", name, "***" if value else ""] for name, value in whole.response_headers]
-    yield Section("Headers of the answer", [*changes, *cors_rows(line)])
+    yield Section("Headers of the answer", [*changes, *cors_rows(route)])
 
 
 def _parts(gathering: Gathering, steps: Sequence[Step], deadline_s: float) -> list[list[str]]:

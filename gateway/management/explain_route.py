@@ -18,24 +18,24 @@ async def explain_route(config: Config, routes: Routes, name: str) -> list[dict[
     Parameters of the path stand for themselves: `/users/{id}` is asked for as `/users/id`.
     """
     return [
-        {"request": f"{_method(line)} {_target(line)}", "sections": await _explained(config, routes, line)}
-        for line in routes.lines
-        if line.name == name
+        {"request": f"{_method(route)} {_target(route)}", "sections": await _explained(config, routes, route)}
+        for route in routes.routes
+        if route.name == name
     ]
 
 
-async def _explained(config: Config, routes: Routes, line: GatewayRoute) -> list[dict[str, Any]]:
-    scope = scope_of(_method(line), _target(line), [], config.settings.bind)
+async def _explained(config: Config, routes: Routes, route: GatewayRoute) -> list[dict[str, Any]]:
+    scope = scope_of(_method(route), _target(route), [], config.settings.bind)
     return [{"title": one.title, "rows": one.rows} for one in await explain(config, routes, scope)]
 
 
-def _method(line: GatewayRoute) -> str:
-    return "GET" if not line.rule.methods or "GET" in line.rule.methods else min(line.rule.methods)
+def _method(route: GatewayRoute) -> str:
+    return "GET" if not route.rule.methods or "GET" in route.rule.methods else min(route.rule.methods)
 
 
-def _target(line: GatewayRoute) -> str:
+def _target(route: GatewayRoute) -> str:
     """A URL that the route's first path matches; without its host a path."""
-    rule = line.rule
+    rule = route.rule
     names = iter(rule.params)
     host = rule.host.replace(ANY_LABEL, next(names).replace("_", "-")) if ANY_LABEL in rule.host else rule.host
     path = "".join(f"/{_taken(segment, names)}" for segment in rule.segments) or "/"

@@ -146,22 +146,22 @@ def _is_async(check: Any) -> bool:
 
 
 def hints(
-    lines: Iterable[tuple[str, Callable[..., Any], Sequence[Requirement]]], declared: Declared, admin: Rule | None
+    routes: Iterable[tuple[str, Callable[..., Any], Sequence[Requirement]]], declared: Declared, admin: Rule | None
 ) -> Iterator[str]:
     """Words about what works and is perhaps not meant so; `lines` are places, views and what they ask for."""
-    lines = list(lines)
-    used = {way for _, _, requirements in lines for one in requirements for way in one.rule.ways}
+    routes = list(routes)
+    used = {way for _, _, requirements in routes for one in requirements for way in one.rule.ways}
     used |= set() if admin is None else set(admin.ways)
     for way in declared.auth.ways.values():
         if way.name not in used:
             yield f"{way.variable}: no route asks for it; GATEWAY_AUTH={way.name} would for all of them"
     if not used:
         return
-    open_lines = [place for place, _, requirements in lines if not requirements]
-    if len(open_lines) == 1 and len(lines) > 2:
-        yield f"{open_lines[0]}: the one route that asks for no way; all others do"
+    open_routes = [place for place, _, requirements in routes if not requirements]
+    if len(open_routes) == 1 and len(routes) > 2:
+        yield f"{open_routes[0]}: the one route that asks for no way; all others do"
     guarded = sorted(name for name, upstream in declared.upstreams.items() if upstream.level.get(_AUTH) is not None)
-    for place, endpoint, requirements in lines:
+    for place, endpoint, requirements in routes:
         if guarded and not requirements and not isinstance(endpoint, (Proxy, Fanout, Legacy)):
             yield (
                 f"{place}: what its view asks for by fetch() nobody can see; of {', '.join(guarded)}, which ask for a "

@@ -21,14 +21,14 @@ from gateway.routing.segments import Capture, folded, folded_segment, takes, val
 from gateway.routing.stack import Slots
 
 
-class Line(Protocol):
-    """A line of the table."""
+class HasRule(Protocol):
+    """What has a pattern, as a route of the table does."""
 
     @property
     def rule(self) -> Pattern: ...
 
 
-LineT = TypeVar("LineT")
+RouteT = TypeVar("RouteT")
 
 
 def rule_under(rule: Pattern, level: Level) -> Pattern:
@@ -36,42 +36,42 @@ def rule_under(rule: Pattern, level: Level) -> Pattern:
     return rule.under(ignores_case=level.get("ignores_case", False), when=level.get("when", ALWAYS))
 
 
-def fields_chosen_by(lines: Sequence[Line]) -> Mapping[int, tuple[str, ...]]:
+def fields_chosen_by(routes: Sequence[HasRule]) -> Mapping[int, tuple[str, ...]]:
     """The fields of requests that decide whether a line or another one answers, by the number of the line.
 
     They are those of its own WHEN, and of the lines with one that take some of the same requests.
     """
-    conditional = [line.rule for line in lines if line.rule.when and fields_of(line.rule.when)]
+    conditional = [route.rule for route in routes if route.rule.when and fields_of(route.rule.when)]
     found: dict[int, set[str]] = {}
-    for number, line in enumerate(lines):
+    for number, route in enumerate(routes):
         for other in conditional:
-            if other is line.rule or may_share(line.rule, other):
+            if other is route.rule or may_share(route.rule, other):
                 found.setdefault(number, set()).update(fields_of(other.when))
     return {number: tuple(sorted(names)) for number, names in found.items()}
 
 
-def with_vary(slots: Mapping[LineT, Slots], lines: Sequence[Line]) -> dict[LineT, Slots]:
+def with_vary(slots: Mapping[RouteT, Slots], routes: Sequence[HasRule]) -> dict[RouteT, Slots]:
     """The slots with what names in Vary by what a line was chosen. Django's own lines come after all of the table."""
-    chosen_by = fields_chosen_by(lines)
+    chosen_by = fields_chosen_by(routes)
     if not chosen_by:
         return dict(slots)
-    fields = {id(line): chosen_by.get(number, ()) for number, line in enumerate(lines)}
+    fields = {id(route): chosen_by.get(number, ()) for number, route in enumerate(routes)}
     of_all = tuple(sorted(set[str]().union(*chosen_by.values())))
-    return {line: replace(one, vary=varying(fields.get(id(line), of_all))) for line, one in slots.items()}
+    return {route: replace(one, vary=varying(fields.get(id(route), of_all))) for route, one in slots.items()}
 
 
 def varying(names: Sequence[str]) -> Finish | None:
     """Adds these names to Vary; None where there are none."""
     if not names:
         return None
-    lines, title = frozenset(name.encode("ascii") for name in names), ", ".join(names).title()
+    added, title = frozenset(name.encode("ascii") for name in names), ", ".join(names).title()
 
     async def finish(request: GatewayRequest, response: HttpResponseBase) -> HttpResponseBase:
         if not isinstance(response, GatewayResponse):
             patch_vary_headers(response, title.split(", "))
         else:
             known = vary_names(pairs_of(response))
-            if known is not None and not lines.issubset(known):  # None is a star, more or less
+            if known is not None and not added.issubset(known):  # None is a star, more or less
                 response.pairs.append((b"vary", title.encode("ascii")))
         return response
 

@@ -18,17 +18,17 @@ from gateway.routing.table import Match, Miss, Table, none_hold
 _OWN_SEGMENT = "-"  # paths under `/-/` belong to the gateway
 
 
-LineT = TypeVar("LineT")
+RouteT = TypeVar("RouteT")
 
 
-class Guards(Generic[LineT]):
+class Guards(Generic[RouteT]):
     """The routes of the table and, after them, Django's own lines, asked about paths that are not plain."""
 
-    def __init__(self, table: Table[LineT], django: URLResolver | None) -> None:
+    def __init__(self, table: Table[RouteT], django: URLResolver | None) -> None:
         self._table = table
         self._django = django
 
-    def check(self, method: str, host: str, path: str, match: Match[LineT] | Miss, holds: Holds = none_hold) -> None:
+    def check(self, method: str, host: str, path: str, match: Match[RouteT] | Miss, holds: Holds = none_hold) -> None:
         """Raises PATH_INVALID, and PATH_AMBIGUOUS where another server could read a path that is somebody else's.
 
         `match` is what the table says of the raw path with these conditions; a Miss leaves it to Django's own lines.
@@ -36,8 +36,8 @@ class Guards(Generic[LineT]):
         if is_plain(path):
             return
         validation.check_path(path)
-        line = self.django_match(path) if isinstance(match, Miss) else None
-        if isinstance(match, Miss) and line is None:
+        django = self.django_match(path) if isinstance(match, Miss) else None
+        if isinstance(match, Miss) and django is None:
             return  # nobody answers it
         if not is_read_otherwise(path):
             if _is_own(path):
@@ -45,7 +45,7 @@ class Guards(Generic[LineT]):
             return
         answers: Any
         if isinstance(match, Miss):
-            answers, found = line, readings([], path)
+            answers, found = django, readings([], path)
         else:
             answers, segments = match.route, match.pattern.segments
             raw = path[1:].split("/", len(segments))
@@ -72,13 +72,13 @@ class Guards(Generic[LineT]):
             return not reading.from_values or any(part != ANY and is_value for part, is_value in spelled)
         if found.is_conditional:
             return True
-        line = self.django_match(reading.path)
+        django = self.django_match(reading.path)
         # Two lines may name one view, and one of them guard it by its arguments.
-        if line is None or (
-            isinstance(answers, ResolverMatch) and (line.func, line.route) == (answers.func, answers.route)
+        if django is None or (
+            isinstance(answers, ResolverMatch) and (django.func, django.route) == (answers.func, answers.route)
         ):
             return False
-        return not reading.from_values or not {"<", "("} & set(line.route)
+        return not reading.from_values or not {"<", "("} & set(django.route)
 
     def django_match(self, path: str) -> ResolverMatch | None:
         """What Django's own lines say of a raw path."""

@@ -89,23 +89,23 @@ class GatewayRoute(URLPattern):
             self.endpoint.inherit(declared.plain)
         if self.is_of_environment:
             return self
-        line = copy.copy(self)
-        line.level = level = together(self._own, level_above(self.endpoint, declared))
-        line.raw_path = level.get("raw_path", False)
-        line.cors = cors.rules_of(level) if "cors" in level.values else None
-        line.rule = rule_under(self.rule, level)
-        line.pattern = _Paths(line.rule, self.name or "")
+        route = copy.copy(self)
+        route.level = level = together(self._own, level_above(self.endpoint, declared))
+        route.raw_path = level.get("raw_path", False)
+        route.cors = cors.rules_of(level) if "cors" in level.values else None
+        route.rule = rule_under(self.rule, level)
+        route.pattern = _Paths(route.rule, self.name or "")
         rule = rule_of(level)
         if rule is not None and self.wrapped is self.endpoint and isinstance(self.endpoint, (Proxy, Fanout)):
-            line.wrapped = line.view = line.callback = line.cache = Cached(self.endpoint, rule)
-        return line
+            route.wrapped = route.view = route.callback = route.cache = Cached(self.endpoint, rule)
+        return route
 
     def with_stack(self, slots: Slots) -> "GatewayRoute":
         """This line with its compiled stack. A copy: what the routes module holds may be compiled more than once."""
-        line = copy.copy(self)
-        line.stack = compiled(self.wrapped, self.endpoint, self.cache, slots)
-        line.view = line.stack.view
-        return line
+        route = copy.copy(self)
+        route.stack = compiled(self.wrapped, self.endpoint, self.cache, slots)
+        route.view = route.stack.view
+        return route
 
     def __repr__(self) -> str:
         return f"<GatewayRoute {self.rule.text} ({self.origin})>"
@@ -119,7 +119,7 @@ def level_above(endpoint: Callable[..., Any], declared: Declared) -> Level:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class DjangoLine:
+class DjangoRoute:
     """One of Django's own lines, as far as its stack is made of it."""
 
     origin: str
@@ -143,39 +143,41 @@ class Params(NamedTuple):
 _NO_PARAMS = Params()
 
 
-def flat(line: URLPattern | URLResolver, outer: Params = _NO_PARAMS) -> Iterator[tuple[URLPattern, Params]]:
+def flat(url_pattern: URLPattern | URLResolver, outer: Params = _NO_PARAMS) -> Iterator[tuple[URLPattern, Params]]:
     """The patterns of one of Django's lines, those of an include() one by one, and what each gives its view."""
-    regex = line.pattern.regex
+    regex = url_pattern.pattern.regex
     names = (*outer.names, *regex.groupindex)
     unnamed = regex.groups > 0 and not regex.groupindex
-    if isinstance(line, URLPattern):
-        names = (*names, *line.default_args)
+    if isinstance(url_pattern, URLPattern):
+        names = (*names, *url_pattern.default_args)
         # What an include() has without a name, Django drops where there is a name.
-        yield line, Params(names, unnamed or (outer.has_unnamed and not names))
+        yield url_pattern, Params(names, unnamed or (outer.has_unnamed and not names))
     else:
-        for inner in line.url_patterns:
-            yield from flat(inner, Params((*names, *line.default_kwargs), unnamed or outer.has_unnamed))
+        for inner in url_pattern.url_patterns:
+            yield from flat(inner, Params((*names, *url_pattern.default_kwargs), unnamed or outer.has_unnamed))
 
 
 def _outermost(
-    lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
+    routes: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
 ) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Every view with what is wrapped around it, and where it was written."""
-    yield from ((line.origin, line.wrapped) for line in lines)
-    yield from ((str(line.pattern), line.callback) for other in others for line, _ in flat(other))
+    yield from ((route.origin, route.wrapped) for route in routes)
+    yield from ((str(one.pattern), one.callback) for other in others for one, _ in flat(other))
 
 
 def views_of(
-    lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
+    routes: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
 ) -> Iterator[tuple[str, Callable[..., Any]]]:
     """Every view without what is wrapped around it, and where it was written."""
-    yield from ((line.origin, line.endpoint) for line in lines)
-    yield from ((str(line.pattern), innermost(line.callback)) for other in others for line, _ in flat(other))
+    yield from ((route.origin, route.endpoint) for route in routes)
+    yield from ((str(one.pattern), innermost(one.callback)) for other in others for one, _ in flat(other))
 
 
-def legacies(lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[tuple[str, Legacy]]:
+def legacies(
+    routes: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
+) -> Iterator[tuple[str, Legacy]]:
     """Every legacy function, as a view or as a part, with where it was written."""
-    for origin, view in views_of(lines, others):
+    for origin, view in views_of(routes, others):
         if isinstance(view, Legacy):
             yield origin, view
         elif isinstance(view, Fanout):
@@ -186,9 +188,9 @@ def caches_parts(endpoint: Callable[..., Any]) -> bool:
     return isinstance(endpoint, Fanout) and any(part.cache for part in endpoint.fan.parts)
 
 
-def describe(line: URLPattern) -> str:
+def describe(route: URLPattern) -> str:
     """Where a line leads, as `gateway routes` and the start-up summary say it."""
-    view = line.endpoint if isinstance(line, GatewayRoute) else innermost(line.callback)
+    view = route.endpoint if isinstance(route, GatewayRoute) else innermost(route.callback)
     if isinstance(view, Fanout):
         return ", ".join(part.name for part in view.fan.parts)
     if isinstance(view, OwnAnswer):
@@ -206,10 +208,10 @@ def is_async(view: Callable[..., Any]) -> bool:
     return iscoroutinefunction(view) or iscoroutinefunction(getattr(view, "__call__", None))  # noqa: B004 - the method
 
 
-def synchronous_views(lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[str]:
+def synchronous_views(routes: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[str]:
     """A word for each synchronous function that stands where an async view belongs."""
     found: dict[Callable[..., Any], str] = {}
-    for origin, outermost in _outermost(lines, others):
+    for origin, outermost in _outermost(routes, others):
         cache = cache_of(outermost)
         for view in {outermost, outermost if cache is None else cache.view}:
             function = getattr(view, "synchronous", None) or (None if is_async(view) else view)
@@ -223,53 +225,54 @@ def synchronous_views(lines: Iterable[GatewayRoute], others: Iterable[URLPattern
         )
 
 
-def caches_without_effect(lines: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[str]:
+def caches_without_effect(routes: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[str]:
     """A word for each cache that is without effect."""
-    for origin, view in _outermost([line for line in lines if line.cache is None], others):
+    for origin, view in _outermost([route for route in routes if route.cache is None], others):
         if (problem := cache_problem(view)) is not None:
             yield f"{origin}: {problem}"
 
 
-def check_lines(
-    lines: Sequence[GatewayRoute],
+def check_routes(
+    routes: Sequence[GatewayRoute],
     others: Sequence[URLPattern | URLResolver],
     declared: Declared,
     faults: Iterable[str],
 ) -> None:
     """Raises RouteError for lines that cannot all be served; `faults` are those of their pools."""
     problems = [
-        _problem_of(clash, lines[clash.first], lines[clash.second]) for clash in clashes([line.rule for line in lines])
+        _problem_of(clash, routes[clash.first], routes[clash.second])
+        for clash in clashes([route.rule for route in routes])
     ]
     problems.extend(
-        f"{line.origin}: {line.rule.text!r} lies under /-/, which belongs to the gateway"
-        for line in lines
-        if any(path.segments[:1] == ("-",) for path in line.rule.paths)
+        f"{route.origin}: {route.rule.text!r} lies under /-/, which belongs to the gateway"
+        for route in routes
+        if any(path.segments[:1] == ("-",) for path in route.rule.paths)
     )
     plain = [one for other in others for one in flat(other)]
-    problems.extend(f"{line.pattern}: {problem}" for line, params in plain for problem in _misfits(line, params))
+    problems.extend(f"{one.pattern}: {problem}" for one, params in plain for problem in _misfits(one, params))
     problems.extend(
         f"{origin}: there is no upstream {upstream}{_meant(upstream, declared.upstreams)}"
-        for origin, view in views_of(lines, others)
+        for origin, view in views_of(routes, others)
         if isinstance(view, (Proxy, Fanout))
         for upstream in view.upstreams
         if upstream not in declared.upstreams
     )
     problems.extend(
         problem
-        for line in lines
-        if not line.is_of_environment
-        for problem in rate_limits.problems(line.origin, line.level, line.rule.shared_params, declared)
+        for route in routes
+        if not route.is_of_environment
+        for problem in rate_limits.problems(route.origin, route.level, route.rule.shared_params, declared)
     )
     problems.extend(faults)
-    problems.extend(_name_problems(lines))
-    if declared.first_route and not any(line.origin == declared.first_route for line in lines):
+    problems.extend(_name_problems(routes))
+    if declared.first_route and not any(route.origin == declared.first_route for route in routes):
         problems.append(
             f"{declared.urlconf}.py leaves out *from_environment(), so GATEWAY_ROUTE_* would be without effect"
         )
     problems.extend(
-        f"{line.origin}: route() lines do not work inside include(); write them into urlpatterns"
-        for line, _ in plain
-        if isinstance(line, GatewayRoute)
+        f"{one.origin}: route() lines do not work inside include(); write them into urlpatterns"
+        for one, _ in plain
+        if isinstance(one, GatewayRoute)
     )
     if problems:
         raise RouteError("\n".join(problems))
@@ -286,9 +289,9 @@ def _problem_of(clash: Clash, first: GatewayRoute, second: GatewayRoute) -> str:
     )
 
 
-def _misfits(line: URLPattern, params: Params) -> Iterator[str]:
+def _misfits(url_pattern: URLPattern, params: Params) -> Iterator[str]:
     """What keeps a view of ours from answering one of Django's lines: each request would fail, or go elsewhere."""
-    view, cache = innermost(line.callback), cache_of(line.callback)
+    view, cache = innermost(url_pattern.callback), cache_of(url_pattern.callback)
     if params.has_unnamed and (cache is not None or isinstance(view, (Proxy, Fanout, Legacy))):
         yield f"{name_of(view)} takes parameters by name: write (?P<id>...) instead of (...)"
     elif isinstance(view, Fanout):
@@ -346,10 +349,10 @@ def _meant(name: str, upstreams: Iterable[str]) -> str:
     return f"; did you mean {near}?" if near else f"; set GATEWAY_UPSTREAM_{name.upper()} to its base URL"
 
 
-def _name_problems(lines: Sequence[GatewayRoute]) -> Iterable[str]:
-    for line in lines:
-        if isinstance(line.endpoint, Proxy):
+def _name_problems(routes: Sequence[GatewayRoute]) -> Iterable[str]:
+    for route in routes:
+        if isinstance(route.endpoint, Proxy):
             try:
-                check_names(line.rule, line.endpoint.target)
+                check_names(route.rule, route.endpoint.target)
             except PatternError as error:
-                yield f"{line.origin}: {error}"
+                yield f"{route.origin}: {error}"

@@ -11,10 +11,10 @@ from gateway.routing.faults import RouteError, noting, place_of
 from gateway.routing.lines import GatewayRoute
 from gateway.routing.loading import WRAPS, loading
 from gateway.routing.records import Declared
-from gateway.routing.urls import FaultyLine, Routes, lines_of
+from gateway.routing.urls import FaultyRoute, Routes, routes_of
 from gateway.routing.worker_start import names_of_new, threads_now
 
-Lines = Sequence[URLPattern | URLResolver]
+UrlPatterns = Sequence[URLPattern | URLResolver]
 
 # What was noted while a module was imported, which happens once in a process.
 _noted: WeakKeyDictionary[ModuleType, tuple[str, ...]] = WeakKeyDictionary()
@@ -33,12 +33,12 @@ def load_routes(declared: Declared) -> Routes:
                 _noted[module] = tuple(faults)
             else:
                 faults.extend(_noted.get(module, ()))
-            lines = _urlpatterns(module)
-            if not _are_of(lines, declared):
+            urlpatterns = _urlpatterns(module)
+            if not _are_of(urlpatterns, declared):
                 faults[:] = [fault for fault in faults if not fault.startswith("GATEWAY_")]
-                lines = _lines_for(module, lines, declared)
-            lines = [line for line in lines if not isinstance(line, FaultyLine)]
-            routes = Routes(lines, declared, names_of_new(before))
+                urlpatterns = _patterns_for(module, urlpatterns, declared)
+            urlpatterns = [one for one in urlpatterns if not isinstance(one, FaultyRoute)]
+            routes = Routes(urlpatterns, declared, names_of_new(before))
         except RouteError as error:
             faults.append(str(error))
         except ModuleNotFoundError as error:
@@ -58,18 +58,18 @@ def _imported(name: str, declared: Declared) -> ModuleType:
         loading.reset(token)
 
 
-def _are_of(lines: Lines, declared: Declared) -> bool:
+def _are_of(urlpatterns: UrlPatterns, declared: Declared) -> bool:
     """Whether the lines of the environment among these are of this one. In a test's process there are several, and a
     module is imported once."""
     known = {id(one) for one in declared.routes}
-    given = {id(line.given) for line in lines if isinstance(line, GatewayRoute) and line.given is not None}
+    given = {id(one.given) for one in urlpatterns if isinstance(one, GatewayRoute) and one.given is not None}
     return given <= known and (bool(given) or not known)
 
 
-def _lines_for(module: ModuleType, lines: Lines, declared: Declared) -> Lines:
+def _patterns_for(module: ModuleType, urlpatterns: UrlPatterns, declared: Declared) -> UrlPatterns:
     """The lines of a module with those of this environment, where it has any."""
-    own = [line for line in lines if not (isinstance(line, GatewayRoute) and line.is_of_environment)]
-    made = [line for wrap in vars(module).get(WRAPS, ()) for line in lines_of(declared.routes, wrap)]
+    own = [one for one in urlpatterns if not (isinstance(one, GatewayRoute) and one.is_of_environment)]
+    made = [one for wrap in vars(module).get(WRAPS, ()) for one in routes_of(declared.routes, wrap)]
     return [*made, *own]
 
 
@@ -80,14 +80,14 @@ def _missing(error: ModuleNotFoundError, name: str) -> str:
     return f"GATEWAY_URLCONF={name}: there is no module of that name{hint}"
 
 
-def _urlpatterns(module: ModuleType) -> Lines:
+def _urlpatterns(module: ModuleType) -> UrlPatterns:
     name = f"{module.__name__}.py"
-    lines = getattr(module, "urlpatterns", None)
-    if not isinstance(lines, (list, tuple)):
+    urlpatterns = getattr(module, "urlpatterns", None)
+    if not isinstance(urlpatterns, (list, tuple)):
         raise RouteError(f"{name} defines no list urlpatterns")
-    for line in lines:
-        if isinstance(line, list):
+    for one in urlpatterns:
+        if isinstance(one, list):
             raise RouteError(f"{name}: urlpatterns holds a list; write a star before it: *from_environment()")
-        if not isinstance(line, (URLPattern, URLResolver)):
-            raise RouteError(f"{name}: urlpatterns holds {line!r}, which is no route() or path() line")
-    return lines
+        if not isinstance(one, (URLPattern, URLResolver)):
+            raise RouteError(f"{name}: urlpatterns holds {one!r}, which is no route() or path() line")
+    return urlpatterns

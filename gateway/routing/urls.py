@@ -43,11 +43,11 @@ from gateway.routing.faults import RouteError, faulty, file_name, note
 from gateway.routing.guards import Guards
 from gateway.routing.iterators import load_iterators
 from gateway.routing.lines import (
-    DjangoLine,
+    DjangoRoute,
     GatewayRoute,
     caches_parts,
     caches_without_effect,
-    check_lines,
+    check_routes,
     flat,
     hint_problem,
     is_async,
@@ -75,8 +75,8 @@ from gateway.sockets.upgrade import SocketView
 from gateway.upstreams.options import Overrides, effective, overrides_of
 
 
-class FaultyLine(GatewayRoute):
-    """Stands for a line that could not be made."""
+class FaultyRoute(GatewayRoute):
+    """Stands for a route that could not be made."""
 
 
 _NO_PATH = parse_pattern("/")
@@ -119,7 +119,7 @@ def route(
     except RouteError as error:
         if not note(str(error)):
             raise
-        return FaultyLine(_NO_PATH, faulty, "", origin)
+        return FaultyRoute(_NO_PATH, faulty, "", origin)
 
 
 def _route(
@@ -210,58 +210,59 @@ def from_environment(*, wrap: Wrap | None = None) -> list[GatewayRoute]:
 
     `wrap` is called with the view of each of them, as that of `route()`. Raises RouteError, with the variable.
     """
-    return lines_of(routes_for(sys._getframe(1).f_globals, wrap), wrap)
+    return routes_of(routes_for(sys._getframe(1).f_globals, wrap), wrap)
 
 
-def lines_of(routes: Iterable[Route], wrap: Wrap | None) -> list[GatewayRoute]:
-    """The lines of these routes. Raises RouteError, with the variable."""
-    lines = []
-    for one in routes:
+def routes_of(records: Iterable[Route], wrap: Wrap | None) -> list[GatewayRoute]:
+    """The routes that these records of the environment become. Raises RouteError, with the variable."""
+    routes = []
+    for record in records:
         try:
-            lines.append(_from_config(one, wrap))
+            routes.append(_from_config(record, wrap))
         except RouteError as error:
             if not note(str(error)):
                 raise
-            lines.append(GatewayRoute(one.pattern, faulty, one.name, one.variable, one))
-    return lines
+            routes.append(GatewayRoute(record.pattern, faulty, record.name, record.variable, record))
+    return routes
 
 
-def _from_config(line: Route, wrap: Wrap | None) -> GatewayRoute:
-    if line.fan is not None:
-        variable = f"{line.variable}__PART_"
+def _from_config(record: Route, wrap: Wrap | None) -> GatewayRoute:
+    if record.fan is not None:
+        variable = f"{record.variable}__PART_"
         functions = {
             part.name: legacy_from(part.target.text, variable + part.name.upper())
-            for part in line.fan.parts
+            for part in record.fan.parts
             if part.target.is_function
         }
-        fan = Fanout(line.fan, line.overrides, line.name, functions)
-        if functions and (problem := next(fan.problems(line.pattern.shared_params), None)):
-            raise RouteError(f"{line.variable}: {problem}")
+        fan = Fanout(record.fan, record.overrides, record.name, functions)
+        if functions and (problem := next(fan.problems(record.pattern.shared_params), None)):
+            raise RouteError(f"{record.variable}: {problem}")
         view: View = fan
-    elif line.target is not None:
-        view = Proxy(line.target, line.overrides)
-    elif isinstance(line.answer, Folder):
-        view = Files(line.answer, line.name)
-    elif line.answer is not None:
-        view = OwnAnswer(line.answer, line.body, line.media_type, line.name)
-    elif line.legacy is not None:
-        view = function = legacy_from(line.legacy, line.variable)
-        function.max_body_bytes = effective(Overrides(), overrides_of(line.level.flat())).max_body_bytes or sys.maxsize
-        _check_fit(function, line.pattern, line.variable, line.legacy)
+    elif record.target is not None:
+        view = Proxy(record.target, record.overrides)
+    elif isinstance(record.answer, Folder):
+        view = Files(record.answer, record.name)
+    elif record.answer is not None:
+        view = OwnAnswer(record.answer, record.body, record.media_type, record.name)
+    elif record.legacy is not None:
+        view = function = legacy_from(record.legacy, record.variable)
+        options = effective(Overrides(), overrides_of(record.level.flat()))
+        function.max_body_bytes = options.max_body_bytes or sys.maxsize
+        _check_fit(function, record.pattern, record.variable, record.legacy)
     else:
-        raise RouteError(f"{line.variable}: no target")
-    if line.cache is not None:
-        view = Cached(view, line.cache)
-    wrapped = _wrapped(view, wrap, line.pattern, line.variable)
-    return GatewayRoute(line.pattern, view, line.name, line.variable, line, wrapped=wrapped)
+        raise RouteError(f"{record.variable}: no target")
+    if record.cache is not None:
+        view = Cached(view, record.cache)
+    wrapped = _wrapped(view, wrap, record.pattern, record.variable)
+    return GatewayRoute(record.pattern, view, record.name, record.variable, record, wrapped=wrapped)
 
 
-Line = GatewayRoute | DjangoLine
+AnyRoute = GatewayRoute | DjangoRoute
 
 
-def slots_of(line: Line | None, declared: Declared, chains: Chains) -> Slots:
+def slots_of(route: AnyRoute | None, declared: Declared, chains: Chains) -> Slots:
     """What stands in the slots of a line; None where no route is known. Raises RouteError."""
-    if line is None:
+    if route is None:
         rules = replacements_of(declared.plain)
         compress = compressing(declared.plain, pieces)
         return Slots(
@@ -270,14 +271,14 @@ def slots_of(line: Line | None, declared: Declared, chains: Chains) -> Slots:
             replace=replacing(rules, None, {}, compress),
             fields=own_fields(declared.plain, declared.plain, None),
         )
-    level, endpoint = line.level, line.endpoint
-    origins = declared.cors if line.cors is None else line.cors
+    level, endpoint = route.level, route.endpoint
+    origins = declared.cors if route.cors is None else route.cors
     requirements = access.requirements_of(level, endpoint, declared)
     rules = replacements_of(level)
     if isinstance(endpoint, Proxy):
         endpoint.keeps_small_bodies = rules is not None and rules.asks_services
     compress = compressing(level, pieces)
-    rule = line.rule if isinstance(line, GatewayRoute) else None
+    rule = route.rule if isinstance(route, GatewayRoute) else None
     slots = Slots(
         key_words=words_of(rule.when) if rule is not None else (),
         key_rule=key_rule_of(rule) if rule is not None else "",
@@ -293,7 +294,7 @@ def slots_of(line: Line | None, declared: Declared, chains: Chains) -> Slots:
         fields=own_fields(level, declared.plain, endpoint),
         sticky=sticky_cookies(endpoint, declared, asks_others=rules is not None and rules.asks_services),
     )
-    return rate_limits.with_limits(slots, level, line.endpoint, line.name or "", declared)
+    return rate_limits.with_limits(slots, level, route.endpoint, route.name or "", declared)
 
 
 _GROUP = re.compile(r"\(\?P<(\w+)>")
@@ -302,8 +303,7 @@ _GROUP = re.compile(r"\(\?P<(\w+)>")
 class Routes:
     """Everything that can answer: the table of `route()` lines, and Django's own lines after it.
 
-    `threads` are the names of those that were started while the lines were imported; `slots` says what stands in the
-    stack of a line.
+    `threads` are the names of threads that the import of the routes module started; `slots` fills a route's stack.
     """
 
     def __init__(
@@ -311,51 +311,51 @@ class Routes:
         urlpatterns: Sequence[URLPattern | URLResolver],
         declared: Declared,
         threads: Sequence[str] = (),
-        slots: Callable[[Line | None, Declared, Chains], Slots] = slots_of,
+        slots: Callable[[AnyRoute | None, Declared, Chains], Slots] = slots_of,
     ) -> None:
-        self.lines = [line.under(declared) for line in urlpatterns if isinstance(line, GatewayRoute)]
-        self.others = [line for line in urlpatterns if not isinstance(line, GatewayRoute)]
+        self.routes = [route.under(declared) for route in urlpatterns if isinstance(route, GatewayRoute)]
+        self.others = [one for one in urlpatterns if not isinstance(one, GatewayRoute)]
         self.threads = tuple(threads)
-        self.warnings = (*synchronous_views(self.lines, self.others), *caches_without_effect(self.lines, self.others))
+        self.warnings = (*synchronous_views(self.routes, self.others), *caches_without_effect(self.routes, self.others))
         if threads:
             self.warnings = (*self.warnings, thread_warning(declared.urlconf, threads))
         self.policies = declared.policies
-        self.bulkheads, faults = assign_pools(legacies(self.lines, self.others), declared.pools)
+        self.bulkheads, faults = assign_pools(legacies(self.routes, self.others), declared.pools)
         faults = [*faults, *self._access_problems(declared)]
-        check_lines(self.lines, self.others, declared, faults)
+        check_routes(self.routes, self.others, declared, faults)
         self.checks = access.load_checks(declared.auth)
         self.iterators = load_iterators(declared.upstreams)
-        plain = {line.callback: line for other in self.others for line, _ in flat(other)}
-        django = {view: django_line(line, declared) for view, line in plain.items()}
-        found = with_vary(_filled([*self.lines, *django.values(), None], declared, slots), self.lines)
-        self.lines = [line.with_stack(found[line]) for line in self.lines]
-        self._stacks = {view: _django_stack(view, line, found[line]) for view, line in django.items()}
+        plain = {one.callback: one for other in self.others for one, _ in flat(other)}
+        django = {view: django_route(route, declared) for view, route in plain.items()}
+        found = with_vary(_filled([*self.routes, *django.values(), None], declared, slots), self.routes)
+        self.routes = [route.with_stack(found[route]) for route in self.routes]
+        self._stacks = {view: _django_stack(view, route, found[route]) for view, route in django.items()}
         self.plain_fields = plain_changes(declared.plain)
         self.finish = finish_of(found[None])  # where no route is known
-        self._table = Table((line.rule, line) for line in self.lines)
+        self._table = Table((route.rule, route) for route in self.routes)
         self.has_conditions = self._table.has_conditions
-        self._conditional = [line for line in self.lines if line.rule.when and line.cache is not None]
+        self._conditional = [route for route in self.routes if route.rule.when and route.cache is not None]
         self._django = URLResolver(RegexPattern(r"^/"), self.others) if self.others else None
         self.guards = Guards(self._table, self._django)
         stacks = self._stacks.values()
         self._caches_plain = any(stack.cache or caches_parts(stack.endpoint) for stack in stacks)
-        self.caches = self._caches_plain or any(line.cache or caches_parts(line.endpoint) for line in self.lines)
-        self.caches_parts = any(caches_parts(one.endpoint) for one in [*stacks, *(line.stack for line in self.lines)])
+        self.caches = self._caches_plain or any(route.cache or caches_parts(route.endpoint) for route in self.routes)
+        self.caches_parts = any(caches_parts(one.endpoint) for one in [*stacks, *(each.stack for each in self.routes)])
 
     def _access_problems(self, declared: Declared) -> Iterator[str]:
         """What is wrong with who may ask."""
-        for line in self.lines:
-            yield from access.problems(line.origin, line.level, line.endpoint, declared)
+        for route in self.routes:
+            yield from access.problems(route.origin, route.level, route.endpoint, declared)
         for origin, view in views_of((), self.others):
             yield from access.problems(origin, level_above(view, declared), view, declared)
 
     def requirements(self) -> Iterator[tuple[str, Callable[..., Any], Sequence[Requirement]]]:
         """Each line's place, the view that answers, and what is asked of who asks."""
-        yield from ((line.origin, line.endpoint, line.stack.requirements) for line in self.lines)
+        yield from ((route.origin, route.endpoint, route.stack.requirements) for route in self.routes)
         for other in self.others:
-            for line, _ in flat(other):
-                stack = self._stacks[line.callback]
-                yield str(line.pattern), stack.endpoint, stack.requirements
+            for one, _ in flat(other):
+                stack = self._stacks[one.callback]
+                yield str(one.pattern), stack.endpoint, stack.requirements
 
     def stored_at(self, host: str, path: str) -> set[str]:
         """The paths under which what a GET of this URL is answered with may be stored; empty where it is not stored."""
@@ -365,20 +365,20 @@ class Routes:
         else:
             found = {stored_path(match.route.rule, path)} if match.route.cache is not None else set()
         # Which of these would answer depends on the fields of a request.
-        others = (line.rule for line in self._conditional if not mismatch(line.rule, host, path))
+        others = (route.rule for route in self._conditional if not mismatch(route.rule, host, path))
         return found.union(stored_path(rule, path) for rule in others)
 
     def spellings_of(self, url: str) -> set[str]:
         """A path or URL, and what it is where routes that ignore case store its answers."""
-        return {url, *(stored_url(line.rule, url) for line in self.lines if line.rule.ignores_case and line.cache)}
+        return {url, *(stored_url(route.rule, url) for route in self.routes if route.rule.ignores_case and route.cache)}
 
     def views(self) -> Iterator[tuple[str, Callable[..., Any]]]:
         """The views that answer, out of those that stand around them, with where they were written."""
-        return views_of(self.lines, self.others)
+        return views_of(self.routes, self.others)
 
     @property
     def is_empty(self) -> bool:
-        return not self.lines and not self.others
+        return not self.routes and not self.others
 
     def find(self, method: str, host: str, path: str, holds: Holds = none_hold) -> Match[GatewayRoute] | Miss:
         """The winning line of the table for a raw path; `holds` tells whether conditions of WHEN do."""
@@ -398,13 +398,13 @@ class Routes:
 
 
 def _filled(
-    lines: Iterable[Line | None], declared: Declared, slots: Callable[[Line | None, Declared, Chains], Slots]
-) -> dict[Line | None, Slots]:
+    routes: Iterable[AnyRoute | None], declared: Declared, slots: Callable[[AnyRoute | None, Declared, Chains], Slots]
+) -> dict[AnyRoute | None, Slots]:
     """The slots of each line. Raises RouteError with all that is wrong with them."""
-    chains, found, faults = Chains(), dict[Line | None, Slots](), dict[str, None]()
-    for line in lines:
+    chains, found, faults = Chains(), dict[AnyRoute | None, Slots](), dict[str, None]()
+    for route in routes:
         try:
-            found[line] = slots(line, declared, chains)
+            found[route] = slots(route, declared, chains)
         except RouteError as error:
             faults[str(error)] = None
     if faults:
@@ -412,9 +412,10 @@ def _filled(
     return found
 
 
-def django_line(line: URLPattern, declared: Declared) -> DjangoLine:
-    endpoint, cache = innermost(line.callback), cache_of(line.callback)
-    return DjangoLine(str(line.pattern), name_of(line.callback), endpoint, cache, level_above(endpoint, declared))
+def django_route(url_pattern: URLPattern, declared: Declared) -> DjangoRoute:
+    view, place = url_pattern.callback, str(url_pattern.pattern)
+    endpoint = innermost(view)
+    return DjangoRoute(place, name_of(view), endpoint, cache_of(view), level_above(endpoint, declared))
 
 
 class DjangoMatch(NamedTuple):
@@ -433,8 +434,8 @@ class DjangoMatch(NamedTuple):
         request.exchange.route, request.stack, request.resolver_match = self.name, self.stack, self.match
 
 
-def _django_stack(view: Callable[..., Any], line: DjangoLine, slots: Slots) -> Stack:
-    return compiled(as_async(view), line.endpoint, line.cache, slots, reads_body=True)
+def _django_stack(view: Callable[..., Any], route: DjangoRoute, slots: Slots) -> Stack:
+    return compiled(as_async(view), route.endpoint, route.cache, slots, reads_body=True)
 
 
 def raw_values(match: Match[GatewayRoute]) -> dict[str, str]:

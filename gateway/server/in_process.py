@@ -146,7 +146,7 @@ async def _started() -> GatewayHandler:
     routes = _routes.get(urlconf)
     if routes is None:
         routes = _routes[urlconf] = load_routes(replace(config.declared, urlconf=urlconf))
-        for _, view in legacies(routes.lines, routes.others):
+        for _, view in legacies(routes.routes, routes.others):
             view.bulkhead = _Bulkhead(view.bulkhead.name, view.bulkhead.options)
     handler = GatewayHandler(config, routes, [])
     await start_worker()

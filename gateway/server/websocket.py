@@ -110,11 +110,11 @@ def _choose(handler: "GatewayHandler", request: GatewayRequest) -> Awaitable[Htt
     if request.fields.has_claims:
         request.hide_claims()
     if isinstance(decision, Match):
-        line: GatewayRoute = decision.route
+        route: GatewayRoute = decision.route
         values = raw_values(decision)
-        request.matched(line, values, decision.rest)
-        _check(handler, request, line.endpoint, line.stack.origins)
-        return line.view(request, **decoded(values))
+        request.matched(route, values, decision.rest)
+        _check(handler, request, route.endpoint, route.stack.origins)
+        return route.view(request, **decoded(values))
     if isinstance(decision, DjangoMatch):
         decision.assign(request)
         _check(handler, request, decision.stack.endpoint, decision.stack.origins)

@@ -179,10 +179,10 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 # -- the routes -----------------------------------------------------------------------------------------------------
 
 
-def _compiled(values: Mapping[str, str], folder: Path, config: Config, lines: Sequence[Any] | None) -> Setup:
+def _compiled(values: Mapping[str, str], folder: Path, config: Config, urlpatterns: Sequence[Any] | None) -> Setup:
     from gateway.config.checks import NO_ROUTES, own_problems
     from gateway.routing.loader import load_routes
-    from gateway.routing.urls import Routes, lines_of
+    from gateway.routing.urls import Routes, routes_of
 
     # What other tests have stored is none of this one's business; nor is how long one stands in a debugger.
     drain_s = min(config.settings.drain_s, _DRAIN_S)
@@ -190,10 +190,10 @@ def _compiled(values: Mapping[str, str], folder: Path, config: Config, lines: Se
     config = replace(config, settings=settings)
     declared = config.declared
     try:
-        if lines is None:
+        if urlpatterns is None:
             routes = load_routes(declared)
         else:
-            routes = Routes([*lines_of(declared.routes, None), *(_not_of_environment(lines))], declared)
+            routes = Routes([*routes_of(declared.routes, None), *(_not_of_environment(urlpatterns))], declared)
     except RouteError as error:
         raise SetupError(str(error)) from None
     problems = own_problems(config, routes)
@@ -202,9 +202,9 @@ def _compiled(values: Mapping[str, str], folder: Path, config: Config, lines: Se
     if problems:
         raise SetupError("\n".join(problems))
     urlconf = ModuleType("gateway_in_a_test")
-    urlconf.urlpatterns = [*routes.lines, *routes.others]  # type: ignore[attr-defined]
+    urlconf.urlpatterns = [*routes.routes, *routes.others]  # type: ignore[attr-defined]
     return Setup(values, folder, config, routes, urlconf)
 
 
-def _not_of_environment(lines: Sequence[Any]) -> Iterator[Any]:
-    return (line for line in lines if not getattr(line, "is_of_environment", False))
+def _not_of_environment(urlpatterns: Sequence[Any]) -> Iterator[Any]:
+    return (one for one in urlpatterns if not getattr(one, "is_of_environment", False))

@@ -210,7 +210,7 @@ def test_a_fan_out_takes_what_is_plain_and_its_parts_what_is_their_upstreams() -
     assert (fan.whole.timeout_s, fan.fan.concurrency) == (5, 2)
     assert fan.whole.response_headers == ()  # those of plain variables stand on every answer, problems too
     assert routes.plain_fields == ((b"x-a", b"1"),)
-    assert all(line.stack.finish is not None for line in routes.lines)
+    assert all(line.stack.finish is not None for line in routes.routes)
 
 
 async def hello(request: GatewayRequest) -> HttpResponse:
@@ -227,9 +227,9 @@ def test_lines_of_python_have_the_same_levels_above_them() -> None:
     ]
     for _ in range(2):  # compiled anew, it is the same
         routes = Routes([*lines], replace(config().declared, first_route=""))
-        assert [line.cache is not None for line in routes.lines] == [False, False, False, True]
+        assert [line.cache is not None for line in routes.routes] == [False, False, False, True]
         routes = Routes([*lines], replace(found.declared, first_route=""))
-        orders, users, own, stored = routes.lines
+        orders, users, own, stored = routes.routes
         assert (orders.cors, users.cors, orders.raw_path, users.raw_path) == (("*",), None, True, False)
         assert orders.cache is not None
         assert orders.cache.rule.ttl_s == 60

@@ -62,7 +62,7 @@ def test_an_upstream_may_have_conditions_for_the_routes_that_lead_there() -> Non
     )
     assert [text_of(one.pattern.when) for one in config.routes] == ["", "header.x-version=2"]
     found = routes(route("/a", proxy("v")), GATEWAY_UPSTREAM_V__WHEN="cookie.beta")
-    assert [text_of(line.rule.when) for line in found.lines] == ["cookie.beta"]
+    assert [text_of(line.rule.when) for line in found.routes] == ["cookie.beta"]
 
 
 @pytest.mark.parametrize(

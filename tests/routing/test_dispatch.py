@@ -99,7 +99,7 @@ def test_a_preflight_is_answered_where_its_route_has_origins(target: str, asked:
 def test_what_the_table_found_is_handed_on_as_it_is() -> None:
     decision = decide(CLOSED, "GET", "x.test", "/users/7", [])
     assert isinstance(decision, Match)
-    assert (decision.route, decision.values, decision.rest) == (CLOSED.lines[0], ("7",), "")
+    assert (decision.route, decision.values, decision.rest) == (CLOSED.routes[0], ("7",), "")
 
 
 def test_a_refusal_has_what_the_table_found() -> None:

@@ -148,7 +148,7 @@ def test_each_list_is_made_once_for_all_its_routes() -> None:
 @pytest.mark.parametrize("listed", [[], [Unused]])
 def test_where_there_is_none_the_view_stands_as_it_is(listed: list[Middleware]) -> None:
     proxied = proxy("b")
-    (line,) = routes_of(route("/x", proxied, middleware=listed)).lines
+    (line,) = routes_of(route("/x", proxied, middleware=listed)).routes
     assert line.view == proxied.serve
 
 

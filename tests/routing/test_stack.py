@@ -27,7 +27,7 @@ from gateway.routing.faults import RouteError
 from gateway.routing.middleware import Chains
 from gateway.routing.records import Declared
 from gateway.routing.stack import Slots, Stack
-from gateway.routing.urls import Line, Routes
+from gateway.routing.urls import AnyRoute, Routes
 from gateway.server.asgi import GatewayHandler
 from tests.application import Answered, call, lifespan
 from tests.live.harness import OK, Upstream
@@ -61,7 +61,7 @@ def finish(name: str) -> Finish:
     return finished
 
 
-def full(line: Line | None, declared: Declared, chains: Chains) -> Slots:
+def full(line: AnyRoute | None, declared: Declared, chains: Chains) -> Slots:
     slots: dict[str, Gate | Finish] = {name: gate(name) for name in GATES}
     slots |= {name: finish(name) for name in FINISHES}
     return Slots(origins=("https://app.test",), **slots)  # type: ignore[arg-type]
@@ -187,8 +187,8 @@ async def test_empty_slots_are_nothing_at_all() -> None:
     view = proxy("b")
     kept = cached(view, "60s")
     routes = Routes([route("/b/**", view), route("/kept/**", kept, name="kept")], loaded.declared)
-    assert [line.view for line in routes.lines] == [view.serve, kept.serve]
-    assert [(line.endpoint, line.cache) for line in routes.lines] == [(view, None), (view, kept)]
+    assert [line.view for line in routes.routes] == [view.serve, kept.serve]
+    assert [(line.endpoint, line.cache) for line in routes.routes] == [(view, None), (view, kept)]
 
 
 async def test_the_lines_of_a_module_may_be_compiled_for_several_configurations() -> None:
@@ -196,9 +196,9 @@ async def test_the_lines_of_a_module_may_be_compiled_for_several_configurations(
     view = proxy("b")
     lines = [route("/b/**", view)]
     gated, plain = Routes(lines, loaded.declared, slots=full), Routes(lines, loaded.declared)
-    assert gated.lines[0].view != view.serve
-    assert plain.lines[0].view == view.serve
-    assert Routes(gated.lines, loaded.declared).lines[0].view == view.serve
+    assert gated.routes[0].view != view.serve
+    assert plain.routes[0].view == view.serve
+    assert Routes(gated.routes, loaded.declared).routes[0].view == view.serve
 
 
 def synchronous(view: Callable[..., object]) -> Callable[..., object]:
@@ -243,7 +243,7 @@ def test_what_is_off_stands_in_no_stack() -> None:
     def stack_with(**options: str) -> Stack:
         config = loader.load(services | {f"GATEWAY_{name}": text for name, text in options.items()}, lambda path: "")
         with override_settings(GATEWAY=config):
-            (line,) = Routes(from_environment(), config.declared).lines
+            (line,) = Routes(from_environment(), config.declared).routes
         assert isinstance(line.endpoint, Proxy)
         assert (line.stack.view == direct(line.endpoint)) is (not options)
         return line.stack

@@ -175,14 +175,14 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
         name, stack, how = decision.name, decision.stack, "cached(...) around its view"
         yield f"Route    {name} (urlpatterns): {decision.match.route}"
     else:
-        line = decision.route
-        name, stack, how = line.name or "", line.stack, "cached(...) around its view"
+        route = decision.route
+        name, stack, how = route.name or "", route.stack, "cached(...) around its view"
         if stack.key_path is not None:
             path, mark, query = asked.target.partition("?")
             asked = replace(asked, target=f"{stack.key_path(path)}{mark}{query}")
-        if line.origin.startswith("GATEWAY_"):
-            how = f"set {line.origin}__CACHE=on, or to a duration"
-        yield f"Route    {name} ({line.origin}): {line.rule.text}"
+        if route.origin.startswith("GATEWAY_"):
+            how = f"set {route.origin}__CACHE=on, or to a duration"
+        yield f"Route    {name} ({route.origin}): {route.rule.text}"
     if method not in methods.SAFE_METHODS and routes.stored_at(host, asked.path):
         yield f"Then     what is stored of {asked.path} goes, if the upstream answers with 2xx or 3xx"
     if stack.requirements:

@@ -86,7 +86,7 @@ examples:
         except AddressInUse as error:
             self.stderr.write(f"gateway: warning: on this machine: {error}")
         upstreams = len(config.upstreams)
-        lines = 0 if routes is None else len(routes.lines) + len(routes.others)
+        count = 0 if routes is None else len(routes.routes) + len(routes.others)
         file = own_file_of(config.settings.urlconf)
         by = f", of {plain(file)}" if file else ""
-        self.stdout.write(self.style.SUCCESS(f"The configuration is good: upstreams {upstreams}, routes {lines}{by}."))
+        self.stdout.write(self.style.SUCCESS(f"The configuration is good: upstreams {upstreams}, routes {count}{by}."))
