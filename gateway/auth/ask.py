@@ -103,8 +103,8 @@ class AskWay:
             return Outcome(Verdict.MISSING, way.name)
         sets = self._sent.changes_for(request)
         target = self._sent.target_for(request, way.path)
-        question = (*(part for pair in pairs for part in pair), repr(sets).encode(), target.encode())
-        name = digest(*question) if way.cache_s else b""
+        parts = (*(part for pair in pairs for part in pair), repr(sets).encode(), target.encode())
+        name = digest(*parts) if way.cache_s else b""
         if way.cache_s and (kept := self.verdicts.get(name, self._now())) is not None:
             return kept
         outcome = await self._ask(request, target, pairs, sets, had_credential=had_credential)

@@ -408,7 +408,7 @@ class Cache:
     def catch_up(self) -> None:
         """Apply what the other workers of this gateway have purged: they go on only once it can be seen here."""
         if self._ring is not None and self._ring.has_news:
-            messages = self._ring.hear()
+            messages = self._ring.receive()
             missed = [Purge("all", "", self.time())] if messages is None else []  # too many, or too long
             for purge in missed or map(_decode_purge, messages or ()):
                 self._apply_purge(purge)
@@ -416,7 +416,7 @@ class Cache:
     def _tell_workers(self, purge: Purge) -> None:
         if self._ring is not None and self.in_use:
             try:
-                self._ring.say(_encode_purge(purge))
+                self._ring.publish(_encode_purge(purge))
             except LockHeld as error:
                 _log.warning("cache.purge_late", cause=str(error))  # they read it in the database, if there is one
 

@@ -75,12 +75,12 @@ def examine(config: Config, selection: Selection = Selection()) -> Findings:
     """Run the gateway's checks, Django's, and those of a team's apps: all of them, or those that are selected."""
     routes, _ = _compiled(config)
     found = _run(selection, skips_urls=routes is None)
-    heard = [message for message in found if _is_fatal(message) or not message.is_silenced()]
-    problems = [_text(message) for message in heard if message.level >= selection.fail_level]
-    warnings = [_text(message) for message in heard if checks.INFO < message.level < selection.fail_level]
+    shown = [message for message in found if _is_fatal(message) or not message.is_silenced()]
+    problems = [_text(message) for message in shown if message.level >= selection.fail_level]
+    warnings = [_text(message) for message in shown if checks.INFO < message.level < selection.fail_level]
     if routes is not None and routes.is_empty and selection.needs_routes:
         problems.append(NO_ROUTES)
-    return Findings(routes, tuple(problems), tuple(warnings), len(found) - len(heard))
+    return Findings(routes, tuple(problems), tuple(warnings), len(found) - len(shown))
 
 
 def known_tags(*, deploy: bool) -> frozenset[str]:

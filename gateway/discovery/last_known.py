@@ -26,7 +26,7 @@ class LastKnown:
         return None if self.doubted_since_s is None else max(0.0, self.doubted_since_s + CONFIRM_S - now_s)
 
 
-def heard(known: LastKnown, found: tuple[Instance, ...], now_s: float) -> LastKnown:
+def updated(known: LastKnown, found: tuple[Instance, ...], now_s: float) -> LastKnown:
     """After a source has said this."""
     if found or not known.instances:
         return LastKnown(found)

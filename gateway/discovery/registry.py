@@ -72,7 +72,7 @@ def _pairs(pool: Pool, authorization: str) -> Pairs:
     return pairs
 
 
-async def _reply(pool: Pool, target: str, pairs: Pairs, timeout_s: float) -> calls.Reply:
+async def _reply(pool: Pool, target: str, pairs: Pairs, timeout_s: float) -> calls.UpstreamResponse:
     try:
         return await calls.get(pool, target, pairs, timeout_s=timeout_s, max_bytes=_MAX_BYTES)
     except GatewayError as error:

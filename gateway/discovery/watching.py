@@ -95,7 +95,7 @@ class _Watch:
                 except Exception as error:  # noqa: BLE001 - whatever a source says, it is asked again
                     pause_s = self._away(Away(f"{type(error).__name__}: {error}"[:300])) * random.uniform(0.8, 1.2)
                 else:
-                    self._heard(answer, loop.time())
+                    self._received(answer, loop.time())
                     confirms_s = self._known.confirms_in_s(loop.time())
                     spread_s = answer.again_s * random.uniform(0.9, 1.0)  # before it is over, and not all at once
                     pause_s = spread_s if confirms_s is None else min(answer.again_s, confirms_s + 0.1)
@@ -114,12 +114,12 @@ class _Watch:
         self._pool.members.failed(self._place, str(error))
         return last_known.pause_s(self._failures)
 
-    def _heard(self, answer: Answer, now_s: float) -> None:
+    def _received(self, answer: Answer, now_s: float) -> None:
         if self._failures:
             self._say("info", "upstream.lookup_works")
         self._failures = 0
         before, count = self._known, len(answer.instances)
-        self._known = last_known.heard(before, answer.instances[:MAX_ADDRESSES], now_s)
+        self._known = last_known.updated(before, answer.instances[:MAX_ADDRESSES], now_s)
         if count > MAX_ADDRESSES > self._most:
             say_too_many(self._pool.name, str(self._place), count)
         self._most = count

@@ -24,18 +24,18 @@ class MessageRing:
         self._memory = mmap.mmap(-1, _COUNT_BYTES + PLACES * PLACE_BYTES)  # taken from the system as it is written to
         self._count = memoryview(self._memory)[:_COUNT_BYTES].cast("Q")
         self._locks = ProcessLocks(1)
-        self._heard = 0
+        self._received = 0
 
     def join(self) -> None:
         """From here on this worker may publish messages, and receives those of others."""
         self._locks.open()
-        self._heard = self._count[0]
+        self._received = self._count[0]
 
     @property
     def has_news(self) -> bool:
-        return self._count[0] != self._heard
+        return self._count[0] != self._received
 
-    def say(self, message: bytes) -> None:
+    def publish(self, message: bytes) -> None:
         """Once this returns, everybody who looks knows. Raises LockHeld."""
         with self._locks.taken([0]):
             number = self._count[0]
@@ -45,10 +45,10 @@ class MessageRing:
                 self._memory[at + _HEAD.size : at + _HEAD.size + len(message)] = message
             self._count[0] = number + 1  # a worker that is killed before this has published nothing
 
-    def hear(self) -> list[bytes] | None:
+    def receive(self) -> list[bytes] | None:
         """Messages of the others since the last call; None if some were overwritten."""
-        first, count = self._heard, self._count[0]
-        self._heard = count
+        first, count = self._received, self._count[0]
+        self._received = count
         found: list[bytes] = []
         for number in range(max(first, count - PLACES + 1), count):
             at = _COUNT_BYTES + number % PLACES * PLACE_BYTES

@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gateway.observe import log as telemetry
+from gateway.observe import log as logs
 from gateway.observe.log import log
 from gateway.reload import files
 from gateway.reload.board import Outcome
@@ -108,15 +108,15 @@ class Parent:
                 self._done(self._serving)
             if (line := self._next()) is not None:
                 return line
-        telemetry.flush(1.0)
+        logs.flush(1.0)
         return self._code
 
     # -- signals ------------------------------------------------------------------------------------------------------
 
     def _watch_signals(self) -> None:
         """Heard as numbers in a pipe, written from C as they come: none is lost before a sleep."""
-        self._heard, self._write_end = os.pipe()
-        for end in (self._heard, self._write_end):
+        self._signals, self._write_end = os.pipe()
+        for end in (self._signals, self._write_end):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(self._write_end, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
@@ -126,7 +126,7 @@ class Parent:
     def _wait(self) -> None:
         """Until a signal, a report, or something is due."""
         poll = select.poll()
-        for descriptor in (self._heard, self._board.asked, *(one.reports for one in self._all)):
+        for descriptor in (self._signals, self._board.asked, *(one.reports for one in self._all)):
             poll.register(descriptor, select.POLLIN)
         due_s = [self._look_s, self._done_at_s()]
         if self._starting is not None:
@@ -142,7 +142,7 @@ class Parent:
                 os.read(self._board.asked, 4096)
             self._want("POST /-/reload")
         with contextlib.suppress(BlockingIOError):
-            for number in os.read(self._heard, 4096):
+            for number in os.read(self._signals, 4096):
                 self._on_signal(number)
 
     def _on_signal(self, number: int) -> None:
@@ -194,7 +194,7 @@ class Parent:
         free = [number for number in range(PLACES) if number not in taken] or [PLACES - 1]
         # Not the last one's, if it was killed: its workers still count there.
         self._place = place = next((number for number in free if number > self._place), free[0])
-        telemetry.flush(0.5)
+        logs.flush(0.5)
         if self._serving is not None and self._serving.facts is not None:
             files.forget_compiled(files.beside(self._serving.facts.files))
         pid = os.fork()
@@ -215,7 +215,7 @@ class Parent:
         """In a new generation: what is the parent's alone."""
         signal.set_wakeup_fd(-1)
         ends = [end for one in self._all for end in (one.orders, one.reports)]
-        for descriptor in (self._heard, self._write_end, *ends):
+        for descriptor in (self._signals, self._write_end, *ends):
             os.close(descriptor)
 
     # -- what generations tell ----------------------------------------------------------------------------------------
@@ -242,8 +242,8 @@ class Parent:
     def _checked(self, generation: _Generation, facts: Facts) -> None:
         generation.facts, generation.seen = facts, files.look(files.beside(facts.files))
         if generation.number == 1:
-            telemetry.take_streams()
-            telemetry.configure(facts.log, facts.log_level)
+            logs.take_streams()
+            logs.configure(facts.log, facts.log_level)
         elif faults := self._faults(facts):
             generation.problems = "\n".join(faults)
             generation.order(LEAVE)
@@ -282,7 +282,7 @@ class Parent:
         self._starting = None
         facts = generation.facts
         assert facts is not None  # noqa: S101 - it was let go
-        telemetry.configure(facts.log, facts.log_level)
+        logs.configure(facts.log, facts.log_level)
         self._is_ending = generation.number > 1
         if old is not None:
             old.is_retiring, old.stepped_aside_s = True, time.monotonic() + _MOST_ASIDE_S

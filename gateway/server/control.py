@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gateway.config.records import Settings
-from gateway.observe import log as telemetry
+from gateway.observe import log as logs
 from gateway.observe.in_flight import InFlight
 from gateway.observe.log import log
 from gateway.server.abort import close_listener, close_sockets_of, limit_unread
@@ -177,7 +177,7 @@ class Control:
     def leave(self) -> None:
         """The last request has ended: the process ends soon, whatever its threads still do."""
         left_s = self._leave_at_s - asyncio.get_running_loop().time()
-        telemetry.flush(max(0.0, min(_FLUSH_S, left_s)))
+        logs.flush(max(0.0, min(_FLUSH_S, left_s)))
         _leave_within(LEAVE_S)
 
     def _beat(self, loop: asyncio.AbstractEventLoop, every_s: float) -> None:
@@ -310,7 +310,7 @@ def _leave_within(seconds: float) -> None:
     """End this worker by then, whatever its loop does, and even if a thread of a synchronous view still runs."""
 
     def leave() -> None:
-        telemetry.flush(LEAVE_S / 2)
+        logs.flush(LEAVE_S / 2)
         os._exit(0)
 
     timer = threading.Timer(seconds, leave)

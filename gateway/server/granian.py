@@ -28,7 +28,7 @@ from gateway.cache.bloom_filter import BloomFilter
 from gateway.config.address import Address, resolved, shown, try_bind
 from gateway.config.describe import file_of, own_file_of, rows
 from gateway.config.records import Config, Settings
-from gateway.observe import log as telemetry
+from gateway.observe import log as logs
 from gateway.observe.log import log
 from gateway.reload.line import Facts, Line
 from gateway.routing.urls import Routes
@@ -79,7 +79,7 @@ def serve(
     def load() -> Any:
         line.close_in_worker()
         control.begin()
-        telemetry.stdout_to_null()
+        logs.stdout_to_null()
         gc.set_threshold(*_COLLECT_AFTER)
         past = past_counts(inherited.shared_memory.join(line.place + control.number))
         return load_application(
@@ -121,7 +121,7 @@ def serve_here(application: Any, address: Address) -> None:
             http=HTTPModes.http1,
             websockets=True,
             log_level=LogLevels.error,
-            log_dictconfig=telemetry.granian_logging(),
+            log_dictconfig=logs.granian_logging(),
         )
         await server.serve()
 
@@ -151,7 +151,7 @@ def _granian(settings: Settings, control: Control, line: Line, address: Address,
         ),
         http2_settings=_http2(settings),
         log_level=LogLevels.error,  # its warnings are about a stop, and untrue at times
-        log_dictconfig=telemetry.granian_logging(),
+        log_dictconfig=logs.granian_logging(),
         ssl_cert=files and files.cert,
         ssl_key=files and files.key,
         ssl_ca=files and files.client_ca,

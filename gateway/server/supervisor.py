@@ -110,11 +110,11 @@ class Supervisor(MPServer):
         Python runs its handlers between two of its steps: one that came just before the loop falls asleep would be
         heard when the next one comes.
         """
-        self._heard, write_end = os.pipe()
-        os.set_blocking(self._heard, False)
+        self._signals, write_end = os.pipe()
+        os.set_blocking(self._signals, False)
         os.set_blocking(write_end, False)
         self._poll = select.poll()
-        for descriptor in (self._heard, self._line.orders):
+        for descriptor in (self._signals, self._line.orders):
             self._poll.register(descriptor, select.POLLIN)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
         # A worker learns of it by the closed pipe; signals sent to a worker are not for the parent.
@@ -131,8 +131,8 @@ class Supervisor(MPServer):
         if not self._is_settled or (self._is_retiring and not self._has_left_port):
             due_s.append(now_s + _SOON_S)
         ready = {number for number, _ in self._poll.poll(max(0.0, min(due_s) - now_s) * 1000)}
-        if self._heard in ready:
-            os.read(self._heard, 4096)
+        if self._signals in ready:
+            os.read(self._signals, 4096)
         if self._line.orders in ready:
             self._obey(os.read(self._line.orders, 1))
 

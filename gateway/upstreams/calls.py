@@ -24,7 +24,7 @@ _URL = re.compile(r"(https?://[^/?#\s]+)([/?][!-~]*)?")
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class UpstreamResponse:
     """A whole answer; names of fields in lower case, those of the connection too."""
 
     status: int
@@ -34,7 +34,7 @@ class Reply:
 
 async def get(
     pool: Pool, target: str, pairs: Pairs, *, timeout_s: float, max_bytes: int, lifetime: Lifetime | None = None
-) -> Reply:
+) -> UpstreamResponse:
     """GET a target and read its answer whole, for the request of a lifetime or for none.
 
     Raises GatewayError; PART_TOO_LARGE above `max_bytes`.
@@ -67,7 +67,7 @@ async def get(
             body = await _whole(answer, max_bytes)
     if len(body) > max_bytes:
         raise GatewayError(Reason.PART_TOO_LARGE, upstream=pool.name)
-    return Reply(answer.status, [(name.lower(), value) for name, value in answer.pairs], body)
+    return UpstreamResponse(answer.status, [(name.lower(), value) for name, value in answer.pairs], body)
 
 
 async def _whole(answer: Attempt, max_bytes: int) -> bytes:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.discovery.last_known import CONFIRM_S, LONGEST_PAUSE_S, LastKnown, heard, pause_s
+from gateway.discovery.last_known import CONFIRM_S, LONGEST_PAUSE_S, LastKnown, pause_s, updated
 from gateway.upstreams.places import Base, Instance
 
 A, B = (Instance(Base("http", host, 80)) for host in "ab")
@@ -32,25 +32,25 @@ def test_nothing_is_believed_when_it_is_said_twice_a_minute_apart(
 ) -> None:
     known = LastKnown()
     for now_s, found in said:
-        known = heard(known, found, now_s)
+        known = updated(known, found, now_s)
     assert known.instances == believed
 
 
 def test_while_nothing_is_said_the_source_is_asked_again_when_it_would_be_believed() -> None:
-    known = heard(LastKnown(), (A,), 0)
+    known = updated(LastKnown(), (A,), 0)
     assert known.confirms_in_s(0) is None
-    known = heard(known, (), 10)
+    known = updated(known, (), 10)
     assert known.confirms_in_s(10) == CONFIRM_S
     assert known.confirms_in_s(40) == 30
     assert known.confirms_in_s(100) == 0
-    assert heard(known, (), 100).confirms_in_s(100) is None
+    assert updated(known, (), 100).confirms_in_s(100) is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.lists(st.sampled_from([A, B]), max_size=2).map(tuple)), max_size=20))
 def test_whatever_is_said_what_was_known_is_dropped_only_for_something_or_after_a_minute(said: list[Said]) -> None:
     known, last_s = LastKnown(), 0.0
     for now_s, found in sorted(said, key=lambda one: one[0]):
-        before, known = known, heard(known, found, now_s)
+        before, known = known, updated(known, found, now_s)
         if before.instances and not known.instances:
             assert not found
             assert now_s - last_s >= CONFIRM_S
