@@ -33,9 +33,9 @@ def trace_id_of(traceparent: bytes) -> str | None:
 
 def new_trace_id(bits: int = 0) -> str:
     """A trace id of 32 hex digits; `bits` is the chance (drawn where it is 0), never all zeros."""
-    return f"{bits or getrandbits(128) or 1:032x}"
+    return (bits or getrandbits(128) or 1).to_bytes(16, "big").hex()  # formatting the number takes twice as long
 
 
 def new_traceparent(trace_id: str, bits: int = 0) -> bytes:
     """A `traceparent` that begins `trace_id`, unsampled; `bits` is the chance for the span id."""
-    return f"00-{trace_id}-{bits or getrandbits(64) or 1:016x}-00".encode("ascii")
+    return f"00-{trace_id}-{(bits or getrandbits(64) or 1).to_bytes(8, 'big').hex()}-00".encode("ascii")

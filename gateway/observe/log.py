@@ -205,8 +205,12 @@ _NONE_ADDED: Final[dict[str, Any]] = {}
 
 def _timestamp() -> str:
     """RFC 3339 in UTC, to the millisecond."""
-    now = time.time_ns() // 1_000_000
-    return f"{_second(now // 1000)}.{now % 1000:03d}Z"
+    return _millisecond(time.time_ns() // 1_000_000)
+
+
+@lru_cache(maxsize=2)  # under load several lines have the same one
+def _millisecond(since_epoch_ms: int) -> str:
+    return f"{_second(since_epoch_ms // 1000)}.{since_epoch_ms % 1000:03d}Z"
 
 
 @lru_cache(maxsize=2)
