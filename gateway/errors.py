@@ -12,7 +12,7 @@ from gateway.units import format_duration
 
 
 class Side(Enum):
-    """Whose fault a failure is, as someone on call would say it."""
+    """The side that caused a failure, in the words of someone on call."""
 
     CLIENT = "client"
     GATEWAY = "gateway"
@@ -183,19 +183,19 @@ _LONGEST_CAUSE: Final = 10_000
 
 
 def _shortened(text: str, most: int) -> str:
-    """A text that is too long, less its middle: a traceback says most at its end."""
+    """A text that is too long, without its middle: the end of a traceback matters most."""
     return text if len(text) <= most else f"{text[: most // 2]} ... {text[-most // 2 :]}"
 
 
 class GatewayError(Exception):
     """A failure that has its word.
 
-    `detail` is one sentence for whoever reads the answer: it may name what the client sent, never an address or a
-    secret of the inside; where there is nothing to say of this one case, it is what to do. `cause` goes to the log
+    `detail` is one sentence for the reader of the answer. It may name what the client sent, never an internal address
+    or a secret; where this case needs no words of its own, it is the advice of the reason. `cause` goes to the log
     only. `upstream` is the name in the configuration. `headers` are extra fields of the answer (Allow, Retry-After),
-    `members` of its problem; `status` is another one than the reason's, for what a route passes on. `limit` is the
-    option and the seconds of the time limit that was met, until it stands in the cause. `raised` is the exception of a
-    team's own code that it stands for, until the listeners of the signal of Django were called.
+    `members` of its problem; `status` replaces the reason's status, where a route passes another one on. `limit` is the
+    option and the seconds of the time limit that was exceeded, until `cause` names it. `raised` is the exception of the
+    team's own code behind this failure, until the receivers of Django's signal have been called.
     """
 
     raised: BaseException | None = None
@@ -214,7 +214,7 @@ class GatewayError(Exception):
     ) -> None:
         super().__init__(reason.word)
         self.reason = reason
-        # What a client or an upstream sent may stand in them, of whatever length.
+        # They may quote what a client or an upstream sent, of any length.
         self.detail = _shortened(detail or reason.advice, _LONGEST_DETAIL)
         self.is_specific = bool(detail)  # else its detail is the advice that the reason gives
         self.upstream = upstream
@@ -225,9 +225,9 @@ class GatewayError(Exception):
         self.limit = limit
 
     def name_limit(self, place_of: Callable[[str], str]) -> None:
-        """Have the cause say which limit was met: `after 500ms, GATEWAY_ROUTE_ORDERS__TIMEOUT`.
+        """Name the limit that was exceeded in the cause: `after 500ms, GATEWAY_ROUTE_ORDERS__TIMEOUT`.
 
-        `place_of` tells where an option, by its attribute, is set; empty where its default holds.
+        `place_of` gives the place where an option is set, by its attribute; empty for a default.
         """
         if self.limit is None:
             return
@@ -241,9 +241,10 @@ class GatewayError(Exception):
 
 
 def drop_frames(error: BaseException) -> None:
-    """Let go of the frames that an exception went through, and those before it.
+    """Release the frames of an exception and of the exceptions before it.
 
-    They hold it, and it holds them: until the collector comes, with the request that failed and all of its body.
+    Exception and frames refer to each other. Until the garbage collector runs, they would keep the failed request and
+    its whole body in memory.
     """
     if isinstance(error, GatewayError) and error.raised is not None:
         drop_frames(error.raised)

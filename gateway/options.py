@@ -1,4 +1,4 @@
-"""What an option is: one row, from which its parsing, its error messages, its mask and its line in the docs come.
+"""An option is one row, from which its parsing, its error messages, its mask and its line in the docs come.
 
 Each room declares its own rows, in a module `options`; `config.table` adds them up.
 """
@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway import units
 
-# What the environment may call something. The end `_FILE` marks the twin that reads a file, so no name has it.
+# A name in the environment. The ending `_FILE` marks the variant that reads a file, so no name has it.
 _NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)*")
 
 
@@ -26,9 +26,9 @@ class Refused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """How a value is written: its word in the docs, its parser, what its attribute ends in, how it is masked.
+    """How a value is written: its word in the docs, its parser, the suffix of its attribute, its mask.
 
-    `has_dash` where a lone `-` is a value of its own, and does not take away what the level above gives.
+    `has_dash`: a lone `-` is a value of its own, and does not remove what the level above gives.
     """
 
     label: str
@@ -50,7 +50,7 @@ class Option:
     sentence: str
     as_attribute: str = ""
     has_values: bool = False  # values of the request may stand in braces
-    members: str = ""  # a pattern of what may stand for the `*`, where that is no name
+    members: str = ""  # a pattern for the `*`, where that is no name
     by_member: Callable[[str, str], object] | None = None  # parses a member's text, where that depends on the member
 
     @property
@@ -65,11 +65,11 @@ class Option:
 
     @property
     def has_levels(self) -> bool:
-        """Whether it may be given at more than one level, so that `-` takes away what the level above gives."""
+        """Whether it may be given at more than one level, so that `-` removes what the level above gives."""
         return len({"gateway", "upstream", "route"} & set(self.families.split())) > 1
 
 
-# Options of a route that an upstream may have for the routes that lead there, and everybody plain: `GATEWAY_TIMEOUT`.
+# Options of a route that may also be given for an upstream, and plain for all: `GATEWAY_TIMEOUT`.
 LEVELS = "gateway upstream route"
 
 
@@ -78,10 +78,10 @@ LEVELS = "gateway upstream route"
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What one level gives (plain variables, an upstream's or a route's), or several of them `together`.
+    """The options of one level (plain variables, an upstream's or a route's), or of several of them `together`.
 
-    `values` are parsed, by attribute; None where a lone `-` takes away what the level above gives. `members` are those
-    of open options, by attribute and member. `variables` tell where each was given, by attribute and member (or '').
+    `values` are parsed, by attribute; None where a lone `-` removes what the level above gives. `members` are those of
+    open options, by attribute and member. `variables` name where each was given, by attribute and member (or '').
     """
 
     values: Mapping[str, Any] = field(default_factory=dict, repr=False)  # some are secrets
@@ -89,7 +89,7 @@ class Level:
     variables: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def get(self, attribute: str, default: Any = None) -> Any:
-        """The value, or the default where there is none or it was taken away."""
+        """The value, or the default where there is none or it was removed."""
         value = self.values.get(attribute)
         return default if value is None else value
 
@@ -106,7 +106,8 @@ NO_LEVEL = Level()
 
 
 def without_plain_fields(level: Level, plain: Level) -> Level:
-    """The level less the fields that plain variables set on answers: they stand on those of the gateway itself too."""
+    """The level without the fields that plain variables set on answers: those are set on the gateway's own answers
+    too."""
     fields = level.members.get("response_headers", {})
     own = {
         name: value
@@ -117,7 +118,7 @@ def without_plain_fields(level: Level, plain: Level) -> Level:
 
 
 def together(*levels: Level) -> Level:
-    """What holds where these levels lie one above the other, the nearest first: the nearest that speaks wins."""
+    """The options that apply where these levels are combined, the nearest first: the nearest that has a value wins."""
     values: dict[str, Any] = {}
     members: dict[str, dict[str, Any]] = {}
     variables: dict[tuple[str, str], str] = {}
@@ -133,7 +134,7 @@ def together(*levels: Level) -> Level:
 
 
 def one_of(words: str) -> Unit:
-    """One of the words, which stand between bars: `json|console`."""
+    """One of the words, which are separated by bars: `json|console`."""
     return Unit(words, partial(units.choice, words=words.split("|")))
 
 
@@ -148,7 +149,7 @@ def list_of(label: str, parse: Callable[[str], object]) -> Unit:
 
 
 def matching(label: str, pattern: str, expected: str) -> Unit:
-    """A text that matches the pattern whole; `expected` says so in words."""
+    """A text that matches the whole pattern; `expected` describes it in words."""
     return Unit(label, partial(units.matching, pattern=pattern, expected=expected))
 
 
@@ -174,9 +175,9 @@ def defaults_of(rows: Iterable[Option]) -> dict[str, Any]:
 
 
 def find(rows: Mapping[str, Option], word: str) -> tuple[Option, str] | None:
-    """The row that a word names, and what stands for the `*` of an open one; None where there is none.
+    """The row that a word names, and the member that the `*` of an open one stands for; None where there is none.
 
-    `rows` are by name. Raises Refused for a member that may not be called so.
+    `rows` are by name. Raises Refused for a member with a name that is not allowed.
     """
     option = rows.get(word)
     if option is not None:
@@ -196,7 +197,7 @@ def find(rows: Mapping[str, Option], word: str) -> tuple[Option, str] | None:
 def nearest_row(rows: Iterable[str], word: str) -> str:
     """The row's name that `word` was probably meant to be, an open one with its member, or nothing.
 
-    An open one competes only for words that begin nearly as it does: else `READ_TIMEOUT` were `HEADER_TIMEOUT`.
+    An open one competes only for words that begin nearly as it does: else `READ_TIMEOUT` would become `HEADER_TIMEOUT`.
     """
     names = [name for name in rows if name]
     if own_name(word) in names:
@@ -205,11 +206,11 @@ def nearest_row(rows: Iterable[str], word: str) -> str:
 
 
 def own_name(word: str) -> str:
-    """What is called so by other programs, in our word; else the word itself."""
+    """Our name for an option that other programs call by this word; else the word itself."""
     return _OTHER_NAMES.get(word, word)
 
 
-# What other programs call it, where the spelling would not lead to ours.
+# The names in other programs, where the spelling would not lead to ours.
 _OTHER_NAMES = {
     **dict.fromkeys(("READ_TIMEOUT", "SEND_TIMEOUT", "WRITE_TIMEOUT", "SOCKET_TIMEOUT"), "IDLE_TIMEOUT"),
     **dict.fromkeys(("RETRY", "MAX_RETRIES", "RETRY_COUNT", "ATTEMPTS"), "RETRIES"),
@@ -222,7 +223,7 @@ _UNCHECKED = re.compile(r"(TLS_|SSL_|SKIP_|NO_)?(VERIFY|INSECURE)(_TLS|_SSL|_SKI
 
 
 def refuse_unchecked(word: str) -> None:
-    """Raises Refused for the switches that other programs have to trust any certificate."""
+    """Raises Refused for the names by which other programs trust any certificate."""
     if _UNCHECKED.fullmatch(word):
         raise Refused("certificates are always checked; name the authority with __CA_FILE", "CA_FILE")
 
@@ -241,7 +242,7 @@ def _filled(name: str, word: str) -> str:
 
 
 def nearest(word: str, names: Iterable[str]) -> str:
-    """The name that `word` was probably meant to be, or nothing."""
+    """The name that was probably meant by `word`, or nothing."""
     close = difflib.get_close_matches(word, list(names), n=3, cutoff=0.6)
     swapped = [name for name in close if sorted(name) == sorted(word)]  # letters that changed places: CROS
     return next(iter(swapped or close), "")

@@ -1,8 +1,8 @@
 """Words of the environment become values, and back: durations, sizes, lists, addresses, field values.
 
 A parser takes text without white space around it and returns a value, or raises ValueError whose message says what was
-expected. A message never quotes the text: it ends up in logs and terminals, and the text may be a secret that
-stands in the wrong variable, or the content of a file. Whoever shows a text sends it through a mask first.
+expected. A message never quotes the text: it ends up in logs and terminals, and the text may be a secret that stands in
+the wrong variable, or the content of a file. To show a text, put it through a mask first.
 """
 
 import json
@@ -22,7 +22,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 _NUMBER = r"[0-9]{1,12}"
 _DURATION = re.compile(rf"({_NUMBER}(?:\.[0-9]{{1,9}})?)(ms|s|m|h|d)?")
 _SECONDS = {"ms": Decimal("0.001"), "s": Decimal(1), "m": Decimal(60), "h": Decimal(3600), "d": Decimal(86_400)}
-_LONGEST_S = 3 * 365 * 86_400.0  # what is longer is a slip of the pen, and overflows the timers of some platforms
+_LONGEST_S = 3 * 365 * 86_400.0  # anything longer is a typing mistake, and overflows the timers of some platforms
 _SIZE = re.compile(rf"({_NUMBER})(B|kB|MB|GB|KiB|MiB|GiB)?")
 _BYTES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _PERCENTAGE = re.compile(rf"({_NUMBER}(?:\.[0-9]{{1,9}})?)(%)?")
@@ -30,7 +30,7 @@ _PERCENTAGE = re.compile(rf"({_NUMBER}(?:\.[0-9]{{1,9}})?)(%)?")
 _URL = re.compile(r"(https?)://([^/?#]*)([^?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _POSTGRESQL = re.compile(r"postgresql://(?:[^/?#]*@)?([^/?#@]+)/[^/?#\s]+(?:\?[^#\s]*)?")
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:]+)(?::([0-9]{1,5}))?")
-# Names as RFC 1123 has them, and the underscore that compose files put into theirs.
+# Names as in RFC 1123, and with the underscore that compose files allow.
 _HOST = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*\.?")
 # RFC 3986, section 3.3: path-abempty, without the comma, which separates one base URL from the next.
 _PREFIX = re.compile(r"(?:/(?:[A-Za-z0-9._~!$&'()*+;=:@-]|%[0-9A-Fa-f]{2})*)*")
@@ -49,7 +49,7 @@ _QUERY = re.compile(r"\?.*", re.DOTALL)
 
 
 def as_text(value: object, example: str) -> str:
-    """A text as it is. Raises ValueError for what somebody gave in Python that is none."""
+    """A text as it is. Raises ValueError for a value given in Python that is no text."""
     if not isinstance(value, str):
         raise ValueError(f"expected a text such as {example!r}, not {value!r}")
     return value
@@ -73,7 +73,7 @@ def duration(text: str) -> float:
 
 
 def positive_duration(text: str) -> float:
-    """A duration longer than nothing -> seconds."""
+    """A duration above zero -> seconds."""
     seconds = duration(text)
     if seconds <= 0:
         raise ValueError("expected a duration longer than zero, such as 500ms, 60s, 5m or 1h")
@@ -136,7 +136,7 @@ def format_size(count: int) -> str:
 
 
 def rate(text: str) -> int:
-    """`100B/s`, `1KiB/s`: a size a second -> bytes a second; nothing is `0B` or `0B/s`."""
+    """`100B/s`, `1KiB/s`: a size per second -> bytes per second; zero is `0B` or `0B/s`."""
     amount, slash, _ = text.partition("/")
     if _SIZE.fullmatch(amount) is None or text not in {amount, amount + "/s"}:
         raise ValueError("expected a size a second, such as 100B/s, 64KiB/s or 1MiB/s")
@@ -189,7 +189,7 @@ def items(text: str) -> tuple[str, ...]:
 
 
 def items_of(text: str, parse: Callable[[str], ItemT]) -> tuple[ItemT, ...]:
-    """A list whose every item goes through `parse`; the message says which item was wrong."""
+    """A list with every item parsed by `parse`; the message names the item that was wrong."""
     words = items(text)
     values: list[ItemT] = []
     for number, word in enumerate(words, start=1):
@@ -201,12 +201,12 @@ def items_of(text: str, parse: Callable[[str], ItemT]) -> tuple[ItemT, ...]:
 
 
 def set_of(text: str, parse: Callable[[str], ItemT]) -> frozenset[ItemT]:
-    """As `items_of`, where neither order nor repetition means anything."""
+    """As `items_of`, where order and repetition do not matter."""
     return frozenset(items_of(text, parse))
 
 
 def name(text: str) -> str:
-    """What the environment may call something, in the lower case in which it is referred to."""
+    """A name in the environment, in the lower case in which it is referred to."""
     if not re.fullmatch(NAME_PATTERN, text) or text.endswith("_file") or text == "file":
         raise ValueError("expected a name in lower case, such as users or user_orders")
     return text
@@ -243,7 +243,7 @@ def function_path(text: str) -> str:
 
 
 def matching(text: str, pattern: str, expected: str) -> str:
-    """A text that matches `pattern` whole; `expected` says so in words."""
+    """A text that matches the whole `pattern`; `expected` describes it in words."""
     if not re.fullmatch(pattern, text):
         raise ValueError(f"expected {expected}")
     return text
@@ -399,7 +399,7 @@ def host_name(text: str) -> str:
 def _host(text: str) -> str:
     if text.startswith("["):
         return str(IPv6Address(text[1:-1]))
-    # RFC 1123, section 2.1: a name's last label is not numeric, so what ends in digits is an address or a mistake.
+    # RFC 1123, section 2.1: a name's last label is not numeric, so one that ends in digits is an address or a mistake.
     if text.rpartition(".")[2].isdigit():
         return str(IPv4Address(text))
     return host_name(text)

@@ -3,10 +3,10 @@
 methods         request methods, and which are safe or idempotent
 headers         field lines as pairs of bytes: hop-by-hop fields, what a host may be, reading, setting
 fields          field values, parsed strictly: dates, lists, directives, entity tags, ranges
-forwarding      who asks, and through whom: X-Forwarded-*, Forwarded, trusted peers
+forwarding      the client's address, and the proxies before here: X-Forwarded-*, Forwarded, trusted peers
 paths           raw paths: how segments are compared, and what other servers could read in them
 queries         query strings: what is joined to a target, and how a query is shown
-identity        who sent a request, and values of that for header fields
+identity        the client as authentication knows it, and values of that for header fields
 placeholders    a text with values in braces, in pieces
 field_template  values in braces within a header field
 values          what may stand in braces, and what each word stands for

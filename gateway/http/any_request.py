@@ -1,7 +1,7 @@
-"""Views of the gateway answer any request of Django's, one of AsyncRequestFactory too.
+"""Views of the gateway answer any Django request, also one of AsyncRequestFactory.
 
-The handler calls `serve`, which wants a GatewayRequest, and pays nothing for this. Whoever calls the view itself may
-have a request of Django's own making: then `serve` is called with one of ours that is made of it.
+The handler calls `serve`, which takes a GatewayRequest, and pays nothing for this. Other callers may call the view with
+a plain Django request: `serve` then gets a GatewayRequest made from it.
 """
 
 import functools
@@ -15,14 +15,14 @@ from django.http.response import HttpResponseBase
 from gateway.http.request import GatewayRequest
 
 View = Callable[..., Awaitable[HttpResponseBase]]
-# (view, request, args, params) -> its response. The server room knows how: `in_process`.
+# (view, request, args, params) -> the response. Set by `server.in_process`.
 Adopt = Callable[[View, HttpRequest, tuple[Any, ...], Mapping[str, Any]], Awaitable[HttpResponseBase]]
 
 _ways: list[Adopt] = []
 
 
 def adopt_with(way: Adopt) -> None:
-    """Set how requests of Django's own making get what a view needs; called once, when Django is set up."""
+    """Set how plain Django requests get what a view needs; called once, when Django is set up."""
     _ways[:] = [way]
 
 
@@ -37,12 +37,12 @@ class GatewayView:
 
 
 def direct(view: View) -> View:
-    """What the handler calls, with requests that are ours."""
+    """What the handler calls, with a GatewayRequest."""
     return view.serve if isinstance(view, GatewayView) else view
 
 
 def for_any_request(view: View) -> View:
-    """The view, to be called with any request."""
+    """The view as a callable that takes any request."""
     if isinstance(view, GatewayView):
         return view
 

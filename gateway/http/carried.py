@@ -1,7 +1,7 @@
 """Values that stand in a header field, a cookie or a parameter of the query, read in one way.
 
-What authentication takes for a credential, limits count by: in another reading of the same bytes each spelling of one
-key would have a budget of its own.
+Authentication reads its credentials here, and limits count by the same values. If limits read the same bytes in another
+way, each spelling of one key would have a budget of its own.
 """
 
 import re
@@ -17,7 +17,7 @@ _SCHEMES = frozenset({b"bearer", b"basic"})
 def values_in(kind: str, name: bytes, pairs: Sequence[Pair], query: bytes) -> Iterator[bytes]:
     """All values of that name, empty ones too; `kind` is header (its name in lower case), cookie or query.
 
-    A cookie is without its quotes, a parameter decoded.
+    A cookie's value comes without its quotes, a parameter's decoded.
     """
     if kind == "header":
         return (value for found, value in pairs if found == name)
@@ -25,14 +25,14 @@ def values_in(kind: str, name: bytes, pairs: Sequence[Pair], query: bytes) -> It
 
 
 def without_scheme(value: bytes) -> bytes:
-    """A value without the white space around it, and without the word of HTTP for how it is meant."""
+    """A value without the white space around it and without its authentication scheme (`Bearer`)."""
     value = value.strip(OWS)
     scheme, _, rest = value.partition(b" ")
     return rest.strip(OWS) if scheme.lower() in _SCHEMES else value
 
 
 def unescaped(value: bytes) -> bytes:
-    """A cookie's value with its octets as services read them: `\\141` in quotes is `a`, whoever writes it so."""
+    """A cookie's value as services read it: `\\141` in quotes is `a`."""
     return _ESCAPE.sub(lambda found: bytes([int(found[1], 8)]) if found[1] else found[2], value)
 
 

@@ -1,4 +1,4 @@
-"""The clock of a worker, for what is kept over requests: stored responses, counts of limits, tokens, keys."""
+"""The clock of a worker, for what outlives a request: stored responses, counts of limits, tokens, keys."""
 
 from collections.abc import Callable
 from time import monotonic, time

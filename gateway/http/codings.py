@@ -1,7 +1,7 @@
-"""Content codings (RFC 9110, section 8.4) undone, piece by piece, so that nothing grows beyond its limit on the way.
+"""Content codings (RFC 9110, section 8.4) are decoded in pieces, so that nothing grows beyond its limit on the way.
 
-A body of a few KiB can stand for gigabytes. Each coding is a lazy step from pieces to pieces, which are small, and the
-sum is counted at the end of the chain: what is too large is never made.
+A body of a few KiB can stand for gigabytes. Each coding is a lazy step from small pieces to small pieces, and the sum
+is counted at the end of the chain: a body that is too large is never decoded whole.
 """
 
 import importlib
@@ -16,13 +16,13 @@ from gateway.http.headers import Pair, Pairs
 _PIECE_BYTES: Final = 64 * 1024
 _FED_BYTES: Final = 16 * 1024  # zlib copies what it has not read yet, again and again
 _MAX_MEMBERS: Final = 10_000  # of gzip: each costs some microseconds, even an empty one
-# Each further coding is a further stage of a bomb; nobody has a use for so many.
+# Each further coding is a further stage of a zip bomb; no honest body has so many.
 _MAX_CODINGS: Final = 4
 _GZIP, _ZLIB, _RAW = 31, 15, -15  # zlib's words for its three forms
 _MAX_ZSTD_WINDOW_BYTES: Final = 8 * 2**20  # RFC 9659
 _ZSTD_BYTES: Final = 128  # 4 bytes can stand for a block of 128 KiB, so these for 4 MiB
 
-# What is true of the coded bytes only.
+# Fields that are true of the coded bytes only.
 _OF_CODED: Final = frozenset(
     (b"content-encoding", b"content-length", b"content-md5", b"digest", b"content-digest", b"repr-digest")
 ) | {b"accept-ranges"}
@@ -49,7 +49,7 @@ def of(pairs: Sequence[Pair]) -> list[str]:
 def without(pairs: Sequence[Pair], size: int | None) -> Pairs:
     """The field lines of a decoded response: `size` is that of its body now, None if it has none.
 
-    What was a strong validator of the coded bytes is a weak one of these (RFC 9110, section 8.8.3.3).
+    A strong validator of the coded bytes is only a weak one of the decoded bytes (RFC 9110, section 8.8.3.3).
     """
     left = [
         (name, weak(value) if name.lower() == b"etag" else value)
@@ -72,7 +72,7 @@ def known(names: Sequence[str]) -> bool:
 def decoded(body: bytes, names: Sequence[str], max_bytes: int) -> Iterator[bytes]:
     """The pieces of a body that was coded with `names`, in that order. Raises Undecodable, TooLarge.
 
-    No bytes are taken for nothing coded, as other clients do.
+    An empty body counts as empty in any coding, as in other clients.
     """
     if not body:
         return

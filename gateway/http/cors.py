@@ -15,7 +15,7 @@ _LABELS = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 class Rules(tuple[str, ...]):
-    """The origins that may ask, with what they may do: None where it is as it was asked for, or the usual."""
+    """The origins that may ask, and what they may do: None stands for what was asked for, or for the default."""
 
     methods: Sequence[str] | None = None
     headers: Sequence[str] | None = None
@@ -24,7 +24,7 @@ class Rules(tuple[str, ...]):
 
 
 def rules_of(level: Level) -> Rules:
-    """What the options of a route say of pages of other origins, at all levels; empty where none may ask."""
+    """The CORS options of a route, from all levels; empty where no other origin may ask."""
     rules = Rules(level.get("cors", ()))
     rules.methods, rules.headers = level.get("cors_methods"), level.get("cors_headers")
     rules.max_age_s, rules.credentials = level.get("cors_max_age_s"), level.get("cors_credentials")
@@ -71,15 +71,15 @@ def add_to(pairs: Pairs, origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
 
 
 def is_own_origin(raw: Iterable[Pair], hosts: Iterable[str], origins: Sequence[str]) -> bool:
-    """Whether no page of somebody else's sent a request: it has no Origin, this host's, or one that is named.
+    """Whether no foreign page sent a request: it has no Origin, or this host's, or one that is named.
 
-    `hosts` are what the request says of where it went, with ports. `*` names nobody: any page may read what is
-    for everyone, and none may act for who looks at it.
+    `hosts` are the hosts that the request names as its own, with ports. `*` names no origin: with it any page may read
+    what is public, but none may act for its visitor.
     """
     found = [value.decode("latin-1").lower() for value in all_of(raw, b"origin")]
     if not found:
         return True
-    # A gateway behind TLS does not know its own scheme; the host decides.
+    # Behind a proxy that terminates TLS the gateway does not know its own scheme; the host decides.
     own = {host.lower() for host in hosts}
     named = [one for one in origins if one != _ANY]
     return len(found) == 1 and (found[0].partition("://")[2] in own or _is_allowed(found[0], named))

@@ -1,4 +1,4 @@
-"""Time limits: a deadline with its own failure, an alarm that moves, timers that many who wait share."""
+"""Time limits: a deadline with its own failure, an alarm that moves, timers that many waiters share."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,9 +9,9 @@ from gateway.errors import GatewayError
 
 
 class Alarm:
-    """Calls `fire` once `seconds` have passed since the moment (`loop.time()`) that `since` tells.
+    """Calls `fire` once `seconds` have passed since the moment (`loop.time()`) that `since` returns.
 
-    It asks only when the time seems up, and sleeps on if it is not: what moves the moment costs nothing here.
+    It calls `since` only when the time seems up, and sleeps on if it is not: moving the moment costs nothing here.
     """
 
     __slots__ = ("_fire", "_loop", "_seconds", "_since", "_timer")
@@ -25,7 +25,7 @@ class Alarm:
         *,
         first_s: float | None = None,
     ) -> None:
-        """`first_s` is when it asks first, where that is sooner than in `seconds`."""
+        """`first_s` is the time of the first look, where that is sooner than `seconds`."""
         self._loop = loop
         self._seconds = seconds
         self._since = since
@@ -41,7 +41,7 @@ class Alarm:
 
     def cancel(self) -> None:
         self._timer.cancel()
-        self._fire = self._since = _nothing  # what they belong to holds this, as a rule
+        self._fire = self._since = _nothing  # their owner usually refers to this alarm
 
 
 def _nothing() -> float:
@@ -51,8 +51,8 @@ def _nothing() -> float:
 class Deadline:
     """`with Deadline(2.0, error):` raises what `error` gives when the block takes longer than that many seconds.
 
-    As `asyncio.timeout`, but a third of its cost, and the failure has its word. Where `since` is given, the time
-    counts from the moment that it tells; `passed_s` of it have passed already.
+    Like `asyncio.timeout`, at a third of its cost, and with a failure that has its word. With `since`, the time counts
+    from the moment that it returns; `passed_s` of it have passed already.
     """
 
     __slots__ = ("_cancelling", "_error", "_expired", "_passed_s", "_seconds", "_since", "_task", "_timer")
@@ -93,32 +93,32 @@ class Deadline:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._timer.cancel()
-        # Someone else may have cancelled the task too, a client that left for one: then that stands.
+        # Something else may have cancelled the task too, such as a client that left: then that cause stands.
         if self._expired and self._task.uncancel() <= self._cancelling and kind is asyncio.CancelledError:
             raise self._error() from error
 
 
 class Waiting(Protocol):
-    """What waits for something, and can be made to look at the time instead."""
+    """A waiter that can be woken because its time is up."""
 
     def wake(self) -> None: ...
 
 
 class SharedTimers:
-    """Wakes whoever waits for longer than so many seconds. All that wait equally long share one timer of the loop.
+    """Wakes waiters whose time is up. All that wait for the same number of seconds share one timer of the loop.
 
-    To begin and end a wait costs an entry in a dictionary: its order is that in which the times are up.
+    Beginning and ending a wait costs one entry in a dictionary, which is in the order in which the times are up.
     """
 
     MOST: Final = 64  # different times; where there are more, they have timers of their own
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queues: dict[float, dict[Waiting, float]] = {}  # by seconds: who, and when its time is up
+        self._queues: dict[float, dict[Waiting, float]] = {}  # by seconds: the waiter, and when its time is up
         self._single: dict[Waiting, asyncio.TimerHandle] = {}
 
     def start(self, waiting: Waiting, seconds: float) -> None:
-        """Wake it in so many seconds, unless `stop` comes first, with the same time."""
+        """Wake it after this many seconds, unless `stop` is called first, with the same time."""
         queue = self._queues.get(seconds)
         if queue is None:
             if len(self._queues) >= self.MOST:
@@ -129,7 +129,7 @@ class SharedTimers:
         queue[waiting] = self._loop.time() + seconds
 
     def stop(self, waiting: Waiting, seconds: float) -> None:
-        """It waits no more."""
+        """Stop waiting."""
         queue = self._queues.get(seconds)
         if queue is None or queue.pop(waiting, None) is None:
             timer = self._single.pop(waiting, None)

@@ -1,6 +1,6 @@
 """State of one request: ids, timings and result, as log, metrics and traces read them once it has ended.
 
-What cancels it and what it holds open stands in `lifetime`.
+`lifetime` has what cancels it and what it holds open.
 """
 
 from typing import Any
@@ -34,7 +34,7 @@ class Exchange:
         self.route: str | None = None
         self.status: int | None = None
         self.reason: str | None = None
-        self.fallback: str | None = None  # what went down instead of a failure: an upstream, or the rule's word
+        self.fallback: str | None = None  # what was sent instead of a failure: an upstream's answer, or the rule's word
         self.cause: str | None = None
         self.bytes_in = 0
         self.bytes_out = 0
@@ -45,8 +45,8 @@ class Exchange:
         self.upstream_ms: float | None = None
         self.cache: str | None = None
         self.parts: list[dict[str, Any]] | None = None
-        self.auth: str | None = None  # the way by which it is known who asks, or that refused
-        self.identity: str | None = None  # who asks, as that way calls them
+        self.auth: str | None = None  # the way that identified the client, or refused it
+        self.identity: str | None = None  # the client, as that way names it
         self.socket: Any = None  # what is counted of a WebSocket
         self.fields: dict[str, str] | None = None  # of the request, as GATEWAY_LOG_FIELDS names them
 
@@ -68,18 +68,18 @@ class Exchange:
         return child
 
     def begin_trace(self, trace_id: str) -> None:
-        """Its trace is that one. A request id that was made, and so is the trace id, is changed with it."""
+        """Make it part of this trace. A request id that was derived from the trace id changes with it."""
         if self.request_id == self.trace_id:
             self.request_id = trace_id
         self.trace_id = trace_id
 
     def note(self, other: "Exchange") -> None:
-        """Copy what another exchange found out of its upstream call."""
+        """Copy what another exchange recorded of its upstream call."""
         self.upstream, self.endpoint, self.attempts = other.upstream, other.endpoint, other.attempts
         self.upstream_ms, self.parts = other.upstream_ms, other.parts
 
     def fail(self, error: GatewayError) -> None:
-        """Write down a failure; the first word stands, since later ones are its consequences."""
+        """Record a failure. The first one stands: later ones are its consequences."""
         if self.reason is None:
             self.reason = error.reason.word
             self.cause = error.cause

@@ -1,6 +1,6 @@
 """Field values that decide about caching, parsed strictly: dates, lists, directives, entity tags, ranges.
 
-Malformed values are reported as such, never guessed at: `freshness` decides what it means (RFC 9111, section 4.2.1).
+A malformed value is reported as such, never guessed at: `freshness` decides what follows (RFC 9111, section 4.2.1).
 """
 
 import re
@@ -12,7 +12,7 @@ from typing import Final
 from gateway.http.headers import OWS
 from gateway.units import TCHARS
 
-# RFC 9111, section 1.2.2: what counts as for ever.
+# RFC 9111, section 1.2.2: this counts as infinite.
 MAX_SECONDS: Final = 2**31
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MONTHS: Final = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -32,7 +32,7 @@ _WORDS: Final = re.compile(TCHARS)
 _QUOTED_PAIR: Final = re.compile(r"\\(.)")
 _ETAG: Final = re.compile(rb'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 _RANGE: Final = re.compile(rb"bytes=[ \t]*(\d*)-(\d*)[ \t]*", re.IGNORECASE)
-# A member of a dictionary, and its value (RFC 9651, section 3.2): integer, string, token, boolean and what else.
+# A member of a dictionary, and its value (RFC 9651, section 3.2): integer, string, token, boolean and so on.
 _SF_BARE: Final = (
     r'(?P<integer>-?\d{1,15})(?![\d.])|-?\d{1,12}\.\d{1,3}|(?P<string>"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*+")|'
     r"[A-Za-z*][!#$%&'*+.^_`|~0-9A-Za-z:/-]*|:[A-Za-z0-9+/=]*:|\?(?P<boolean>[01])|@-?\d{1,15}|"
@@ -65,7 +65,7 @@ def split_list(text: str) -> Iterator[str]:
             begin = at = match.end()
         elif quoted := _QUOTED.match(text, match.start()):
             at = quoted.end()
-        else:  # nor does any later one: each would have ended this one
+        else:  # no later quote closes either: it would have closed this one
             first, *others = text[match.start() :].split(",")
             yield text[begin : match.start()] + first
             yield from others
@@ -74,14 +74,14 @@ def split_list(text: str) -> Iterator[str]:
 
 
 def delta_seconds(text: str | None) -> int | None:
-    """A number of seconds, at most MAX_SECONDS; None for what is none (RFC 9111, section 1.2.2)."""
+    """A number of seconds, at most MAX_SECONDS; None for anything else (RFC 9111, section 1.2.2)."""
     if text is None or not (text.isascii() and text.isdigit()):
         return None
     return min(int(text), MAX_SECONDS) if len(text) < 20 else MAX_SECONDS
 
 
 def http_date_s(value: bytes | None, now_s: float = 0) -> int | None:
-    """Seconds since the epoch of an HTTP-date in any of its three forms; None for what is none.
+    """Seconds since the epoch of an HTTP-date in any of its three forms; None for anything else.
 
     Two digits of a year stand for the last such year that lies at most 50 years ahead of `now_s`.
     """
@@ -125,8 +125,8 @@ _FORBIDDING: Final = _LISTS | {"no-store"}
 def directives(values: Iterable[bytes]) -> dict[str, str | None]:
     """Cache-Control's directives by name in lower case, with their argument, unquoted (RFC 9111, section 5.2).
 
-    Of one that comes twice the first counts, as section 4.2.1 has it; of `no-cache` and `private` the one without
-    fields, else the fields of all. What is malformed forbids what a word in it would forbid; no number is one there.
+    If one is repeated, the first counts (section 4.2.1); of `no-cache` and `private` the one without fields, else the
+    fields of all. A malformed value forbids what each word in it would forbid, and its numbers do not count.
     """
     found: dict[str, str | None] = {}
     for member in members(values):
@@ -162,8 +162,8 @@ def _unquoted(text: str) -> str:
 def targeted(values: Iterable[bytes]) -> dict[str, str | None] | None:
     """The directives of a targeted field such as CDN-Cache-Control, or None where it is empty or malformed.
 
-    It is a Dictionary of RFC 9651 (RFC 9213, section 2.1): seconds are integers there, lists of fields strings, what is
-    false means absent, and the last of a repeated one counts.
+    It is a Dictionary of RFC 9651 (RFC 9213, section 2.1): seconds are integers there and lists of fields are strings;
+    a false member counts as absent, and of a repeated one the last counts.
     """
     text = ",".join(value.decode("latin-1") for value in values).strip(" ")
     found: dict[str, str | None] = {}

@@ -1,4 +1,4 @@
-"""Who asks, and through whom: X-Forwarded-*, Forwarded (RFC 7239), trusted peers."""
+"""The client's address, and the proxies before here: X-Forwarded-*, Forwarded (RFC 7239), trusted peers."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ _NODE = re.compile(r"(?:([0-9.]+)|\[([0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\])(:[0-9]{1,5
 
 
 def _node(text: str) -> tuple[IPv4Address | IPv6Address | None, str]:
-    """An entry of X-Forwarded-For: its address, or None if it is none; and its port with the colon, or nothing."""
+    """An entry of X-Forwarded-For: its address, or None if it has none; and its port with the colon, or nothing."""
     match = _NODE.fullmatch(text)
     if match is None:
         return None, ""
@@ -39,11 +39,11 @@ def is_trusted(peer: str, networks: Sequence[Network]) -> bool:
 
 
 def client_and_hops(peer: str, forwarded_for: Iterable[bytes], networks: Sequence[Network]) -> tuple[str, int]:
-    """The rightmost untrusted address of the X-Forwarded-For that a trusted peer sent; the leftmost if all are trusted.
-    And how many trusted proxies stand between it and here.
+    """The client's address, and how many trusted proxies stand between it and here. It is the rightmost untrusted
+    address of the X-Forwarded-For that a trusted peer sent; the leftmost if all are trusted.
 
-    An entry that is no address ends the walk: what stands left of it comes from an unknown source. An empty
-    one says nothing (RFC 9110, section 5.6.1).
+    An entry that is no address ends the walk: what stands left of it comes from an unknown source. Empty entries are
+    skipped (RFC 9110, section 5.6.1).
     """
     client, hops = peer, 1
     for entry in reversed(b",".join(forwarded_for).split(b",")):
@@ -61,11 +61,11 @@ def client_and_hops(peer: str, forwarded_for: Iterable[bytes], networks: Sequenc
 
 
 def asked_for(x_forwarded: Iterable[Pair], hops: int) -> tuple[str, str]:
-    """The scheme and the host, with its port, that the client asked for, by what `hops` trusted proxies say.
+    """The scheme and the host, with its port, that the client asked for, as `hops` trusted proxies state them.
 
-    A proxy sets X-Forwarded-Proto and -Host, or adds to what it got. So of a list the member counts that the outermost
-    of the trusted ones wrote; what stands left of it is the client's own claim. Empty where there is none, or what is
-    neither http nor https, or no host.
+    A proxy sets X-Forwarded-Proto and -Host, or appends to what it received. So in a list, the member counts that the
+    outermost trusted proxy wrote; what stands left of it is the client's own claim. Empty where there is none, or where
+    it is no host, or neither http nor https.
     """
     scheme, host = (_from_outermost(x_forwarded, name, hops) for name in (b"x-forwarded-proto", b"x-forwarded-host"))
     scheme = scheme.lower()
@@ -103,9 +103,9 @@ def forwarding_pairs(
     """X-Forwarded-For, -Host, -Proto, -Prefix and Forwarded for the upstream.
 
     `peer`, `scheme` and `host` are those of the connection and its Host field, `prefix` is the path prefix that the
-    route strips. `trusted` are the incoming X-Forwarded-* pairs of a trusted peer: what they say is kept and
-    lengthened; `asked` is what `asked_for` makes of them. With None all of it is replaced. An incoming Forwarded was
-    dropped: it is rebuilt from the same facts (RFC 7239, section 5), one element a hop.
+    route strips. `trusted` are the incoming X-Forwarded-* pairs of a trusted peer: they are kept and appended to;
+    `asked` is what `asked_for` makes of them. With None all of it is replaced. An incoming Forwarded was dropped: it is
+    rebuilt from the same facts (RFC 7239, section 5), one element a hop.
     """
     if trusted:
         return _lengthened(peer, scheme, host, prefix, trusted, asked=asked)
@@ -149,7 +149,7 @@ def _lengthened(
 
 def _fields(chain: list[str], host: str, scheme: str, prefix: str, asked: tuple[str, str] = ("", "")) -> Pairs:
     elements = [f"for={_forwarded_node(entry)}" for entry in chain]
-    # A list has grown from proxy to proxy. What is no scheme or host is passed on as it came first.
+    # A list grows from proxy to proxy. If the member is no scheme or host, the first one is passed on as it came.
     asked_scheme, asked_host = asked
     facts = (
         ("host", asked_host or host.partition(",")[0].strip(OWS_TEXT)),

@@ -1,4 +1,4 @@
-"""The shapes of what stands around the view of a route: what may answer before it, and what changes its answer."""
+"""Types of what stands around the view of a route: gates that may answer before it, finishes that change its answer."""
 
 from collections.abc import Awaitable, Callable
 
@@ -10,5 +10,5 @@ from gateway.http.request import GatewayRequest
 View = Callable[..., Awaitable[HttpResponseBase]]
 # Before the view: None lets the request go on, at once or awaited; a response answers instead, a GatewayError refuses.
 Gate = Callable[[GatewayRequest], Awaitable[HttpResponseBase | None] | None]
-# After it: the answer that leaves, which may be another one. It is given the problems of the gateway too.
+# After the view: takes the answer, problems of the gateway too, and returns the one to send.
 Finish = Callable[[GatewayRequest, HttpResponseBase], Awaitable[HttpResponseBase]]

@@ -1,19 +1,19 @@
-"""Who sent a request, once a way to authenticate has let it in; and the values of that in header fields."""
+"""The identity of a client that a way to authenticate has let in, and its values in header fields."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# Fields that go up for who is asking: a name in lower case, and its value or None where it is taken away.
+# Fields that go up with the client's identity: a name in lower case, and its value or None where the field is deleted.
 IdentityFields = tuple[tuple[bytes, bytes | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who sent a request: `name` as the way has it (a token's `sub`, the name of a key or user; may be empty).
+    """The client: `name` as the way gives it (a token's `sub`, the name of a key or user; may be empty).
 
-    `way` is the name in GATEWAY_AUTH_<NAME>, in lower case. `claims` are what the token says, the values of a key's
+    `way` is the name in GATEWAY_AUTH_<NAME>, in lower case. `claims` are those of the token, the values of a key's
     line, or the fields that another service answered with.
     """
 
@@ -25,7 +25,7 @@ class Identity:
 
 
 def claim_at(claims: Mapping[str, Any], path: Sequence[str]) -> Any:
-    """The value at a path of names, or None. A name that holds dots itself (`https://example.com/roles`) is one too."""
+    """The value at a path of names, or None. A name may hold dots itself (`https://example.com/roles`)."""
     whole = ".".join(path)
     if whole in claims:
         return claims[whole]

@@ -23,7 +23,7 @@ class Inbox:
     way, and taken for the end it would send a cut request upstream as a whole one.
 
     A body keeps a least rate until the answer begins: each time that it was waited for as long as `idle_timeout_s` (as
-    it was given), so many bytes must have come. The time that whoever reads it needs in between does not count.
+    it was given), that many bytes must have come. The time that its reader takes in between does not count.
     """
 
     __slots__ = (
@@ -46,7 +46,7 @@ class Inbox:
         self.content_length: int | None = None
         self.max_bytes: int | None = None
         self.idle_timeout_s = self._window_s = idle_timeout_s
-        self._few_bytes = min_rate_bytes_per_s * idle_timeout_s  # too few for one window
+        self._few_bytes = min_rate_bytes_per_s * idle_timeout_s  # fewer are too few for one window
         self._waited_s = 0.0  # in this window, for
         self._waited_bytes = 0
 
@@ -56,7 +56,7 @@ class Inbox:
         while not self.complete:
             message = await self._next()
             if message["type"] == "http.disconnect":
-                # The client left, or broke the body's framing and waits for a response: Granian reports both alike.
+                # The client left, or it broke the body's framing and waits for a response: Granian reports both alike.
                 raise GatewayError(Reason.CLIENT_BODY_BROKEN, status=400)
             body: bytes = message.get("body", b"")
             exchange.bytes_in += len(body)
@@ -72,7 +72,8 @@ class Inbox:
         if left_s >= self.idle_timeout_s:
             with Deadline(self.idle_timeout_s, _stalled):
                 return await self._timed()
-        # Once the answer has begun there can be no 408, and who reads it may well say little: then only a pause counts.
+        # Once the answer has begun there can be no 408, and a client that reads it may send little: then only a pause
+        # counts.
         loop = asyncio.get_running_loop()
         began_s = loop.time()
         later_s = self.idle_timeout_s - left_s
@@ -103,7 +104,7 @@ class Inbox:
                 pass
 
     async def gone(self) -> None:
-        """Wait until the client disconnects. Only once the body is complete: it would discard the rest."""
+        """Wait until the client disconnects. Call it only once the body is complete: it would discard the rest."""
         while (await self._receive())["type"] != "http.disconnect":
             pass
 

@@ -1,7 +1,7 @@
 """How a request ends: its task and how to cancel it, its timers, and what must be closed when it is over.
 
-`interrupt` is the one way to break a request off: it cancels the task that serves it and keeps the reason, which
-tells why the task was cancelled when the cancellation becomes an answer.
+`interrupt` is the one way to break a request off: it cancels the task that serves it and keeps the reason, from which
+the answer is made once the task has been cancelled.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ current: ContextVar["Lifetime | None"] = ContextVar("gateway_lifetime", default=
 
 
 class Lifetime:
-    """What controls the life of one request. `exchange` is its record, `request` is there while it is answered."""
+    """What controls the life of one request. `exchange` is its record, `request` is set while it is answered."""
 
     __slots__ = (
         *("closers", "exchange", "interruption", "kept_bytes", "request"),
@@ -35,9 +35,9 @@ class Lifetime:
         self.interruption: GatewayError | None = None
         self.timer: asyncio.TimerHandle | None = None
         self.watch: asyncio.Task[None] | None = None
-        self.closers: list[Callable[[], None]] = []  # they let go of what answers still hold, sent or not
+        self.closers: list[Callable[[], None]] = []  # they release what answers still hold, sent or not
         self.kept_bytes = 0  # of bodies that are kept in memory for it, as `Bodies` counts them
-        self.successor: Lifetime | None = None  # of the request that took this one's upstream call over
+        self.successor: Lifetime | None = None  # that of the request that took over this one's upstream call
         self.view_thread: ViewThread | None = None  # where a view of the team's own answers
 
     def interrupt(self, error: GatewayError) -> None:
@@ -59,7 +59,7 @@ class Lifetime:
         return Lifetime(self.exchange.child())
 
     def limit(self, seconds: float, error: GatewayError) -> None:
-        """Interrupt it for this reason after so many seconds from now; a limit set before counts no more."""
+        """Interrupt it for this reason after this many seconds from now. Replaces an earlier limit."""
         if self.timer is not None:
             self.timer.cancel()
         self.timer = asyncio.get_running_loop().call_later(seconds, self.interrupt, error)
@@ -67,7 +67,7 @@ class Lifetime:
     def enter_view_thread(self, lend: Callable[[], Callable[[], None]]) -> ViewThread:
         """Give the current task the request's own thread, to call a view of the team's own in.
 
-        What `lend` of the request gives is called once, at the end of the request and of what runs in the thread.
+        `lend` returns a function, which is called once: at the end of the request and of what runs in the thread.
         """
         if self.view_thread is None:
             self.view_thread = ViewThread(lend())
@@ -76,7 +76,7 @@ class Lifetime:
         return self.view_thread
 
     def let_go(self) -> None:
-        """Cancel what still waits, and close what is still open."""
+        """Cancel all that still waits, and close all that is still open."""
         for waiting in (self.watch, self.timer):
             if waiting is not None:
                 waiting.cancel()
@@ -84,10 +84,10 @@ class Lifetime:
         if self.closers:
             for close in self.closers:
                 close()
-            self.closers.clear()  # each holds its request, and this is held by that
+            self.closers.clear()  # each refers to its request, and that refers to this
 
     def take_over(self, other: "Lifetime") -> None:
-        """Go on with the call that was begun for another; an interruption of that one is now of this one."""
+        """Continue the call that was begun for another request: an interruption of that one now interrupts this one."""
         self.exchange.note(other.exchange)
         other.successor = self
         self.view_thread = other.view_thread or self.view_thread

@@ -2,10 +2,10 @@
 
 from typing import Final
 
-# Section 9.2.1: asks for nothing to be done, so that two at a time do no harm.
+# Section 9.2.1: safe, so that sending one twice does no harm.
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 # Section 9.2.2: may be sent again when it is not known whether the first one was acted on.
 IDEMPOTENT_METHODS: Final = SAFE_METHODS | {"PUT", "DELETE"}
-# What passes by its name: the others of RFC 9110 are refused, and any further one is a word of a team's own.
+# Methods that metrics name; RFC 9110's others are refused, and any further one is a team's own.
 SERVED_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})
 STANDARD_METHODS: Final = SERVED_METHODS | {"CONNECT", "TRACE"}

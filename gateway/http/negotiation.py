@@ -7,10 +7,10 @@ from typing import Final
 JSON, NDJSON, EVENTS = "application/json", "application/x-ndjson", "text/event-stream"
 
 
-_PLAIN: Final = frozenset({b"", b"*/*", b"application/json"})  # what most clients say
+_PLAIN: Final = frozenset({b"", b"*/*", b"application/json"})  # what most clients send
 
 
-_MOST_RANGES: Final = 50  # of Accept, and parameters of one, that are looked at: no client means more
+_MOST_RANGES: Final = 50  # of Accept, and parameters of one, that are read: no real client sends more
 
 
 def representation(accept: Iterable[bytes]) -> str:
@@ -22,7 +22,7 @@ def representation(accept: Iterable[bytes]) -> str:
     if joined in _PLAIN:
         return JSON
     ranges = dict(_ranges(joined.decode("latin-1")))
-    # Of the ranges that hold for a type the most specific one counts.
+    # Of the ranges that match a type the most specific one counts.
     json = next((ranges[media] for media in (JSON, "application/*", "*/*") if media in ranges), 0.0)
     liked = {JSON: json, NDJSON: ranges.get(NDJSON, 0.0), EVENTS: ranges.get(EVENTS, 0.0)}
     return max(liked, key=lambda media: liked[media])
@@ -32,13 +32,13 @@ IDENTITY: Final = "identity"
 
 
 class Codings:
-    """What a client says of content codings: `weight` of one is 0 where it does not take it."""
+    """The content codings that a client accepts: the `weight` of one that it does not accept is 0."""
 
     __slots__ = ("_weights",)
 
     def __init__(self, accept_encoding: Iterable[bytes]) -> None:
         weights = dict(_ranges(b",".join(accept_encoding).decode("latin-1")))
-        if "x-gzip" in weights:  # the same thing, of old (RFC 9110, section 8.4.1.3)
+        if "x-gzip" in weights:  # an old name of it (RFC 9110, section 8.4.1.3)
             weights.setdefault("gzip", weights["x-gzip"])
         self._weights = weights
 
@@ -47,13 +47,13 @@ class Codings:
 
     @property
     def refuses_identity(self) -> bool:
-        """Whether an answer without any coding is not acceptable: `identity;q=0`, or `*;q=0` and no word of it."""
+        """Whether an answer without any coding is not acceptable: `identity;q=0`, or `*;q=0` and no `identity`."""
         return self._weights.get(IDENTITY, self._weights.get("*", 1.0)) == 0.0
 
     def best(self, offered: Sequence[str]) -> str | None:
-        """The one that is liked best, of equals the one that is offered first; None where it is none of them.
+        """The coding that the client prefers, of equals the one that is offered first; None if it prefers none of them.
 
-        No coding at all is as good as any, unless the client has a number for it.
+        No coding at all counts as equal to the best, unless the client gives it a weight.
         """
         found = max(offered, key=self.weight, default=None)
         if found is None or not self.weight(found):

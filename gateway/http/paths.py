@@ -1,13 +1,13 @@
 """Raw paths: how their segments are compared, which are refused, and what other servers could read in them.
 
-A gateway guards paths; whoever stands behind it may read another one out of the same bytes. nginx decodes `%2F` and
+A gateway guards paths, and a server behind it may read another path out of the same bytes. nginx decodes `%2F` and
 merges `//`, Tomcat and Jetty cut `;parameters` off a segment, IIS and .NET take `\\` for a slash, most decode `%3A`,
-and many resolve dot segments after that. What decides about a route must not depend on whose reading is right:
+and many resolve dot segments after that. The choice of a route must not depend on which reading is right:
 
 1. a segment with a piece `.` or `..`, however its slashes are spelled, is refused;
 2. all else passes as it came, unless one of these readings falls to another route than the path itself.
 
-Percent-encoding is undone once, as RFC 3986, section 2.4 has it: a server that decodes twice is not looked after.
+Percent-encoding is undone once, as RFC 3986, section 2.4 requires: servers that decode twice are not covered.
 """
 
 import re
@@ -19,7 +19,7 @@ _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
 _BARE_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _DOT_PIECE = re.compile(r"(?:[/\\;]|%2f|%5c|%3b)(?:\.|%2e){1,2}(?=[/\\;]|%2f|%5c|%3b|\Z)", re.IGNORECASE)
-# What RFC 3986 lets stand in a segment beside unreserved characters: `:`, `@`, `;` and the other sub-delims.
+# What RFC 3986 allows in a segment beside unreserved characters: `:`, `@`, `;` and the other sub-delims.
 _RESERVED = r"2[146-9A-Ca-c]|3[ABDabd]|40"
 _READ_OTHERWISE = re.compile(rf";|//|%(?:{_RESERVED}|2[Ff]|5[Cc])")
 _PARAMETERS = re.compile(r";[^/]*")
@@ -72,8 +72,8 @@ def is_read_otherwise(path: str) -> bool:
 class Reading(NamedTuple):
     """A path as another server may read it.
 
-    Where it reads what `{name}` took like all the rest, `from_values` tells of the first segments which ones come out
-    of such a value; it is empty where values are left as they are.
+    Where the value of a `{name}` is read like all the rest, `from_values` has an entry for each of the first segments:
+    whether it comes from such a value. It is empty where values are left as they are.
     """
 
     path: str
@@ -90,7 +90,7 @@ _ESCAPES = tuple(re.compile(f"%({_RESERVED}{slashes})") for slashes in ("", "|2[
 
 
 class _Read(NamedTuple):
-    """A path half read: what its first segments have become, each with whether it comes out of a value, and the rest.
+    """A path half read: its first segments as they are now, each with whether it comes from a value, and the rest.
 
     Values are left alone unless `reads_values`.
     """
@@ -130,9 +130,9 @@ _Step = Callable[[_Read], _Read]
 def readings(segments: Sequence[tuple[str, bool]], rest: str) -> Iterator[Reading]:
     """The path as it came, and as other servers may read it, each once.
 
-    `segments` are the raw ones that a route's pattern took, each with whether a `{name}` did; `rest` is what its `**`
-    took, with its slash. A value is data: there are readings in which it stays what it is, and some in which it is
-    read like the others.
+    `segments` are the raw ones that a route's pattern matched, each with whether a `{name}` matched it; `rest` is what
+    its `**` matched, with its slash. A value is data: in some readings it stays as it is, in others it is read like the
+    rest.
     """
     path = "".join(f"/{segment}" for segment, _ in segments) + rest
     if not is_read_otherwise(path):
@@ -150,7 +150,7 @@ def readings(segments: Sequence[tuple[str, bool]], rest: str) -> Iterator[Readin
 
 
 def _steps(path: str) -> Iterator[tuple[_Step, ...]]:
-    """What servers do that could make a difference to this path, each with the ways in which it is done."""
+    """The transformations by servers that could change this path, each with its variants."""
     lower = path.lower()
     present = (_ESCAPES[0].search(path) is not None, "%2f" in lower, "%5c" in lower)
     cuts = ";" in path or "%3b" in lower
@@ -165,7 +165,7 @@ def _steps(path: str) -> Iterator[tuple[_Step, ...]]:
 
 
 def _in_any_order(read: _Read, steps: tuple[tuple[_Step, ...], ...]) -> Iterator[_Read]:
-    """What comes of some of the steps, each taken at most once: servers differ in their order, too."""
+    """The results of some of the steps, each taken at most once, in any order: servers differ in that, too."""
     yield read
     for number, ways in enumerate(steps):
         for step in ways:

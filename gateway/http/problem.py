@@ -54,14 +54,15 @@ def problem(error: GatewayError, request_id: str, *, disclose_names: bool = True
 
 
 def problem_of(request: GatewayRequest, failure: GatewayError) -> GatewayResponse:
-    """The problem that a request ends in; the first failure of a request is the one that its log line names."""
+    """The problem that a request ends with. Its log line names the first failure of the request."""
     request.exchange.fail(failure)
     drop_frames(failure)
     return problem(failure, request.exchange.request_id, disclose_names=request.services.disclose_names)
 
 
 def error_of_view(error: BaseException) -> GatewayError:
-    """What a view raised. Django's own exceptions keep their meaning; anything else is a fault, for the log only."""
+    """The failure for what a view raised. Django's own exceptions keep their meaning; others are faults, for the log
+    only."""
     if isinstance(error, GatewayError):
         return error
     if isinstance(error, Http404):

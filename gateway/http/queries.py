@@ -1,4 +1,4 @@
-"""Queries of targets: which of the client's parameters go up beside the target's own, and how a query is shown.
+"""Queries of targets: the client's parameters that go up beside the target's own, and how a query is shown.
 
 A query is text of ASCII without its question mark; its parameters stand between `&` and nothing else (the URL standard,
 application/x-www-form-urlencoded): `;` separates none, and `a[]` is another name than `a`.
@@ -18,7 +18,7 @@ def joined(own: str, client: str) -> str:
     """The query that goes up: the target's own parameters, then those of the client's that have other names.
 
     Names are compared decoded, case as it is: `%70ublic=0` and `public` do not go up beside the target's `public=1`.
-    Which of two a service would take, the first or the last, nobody here knows.
+    Whether a service would take the first or the last of two cannot be known here.
     """
     if not own or not client:
         return own or client
@@ -42,7 +42,7 @@ def changed(query: str, changes: Iterable[tuple[str, str | None]]) -> str:
 
 
 def _in_bytes(name: str) -> str:
-    """A name of the configuration as `_name` has those of a query: each byte of its UTF-8 is a character."""
+    """A name of the configuration in the form of `_name` for queries: a character for each byte of its UTF-8."""
     return name.encode().decode("latin-1")
 
 
@@ -54,7 +54,7 @@ def _name(parameter: str) -> str:
 
 
 def masked(query: str) -> str:
-    """A target's query as it may be shown: names and placeholders stand, what is written as a value is `***`.
+    """A target's query as it may be shown: names and placeholders stay, written values become `***`.
 
     A parameter without `=` may be a key by itself, so it counts as a value.
     """
@@ -73,11 +73,11 @@ def _masked_value(text: str) -> str:
 
 
 def masked_target(text: str) -> str:
-    """A target, a route's line, or whatever was written in the place of one, with its query masked."""
+    """A target, a route's line, or what was written in place of one, with its query masked."""
     path, mark, query = text.partition("?")
     return path + mark + (masked(query) if mark else "")
 
 
 def masked_line(text: str) -> str:
-    """A route's line or a target, or what was written in its place, without the user of a URL too."""
+    """As `masked_target`, and without the user and password of a URL."""
     return masked_target(mask_user_info(text))

@@ -11,7 +11,7 @@ from gateway.http.headers import AnyPair, FieldLines, Pairs, field_lines, set_fi
 
 
 class RawHeaders(MutableMapping[str, str]):
-    """Django's mapping of an answer's fields over its raw pairs: reading joins what came twice, setting replaces."""
+    """Django's mapping of fields over the raw pairs of an answer: reading joins repeated fields, setting replaces."""
 
     def __init__(self, pairs: FieldLines) -> None:
         self._pairs = pairs
@@ -42,7 +42,7 @@ class RawHeaders(MutableMapping[str, str]):
 
 
 def change_fields(response: HttpResponseBase, changes: Iterable[tuple[bytes, bytes | None]]) -> None:
-    """Make changes of the configuration in an answer: a value replaces all of its name, None deletes them."""
+    """Apply configured changes to the fields of an answer: a value replaces all of its name, None deletes them."""
     if isinstance(response, GatewayResponse):
         response.pairs = FieldLines(set_fields(response.pairs, changes))
         return
@@ -58,10 +58,10 @@ Body = bytes | AsyncIterator[bytes]
 class GatewayResponse(HttpResponseBase):
     """A Django response over raw pairs and bytes, or an async iterator of them.
 
-    `pairs` is a list of names and values whose names become lower case as they are put in, in whatever case they are
-    written; what is text becomes bytes. Raises ValueError and TypeError for pairs that are no field lines.
+    `pairs` is a list of names and values with names in lower case: other spellings are lowered, and text becomes bytes,
+    as pairs are added. Raises ValueError and TypeError for pairs that are no field lines.
 
-    `relayed` is `body` where that is an upstream's own stream: nothing that reads the request makes it.
+    `relayed` is `body` where that is an upstream's own stream, which reads nothing of the request.
     """
 
     relayed: object = None
@@ -103,7 +103,7 @@ class GatewayResponse(HttpResponseBase):
 
     @property
     def streaming_content(self) -> AsyncIterator[bytes]:
-        """The body as Django's streaming responses have it, for middleware that passes it through something."""
+        """The body under the name that Django's streaming responses use, for middleware that wraps it."""
         if isinstance(self.body, bytes):
             raise AttributeError("this answer does not stream; it has `content`")
         return self.body
@@ -113,7 +113,7 @@ class GatewayResponse(HttpResponseBase):
         self.body = content
         del self.headers["Content-Length"]  # it was that of another body
 
-    is_async = True  # as Django asks it of a streaming response
+    is_async = True  # Django asks this of a streaming response
 
     @property  # type: ignore[override]
     def headers(self) -> RawHeaders:

@@ -10,7 +10,7 @@ from gateway.options import Level
 
 
 class Services(Protocol):
-    """Of one worker. What a pool or a cache is, later rooms know: `pools_of`, `cache_for`."""
+    """The services of one worker. Their types belong to later rooms, which cast them: `pools_of`, `cache_for`."""
 
     @property
     def bodies(self) -> Bodies: ...
@@ -23,19 +23,19 @@ class Services(Protocol):
 
     @property
     def limits(self) -> object:
-        """Its limits: `limiter_of`."""
+        """Its limits, for `limiter_of`."""
 
     @property
     def mirrors(self) -> object:
-        """Copies of requests that are under way: `mirrors_of`."""
+        """Copies of requests that are under way, for `mirrors_of`."""
 
     @property
     def field_kinds(self) -> Kinds:
-        """What becomes of the fields of requests."""
+        """How the fields of requests are treated."""
 
     @property
     def ways(self) -> object:
-        """Ways to authenticate: `ways_of`."""
+        """Ways to authenticate, for `ways_of`."""
 
     @property
     def disclose_names(self) -> bool:
@@ -43,18 +43,18 @@ class Services(Protocol):
 
     @property
     def added_fields(self) -> Callable[[Sequence[Pair]], dict[str, str] | None] | None:
-        """What gives the fields of a request that its log line carries besides; None where there are none."""
+        """The function that picks the fields of a request for its log line; None where none are configured."""
 
     def note_in_flight(self) -> None:
         """Called before code of a team's own, which may end the process, runs for a request."""
 
     @property
     def via(self) -> Via:
-        """What its calls say that they have passed."""
+        """The Via lines for its calls."""
 
 
 class MatchedRoute(Protocol):
-    """The line of the table that a request is for, as far as others look at it."""
+    """The route of a request, as far as other rooms look at it."""
 
     @property
     def name(self) -> str | None: ...
@@ -64,11 +64,11 @@ class MatchedRoute(Protocol):
 
     @property
     def origin(self) -> str:
-        """Where it is written: its variable, or a line in Python."""
+        """Where it is written: its variable, or file and line in Python."""
 
     @property
     def level(self) -> Level:
-        """The options that hold for it, and where they are given."""
+        """The options that apply to it, and where they are given."""
 
     @property
     def stack(self) -> "RouteStack": ...
@@ -82,7 +82,7 @@ class HasPath(Protocol):
 
 
 class RouteStack(Protocol):
-    """What a request passes on its route, as far as others look at it."""
+    """What a request passes on its route, as far as other rooms look at it."""
 
     @property
     def endpoint(self) -> Callable[..., Any]:
@@ -102,16 +102,16 @@ class RouteStack(Protocol):
 
     @property
     def key_words(self) -> Sequence[Sequence[str]]:
-        """Values of the request that join the cache's key, in words of `values`."""
+        """Values of the request that are part of the cache's key, in words of `values`."""
 
     @property
     def key_path(self) -> Callable[[str], str] | None:
-        """Makes the path in the cache's key of the raw one, where that is another."""
+        """Turns the raw path into the path of the cache's key, where they differ."""
 
     @property
     def key_rule(self) -> str:
-        """What tells the route in the cache's key from one of the same name, where that is needed."""
+        """What distinguishes the route in the cache's key from others of the same name, where that is needed."""
 
     @property
     def finish(self) -> Callable[..., Any] | None:
-        """What a problem passes as it leaves."""
+        """What changes a problem as it leaves."""

@@ -1,11 +1,11 @@
-"""Header fields that options and calls may set, and those of the client's that may go on to a call."""
+"""Header fields that options and calls may set, and fields of the client that may be passed on to a call."""
 
 from gateway import units
 from gateway.http.headers import HOP_BY_HOP, as_cgi, is_claim
 
 # RFC 9112, section 6, and RFC 9110, section 7.6.1: framing and connections are the gateway's own business on each side.
 UNSETTABLE = frozenset(name.decode() for name in HOP_BY_HOP) | {"content-length", "expect"}
-# What the gateway says itself in every call, once; and what would make another answer of it than whole, plain JSON.
+# Fields that the gateway sets in every call itself, and fields that would get another answer than whole, plain JSON.
 _OWN = UNSETTABLE | {"host", "via", "x-request-id", "traceparent", "tracestate", "accept-encoding", "range"}
 _OWN |= {"if-match", "if-none-match", "if-modified-since", "if-unmodified-since", "if-range"}
 
@@ -19,7 +19,7 @@ def settable(text: str) -> str:
 
 
 def is_forwardable(name: str) -> bool:
-    """Whether a field of the client's may go on to a call of the gateway's own."""
+    """Whether a field of the client may be passed on to a call of the gateway's own."""
     try:
         forwardable(name)
     except ValueError:
@@ -30,7 +30,7 @@ def is_forwardable(name: str) -> bool:
 def passing(text: str) -> tuple[str, ...]:
     """Names of fields that may go up, in lower case, perhaps with a `*` at the end: `authorization content-*`.
 
-    `*` is all of the client's, a lone `-` none: an empty tuple. Raises ValueError.
+    `*` is all of the client's fields, a lone `-` none: an empty tuple. Raises ValueError.
     """
     return () if text == "-" else units.items_of(text, _passing_name)
 
@@ -43,7 +43,7 @@ def _passing_name(text: str) -> str:
 
 
 def forwardable(text: str) -> str:
-    """A field of the client's that may go on to such a call, in lower case. Raises ValueError."""
+    """A field of the client that may be passed on to such a call, in lower case. Raises ValueError."""
     field = settable(text)
     if is_claim(field.encode("ascii")):
         raise ValueError("what a client says of itself would pass for the gateway's word; it can be set, not forwarded")

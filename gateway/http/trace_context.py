@@ -1,8 +1,8 @@
 """Request ids and W3C trace context: what goes up, down and into the log so that one request can be followed.
 
-https://www.w3.org/TR/trace-context/ is obeyed for `traceparent`: one that came valid goes up unchanged; where it is
-absent, repeated or malformed a new trace begins, unsampled (flags 00), and a `tracestate` without it is dropped.
-Where spans are exported, each attempt has one of its own, and says that in `traceparent` instead.
+https://www.w3.org/TR/trace-context/ is followed for `traceparent`: a valid one goes up unchanged. Where it is absent,
+repeated or malformed, a new trace begins, unsampled (flags 00), and a `tracestate` without it is dropped. Where spans
+are exported, each attempt has a span of its own and sends that in `traceparent` instead.
 """
 
 import re
@@ -32,10 +32,10 @@ def trace_id_of(traceparent: bytes) -> str | None:
 
 
 def new_trace_id(bits: int = 0) -> str:
-    """A trace id of 32 hex digits; `bits` is the chance (drawn where it is 0), never all zeros."""
+    """A trace id of 32 hex digits; `bits` is the random number (drawn where it is 0), never all zeros."""
     return (bits or getrandbits(128) or 1).to_bytes(16, "big").hex()  # formatting the number takes twice as long
 
 
 def new_traceparent(trace_id: str, bits: int = 0) -> bytes:
-    """A `traceparent` that begins `trace_id`, unsampled; `bits` is the chance for the span id."""
+    """A `traceparent` that begins `trace_id`, unsampled; `bits` is the random number for the span id."""
     return f"00-{trace_id}-{(bits or getrandbits(64) or 1).to_bytes(8, 'big').hex()}-00".encode("ascii")

@@ -1,4 +1,4 @@
-"""What is ambiguous is refused before any route sees it: a pure check of what ASGI shows of a request.
+"""Ambiguous requests are refused before any route sees them: pure checks of what ASGI shows of a request.
 
 Granian shows a missing Host as an empty one, HTTP/1.0 as "1", and passes repeated Host and framing fields on.
 """
@@ -11,7 +11,7 @@ from gateway.http.headers import HTTP_1_0, OWS, Pair, RequestFields, as_cgi, is_
 from gateway.http.methods import SERVED_METHODS, STANDARD_METHODS
 from gateway.http.paths import is_refused
 
-# RFC 3986 lets none of these stand in a path; `#` would end it for some readers and not for others.
+# RFC 3986 lets none of these stand in a path; `#` would end it for some servers and not for others.
 _TARGET_CHARACTERS = bytes(character for character in range(ord("!"), ord("~") + 1) if character != ord("#"))
 _MAX_HOST_BYTES = 255 + len(":65535")
 _MAX_METHOD_CHARACTERS = 32
@@ -24,7 +24,7 @@ def check_method(method: str) -> None:
 
     CONNECT has no path, and its answer would begin a tunnel (RFC 9110, section 9.3.6). TRACE would show a client the
     field lines that the gateway adds, secrets among them (section 9.3.8). `get` is another method than `GET` for some
-    readers and the same for others. What else is a token goes up as it came.
+    servers and the same for others. Any other token goes up as it came.
     """
     if method in SERVED_METHODS:
         return
@@ -66,7 +66,7 @@ def check_host(fields: RequestFields, http_version: str) -> str:
 
 
 def check_fields(fields: RequestFields, max_bytes: int) -> None:
-    """Raises GatewayError for too large a header block, a spelling that forges, and an unknown expectation."""
+    """Raises GatewayError for too large a header block, a name that forges another, and an unknown expectation."""
     if fields.size_bytes > max_bytes:
         raise GatewayError(Reason.HEADERS_TOO_LARGE, f"The header block is larger than {max_bytes} bytes.")
     if fields.forged is not None:
@@ -79,7 +79,7 @@ def check_fields(fields: RequestFields, max_bytes: int) -> None:
 
 
 def check_forwarded(fields: RequestFields) -> None:
-    """Raises GatewayError for an X-Forwarded-* list of a trusted peer that no chain of proxies is as long as."""
+    """Raises GatewayError for an X-Forwarded-* list of a trusted peer that is longer than any real chain of proxies."""
     entries: dict[bytes, int] = {}
     for name, value in fields.x_forwarded:
         entries[name] = entries.get(name, 0) + value.count(b",") + 1
@@ -89,7 +89,7 @@ def check_forwarded(fields: RequestFields) -> None:
 
 
 def content_length(fields: RequestFields, http_version: str) -> int | None:
-    """The length that the request states, None where it states none; raises GatewayError for ambiguous framing."""
+    """The stated length of the body, None where none is stated; raises GatewayError for ambiguous framing."""
     codings = fields.own.get(b"transfer-encoding")
     if codings is not None:
         _check_codings(codings, http_version)
@@ -104,7 +104,7 @@ def content_length(fields: RequestFields, http_version: str) -> int | None:
 
 
 def ends_with_connection(http_version: str, pairs: Sequence[Pair]) -> bool:
-    """Whether a streaming answer has no other end than the connection's: HTTP/1.0 knows no chunks."""
+    """Whether a streaming answer can only end with its connection: HTTP/1.0 has no chunks."""
     return http_version in HTTP_1_0 and not any(name == b"content-length" for name, _ in pairs)
 
 
@@ -120,5 +120,5 @@ def _check_codings(codings: Sequence[bytes], http_version: str) -> None:
 
 
 def _unframed(detail: str, reason: Reason = Reason.HEADER_INVALID) -> GatewayError:
-    """A refusal after which the connection closes: whoever framed the request otherwise sees another one behind it."""
+    """A refusal that closes the connection: with another framing, a second request would stand behind this one."""
     return GatewayError(reason, detail, headers=[(b"connection", b"close")])

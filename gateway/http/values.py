@@ -1,7 +1,7 @@
 """Values of a request that may stand in braces: `{client}`, `{query.page}`, `{header.x-tenant}`, `{claim.sub}`, `{id}`.
 
-One list of words for header fields, parameters of a query and targets: what each stands for, and what an answer that
-was made with it depends on. `fill` of `field_template` and the targets of `upstreams` put the values in their place.
+One list of words for header fields, parameters of a query and targets: what each stands for, and what an answer made
+with it depends on. `fill` of `field_template` and the targets of `upstreams` put the values in their place.
 """
 
 import re
@@ -15,19 +15,19 @@ from gateway.http.headers import all_of
 from gateway.http.identity import value_of as value_of_identity
 from gateway.http.request import GatewayRequest
 
-# Words that stand alone, and those that a name follows after a dot.
+# Words that stand alone, and words that take a name after a dot.
 WORDS = frozenset({"client", "scheme", "host", "method", "url", "path", "request_id", "user", "roles"})
 NAMED = frozenset({"query", "header", "cookie", "claim"})
 OWN = WORDS | NAMED
 KNOWN = "{client}, {scheme}, {host}, {method}, {url}, {path}, {request_id}, {user}, {roles}, {query.x}, {header.x}"
-# An answer depends on these beyond its URL and method: they join the cache's key.
+# An answer depends on these beyond its URL and method: they are part of the cache's key.
 _BEYOND_URL = frozenset({"client", "user", "roles", "claim", "cookie", "header"})
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FIELD = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
 
 def problem_of(value: Value) -> str | None:
-    """What is wrong with a value in braces, in words; None for one that there is, or may be a parameter of the path."""
+    """What is wrong with a value in braces, in words; None if it is known, or may be a parameter of the path."""
     first, *rest = value.words
     if first in NAMED:
         if not rest or not all(rest):
@@ -50,7 +50,7 @@ def parameters_in(values: Iterable[Value]) -> tuple[str, ...]:
 def value_of(request: GatewayRequest, words: Sequence[str]) -> str:
     """What the words of a value stand for, decoded; empty where the request has no such value.
 
-    What is no UTF-8 is in it as lone surrogates (PEP 383).
+    Bytes that are not UTF-8 become lone surrogates (PEP 383).
     """
     first, name = words[0], ".".join(words[1:])
     if first in _BEYOND_URL:
@@ -92,14 +92,14 @@ def _of_request(request: GatewayRequest, word: str) -> str:
 
 
 def absolute_url(request: GatewayRequest) -> str:
-    """The URL as the client asked for it, behind proxies that are trusted too."""
+    """The URL as the client asked for it, also behind trusted proxies."""
     scheme = request.forwarded_scheme or request.scope["scheme"]
     authority = request.forwarded_host or request.host_field
     return f"{scheme}://{authority}{request.raw_path}" + (f"?{request.query}" if request.query else "")
 
 
 def beyond_url(words: Iterable[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
-    """Those of the words whose values an answer depends on beyond its URL and method, each once, in a fixed order."""
+    """The words that make an answer depend on more than its URL and method, each once, in a fixed order."""
     return tuple(sorted({tuple(one) for one in words if one[0] in _BEYOND_URL}))
 
 

@@ -1,6 +1,6 @@
 """Via: which gateways a message has passed, and whether this one is among them (RFC 9110, section 7.6.3).
 
-What goes up carries `Via: 1.1 portway (1f0c3a9e)`. The eight digits are those of what a gateway serves, so that its
+What goes up carries `Via: 1.1 portway (1f0c3a9e)`. The eight digits are derived from what a gateway serves: its
 replicas share them, and two gateways in a chain do not.
 """
 
@@ -22,7 +22,7 @@ class Via:
         self._1_0, self._1_1, self._2_0 = ((_NAME, b"%b %b" % (one, self._mark)) for one in (b"1.0", b"1.1", b"2.0"))
 
     def pair(self, http_version: str = "1.1") -> Pair:
-        """The line that says that a message of this version was received."""
+        """The line for a message that was received in this version."""
         if http_version == "1.1":
             return self._1_1
         return self._1_0 if http_version in HTTP_1_0 else self._2_0
@@ -30,6 +30,6 @@ class Via:
     def is_among(self, values: Iterable[bytes]) -> bool:
         """Whether a message with these values of Via has been here before.
 
-        A proxy between may take comments out of Via (it may, says the RFC): then this cannot be known.
+        A proxy in between may remove comments from Via, as the RFC allows: then this cannot be known.
         """
         return any(self._mark in value for value in values)

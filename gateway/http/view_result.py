@@ -1,7 +1,7 @@
-"""What a view of a team's own returned becomes an answer that can be sent: of a kind we know, rendered, well framed.
+"""The result of a team's own view becomes an answer that can be sent: of a known kind, rendered, well framed.
 
-Every view that is not ours passes here once, before anybody stores or sends what it gave. Answers of upstreams do not:
-the client that read them has checked all of this.
+The result of every view that is not the gateway's passes here once, before it is stored or sent. Answers of upstreams
+do not: the client that read them has checked all of this.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ from gateway.http.response import GatewayResponse, pairs_of
 _JSON = (b"content-type", b"application/json")
 _LENGTH = b"content-length"
 _NO_PIECES: tuple[bytes, ...] = ()
-WITHOUT_BODY = frozenset({204, 304})  # RFC 9110, section 6.4.1; nobody can answer with 1xx
+WITHOUT_BODY = frozenset({204, 304})  # RFC 9110, section 6.4.1; a view cannot answer with 1xx
 # RFC 9110, section 5.5: CR, LF and NUL are dangerous, other control characters invalid; a tab is neither.
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
@@ -41,8 +41,8 @@ async def finished(
 ) -> HttpResponseBase:
     """The answer that a view's result makes; one that renders itself is rendered by `in_thread`, or awaited.
 
-    Without `in_thread` it was rendered already, if that can be done in a thread. Raises TypeError or ValueError, which
-    name the view, for what cannot be sent; and what the rendering raises.
+    Without `in_thread`, what can be rendered in a thread has been rendered already. Raises TypeError or ValueError,
+    which name the view, for what cannot be sent, and whatever the rendering raises.
     """
     response = response_of(result, view)
     render = _rendering(response)
@@ -63,7 +63,7 @@ def rendered_in_thread(result: object) -> object:
 
 
 def _rendering(response: object) -> Callable[[], Any] | None:
-    """The method that a response must be rendered by, if it is not yet: SimpleTemplateResponse and its like."""
+    """The method that renders a response which is not rendered yet, such as a SimpleTemplateResponse."""
     if not isinstance(response, HttpResponseBase) or getattr(response, "is_rendered", False):
         return None
     render = getattr(response, "render", None)
@@ -82,7 +82,7 @@ def response_of(result: object, view: Callable[..., Any]) -> HttpResponseBase:
         dataclasses.is_dataclass(result) and not isinstance(result, type)
     ):
         return GatewayResponse(200, [_JSON], msgspec.json.encode(result, enc_hook=_plain))
-    if hasattr(result, "model_dump_json") and not isinstance(result, type):  # pydantic's, which is no dependency
+    if hasattr(result, "model_dump_json") and not isinstance(result, type):  # of pydantic, which is no dependency
         return GatewayResponse(200, [_JSON], result.model_dump_json().encode())
     raise TypeError(f"the view {name_of_view(view)} returned {described(result)}")
 
@@ -90,14 +90,14 @@ def response_of(result: object, view: Callable[..., Any]) -> HttpResponseBase:
 def described(result: object) -> str:
     """What a view returned instead of an answer, and what to do about it."""
     if inspect.iscoroutine(result):
-        result.close()  # else Python would warn that nobody awaited it
+        result.close()  # else Python would warn that it was never awaited
         return "a coroutine that nobody awaited: what is wrapped around an async view must be async too"
     kind = "None" if result is None else f"a value of the type {type(result).__name__}"
     return f"{kind}: return a response of Django's, or a dict, which becomes JSON"
 
 
 def _plain(value: Any) -> Any:
-    """What msgspec does not know within a dict: texts that are translated late, models of pydantic."""
+    """Values in a dict that msgspec does not know: lazily translated texts, models of pydantic."""
     if isinstance(value, Promise):
         return str(value)
     if hasattr(value, "model_dump"):
@@ -109,7 +109,7 @@ def _plain(value: Any) -> Any:
 
 
 def sendable(response: HttpResponseBase, view: Callable[..., Any], *, is_head: bool) -> HttpResponseBase:
-    """The same response, with field lines that may be sent and framing that is true of its body.
+    """The same response, with field lines that may be sent and framing that fits its body.
 
     Raises ValueError or TypeError, which name the view, for what cannot be sent (`corrections`, `check_lines`). The
     body of a GatewayResponse that streams raises them while it is read (`exactly`).
@@ -156,12 +156,12 @@ def check_lines(pairs: Iterable[Pair]) -> None:
 
 
 def corrections(pairs: Pairs, size: int | None, status: int, *, is_head: bool) -> tuple[frozenset[bytes], Pairs]:
-    """What is to be done to the field lines of an answer: the names to take off, and the lines to put on then.
+    """How to correct the field lines of an answer: the names to remove, and the lines to add then.
 
-    `size` is that of a body that is whole, None of one that streams. Framing is the gateway's, so hop-by-hop fields go
+    `size` is the size of a whole body, None for one that streams. Framing is the gateway's, so hop-by-hop fields go
     (they come along with the fields of an upstream); a view may wish for `Connection: close`. A Content-Length that is
-    less than the whole body is corrected. Raises ValueError for one that is more: something is missing, and what lacks
-    something must not look whole; and for one that says nothing clear of a stream.
+    less than the whole body is corrected. Raises ValueError for one that is more, since a body that lacks something
+    must not look whole; and for one that is not a clear number, of a stream.
     """
     names = {name for name, _ in pairs}
     drop, add = names & HOP_BY_HOP, Pairs()
@@ -176,7 +176,7 @@ def corrections(pairs: Pairs, size: int | None, status: int, *, is_head: bool) -
         return frozenset(drop | {_LENGTH}), add
     if size is None:
         length = promised_bytes(pairs)
-    elif is_head and not size:  # it tells what a GET would be answered with
+    elif is_head and not size:  # it is the size of the answer to a GET
         return frozenset(drop), add
     else:
         length = size
@@ -189,7 +189,7 @@ def corrections(pairs: Pairs, size: int | None, status: int, *, is_head: bool) -
 
 
 def promised_bytes(pairs: Pairs) -> int | None:
-    """What Content-Length says of a body that is still to come. Raises ValueError where it says nothing clear."""
+    """The Content-Length of a body that is still to come. Raises ValueError where it is not one clear number."""
     values = set(all_of(pairs, _LENGTH))
     if not values:
         return None
@@ -203,10 +203,10 @@ def _is_length(value: bytes) -> bool:
 
 
 async def exactly(body: AsyncIterable[bytes], length: int | None) -> AsyncIterator[bytes]:
-    """The pieces of a body; as many bytes as were promised, where a length was.
+    """The pieces of a body: exactly as many bytes as `length`, where that is given.
 
-    Raises ValueError instead of giving the piece that would exceed it, and at the end of what is shorter; TypeError for
-    a piece that is no bytes.
+    Raises ValueError instead of yielding a piece that would exceed it, and at the end of a body that is shorter;
+    TypeError for a piece that is no bytes.
     """
     size = 0
     try:
@@ -226,7 +226,7 @@ async def exactly(body: AsyncIterable[bytes], length: int | None) -> AsyncIterat
 
 
 async def nothing(body: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """A stream of nothing, instead of a body that may not be sent: that one is closed, unread."""
+    """An empty stream, instead of a body that may not be sent, which is closed unread."""
     close = getattr(body, "aclose", None)
     if close is not None:
         await close()

@@ -3,9 +3,9 @@
 Django ties a database connection to the thread that opened it. What an async view does with the ORM goes by
 `sync_to_async` to the thread of the current `ThreadSensitiveContext`; where there is none, all requests of a process
 share one thread, and with it one connection, its transaction and its session. Django's own handler opens a context for
-every request. Here the call of a team's own view opens one, so that what only proxies pays nothing, and it gets a
-thread when it first uses one. At the end of the request that thread closes what the view left open, as Django does,
-and then serves another request: to start a thread costs more than a query.
+every request. Here the call of a team's own view opens one, so that a proxied request pays nothing, and it gets a
+thread when it first uses one. At the end of the request that thread closes what the view left open, as Django does, and
+then serves another request: to start a thread costs more than a query.
 """
 
 import contextlib
@@ -25,7 +25,7 @@ from django.http.response import HttpResponseBase
 from gateway.errors import GatewayError, Reason
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
-_KEPT_IDLE = 16  # threads that wait for the next request; as many as are needed at once run
+_KEPT_IDLE = 16  # threads that wait for the next request; more run while they are needed
 
 ParamsT = ParamSpec("ParamsT")
 ResultT = TypeVar("ResultT")
@@ -68,7 +68,7 @@ class ViewThread(Executor):
         return future
 
     def holds(self, response: HttpResponseBase) -> None:
-        """Close this response at the end of the request, whether it was sent or not."""
+        """Have this response closed at the end of the request, whether it was sent or not."""
         self._responses.append(response)
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class ViewThread(Executor):
             try:
                 with _threads.lock:
                     worker = _threads.take()
-            except GatewayError:  # rather in the loop than not at all
+            except GatewayError:  # better in the loop than not at all
                 self._close_all()
                 return
         worker.jobs.put(partial(self._end, worker))
@@ -96,29 +96,29 @@ class ViewThread(Executor):
             worker.jobs.put(partial(_leave, worker))
 
     def _end(self, worker: "_Worker") -> None:
-        """In the thread, after whatever ran there last."""
+        """In the thread, after the last call there."""
         self._close_all()
         _leave(worker)
 
     def _close_all(self) -> None:
-        # What is let go of here would else be a circle, from the request over its exchange back to it.
-        # A wrapper hands on what another view of the same request holds too.
+        # Without this there would be a reference cycle, from the request over its exchange back to it. A wrapper may
+        # pass on a response that another view of the same request holds too.
         closers = [partial(ViewThread.close_response, one) for one in self._responses if not one.closed]
         closers.append(partial(self._close_request))
         self._responses, self._close_request = [], _closed
         for close in closers:
             try:
                 close()
-            except Exception as error:  # noqa: BLE001 - the others are to be closed all the same
+            except Exception as error:  # noqa: BLE001 - the others must be closed all the same
                 _log.warning("view.not_closed", exc_info=error)
 
 
 def _closed() -> None:
-    """It is closed already."""
+    """The request has been closed already."""
 
 
 def _closes_at_once(response: HttpResponseBase) -> bool:
-    """Whether nothing but Django's own signal comes of closing it, for which a thread is not worth its while."""
+    """Whether closing it only sends Django's own signal, which needs no thread."""
     return type(response).close is HttpResponseBase.close and not response._resource_closers  # type: ignore[attr-defined]
 
 
@@ -127,8 +127,8 @@ def _carry_out(future: Future[Any], call: Callable[[], Any]) -> None:
         return
     try:
         result = call()
-    except BaseException as error:  # noqa: BLE001 - it is the caller's
-        if isinstance(error, StopIteration):  # which no awaitable can raise: whoever waits would wait for ever
+    except BaseException as error:  # noqa: BLE001 - the caller handles it
+        if isinstance(error, StopIteration):  # which no awaitable can raise: its caller would wait for ever
             error, cause = RuntimeError(f"raised {error!r}"), error
             error.__cause__ = cause
         future.set_exception(error)
@@ -147,8 +147,8 @@ def _leave(worker: "_Worker") -> None:
 
 
 def close_connections() -> None:
-    """What Django does with the connections of a thread around a request: what is broken, has other settings than at
-    first or is over its age is closed. A connection that was left within an atomic block is given up: in Django's own
+    """Do what Django does with the connections of a thread around a request: close those that are broken, too old, or
+    no longer have their first settings. A connection that was left within an atomic block is abandoned: in Django's own
     handler its thread would end here."""
     for connection in connections.all(initialized_only=True):
         connection.close_if_unusable_or_obsolete()
@@ -165,19 +165,19 @@ class _Worker:
 
     def __init__(self, number: int) -> None:
         self.jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        # No thread of these holds the exit of the process: what still runs then has been waited for.
+        # None of these threads delays the exit of the process, which has waited for what still runs before.
         Thread(target=self._run, name=f"view-{number}", daemon=True).start()
 
     def _run(self) -> None:
         while (job := self.jobs.get()) is not None:
             job()
-            del job  # while it waits for the next one, nothing of a request is kept
+            del job  # so that nothing of a request is kept while it waits for the next one
         with contextlib.suppress(Exception):
             connections.close_all()
 
 
 class _Threads:
-    """Those that serve a request, counted, and those that wait for one. `take` is called with the lock held."""
+    """The threads that serve a request, counted, and those that wait for one. `take` is called with the lock held."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -214,7 +214,7 @@ class _Threads:
 
 
 def _begin() -> None:
-    with contextlib.suppress(Exception):  # the query that follows says what is wrong
+    with contextlib.suppress(Exception):  # the next query shows what is wrong
         close_connections()
 
 
@@ -222,5 +222,5 @@ _threads = _Threads()
 
 
 def busy() -> int:
-    """How many threads still serve a request, or close what one has left."""
+    """How many threads still serve a request, or close what it left open."""
     return _threads.busy
