@@ -1,8 +1,8 @@
 """Services: endpoints, health, limits, connections, attempts.
 
-places              where a service is, as a variable says it: base URLs, sources of instances, weights
+places              where a service is, as a variable names it: base URLs, sources of instances, weights
 records             a service as the configuration has it
-options             the options of a call, and which of them holds
+options             the options of a call, and which of them applies
 targets             an upstream and a template of path and query, filled with values
 endpoint            one address of a service, and what is known of it
 resolver            the addresses of a host name
@@ -10,7 +10,7 @@ load_balancing      which endpoint is next: the policies by name, and weights
 stickiness          the cookie by which a client stays with an endpoint
 outlier_detection   whether an endpoint may be asked: healthy, ejected, on trial
 health_check        one active probe
-concurrency_limit   so many requests at a time, and a queue before them
+concurrency_limit   a limit of requests at a time, and a queue before it
 retry_policy        whether a request may be sent again, and the budget for that
 tls                 which authorities are trusted, and the client certificate
 heads               heads of answers: checked, and read where they are plain
@@ -19,7 +19,7 @@ body                the body of an answer that comes in pieces
 connection          one connection: a request is written, its answer read
 network             where connections are made and names are looked up: the system, or a test
 client              connections to endpoints: made, kept for the next request, closed
-errors              what aiohttp raised becomes a reason
+errors              an exception of aiohttp becomes a reason
 shortage            what the gateway itself has run out of
 upload              the body on its way up, kept while it is small, to be sent again
 members             the endpoints of a service: of its list, of look-ups, of sources

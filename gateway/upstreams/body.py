@@ -1,4 +1,4 @@
-"""The body of an answer that did not come in one piece with its head: it is read no faster than it is taken."""
+"""The body of an answer that did not come in one piece with its head. It is read no faster than it is consumed."""
 
 import asyncio
 import contextlib
@@ -14,16 +14,17 @@ from gateway.upstreams.small_reads import FREELY_AFTER_BYTES, PIECE_BYTES
 
 
 class Source(Protocol):
-    """The connection that it comes in by: `lost` is how that ended, where it did not end well."""
+    """The connection of the body: `lost` is the error by which it ended, if it did not end well."""
 
     lost: BaseException | None
 
     def read_freely(self) -> None:
-        """Give pieces of any size from now on, small ones before."""
+        """Read pieces of any size from now on, instead of small ones."""
 
 
 class StreamedBody:
-    """`is_framed`: the body says itself where it ends. `length` is what it says in Content-Length, if anything."""
+    """`is_framed`: the end of the body is marked, other than by the end of the connection. `length` is its
+    Content-Length, if it has one."""
 
     __slots__ = ("_reader", "_source", "_upstream", "is_framed", "length")
 
@@ -42,24 +43,25 @@ class StreamedBody:
         return self._reader.is_eof()
 
     def when_here(self, call: Callable[[], None]) -> None:
-        """Have something called when all of it has arrived, at once if it has."""
+        """Have `call` called once all of it has arrived, which may be at once."""
         self._reader.on_eof(call)
 
     def whole(self) -> bytes | None:
-        """The body if all of it is here already, else None and nothing was taken. Raises RESPONSE_INCOMPLETE."""
+        """The body if all of it has arrived; else None, and nothing is consumed. Raises RESPONSE_INCOMPLETE."""
         self._raise_if_broken()
         return self._reader.read_nowait() if self._reader.is_eof() else None
 
     async def settle(self, max_bytes: int, timeout_s: float, unknown_timeout_s: float) -> bool:
-        """Wait until it is here, if it says it has at most `max_bytes`; another time holds if it says nothing.
+        """Wait until it has arrived, if its stated length is at most `max_bytes`; `unknown_timeout_s` applies if it
+        states none.
 
-        False where it said so, and nothing more of it came in that time. Raises RESPONSE_INCOMPLETE.
+        False if a length was stated, and no more of it came in that time. Raises RESPONSE_INCOMPLETE.
         """
         reader, length = self._reader, self.length
         if reader.is_eof() or (length is not None and length > max_bytes):
             return True
         had_bytes = 0
-        for _ in range(2):  # in its second half the time tells a slow body from one that has stopped
+        for _ in range(2):  # the second half of the time tells a slow body from one that has stopped
             had_bytes = reader.total_bytes
             with contextlib.suppress(TimeoutError, aiohttp.ClientError):
                 async with asyncio.timeout((unknown_timeout_s if length is None else timeout_s) / 2):
@@ -70,13 +72,14 @@ class StreamedBody:
         return length is None or reader.total_bytes > had_bytes
 
     async def pieces(self, idle_timeout_s: float, resumed_at: Callable[[], float]) -> AsyncIterator[bytes]:
-        """It, as it arrives. `resumed_at` is a moment of the loop's clock before which the upstream need not send.
+        """The body as it arrives. `resumed_at` gives a moment of the loop's clock before which the upstream need not
+        send.
 
         Raises GatewayError RESPONSE_INCOMPLETE or RESPONSE_IDLE_TIMEOUT.
         """
         reader, loop = self._reader, asyncio.get_running_loop()
-        asked_at: float | None = loop.time()  # None while the client takes what it was given
-        small_bytes = FREELY_AFTER_BYTES  # that still come in small pieces
+        asked_at: float | None = loop.time()  # None while the client consumes a piece
+        small_bytes = FREELY_AFTER_BYTES  # left to read in small pieces
         too_slow = GatewayError(
             Reason.RESPONSE_IDLE_TIMEOUT, upstream=self._upstream, limit=("idle_timeout_s", idle_timeout_s)
         )
@@ -101,10 +104,11 @@ class StreamedBody:
             alarm.cancel()
 
     async def _next(self, *, small: bool) -> bytes:
-        """What has arrived, waiting for something; empty at the end. An error comes after what arrived before it."""
+        """The bytes that have arrived, after waiting for some; empty at the end. An error is raised after all bytes
+        that arrived before it."""
         reader = self._reader
         if reader.exception() is not None:
-            # aiohttp would raise at once, over the head of what it has buffered.
+            # aiohttp would raise at once, before what it has buffered is read.
             rest: bytes = reader._read_nowait(-1)
             if rest:
                 return rest
@@ -114,7 +118,7 @@ class StreamedBody:
         error = self._reader.exception()
         if error is None and not self.is_framed and isinstance(self._source.lost, aiohttp.ClientOSError):
             # A body that ends where the connection ends is whole only if the connection ended well. aiohttp takes a
-            # reset for the end of such a body (RFC 9112, section 8: it must count as incomplete).
+            # reset for the end of such a body; it must count as incomplete (RFC 9112, section 8).
             error = self._source.lost
         if error is not None:
             raise self._incomplete(error) from error

@@ -1,4 +1,4 @@
-"""Calls that the gateway makes by itself, through pools: for keys, to services that say who asks, to registries."""
+"""Calls that the gateway makes by itself, through pools: for keys, to services that authenticate, to registries."""
 
 import re
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ _URL = re.compile(r"(https?://[^/?#\s]+)([/?][!-~]*)?")
 
 @dataclass(frozen=True, slots=True)
 class UpstreamResponse:
-    """A whole answer; names of fields in lower case, those of the connection too."""
+    """A whole answer; names of fields in lower case, hop-by-hop fields included."""
 
     status: int
     pairs: Sequence[Pair]
@@ -35,7 +35,7 @@ class UpstreamResponse:
 async def get(
     pool: Pool, target: str, pairs: Pairs, *, timeout_s: float, max_bytes: int, lifetime: Lifetime | None = None
 ) -> UpstreamResponse:
-    """GET a target and read its answer whole, for the request of a lifetime or for none.
+    """GET a target and read its whole answer, on behalf of the request of `lifetime`, or of none.
 
     Raises GatewayError; PART_TOO_LARGE above `max_bytes`.
     """
@@ -71,7 +71,7 @@ async def get(
 
 
 async def _whole(answer: Attempt, max_bytes: int) -> bytes:
-    """The body, or so much of it that it is seen to be too large."""
+    """The body, or enough of it to show that it is too large."""
     arrived = bytearray()
     try:
         async for chunk in answer.chunks():

@@ -1,8 +1,8 @@
 """Connections to the endpoints of an upstream: made, kept alive for the next request, closed.
 
 aiohttp's session is not used: it resends an idempotent request by itself on a dead connection, which no log line would
-show; it invents fields and upper-cases methods; and it costs two thirds of what a whole proxied request may. Nor is its
-connector, which knows names where we must choose among addresses.
+show; it invents fields and upper-cases methods; and it costs two thirds of the budget of a whole proxied request. Its
+connector is not used either: it connects to names, while the gateway must choose among addresses.
 """
 
 import asyncio
@@ -22,8 +22,8 @@ from gateway.upstreams.network import SYSTEM_NETWORK, Network
 from gateway.upstreams.retry_policy import Unsent
 from gateway.upstreams.shortage import raise_for_shortage
 
-# A connection stays with the one process behind an address that takes turns, as a Service of Kubernetes is: new ones
-# get their share soon.
+# Behind an address that balances connections, as a Service of Kubernetes does, a connection stays with one process. It
+# is closed at this age, so that new processes soon get their share.
 _OLDEST_S: Final = 60.0
 _COMPLAIN_S: Final = 60.0
 
@@ -55,7 +55,7 @@ class Client:
     # -- kept ---------------------------------------------------------------------------------------------------------
 
     def idle_connection(self, endpoint: Endpoint, reuse_idle_s: float) -> Connection | None:
-        """The connection to an endpoint that was used last and is still good, unless it idled that long."""
+        """The good connection to an endpoint that was used last, and less than `reuse_idle_s` ago."""
         idle = endpoint.idle
         now = self._loop.time()
         while idle:
@@ -69,7 +69,7 @@ class Client:
         return None
 
     def keep(self, connection: Connection) -> None:
-        """Keep a connection whose answer has ended, if it is worth it."""
+        """Keep a connection once its answer has ended, if it can be used again."""
         endpoint, now = connection.endpoint, self._loop.time()
         connection.kept(now)
         unwanted = endpoint.is_gone or not endpoint.is_in or now >= connection.retire_at or not self._keepalive_s
@@ -82,7 +82,7 @@ class Client:
             self._sweeper = self._loop.call_later(self._keepalive_s, self._sweep)
 
     def close_idle(self, endpoint: Endpoint, since: float = float("inf")) -> None:
-        """Close what has been idle since that moment or longer."""
+        """Close connections that have been idle since that moment or longer."""
         for connection in (old := [kept for kept in endpoint.idle if kept.idle_since <= since]):
             connection.close()
         del endpoint.idle[: len(old)]
@@ -98,7 +98,7 @@ class Client:
     # -- new ----------------------------------------------------------------------------------------------------------
 
     async def connect(self, endpoint: Endpoint, timeout_s: float) -> Connection:
-        """A new connection, to the first address that takes one. Raises GatewayError `Unsent`."""
+        """A new connection, to the first address that accepts one. Raises GatewayError `Unsent`."""
         try:
             async with asyncio.timeout(timeout_s):
                 for number, address in enumerate(endpoint.addresses, start=1):
@@ -111,7 +111,7 @@ class Client:
         except TimeoutError as error:
             limit = ("connect_timeout_s", timeout_s)
             raise Unsent(Reason.CONNECT_TIMEOUT, upstream=self._upstream, limit=limit) from error
-        except OSError as error:  # TLS has its errors below it
+        except OSError as error:  # errors of TLS are subclasses of it
             failure = translated(error, self._upstream, Reason.CONNECTION_FAILED)
             raise Unsent(failure.reason, upstream=self._upstream, cause=failure.cause) from error
         raise AssertionError("an endpoint has an address")
@@ -124,6 +124,6 @@ class Client:
         return await self._network.connect(self._upstream, endpoint, address, make, tls)
 
     def _complain(self, endpoint: str) -> None:
-        """Warn of an upstream that sends what answers nothing, at most once a minute."""
+        """Warn of an upstream that sends bytes that no request asked for, at most once a minute."""
         if self._throttle.take(self._loop.time()):
             _log.warning("upstream.unasked_bytes", upstream=self._upstream, endpoint=endpoint)

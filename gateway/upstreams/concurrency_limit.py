@@ -1,11 +1,11 @@
-"""At most so many at a time, and a bounded queue before them, first come first served."""
+"""A limit of requests at a time, and a bounded queue before it, first come first served."""
 
 import asyncio
 from collections import deque
 
 
 class LimitReached(Exception):
-    """All places are taken, and as many wait already as may."""
+    """All places are taken, and the queue is full."""
 
 
 class ConcurrencyLimit:
@@ -16,7 +16,7 @@ class ConcurrencyLimit:
     def __init__(self, count: int, most_waiting: int) -> None:
         self.free = count
         self.most_waiting = most_waiting
-        self.waits = 0  # so many had to, whether they got a place or not
+        self.waits = 0  # how many had to wait, whether they got a place or not
         self.waited_s = 0.0
         self._queue: deque[asyncio.Future[None]] = deque()
 
@@ -27,7 +27,7 @@ class ConcurrencyLimit:
     async def acquire(self, timeout_s: float) -> None:
         """Wait for a place. Raises LimitReached at once, TimeoutError after `timeout_s`.
 
-        Cancelling gives the place in the queue back.
+        Cancelling gives back the place in the queue.
         """
         if self.free > 0:
             self.free -= 1
@@ -46,14 +46,14 @@ class ConcurrencyLimit:
             if turn in self._queue:
                 self._queue.remove(turn)
             elif turn.done() and not turn.cancelled() and turn.exception() is None:
-                self.release()  # its turn came in the moment in which it was cancelled
+                self.release()  # its turn came at the moment of its cancellation
             raise
         finally:
             timer.cancel()
             self.waited_s += loop.time() - began_s
 
     def release(self) -> None:
-        """Give a place back; who has waited longest has it now."""
+        """Give a place back, to the longest waiter if there is one."""
         while self._queue:
             turn = self._queue.popleft()
             if not turn.done():

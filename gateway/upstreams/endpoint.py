@@ -1,4 +1,4 @@
-"""One address that serves an upstream: where it is, and what is known of it. Who moves the state is `pool`."""
+"""One address that serves an upstream: where it is, and its state, which `pool` changes."""
 
 from bisect import bisect_left
 from collections.abc import Iterable
@@ -16,10 +16,10 @@ _LOCALHOST = ("127.0.0.1", "::1")
 
 
 class Endpoint:
-    """An address of a base URL. `addresses` are tried in turn for a connection; `label` is what logs and hashes say.
+    """An address of a base URL. `addresses` are tried in turn for a connection; `label` is its name in logs and hashes.
 
-    `group` is the base URL or the source that it is there for; `weight` is beside the others of it, where the least
-    `priority` is asked first. Times are those of the loop's clock.
+    `group` is the base URL or the source that it belongs to; `weight` is relative to the others of the group, in which
+    the least `priority` is asked first. Times are those of the loop's clock.
     """
 
     __slots__ = (
@@ -35,18 +35,18 @@ class Endpoint:
         self.addresses = addresses
         self.label = _label(base, addresses)
         self.url = f"{base.scheme}://{self.label}{base.prefix}"  # its scheme, address and prefix
-        self.calls = Calls()  # to it; the pool has one that outlives it
+        self.calls = Calls()  # calls to it; the pool has counts that outlive it
         self.host_field = base.authority.encode("ascii")
         self.in_flight = 0
         self.latency_s: float | None = None  # until the head of an answer: a moving average
         self.health = outlier_detection.HEALTHY
         self.probed = outlier_detection.Probed()
-        self.is_gone = False  # the name server no longer has it: what is in flight ends, nothing new begins
+        self.is_gone = False  # no longer in the list: calls in flight end, none begins
         self.idle: list[Any] = []  # the client's kept-alive connections, the last used one last
 
     @property
     def is_drained(self) -> bool:
-        """Whether nothing new goes to it: its weight is 0."""
+        """Whether it gets no new requests: its weight is 0."""
         return self.weight == 0 or self.group.weight == 0
 
     @property
@@ -83,7 +83,7 @@ def _label(base: Base, addresses: tuple[str, ...]) -> str:
 
 
 def literal(base: Base) -> tuple[str, ...] | None:
-    """The address that a base URL names by itself, or None where it has a name that must be looked up."""
+    """The address in a base URL; None where it has a name that must be looked up."""
     try:
         ip_address(base.host)
     except ValueError:
@@ -95,7 +95,7 @@ def grouped(found: Iterable[str]) -> list[tuple[str, ...]]:
     """The addresses of a name -> those of each endpoint, in a steady order.
 
     Every address is an endpoint, up to MAX_ADDRESSES: each has a state, a probe and rows of the metrics. But
-    `localhost` is one machine that has two: a service seldom listens on both.
+    `localhost` is one machine with two addresses, and a service seldom listens on both.
     """
     addresses = sorted(set(found))[:MAX_ADDRESSES]
     if not set(addresses) >= set(_LOCALHOST):

@@ -1,4 +1,4 @@
-"""What aiohttp or the system raised on the way to an upstream becomes our word for it, here and nowhere else."""
+"""An exception of aiohttp or the system on the way to an upstream becomes our word for it, here and nowhere else."""
 
 import ssl
 
@@ -18,7 +18,7 @@ def _reason(error: BaseException, otherwise: Reason) -> Reason:
     if _is_tls(error):
         return Reason.TLS_FAILED
     if isinstance(error, http_exceptions.HttpProcessingError):
-        # aiohttp has an error of its own for what is too long, but hands on only its text.
+        # aiohttp has its own error for a line that is too long, but passes on only its text.
         too_long = "Got more than" in error.message or "Too many headers" in error.message
         return Reason.RESPONSE_HEADERS_TOO_LARGE if too_long else Reason.RESPONSE_INVALID
     if otherwise is Reason.CONNECTION_FAILED and isinstance(error, ConnectionRefusedError):
@@ -27,10 +27,10 @@ def _reason(error: BaseException, otherwise: Reason) -> Reason:
 
 
 def _is_tls(error: BaseException) -> bool:
-    """With TLS 1.3 a peer's refusal of our certificate comes after the handshake, as an error of the connection."""
+    """With TLS 1.3 a peer refuses our certificate after the handshake, as an error of the connection."""
     return isinstance(error, ssl.SSLError) or (isinstance(error, OSError) and "[SSL" in str(error))
 
 
 def _cause(error: BaseException) -> str:
-    """What a log line says of it: the kind and the text, on one line, bounded."""
+    """The error as a log line shows it: its kind and text, on one line, bounded."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:300]

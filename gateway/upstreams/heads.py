@@ -1,7 +1,7 @@
-"""Heads of answers, as values: they are checked, and read where they are plain.
+"""Heads of answers, as values: checks, and a fast parser for plain ones.
 
-An answer that came in one piece, head and body, is cut here; `connection` has all others read by aiohttp's parser, and
-what is not plain is left to that too. So whatever `whole_answer` accepts means the same to both; a test compares them.
+An answer that came in one piece, head and body, is parsed here. `connection` has all others read by aiohttp's parser,
+and those that are not plain. So whatever `whole_answer` accepts means the same to both; a test compares them.
 """
 
 import re
@@ -28,32 +28,32 @@ def one_chunk(body: bytes) -> bytes:
 
 
 class WholeAnswer(NamedTuple):
-    """An answer that is all here. `pairs` are those that go on: in lower case, none of the connection's own."""
+    """An answer that has arrived whole. `pairs` are those to pass on: in lower case, without hop-by-hop fields."""
 
     status: int
     pairs: FieldLines
     body: bytes
-    closes: bool  # the connection ends with it
+    closes: bool  # the connection closes after it
 
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5][0-9][0-9])(?: [^\x00-\x08\x0a-\x1f\x7f]*)?")
 _FIELD_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 _LENGTH = re.compile(rb"[0-9]{1,15}")
-# What is none of the connection's goes on; of the connection's own only these are plain.
+# Fields that are not hop-by-hop are passed on; of the hop-by-hop fields only these are plain.
 _GOES_ON, _IS_LENGTH, _IS_DROPPED, _CLOSES = range(4)
 _PLAIN_CONNECTION = {b"keep-alive": _IS_DROPPED, b"close": _CLOSES}
-# Framing that aiohttp's parser reads, and what it refuses.
+# Framing that aiohttp's parser reads, and fields that it refuses.
 _NOT_PLAIN = frozenset((b"transfer-encoding", b"trailer", b"upgrade", b"sec-websocket-key1"))
 _WITHOUT_BODY = frozenset((204, 304))
 
-# An upstream says nearly the same lines in each of its answers: what they mean is looked up.
+# An upstream sends nearly the same lines in each of its answers: their meaning is cached.
 _statuses: dict[bytes, int] = {}
 _lines: dict[bytes, tuple[Pair, int]] = {}
 _MOST_KNOWN, _LONGEST_KNOWN = 4096, 100
 
 
 def whole_answer(data: bytes, *, without_body: bool) -> WholeAnswer | None:
-    """The answer, if `data` is exactly one with a plain head and a Content-Length; that to HEAD is `without_body`."""
+    """The answer, if `data` is exactly one with a plain head and a Content-Length; one to HEAD is `without_body`."""
     end = data.find(b"\r\n\r\n")
     if not 0 < end <= MAX_RESPONSE_HEADERS_BYTES:
         return None
@@ -95,7 +95,7 @@ def _status_of(line: bytes) -> int:
 
 
 def _field_of(line: bytes) -> tuple[Pair, int] | None:
-    """A field line and what becomes of it; None for what is not plain. Known from now on."""
+    """A field line and how it is treated; None for one that is not plain. Cached from now on."""
     match = _FIELD_LINE.fullmatch(line)
     if match is None:
         return None
@@ -120,7 +120,7 @@ def _field_of(line: bytes) -> tuple[Pair, int] | None:
 
 
 def fault_of(status: int, pairs: Sequence[Pair], codings: Sequence[str], *, chunked: bool) -> Fault | None:
-    """Why a head that parsed may not go down, if so: it would not survive the way, or mean something else.
+    """Why a head that parsed must not be passed on, if so: it would not arrive as it is, or mean something else there.
 
     `codings` are the values of its Transfer-Encoding, `chunked` is how the parser reads the body.
     """
@@ -130,16 +130,16 @@ def fault_of(status: int, pairs: Sequence[Pair], codings: Sequence[str], *, chun
     if not 200 <= status <= 599:
         return Reason.RESPONSE_INVALID, f"status {status}"
     if codings and not (chunked and len(codings) == 1 and codings[0].strip().lower() == "chunked"):
-        # It is taken off here, and nobody below could know that the body is still coded (RFC 9112, section 6.1).
+        # The field is removed here, and no client could know that the body is still coded (RFC 9112, section 6.1).
         return Reason.RESPONSE_INVALID, f"Transfer-Encoding: {', '.join(codings)}"
     return None
 
 
 def fault_of_fields(pairs: Sequence[Pair]) -> Fault | None:
-    """Why the field lines of an answer may not be believed, if so: too many bytes, a name or value that cannot be.
+    """Why the field lines of an answer are not valid, if so: too many bytes, or an impossible name or value.
 
-    RFC 9112, section 5.1: no white space between name and colon. A reader that takes it for a part of the name sees no
-    `Content-Length` in `Content-Length : 4`, and the parser does.
+    RFC 9112, section 5.1: no white space between name and colon. A reader that counts it as part of the name sees no
+    `Content-Length` in `Content-Length : 4`, while the parser does.
     """
     if not pairs:
         return None
@@ -157,5 +157,5 @@ def fault_of_fields(pairs: Sequence[Pair]) -> Fault | None:
 
 
 def has_controls(value: bytes) -> bool:
-    """Whether there is a control character in a field value; a tab is none (RFC 9110, section 5.5)."""
+    """Whether there is a control character in a field value; a tab does not count (RFC 9110, section 5.5)."""
     return len(value.translate(None, _CONTROLS)) != len(value)

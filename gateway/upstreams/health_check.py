@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 async def probe(client: "Client", upstream: Upstream, endpoint: Endpoint) -> str | None:
-    """None where the endpoint is well: a status from 200 to 399 within the time. Else what is wrong, for the log.
+    """None if the endpoint is healthy: a status from 200 to 399 within the time. Else what is wrong, for the log.
 
     Raises GatewayError OVERLOADED where the gateway itself could not ask.
 
-    The path is the whole one: it is not below the base URL's prefix. The upstream's own `__HEADER_*` go with it.
+    The path is whole: the base URL's prefix is not put before it. The upstream's own `__HEADER_*` are sent with it.
     """
     pairs: Pairs = [(b"host", endpoint.host_field), (b"user-agent", b"portway-probe"), (b"connection", b"close")]
     fields = field_block(set_fields(pairs, encoded_changes(upstream.overrides.headers)))

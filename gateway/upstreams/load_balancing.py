@@ -1,7 +1,7 @@
-"""Which endpoint answers next: pure choices among candidates, and the one table of the words for them.
+"""Which endpoint is asked next: pure choices among candidates, and the one table of their names.
 
 A balancer takes the candidates (at least one), the number of the pick, a random number from 0 up to 1, and the
-request's key; it returns one candidate and looks at no clock. `Shares` is one for candidates that have weights.
+request's key; it returns one candidate and looks at no clock. `Shares` is the balancer for candidates with weights.
 """
 
 import math
@@ -23,16 +23,16 @@ class Group(Protocol):
 
 
 class Candidate(Protocol):
-    """What a choice may know of an endpoint: its name, how many requests it has in flight, and its weights."""
+    """An endpoint as far as a choice may look at it: its name, how many requests it has in flight, and its weights."""
 
     label: str
     in_flight: int
-    weight: float  # beside the others of its group
+    weight: float  # relative to the others of its group
     priority: int  # the least of a group is asked first
 
     @property
     def group(self) -> Group:
-        """What it is there for."""
+        """The base URL or source that it belongs to."""
 
 
 EndpointT = TypeVar("EndpointT", bound=Candidate)
@@ -53,14 +53,15 @@ def p2c(candidates: Sequence[EndpointT], turn: int, chance: float, key: bytes) -
 
 
 def round_robin(candidates: Sequence[EndpointT], turn: int, chance: float, key: bytes) -> EndpointT:
-    """Each in its turn."""
+    """Each in turn."""
     return candidates[turn % len(candidates)]
 
 
 def rendezvous(candidates: Sequence[EndpointT], turn: int, chance: float, key: bytes) -> EndpointT:
-    """The same one for the same key; when one joins or goes, only its own keys move (Thaler and Ravishankar, 1998).
+    """The same endpoint for the same key; when one joins or leaves, only its own keys move (Thaler and Ravishankar,
+    1998).
 
-    A request without the key is drawn as by `p2c`, so that all of those do not meet at one endpoint.
+    A request without the key is balanced by `p2c`, so that these requests do not all go to one endpoint.
     """
     if not key:
         return p2c(candidates, turn, chance, key)
@@ -79,18 +80,18 @@ Balancer = Callable[[Sequence[EndpointT], int, float, bytes], EndpointT]
 
 
 class Method(NamedTuple):
-    """A way to choose: its function, how `__BALANCE` may be written, and what `explain` says of it."""
+    """A way to choose: its function, how it is written in `__BALANCE`, and the sentence of `explain`."""
 
     choose: Balancer[Any]
     forms: tuple[str, ...]
-    sentence: str  # `{key}` is what it goes by
+    sentence: str  # `{key}` stands for the source of the key
 
 
 METHODS: dict[str, Method] = {
     "p2c": Method(p2c, ("p2c",), "the less busy of two at random"),
     "round_robin": Method(round_robin, ("round_robin",), "in turn"),
     "hash": Method(rendezvous, ("hash:client", "hash:header:NAME", "hash:cookie:NAME"), "by the {key}"),
-    # Whoever has the cookie is sent where it leads, before anything is chosen.
+    # A client with the cookie is sent where that leads, before any choice.
     "sticky": Method(p2c, ("sticky", "sticky:NAME"), "the one that its cookie {key} leads to, else as by p2c"),
 }
 
@@ -104,7 +105,7 @@ class Balance(NamedTuple):
 
     @property
     def sentence(self) -> str:
-        """What `explain` says."""
+        """The sentence of `explain`."""
         key = f"{self.source} {self.name}".strip() if self.method == "hash" else self.name
         return " ".join(METHODS[self.method].sentence.format(key=key).split())
 
@@ -126,7 +127,7 @@ def balance(text: str) -> Balance:
 
 
 def _name(source: str, text: str) -> str:
-    """That of a header, in lower case, or of a cookie."""
+    """The name of a header, in lower case, or of a cookie."""
     if source == "header":
         return units.field_name(text)
     try:
@@ -148,13 +149,13 @@ _SILVER: Final = math.sqrt(2) - 1
 
 
 def have_weights(candidates: Collection[Candidate]) -> bool:
-    """Whether a choice among these must go by weights."""
+    """Whether a choice among these must use weights."""
     weights = {one.weight for one in candidates}
     return len(weights) > 1 or any(one.group.weight is not None for one in candidates)
 
 
 class Shares(Generic[EndpointT]):
-    """A balancer for candidates with weights, worked out for one set of them.
+    """A balancer for one set of candidates with weights.
 
     A weight of a group is a share of the requests, however many endpoints it has and however busy they are. Within a
     group `p2c` draws two in proportion to their weights, and takes the one with less in flight for its weight.
@@ -172,7 +173,7 @@ class Shares(Generic[EndpointT]):
         self._within = [list(accumulate(one.weight for one in members)) for members in self._members]
 
     def __call__(self, candidates: Sequence[EndpointT], turn: int, chance: float, key: bytes) -> EndpointT:
-        """One of the candidates that it was made of."""
+        """One of the candidates that it was made for."""
         by_key = self._method == "hash" and bool(key)
         if by_key:
             number = _by_key(key, self._names, self._weights)
@@ -195,7 +196,7 @@ class Shares(Generic[EndpointT]):
 
 
 def _drawn(sums: Sequence[float], chance: float) -> tuple[int, float]:
-    """The number whose part of the sums a chance falls into, and where in that part: a chance for the next draw."""
+    """The part of the sums that a chance falls into, and its position within that: a chance for the next draw."""
     at = chance * sums[-1]
     number = min(bisect_right(sums, at), len(sums) - 1)
     below = sums[number - 1] if number else 0.0
@@ -213,7 +214,7 @@ def _by_key(key: bytes, names: Sequence[str], weights: Sequence[float]) -> int:
 
 
 def of_first_priority(candidates: tuple[EndpointT, ...]) -> tuple[EndpointT, ...]:
-    """Those of the least priority of each group; the others stand in where none of these is left."""
+    """The candidates of the least priority in each group; the others are used where none of these is left."""
     if not any(one.priority for one in candidates):
         return candidates
     least: dict[Group, int] = {}
@@ -223,7 +224,7 @@ def of_first_priority(candidates: tuple[EndpointT, ...]) -> tuple[EndpointT, ...
 
 
 def for_retry(untried: Sequence[EndpointT], tried: Collection[EndpointT]) -> list[EndpointT]:
-    """Those that a retry may go to: what failed in a group with a small share goes to one with a larger share."""
+    """The endpoints for a retry: after a failure in a group with a small share, those of groups with a larger share."""
     left = {one.group for one in tried}
     most = max((one.group.weight or 0 for one in untried), default=0)
     small = max((share for group in left if (share := group.weight or 0) < most), default=-1)

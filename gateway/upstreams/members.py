@@ -1,4 +1,4 @@
-"""Who serves an upstream now: what its base URLs, name servers and sources of instances have it."""
+"""The endpoints of an upstream now, from its base URLs, name servers and sources of instances."""
 
 import asyncio
 import random
@@ -15,14 +15,14 @@ from gateway.upstreams.shortage import is_shortage
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
-# While a name has never been looked up with success, it is tried again this soon.
+# How soon a name is tried again that has never been looked up with success.
 _FIRST_LOOK_UP_S = 1.0
 
 Changed = Callable[[Sequence[Endpoint], Sequence[Endpoint]], None]
 
 
 class _Owner(NamedTuple):
-    """What an endpoint is there for: a group, and in it a base URL whose host is looked up; None where it needs not."""
+    """What an endpoint belongs to: a group, and a base URL in it with a host to look up; None where there is none."""
 
     group: Place
     base: Base | None
@@ -38,8 +38,8 @@ class _Found(NamedTuple):
 class Members:
     """The endpoints of one upstream. `start` it inside a running loop; `aclose` it there.
 
-    `changed` is called with those that joined and those that are gone, once `endpoints` has them, and with none where
-    weights have changed alone.
+    `changed` is called with the endpoints that joined and those that left, once `endpoints` is up to date; with none
+    where only weights have changed.
     """
 
     def __init__(self, upstream: Upstream, changed: Changed, network: Network = SYSTEM_NETWORK) -> None:
@@ -55,7 +55,7 @@ class Members:
         self._tasks: dict[_Owner, asyncio.Task[None]] = {}
         self._awaited: set[_Owner | Place] = set(upstream.sources)
         self._seen: set[_Owner] = set()  # those that have had endpoints
-        self._settled: set[Place] = set()  # sources whose first list is known: whoever joins now is news
+        self._settled: set[Place] = set()  # sources with a known first list: later changes are logged
 
     def start(self) -> None:
         """Begin to look names up."""
@@ -69,7 +69,7 @@ class Members:
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     def set_instances(self, group: Place, instances: Sequence[Instance]) -> None:
-        """The instances of a source from now on; those that it had already keep their state."""
+        """Set the instances of a source; those that it had already keep their state."""
         if group in self.failures:
             self.failures[group] = ""
         if self.known.is_set() and group in self.failures:
@@ -102,7 +102,7 @@ class Members:
         self._arrived(group)
 
     def failed(self, group: Place, cause: str) -> None:
-        """A source could not be asked: what it had stays, and nobody waits for its first answer any more."""
+        """A source could not be asked: its endpoints stay, and its first answer is no longer waited for."""
         self.failures[group] = cause
         self._arrived(group)
 
@@ -120,7 +120,7 @@ class Members:
         while True:
             try:
                 found = await self._network.look_up(self._upstream.name, base.host, base.port)
-            except OSError as error:  # what was known stays
+            except OSError as error:  # the known addresses stay
                 self.shortage = error if is_shortage(error) else None
                 if not failing:
                     _log.warning(
@@ -140,7 +140,7 @@ class Members:
             await asyncio.sleep((ttl_s if known else min(ttl_s, _FIRST_LOOK_UP_S)) * random.uniform(0.9, 1.1))
 
     def _set(self, owner: _Owner, found: Iterable[_Found]) -> None:
-        """The endpoints of an owner are these from now on."""
+        """Set the endpoints of an owner."""
         had = {(one.base, one.addresses): one for one in self.endpoints if self._owners[one] == owner}
         now = {(one.base, one.addresses): one for one in found}
         joined = [Endpoint(base, addresses, owner.group) for base, addresses in now if (base, addresses) not in had]

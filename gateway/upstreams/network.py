@@ -1,6 +1,6 @@
 """The network below a pool and its client: names are looked up, connections are made.
 
-There is one of the system's, and one of the test kit, in which a service is an object of the test.
+There is one that uses the system, and one of the test kit, in which a service is an object of the test.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Network(Protocol):
-    """Each call is made for the upstream of that name."""
+    """`upstream` is the name of the upstream that a call is for."""
 
     async def look_up(self, upstream: str, host: str, port: int) -> tuple[str, ...]:
         """Every address of a name. Raises OSError."""
@@ -29,7 +29,8 @@ class Network(Protocol):
         make: Callable[[], "Connection"],
         tls: ssl.SSLContext | None,
     ) -> "Connection":
-        """What `make` makes, connected to an address of an endpoint. Raises OSError; TLS has its errors below it."""
+        """The protocol that `make` returns, connected to an address of an endpoint. Raises OSError; errors of TLS are
+        subclasses of it."""
 
 
 class SystemNetwork:
@@ -51,7 +52,7 @@ class SystemNetwork:
             address,
             endpoint.base.port,
             ssl=tls,
-            # A name that ends in a dot is absolute; certificates have it without.
+            # A name that ends in a dot is absolute; certificates have it without the dot.
             server_hostname=endpoint.base.host.rstrip(".") if tls else None,
         )
         return connection

@@ -1,6 +1,7 @@
-"""The options of upstreams and of calls to them, and what holds for a call.
+"""The options of upstreams and of calls to them, and which of them apply to a call.
 
-A call's options may be an upstream's or a route's: `effective` adds them up. `overrides` takes them as Python has them.
+A call's options may be an upstream's or a route's: `effective` merges them. `overrides` reads them as written in
+Python.
 """
 
 from collections.abc import Mapping
@@ -40,12 +41,12 @@ from gateway.upstreams.retry_policy import failure_of
 
 
 def query_value(text: str) -> str | None:
-    """What to do with a parameter of the query: the value it gets, or None where a lone `-` takes it away."""
+    """What to do with a parameter of the query: its value, or None where a lone `-` deletes it."""
     return None if text == "-" else text
 
 
 def query_parameters(text: str) -> tuple[tuple[str, str | FieldTemplate | None], ...]:
-    """`apiKey={user} page-size=10` -> names and values, `-` as a value takes one away. Raises ValueError."""
+    """`apiKey={user} page-size=10` -> names and values; `-` as a value deletes a parameter. Raises ValueError."""
 
     def parameter(word: str) -> tuple[str, str | FieldTemplate | None]:
         name, equals, value = word.partition("=")
@@ -57,7 +58,7 @@ def query_parameters(text: str) -> tuple[tuple[str, str | FieldTemplate | None],
 
 
 def template_or_text(text: str | None) -> str | FieldTemplate | None:
-    """A value in which braces hold values of the request: a template, or the text that it is. Raises ValueError."""
+    """A text with values of the request in braces: its template, or the text if it has none. Raises ValueError."""
     if text is None or not ("{" in text or "}" in text):
         return text
     template = parse_template(text, problem_of)
@@ -164,7 +165,7 @@ OF_UPSTREAM: tuple[Option, ...] = (
 )
 # fmt: on
 
-# The other options of a route in the environment: `overrides` tells who writes one of them in Python where it belongs.
+# The other options of a route in the environment: used in Python, `overrides` says where each belongs.
 STORES_ANSWERS = frozenset({"CACHE", "CACHE_MAX_BODY", "STALE_IF_ERROR"})
 NOT_OF_CALL = frozenset({"PATH", "CORS", "CACHE_CONTROL", "RATE_LIMIT", "COST", "MIDDLEWARE", "LEGACY", "PART_*"}) | {
     *("OPTIONAL", "MERGE", "CONCURRENCY", "MAX_ITEMS", "PASS", "AUTH", "ROLES", "SCOPES"),
@@ -191,7 +192,7 @@ def _masked_repr(record: "Overrides | ProxyOptions") -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Overrides:
-    """What an upstream or a route says about proxying; None, or no fields, where it says nothing."""
+    """The options of an upstream or a route for proxying; None, or no fields, where nothing is set."""
 
     timeout_s: float | None = None
     connect_timeout_s: float | None = None
@@ -216,7 +217,7 @@ class Overrides:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ProxyOptions:
-    """What holds for a proxied call, after `effective`; `max_body_bytes` None is no limit."""
+    """The options that apply to a proxied call, from `effective`; `max_body_bytes` None is no limit."""
 
     timeout_s: float
     connect_timeout_s: float
@@ -244,7 +245,7 @@ _TAKEN_AWAY = {**_DEFAULTS, "total_timeout_s": 0.0, "query_list": ()}
 
 
 def effective(upstream: Overrides, route: Overrides) -> ProxyOptions:
-    """What holds for a call: the route's word, else the upstream's, else the default; fields are merged by name."""
+    """The options of a call: the route's, else the upstream's, else the default; fields are merged by name."""
     values = _DEFAULTS | _set_by(upstream) | _set_by(route)
     values["max_body_bytes"] = values["max_body_bytes"] or None
     values["total_timeout_s"] = values.get("total_timeout_s") or None
@@ -267,8 +268,8 @@ def _merged(below: Fields, above: Fields) -> Fields:
 
 
 def overrides(texts: Mapping[str, str]) -> Overrides:
-    """Options in Python, as `proxy("orders", timeout="5s", header_x_tenant="acme")` has them: the environment's words
-    with keys in lower case -> Overrides. Raises ValueError that tells every fault."""
+    """Options in Python, as `proxy("orders", timeout="5s", header_x_tenant="acme")` has them: the names of the
+    environment in lower case -> Overrides. Raises ValueError that lists every fault."""
     values: dict[str, Any] = {}
     faults: list[str] = []
     for key, text in sorted(texts.items()):
@@ -285,7 +286,7 @@ def overrides(texts: Mapping[str, str]) -> Overrides:
 def overrides_of(values: Mapping[str, Any]) -> Overrides:
     """Parsed values by attribute -> Overrides; values of other options are left out.
 
-    What a lone `-` took away (None) is the default again, or, where there is none, no limit.
+    A value removed by a lone `-` (None) becomes the default again, or, where there is none, no limit.
     """
     own: dict[str, Any] = {}
     for option in OF_CALL:
@@ -334,7 +335,8 @@ def parse_into(values: dict[str, Any], option: Option, member: str, text: str, f
 
 
 def member_of(option: Option, member: str) -> str:
-    """What stands for the `*` of an open option, as its values have it. Raises Refused for a field nobody may set."""
+    """The member for the `*` of an open option, in the form of its values. Raises Refused for a field that may not be
+    set."""
     return field_of(option, member) if option.unit is FIELD else member.lower()
 
 
@@ -349,7 +351,7 @@ def _refuse_quotes(option: Option, text: str) -> None:
 
 
 def field_of(option: Option, member: str) -> str:
-    """The field name of a `HEADER_X_Y` option: `x-y`. Raises Refused for what nobody but the gateway may set."""
+    """The field name of a `HEADER_X_Y` option: `x-y`. Raises Refused for a field that only the gateway may set."""
     field = member.lower().replace("_", "-")
     if field in UNSETTABLE:
         raise Refused("the gateway frames messages and manages connections itself; this header cannot be set")
@@ -359,7 +361,7 @@ def field_of(option: Option, member: str) -> str:
 
 
 def place_of(origin: str, level: Level, own: Any, attribute: str) -> str:
-    """Where an option of a route is set, whose own ones are `own`; empty where its default holds."""
+    """Where an option of a route is set; `own` are the route's own options. Empty for a default."""
     if not origin.startswith("GATEWAY_") and getattr(own, attribute, None) is not None:
         return f"{origin}: {attribute.removesuffix('_s')}="
     variable: str = level.variable(attribute)

@@ -1,7 +1,7 @@
-"""Whether an endpoint may be asked, by what requests and probes found out: pure moves between few states.
+"""Whether an endpoint may be asked, by the results of requests and probes: pure moves between few states.
 
-Two judges, who do not know of each other. Requests eject an endpoint that fails several times in a row, for a pause;
-then one of them is its trial. Probes take an endpoint out and bring it back after several results of a kind.
+Requests and probes decide independently. Requests eject an endpoint that fails several times in a row, for a pause;
+then one request is its trial. Probes take an endpoint out and bring it back after several equal results in a row.
 """
 
 from dataclasses import dataclass, replace
@@ -19,7 +19,7 @@ class EndpointState(Enum):
 
     HEALTHY = "in"
     EJECTED = "out"
-    HALF_OPEN = "trial"  # out, while one request finds out
+    HALF_OPEN = "trial"  # out, while one request tries it
 
 
 class Event(Enum):
@@ -29,10 +29,10 @@ class Event(Enum):
     TRY = "try"
     SUCCEED = "succeed"
     FAIL = "fail"
-    ABANDON = "abandon"  # the trial ended without a verdict: its client left
+    ABANDON = "abandon"  # the trial ended without a result: its client left
 
 
-# All legal moves; what is not here changes nothing.
+# All legal moves; any other changes nothing.
 MOVES: Final = {
     (EndpointState.HEALTHY, Event.EJECT): EndpointState.EJECTED,
     (EndpointState.EJECTED, Event.TRY): EndpointState.HALF_OPEN,
@@ -45,7 +45,7 @@ MOVES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What requests found out. `failures` are in a row; `until_s` ends a pause, `back_s` is when the last one ended."""
+    """The state by requests. `failures` are in a row; `until_s` ends a pause, `back_s` is the end of the last one."""
 
     state: EndpointState = EndpointState.HEALTHY
     failures: int = 0
@@ -58,7 +58,7 @@ HEALTHY: Final = Health()
 
 
 def succeeded(health: Health, now_s: float, *, sent_in: bool) -> Health:
-    """After a good answer. `sent_in` is whether the endpoint was in when it was asked: then it tells nothing new."""
+    """After a good answer. `sent_in`: the endpoint was healthy when it was asked, so that the answer is no news."""
     if health.state is EndpointState.HEALTHY:
         return replace(health, failures=0)
     if sent_in or (health.state, Event.SUCCEED) not in MOVES:
@@ -67,7 +67,7 @@ def succeeded(health: Health, now_s: float, *, sent_in: bool) -> Health:
 
 
 def failed(health: Health, now_s: float, chance: float, *, sent_in: bool, may_leave: bool) -> Health:
-    """After a failure. `chance` (from 0 up to 1) spreads the pauses; `may_leave`: the others can do without it."""
+    """After a failure. `chance` (from 0 up to 1) spreads the pauses; `may_leave`: the others suffice."""
     if health.state is EndpointState.HEALTHY:
         health = replace(health, failures=health.failures + 1)
         event = Event.EJECT if health.failures >= FAILURES_TO_EJECT and may_leave else None
@@ -81,13 +81,13 @@ def failed(health: Health, now_s: float, chance: float, *, sent_in: bool, may_le
 
 
 def _next_pause_s(health: Health, now_s: float) -> float:
-    """Twice the last one, unless the endpoint has been well for as long as that was."""
+    """Twice the last pause, unless the endpoint has been healthy for as long since."""
     relapsed = health.state is EndpointState.HALF_OPEN or now_s - health.back_s < health.pause_s
     return min(LONGEST_PAUSE_S, health.pause_s * 2) if relapsed and health.pause_s else FIRST_PAUSE_S
 
 
 def trial_due_s(health: Health, *, repeatable: bool) -> float:
-    """From when on a request may be the trial. One that cannot be repeated waits a pause longer: another may come."""
+    """When a request may be the trial; one that cannot be repeated, only a pause later: a better one may come."""
     if (health.state, Event.TRY) not in MOVES:
         return float("inf")
     return health.until_s if repeatable else health.until_s + health.pause_s
@@ -99,7 +99,7 @@ def tried(health: Health) -> Health:
 
 
 def abandoned(health: Health, now_s: float) -> Health:
-    """After a trial that ended without a verdict: the next request may be one."""
+    """After a trial that ended without a result: the next request may be the trial."""
     if (health.state, Event.ABANDON) not in MOVES:
         return health
     return replace(health, state=EndpointState.EJECTED, until_s=now_s)
@@ -115,7 +115,7 @@ def may_leave(out: int, total: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Probed:
-    """What probes found out: up until they say otherwise, and how many in a row say otherwise."""
+    """The state by probes: whether it is up, and how many probes in a row contradict that."""
 
     up: bool = True
     against: int = 0

@@ -1,11 +1,11 @@
-"""Where a service is, as a variable says it: base URLs, and sources that know its instances.
+"""Where a service is, as a variable names it: base URLs, and sources that know its instances.
 
     http://users:8000/v2               a base URL; `;weight=95` behind it is its share of the requests
     srv+http://_http._tcp.school.test  SRV records of DNS (RFC 2782) name its instances
     consul+http://school?tag=v2        the healthy instances of a service of Consul
     eureka+https://VETS-SERVICE        the instances of an application of Eureka that are UP
 
-A source speaks the scheme behind its `+` with the instances, below the path that stands behind its name.
+The scheme after a source's `+` is spoken with the instances, below the path after the source's name.
 """
 
 import re
@@ -33,7 +33,7 @@ _EXAMPLES = {
 class Base:
     """One base URL: the host without brackets, the prefix raw and without a trailing slash ('' if there is none).
 
-    `weight` is its share of the requests, beside those of the others; None where nothing is said of shares.
+    `weight` is its share of the requests, relative to the others; None where no shares are given.
     """
 
     scheme: str
@@ -44,7 +44,7 @@ class Base:
 
     @property
     def authority(self) -> str:
-        """What Host says: `users:8000`, `[::1]:8000`; the scheme's own port is left out."""
+        """The value of Host: `users:8000`, `[::1]:8000`; the scheme's own port is left out."""
         return units.authority_of(self.scheme, self.host, self.port)
 
     @property
@@ -81,10 +81,10 @@ Place = Base | Source
 
 
 class Instance(NamedTuple):
-    """One instance as a source knows it; without addresses the host of its base is looked up.
+    """One instance as its source describes it; without addresses the host of its base is looked up.
 
-    `weight` is beside the other instances of the source (None: all alike); those with the least `priority` are asked
-    first, the others only where none of them can be.
+    `weight` is relative to the other instances of the source (None: all equal). Those with the least `priority` are
+    asked first, the others only where none of the first can be asked.
     """
 
     base: Base
@@ -130,7 +130,7 @@ def _place(text: str) -> Place:
 def _source(match: re.Match[str]) -> Source:
     kind, scheme, name, path, query = match[1].lower(), match[2].lower(), match[3], match[4], match[5]
     example = _EXAMPLES[kind]
-    # The host stands for all of them: a path is checked as that of any base URL.
+    # Any host will do here: the path is checked like that of a base URL.
     prefix = units.base_url(f"{scheme}://instance{path}")[3]
     tags: tuple[str, ...] = ()
     if query is not None:
@@ -157,7 +157,7 @@ def _dns_name(text: str, example: str) -> str:
 
 
 def mask_places(text: str) -> str:
-    """The variable's text as it may be shown: the tags of Consul too, unless something in it is no place."""
+    """The variable's text as it may be shown, with the tags of Consul, unless an item in it is no place."""
     try:
         parse_places(text)
     except ValueError:
@@ -166,7 +166,7 @@ def mask_places(text: str) -> str:
 
 
 def texts_of(places: Sequence[Place]) -> list[str]:
-    """What logs and tables say: each place, and its share where weights are given."""
+    """The texts for logs and tables: each place, and its share where weights are given."""
     total = sum(place.weight or 0 for place in places)
     shares = [f"{100 * place.weight / total:.3g}%" if place.weight is not None and total else "" for place in places]
     return [f"{place} ({share})" if share else str(place) for place, share in zip(places, shares, strict=True)]

@@ -13,7 +13,7 @@ _DEFAULTS = defaults_of(OF_UPSTREAM)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """A service: its name in lower case, where it is, what it says about proxying, and how its endpoints are used."""
+    """A service: its name in lower case, where it is, its options for proxying, and how its endpoints are used."""
 
     name: str
     bases: tuple[Base, ...] = ()
@@ -23,7 +23,7 @@ class Upstream:
     client_cert_pem: str | None = field(default=None, repr=False)
     client_key_pem: str | None = field(default=None, repr=False)
     balance: Balance = _DEFAULTS["balance"]
-    sticky_key: bytes = field(default=b"", repr=False)  # what cookies of `sticky` are made with
+    sticky_key: bytes = field(default=b"", repr=False)  # the key of the cookies of `sticky`
     dns_ttl_s: float = _DEFAULTS["dns_ttl_s"]
     keepalive_s: float = _DEFAULTS["keepalive_s"]
     retries: int = _DEFAULTS["retries"]

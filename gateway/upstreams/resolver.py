@@ -11,9 +11,9 @@ from gateway.upstreams.shortage import raise_if_short_of_descriptors
 async def look_up(host: str, port: int) -> tuple[str, ...]:
     """Every A and AAAA address of a name. Raises OSError: `socket.gaierror` when there is none.
 
-    The system does not tell how long they hold: asking again is up to the caller. It asks in a thread of its own, since
-    a name server that is silent holds it for many seconds: the loop's own few threads would be used up by a few such
-    names, and all others wait.
+    The system does not report how long they are valid: asking again is up to the caller. Each look-up has a thread of
+    its own, since a silent name server blocks it for many seconds: a few such names would use up the loop's few
+    threads, and all other look-ups would wait.
     """
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[tuple[str, ...]] = loop.create_future()
@@ -28,7 +28,7 @@ async def look_up(host: str, port: int) -> tuple[str, ...]:
         found: tuple[str, ...] | OSError
         try:
             entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
-            # A link-local address comes with its zone (RFC 4007), which is part of where it is.
+            # A link-local address comes with its zone (RFC 4007), which is part of the address.
             found = tuple(dict.fromkeys(str(address[0]) for *_, address in entries))
         except OSError as error:
             found = _clearer(error)
@@ -45,7 +45,7 @@ async def look_up(host: str, port: int) -> tuple[str, ...]:
 
 
 def _clearer(error: OSError) -> OSError:
-    """The failure of a look-up; the want of a descriptor where there was one, of which the system says nothing."""
+    """The failure of a look-up; a lack of descriptors where that was the cause, which the system does not report."""
     try:
         raise_if_short_of_descriptors()
     except OSError as shortage:

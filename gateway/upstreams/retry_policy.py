@@ -11,7 +11,7 @@ from gateway.http.methods import IDEMPOTENT_METHODS
 # The largest body that is kept to be sent again.
 MAX_KEPT_BYTES: Final = 64 * 1024
 
-# An upstream's own answers that are failures: they count against the endpoint, and may be retried.
+# Statuses of an upstream that count as failures of the endpoint, and may be retried.
 FAILED_STATUSES: Final = frozenset({502, 503, 504})
 RETRIABLE: Final = frozenset(
     {
@@ -26,12 +26,12 @@ RETRIABLE: Final = frozenset(
         Reason.RESPONSE_TIMEOUT,
     }
 )
-# What counts against an endpoint. An answer that is too large does not: another endpoint would send it too.
+# Failures that count against an endpoint. An answer that is too large does not: another endpoint would send it too.
 FAULTS: Final = RETRIABLE | {Reason.REQUEST_WRITE_TIMEOUT, Reason.RESPONSE_IDLE_TIMEOUT}
 
 
 class Unsent(GatewayError):
-    """No connection could be made: nothing of the request has left."""
+    """No connection could be made: nothing of the request was sent."""
 
 
 class StaleConnection(GatewayError):
@@ -55,7 +55,7 @@ def failure_of(text: str) -> Failure:
 
 def is_repeatable(method: str, pairs: Iterable[Pair]) -> bool:
     """Whether a request may be sent again although the first one may have been acted on."""
-    # draft-ietf-httpapi-idempotency-key-header: the upstream recognises the second one by it.
+    # draft-ietf-httpapi-idempotency-key-header: the upstream recognises a repetition by it.
     if method in IDEMPOTENT_METHODS:
         return True
     keys = all_of(pairs, b"idempotency-key")
@@ -65,22 +65,22 @@ def is_repeatable(method: str, pairs: Iterable[Pair]) -> bool:
 def is_retriable(
     failure: Failure, on: frozenset[Failure], *, sent: bool, repeatable: bool, is_busy: bool = False
 ) -> bool:
-    """Whether what failed may be tried again; `repeatable` is the request with its body, as it could be sent now.
+    """Whether a failed attempt may be repeated. `repeatable`: the request and its body could be sent again now.
 
-    `is_busy` is a 503 with Retry-After: when to come again is for the client to know.
+    `is_busy` is a 503 with Retry-After: the client is to decide when to come again.
     """
     return failure in on and not is_busy and (repeatable or not sent)
 
 
 def pause_s(retry: int, chance: float) -> float:
-    """How long to wait before the retry of that number (from 1): at random up to 20 ms, doubling, up to 320 ms."""
+    """How long to wait before a retry, by its number (from 1): random, up to 20 ms at first, doubling up to 320 ms."""
     return min(0.32, 0.01 * 2.0**retry) * chance
 
 
 class Budget:
-    """Retries of the last ten seconds, at most a share of the requests of that time; a few are always allowed.
+    """Limits the retries of the last ten seconds to a share of the requests of that time; a few are always allowed.
 
-    Without it retries multiply the load of an upstream that fails because of its load.
+    Without it retries would multiply the load of an upstream that fails because of its load.
     """
 
     WINDOW_S: Final = 10
@@ -100,7 +100,7 @@ class Budget:
         self._requests += 1
 
     def spend(self, now_s: float) -> bool:
-        """Whether one more retry is allowed; then it is counted."""
+        """Whether one more retry is allowed; if so, it is counted."""
         if int(now_s) != self._second:
             self._turn(int(now_s))
         requests = self._requests + sum(one[1] for one in self._past)

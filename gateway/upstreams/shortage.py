@@ -1,4 +1,4 @@
-"""What the gateway itself has run out of: descriptors, ports, memory for sockets. That says nothing of anybody else."""
+"""Shortages of the gateway itself: descriptors, ports, memory for sockets. They do not count against an upstream."""
 
 import contextlib
 import errno
@@ -9,15 +9,16 @@ from typing import Final
 from gateway.errors import Reason
 from gateway.upstreams.retry_policy import Unsent
 
-# Of descriptors in this process, or on this machine; of memory for a socket.
+# No descriptors in this process, or on this machine; no memory for a socket.
 _SHORTAGES: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 def is_shortage(error: OSError, address: str | None = None) -> bool:
-    """Whether the system refused for want of something of the gateway's own; `address` is where it wanted to connect.
+    """Whether the system refused because of a shortage of the gateway itself; `address` is where it tried to connect.
 
-    EADDRNOTAVAIL is such a want where all our ports towards the address are in use. The system says the same of an IPv6
-    address where this machine has none itself. Then there is no way to it for UDP either, whose ports are others.
+    EADDRNOTAVAIL is a shortage where all our ports towards the address are in use. The system reports the same for an
+    IPv6 address if this machine has no IPv6 address itself. In that case UDP, which has ports of its own, has no route
+    to it either.
     """
     if error.errno != errno.EADDRNOTAVAIL or address is None:
         return error.errno in _SHORTAGES
@@ -29,7 +30,7 @@ def is_shortage(error: OSError, address: str | None = None) -> bool:
 
 
 def raise_if_short_of_descriptors() -> None:
-    """Raises OSError where nothing can be opened. For failures that do not tell why, such as those of look-ups."""
+    """Raises OSError where nothing can be opened. For failures without a cause, such as those of look-ups."""
     try:
         os.close(os.open(os.devnull, os.O_RDONLY))
     except OSError as error:
@@ -38,12 +39,12 @@ def raise_if_short_of_descriptors() -> None:
 
 
 def raise_for_shortage(error: OSError, address: str, upstream: str) -> None:
-    """Raises OVERLOADED where no connection could be made for want of something of the gateway's own."""
+    """Raises OVERLOADED where no connection could be made because of a shortage of the gateway itself."""
     if is_shortage(error, address):
         raise overloaded(error, upstream) from error
 
 
 def overloaded(error: OSError, upstream: str) -> Unsent:
-    """The failure of a call for which no connection could be made for want of something."""
+    """The failure of a call for which no connection could be made because of a shortage."""
     cause = f"{type(error).__name__}: {error}"[:300]
     return Unsent(Reason.OVERLOADED, upstream=upstream, cause=cause, headers=[(b"retry-after", b"1")])

@@ -1,8 +1,8 @@
 """An answer is read in small pieces until its client has taken some of it.
 
-What a client does not read waits in memory: in the server, which takes several pieces ahead, and here. A socket gives
-up to 256 KiB at a time, which makes downloads cheap and clients that read nothing expensive. So whoever asks begins
-with small pieces, and has large ones once it has taken `FREELY_AFTER_BYTES`.
+What a client does not read waits in memory: in the server, which takes several pieces ahead, and here. A socket
+delivers up to 256 KiB at a time, which makes downloads cheap and clients that read nothing expensive. So each answer
+begins with small pieces, and gets large ones once its client has taken `FREELY_AFTER_BYTES`.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from typing import Final
 PIECE_BYTES: Final = 32 * 1024
 FREELY_AFTER_BYTES: Final = 512 * 1024
 
-# What is read into it is copied before anybody else reads: all connections of a process share it.
+# Bytes read into it are copied before the next read: all connections of a process share it.
 _buffer: Final = memoryview(bytearray(PIECE_BYTES))
 
 

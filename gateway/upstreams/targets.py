@@ -4,8 +4,8 @@
     users:/v2/{id}/**?key=1        a route's: {id} is a parameter of the pattern, ** the rest of the path
     users:/teams/{user.team_id}    a part's, or of fetch(): {user.team_id} is a value of another part
 
-Whatever fills a template, a value stays in its place: it is percent-encoded for where it stands, and refused where it
-is empty, `.` or `..`, or where the path would have a segment `.` or `..` because of it.
+Whatever the source of a value, it stays in its place: it is percent-encoded for where it stands, and refused if it is
+empty, `.` or `..`, or if it would make a segment `.` or `..` in the path.
 """
 
 import re
@@ -50,14 +50,14 @@ class TargetValueError(ValueError):
 class Reference:
     """One placeholder. `owner` is `query`, `header`, a path parameter or a part; `fields` lead to the value within it.
 
-    In a mapped one `fields` lead to the list and `item_fields` on from each item.
+    In a mapped one `fields` lead to the list, and `item_fields` lead on from each item.
     """
 
     text: str
     owner: str
     fields: tuple[str, ...] = ()
     item_fields: tuple[str, ...] | None = None
-    default: str | None = None  # what stands for a value that is missing
+    default: str | None = None  # used where the value is missing
 
 
 class Piece(NamedTuple):
@@ -73,7 +73,7 @@ def _no_other_value(reference: Reference) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Path and query of a target, in pieces. `rest` tells that the raw rest of the request's path follows its own."""
+    """Path and query of a target, in pieces. With `rest`, the raw rest of the request's path follows its own."""
 
     text: str
     path_pieces: tuple[Piece, ...] = ()
@@ -87,7 +87,7 @@ class Template:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """What its placeholders ask for first: parameters of the path, parts."""
+        """The first names of its placeholders: parameters of the path, parts."""
         return tuple(reference.owner for reference in self.references)
 
     def path(
@@ -96,7 +96,7 @@ class Template:
         rest: str = "",
         text_of: Callable[[Reference], str] = _no_other_value,
     ) -> str:
-        """The raw path; `raw` are raw segments by name, which go on as they came, `text_of` gives any other value.
+        """The raw path; `raw` are raw segments by name, which are used as they came; `text_of` gives any other value.
 
         `rest` is the raw rest with its slash. Raises TargetValueError.
         """
@@ -107,7 +107,7 @@ class Template:
                 first = first or reference
                 out.append(_in_path(reference, raw, text_of))
         path = "".join(out)
-        if first is not None and not is_plain(path) and climbs(path):  # side by side they may be what neither is
+        if first is not None and not is_plain(path) and climbs(path):  # side by side they may make what neither is
             raise TargetValueError(first)
         return (path + rest if self.rest else path) or "/"
 
@@ -139,7 +139,7 @@ def _in_path(reference: Reference, raw: Mapping[str, str], text_of: Callable[[Re
 
 
 def _in_query(reference: Reference, raw: Mapping[str, str], text_of: Callable[[Reference], str]) -> str:
-    """The value, encoded. What is no UTF-8 stays what it was (as lone surrogates, PEP 383)."""
+    """The value, encoded. Bytes that are not UTF-8 (lone surrogates, PEP 383) stay what they were."""
     value = raw.get(reference.owner)
     if value is None:
         value = text_of(reference) or reference.default or ""
@@ -172,7 +172,7 @@ class Target:
 class PartTarget:
     """Where a part is asked for: an upstream's name and a template.
 
-    No upstream stands where a function of the gateway's own Python makes the part: `text` is its dotted path, and its
+    The upstream is empty where a Python function of the gateway makes the part: `text` is its dotted path, and its
     parameters are the placeholders.
     """
 
@@ -199,7 +199,7 @@ class PartTarget:
 
 
 def function_target(path: str, parameters: Iterable[str] = ()) -> PartTarget:
-    """A function that makes a part, and the path parameters and parts that it asks for by its own parameters."""
+    """The target of a function that makes a part; its parameters name path parameters and other parts."""
     return PartTarget(path, "", Template("", tuple(Piece("", Reference(f"{{{name}}}", name)) for name in parameters)))
 
 

@@ -1,4 +1,4 @@
-"""TLS towards upstreams: which authorities are trusted, and the certificate that is shown."""
+"""TLS towards upstreams: the trusted authorities, and the certificate that the gateway presents."""
 
 import os
 import ssl
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def tls_context(ca_pem: str | None, cert_pem: str | None, key_pem: str | None) -> ssl.SSLContext:
-    """A context that trusts `ca_pem` (the system's authorities where it is None) and shows a certificate if given.
+    """A context that trusts `ca_pem` (the system's authorities where it is None) and presents a certificate if given.
 
     Raises ssl.SSLError or OSError for texts that are no PEM.
     """
@@ -22,7 +22,7 @@ def tls_context(ca_pem: str | None, cert_pem: str | None, key_pem: str | None) -
 
 @contextmanager
 def private_file(text: str) -> Iterator[str]:
-    """A path that holds the text for the moment: ssl reads a certificate's chain and key from a file only.
+    """A temporary file with the text: ssl reads a certificate's chain and key only from a file.
 
     In memory where the system can, since a container's file system may be read-only.
     """
