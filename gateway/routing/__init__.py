@@ -2,30 +2,30 @@
 
 `__all__` is what a routes module or a view imports from the gateway; what is not in it may change.
 
-segments      literals and captures: what a segment of a pattern takes, and which of two goes first
+segments      literals and captures: what a segment of a pattern matches, and which of two goes first
 conditions    WHEN: what must hold of a request's fields
 patterns      the grammar of routes; table, mismatch and guards read its segments
-table         which route a request falls to
+table         the route that wins a request
 clashes       routes that could both win, each with an example
-choosing      what follows of CASE and WHEN for a line: Vary, and the path under which its answers are stored
+choosing      what follows from CASE and WHEN for a route: Vary, and the path under which its answers are stored
 mismatch      why a route does not get a request, in words
 options       the options of a route itself
 own_fields    fields that the configuration sets on every answer of a route
 sticky        the cookie of sticky upstreams, on the answers of a route
-iterators     functions of a team's own that tell where instances are
+iterators     functions of a team's own that give the instances of upstreams
 records       a route as the environment has it, and what routes are checked against
 wrapping      what stands around a view
-access        who may ask: what a line asks for, by its levels
+access        authentication and authorization of a route, by its levels
 middleware    Django's middleware around views, each list made once
 stack         what a request passes before the view of its route, and the answer after it, compiled once
 lines         the lines of urlpatterns, and what keeps them from being served
 guards        no spelling of a path reaches what another route guards
-rate_limits   which limits hold for a line
-views         a team's views become what the handler calls
+rate_limits   the limits of a route
+views         views of a team's own, prepared for the handler
 urls          route(), from_environment(); urlpatterns become the table
 dispatch      who answers a request: one order for the handler, explain and `cache why`
-loader        the routes module is imported
-loading       which environment it is imported for
+loader        the import of the routes module
+loading       the environment that it is imported for
 faults        what is wrong with a routes module, and where
 worker_start  functions that each worker calls when it starts
 """

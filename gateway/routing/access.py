@@ -1,4 +1,4 @@
-"""Who may ask: what a line of urlpatterns requires, by what its levels say of AUTH, ROLES and SCOPES."""
+"""Who may ask: the requirements of a route, from AUTH, ROLES and SCOPES at its levels."""
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ _AUTH, _ROLES, _SCOPES = (option.attribute for option in OF_LEVELS)
 
 
 def own_level(origin: str, texts: Mapping[str, str | None], rows: Iterable[Option] = OF_LEVELS) -> Level:
-    """What a line of Python says itself, `auth="token"`; None and nothing are not said. Raises ValueError."""
+    """The options that a route in Python states itself, `auth="token"`; None counts as not given. Raises ValueError."""
     values: dict[str, Any] = {}
     for option in rows:
         text = texts.get(option.name.lower())
@@ -40,9 +40,10 @@ def own_level(origin: str, texts: Mapping[str, str | None], rows: Iterable[Optio
 
 
 def requirements_of(level: Level, endpoint: Callable[..., Any], declared: Declared) -> tuple[Requirement, ...]:
-    """What a line requires: `level` is all that holds for it, a fan-out's without what the upstreams of its parts say.
+    """The requirements of a route. `level` has all that applies to it; for a fan-out, without the upstreams of its
+    parts.
 
-    A fan-out requires what each of those does, unless its route says AUTH itself.
+    A fan-out requires what each of those upstreams does, unless its route sets AUTH itself.
     """
     if isinstance(endpoint, Fanout) and not _states(level, _AUTH, declared):
         names = [name for name in endpoint.upstreams if name in declared.upstreams]
@@ -55,13 +56,13 @@ def requirements_of(level: Level, endpoint: Callable[..., Any], declared: Declar
 
 
 def _states(level: Level, attribute: str, declared: Declared) -> bool:
-    """Whether a route says it itself: what is not the plain level's word."""
+    """Whether a route sets the option itself: its value does not come from the plain level."""
     variable = level.variable(attribute)
     return bool(variable) and variable != declared.plain.variable(attribute)
 
 
 def _under(route: Level, above: Level, declared: Declared) -> Level:
-    """What a route says itself, upon what one upstream of its parts says."""
+    """The options that a route sets itself, over those of one upstream of its parts."""
     values = {name: route.values[name] for name in (_ROLES, _SCOPES) if _states(route, name, declared)}
     variables = {(name, ""): route.variable(name) for name in values}
     return together(Level(values, {}, variables), above)
@@ -73,7 +74,7 @@ def _requirement(level: Level) -> Requirement | None:
 
 
 def problems(where: str, level: Level, endpoint: Callable[..., Any], declared: Declared) -> Iterator[str]:
-    """What is wrong with what holds for a line: a way that there is not, roles where nobody is asked for."""
+    """Problems of the options of a route: an unknown way, roles without authentication."""
     requirements = requirements_of(level, endpoint, declared)
     for name in dict.fromkeys(name for one in requirements for name in unknown_ways(one.rule, declared.auth.ways)):
         near = nearest(name, sorted(declared.auth.ways))
@@ -84,7 +85,7 @@ def problems(where: str, level: Level, endpoint: Callable[..., Any], declared: D
         return
     for attribute, option in zip((_ROLES, _SCOPES), OF_LEVELS[1:], strict=True):
         place = level.variable(attribute)
-        # A nearer AUTH=- takes away what a farther level asks for, roles and all.
+        # A nearer AUTH=- removes what a farther level asks for, including roles.
         if level.get(attribute) and _nearness(level.variable(_AUTH)) <= _nearness(place):
             yield f"{place}: {option.name} means nothing where nobody is asked for: {where} has no AUTH"
 
@@ -92,10 +93,10 @@ def problems(where: str, level: Level, endpoint: Callable[..., Any], declared: D
 def _open_by_failing(
     where: str, level: Level, requirements: Sequence[Requirement], declared: Declared
 ) -> Iterator[str]:
-    """Services that stand in for this route's answers, or get copies of its requests, ask for a way, and would hear of
-    who has not passed it.
+    """Problems of services that stand in for this route's answers, or get copies of its requests: they ask for a way,
+    and would get requests that have not passed it.
 
-    What the route says itself of AUTH holds for them too.
+    AUTH of the route itself applies to them too.
     """
     rules, mirror = replacements_of(level), level.get("mirror")
     if _nearness(level.variable(_AUTH)) == 2:
@@ -115,14 +116,14 @@ def _open_by_failing(
 
 
 def _nearness(variable: str) -> int:
-    """How near to a route a level is, by a variable or place of it: plain, upstream, route."""
+    """How near a level is to a route, by a variable or place of the level: 0 plain, 1 upstream, 2 route."""
     if not variable or (variable.startswith("GATEWAY_") and "__" not in variable):
         return 0
     return 1 if variable.startswith("GATEWAY_UPSTREAM_") else 2
 
 
 def load_checks(auth: AuthConfig) -> dict[str, Check]:
-    """The functions of ways of kind python, by way. Raises RouteError for what is no async function."""
+    """The functions of ways of kind python, by way. Raises RouteError for anything but an async function."""
     found: dict[str, Check] = {}
     for way in auth.ways.values():
         if way.kind != "python":
@@ -148,7 +149,7 @@ def _is_async(check: Any) -> bool:
 def hints(
     routes: Iterable[tuple[str, Callable[..., Any], Sequence[Requirement]]], declared: Declared, admin: Rule | None
 ) -> Iterator[str]:
-    """Words about what works and is perhaps not meant so; `lines` are places, views and what they ask for."""
+    """Hints about what works but may not be intended; `routes` are places, views and their requirements."""
     routes = list(routes)
     used = {way for _, _, requirements in routes for one in requirements for way in one.rule.ways}
     used |= set() if admin is None else set(admin.ways)

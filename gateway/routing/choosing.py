@@ -1,4 +1,4 @@
-"""What follows of CASE and WHEN for a line: what its answers depend on, and under which path they are stored."""
+"""What follows from CASE and WHEN for a route: what its answers depend on, and the path under which they are stored."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -22,7 +22,7 @@ from gateway.routing.stack import Slots
 
 
 class HasRule(Protocol):
-    """What has a pattern, as a route of the table does."""
+    """An object with a pattern, such as a route of the table."""
 
     @property
     def rule(self) -> Pattern: ...
@@ -32,14 +32,14 @@ RouteT = TypeVar("RouteT")
 
 
 def rule_under(rule: Pattern, level: Level) -> Pattern:
-    """The pattern of a line with what its levels say of case and conditions."""
+    """The pattern of a route with CASE and WHEN from its levels."""
     return rule.under(ignores_case=level.get("ignores_case", False), when=level.get("when", ALWAYS))
 
 
 def fields_chosen_by(routes: Sequence[HasRule]) -> Mapping[int, tuple[str, ...]]:
-    """The fields of requests that decide whether a line or another one answers, by the number of the line.
+    """The fields of requests that decide whether a route or another one answers, by the number of the route.
 
-    They are those of its own WHEN, and of the lines with one that take some of the same requests.
+    They are the fields of its own WHEN, and of the WHEN of routes that match some of the same requests.
     """
     conditional = [route.rule for route in routes if route.rule.when and fields_of(route.rule.when)]
     found: dict[int, set[str]] = {}
@@ -51,7 +51,7 @@ def fields_chosen_by(routes: Sequence[HasRule]) -> Mapping[int, tuple[str, ...]]
 
 
 def with_vary(slots: Mapping[RouteT, Slots], routes: Sequence[HasRule]) -> dict[RouteT, Slots]:
-    """The slots with what names in Vary by what a line was chosen. Django's own lines come after all of the table."""
+    """The slots with Vary for the fields by which a route was chosen. Django's own routes come after the table."""
     chosen_by = fields_chosen_by(routes)
     if not chosen_by:
         return dict(slots)
@@ -71,7 +71,7 @@ def varying(names: Sequence[str]) -> Finish | None:
             patch_vary_headers(response, title.split(", "))
         else:
             known = vary_names(pairs_of(response))
-            if known is not None and not added.issubset(known):  # None is a star, more or less
+            if known is not None and not added.issubset(known):  # None stands for a star
                 response.pairs.append((b"vary", title.encode("ascii")))
         return response
 
@@ -82,17 +82,18 @@ def varying(names: Sequence[str]) -> Finish | None:
 
 
 def key_rule_of(rule: Pattern) -> str:
-    """What tells a route's answers from those of one of the same name: lines of Python are often called alike, and two
-    with CASE and WHEN may take what has one path in the cache's key. Empty where no other line can."""
+    """The part of the cache's key that separates a route from others of the same name: routes in Python often share a
+    name, and two with CASE and WHEN may share a path in the cache's key. Empty where no other route can."""
     text = " ".join(filter(None, ("case=ignore" if rule.ignores_case else "", text_of(rule.when))))
     return text and digest(text)
 
 
 def stored_path(rule: Pattern, path: str) -> str:
     """The path under which a route that ignores case stores its answers: its literals as they are compared, all else as
-    it came, since a service may well look at the case of values. Another route's path stays what it is.
+    it came, since case may matter to a service in values. The path of any other route stays as it is.
 
-    What is a value in one of the route's paths that take it stays as it came, whatever it is in another one.
+    A segment that is a value in one of the route's matching paths stays as it came, even if it is a literal in another
+    one.
     """
     raw = path[1:].split("/")
     found = [written for pattern in rule.paths if (written := _stored(pattern, raw)) is not None]
@@ -105,7 +106,7 @@ def stored_path(rule: Pattern, path: str) -> str:
 
 
 def _stored(pattern: Pattern, raw: Sequence[str]) -> list[str] | None:
-    """The segments of a path as one path of a route has them; None where that does not take it."""
+    """The segments of a path as one path of a route spells them; None where it does not match."""
     count = len(pattern.segments)
     if not pattern.ignores_case or len(raw) < count or (len(raw) > count and not pattern.rest):
         return None
@@ -119,14 +120,14 @@ def _stored(pattern: Pattern, raw: Sequence[str]) -> list[str] | None:
 
 
 def stored_url(rule: Pattern, url: str) -> str:
-    """The same for a path with its query, or a URL."""
+    """As `stored_path`, for a path with its query, or a URL."""
     scheme, host, target = origin_and_target(url)
     path, mark, query = target.partition("?")
     return (f"{scheme}://{host}" if scheme else "") + stored_path(rule, path) + mark + query
 
 
 def _written(segment: str | Capture, raw: str) -> str | None:
-    """One segment of it; None where the route's does not take it."""
+    """One segment of it; None where the route's segment does not match."""
     own, key = folded_segment(segment), folded(normalized(raw))
     if not takes(own, key, folded(raw)):
         return None

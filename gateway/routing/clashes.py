@@ -1,7 +1,7 @@
-"""Routes that could both win: for some request the order of `table` leaves them equal. Each has an example of a path.
+"""Clashes: two routes that could both win, since the order of `table` leaves them equal. Each has an example of a path.
 
-Two such routes go the same way through the table up to a segment where both have captures of which neither goes before
-the other, or to their ends. What comes after that segment does not decide, but must be possible.
+Two such routes take the same way through the table, either to their ends or up to a segment where both have captures
+and neither goes before the other. Later segments do not decide, but one path must be able to match both.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +19,7 @@ class Clash(NamedTuple):
     first: int
     second: int
     example: str
-    are_equal: bool  # they take the same requests
+    are_equal: bool  # they match the same requests
 
 
 class _Path(NamedTuple):
@@ -44,11 +44,11 @@ def clashes(patterns: Sequence[Pattern]) -> list[Clash]:
 
 
 def _at_one_place(paths: Iterable[_Path]) -> Iterator[tuple[_Path, _Path]]:
-    """Pairs that end at the same place, and of which neither goes first there."""
+    """Pairs that end at the same place, where neither goes first."""
     places: dict[tuple[object, ...], list[_Path]] = {}
     for path in paths:
         pattern = path.pattern
-        # What it names by itself, for HEAD goes first to those that name it.
+        # Only methods that it names itself, since HEAD goes first to routes that name it.
         for method in pattern.methods or {""}:
             place = (pattern.host, path.shape, pattern.rest, method, pattern.ignores_case)
             places.setdefault(place, []).append(path)
@@ -82,10 +82,10 @@ def _parting(paths: Iterable[_Path]) -> Iterator[tuple[_Path, _Path]]:
 
 
 def _meeting(captures: Sequence[Capture]) -> Iterator[tuple[Capture, Capture]]:
-    """Pairs of captures for which there may be a segment that both take: what one has before its value begins with what
-    the other has there, and so at the end. Found by look-ups, since there may be a thousand in one place."""
+    """Pairs of captures that may both match some segment: one's text before the value begins with the other's, and
+    likewise at the end. Found by look-ups, since there may be a thousand in one place."""
     places: dict[tuple[str, str], list[int]] = {}
-    endings: dict[tuple[str, str], list[int]] = {}  # by each end of what comes after the value
+    endings: dict[tuple[str, str], list[int]] = {}  # by each suffix of the text after the value
     for number, (before, after, _) in enumerate(captures):
         places.setdefault((before, after), []).append(number)
         for start in range(len(after) + 1):
@@ -101,7 +101,7 @@ def _meeting(captures: Sequence[Capture]) -> Iterator[tuple[Capture, Capture]]:
 
 
 def may_share(one: Pattern, other: Pattern) -> bool:
-    """Whether there may be a request that both routes take, conditions aside."""
+    """Whether some request may match both routes, conditions aside."""
     return any(
         _hosts_meet(first.host, second.host)
         and (not first.allowed or not second.allowed or not first.allowed.isdisjoint(second.allowed))
@@ -121,7 +121,7 @@ def _hosts_meet(one: str, other: str) -> bool:
 
 
 def _example(one: Pattern, other: Pattern) -> str:
-    """A request that both take, as a person would write it; empty if there is none."""
+    """A request that both match, as a person would write it; empty if there is none."""
     methods = one.allowed & other.allowed if one.allowed and other.allowed else one.allowed or other.allowed
     if (one.allowed and other.allowed and not methods) or not may_hold(one.when | other.when):
         return ""
@@ -135,12 +135,12 @@ def _example(one: Pattern, other: Pattern) -> str:
 
 
 def _path(one: Pattern, other: Pattern) -> str | None:
-    """A path that both take."""
+    """A path that both match."""
     short, long = sorted((one, other), key=lambda pattern: len(pattern.segments))
     if len(short.segments) != len(long.segments) and not short.rest:
         return None
     folds = long.ignores_case or short.ignores_case
-    for segment, beside in zip(long.segments, short.segments, strict=False):  # a quick look, as there may be many
+    for segment, beside in zip(long.segments, short.segments, strict=False):  # a quick check, as there may be many
         if isinstance(segment, str) and isinstance(beside, str) and segment != beside and not folds:
             return None
     found = []

@@ -1,10 +1,10 @@
-"""WHEN: what must hold of a request's fields for a route to take it.
+"""WHEN: conditions on a request's fields that must hold for a route to take it.
 
     header.x-version=2 cookie.beta       all of them hold
     !cookie.beta header.x-version=2|3    `!` before one: it does not; `|` between values: one of them
 
-A condition is about the first value of a field, a cookie or a parameter of the query. Without `=` it asks that there is
-one, be it empty. Values are compared as they are, case and all.
+A condition is about the first value of a field, a cookie or a parameter of the query. Without `=` it requires that
+there is one, even an empty one. Values are compared as they are; case matters.
 """
 
 import re
@@ -20,7 +20,7 @@ _PARAMETER = re.compile(r"[A-Za-z0-9$@._~:\[\]-]+")
 
 
 class Condition(NamedTuple):
-    """One condition: `values` are those of which it is one, sorted; empty where it is enough that there is one."""
+    """One condition: `values` are the accepted ones, sorted; empty where any value will do."""
 
     kind: str
     name: str
@@ -69,7 +69,7 @@ def text_of(when: Iterable[Condition]) -> str:
 
 
 def first_value(condition: Condition, pairs: Sequence[Pair], query: bytes, *, trusted: bool) -> bytes | None:
-    """The value that a condition is about; None where there is none, or only a claim of somebody who may make none."""
+    """The value that a condition is about; None where there is none, or only a claim of an untrusted peer."""
     name = condition.name.encode("ascii")
     if condition.kind == "header" and not trusted and is_claim(name):
         return None
@@ -77,7 +77,7 @@ def first_value(condition: Condition, pairs: Sequence[Pair], query: bytes, *, tr
 
 
 def hold(when: When, pairs: Sequence[Pair], query: bytes, *, trusted: bool) -> bool:
-    """Whether all of them hold; `pairs` are the fields of a request, `trusted` says that its peer's claims count."""
+    """Whether all of them hold; `pairs` are the fields of a request, with `trusted` the claims of its peer count."""
     for one in when:
         value = first_value(one, pairs, query, trusted=trusted)
         holds = value is not None and (not one.values or value.decode("latin-1") in one.values)
@@ -87,12 +87,12 @@ def hold(when: When, pairs: Sequence[Pair], query: bytes, *, trusted: bool) -> b
 
 
 def fields_of(when: Iterable[Condition]) -> frozenset[str]:
-    """The names that Vary must have for what was chosen by these, in lower case."""
+    """The names that Vary must list for a choice by these conditions, in lower case."""
     return frozenset("cookie" if one.kind == "cookie" else one.name for one in when if one.kind != "query")
 
 
 def words_of(when: Iterable[Condition]) -> tuple[tuple[str, ...], ...]:
-    """The values that they look at and that are no part of the URL, in the words of `http.values`."""
+    """The values that they depend on beyond the URL, in the words of `http.values`."""
     return tuple(sorted({(one.kind, *one.name.split(".")) for one in when if one.kind != "query"}))
 
 
@@ -105,7 +105,7 @@ def may_hold(when: When) -> bool:
 
 
 def _may_hold(conditions: Sequence[Condition]) -> bool:
-    """The same for those about one field."""
+    """As `may_hold`, for conditions on one field."""
     wanted = [one for one in conditions if not one.is_negated]
     unwanted = [one for one in conditions if one.is_negated]
     if not wanted:

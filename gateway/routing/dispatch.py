@@ -1,13 +1,13 @@
 """Who answers a request: one order for the handler, for `gateway explain` and for `gateway cache why`.
 
     1. Own           the gateway itself: `*`, and what lies under /-/
-    2. Preflight     a browser asks before it asks, for a route that has origins
+    2. Preflight     a browser's request for permission, for a route that has origins
     3. Match         the most specific route of the table
-    4. DjangoMatch   one of Django's own path() lines
+    4. DjangoMatch   one of Django's own path() routes
     5. Refusal       nobody, or the path could be read as another route's: a problem
 
-`decide` looks at values and changes nothing. What it returns is all that its caller needs to go on; where the table has
-a route, that is what the table returned, so that the common case makes no object of its own.
+`decide` looks at values and changes nothing. Its result is all that its caller needs to go on; where the table has a
+route, it is the table's own result, so that the common case makes no further object.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Own(NamedTuple):
 
 
 class Preflight(NamedTuple):
-    """The stack of a route answers what a browser asks before its request."""
+    """The stack of a route answers a browser's preflight."""
 
     route: GatewayRoute | DjangoMatch
     view: View
@@ -61,7 +61,7 @@ def decide(
 ) -> Decision:
     """Who answers a request that has passed the checks; `path` is raw, `host` in lower case without its port.
 
-    `pairs` are its fields, `trusted` says that claims of its peer count.
+    `pairs` are its fields; with `trusted` the claims of its peer count.
     """
     if path == "*" or is_own(path):
         return Own(path)
@@ -82,10 +82,10 @@ def decide(
 
 
 def _preflight(routes: Routes, host: str, path: str, pairs: Sequence[Pair], holds: Holds) -> Preflight | None:
-    """None where the question is the upstream's: its route has no origins, or there is none for the method.
+    """None where the upstream is to answer: the route has no origins, or there is no route for the method.
 
-    Django's own lines are routes too, unless one of the table takes OPTIONS. A browser asks without the fields that it
-    will send, so a route whose conditions do not hold yet answers where no other one does.
+    Django's own routes count too, unless one of the table takes OPTIONS. A preflight comes without the fields of the
+    request itself, so a route with conditions that do not hold yet answers where no other one does.
     """
     method = first_text(pairs, b"access-control-request-method") or ""
     match = routes.find(method, host, path, holds)

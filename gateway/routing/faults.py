@@ -1,7 +1,7 @@
 """What is wrong with a routes module, and where.
 
-While a routes module is imported by `loader`, a fault in one of its calls does not stop it: it is noted, and what the
-call should have made is stood in for, so that a person hears of all faults at once. Elsewhere the call raises.
+While `loader` imports a routes module, a fault in one of its calls does not stop the import: it is noted, and a
+stand-in replaces the result, so that all faults are reported at once. Elsewhere the call raises.
 """
 
 import functools
@@ -25,7 +25,7 @@ class RouteError(Exception):
 
 def place_of(error: BaseException, name: str) -> str:
     """Where a module failed to load, in one line: the innermost frame of the user's own file if there is one."""
-    if isinstance(error, RouteError):  # it names its place
+    if isinstance(error, RouteError):  # its text names the place
         return str(error)
     if isinstance(error, SyntaxError):
         return f"{file_name(error.filename or name)}:{error.lineno}: {type(error).__name__}: {error.msg}"
@@ -52,7 +52,7 @@ def noting() -> Iterator[list[str]]:
 
 
 def note(fault: str) -> bool:
-    """Note a fault; False where nobody does, and it must be raised."""
+    """Note a fault; False where faults are not noted, so that it must be raised."""
     notes = _notes.get()
     if notes is not None:
         notes.append(fault)

@@ -1,6 +1,6 @@
-"""No spelling of a path reaches, in whatever stands behind the gateway, what another route guards.
+"""No spelling of a path reaches, behind the gateway, a path that another route guards.
 
-`paths` knows how other servers read a path; here the table of routes and Django's own lines are asked about each one.
+`paths` knows how other servers read a path; here each reading is looked up in the table and among Django's own routes.
 """
 
 from typing import Any, Generic, TypeVar
@@ -22,23 +22,24 @@ RouteT = TypeVar("RouteT")
 
 
 class Guards(Generic[RouteT]):
-    """The routes of the table and, after them, Django's own lines, asked about paths that are not plain."""
+    """Looks paths that are not plain up in the table and, after it, among Django's own routes."""
 
     def __init__(self, table: Table[RouteT], django: URLResolver | None) -> None:
         self._table = table
         self._django = django
 
     def check(self, method: str, host: str, path: str, match: Match[RouteT] | Miss, holds: Holds = none_hold) -> None:
-        """Raises PATH_INVALID, and PATH_AMBIGUOUS where another server could read a path that is somebody else's.
+        """Raises PATH_INVALID, and PATH_AMBIGUOUS where another server could read the path of another route.
 
-        `match` is what the table says of the raw path with these conditions; a Miss leaves it to Django's own lines.
+        `match` is the result of the table for the raw path with these conditions; after a Miss, Django's own routes
+        decide.
         """
         if is_plain(path):
             return
         validation.check_path(path)
         django = self.django_match(path) if isinstance(match, Miss) else None
         if isinstance(match, Miss) and django is None:
-            return  # nobody answers it
+            return  # there is no route for it
         if not is_read_otherwise(path):
             if _is_own(path):
                 raise GatewayError(Reason.PATH_AMBIGUOUS)
@@ -55,15 +56,15 @@ class Guards(Generic[RouteT]):
             raise GatewayError(Reason.PATH_AMBIGUOUS)
 
     def _is_anothers(self, method: str, host: str, reading: Reading, answers: object, holds: Holds) -> bool:
-        """Whether what is read is for somebody else than `answers`.
+        """Whether a reading belongs to another route than `answers`.
 
-        What a `{name}` took is data, whatever it would be with its slashes decoded: where it is read all the same,
-        only a pattern counts that writes out what stands in it.
+        The value of a `{name}` is data, even if its decoded slashes would make a path. For a reading that decodes it
+        all the same, only patterns count that spell its segments out as literals.
         """
         if _is_own(reading.path):
             return True
         found = self._table.find(method, host, reading.path, holds)
-        if isinstance(found, Miss) and found.allowed:  # for no such method: somebody guards it all the same
+        if isinstance(found, Miss) and found.allowed:  # for other methods: a route guards it all the same
             found = self._table.find(min(found.allowed), host, reading.path, holds)
         if not isinstance(found, Miss):
             if found.route is answers:
@@ -73,7 +74,7 @@ class Guards(Generic[RouteT]):
         if found.is_conditional:
             return True
         django = self.django_match(reading.path)
-        # Two lines may name one view, and one of them guard it by its arguments.
+        # Two routes may share one view, and one of them may guard it by its arguments.
         if django is None or (
             isinstance(answers, ResolverMatch) and (django.func, django.route) == (answers.func, answers.route)
         ):
@@ -81,7 +82,7 @@ class Guards(Generic[RouteT]):
         return not reading.from_values or not {"<", "("} & set(django.route)
 
     def django_match(self, path: str) -> ResolverMatch | None:
-        """What Django's own lines say of a raw path."""
+        """The match of Django's own routes for a raw path."""
         try:
             return None if self._django is None else self._django.resolve(unquote(path, errors="replace"))
         except Resolver404:

@@ -1,4 +1,4 @@
-"""Functions of a team's own that tell where the instances of upstreams are: `__FROM=discovery.odd`."""
+"""Functions of a team's own that give the instances of upstreams: `__FROM=discovery.odd`."""
 
 import importlib
 import inspect
@@ -12,7 +12,7 @@ from gateway.upstreams.records import Upstream
 
 
 def load_iterators(upstreams: Mapping[str, Upstream]) -> dict[str, Callable[[], Any]]:
-    """The functions by their paths; none is called. Raises RouteError for what gives no async iterator."""
+    """The functions by their paths; none is called. Raises RouteError for one that returns no async iterator."""
     found: dict[str, Callable[[], Any]] = {}
     for upstream in upstreams.values():
         for source in upstream.sources:
@@ -35,6 +35,6 @@ def _loaded(place: str, path: str) -> Callable[[], Any]:
         inspect.signature(function).bind()
     except TypeError as error:
         raise RouteError(f"{place}: it is called without arguments: {error}") from None
-    except ValueError:  # what is written in C may not tell
+    except ValueError:  # functions written in C may have no signature
         pass
     return function  # type: ignore[no-any-return]  # a team may write anything there

@@ -1,4 +1,4 @@
-"""The lines of urlpatterns, ours and Django's own: what they hold, and what keeps them from being served."""
+"""The entries of urlpatterns, the gateway's and Django's own: their contents, and what keeps them from being served."""
 
 import copy
 import inspect
@@ -34,7 +34,7 @@ from gateway.sockets.upgrade import SocketView
 
 
 class _Paths(RegexPattern):
-    """What Django knows of the paths of a route: it resolves each of them, and reverses the first."""
+    """The paths of a route for Django, which resolves each of them and reverses the first."""
 
     def __init__(self, rule: Pattern, name: str) -> None:
         super().__init__(rule.regex(), name=name)
@@ -46,10 +46,10 @@ class _Paths(RegexPattern):
 
 
 class GatewayRoute(URLPattern):
-    """One line of the table: a pattern, its view, and where it was written.
+    """One route of the table: a pattern, its view, and where it was written.
 
-    `endpoint` is the view that answers, out of all that stands around it, and `cache` the cache before it. `view` is
-    what the handler calls: the stack once it is compiled, until then what `wrap=` made of the view (`wrapped`).
+    `endpoint` is the view that answers, without its wrappers, and `cache` the cache before it. `view` is what the
+    handler calls: the compiled stack, or before that the result of `wrap=` (`wrapped`).
     """
 
     stack: Stack
@@ -78,10 +78,10 @@ class GatewayRoute(URLPattern):
         self.is_of_environment = given is not None
 
     def under(self, declared: Declared) -> "GatewayRoute":
-        """A copy with what is given for all routes, and what its upstream gives the routes that lead there.
+        """A copy with the options for all routes, and with those of its upstream for the routes that lead there.
 
-        A line of the environment has both already. One of Python has few options of its own beside those of its view,
-        and is stored by what is inherited where nothing stands around the view.
+        A route of the environment has both already. One in Python has few options of its own beside those of its view;
+        where nothing wraps the view, its caching follows from inherited options.
         """
         if isinstance(self.endpoint, Fanout):
             self.endpoint.inherit(declared.plain)
@@ -101,7 +101,7 @@ class GatewayRoute(URLPattern):
         return route
 
     def with_stack(self, slots: Slots) -> "GatewayRoute":
-        """This line with its compiled stack. A copy: what the routes module holds may be compiled more than once."""
+        """A copy with its compiled stack. The routes of a module may be compiled more than once."""
         route = copy.copy(self)
         route.stack = compiled(self.wrapped, self.endpoint, self.cache, slots)
         route.view = route.stack.view
@@ -112,7 +112,7 @@ class GatewayRoute(URLPattern):
 
 
 def level_above(endpoint: Callable[..., Any], declared: Declared) -> Level:
-    """What a view inherits: of the upstream that it forwards to, if it does, upon what is given plain."""
+    """The options that a view inherits: of the upstream that it forwards to, if any, over the plain ones."""
     targets = endpoint.upstreams if isinstance(endpoint, Proxy) else ()
     above = [declared.upstreams[name].level for name in targets if name in declared.upstreams]
     return together(*above, declared.plain)
@@ -120,13 +120,13 @@ def level_above(endpoint: Callable[..., Any], declared: Declared) -> Level:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class DjangoRoute:
-    """One of Django's own lines, as far as its stack is made of it."""
+    """One of Django's own routes, as far as its stack needs it."""
 
     origin: str
     name: str
     endpoint: Callable[..., Any]
     cache: Cached | None
-    level: Level  # what is given plain, and what its upstream gives if it is one of proxy()
+    level: Level  # the plain options, and those of its upstream for a view of proxy()
 
     @property
     def cors(self) -> Sequence[str] | None:
@@ -134,7 +134,7 @@ class DjangoRoute:
 
 
 class Params(NamedTuple):
-    """What one of Django's patterns gives a view: by keyword, and, of groups without a name, by position."""
+    """The arguments of a view from one of Django's patterns: by keyword, or, from unnamed groups, by position."""
 
     names: tuple[str, ...] = ()
     has_unnamed: bool = False
@@ -144,13 +144,13 @@ _NO_PARAMS = Params()
 
 
 def flat(url_pattern: URLPattern | URLResolver, outer: Params = _NO_PARAMS) -> Iterator[tuple[URLPattern, Params]]:
-    """The patterns of one of Django's lines, those of an include() one by one, and what each gives its view."""
+    """The URL patterns of one entry, those of an include() one by one, and the arguments that each gives its view."""
     regex = url_pattern.pattern.regex
     names = (*outer.names, *regex.groupindex)
     unnamed = regex.groups > 0 and not regex.groupindex
     if isinstance(url_pattern, URLPattern):
         names = (*names, *url_pattern.default_args)
-        # What an include() has without a name, Django drops where there is a name.
+        # Django drops the unnamed groups of an include() where there is a named one.
         yield url_pattern, Params(names, unnamed or (outer.has_unnamed and not names))
     else:
         for inner in url_pattern.url_patterns:
@@ -160,7 +160,7 @@ def flat(url_pattern: URLPattern | URLResolver, outer: Params = _NO_PARAMS) -> I
 def _outermost(
     routes: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
 ) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Every view with what is wrapped around it, and where it was written."""
+    """Every view with its wrappers, and where it was written."""
     yield from ((route.origin, route.wrapped) for route in routes)
     yield from ((str(one.pattern), one.callback) for other in others for one, _ in flat(other))
 
@@ -168,7 +168,7 @@ def _outermost(
 def views_of(
     routes: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]
 ) -> Iterator[tuple[str, Callable[..., Any]]]:
-    """Every view without what is wrapped around it, and where it was written."""
+    """Every view without its wrappers, and where it was written."""
     yield from ((route.origin, route.endpoint) for route in routes)
     yield from ((str(one.pattern), innermost(one.callback)) for other in others for one, _ in flat(other))
 
@@ -189,7 +189,7 @@ def caches_parts(endpoint: Callable[..., Any]) -> bool:
 
 
 def describe(route: URLPattern) -> str:
-    """Where a line leads, as `gateway routes` and the start-up summary say it."""
+    """The target of a route, as `gateway routes` and the start-up summary show it."""
     view = route.endpoint if isinstance(route, GatewayRoute) else innermost(route.callback)
     if isinstance(view, Fanout):
         return ", ".join(part.name for part in view.fan.parts)
@@ -209,7 +209,7 @@ def is_async(view: Callable[..., Any]) -> bool:
 
 
 def synchronous_views(routes: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[str]:
-    """A word for each synchronous function that stands where an async view belongs."""
+    """A warning for each synchronous function in place of an async view."""
     found: dict[Callable[..., Any], str] = {}
     for origin, outermost in _outermost(routes, others):
         cache = cache_of(outermost)
@@ -226,7 +226,7 @@ def synchronous_views(routes: Iterable[GatewayRoute], others: Iterable[URLPatter
 
 
 def caches_without_effect(routes: Iterable[GatewayRoute], others: Iterable[URLPattern | URLResolver]) -> Iterator[str]:
-    """A word for each cache that is without effect."""
+    """A warning for each cache without effect."""
     for origin, view in _outermost([route for route in routes if route.cache is None], others):
         if (problem := cache_problem(view)) is not None:
             yield f"{origin}: {problem}"
@@ -238,7 +238,7 @@ def check_routes(
     declared: Declared,
     faults: Iterable[str],
 ) -> None:
-    """Raises RouteError for lines that cannot all be served; `faults` are those of their pools."""
+    """Raises RouteError for routes that cannot all be served; `faults` are further ones, known already."""
     problems = [
         _problem_of(clash, routes[clash.first], routes[clash.second])
         for clash in clashes([route.rule for route in routes])
@@ -290,7 +290,7 @@ def _problem_of(clash: Clash, first: GatewayRoute, second: GatewayRoute) -> str:
 
 
 def _misfits(url_pattern: URLPattern, params: Params) -> Iterator[str]:
-    """What keeps a view of ours from answering one of Django's lines: each request would fail, or go elsewhere."""
+    """Why a view of the gateway does not fit one of Django's URL patterns: requests would fail, or go elsewhere."""
     view, cache = innermost(url_pattern.callback), cache_of(url_pattern.callback)
     if params.has_unnamed and (cache is not None or isinstance(view, (Proxy, Fanout, Legacy))):
         yield f"{name_of(view)} takes parameters by name: write (?P<id>...) instead of (...)"
@@ -305,12 +305,12 @@ def _misfits(url_pattern: URLPattern, params: Params) -> Iterator[str]:
         for name in template.names:
             if name not in params.names:
                 yield f"'{{{name}}}' of the target {text} is not in the pattern (its parameters: {known})"
-        if template.rest:  # which is raw, and Django's patterns see the path decoded
+        if template.rest:  # the rest is raw, and Django's patterns match the decoded path
             yield f'the target {text} ends in \'**\', for which there is route(): route("/.../**", proxy("{text}"))'
 
 
 def methods_of(view: Callable[..., Any]) -> dict[str, Callable[..., Any]] | None:
-    """The functions of a class of views, by the methods that they answer; None for a view that is none."""
+    """The functions of a class-based view, by the methods that they answer; None for any other view."""
     kind = getattr(view, "view_class", None)
     if kind is None:
         return None
@@ -320,7 +320,7 @@ def methods_of(view: Callable[..., Any]) -> dict[str, Callable[..., Any]] | None
 
 
 def hint_problem(view: Callable[..., Any], params: Iterable[str]) -> str | None:
-    """Which hint of a view is of no use for a parameter of the path, and why."""
+    """A type hint of a view that does not fit a parameter of the path, and why."""
     functions = methods_of(view)
     for function in [view] if functions is None else functions.values():
         parameters = Parameters(function)
@@ -333,9 +333,9 @@ def hint_problem(view: Callable[..., Any], params: Iterable[str]) -> str | None:
 def misfit(view: Callable[..., Any], params: Iterable[str], *, is_wrapper: bool = False) -> str | None:
     """Why a view, or a wrapper around one, cannot be called with the request and these parameters by keyword."""
     try:
-        # What decorates a method of a class is no signature of the view that `as_view()` made of the class.
+        # A decorator of a method does not change the signature of the view that `as_view()` made of its class.
         signature = inspect.signature(view, follow_wrapped=not is_wrapper and not hasattr(view, "view_class"))
-    except ValueError:  # what is written in C may not tell
+    except ValueError:  # functions written in C may have no signature
         return None
     try:
         signature.bind(None, **dict.fromkeys(params))

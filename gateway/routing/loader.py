@@ -16,14 +16,14 @@ from gateway.routing.worker_start import names_of_new, threads_now
 
 UrlPatterns = Sequence[URLPattern | URLResolver]
 
-# What was noted while a module was imported, which happens once in a process.
+# Faults that were noted while a module was imported, which happens once in a process.
 _noted: WeakKeyDictionary[ModuleType, tuple[str, ...]] = WeakKeyDictionary()
 
 
 def load_routes(declared: Declared) -> Routes:
     """Import the module named by GATEWAY_URLCONF and compile it.
 
-    Raises RouteError: a line for each fault, with its place. A fault that stops the import hides those after it.
+    Raises RouteError with a line for each fault and its place. A fault that stops the import hides those after it.
     """
     name, before, routes = declared.urlconf, threads_now(), None
     with noting() as faults:
@@ -59,15 +59,15 @@ def _imported(name: str, declared: Declared) -> ModuleType:
 
 
 def _are_of(urlpatterns: UrlPatterns, declared: Declared) -> bool:
-    """Whether the lines of the environment among these are of this one. In a test's process there are several, and a
-    module is imported once."""
+    """Whether the environment's routes among these come from this environment. A test's process has several, but
+    imports a module once."""
     known = {id(one) for one in declared.routes}
     given = {id(one.given) for one in urlpatterns if isinstance(one, GatewayRoute) and one.given is not None}
     return given <= known and (bool(given) or not known)
 
 
 def _patterns_for(module: ModuleType, urlpatterns: UrlPatterns, declared: Declared) -> UrlPatterns:
-    """The lines of a module with those of this environment, where it has any."""
+    """The urlpatterns of a module, with the environment's routes replaced by those of this environment."""
     own = [one for one in urlpatterns if not (isinstance(one, GatewayRoute) and one.is_of_environment)]
     made = [one for wrap in vars(module).get(WRAPS, ()) for one in routes_of(declared.routes, wrap)]
     return [*made, *own]

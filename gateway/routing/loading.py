@@ -1,4 +1,4 @@
-"""Which environment a routes module is imported for, and what it makes of that: a test's process has several."""
+"""The environment for which a routes module is imported: a test's process has several."""
 
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -8,14 +8,14 @@ from django.conf import settings
 
 from gateway.routing.records import Declared, Route
 
-# Where a routes module notes the wrappers that it has called `from_environment()` with.
+# The name under which a routes module notes the wrappers of its calls of `from_environment()`.
 WRAPS = "_gateway_wraps"
-# What a routes module is imported for, while it is.
+# The configuration for which a routes module is imported, during the import.
 loading: ContextVar[Declared | None] = ContextVar("gateway_loading", default=None)
 
 
 def routes_for(module: dict[str, Any], wrap: Any) -> Sequence[Route]:
-    """The routes of the environment for a module, by its globals, which note the wrapper that it gives them.
+    """The routes of the environment for a module. Its globals, `module`, note the wrapper.
 
     Empty where a test imports the module before it has made a gateway.
     """

@@ -1,8 +1,8 @@
 """Django's middleware, around the views that name or inherit it: async-capable, each made once, at the start.
 
-What Django promises of middleware holds here too: the order of the list, `process_view` and `process_exception`, hooks
-in either colour, `MiddlewareNotUsed`; and what a view or a later middleware raises is an answer for those before it. A
-GatewayError is the problem that it becomes. Synchronous code of it runs in the thread of its request, as a view's does.
+Django's promises for middleware apply here too: the order of the list, `process_view` and `process_exception`,
+synchronous and async hooks, `MiddlewareNotUsed`; and an exception of a view or a later middleware becomes an answer for
+those before it. A GatewayError becomes its problem. Synchronous hooks run in the thread of their request, as views do.
 
 A middleware that can only be called synchronously is refused: Django would move every request that passes it
 into a thread and back, also one that is only forwarded.
@@ -41,17 +41,17 @@ _RENDERS = (
 
 
 class Call(NamedTuple):
-    """What lies within the middleware for one request: the view, and what it is called with."""
+    """The view within the middleware for one request, and its arguments."""
 
     view: View
     callback: Callable[..., Any]
-    before: frozenset[str] | None  # the names of what the request had, where the names of what it has later count
+    before: frozenset[str] | None  # the names of the request's attributes, where later ones matter
     args: tuple[Any, ...]
     params: dict[str, Any]
 
 
 class Chain:
-    """The middleware of one list, made once, whatever the number of views that it stands around."""
+    """The middleware of one list, made once, for any number of views."""
 
     def __init__(self, listed: Sequence[Middleware], origin: str) -> None:
         """`origin` is where the list was written. Raises RouteError for what cannot be used."""
@@ -70,14 +70,14 @@ class Chain:
 
     @property
     def is_empty(self) -> bool:
-        """Whether none of the list will be used."""
+        """Whether no middleware of the list is used."""
         return self._outermost == self._innermost
 
     def around(self, view: View, callback: Callable[..., Any], *, reads_form: bool, is_cached: bool) -> View:
-        """The view behind this middleware. `callback` is what hooks are given: the view as urlpatterns has it.
+        """The view behind this middleware. `callback` is the view as it stands in urlpatterns, which hooks are given.
 
-        `reads_form`: the body of a form is read before, so that middleware may look into it. `is_cached`: what is set
-        on the request is noted, as a cache within must know of it.
+        `reads_form`: the body of a form is read first, so that middleware may look into it. `is_cached`: attributes set
+        on the request are noted, since a cache within must know of them.
         """
 
         async def behind_middleware(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
@@ -87,7 +87,7 @@ class Chain:
             before = frozenset(vars(request)) if is_cached else None
             request.middleware_call = Call(view, callback, before, args, params)
             response = await _asked(self._outermost, request)
-            # A GatewayResponse has nothing to close: what its body holds is let go of at the end of the request.
+            # A GatewayResponse has nothing to close: resources of its body are released at the end of the request.
             if isinstance(response, HttpResponseBase) and not isinstance(response, GatewayResponse):
                 thread.holds(response)
             return await finished(response, self._outermost, is_head=request.method == "HEAD", in_thread=in_thread)
@@ -118,7 +118,7 @@ def name_of_middleware(one: Middleware) -> str:
 
 
 class Chains:
-    """The chains of one table of routes: each list is made once, however many routes have it."""
+    """The chains of one table of routes: each list is made once, for all routes that share it."""
 
     def __init__(self) -> None:
         self._made: dict[tuple[Middleware, ...], Chain] = {}
@@ -133,7 +133,7 @@ class Chains:
 
 
 def _made(one: Middleware, get_response: Handler, origin: str) -> Callable[[GatewayRequest], Any] | None:
-    """A middleware around what lies within it; None for one that will not be used. Raises RouteError."""
+    """A middleware around `get_response`; None for one that is not used. Raises RouteError."""
     name = name_of_middleware(one)
     place = f"{origin}: {name}"
     try:
@@ -158,7 +158,7 @@ def _made(one: Middleware, get_response: Handler, origin: str) -> Callable[[Gate
 
 
 def _answering(handler: Callable[[GatewayRequest], Any]) -> Handler:
-    """What lies within a middleware: what is raised there is answered with a problem, as Django has it."""
+    """The handler within a middleware. As in Django, an exception in it becomes an answer: a problem."""
 
     async def get_response(request: GatewayRequest) -> HttpResponseBase:
         try:
@@ -179,5 +179,5 @@ async def _asked(handler: Callable[[GatewayRequest], Any], request: GatewayReque
 
 
 async def _called(hook: Callable[..., Any], *args: Any) -> Any:
-    """What a hook returns; a synchronous one runs in the thread of the request."""
+    """The result of a hook; a synchronous one runs in the thread of the request."""
     return await hook(*args) if iscoroutinefunction(hook) else await in_thread(functools.partial(hook, *args))

@@ -1,4 +1,4 @@
-"""Why a route does not get a request, in words. `table` decides; this tells the reason."""
+"""Why a route does not get a request, in words. `table` decides; this gives the reason."""
 
 from gateway.http.paths import normalized
 from gateway.routing.conditions import text_of
@@ -8,15 +8,15 @@ from gateway.routing.table import hosts_with_value
 
 
 def mismatch(pattern: Pattern, host: str, path: str) -> str:
-    """What of host (lower case, no port) or raw path keeps a route from matching; empty if nothing does.
+    """Why the host (lower case, no port) or the raw path does not match a route; empty if both match.
 
-    Of a route with several paths it is said of the one that comes nearest.
+    For a route with several paths, the reason of the nearest one.
     """
     return _mismatch(nearest(pattern, host, path), host, path)
 
 
 def nearest(pattern: Pattern, host: str, path: str) -> Pattern:
-    """The path of a route that matches, or goes along for longest."""
+    """The path of a route that matches, or matches the most segments."""
     return max(pattern.paths, key=lambda one: (not _mismatch(one, host, path), _nearness(one, host, path)))
 
 
@@ -46,7 +46,7 @@ def _takes(pattern: Pattern, own: Segment, came: str) -> bool:
 
 
 def nearness(pattern: Pattern, host: str, path: str) -> tuple[bool, int]:
-    """How far a route goes along with a request: whether its host does, and for how many segments."""
+    """How far a route matches a request: whether its host does, and how many segments."""
     return max(_nearness(one, host, path) for one in pattern.paths)
 
 
@@ -60,19 +60,19 @@ def _nearness(pattern: Pattern, host: str, path: str) -> tuple[bool, int]:
 
 
 def refusal(pattern: Pattern, method: str) -> str:
-    """What keeps a pattern that matches the path from taking the method; empty if nothing does."""
+    """Why a pattern that matches the path does not take the method; empty if it does."""
     if not pattern.allowed or method in pattern.allowed:
         return ""
     return f"answers only {', '.join(sorted(pattern.allowed))}"
 
 
 def unmet(pattern: Pattern) -> str:
-    """That what a route asks of a request's fields does not hold."""
+    """The sentence that the conditions of a route do not hold."""
     return f"only when {text_of(pattern.when)}"
 
 
 def beaten(loser: Pattern, winner: Pattern) -> str:
-    """By what one of two paths that take the same request is more specific."""
+    """Why one of two paths that match the same request is more specific."""
     if winner.host != loser.host:
         if loser.host == "":
             return "a route for a host goes first"
@@ -96,7 +96,7 @@ def beaten(loser: Pattern, winner: Pattern) -> str:
 
 
 def _places(pattern: Pattern, *, folds: bool) -> list[str]:
-    """What stands at each segment, and at the end: `**`, or nothing."""
+    """The kind of each segment, and of the end: `**`, or nothing."""
     segments = map(folded_segment, pattern.segments) if folds else pattern.segments
     shown = [f"'{one}'" if isinstance(one, str) or any(one[:2]) else str(one) for one in segments]
     return [*shown, "**" if pattern.rest else ""]

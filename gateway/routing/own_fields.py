@@ -1,4 +1,4 @@
-"""Fields that the configuration sets on every answer of a route, whoever made it: RESPONSE_HEADER_*, CACHE_CONTROL."""
+"""Fields that the configuration sets on every answer of a route, also on problems: RESPONSE_HEADER_*, CACHE_CONTROL."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,10 +18,11 @@ _CACHE_CONTROL = b"cache-control"
 
 
 def own_fields(level: Level, plain: Level, endpoint: Callable[..., Any] | None) -> Finish | None:
-    """The last finish of a route whose options are `level`; None where nothing is set.
+    """The last finish of a route with the options of `level`; None where nothing is set.
 
-    What upstream and route set on answers of a service stands on them already (`endpoint` is then a proxy or fan-out):
-    here comes what plain variables set on all answers, problems and redirects of the gateway too.
+    Fields that upstream and route set on answers of a service are on them already (`endpoint` is then a proxy or
+    fan-out). This adds the fields that plain variables set on all answers, also on problems and redirects of the
+    gateway.
     """
     given = level.members.get("response_headers", {})
     if isinstance(endpoint, (Proxy, Fanout)):
@@ -54,7 +55,7 @@ def _with_codings(name: bytes, value: bytes | None) -> bytes | None:
 
 
 def plain_changes(plain: Level) -> Changes:
-    """What plain variables set on answers for which there is no route."""
+    """The fields that plain variables set on answers without a route."""
     return encoded_changes(sorted(plain.members.get("response_headers", {}).items()))
 
 

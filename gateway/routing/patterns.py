@@ -2,10 +2,10 @@
 
     [METHOD,...] [host]/path ... [-> upstream[:/path]]
 
-A path's segments are literals, captures and a last `**` (the rest, also nothing). `{name}` takes a segment, which may
-be empty, as RFC 3986 has it; `{name:int}` one of a kind; `{file}.css` what stands beside its literals. One label of a
-host may be a capture too. Literals are kept as they are compared: percent-encoded unreserved characters are decoded
-(RFC 3986, section 2.3), once. Several paths are one route. What a target is, says `upstreams.targets`.
+A path's segments are literals, captures and a last `**` (the rest, also nothing). `{name}` matches a segment, which may
+be empty (RFC 3986); `{name:int}` one of a kind; `{file}.css` the text beside its literals. One label of a host may be a
+capture too. Literals are kept as they are compared: percent-encoded unreserved characters are decoded (RFC 3986,
+section 2.3), once. Several paths are one route. Targets are defined in `upstreams.targets`.
 """
 
 import re
@@ -41,8 +41,8 @@ class Pattern:
     """A parsed pattern: one path of a route, with the `others` of the same route behind the first one.
 
     `text` is all of it as it was written, `path` this path alone. `host` is in lower case, with ANY_LABEL for a
-    capture; `rest` says that the path ends in `/**`; `params` are the names of the captures, that of the host first.
-    With `ignores_case` literals are compared without the case of ASCII. `when` must hold of a request.
+    capture; with `rest` the path ends in `/**`; `params` are the names of the captures, that of the host first. With
+    `ignores_case` literals are compared without the case of ASCII. `when` must hold of a request.
     """
 
     text: str
@@ -73,7 +73,7 @@ class Pattern:
 
     @property
     def allowed(self) -> frozenset[str]:
-        """The methods it answers, GET bringing HEAD; empty means every one."""
+        """The methods that it answers, with HEAD where GET is one; empty means every method."""
         return self.methods | {"HEAD"} if "GET" in self.methods else self.methods
 
     def or_get(self) -> "Pattern":
@@ -219,7 +219,7 @@ def _segment_advice(part: str) -> str:
 
 
 def angle_name(part: str) -> str:
-    """The value that Django and Flask would see in a segment: `id` in `<id>`, `id:int` in `<int:id>`; or nothing."""
+    """The value that Django and Flask would see in a segment: `id` in `<id>`, `id:int` in `<int:id>`; empty if none."""
     match = _IN_ANGLES.fullmatch(part)
     if match is None:
         return ""
@@ -232,7 +232,7 @@ _IN_ANGLES = re.compile(r"<(?:([a-z]+):)?([A-Za-z_]\w*)>", re.ASCII)
 
 # -- whole lines ----------------------------------------------------------------------------------------------------
 def parse_line(text: str) -> tuple[Pattern, Target | Answer | Folder | None]:
-    """A whole route line; the target's names must be the pattern's. Raises PatternError."""
+    """A whole route line; the names in the target must be parameters of the pattern. Raises PatternError."""
     left, arrow, right = text.partition("->")
     if not arrow and "=>" in text:
         raise PatternError("the arrow of a route is ->, not =>")
@@ -254,12 +254,12 @@ def parse_line(text: str) -> tuple[Pattern, Target | Answer | Folder | None]:
 
 
 def check_names(pattern: Pattern, target: Target) -> None:
-    """Raises PatternError when the target asks for what the pattern does not give."""
+    """Raises PatternError if the target uses a name that the pattern does not give."""
     check_template(pattern, target.template)
 
 
 def check_template(pattern: Pattern, template: Template | None) -> None:
-    """Raises PatternError when a template asks for what the pattern does not give."""
+    """Raises PatternError if a template uses a name that the pattern does not give."""
     if template is None:
         return
     given = pattern.shared_params

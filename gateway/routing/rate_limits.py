@@ -1,4 +1,4 @@
-"""How much: which limits hold for a line of urlpatterns, by what its levels say of RATE_LIMIT and COST."""
+"""The limits of a route, from RATE_LIMIT and COST at its levels."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -17,7 +17,7 @@ _RATE_LIMIT, _COST = OF_ROUTE
 
 
 def own_level(origin: str, rate_limit: str | None, cost: int | None) -> Level:
-    """What a line of Python says itself, `rate_limit="60/1m by client", cost=5`. Raises ValueError."""
+    """The options that a route in Python states itself, `rate_limit="60/1m by client", cost=5`. Raises ValueError."""
     values: dict[str, Any] = {}
     if rate_limit is not None:
         given: Any = rate_limit  # a person may write anything here
@@ -36,9 +36,9 @@ def own_level(origin: str, rate_limit: str | None, cost: int | None) -> Level:
 
 
 def limits_of(level: Level, endpoint: Callable[..., Any], declared: Declared) -> Limits:
-    """What holds for a line: what it says itself, or its upstream, or the plain level.
+    """The limits that apply to a route: its own, or its upstream's, or the plain ones.
 
-    For a fan-out that says nothing itself what each upstream of its parts says, all together.
+    For a fan-out without its own: those of each upstream of its parts, all together.
     """
     if isinstance(endpoint, Fanout) and not _is_own(level, declared):
         above = [declared.upstreams[name].level for name in endpoint.upstreams if name in declared.upstreams]
@@ -49,13 +49,13 @@ def limits_of(level: Level, endpoint: Callable[..., Any], declared: Declared) ->
 
 
 def _is_own(level: Level, declared: Declared) -> bool:
-    """Whether the level speaks of limits by itself, and not by the plain one alone."""
+    """Whether the level has limits of its own, beside those of the plain level."""
     variable = level.variable("rate_limit")
     return bool(variable) and variable != declared.plain.variable("rate_limit")
 
 
 def policies_of(level: Level, endpoint: Callable[..., Any], name: str, declared: Declared) -> tuple[Policy, ...]:
-    """The policies that a line meets; none where one of its limits is unknown, which is an error of its own."""
+    """The policies of a route; none where one of its limits is unknown, which is reported elsewhere."""
     limits = limits_of(level, endpoint, declared)
     if any(isinstance(item, str) and item not in declared.policies.named for item in limits):
         return ()
@@ -63,9 +63,9 @@ def policies_of(level: Level, endpoint: Callable[..., Any], name: str, declared:
 
 
 def with_limits(slots: Slots, level: Level, endpoint: Callable[..., Any], name: str, declared: Declared) -> Slots:
-    """The slots of a line, those of auth among them, with its limits.
+    """The slots of a route, with its limits added.
 
-    Where nothing stands between the two slots of limits, one decision is made for both.
+    Where nothing is between the two slots of limits, one decision is made for both.
     """
     policies = policies_of(level, endpoint, name, declared)
     if not policies:
@@ -81,7 +81,7 @@ def with_limits(slots: Slots, level: Level, endpoint: Callable[..., Any], name: 
 
 
 def problems(where: str, level: Level, params: tuple[str, ...], declared: Declared) -> Iterator[str]:
-    """What is wrong with what holds for a line of Python."""
+    """Problems of the limits of a route in Python."""
     named: Mapping[str, Any] = declared.policies.limits
     for name in (item for item in level.get("rate_limit", ()) if isinstance(item, str) and item not in named):
         near = nearest(name, sorted(named))

@@ -1,4 +1,4 @@
-"""A route as the environment has it, and what routes are checked against."""
+"""A route of the environment, and what routes are checked against."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ class Route:
     name: str
     pattern: Pattern
     target: Target | None
-    answer: Answer | Folder | None = None  # where it leads to no upstream
+    answer: Answer | Folder | None = None  # where it does not lead to an upstream
     body: str | None = field(default=None, repr=False)
     media_type: str | None = None
     fan: Fan | None = None
@@ -33,16 +33,16 @@ class Route:
     cors: tuple[str, ...] | None = None
     cache: Rule | None = None
     variable: str = ""
-    level: Level = NO_LEVEL  # its options, upon those of its upstream (unless it is a fan-out) and the plain ones
+    level: Level = NO_LEVEL  # its options, over those of its upstream (unless it is a fan-out) and the plain ones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declared:
-    """What the environment declares and the lines of urlpatterns are checked against.
+    """What the environment declares. The routes of urlpatterns are checked against it.
 
     `pools` are the options of legacy pools by name, `cors` the origins of GATEWAY_CORS; `first_route` is the variable
     of the first route, or empty; `plain` are the options for all upstreams and routes; `routes` are those of the
-    environment; `policies` are the limits that have a name and, once the lines are compiled, those of routes.
+    environment; `policies` are the limits that have a name and, once routes are compiled, those of routes.
     """
 
     urlconf: str

@@ -1,10 +1,10 @@
-"""Segments of a pattern: literals, and captures, which take a value: `{id}`, `{id:int}`, `{file}.css`, `v{n:int}`.
+"""Segments of a pattern: literals, and captures of a value: `{id}`, `{id:int}`, `{file}.css`, `v{n:int}`.
 
-Literals, and the text that a capture has before and after its value, are as they are compared: percent-encoded
-unreserved characters decoded. A `key` is a segment of a request's path in that form, `raw` the same as it came.
+Literals, and the text of a capture before and after its value, are kept as they are compared: percent-encoded
+unreserved characters are decoded. A `key` is a segment of a request's path in that form, `raw` the same as it came.
 
-Of two captures that take the same segment, one goes first if it says more: literals over a kind, a kind over none;
-longer literals that hold the other's; a kind over none between the same literals. Any other two could both win.
+Of two captures that match the same segment, the more specific one goes first: literals over a kind, a kind over none;
+longer literals that contain the other's; a kind over none between the same literals. Any other two could both win.
 """
 
 import re
@@ -13,7 +13,7 @@ from typing import NamedTuple, TypeAlias
 
 from gateway.http.paths import has_dot_piece, normalized
 
-# None of these can take long: each character is looked at once.
+# None of these can be slow: each character is looked at once.
 KINDS = {
     "int": re.compile(r"0|[1-9][0-9]{0,18}"),
     "uuid": re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}"),
@@ -26,7 +26,7 @@ _UPPER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 class Capture(NamedTuple):
-    """A segment that takes one value, between literals that may be empty; `kind` is empty or one of KINDS."""
+    """A segment with one value, between literals that may be empty; `kind` is empty or one of KINDS."""
 
     before: str = ""
     after: str = ""
@@ -56,9 +56,10 @@ def folded_segment(segment: Segment) -> Segment:
 
 
 def value_within(before: int, after: int, kind: re.Pattern[str] | None, key: str, raw: str) -> str | None:
-    """The raw value of a segment less so many characters of its key at both ends; None where it is of no such kind.
+    """The raw value in a segment, without `before` and `after` characters of its key; None where it is not of this
+    kind.
 
-    The ends are those of a capture, and do not overlap. An escape is one character: `{x}F` takes no `%2F`.
+    The ends are those of a capture, and do not overlap. An escape is one character: `{x}F` does not match `%2F`.
     """
     if not (before or after):
         found: str | None = raw
@@ -84,7 +85,7 @@ def _cut(before: int, after: int, key: str, raw: str) -> str | None:
 
 
 def takes(segment: Segment, key: str, raw: str) -> bool:
-    """Whether a segment of a pattern takes one of a path; fold all three where case is ignored."""
+    """Whether a segment of a pattern matches one of a path; fold all three where case is ignored."""
     if isinstance(segment, str):
         return segment == key
     before, after, kind = segment
@@ -104,7 +105,7 @@ def rank(segment: Segment) -> int:
 
 
 def goes_before(one: Capture, other: Capture) -> bool:
-    """Whether one of two captures of the same rank says more, so that it wins wherever both take a segment."""
+    """Whether the first of two captures of the same rank is more specific, so that it wins wherever both match."""
     holds = one.before.startswith(other.before) and one.after.endswith(other.after)
     return one != other and holds and other.kind in {"", one.kind}
 
@@ -115,12 +116,12 @@ def order(capture: Capture) -> tuple[int, int, bool, str]:
 
 
 def common(one: Segment, other: Segment, *, folds: tuple[bool, bool] = (False, False)) -> str | None:
-    """A segment that both take, as it is compared; None if there is none. `folds` says which of them ignore case.
+    """A segment that both match, as it is compared; None if there is none. `folds` are True for those that ignore case.
 
-    Whatever kind a value is of, `1` may stand in it, and a value of one `1` between the literals will do if any will,
-    unless the literals overlap or one of them is a uuid: so all that need be tried are a few lengths, each filled up.
+    A value of any kind may consist of `1`, and if any value between the literals will do, then `1` will, unless the
+    literals overlap or one kind is uuid. So only a few lengths need to be tried, each filled up with `1`.
     """
-    pair = sorted(zip((one, other), folds, strict=True), key=lambda each: not each[1])  # who looks at case comes last
+    pair = sorted(zip((one, other), folds, strict=True), key=lambda each: not each[1])  # respecting case comes last
     for length in _lengths(one, other):
         text = _filled(length, [segment for segment, _ in pair])
         if has_dot_piece("/" + text):
@@ -148,7 +149,7 @@ def _lengths(one: Segment, other: Segment) -> Iterator[int]:
 
 
 def _filled(length: int, segments: list[Segment]) -> str:
-    """A text of that length with the literals of all, those of the last one where they differ."""
+    """A text of that length with the literals of all segments, those of the last one where they differ."""
     text = ["1"] * length
     for segment in segments:
         if isinstance(segment, Capture) and segment.kind == "uuid":

@@ -2,34 +2,34 @@
 
 A request passes the slots from the top down; an answer passes the first four on its way out, COMPRESS first:
 
-    sticky cookie                finish   on answers after which a client has another instance
+    sticky cookie                finish   on answers that move a client to another instance
     own fields, ON_*, COMPRESS   finish   the answer as it leaves, problems of the gateway too; Vary by WHEN
     maintenance                  gate
-    preflight                             what browsers ask of routes that have origins ends here
+    preflight                             preflights of browsers, for routes that have origins, end here
     limits by client or host     gate
     auth, roles, scopes          gate
     all other limits             gate
     middleware                            Django's, async-capable
-    MIRROR                                has requests copied once their answers go down
+    MIRROR                                has requests copied once their answers are sent
     wrap=                                 code of the team's own around the view, outside of its cache
-    cache, view                           as the line of urlpatterns has them, with what decorates them there
+    cache, view                           as they stand in urlpatterns, with their decorators
 
-What comes before a route is known (the checks of `http.validation`, the redirect to https) is the handler's.
+What happens before a route is known (the checks of `http.validation`, the redirect to https) is done by the handler.
 
-Where a capability plugs in: `slots_of` of `urls` fills the `Slots` of each line, and those of answers for which no
-route is known; nothing else does. A capability has a function that makes a gate or a finish, or None where nothing is
-configured, which costs a request nothing:
+Where a capability plugs in: only `slots_of` in `urls` fills the `Slots` of each route, and those of answers without a
+known route. A capability has a function that makes a gate or a finish, or None where nothing is configured, which costs
+a request nothing:
 
 - auth: `auth_gate(...)` of its room, for `Slots.auth`; it asks for roles and scopes too.
 - limits: `client_limits_gate(...)` and `limits_gate(...)` of its room, for `Slots.client_limits` and `Slots.limits`.
-  What they have to say on the answer, the handler adds.
+  The handler adds their fields to the answer.
 - the language of routes: `maintenance_gate(...)` for `Slots.maintenance`; `own_fields(...)` (RESPONSE_HEADER_X),
   `replacing(...)` (ON_*) and `compressing(...)` for `Slots.fields`, `Slots.replace` and `Slots.compress`.
-- upstreams: `sticky_cookies(...)` for `Slots.sticky`: cookies that choices of endpoints have led to.
+- upstreams: `sticky_cookies(...)` for `Slots.sticky`: cookies for the endpoints that were chosen.
 - sockets: a handshake is a GET for `Stack.view`, so that it passes all that a GET does, decorators of the view too.
-  What answers it is the endpoint, which sees by the scope of the request what it is; the cache lets it through.
+  The endpoint answers it, and recognises it by the scope of the request; the cache lets it through.
 
-A gate is asked after the checks, with `request.route` (None on Django's own lines), `request.stack` and
+A gate is asked after the checks, with `request.route` (None on Django's own routes), `request.stack` and
 `exchange.route` set, and before a byte of the body is read. It may set what `GatewayRequest` declares. A GatewayError
 that it raises becomes a problem, which passes `finish` like an answer.
 """
@@ -56,13 +56,13 @@ from gateway.routing.wrapping import without_caches
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slots:
-    """What stands in the slots of one route; None and empty are nothing."""
+    """The contents of the slots of one route; None or empty for nothing."""
 
     maintenance: Gate | None = None
-    origins: Sequence[str] = ()  # pages of these may ask, by CORS
+    origins: Sequence[str] = ()  # pages of these origins may ask (CORS)
     client_limits: Gate | None = None
     auth: Gate | None = None
-    requirements: Sequence[Requirement] = ()  # what that gate asks for
+    requirements: Sequence[Requirement] = ()  # what that gate requires
     limits: Gate | None = None
     middleware: Chain | None = None
     mirror: Rule | None = None  # to which upstream requests are copied
@@ -70,12 +70,10 @@ class Slots:
     replace: Finish | None = None
     fields: Finish | None = None
     sticky: Finish | None = None
-    vary: Finish | None = None  # names what it depends on whether this route answers
-    key_words: Sequence[
-        Sequence[str]
-    ] = ()  # values of the request that join the cache's key, in words of `http.values`
-    key_path: Callable[[str], str] | None = None  # the path in the cache's key, of the raw one
-    key_rule: str = ""  # what tells it in the cache's key from a route of the same name
+    vary: Finish | None = None  # adds the fields to Vary by which this route is chosen
+    key_words: Sequence[Sequence[str]] = ()  # values of the request in the cache's key, in words of `http.values`
+    key_path: Callable[[str], str] | None = None  # makes the path in the cache's key from the raw one
+    key_rule: str = ""  # separates it in the cache's key from routes of the same name
     policies: tuple[Policy, ...] = ()  # the limits of both slots, to be shown
 
 
@@ -84,15 +82,15 @@ class Stack:
     """The compiled stack of a route, with the view and the cache that stand in it."""
 
     view: View  # all of it: what the handler calls
-    endpoint: Callable[..., Any]  # the view that answers, out of all that stands around it
+    endpoint: Callable[..., Any]  # the view that answers, without its wrappers
     cache: Cached | None  # before the endpoint
     is_wrapped: bool  # whether code of a team's own stands around the cache
     preflight: View | None  # None: OPTIONS goes to the view
     finish: Finish | None  # for problems; `view` and `preflight` call it by themselves
-    origins: Sequence[str]  # pages of these may read the answers, by CORS
+    origins: Sequence[str]  # pages of these origins may read the answers (CORS)
     policies: tuple[Policy, ...]  # its limits
-    requirements: Sequence[Requirement]  # what is asked of who asks
-    compresses: bool  # whether answers are, on their way down
+    requirements: Sequence[Requirement]  # what authentication requires
+    compresses: bool  # whether answers are compressed
     mirror: Rule | None  # to which upstream requests are copied
     key_words: Sequence[Sequence[str]] = ()
     key_path: Callable[[str], str] | None = None
@@ -102,9 +100,9 @@ class Stack:
 def compiled(
     view: View, endpoint: Callable[..., Any], cache: Cached | None, slots: Slots, *, reads_body: bool = False
 ) -> Stack:
-    """The stack around `view`, which is the cache or the endpoint with what a team has put around it.
+    """The stack around `view`, which is the cache or the endpoint with the team's own wrappers.
 
-    `reads_body`: the whole body is read after the gates, before middleware and view, as Django has it.
+    `reads_body`: the whole body is read after the gates, before middleware and view, as in Django.
     """
     is_wrapped, callback, view = cache is not None and view is not cache, without_caches(view), direct(view)
     if slots.mirror is not None and isinstance(endpoint, Proxy):
@@ -112,7 +110,7 @@ def compiled(
     if slots.replace is not None:
         view = _noted(view)
     if slots.middleware is not None:
-        # A form is for code of the team's; what goes on to a service streams, and is not held up to be looked at.
+        # A form is read for the team's own code; a request to a service streams, and does not wait to be looked at.
         is_own, is_cached = not isinstance(endpoint, Proxy), cache is not None
         view = slots.middleware.around(view, callback, reads_form=is_own, is_cached=is_cached)
         is_wrapped = is_cached
@@ -143,7 +141,7 @@ def compiled(
 
 
 def finish_of(slots: Slots) -> Finish | None:
-    """What an answer passes as it leaves, as one; None for nothing."""
+    """All finishes of a route as one; None where there are none."""
     finishes: tuple[Finish, ...] = _present(slots.compress, slots.replace, slots.vary, slots.fields, slots.sticky)
     if len(finishes) < 2:
         return finishes[0] if finishes else None
@@ -187,7 +185,7 @@ async def _after(
 
 
 def _noted(view: View) -> View:
-    """What stands in for an answer of the view must not be had by who was refused before it."""
+    """The view, noted as reached: a client that was refused before must not get a stand-in for its answer."""
 
     async def noted(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
         request.reached_view = True

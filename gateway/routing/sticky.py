@@ -1,4 +1,4 @@
-"""The cookie of `BALANCE=sticky`, on answers after which a client's instance is another one."""
+"""The cookie of `BALANCE=sticky`, on answers that move a client to another instance."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +13,7 @@ from gateway.routing.records import Declared
 def sticky_cookies(endpoint: Callable[..., Any], declared: Declared, *, asks_others: bool) -> Finish | None:
     """A finish for a view that may ask a sticky upstream; None for one that does not.
 
-    Whom a view of a team's own calls nobody can see; `asks_others` where another service may stand in for its own.
+    A view of a team's own may call any upstream. `asks_others`: another service may stand in for the view's own.
     """
     sticky = {upstream.name for upstream in declared.upstreams.values() if upstream.balance.method == "sticky"}
     known = getattr(endpoint, "upstreams", None)

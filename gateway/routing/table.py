@@ -3,14 +3,15 @@
 Matching is on the raw path, so that nothing is lost or decoded twice; for matching only, percent-encoded unreserved
 characters are decoded, each segment once.
 
-The most specific route wins: a host over one with a value, over none; then, segment by segment from the left, a
-literal over literals around a value over a value of a kind over `{}` over `**`, and the end of the path over `**`; then
-a method over none; then one that looks at case over one that ignores it; last, one with more conditions of WHEN. A
-route whose method does not match, or whose conditions do not hold, does not compete. `clashes` finds routes that this
-leaves equal.
+The most specific route wins: a host over one with a value, over none; then, segment by segment from the left, a literal
+over literals around a value over a value of a kind over `{}` over `**`, and the end of the path over `**`; then a
+method over none; then one that respects case over one that ignores it; last, one with more conditions of WHEN. A route
+whose method does not match, or whose conditions do not hold, does not compete. `clashes` finds routes that this leaves
+equal.
 
-The table is a tree of segments, so a look-up costs what the path is long, whatever the number of routes. Where a route
-ignores case, all of the tree is in lower case, and those that look at it are checked where they end.
+The table is a tree of segments, so the cost of a look-up depends on the length of the path, not on the number of
+routes. Where a route ignores case, the whole tree is in lower case, and routes that respect case are checked where they
+end.
 """
 
 import re
@@ -28,7 +29,7 @@ _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]*[a-z0-9_])?")
 
 
 def none_hold(when: When) -> bool:
-    """Where nothing is known of a request's fields."""
+    """No condition holds: for a request without known fields."""
     return False
 
 
@@ -40,7 +41,7 @@ class _End(NamedTuple, Generic[RouteT]):
 
 
 class _Ends(tuple[_End[RouteT], ...]):
-    """Several of them, or one that does not take every request that gets there; those that go first before others."""
+    """Several ends, or one that does not take every request that gets there, in the order in which they are tried."""
 
     __slots__ = ()
 
@@ -50,7 +51,7 @@ _ByMethod: TypeAlias = dict[str, _End[RouteT] | _Ends[RouteT]]  # "" for any
 
 @dataclass(slots=True)
 class _Captures(Generic[RouteT]):
-    """The captures of one kind whose literals are of the same lengths, by their literals."""
+    """The captures of one kind with literals of the same lengths, by their literals."""
 
     before: int
     after: int
@@ -118,9 +119,7 @@ class Table(Generic[RouteT]):
         ends = [_End(route, path) for pattern, route in routes for path in pattern.paths]
         self._folds = any(end.pattern.ignores_case for end in ends)
         self.has_conditions = any(end.pattern.when for end in ends)
-        self._depth = max(
-            (len(end.pattern.segments) for end in ends), default=0
-        )  # beyond it segments are of no interest
+        self._depth = max((len(end.pattern.segments) for end in ends), default=0)  # segments beyond it do not matter
         self._hosts: dict[str, _Node[RouteT]] = {}
         self._has_labels = any(ANY_LABEL in end.pattern.host for end in ends)
         places: dict[tuple[int, bool, str], tuple[_ByMethod[RouteT], list[_End[RouteT]]]] = {}
@@ -135,7 +134,7 @@ class Table(Generic[RouteT]):
             by_method[method] = self._at_place(method, found)
 
     def _at_place(self, method: str, ends: list[_End[RouteT]]) -> _End[RouteT] | _Ends[RouteT]:
-        """What ends at one place for one method. A GET route brings HEAD, but one that names HEAD itself keeps it."""
+        """The ends at one place for one method. A GET route takes HEAD too, but a route that names HEAD goes first."""
         ends = sorted(ends, key=lambda end: _order_of(method, end.pattern))
         first = ends[0].pattern
         always = not first.when and (first.ignores_case or not self._folds)
@@ -144,7 +143,7 @@ class Table(Generic[RouteT]):
     def find(self, method: str, host: str, path: str, holds: Holds = none_hold) -> Match[RouteT] | Miss:
         """The most specific competing route for a raw path; `host` in lower case without its port.
 
-        `holds` tells of the conditions of WHEN whether they hold.
+        `holds` returns whether the conditions of WHEN hold.
         """
         raw = path[1:].split("/", self._depth)
         exact = [normalized(segment) for segment in raw] if "%" in path else raw
@@ -175,7 +174,7 @@ def hosts_with_value(host: str) -> Iterator[tuple[str, str]]:
 
 
 def _order_of(method: str, pattern: Pattern) -> tuple[bool, bool, int]:
-    """A key to sort those by that end at one place."""
+    """A key to sort the ends at one place."""
     return method not in pattern.methods, pattern.ignores_case, -len(pattern.when)
 
 
@@ -234,7 +233,7 @@ def _choose(ends: _ByMethod[RouteT], asked: _Asked) -> _End[RouteT] | None:
 
 
 def _looked_at(ends: _ByMethod[RouteT], asked: _Asked) -> _End[RouteT] | None:
-    """The same where there is no route for the method, or some that do not take every request that gets there."""
+    """As `_choose`, where there is no route for the method, or some that do not take every request that gets there."""
     for end in (*_each(ends, asked.method), *_each(ends, "")):
         if _fits(end.pattern, asked):
             if not end.pattern.when or asked.holds(end.pattern.when):
@@ -250,7 +249,7 @@ def _each(ends: Mapping[str, _End[RouteT] | _Ends[RouteT]], method: str) -> Sequ
 
 
 def _fits(pattern: Pattern, asked: _Asked) -> bool:
-    """Whether a route that looks at case takes the segments as they came."""
+    """Whether the segments fit as they came: always for a route that ignores case."""
     if pattern.ignores_case or asked.exact is asked.keys:
         return True
     return all(map(takes, pattern.segments, asked.exact, asked.raw))

@@ -1,8 +1,8 @@
-"""Patterns and views become Django's urlpatterns, and urlpatterns become the table that the handler asks.
+"""Patterns and views become Django's urlpatterns, and urlpatterns become the table that the handler uses.
 
-`route()` lines and those of the environment are one table, matched by `table`; each of them is also a Django URL
-pattern, so that `reverse`, `resolve` and the system checks know it. Django's own `path()` and `include()` lines are
-tried in order after the table.
+The routes of `route()` and of the environment are one table, matched by `table`; each of them is also a Django URL
+pattern, so that `reverse`, `resolve` and the system checks know it. Django's own `path()` and `include()` are tried in
+order after the table.
 """
 
 import inspect
@@ -98,16 +98,16 @@ def route(
     case: str | None = None,
     when: str | None = None,
 ) -> GatewayRoute:
-    """A line of urlpatterns in the grammar of the environment: `route("GET /home/{id}", home)`.
+    """A route for urlpatterns, in the grammar of the environment: `route("GET /home/{id}", home)`.
 
     The view is Django's: async, with the path parameters by keyword; a synchronous one runs in a thread. The name
     defaults to the view's and stands in the log. `wrap` is called once, with the view and its cache, and returns the
-    async view that is asked instead: a guard that stands outside of the cache. `auth`, `roles` and `scopes` say who may
-    ask, and `rate_limit` how much, as in the environment: `rate_limit="60/1m by client"`; `cost` is a number.
-    `middleware` are Django's, as classes or dotted paths, instead of those of GATEWAY_MIDDLEWARE; empty for none.
-    With `websocket` the view takes WebSockets: `async def view(socket: GatewayWebSocket)`. `case="ignore"` compares the
-    literals of the path without case, `when="header.x-version=2"` says which requests the line takes. Raises
-    RouteError, with the place, for what is no pattern, view, wrapper, rule or limit.
+    async view that is called instead: a guard outside of the cache. `auth`, `roles` and `scopes` set who may ask, and
+    `rate_limit` how much, as in the environment: `rate_limit="60/1m by client"`; `cost` is a number. `middleware` are
+    Django's, as classes or dotted paths, instead of those of GATEWAY_MIDDLEWARE; empty for none. With `websocket` the
+    view takes WebSockets: `async def view(socket: GatewayWebSocket)`. `case="ignore"` compares the literals of the path
+    without case, `when="header.x-version=2"` selects the requests that the route takes. Raises RouteError, with the
+    place, for an invalid pattern, view, wrapper, rule or limit.
     """
     caller = sys._getframe(1)
     origin = f"{file_name(caller.f_code.co_filename)}:{caller.f_lineno}"
@@ -175,7 +175,7 @@ def _route(
 
 
 def _wrapped(view: View, wrap: Wrap | None, rule: Pattern, place: str) -> View:
-    """What `wrap=` makes of a view. Raises RouteError for what is no wrapper, or makes something else than a view."""
+    """The result of `wrap=` for a view. Raises RouteError if it is no wrapper, or makes anything but a view."""
     if wrap is None:
         return view
     given: Any = wrap  # a person may write anything here
@@ -261,7 +261,7 @@ AnyRoute = GatewayRoute | DjangoRoute
 
 
 def slots_of(route: AnyRoute | None, declared: Declared, chains: Chains) -> Slots:
-    """What stands in the slots of a line; None where no route is known. Raises RouteError."""
+    """The slots of a route; of answers without a known route for None. Raises RouteError."""
     if route is None:
         rules = replacements_of(declared.plain)
         compress = compressing(declared.plain, pieces)
@@ -301,7 +301,7 @@ _GROUP = re.compile(r"\(\?P<(\w+)>")
 
 
 class Routes:
-    """Everything that can answer: the table of `route()` lines, and Django's own lines after it.
+    """Everything that can answer: the table of routes, and Django's own routes after it.
 
     `threads` are the names of threads that the import of the routes module started; `slots` fills a route's stack.
     """
@@ -343,14 +343,14 @@ class Routes:
         self.caches_parts = any(caches_parts(one.endpoint) for one in [*stacks, *(each.stack for each in self.routes)])
 
     def _access_problems(self, declared: Declared) -> Iterator[str]:
-        """What is wrong with who may ask."""
+        """Problems of authentication and authorization."""
         for route in self.routes:
             yield from access.problems(route.origin, route.level, route.endpoint, declared)
         for origin, view in views_of((), self.others):
             yield from access.problems(origin, level_above(view, declared), view, declared)
 
     def requirements(self) -> Iterator[tuple[str, Callable[..., Any], Sequence[Requirement]]]:
-        """Each line's place, the view that answers, and what is asked of who asks."""
+        """Each route's place, the view that answers, and its requirements."""
         yield from ((route.origin, route.endpoint, route.stack.requirements) for route in self.routes)
         for other in self.others:
             for one, _ in flat(other):
@@ -358,7 +358,7 @@ class Routes:
                 yield str(one.pattern), stack.endpoint, stack.requirements
 
     def stored_at(self, host: str, path: str) -> set[str]:
-        """The paths under which what a GET of this URL is answered with may be stored; empty where it is not stored."""
+        """The paths under which the answer to a GET of this URL may be stored; empty where it is not stored."""
         match = self._table.find("GET", host, path)
         if isinstance(match, Miss):
             found = {path} if self._caches_plain else set()
@@ -369,11 +369,11 @@ class Routes:
         return found.union(stored_path(rule, path) for rule in others)
 
     def spellings_of(self, url: str) -> set[str]:
-        """A path or URL, and what it is where routes that ignore case store its answers."""
+        """A path or URL, and its spellings under which routes that ignore case store its answers."""
         return {url, *(stored_url(route.rule, url) for route in self.routes if route.rule.ignores_case and route.cache)}
 
     def views(self) -> Iterator[tuple[str, Callable[..., Any]]]:
-        """The views that answer, out of those that stand around them, with where they were written."""
+        """The views that answer, without their wrappers, with where they were written."""
         return views_of(self.routes, self.others)
 
     @property
@@ -381,18 +381,18 @@ class Routes:
         return not self.routes and not self.others
 
     def find(self, method: str, host: str, path: str, holds: Holds = none_hold) -> Match[GatewayRoute] | Miss:
-        """The winning line of the table for a raw path; `holds` tells whether conditions of WHEN do."""
+        """The winning route of the table for a raw path; `holds` returns whether the conditions of WHEN hold."""
         return self._table.find(method, host, path, holds)
 
     def find_django(self, path: str) -> "DjangoMatch | None":
-        """What Django's own lines say of a raw path, decoded; None for nothing."""
+        """The match of Django's own routes for a raw path, which they see decoded; None if there is none."""
         match = self.guards.django_match(path)
         if match is None:
             return None
         stack = self._stacks[match.func]
         params = match.kwargs
         if "(?P<" in match.route and isinstance(stack.endpoint, (Proxy, Fanout)):
-            # Django leaves out a group that took nothing; in a target that is an empty value, which cannot stand there.
+            # Django leaves out a group that matched nothing; for a target it is an empty value, which is refused there.
             params = {**dict.fromkeys(_GROUP.findall(match.route), ""), **params}
         return DjangoMatch(stack, match, params)
 
@@ -400,7 +400,7 @@ class Routes:
 def _filled(
     routes: Iterable[AnyRoute | None], declared: Declared, slots: Callable[[AnyRoute | None, Declared, Chains], Slots]
 ) -> dict[AnyRoute | None, Slots]:
-    """The slots of each line. Raises RouteError with all that is wrong with them."""
+    """The slots of each route. Raises RouteError with all their faults."""
     chains, found, faults = Chains(), dict[AnyRoute | None, Slots](), dict[str, None]()
     for route in routes:
         try:
@@ -419,7 +419,7 @@ def django_route(url_pattern: URLPattern, declared: Declared) -> DjangoRoute:
 
 
 class DjangoMatch(NamedTuple):
-    """One of Django's own lines that has a request, and what its view is given by keyword."""
+    """The match of one of Django's own routes, and the keyword arguments of its view."""
 
     stack: Stack
     match: ResolverMatch
@@ -430,7 +430,7 @@ class DjangoMatch(NamedTuple):
         return self.match.view_name or self.match._func_path
 
     def assign(self, request: GatewayRequest) -> None:
-        """The request is for this line."""
+        """Set this route on the request."""
         request.exchange.route, request.stack, request.resolver_match = self.name, self.stack, self.match
 
 
@@ -443,7 +443,7 @@ def raw_values(match: Match[GatewayRoute]) -> dict[str, str]:
 
 
 def decoded(values: dict[str, str]) -> dict[str, str]:
-    """Path parameters as a view gets them: percent-decoded UTF-8. Raises PATH_INVALID for what is not."""
+    """Path parameters as a view gets them: percent-decoded UTF-8. Raises PATH_INVALID for bytes that are not UTF-8."""
     try:
         return {name: unquote(value, errors="strict") if "%" in value else value for name, value in values.items()}
     except UnicodeDecodeError as error:

@@ -1,4 +1,4 @@
-"""Views of a team's own become what the handler calls: asynchronous, and answering with what can be sent."""
+"""Views of a team's own, prepared for the handler: async, with answers that can be sent."""
 
 import contextlib
 import functools
@@ -26,7 +26,7 @@ from gateway.sockets.upgrade import SocketView
 
 
 def as_async(view: Callable[..., Any]) -> View:
-    """The view itself, or a synchronous one moved off the loop: it must not stop every other request."""
+    """The view itself, or a synchronous one moved off the loop, where it would block all other requests."""
     for layer in layers(view):
         if isinstance(layer, Cached):
             layer.view = as_async(layer.view)
@@ -36,7 +36,7 @@ def as_async(view: Callable[..., Any]) -> View:
     if (convert := _converting(view)) is not None:
         call = _converted(call, convert)
     functools.update_wrapper(call, view)
-    call.is_finished_by = call  # type: ignore[attr-defined]  # as wrappers copy what stands in a function
+    call.is_finished_by = call  # type: ignore[attr-defined]  # because wrappers copy the attributes of a function
     return call
 
 
@@ -44,9 +44,10 @@ Convert = Callable[[GatewayRequest, dict[str, Any]], dict[str, Any]]
 
 
 def _converting(view: Callable[..., Any]) -> Convert | None:
-    """How the parameters become what the hints of the view that answers say; None where there is nothing to convert.
+    """How parameters are converted to the types that the answering view hints at; None where there is nothing to
+    convert.
 
-    Of a view that is wrapped around another one that converts by itself, that one does.
+    A wrapper around a view that converts by itself does not convert.
     """
     *outer, endpoint = layers(view)
     if any(isinstance(one, (Cached, Proxy, Fanout, Legacy)) or hasattr(one, "is_finished_by") for one in outer[1:]):
@@ -65,7 +66,7 @@ def _converting(view: Callable[..., Any]) -> Convert | None:
 
 
 def _without_parameters() -> None:
-    """For methods that a class of views does not have: it answers 405 by itself."""
+    """For methods that a class-based view does not have: it answers 405 by itself."""
 
 
 def _converted(view: View, convert: Convert) -> View:
@@ -81,7 +82,7 @@ def _converted(view: View, convert: Convert) -> View:
 
 
 def _finished(view: Callable[..., Any]) -> View:
-    """What an async view does by the ORM, or by `sync_to_async`, runs in a thread of its request."""
+    """An async view: its calls of the ORM and of `sync_to_async` run in a thread of its request."""
 
     async def call(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
         request.services.note_in_flight()
@@ -93,7 +94,7 @@ def _finished(view: Callable[..., Any]) -> View:
 
 
 def _finished_in_thread(view: Callable[..., Any]) -> View:
-    """A synchronous view runs in a thread of its request."""
+    """A synchronous view, which runs in a thread of its request."""
 
     def answer(thread: ViewThread, request: GatewayRequest, *args: Any, **params: Any) -> object:
         return rendered_in_thread(_held(view(request, *args, **params), thread))
@@ -110,21 +111,21 @@ def _finished_in_thread(view: Callable[..., Any]) -> View:
 
 
 def _held(result: object, thread: ViewThread) -> object:
-    """The result, which, as a response, is closed when its request is over: sent, stored, broken off or for nobody."""
+    """The result. A response is closed when its request is over, however that ended."""
     if isinstance(result, HttpResponseBase):
         thread.holds(result)
     return result
 
 
 async def pieces(response: Any) -> AsyncIterator[bytes]:
-    """The pieces of a StreamingHttpResponse; a synchronous iterator takes each step in the thread of its request."""
+    """The pieces of a StreamingHttpResponse; each step of a synchronous iterator runs in the thread of its request."""
     if response.is_async:
         async with contextlib.aclosing(aiter(response)) as parts:
             async for piece in parts:
                 yield piece
         return
     if isinstance(response, FileResponse):
-        response.block_size = 64 * 1024  # Django's 4 KiB would be a hop each
+        response.block_size = 64 * 1024  # each of Django's 4 KiB would be a call in the thread
     iterator = iter(response)
     while (piece := await in_thread(lambda: next(iterator, None))) is not None:
         yield piece

@@ -1,4 +1,4 @@
-"""What a team's code does when a worker starts, and should not have done before: threads do not survive the fork."""
+"""Functions of a team's own that run when a worker starts, not before: threads do not survive the fork."""
 
 import asyncio
 import inspect
@@ -14,7 +14,7 @@ from gateway.legacy.bulkhead import in_thread
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 _functions: list[Callable[[], Any]] = []
-_PATIENCE_S = 5.0  # from then on the log says who keeps a worker from starting
+_PATIENCE_S = 5.0  # after that the log names the function that keeps a worker from starting
 
 FunctionT = TypeVar("FunctionT", bound=Callable[[], Any])
 
@@ -26,9 +26,9 @@ class WorkerStartError(Exception):
 def on_worker_start(function: FunctionT) -> FunctionT:
     """Have a function called in each worker when it starts, before it serves; also as a decorator, `@on_worker_start`.
 
-    An async one runs in the worker's event loop, a synchronous one in a thread. It takes no argument and returns: what
-    goes on is for a thread or a task that it starts. What it raises keeps the worker from starting. Gives the function
-    back. Raises TypeError for what cannot be called without arguments.
+    An async one runs in the worker's event loop, a synchronous one in a thread. It takes no argument and must return:
+    work that goes on belongs in a thread or a task that it starts. If it raises, the worker does not start. Returns the
+    function. Raises TypeError for a function that cannot be called without arguments.
     """
     given: Any = function  # a person may write anything here
     if not callable(given):
@@ -37,7 +37,7 @@ def on_worker_start(function: FunctionT) -> FunctionT:
         inspect.signature(given).bind()
     except TypeError as error:
         raise TypeError(f"on_worker_start({name_of_view(function)}): it is called without arguments: {error}") from None
-    except ValueError:  # what is written in C may not tell
+    except ValueError:  # functions written in C may have no signature
         pass
     if function not in _functions:
         _functions.append(function)
@@ -59,8 +59,8 @@ async def _call(function: Callable[[], Any]) -> None:
         result = function() if iscoroutinefunction(function) else await in_thread(function)
         if inspect.isawaitable(result):
             await result
-    except BaseException as error:  # sys.exit() too: whatever stops the start is reported in the same way
-        # What the loop may not raise came from the thread within another failure.
+    except BaseException as error:  # sys.exit() too: anything that stops the start is reported in the same way
+        # Exceptions that a loop must not raise come out of the thread within another one.
         raised = error.__cause__ if error.__cause__ and not isinstance(error.__cause__, Exception) else error
         raise WorkerStartError(f"on_worker_start: {name}() failed: {type(raised).__name__}: {raised}") from error
     finally:
@@ -72,7 +72,7 @@ def threads_now() -> frozenset[threading.Thread]:
 
 
 def names_of_new(before: Collection[threading.Thread]) -> tuple[str, ...]:
-    """The names of the threads that were started since, and live."""
+    """The names of the live threads that were started since then."""
     return tuple(thread.name for thread in threading.enumerate() if thread not in before)
 
 

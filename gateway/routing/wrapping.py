@@ -1,6 +1,6 @@
-"""Which view answers a route, and which cache stands before it, behind what a team has wrapped around them.
+"""The view that answers a route and the cache before it, behind the team's own wrappers.
 
-`functools.wraps` tells what a wrapper is around; what hides it is taken for a view of its own.
+`functools.wraps` shows what a wrapper wraps; a wrapper without it counts as a view of its own.
 """
 
 import functools
@@ -13,20 +13,20 @@ from gateway.fanout.view import Fanout
 from gateway.legacy.view import Legacy
 from gateway.proxy.view import Proxy
 
-# What these say of caching they say of the answer that leaves: a cache within has stored it by then.
+# These decide about caching of the answer that leaves: a cache within them has stored it by then.
 _ABOUT_CACHING = frozenset({"django.views.decorators.cache", "django.views.decorators.vary"})
-# Those of Django's middleware that may be made a wrapper and leave the answer to one request good for others.
+# Middleware of Django that may be used as a wrapper, and after which an answer still suits other requests.
 _HARMLESS = frozenset({"GZipMiddleware", "ConditionalGetMiddleware", "XFrameOptionsMiddleware", "SecurityMiddleware"})
 
-Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]  # what `wrap=` is given: a view goes in, a view comes out
+Wrap = Callable[[Callable[..., Any]], Callable[..., Any]]  # a value of `wrap=`: takes a view and returns one
 
 
 def layers(view: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
-    """A view and what it is wrapped around, from the outside in."""
+    """A view and the views that it wraps, from the outside in."""
     seen: set[int] = set()
     while id(view) not in seen:
         yield view
-        # What stands in a function of a team's own below these is not a view; nor is a class's `dispatch`.
+        # Attributes of a team's own function below these are not views; nor is a class's `dispatch`.
         if isinstance(view, (Proxy, Fanout, Legacy)) or hasattr(view, "view_class"):
             return
         seen.add(id(view))
@@ -34,7 +34,7 @@ def layers(view: Callable[..., Any]) -> Iterator[Callable[..., Any]]:
 
 
 def without_caches(view: Callable[..., Any]) -> Callable[..., Any]:
-    """A view as decorators have left it: they set attributes, which a cache around it does not have."""
+    """A view without caches around it: decorators set attributes on the view, which a cache does not have."""
     return next(layer for layer in layers(view) if not isinstance(layer, Cached))
 
 
@@ -45,7 +45,7 @@ def innermost(view: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def cache_of(view: Callable[..., Any]) -> Cached | None:
-    """The cache before the view that answers, if what is wrapped around it leaves it its meaning."""
+    """The cache before the view that answers, if it stays valid within its wrappers."""
     for layer in layers(view):
         if isinstance(layer, Cached):
             return layer
@@ -55,7 +55,7 @@ def cache_of(view: Callable[..., Any]) -> Cached | None:
 
 
 def cache_behind(wrapped: Callable[..., Any], view: Callable[..., Any]) -> Cached | None:
-    """The cache before the view that answers, if what `wrap=` put around `view` leaves it its meaning."""
+    """The cache before the view that answers, if it stays valid within what `wrap=` put around `view`."""
     for layer in layers(wrapped):
         if layer is view:
             break
@@ -72,7 +72,7 @@ def decorator_about_caching(layer: Callable[..., Any]) -> str | None:
     if module in _ABOUT_CACHING:
         return layer.__code__.co_qualname.partition(".")[0]
     if module == "django.utils.decorators":
-        # A wrapper of a middleware has it in what it calls before the view.
+        # A wrapper of a middleware has it in a function that it calls before the view.
         calls = [call for call in inspect.getclosurevars(layer).nonlocals.values() if inspect.isfunction(call)]
         kinds = {type(inspect.getclosurevars(call).nonlocals.get("middleware")).__name__ for call in calls}
         return next(iter(sorted(kinds - _HARMLESS - {"NoneType"})), None)
@@ -80,7 +80,7 @@ def decorator_about_caching(layer: Callable[..., Any]) -> str | None:
 
 
 def cache_problem(view: Callable[..., Any]) -> str | None:
-    """Why nothing is stored of a view in which a cache is to be found, in words."""
+    """Why a view that contains a cache is not stored, in words."""
     for layer in layers(view):
         if isinstance(layer, Cached):
             return None
@@ -97,7 +97,7 @@ def cache_problem(view: Callable[..., Any]) -> str | None:
 
 
 def _held_by(view: Callable[..., Any]) -> Iterator[object]:
-    """What a wrapper without `functools.wraps` may have its view in."""
+    """The places where a wrapper without `functools.wraps` may keep its view."""
     if isinstance(view, functools.partial):
         yield from (view.func, *view.args, *view.keywords.values())
     for cell in getattr(view, "__closure__", None) or ():
