@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-from gateway.http.headers import Pair, Pairs, all_of, first_text
+from gateway.http.headers import Pair, Pairs, all_of, first_text, same_authority
 from gateway.options import Level
 
 _ANY = "*"
@@ -11,6 +11,7 @@ _EXPOSED = b"X-Request-ID, Gateway-Parts, Gateway-Complete, Server-Timing"
 _EXPOSED_OF_LIMITS = b"RateLimit, RateLimit-Policy, Retry-After"  # where a limit holds
 _VARY: Pair = (b"vary", b"Origin")
 _MAX_AGE_S = b"600"
+_PORTS = {"http": "80", "https": "443"}
 _LABELS = re.compile(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
@@ -38,7 +39,7 @@ def is_preflight(method: str, raw: Sequence[Pair]) -> bool:
 def preflight_pairs(origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
     """The fields of the answer to a preflight. An origin that is not allowed gets none: the browser stops there."""
     origin = first_text(raw, b"origin") or ""
-    if not _is_allowed(origin, origins):
+    if not is_named(origin, origins):
         return [_VARY]
     rules = origins if isinstance(origins, Rules) else Rules(origins)
     max_age = _MAX_AGE_S if rules.max_age_s is None else b"%d" % rules.max_age_s
@@ -61,7 +62,7 @@ def add_to(pairs: Pairs, origins: Sequence[str], raw: Sequence[Pair]) -> Pairs:
     kept = [pair for pair in pairs if not pair[0].startswith(b"access-control-")]
     kept.append(_VARY)
     origin = first_text(raw, b"origin")
-    if origin is None or not _is_allowed(origin, origins):
+    if origin is None or not is_named(origin, origins):
         return kept
     kept.extend(_allow(origin, origins))
     if any(name == b"ratelimit-policy" for name, _ in pairs):
@@ -76,20 +77,31 @@ def is_own_origin(raw: Iterable[Pair], hosts: Iterable[str], origins: Sequence[s
     `hosts` are the hosts that the request names as its own, with ports. `*` names no origin: with it any page may read
     what is public, but none may act for its visitor.
     """
-    found = [value.decode("latin-1").lower() for value in all_of(raw, b"origin")]
-    if not found:
-        return True
-    # Behind a proxy that terminates TLS the gateway does not know its own scheme; the host decides.
-    own = {host.lower() for host in hosts}
+    found = [value.decode("latin-1") for value in all_of(raw, b"origin")]
+    if len(found) != 1:
+        return not found
     named = [one for one in origins if one != _ANY]
-    return len(found) == 1 and (found[0].partition("://")[2] in own or _is_allowed(found[0], named))
+    return is_named(found[0], named) or any(_is_of_host(found[0], host) for host in hosts)
 
 
-def _is_allowed(origin: str, origins: Sequence[str]) -> bool:
+def is_named(origin: str, origins: Sequence[str]) -> bool:
+    """Whether an origin is one of these, which may be `*` or `https://*.example.com`."""
     origin = origin.lower()
     if _ANY in origins or origin in origins:
         return True
     return any("*" in one and _is_below(origin, one) for one in origins)
+
+
+def _is_of_host(origin: str, host_field: str) -> bool:
+    """Whether a page comes from this host. Either side may write the default port of the page's scheme.
+
+    Behind a proxy that terminates TLS the gateway does not know its own scheme; the host decides.
+    """
+    scheme, _, authority = origin.lower().partition("://")
+    if (port := _PORTS.get(scheme)) is None:
+        return False
+    theirs, ours = (same_authority(one).removesuffix(f":{port}") for one in (authority, host_field))
+    return theirs == ours != ""
 
 
 def _is_below(origin: str, pattern: str) -> bool:

@@ -11,6 +11,7 @@ from base64 import b64decode
 from ipaddress import ip_address
 
 from gateway.errors import GatewayError, Reason
+from gateway.http.cors import is_own_origin
 from gateway.http.gate import Gate
 from gateway.http.headers import HTTP_1_0, all_of, is_claim
 from gateway.http.methods import SAFE_METHODS
@@ -32,7 +33,7 @@ async def admit(request: GatewayRequest, token: str | None, reading: Gate | None
             raise GatewayError(Reason.ADMIN_REQUIRED, headers=_CHALLENGE)
         else:
             raise GatewayError(Reason.ADMIN_DENIED)
-    if not is_safe and not _is_same_origin(request):
+    if not is_safe and not is_own_origin(request.raw_headers, [request.forwarded_host or request.host_field], ()):
         raise GatewayError(Reason.ADMIN_DENIED, "The Origin of the request is another one.")
 
 
@@ -84,12 +85,3 @@ def _is_loopback(host: str) -> bool:
     except ValueError:
         return False
     return (getattr(address, "ipv4_mapped", None) or address).is_loopback
-
-
-def _is_same_origin(request: GatewayRequest) -> bool:
-    origins = [value.decode("latin-1") for value in all_of(request.raw_headers, b"origin")]
-    if not origins:
-        return True
-    # A gateway behind TLS does not know its own scheme; the host decides.
-    host = origins[0].lower().partition("://")[2]
-    return len(origins) == 1 and host == (request.forwarded_host or request.host_field).lower() != ""

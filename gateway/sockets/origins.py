@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from gateway.http.headers import same_authority
-
-_PORTS = {"http": "80", "https": "443"}
+from gateway.http.cors import is_named, is_own_origin
 
 
 def may_open(origin: str | None, host_field: str, origins: Sequence[str] | None, cors: Sequence[str]) -> bool:
@@ -17,17 +15,5 @@ def may_open(origin: str | None, host_field: str, origins: Sequence[str] | None,
     if origin is None:
         return True
     if origins is not None:
-        return "*" in origins or origin in origins
-    if origin in cors and origin != "*":
-        return True
-    return is_own(origin, host_field)
-
-
-def is_own(origin: str, host_field: str) -> bool:
-    """Whether a page comes from the host that it asks. What its scheme's usual port is may stand on either side."""
-    scheme, found, authority = origin.partition("://")
-    port = _PORTS.get(scheme)
-    if not found or port is None:
-        return False
-    theirs, ours = (same_authority(one).removesuffix(f":{port}") for one in (authority, host_field))
-    return theirs == ours and bool(ours)
+        return is_named(origin, origins)
+    return is_own_origin([(b"origin", origin.encode("latin-1"))], [host_field], cors)

@@ -203,3 +203,22 @@ NO_ORIGINS += ["*.example.com", "https://*.*.com", "https://a.*.com"]
 def test_other_stars_are_none(text: str) -> None:
     with pytest.raises(ValueError, match="expected an origin"):
         units.origin(text)
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "own"),
+    [
+        ("http://localhost:8000", "localhost:8000", True),
+        ("http://localhost:3000", "localhost:8000", False),
+        ("https://A.Example", "a.example.", True),
+        ("http://[::1]:8000", "[::1]:8000", True),
+        ("http://a.example", "a.example:80", True),
+        ("https://a.example", "a.example:443", True),
+        ("https://a.example:443", "a.example", True),
+        ("https://a.example", "a.example:80", False),
+        ("ftp://a.example", "a.example", False),
+        ("http://", "", False),
+    ],
+)
+def test_a_page_of_the_host_that_was_asked_for(origin: str, host: str, own: bool) -> None:
+    assert cors.is_own_origin([(b"origin", origin.encode())], [host], ()) is own
