@@ -73,7 +73,7 @@ def _value(part: KeyPart, request: GatewayRequest) -> str | None:
         return client_value(request.exchange.client)
     if kind == IDENTITY:
         identity = getattr(request, "identity", None)
-        return None if identity is None else f"{identity.way}:{identity.name}"
+        return None if identity is None or not identity.name else f"{identity.way}:{identity.name}"
     if kind in _SEPARATORS:
         return _carried(kind, part.name, request)
     if kind == PATH:

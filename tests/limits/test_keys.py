@@ -50,6 +50,7 @@ def test_an_address_in_any_spelling_is_one_client(text: str, expected: str) -> N
 
 
 IDENTITY = SimpleNamespace(way="token", name="ann")
+NAMELESS = SimpleNamespace(way="token", name="")  # of a token without `sub`
 
 
 @pytest.mark.parametrize(
@@ -59,6 +60,7 @@ IDENTITY = SimpleNamespace(way="token", name="ann")
         ("client", {"client": "2001:db8::1"}, "client=2001:db8::/64"),
         ("identity", {"identity": IDENTITY}, "identity=token:ann"),
         ("identity", {}, "client=203.0.113.7"),
+        ("identity", {"identity": NAMELESS}, "client=203.0.113.7"),
         ("header:x-tenant", {"headers": [(b"x-tenant", b"acme")]}, "header:x-tenant=acme"),
         ("header:x-tenant", {"headers": [(b"x-tenant", b"a"), (b"x-tenant", b"b")]}, "header:x-tenant=a, b"),
         ("header:x-tenant", {}, "client=203.0.113.7"),
