@@ -90,7 +90,9 @@ async def _admit(
     if is_origin_refused(request, ways, outcomes, origins):
         ways.count(outcomes[0].way, Verdict.FORBIDDEN.word)
         raise GatewayError(Reason.ORIGIN_REFUSED, "A page of another origin sent it, with what the browser keeps.")
-    request.admit(outcomes[0].identity, fields_of(outcomes), in_query=any(one.in_query for one in outcomes))
+    in_query = any(one.in_query for one in outcomes)
+    request.admit(outcomes[0].identity, fields_of(outcomes), in_query=in_query)
+    request.admitted_until_s = until_s_of(outcomes)
     for outcome in outcomes:
         ways.count(outcome.way, Verdict.PASSED.word)
     return None
@@ -146,6 +148,12 @@ def fields_of(outcomes: Sequence[Outcome]) -> IdentityFields:
         return outcomes[0].fields
     merged = {name: value for outcome in reversed(outcomes) for name, value in outcome.fields}
     return tuple(merged.items())
+
+
+def until_s_of(outcomes: Iterable[Outcome]) -> float | None:
+    """When the first of the tokens expires, whichever way each came by; None where none does."""
+    ends = [one.identity.claims.get("exp") for one in outcomes if one.identity is not None]
+    return min((end for end in ends if isinstance(end, (int, float))), default=None)
 
 
 def is_origin_refused(request: GatewayRequest, ways: Ways, outcomes: Iterable[Outcome], origins: Sequence[str]) -> bool:

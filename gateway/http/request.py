@@ -73,6 +73,7 @@ class GatewayRequest(HttpRequest):
     lent = 0  # to so many threads, which may use it after its end
     asked_by: Identity | None = None
     identity_fields: IdentityFields = ()  # that go up for who asks, whatever the options of upstream and route say
+    admitted_until_s: float | None = None  # when the first of the tokens that let it in expires, since the epoch
     credential_in_query = False  # it stands in the cache's key then, and so nothing is stored
     forwarded_scheme = ""
     forwarded_host = ""

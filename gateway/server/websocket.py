@@ -234,17 +234,10 @@ def _alarms(
         alarms.append(Alarm(loop, options.idle_s, lambda: client.last_s, lambda: session.end(_IDLE)))
     if options.total_s:
         alarms.append(loop.call_later(options.total_s, session.end, _TOO_LONG))
-    expires_s = _expires_s(request)
-    if expires_s is not None:
-        alarms.append(loop.call_later(max(0.0, expires_s - now_s), session.end, _EXPIRED))
+    until_s = request.admitted_until_s
+    if until_s is not None:
+        alarms.append(loop.call_later(max(0.0, until_s - now_s), session.end, _EXPIRED))
     return alarms
-
-
-def _expires_s(request: GatewayRequest) -> float | None:
-    """When the token that let the client in runs out."""
-    identity = getattr(request, "identity", None)
-    expires = None if identity is None else identity.claims.get("exp")
-    return expires if isinstance(expires, (int, float)) else None
 
 
 def _note(request: GatewayRequest, counts: SocketCounts, closing: Closing) -> None:

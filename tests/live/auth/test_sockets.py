@@ -11,8 +11,10 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from gateway.auth.keys import line_of
 from tests.live.harness import PATIENCE_S, Gateway
 
+KEY = "a key that never expires"
 SECRET = "a secret of thirty-two bytes, or more"
 ROUTES = """
 from gateway.routing import GatewayWebSocket, route
@@ -29,6 +31,7 @@ async def view(socket: GatewayWebSocket) -> None:
 urlpatterns = [
     route("/members", view, websocket=True, auth="ours"),
     route("/staff", view, websocket=True, auth="ours", roles="staff"),
+    route("/both", view, websocket=True, auth="partner+ours"),
     route("/open", view, websocket=True),
 ]
 """
@@ -43,6 +46,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         "GATEWAY_AUTH_OURS__SECRET": SECRET,
         "GATEWAY_AUTH_OURS__ALGORITHMS": "HS256",
         "GATEWAY_AUTH_OURS__AUDIENCE": "chat",
+        "GATEWAY_AUTH_PARTNER": "keys",
+        "GATEWAY_AUTH_PARTNER__KEYS": line_of("acme", KEY),
     }
     with Gateway(environment, cwd=folder) as running:
         yield running
@@ -104,3 +109,11 @@ async def test_a_socket_is_closed_when_its_token_runs_out(gateway: Gateway) -> N
         assert await long.recv() == "still here"
     line = gateway.wait_for_log(lambda line: line.get("close_code") == 1008)
     assert (line["closed_by"], line["path"], line["identity"]) == ("gateway", "/members", "ann")
+
+
+async def test_it_is_closed_too_when_the_token_is_the_second_of_two_credentials(gateway: Gateway) -> None:
+    fields = {"Authorization": f"Bearer {token(2)}", "X-Api-Key": KEY}
+    url = f"ws://{gateway.authority}/both"
+    async with connect(url, additional_headers=fields, open_timeout=PATIENCE_S) as socket:
+        assert await socket.recv() == "acme"
+        assert await asyncio.wait_for(closed(socket), PATIENCE_S) == 1008
