@@ -9,11 +9,12 @@ from collections.abc import Awaitable, Iterable, Sequence
 from django.http.response import HttpResponseBase
 
 from gateway.auth.credentials import authorization_of
-from gateway.auth.records import AuthConfig, Way
+from gateway.auth.records import AuthConfig, Carrier, Way
 from gateway.auth.rules import Outcome, Refused, Requirement, Rule, Verdict, decide, missing_of
 from gateway.auth.ways import Ways, ways_of
 from gateway.errors import GatewayError, Reason
 from gateway.http import cors
+from gateway.http.carried import values_in
 from gateway.http.gate import Gate
 from gateway.http.headers import Pair
 from gateway.http.identity import IdentityFields
@@ -170,10 +171,19 @@ def is_origin_refused(request: GatewayRequest, ways: Ways, outcomes: Iterable[Ou
 
 
 def _is_sent_unasked(request: GatewayRequest, way: Way) -> bool:
-    """Whether browsers send the credential of this way by themselves: a cookie, or Basic once it was given."""
+    """Whether browsers send the credential of this way by themselves: a cookie, or Basic once it was given.
+
+    No page can send a field of its own without CORS, so a cookie that is not the credential does not count.
+    """
     if way.kind == "basic":
         return True
+    if way.carriers:
+        return any(carrier.kind == "cookie" and _has(request, carrier) for carrier in way.carriers)
     return way.reads_cookies and any(name == b"cookie" for name, _ in request.raw_headers)
+
+
+def _has(request: GatewayRequest, carrier: Carrier) -> bool:
+    return any(True for _ in values_in(carrier.kind, carrier.name.encode("ascii"), request.raw_headers, b""))
 
 
 # -- refusals -----------------------------------------------------------------------------------------------------

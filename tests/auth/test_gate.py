@@ -39,7 +39,7 @@ WAYS = {
     "AUTH_COOKIE": f"jwt {ISSUER}",
     "AUTH_COOKIE__JWKS": key_set(jwk("ES256", "1")).decode(),
     "AUTH_COOKIE__ALGORITHMS": "ES256",
-    "AUTH_COOKIE__FROM": "cookie:session",
+    "AUTH_COOKIE__FROM": "cookie:session header:x-session",
     "AUTH_OWN": "python tests.auth.own.check",
 }
 ROUTES = {
@@ -348,6 +348,14 @@ async def test_a_token_in_a_field_counts_from_any_page(gw: Gateway, upstream: Se
     assert (
         await gw.ask("/page/", basic("bot", "robot"), ("Origin", "https://evil.example"), method="POST")
     ).status == 403
+
+
+async def test_a_cookie_that_is_not_the_credential_does_not_matter(gw: Gateway, upstream: Service) -> None:
+    evil, theme = ("Origin", "https://evil.example"), ("Cookie", "theme=dark; sessions=1")
+    in_field = ("X-Session", token(claims(), "ES256").decode())
+    assert (await gw.ask("/cookie/", in_field, theme, evil, method="POST")).status == 200
+    assert (await gw.ask("/cookie/", COOKIE, theme, evil, method="POST")).status == 403
+    assert len(upstream.requests) == 1
 
 
 async def test_refusals_have_the_fields_of_cors(gw: Gateway) -> None:
