@@ -7,7 +7,7 @@ freshness         whether a stored response may be sent or must be validated (wi
 conditional       conditions and ranges of the client's request: 200, 206, 304, 416
 memory            stored responses in memory, an LRU bounded in bytes; recent purges
 queries           every query of the database: stored responses become rows
-notices           PostgreSQL tells at once that somebody has purged
+notices           PostgreSQL announces purges at once
 store_health      a circuit breaker for the database
 bloom_filter      which keys the database may hold, so that other requests need not wait for it
 database          stored responses in the database, on threads of its own

@@ -85,7 +85,7 @@ class Cache:
         self.store: Store | None = None
         self._disk_bytes = disk_bytes
         self._bloom_filter = bloom_filter or BloomFilter()  # several workers share one
-        self._ring = ring  # where other workers of this gateway say what they purge
+        self._ring = ring  # where the workers of this gateway publish their purges
         self._fetches: dict[str, SharedFetch] = {}
         self._purges, self._unstored = Purges(), Unstored()
         self._revalidating: dict[str, asyncio.Task[None]] = {}
@@ -98,7 +98,7 @@ class Cache:
             self._ring.join()
         if self.store is None and self._disk_bytes:
             from gateway.cache.database import (
-                Store,  # Django's models need a set-up that who only imports views has not made
+                Store,  # Django's models need a set-up that a mere import of views has not made
             )
 
             self.store = Store(self._disk_bytes, self._bloom_filter, self._apply_purge)
@@ -131,7 +131,7 @@ class Cache:
 
         Raises GatewayError NOT_CACHED for `only-if-cached`.
         """
-        if not self.in_use and self._opening is None:  # a view that the start did not see caches
+        if not self.in_use and self._opening is None:  # a cached view that the start did not see
             self._opening = asyncio.create_task(self.start())
         directives = freshness.request_directives(request.pairs)
         entry, is_varied, was_skipped = await self._find(request, ask_database=ask_database)
@@ -257,7 +257,7 @@ class Cache:
                 name = self._shared_name(request, outcome.vary)
                 reader.leave()
                 continue
-            if fetch.is_shared:  # else it has turned out too large already, which is to be remembered
+            if fetch.is_shared:  # else it has turned out too large already, which must be remembered
                 self._unstored.discard(name)
             return self._result_of(request, fetch, reader, outcome, words, follows=follows)
 
@@ -445,6 +445,6 @@ def ttl_s(entry: Entry, now_s: float) -> int:
 
 def cache_for(request: GatewayRequest) -> Cache:
     """The cache of the worker that serves a request, with what other workers have purged by now."""
-    cache: Cache = request.services.cache  # type: ignore[assignment]  # `http` cannot know what a cache is
+    cache: Cache = request.services.cache  # type: ignore[assignment]  # the `http` room does not know the type
     cache.catch_up()
     return cache

@@ -270,7 +270,7 @@ class SharedFetch:
     async def _has_room(self) -> bool:
         """The body is too large to be stored, or there is no room: stop sharing it, and wait until the buffer drains.
 
-        True once readers have read enough; False where there is no reader.
+        True once readers have read enough; False if there is no reader.
         """
         if self.is_shared:
             self.is_shared = False
@@ -346,7 +346,7 @@ class SharedFetch:
 
 
 class Reader:
-    """One request's position in a shared body: `number` is that of the next chunk."""
+    """One request's position in a shared body: `number` is the number of the next chunk."""
 
     __slots__ = ("_fetch", "number", "patience_s", "read_so_far", "reads")
 

@@ -8,7 +8,7 @@ from gateway.http import fields
 from gateway.http.headers import Pair, Pairs, all_of, first_of
 
 ASKING: Final = frozenset({b"if-none-match", b"if-modified-since", b"if-range", b"range"})
-# What describes a body that a 304 does not have (RFC 9110, section 15.4.5).
+# Fields that describe a body, which a 304 does not have (RFC 9110, section 15.4.5).
 _OF_A_BODY: Final = frozenset(
     {b"content-encoding", b"content-language", b"content-length", b"content-range", b"content-type"}
 )
@@ -16,9 +16,9 @@ _OF_ITS_FRESHNESS: Final = frozenset({b"cache-control", b"cdn-cache-control", b"
 
 
 def applied(entry: Entry, pairs: Sequence[Pair], method: str, request: Sequence[Pair]) -> tuple[int, Pairs, bytes]:
-    """Status, fields and body of the answer to this request, where the whole one has these fields.
+    """Status, fields and body of the answer to this request; `pairs` are the fields of the whole response.
 
-    Conditions are for what is 200 without them.
+    Conditions apply only to a response that is 200 without them.
     """
     if entry.status != 200 or not any(name in ASKING for name, _ in request):
         return entry.status, [*pairs], entry.body
@@ -57,7 +57,7 @@ def _is_unchanged(entry: Entry, request: Sequence[Pair]) -> bool:
     if since_s is None:
         return False
     modified_s = fields.http_date_s(entry.last_modified, entry.received_s)
-    # RFC 9111, section 4.3.2: else the time at which it was made.
+    # RFC 9111, section 4.3.2: else the time at which the response was generated.
     return (entry.date_s if modified_s is None else modified_s) <= since_s
 
 

@@ -39,7 +39,7 @@ _QUEUE_BYTES, _QUEUE_ROWS, _QUEUE_PURGES, _QUEUE_REMOVALS = 16 * 2**20, 4000, 10
 _POLL_S = 0.4  # how often rows and purges of other workers and replicas are read
 _SILENCE_S = 30.0  # without a successful poll for that long, everything in memory is dropped
 _PURGES_KEPT_S = 60.0  # how long rows of purges are kept for other workers
-_OVERLAP = 200  # transactions may commit in another order than their rows are numbered: so many are read again
+_OVERLAP = 200  # transactions may commit in another order than their rows are numbered: this many are read again
 _SWEEP_S = 5.0  # how often useless rows are removed
 
 
@@ -129,17 +129,17 @@ class Store:
                 return Found([], found.has_others)
             if not self._forgotten:
                 return found
-            # What is to be removed may still be there.
+            # Responses with a queued removal may still be there.
             left = [one for one in found.entries if variant(key, one.vary, one.values) not in self._forgotten]
             return Found(left, found.has_others)
         except TimeoutError:
             self._reads.failed(f"no answer within {_LOOK_UP_S:g} s")
             return None
-        except Exception as error:  # noqa: BLE001 - whatever the database has, the request goes on
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, the request goes on
             self._reads.failed(str(error))
             return None
         finally:
-            self._waiting.pop(future, None)  # a database that hangs keeps nobody's request
+            self._waiting.pop(future, None)  # a hanging database must not keep the request
 
     def put(self, key: Key, entry: Entry) -> None:
         """Queue a response for storing. Where the queue is full, the oldest ones are given up."""
@@ -175,7 +175,7 @@ class Store:
             self._purges = [(Purge("all", "", purge.at_s), done)]
             self._purges_chars = 0
         self._has_work.set()
-        if purge.kind != "uri":  # somebody waits for it; writes through the gateway may be many
+        if purge.kind != "uri":  # a caller waits for it; purges by unsafe methods may be many
             self._urgent.wake()
         return done
 
@@ -219,7 +219,7 @@ class Store:
                 if anew:
                     self._last_purge, self._file = await queries.last_purge(), queries.file_of()
                     self._last_poll_s = time.monotonic()
-            except Exception as error:  # noqa: BLE001 - whatever the database has, the gateway serves
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, the gateway serves
                 await _disconnect()
                 failures += 1
                 if failures > 2:  # before that, another worker may be creating them: the start waits for it
@@ -260,7 +260,7 @@ class Store:
                     continue
                 await self._poll_rows()
                 self._reads.worked()
-            except Exception as error:  # noqa: BLE001 - whatever the database has, polling goes on
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, polling goes on
                 await _disconnect()
                 self._reads.failed(str(error))
                 self.is_open = False  # its tables may be gone, too
@@ -280,11 +280,11 @@ class Store:
             self._last_purge = max(self._last_purge, number)
             if (number, purge.at_s) not in self._seen_purges:
                 self._seen_purges.add((number, purge.at_s))
-                # By our own clock: that of another machine may differ. What was asked for in between goes too.
+                # By our own clock: that of another machine may differ. Responses requested in between are removed too.
                 purge = replace(purge, at_s=time.time())
                 self._on_purge(purge)
                 self._unqueue_covered(purge)
-                self._others_purges.append(purge)  # what was under way may have been written since
+                self._others_purges.append(purge)  # responses under way may have been written since
                 self._has_work.set()
         if len(self._others_purges) > _QUEUE_PURGES:  # nothing can be written
             self._others_purges = [Purge("all", "", max(purge.at_s for purge in self._others_purges))]
@@ -350,7 +350,7 @@ class Store:
                 await self._purge()
                 await self._write()
                 await self._sweep()
-            except Exception as error:  # noqa: BLE001 - whatever the database has, there is more to write
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, there is more to write
                 await _disconnect()
                 self._writes.failed(str(error))
                 await asyncio.sleep(PAUSE_S)
@@ -447,4 +447,4 @@ async def _disconnect() -> None:
 
 def _close() -> None:
     with contextlib.suppress(Exception):
-        connection.close()  # which connection that is depends on the thread that asks
+        connection.close()  # `connection` is that of the current thread

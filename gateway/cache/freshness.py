@@ -128,7 +128,7 @@ class Reuse(Enum):
     MAX_STALE = "max-stale"  # stale, which the request accepts
     WHILE_REVALIDATE = "stale-while-revalidate"
     STALE = "stale"  # to be validated first
-    REQUEST = "request"  # fresh, but the request wants it validated
+    REQUEST = "request"  # fresh, but the request demands validation
 
 
 def limited_by(rule: Rule, entry: Entry) -> Entry:
@@ -163,7 +163,7 @@ def reuse_of(entry: Entry, directives: RequestDirectives, now_s: float) -> Reuse
 def may_stand_in(entry: Entry, directives: RequestDirectives, now_s: float) -> bool:
     """Whether a stored response may be sent because the upstream failed (RFC 5861, section 4).
 
-    Also a fresh one that the request wanted validated. The route's own stale-if-error counts where nothing forbids it
+    Also a fresh one, if the request demanded validation. The route's own stale-if-error counts where nothing forbids it
     (section 4.2.4).
     """
     if entry.always_validate or directives.no_cache:
@@ -193,8 +193,8 @@ def stays_stored(entry: Entry, response: Response, rule: Rule, now_s: float) -> 
 def is_superseded(entry: Entry, response: Response, why: NotStored, now_s: float) -> bool:
     """Whether a response that is not stored supersedes a stored one, which must be removed then.
 
-    Not if the request is, or may be, the reason that it is not stored: that says nothing about other requests. And a
-    fresh entry stays, whatever one request that forced a validation got.
+    Not if the request is, or may be, the reason that it is not stored: that means nothing for other requests. And a
+    fresh entry stays, whatever the answer to a request that forced a validation.
     """
     if _is_for_one(response, why) or (response.status >= 400 and response.status not in _GONE):
         return False
@@ -272,7 +272,7 @@ def _updated(entry: Entry, response: Response, rule: Rule) -> tuple[Entry, NotSt
 
 
 def invalidated(scheme: str, host: str, target: str, status: int, pairs: Iterable[Pair]) -> list[str]:
-    """The targets of this origin whose stored responses are invalidated by an unsafe method (section 4.4).
+    """The targets of this origin with stored responses that an unsafe method invalidates (section 4.4).
 
     `target` is the raw path and query. Location and Content-Location count if they are of the same origin.
     """

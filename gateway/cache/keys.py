@@ -55,7 +55,7 @@ def variant(key: str, vary: Iterable[bytes], values: Iterable[bytes | None]) -> 
     return digest(key, *(name.decode("latin-1") for name in vary), "", *values_text)
 
 
-KINDS: Final = ("path", "prefix", "route", "tag", "all")  # what a purge may name
+KINDS: Final = ("path", "prefix", "route", "tag", "all")  # the kinds of purges
 
 
 class Place(NamedTuple):
@@ -112,8 +112,8 @@ class Purge:
     def covers(self, key: Key, entry: Entry, now_s: float = inf) -> bool:
         """Whether a stored response must be removed.
 
-        One whose request lies after `now_s` was asked for while a clock was ahead. Whether that was before the purge is
-        unknown, so it is removed.
+        A response that was requested after `now_s` was requested while a clock was ahead. Whether that was before the
+        purge is unknown, so it is removed.
         """
         if self.at_s < entry.requested_s <= now_s:
             return False

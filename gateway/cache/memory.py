@@ -9,7 +9,7 @@ from gateway.cache.keys import Key, Place, Purge, digest, short_name
 from gateway.cache.policy import Entry, NotStored
 from gateway.http.headers import Pair, read_fields
 
-# A request field can have any number of values: at most so many variants of a URI are kept.
+# A request field can have any number of values, so the number of variants of a URI is limited.
 MAX_VARIANTS: Final = 32
 _PURGES_KEPT_S: Final = 600.0  # no response is expected to take longer to come in
 _MAX_PURGES: Final = 20_000  # about 5 MB: the names of purges are short, whatever a client sent
@@ -80,7 +80,7 @@ class Purges:
     def __init__(self) -> None:
         self._at_s: OrderedDict[str, float] = OrderedDict()  # by the names of purges, the oldest first
         self._prefixes: OrderedDict[str, float] = OrderedDict()
-        self._all_until_s = 0.0  # what was asked for until then counts as purged, since too many purges were made
+        self._all_until_s = 0.0  # responses requested until then count as purged, since there were too many purges
         self._last_s = 0.0
 
     def add(self, purge: Purge) -> None:
@@ -110,7 +110,7 @@ class Purges:
         return any(until_s >= since_s and key.target.startswith(one) for one, until_s in self._prefixes.items())
 
     def _set_back(self, now_s: float) -> None:
-        """The clock was set back: date all purges now, so that what is asked for from now on comes after them."""
+        """The clock was set back: date all purges now, so that later requests come after them."""
         for kept in (self._at_s, self._prefixes):
             kept.update((name, min(at_s, now_s)) for name, at_s in kept.items())
         self._all_until_s, self._last_s = min(self._all_until_s, now_s), now_s
@@ -131,11 +131,11 @@ class _Refusals(NamedTuple):
 
 
 class Unstored:
-    """A negative cache: which responses could not be stored in the last 10 s, and why.
+    """A negative cache: the responses that could not be stored in the last 10 s, and why.
 
-    What happened to one request says nothing about others: else a client could keep a page out of the cache for
-    everybody with a field that its service refuses. Only after several different requests, with nothing stored in
-    between, the reason counts for all. Only digests of names and requests are kept.
+    The reason for one request does not count for others: else a client could keep a page out of the cache for everybody
+    with a field that the service refuses. Only after several different requests, with nothing stored in between, the
+    reason counts for all. Only digests of names and requests are kept.
     """
 
     def __init__(self) -> None:
@@ -213,7 +213,7 @@ class Memory:
             self._set(oldest, [])
 
     def put_back(self, key: str, entry: Entry) -> None:
-        """Store a response that the database gave, unless a newer one is here by now."""
+        """Store a response from the database, unless memory has a newer one by now."""
         if not any(_is_same(other, entry) and other.received_s >= entry.received_s for other in self.get(key)):
             self.put(key, entry)
 
@@ -248,7 +248,7 @@ class Memory:
 
 
 def _is_among(entry: Entry, others: Iterable[Entry]) -> bool:
-    return any(entry is other for other in others)  # equal ones may be of different sizes
+    return any(entry is other for other in others)  # equal ones may differ in size
 
 
 def _is_same(one: Entry, other: Entry) -> bool:

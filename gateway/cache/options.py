@@ -17,7 +17,7 @@ def cache_rule(text: str) -> Rule:
 
 
 def rule_of(level: Level) -> Rule | None:
-    """What a route stores, by all that its levels give; None where it stores nothing."""
+    """The caching rule of a route, from all its levels; None where it stores nothing."""
     rule: Rule | None = level.get("cache")
     return rule and replace(
         rule,

@@ -39,8 +39,8 @@ _GUESSES: Final = frozenset({"ttl", "heuristic", "none"})
 _VALIDATABLE_S: Final = 3600.0  # how long a stale answer with a validator is kept, at least
 
 
-# Stands among the fields of a request that a way to authenticate has let in: whatever carried its credential, be it a
-# cookie or the query, counts as Authorization (section 3.5). No client can send a field of this name, and none goes up.
+# Added to the fields of an authenticated request: whatever carried its credential, a cookie or the query too, counts as
+# Authorization (section 3.5). No client can send a field of this name, and none goes up.
 CREDENTIAL: Final[Pair] = (b":credential", b"")
 _AUTHORIZED: Final = frozenset({b"authorization", CREDENTIAL[0]})
 _FOR_ALL: Final = frozenset({"public", "s-maxage", "must-revalidate"})
@@ -127,8 +127,8 @@ class Response:
 class Entry:
     """A stored response. `pairs` lack Age; `values` are the request's values of the fields in `vary`.
 
-    `source` tells what its lifetime comes from; `stand_in_s` is the stale-if-error of the route. An `anonymous` entry
-    may only answer requests without credentials: its lifetime is the gateway's guess, or it has none.
+    `source` names the origin of its lifetime; `stand_in_s` is the stale-if-error of the route. An `anonymous` entry may
+    only answer requests without credentials: its lifetime is the gateway's guess, or it has none.
     """
 
     status: int
@@ -157,7 +157,7 @@ class Entry:
 
     @property
     def useful_until_s(self) -> float:
-        """From when on no request could be answered with it any more."""
+        """The time from which it can no longer answer any request."""
         stale_s = float(max(self.stale_while_revalidate_s, self.stale_if_error_s, self.stand_in_s))
         if self.can_be_validated:
             stale_s = max(stale_s, _VALIDATABLE_S, self.lifetime_s)
@@ -377,5 +377,5 @@ def _normal(name: bytes, values: Sequence[bytes]) -> bytes | None:
     words = []
     for word in joined.split(b","):
         choice, *params = (part.strip(OWS) for part in word.split(b";"))
-        words.append(b";".join([choice.lower(), *params]))  # the case of parameters may count: a profile is a URL
+        words.append(b";".join([choice.lower(), *params]))  # case may matter in parameters: a profile is a URL
     return b",".join(sorted(filter(None, words)) if name in _ORDERLESS else filter(None, words))

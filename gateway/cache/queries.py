@@ -23,7 +23,7 @@ from gateway.models import CachedResponse, CachePurge
 BATCH_ROWS = 200
 STORED_ROWS = 500
 MOST_PURGES = 5000
-_ROW_BYTES = 500  # what a row costs beside what it holds
+_ROW_BYTES = 500  # the overhead of a row
 _DECODER = msgspec.msgpack.Decoder(Entry)
 _UPDATED = [field.name for field in CachedResponse._meta.concrete_fields if field.name not in {"id", "variant"}]
 
@@ -55,7 +55,7 @@ async def look_up(asked: Sequence[tuple[str, Sequence[Pair]]]) -> list[Found]:
     if names:
         usable = CachedResponse.objects.filter(variant__in=names).exclude(target_digest="")
         async for name, record, body in usable.values_list("variant", "record", "body"):
-            with contextlib.suppress(msgspec.DecodeError):  # of another version of ours
+            with contextlib.suppress(msgspec.DecodeError):  # written by another version of the gateway
                 found[name] = replace(_DECODER.decode(record), body=bytes(body))
     return [Found([found[name] for name in several if name in found], bool(several)) for several in wanted]
 
@@ -123,7 +123,7 @@ async def remove(variants: Iterable[str]) -> None:
 
 
 async def remove_covered(purges: Sequence[Purge]) -> int:
-    """Remove what any of these purges covers; returns the number of rows."""
+    """Remove the responses that any of these purges covers; returns the number of rows."""
     now_s = time.time()
     removed, _ = await CachedResponse.objects.filter(
         reduce(or_, (_covered(purge, now_s) for purge in purges))
@@ -158,7 +158,7 @@ def _begins(prefix: str) -> Q:
 
 
 def publish(purges: Sequence[Purge]) -> set[tuple[int, float]]:
-    """Tell every worker and replica; returns the numbers and times of these purges. On a thread, as `write`."""
+    """Publish purges to every worker and replica; returns their numbers and times. Synchronous, as `write`."""
     rows = [CachePurge(kind=purge.kind, value=purge.value, at_s=purge.at_s) for purge in purges]
     published = {(row.id, row.at_s) for row in CachePurge.objects.bulk_create(rows)}
     notify()

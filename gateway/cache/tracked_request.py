@@ -1,8 +1,8 @@
-"""A request that tracks which header fields a view reads: a response that is stored must name them in Vary.
+"""A request that tracks the header fields that a view reads: a stored response must name them in Vary.
 
-What `proxy()`, fan-outs and `fetch()` forward is not tracked: they take it from `scope` and `fields`, and the services
-name in Vary what they read. So only reads by the team's own Python are tracked, and of values in braces those that are
-no part of the key.
+Fields that `proxy()`, fan-outs and `fetch()` forward are not tracked: they come from `scope` and `fields`, and the
+services name in Vary what they read. So only reads by the team's own Python are tracked, and those values in braces
+that are not part of the key.
 """
 
 from collections.abc import Collection, Iterator, Mapping, MutableMapping, Sequence
@@ -22,16 +22,16 @@ class TrackedRequest(GatewayRequest):
     """`fields_read` are the names read, in lower case; ALL stands for a read of all fields."""
 
     def __getattr__(self, name: str) -> Any:
-        """What middleware has set: no field names it in Vary, so that an answer made of it is not stored."""
+        """Attributes that middleware has set. Vary cannot name them, so an answer that depends on one is not stored."""
         if name not in self.added:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         self.fields_read.add(f"request.{name}")
         return self.added[name]
 
-    words_in_key: Collection[Sequence[str]] = ()  # values in braces that are a part of the cache's key
+    words_in_key: Collection[Sequence[str]] = ()  # values in braces that are part of the cache's key
 
     def reads_value(self, words: Sequence[str]) -> None:
-        """The answer of a view may be made of a value that the cache around it cannot know of."""
+        """The answer of a view may depend on a value that the cache around it cannot know."""
         if tuple(words) in self.words_in_key:
             return
         first, name = words[0], ".".join(words[1:]).lower()
@@ -43,7 +43,7 @@ class TrackedRequest(GatewayRequest):
 
     @property
     def identity(self) -> Identity | None:
-        self.fields_read.add("who asks")  # no field: it can be named by nothing
+        self.fields_read.add("who asks")  # not a field, so Vary cannot name it
         return super().identity
 
     @property

@@ -78,14 +78,14 @@ class Cached(GatewayView):
         return self._note_failure(request, self._answer(request, params, key))
 
     def _unkeyed(self, request: GatewayRequest, params: dict[str, Any]) -> str | None:
-        """Why the key, made of the client's request to one view, would not identify what is asked; else None.
+        """Why a key made from the client's request would not identify the response; else None.
 
-        `nested`: this is not the route's own cache, but that of a view which another one calls.
+        `nested`: this is not the route's own cache, but one around a view that another view calls.
         """
         stack = request.stack
         if isinstance(request, TrackedRequest) or (stack is not None and stack.cache is not self):
             return "nested"
-        if request.credential_in_query:  # it would lie in the database, as part of the key
+        if request.credential_in_query:  # it would be in the database, as part of the key
             return "query-credential"
         return "request-changed" if stack and stack.is_wrapped and not _is_unchanged(request, params) else None
 
@@ -109,7 +109,7 @@ class Cached(GatewayView):
         return response
 
     async def _note_failure(self, request: GatewayRequest, answer: Awaitable[HttpResponseBase]) -> HttpResponseBase:
-        """The response; a failure gets a Cache-Status that says that nothing stored could stand in."""
+        """The response; a failure gets a Cache-Status to say that no stored response could stand in."""
         try:
             return await answer
         except GatewayError as error:
@@ -189,7 +189,7 @@ def not_stored(request: GatewayRequest) -> str | None:
     """Why the response to a request is not stored, although a stored one may answer it; else None."""
     if request.method == "HEAD":
         return "head"
-    # The dot goes up in Host, and may select another site there.
+    # The dot is sent in Host, and may select another site there.
     if ends_in_dot(request.host_field) or ends_in_dot(request.forwarded_host):
         return "host-dot"
     return "range" if any(name in _PARTIAL for name, _ in request.raw_headers) else None
@@ -200,8 +200,8 @@ def key_of(request: GatewayRequest, words: Sequence[Sequence[str]] = ()) -> str:
     has one spelling of its path.
 
     X-Forwarded fields of a trusted proxy go up and may show in the response, so they are part of the key. So are the
-    values of these words, which the route's calls are made with, and of those that it was chosen by, the fields that go
-    up for who asks, and the language that code before the cache has chosen.
+    values of these words, which the route's calls depend on; the values by which the route was chosen; the fields that
+    go up with the client's identity; and the language that code before the cache has chosen.
     """
     scope, host = request.scope, same_authority(request.forwarded_host or request.host_field)
     scheme = request.forwarded_scheme or scope["scheme"]
@@ -229,7 +229,7 @@ def key_of(request: GatewayRequest, words: Sequence[Sequence[str]] = ()) -> str:
     if stack is not None and stack.is_wrapped and get_language() != settings.LANGUAGE_CODE:
         extra.append(f"language={get_language()}".encode())
     if extra:
-        key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in extra)  # no `;` within one
+        key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in extra)  # no `;` stays within one
     return key
 
 

@@ -45,7 +45,7 @@ from gateway.upstreams.targets import TargetValueError, parse_part
 ValueT = TypeVar("ValueT")
 
 MAX_BODY_BYTES = 10 * 2**20
-_TURN_BYTES = 2**20  # how much is decoded before other tasks have their turn
+_TURN_BYTES = 2**20  # how much is decoded before other tasks run
 # Smaller responses are not worth a finalizer.
 _SMALL_BYTES = 4096
 _LONGEST_PARSED = 256
@@ -348,7 +348,7 @@ async def fetch(
 
 
 def _note(exchange: Exchange, upstream: str, record: CallRecord) -> None:
-    """Write a call down. The attempts of several count as those of one: 1, and one more for each made again."""
+    """Record a call. The attempts of several count as those of one: 1, and one more for each retry."""
     before, further = exchange.attempts or 0, record.attempts or 0
     exchange.attempts = before + further - (1 if before and further else 0)
     exchange.calls = (exchange.calls or 0) + 1
@@ -389,7 +389,7 @@ _parsed = lru_cache(maxsize=256)(parse_part)
 
 def _target(text: str, params: Mapping[str, str | int]) -> tuple[str, str]:
     """`users:/users/{id}` -> the upstream's name and the raw target. Raises ValueError."""
-    # A view may have written values into it, which a client chose: those that are long have no place in the cache.
+    # A view may have put values into it that a client chose: long ones are not worth a place in the cache.
     target = _parsed(text) if len(text) <= _LONGEST_PARSED else parse_part(text)
     for reference in target.references:
         if reference.text[1:-1] not in params:

@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 _PORTS = {"http": 80, "https": 443}
-# What begins so is another host's address (RFC 3986, section 4.2), for a browser with a backslash too (WHATWG URL).
+# A location that begins like this names another host (RFC 3986, section 4.2); for a browser with a backslash too
+# (WHATWG URL).
 _NETWORK_PATH = ("//", "/\\")
-# Browsers and urlsplit drop these anywhere in a URL: with them it does not mean what it seems to.
+# Browsers and urlsplit drop these anywhere in a URL, so that it does not mean what it seems to.
 _DROPPED = re.compile(r"[\t\r\n]")
 
 
 @dataclass(frozen=True, slots=True)
 class PathMap:
-    """How a route moves paths: what stood under `gateway` went up under `upstream`; both raw, no trailing slash."""
+    """How a route maps paths: a path below `gateway` went up below `upstream`; both raw, no trailing slash."""
 
     upstream: str
     gateway: str
@@ -49,7 +50,7 @@ Origin = tuple[str, str, int]
 
 
 def asked_origins(schemes: Iterable[str], hosts: Iterable[str]) -> frozenset[Origin]:
-    """Under which origins the client may have asked: each scheme with each host that has been named for it."""
+    """The origins under which the client may have asked: each scheme with each of the named hosts."""
     found = (origin_of(f"{scheme}://{host}") for scheme in schemes for host in hosts)
     return frozenset(origin for origin in found if origin is not None)
 
@@ -57,15 +58,15 @@ def asked_origins(schemes: Iterable[str], hosts: Iterable[str]) -> frozenset[Ori
 def rewritten(location: str, own: frozenset[Origin], paths: PathMap, asked: frozenset[Origin] = frozenset()) -> str:
     """The Location to send on; unchanged when it points elsewhere, or where no path of the gateway leads.
 
-    `own` are the origins that mean the upstream itself: its base URLs. So do those in `asked`, under which the client
-    asked, if its Host goes up. A redirect from one of their hosts to its other scheme, mostly from http to https, keeps
-    that scheme: its path is the upstream's all the same.
+    `own` are the origins of the upstream itself: its base URLs. The origins in `asked`, under which the client asked,
+    also mean the upstream if the client's Host goes up. A redirect from one of their hosts to its other scheme, mostly
+    from http to https, keeps that scheme: its path is the upstream's all the same.
     """
     if _DROPPED.search(location):
         return location
     if location.startswith("/") and not location.startswith(_NETWORK_PATH):
         return paths.back(location) or location
-    # `//host/path` is relative to a scheme: the upstream's own, whichever that is.
+    # `//host/path` is relative to the upstream's own scheme, whichever that is.
     absolute = [f"http:{location}", f"https:{location}"] if location.startswith("//") else [location]
     origins = [origin_of(url) for url in absolute]
     is_own = any(origin in own or origin in asked for origin in origins)
@@ -81,7 +82,7 @@ def rewritten(location: str, own: frozenset[Origin], paths: PathMap, asked: froz
 
 
 def _is_other_scheme(origin: Origin | None, asked: frozenset[Origin]) -> bool:
-    """Whether it is a host that the client asked, on the usual port of another scheme."""
+    """Whether it is a host that the client asked, on the default port of another scheme."""
     if origin is None or origin[2] != _PORTS[origin[0]]:
         return False
     return any(host == origin[1] and scheme != origin[0] for scheme, host, _ in asked)

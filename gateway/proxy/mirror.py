@@ -1,8 +1,8 @@
-"""Copies of requests to another upstream (MIRROR): sent once the answer's head has gone down, read, and dropped.
+"""Copies of requests to another upstream (MIRROR), sent after the answer's head; their own answers are dropped.
 
-A copy has the method, target, fields and body of the request, rendered anew for its own upstream: what is configured
-for the one that answers, a secret for one, does not go to the other. It is never tried again, nobody waits for it, and
-so many to one upstream are under way in a worker at most. A copy of a copy is not made.
+A copy has the method, target, fields and body of the request, rendered anew for its own upstream: configured fields of
+the answering upstream, such as a secret, do not go to the other one. A copy is never retried and never waited for, and
+the number under way in a worker is limited for each upstream. A copy is not copied again.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ from gateway.upstreams.retry_policy import MAX_KEPT_BYTES
 
 MARK: Final = b"x-portway-mirror"
 MAX_IN_FLIGHT: Final = 100
-# No call went up for these: the cache had the answer, or shared that of another request.
+# No call was made for these: the cache had the answer, or shared the call of another request.
 _FROM_CACHE: Final = frozenset({"hit", "stale", "collapsed"})
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -60,7 +60,7 @@ def text_of_share(fraction: float) -> str:
 
 
 def mirror_rule(level: Level) -> Rule | None:
-    """What the options of a route say, at all levels."""
+    """The rule from the options of a route, at all levels."""
     upstream = level.get("mirror")
     if upstream is None:
         return None
@@ -86,12 +86,12 @@ class BodyCopy:
         self._kept += piece
 
     def whole(self) -> bytes | None:
-        """All of it; None where it was too much, or is not all here."""
+        """The whole body; None if it was too large, or has not arrived whole."""
         return bytes(self._kept) if self._kept is not None and self._request.inbox.complete else None
 
 
 def mirrored(view: View, rule: Rule, endpoint: Proxy) -> View:
-    """A view that does what `view` does, and has its requests copied. `endpoint` is the proxy that answers in it."""
+    """A view like `view` that has its requests copied. `endpoint` is the proxy within it."""
     plans = _Plans(rule, endpoint)
 
     async def call(request: GatewayRequest, *args: Any, **params: Any) -> HttpResponseBase:
@@ -114,7 +114,7 @@ def mirrored(view: View, rule: Rule, endpoint: Proxy) -> View:
 def _follow(
     request: GatewayRequest, plans: "_Plans", params: Mapping[str, Any], copy: BodyCopy | None, status: int
 ) -> None:
-    """Have the copy begin with the head of the answer, if a call went up for it."""
+    """Begin the copy with the head of the answer, if a call was made for that."""
     exchange = request.exchange
     if exchange.attempts and exchange.cache not in _FROM_CACHE and exchange.upstream == plans.endpoint.target.upstream:
         begin = mirrors_of(request).begin
@@ -129,7 +129,7 @@ class _Plan:
 
 
 class _Plans:
-    """What copies of one route need of the configuration, worked out once."""
+    """What copies of one route need of the configuration, computed once."""
 
     def __init__(self, rule: Rule, endpoint: Proxy) -> None:
         self.rule = rule
@@ -147,10 +147,11 @@ class _Plans:
 
 
 def shared(answering: ProxyOptions, mirror: Overrides) -> Overrides:
-    """Of the options of the call that answers those that hold for its copy: what passes of the client's, and what is
-    taken away, unless the upstream of the copy sets it itself.
+    """The options of the answering call that also apply to its copy: which of the client's fields pass, and which are
+    deleted, unless the upstream of the copy sets them itself.
 
-    What is set is for the one that answers alone, and the client's own of that name, which it replaces, is for neither.
+    A field that is set is for the answering upstream alone; the client's field of that name, which it replaces, goes to
+    neither.
     """
 
     def taken_away(fields: Any, own: Any) -> Any:
@@ -168,7 +169,7 @@ def shared(answering: ProxyOptions, mirror: Overrides) -> Overrides:
 
 
 class Mirrors:
-    """The copies that are under way in a worker, and what came of them."""
+    """The copies that are under way in a worker, and counts of their results."""
 
     def __init__(self) -> None:
         self.counts = MirrorCounts()
@@ -177,7 +178,7 @@ class Mirrors:
     def begin(
         self, request: GatewayRequest, plans: _Plans, params: Mapping[str, Any], copy: BodyCopy | None, status: int
     ) -> None:
-        """Send a copy, unless too many are under way, or the body is not here."""
+        """Send a copy, unless too many are under way, or the body was not kept."""
         route, rule = request.exchange.route or "none", plans.rule
         body = _kept(request) if copy is None else copy.whole()
         under_way = self._tasks.setdefault(rule.upstream, set())
@@ -199,7 +200,7 @@ class Mirrors:
             mirror_status = await _answered(request, plans, params, body, Lifetime(record))
         except GatewayError as error:
             cause = error.reason.word
-        except Exception as error:  # noqa: BLE001 - it is nobody's request
+        except Exception as error:  # noqa: BLE001 - no client waits for it
             cause = Reason.INTERNAL_ERROR.word
             _log.warning("mirror.failed", mirror=rule.upstream, cause=repr(error), request_id=exchange.request_id)
         mirror_ms = record.upstream_ms or round((perf_counter() - began_s) * 1000, 2)
@@ -223,12 +224,12 @@ class Mirrors:
         return {task for tasks in self._tasks.values() for task in tasks}
 
     def cut(self) -> None:
-        """Break off those that are under way."""
+        """Break off all copies that are under way."""
         for task in self._all():
             task.cancel()
 
     async def stop(self, within_s: float) -> None:
-        """Wait for those that are under way for so long, then break them off."""
+        """Wait this long for the copies that are under way, then break them off."""
         tasks = self._all()
         if tasks and within_s > 0:
             await asyncio.wait(tasks, timeout=within_s)
@@ -237,13 +238,13 @@ class Mirrors:
 
 
 def mirrors_of(request: GatewayRequest) -> Mirrors:
-    """Those of the worker that serves this request."""
+    """The copies of the worker that serves this request."""
     mirrors: Any = request.services.mirrors
     return mirrors  # type: ignore[no-any-return]
 
 
 def _kept(request: GatewayRequest) -> bytes | None:
-    """The body of a request that was all here before its view was called; None where nobody has kept it."""
+    """The body of a request that had arrived whole before its view was called; None if it was not kept."""
     if not request.may_be_sent_again:
         return None
     body = request.body
@@ -253,7 +254,7 @@ def _kept(request: GatewayRequest) -> bytes | None:
 async def _answered(
     request: GatewayRequest, plans: _Plans, params: Mapping[str, Any], body: bytes, lifetime: Lifetime
 ) -> int:
-    """Make the call and read all of its answer, within TIMEOUT: its status. Raises GatewayError."""
+    """Make the call and read its whole answer, within TIMEOUT; returns the status. Raises GatewayError."""
     plan, endpoint = plans.for_(request), plans.endpoint
     pool, options = plan.pool, plan.options
     path, query = endpoint.target_of(request, params, plan.sent)

@@ -1,6 +1,6 @@
-"""What options put into a call and take out of it: header fields, parameters of the query, what passes of the client's.
+"""What options add to a call and remove from it: header fields, parameters of the query, fields of the client.
 
-Compiled once for a view and an upstream; what has no values in braces and no lists costs a request nothing.
+Compiled once for a view and an upstream; options without values in braces and without lists cost a request nothing.
 """
 
 import copy
@@ -27,7 +27,8 @@ _dropped = at_most_every(60)
 
 
 class Sent:
-    """Of one call: `words` are those in its values, `changes` the fields that are the same in each call."""
+    """Compiled options of a call: `words` are those in its values, `changes` the fields that are the same in each
+    call."""
 
     def __init__(self, options: ProxyOptions, further: Fields = (), forward: Sequence[str] | None = None) -> None:
         fields = tuple({**dict(options.headers), **dict(further)}.items())
@@ -55,13 +56,13 @@ class Sent:
         return other
 
     def changes_for(self, request: GatewayRequest) -> Changes:
-        """The fields that are set in a call for this request; None where one is taken out, and nothing set."""
+        """The fields that are set in a call for this request; None as a value removes one."""
         if not self._templates:
             return self.changes
         return (*self.changes, *((name, _field(template, request, name)) for name, template in self._templates))
 
     def query_for(self, request: GatewayRequest, own: str, client: str) -> str:
-        """The query that goes up, of the target's own and the client's (each without its question mark)."""
+        """The query to send, from the target's own and the client's (each without its question mark)."""
         if self._query_names is not None:
             client = queries.only(client, self._query_names)
         whole = queries.joined(own, client)
@@ -84,32 +85,33 @@ class Sent:
                 yield name, None if value is None else quote(value, safe="*")
 
     def note_read(self, request: GatewayRequest) -> None:
-        """Tell a cache around a view of the team's own what a call for it depends on, beyond what Vary can name."""
+        """Report what a call for this request depends on beyond Vary, to a cache around a view of the team's own."""
         if self.words and isinstance(request, TrackedRequest):
             request.fields_read.update(".".join(words) for words in values.beyond_url(self.words))
 
 
 class Passing:
-    """Which fields of the client go up: names in lower case, some of which end in `*`."""
+    """The fields of the client that go up: names in lower case, some of which end in `*`."""
 
     def __init__(self, names: Collection[str]) -> None:
         self._names = frozenset(name.encode() for name in names if not name.endswith("*"))
         self._prefixes = tuple(name.removesuffix("*").encode() for name in names if name.endswith("*"))
 
     def of(self, pairs: Iterable[tuple[bytes, bytes]], *, for_cache: bool = False) -> Pairs:
-        """Those of the pairs that pass; the conditions that a cache asks by (`for_cache`) are not the client's."""
+        """The pairs that pass. For a cache (`for_cache`), conditions always pass: they are not the client's."""
         names = self._names | CONDITIONS if for_cache else self._names
         return [pair for pair in pairs if pair[0] in names or pair[0].startswith(self._prefixes)]
 
 
 def _field(template: FieldTemplate, request: GatewayRequest, name: bytes) -> bytes | None:
-    """A field's value, which white space alone is not: an empty one would go up."""
+    """A field's value. White space alone counts as none: else an empty field would be sent."""
     filled = _filled(template, request, name)
     return None if filled is None else filled.strip(OWS) or None
 
 
 def _filled(template: FieldTemplate, request: GatewayRequest, name: bytes) -> bytes | None:
-    """The value, never an empty one. One that cannot stand in a field (a line break, no UTF-8) is reported, not set."""
+    """The value, never an empty one. One that does not fit in a field (a line break, not UTF-8) is reported, not
+    set."""
     value_of = partial(values.value_of, request)
     filled = template.fill(value_of)
     is_unfit = filled is None and all(value_of(one.words) or one.default for one in template.values)
