@@ -1,4 +1,4 @@
-"""The options of a fan-out: its parts, what holds for all of them, and for each."""
+"""The options of a fan-out: its parts, options for all of them, and options for each."""
 
 from functools import partial
 
@@ -33,7 +33,7 @@ PARTS = Option("route", "PART_*", TARGET, "", "orders:/orders?user={id}",
                "parts")
 OPTIONAL = Option("route", "OPTIONAL", NAMES, "", "team,orders",
                   "Parts that may fail without failing the response; a part with a default is optional too.")
-# What holds for all parts, and is an attribute of `plan.Fan`.
+# Options for all parts: attributes of `plan.Fan`.
 OF_FAN: tuple[Option, ...] = (
     Option("gateway route", "MERGE", one_of("keyed|flat"), "keyed", "flat",
            "How parts become one object: each under its name (`keyed`), or all their members side by side (`flat`)."),
@@ -43,7 +43,7 @@ OF_FAN: tuple[Option, ...] = (
            "Statuses of a required part that are passed on as the response's status, instead of 502.", "passes"),
 )
 OF_ROUTE = (PARTS, OPTIONAL, *OF_FAN)
-# What holds for one part, and is an attribute of `plan.Part`.
+# Options for one part: attributes of `plan.Part`.
 OF_PART: tuple[Option, ...] = (
     Option("part", "TIMEOUT", TIMEOUT, "", "300ms", "The time for this part, within the route's."),
     Option("part", "PICK", MEMBERS, "", "id,name",

@@ -10,7 +10,7 @@ from gateway.http.headers import Pair, Pairs
 
 
 def cause_of(error: GatewayError) -> str | None:
-    """What the log says of a part's failure beside its word."""
+    """The cause of a part's failure in the log, beside its word."""
     return error.cause or (error.detail if error.is_specific else None)
 
 
@@ -38,7 +38,7 @@ class PartResult:
         self.endpoint: str | None = None
         self.cache: str | None = None
         self.answers: list[Sequence[Pair]] = []  # the fields of its responses
-        self.advice: Pairs = []  # fields that go down with a status that is passed on
+        self.advice: Pairs = []  # fields that are sent with a status that is passed on
 
     @property
     def is_good(self) -> bool:

@@ -81,7 +81,7 @@ def _fault_of(
         return None if not reference.fields and reference.item_fields is None else f"{text}: {owner} is a text"
     if owner in targets:
         return None
-    if owner in OWN and not target.is_function:  # whose parameters are no template
+    if owner in OWN and not target.is_function:  # a function's parameters are no template
         words = (owner, *reference.fields)
         return (problem := problem_of(Value(text, words))) and f"{text} {problem}"
     known = [f"{{{param}}}" for param in params] + [f"{{{part}...}}" for part in targets]

@@ -45,9 +45,9 @@ def checked(body: bytes) -> bytes:
     except UnicodeDecodeError as error:
         raise NotJson(str(error)) from None
     except _ERRORS as error:
-        # Half of a surrogate pair is within the grammar (RFC 8259, section 8.2), and what JavaScript writes of a text
-        # that was cut in two; msgspec refuses it. Looked for only here, so it costs nobody else anything. An escaped
-        # backslash begins no other escape, so those go first, from the left.
+        # Half of a surrogate pair is within the grammar (RFC 8259, section 8.2), and JavaScript writes one for a text
+        # that was cut in two; msgspec refuses it. It is looked for only here, so it costs nothing elsewhere. An escaped
+        # backslash begins no other escape, so those are removed first, from the left.
         mended = _SURROGATE.sub(rb"\\u0000", body.replace(rb"\\", rb"\/"))
         if mended == body.replace(rb"\\", rb"\/"):
             raise NotJson(str(error) or type(error).__name__) from None
@@ -159,12 +159,12 @@ def on_one_line(text: bytes) -> bytes:
 
 
 def encoded(value: Any) -> bytes:
-    """A Python value, a Struct or a dataclass as JSON. Raises TypeError for what has no JSON."""
+    """A Python value, a Struct or a dataclass as JSON. Raises TypeError for a value that has no JSON."""
     return msgspec.json.encode(value)
 
 
 def flat(parts: Mapping[str, bytes]) -> bytes:
-    """The members of several objects as one object. Raises NotJson for what is none, or a name that comes twice."""
+    """The members of several objects as one object. Raises NotJson for one that is none, or a repeated name."""
     members: dict[str, bytes] = {}
     owners: dict[str, str] = {}
     for part, text in parts.items():

@@ -53,7 +53,7 @@ class Step:
     sent: Sent
     timeout_s: float  # of a call
     task_name: str
-    mapped: Reference | None  # whose list the part is mapped over
+    mapped: Reference | None  # the reference to the list that the part is mapped over
     decode: Callable[[bytes], Any] | None = None
     default: Any = None
 
@@ -74,7 +74,7 @@ def whole_time_s(options: ProxyOptions) -> float:
 
 
 def steps_for(view: FanoutView, pools: Mapping[str, Pool]) -> tuple[Step, ...]:
-    """The steps of a route. The route's options hold for each part, except its timeout, which is for the whole."""
+    """The steps of a route. The route's options apply to each part, except its timeout, which is for the whole."""
     own = view.own
     names = [part.name for part in view.fan.parts]
     steps = []
@@ -104,7 +104,7 @@ class Gathering:
         self._names = frozenset(part.name for part in fan.parts)
         self._loop = asyncio.get_running_loop()
         self._timeout_s, self._ends_s = timeout_s, self._loop.time() + timeout_s
-        self._sent: dict[Sequence[str] | None, tuple[Pairs, Fields]] = {}  # in calls, by what passes of the client's
+        self._sent: dict[Sequence[str] | None, tuple[Pairs, Fields]] = {}  # in calls, by the client's fields that pass
         self._waiting = list(steps)
         self._values: dict[Reference, str | None] = {}  # values of other parts; None where one cannot stand in a URL
         self._tasks: list[asyncio.Task[None]] = []
@@ -205,7 +205,7 @@ class Gathering:
             failure = self._failure(error, part)
             self._name_limit(failure, step, is_whole=ends_s == self._ends_s)
             await view_failed(self._request, failure)
-            drop_frames(failure)  # one of them holds it
+            drop_frames(failure)  # one of its frames refers to it
             result.failed(failure, step.default)
         result.ms = (perf_counter() - began) * 1000
         self._ended(result)
@@ -222,7 +222,7 @@ class Gathering:
         return GatewayError(Reason.INTERNAL_ERROR, cause=error_of_view(error).cause)
 
     def _name_limit(self, failure: GatewayError, step: Step, *, is_whole: bool) -> None:
-        """Have a failure in time say whose time was up: the upstream's, the part's, or that of the whole."""
+        """Name the time limit that a failure exceeded: the upstream's, the part's, or that of the whole."""
         if failure.limit is None:
             return
         part, route, own = step.part, self._request.route, self._own
@@ -376,7 +376,7 @@ class Gathering:
             result.cache, result.endpoint = record.cache, record.endpoint
 
     def _sent_for(self, forward: Sequence[str] | None) -> tuple[Pairs, Fields]:
-        """The field lines of calls that pass these of the client's on; made once for all of them."""
+        """The field lines of calls that pass on these fields of the client; made once for all of them."""
         pairs = own_pairs(self._request, forward)
         self._sent[forward] = made = (pairs, rendered(pairs))
         return made

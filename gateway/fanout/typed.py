@@ -1,4 +1,4 @@
-"""Fan-out in Python: the parts stand in a function's signature, and arrive as values of the types written there.
+"""Fan-out in Python: the parts are parameters of a function, and arrive as values of the types in its signature.
 
 @fanout
 async def home(user: Annotated[User, part("users:/users/{id}")],
@@ -68,10 +68,9 @@ def part(
 ) -> PartSpec:
     """A part of a fan-out, as in the environment: `part("orders:/orders?user={id}", timeout="300ms", default=[])`.
 
-    With a default, or `optional` (then it is None), the rest goes down without it. Raises ValueError;
-    TypeError for a default that cannot be copied, as each failure does.
-    `part(legacy(load_team))` calls a synchronous function with what its parameters name: the path's parameters, other
-    parts. With a default, or `optional` (then it is None), the rest goes down without it. Raises ValueError.
+    With a default, or `optional` (then it is None), the response is sent without it. Raises ValueError; TypeError for a
+    default that cannot be copied, since each failure copies it. `part(legacy(load_team))` calls a synchronous function;
+    its parameters name parameters of the path and other parts.
     """
     if isinstance(target, Legacy) and (method != "GET" or headers or cache):
         raise ValueError("method, headers and cache mean nothing for a function")
@@ -117,7 +116,7 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
         self.__module__ = function.__module__
         self.decoders = {name: _Decoder(hints[name]) for name in specs}
         self.defaults = {name: _default_of(name, spec, hints[name]) for name, spec in specs.items()}
-        # Of the others one with a default is not asked for, unless the path has it.
+        # A parameter with a default is left to that default, unless the path has it.
         signature = inspect.signature(function)
         signature.bind(**dict.fromkeys(signature.parameters))
         self.others = {
@@ -138,7 +137,7 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
 
     async def serve(self, request: GatewayRequest, **params: Any) -> HttpResponseBase:
         try:
-            self._converts.converted(params, texts_only=True)  # before anybody is asked
+            self._converts.converted(params, texts_only=True)  # before any call
         except NoSuchValue as error:
             raise not_found(error) from None
         return await super().serve(request, **params)
@@ -159,7 +158,7 @@ class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
         response = await finished(result, self.function, is_head=request.method == "HEAD", in_thread=in_thread)
         for key, value in self.pairs(request, gathering):
             name, text = key.decode("ascii"), value.decode("ascii")
-            # Of these the function may have its own word: of caching not if a part is missing.
+            # The function may set these fields itself; not those about caching if a part is missing.
             own = {"content-type", "cache-control"} if gathering.is_complete else {"content-type"}
             if name == "vary":
                 patch_vary_headers(response, text.split(", "))
@@ -242,8 +241,8 @@ def fanout(
 ) -> TypedFanout[..., Any] | Decorator:
     """Make a view of a function whose parameters are parts, path parameters, or `request`.
 
-    Options are those of `GATEWAY_ROUTE_*`. What the function returns becomes JSON; a Struct, a dataclass, a TypedDict
-    do. Raises TypeError for a function that is not async or has no part, ValueError for options.
+    Options are those of `GATEWAY_ROUTE_*`. The function's result becomes JSON: it may be a Struct, a dataclass, a
+    TypedDict. Raises TypeError for a function that is not async or has no part, ValueError for options.
     """
 
     def decorate(function: Callable[ParamsT, Coroutine[Any, Any, ResultT]], /) -> TypedFanout[ParamsT, ResultT]:
@@ -272,7 +271,7 @@ def fanout(
 
 
 def _names(given: Sequence[str]) -> tuple[str, ...]:
-    """Names of fields. Raises ValueError for one text, which would be a name for each of its letters."""
+    """Names of fields. Raises ValueError for a single text, in which each letter would count as a name."""
     if isinstance(given, str):
         raise ValueError(f"forward_headers={given!r}: expected a list of names, such as {[given]!r}")
     return tuple(forwardable(name) for name in given)

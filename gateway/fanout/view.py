@@ -1,4 +1,4 @@
-"""The view of a fan-out: it calls several services and merges their responses, and says what is missing.
+"""The view of a fan-out: it calls several services, merges their responses, and names the missing ones.
 
 `Gathering` runs the parts of one request; this module makes the response: one JSON object, or a stream of parts.
 """
@@ -64,7 +64,7 @@ class Fanout(GatewayView):
         markcoroutinefunction(self)
 
     def inherit(self, plain: Level) -> None:
-        """Take what is given for all routes where it says nothing itself. Its parts have that from their upstreams."""
+        """Take the options for all routes where it has none itself. Its parts have those from their upstreams."""
         self.whole = whole = effective(overrides_of(without_plain_fields(plain, plain).flat()), self.own)
         self._timeout_s, self._max_body_bytes = whole_time_s(whole), whole.max_body_bytes
         self._changes = encoded_changes(whole.response_headers)
@@ -105,7 +105,7 @@ class Fanout(GatewayView):
             passing = step.sent.forward
             names += [*FORWARDED, *(passing or ())] if passing is None or passing else []
             names += vary_of((*step.sent.words, *self._words_of_targets))
-        # Which of them came is not known beforehand: no Vary could name them all.
+        # Which fields will come is not known beforehand: no Vary could name them all.
         is_open = any(name.endswith("*") for name in names)
         self._vary = b"*" if is_open else fanout_answer.vary(name.title() for name in dict.fromkeys(names))
         return self._steps
@@ -117,7 +117,7 @@ class Fanout(GatewayView):
         return tuple((one.owner, *one.fields) for one in references if one.owner in OWN)
 
     def words_read(self, pools: Mapping[str, Pool]) -> tuple[Sequence[str], ...]:
-        """The words of the values that its calls are made with, but for parameters of the path."""
+        """The words of the values in its calls, except parameters of the path."""
         words = (one for step in self._steps_anew(pools) for one in step.sent.words)
         return (*words, *self._words_of_targets)
 

@@ -1,6 +1,6 @@
 """A bulkhead: synchronous calls in a bounded pool of threads with a bounded queue; a full one affects no other.
 
-A thread cannot be killed. A call that is over its time is given up: whoever asked has an answer on time, the thread
+A thread cannot be killed. A call that exceeds its time is given up: its request gets an answer on time, and the thread
 keeps its place until the function returns. `Bulkhead` is the executor that `sync_to_async` hands its calls to, with the
 loop's own futures: one hop there and one back.
 """
@@ -37,8 +37,8 @@ _MOST_LEFT = 500
 class Call:
     """One call, from entering the pool until its thread is free again.
 
-    `work` runs in the thread and gives the answer. An answer that streams leaves `rest` behind, which gives a piece, or
-    None at the end: the same thread calls it whenever the loop asks, and `at_end` once nobody asks any more.
+    `work` runs in the thread and returns the answer. An answer that streams sets `rest`, which returns a piece, or None
+    at the end: the same thread calls it whenever the loop asks for one, and `at_end` once no more are asked for.
     """
 
     __slots__ = (
@@ -55,21 +55,21 @@ class Call:
         self.asks: SimpleQueue[asyncio.Future[Any] | None] = SimpleQueue()
         self.future: asyncio.Future[Any] | None = None
         self.began_s: float | None = None  # None while it waits for a thread
-        self.since_s: float | None = None  # since when the thread works for the loop; None while it waits for it
-        self.thread_id: int | None = None  # of the one that it runs in
+        self.since_s: float | None = None  # since when the thread works for the loop; None while it waits for the loop
+        self.thread_id: int | None = None  # the thread that it runs in
         self.is_late = False
         self.is_over = False
         self.waiting_for_end: list[Callable[[], None]] = []
 
     def when_over(self, function: Callable[[], None]) -> None:
-        """Add a callback for when no thread runs this call any more; called at once if none does."""
+        """Add a callback for the time when no thread runs this call; called at once if none does."""
         if self.is_over or self.began_s is None:
             function()
         else:
             self.waiting_for_end.append(function)
 
     def end(self) -> None:
-        """Called when no thread runs it any more."""
+        """Called when no thread runs it any longer."""
         self.is_over = True
         for function in self.waiting_for_end:
             function()
@@ -96,7 +96,7 @@ class Bulkhead:
         self.options = options
         self.full = self.late = 0  # how often so far
         self._now = now
-        self._calls: dict[Call, None] = {}  # those that have a thread or wait for one, in their order
+        self._calls: dict[Call, None] = {}  # calls that have a thread or wait for one, in their order
         self._threads: list[threading.Thread] = []
         self._jobs: SimpleQueue[tuple[Call, asyncio.AbstractEventLoop, Callable[[], Any]] | None] = SimpleQueue()
         self._next: Call | None = None
@@ -105,7 +105,7 @@ class Bulkhead:
         self._in_thread = sync_to_async(_carry_out, thread_sensitive=False, executor=executor)
 
     def close(self) -> None:
-        """Its threads end, each with the call that it runs."""
+        """End its threads, each after the call that it runs."""
         for _ in self._threads:
             self._jobs.put(None)
 
@@ -118,28 +118,28 @@ class Bulkhead:
         return len(self._calls) - len(self.running)
 
     def is_stuck(self) -> bool:
-        """Whether every thread runs a call whose time is over."""
+        """Whether every thread runs a call that has exceeded its time."""
         since_s, running = self._now() - self.options.timeout_s, self.running
         return len(running) >= self.options.threads and all(
             call.is_late or (call.since_s is not None and call.since_s <= since_s) for call in running
         )
 
     def describe_running(self) -> list[str]:
-        """Who runs, for how long, for which request: `build_report 12.3 s (4bf92f35...)`."""
+        """The running functions, for how long, for which request: `build_report 12.3 s (4bf92f35...)`."""
         now = self._now()
         return [f"{call.name} {now - (call.began_s or now):.1f} s ({call.request_id})" for call in self.running]
 
     async def run(self, call: Call, timeout_s: float) -> Any:
         """Run the call in a thread; returns the result of its work.
 
-        Raises GatewayError LEGACY_FULL, LEGACY_STUCK, LEGACY_TIMEOUT, and what the work raises. Cancelled while it
-        waits, it gives its place in the queue back; while it runs, the thread goes on.
+        Raises GatewayError LEGACY_FULL, LEGACY_STUCK, LEGACY_TIMEOUT, and what the work raises. If cancelled while it
+        waits, it gives back its place in the queue; while it runs, the thread goes on.
         """
         if len(self._calls) >= self.options.threads:
             if self.is_stuck():
                 raise self._stuck()
             most = self.options.threads + self.options.queue
-            # Who left before its turn has no place any more, but its call is still in the threads' queue.
+            # A call that left before its turn has no place any longer, but is still in the threads' queue.
             if len(self._calls) >= most or self._jobs.qsize() >= most + _MOST_LEFT:
                 raise self._full()
         self._calls[call] = None
@@ -152,7 +152,7 @@ class Bulkhead:
             # round, so that one of the two sees the other.
             if call.began_s is None:
                 self._calls.pop(call, None)
-                call.work = _carry_nothing_out  # what it would work on, a request and its body, is needed no more
+                call.work = _carry_nothing_out  # so that it no longer refers to its request and body
 
     async def pieces(self, call: Call) -> AsyncIterator[Any]:
         """The further pieces of a call's result. Raises GatewayError LEGACY_TIMEOUT if one takes too long."""
@@ -181,7 +181,7 @@ class Bulkhead:
         return GatewayError(Reason.LEGACY_TIMEOUT, cause=f"{cause} {self.name}")
 
     def _frames_of_oldest(self) -> list[str]:
-        """What the thread executes that has run a call for longest, innermost first: `team/reports.py:7 build`."""
+        """The frames of the thread that has run its call for longest, innermost first: `team/reports.py:7 build`."""
         call = min(self.running, key=lambda one: one.began_s or 0.0)
         frame = sys._current_frames().get(call.thread_id or 0)
         stack: list[Frame] = []
@@ -206,15 +206,15 @@ class Bulkhead:
     # -- an executor, as asyncio wants one ------------------------------------------------------------------------
 
     def submit(self, function: Callable[[], Any]) -> asyncio.Future[Any]:
-        """`sync_to_async` comes here with the call that `run` has put aside. Raises RuntimeError without threads."""
+        """Called by `sync_to_async` for the call that `run` has set. Raises RuntimeError without threads."""
         call, self._next, loop = self._next, None, asyncio.get_running_loop()
-        assert call is not None  # noqa: S101 - nobody else submits
-        if len(self._threads) < min(len(self._calls), self.options.threads):  # as many as are needed at a time
+        assert call is not None  # noqa: S101 - only `run` submits
+        if len(self._threads) < min(len(self._calls), self.options.threads):  # only as many as are needed at a time
             thread = threading.Thread(target=self._serve, name=f"legacy-{self.name}-{len(self._threads)}", daemon=True)
             try:
                 thread.start()
                 self._threads.append(thread)
-            except RuntimeError:  # the system has no more; those that there are serve too
+            except RuntimeError:  # the system has no more; the existing ones serve too
                 if not self._threads:
                     raise
         call.future = loop.create_future()
@@ -224,7 +224,7 @@ class Bulkhead:
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
             self._serve_one(*job)
-            del job  # a thread that waits for the next would keep the last call, with its request and body
+            del job  # a waiting thread would keep the last call, with its request and body
 
     def _serve_one(self, call: Call, loop: asyncio.AbstractEventLoop, function: Callable[[], Any]) -> None:
         result, error = None, None
@@ -284,7 +284,8 @@ async def in_thread(work: Callable[[], Any]) -> Any:
 def raisable(error: BaseException) -> Exception:
     """An exception of synchronous code, made safe to raise in the loop.
 
-    sys.exit() ends no worker, a future takes no StopIteration, and an asyncio.CancelledError cancels nobody.
+    sys.exit() must not end the worker, a future takes no StopIteration, and an asyncio.CancelledError must cancel
+    nothing.
     """
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
@@ -294,7 +295,7 @@ def raisable(error: BaseException) -> Exception:
 
 
 def _settle(future: asyncio.Future[Any] | None, result: Any, error: Exception | None) -> None:
-    """Give a future its result or its failure, if it still waits for one."""
+    """Set the result or failure of a future, if it still waits for one."""
     if future is None or future.done():
         return
     if error is None:

@@ -21,7 +21,7 @@ _DEFAULTS = defaults_of(OF_POOL)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LegacyOptions:
-    """How many threads a pool of legacy functions has, how many calls may wait for one, how long one may take."""
+    """The options of a pool: how many threads it has, how many calls may wait for one, how long one may take."""
 
     threads: int = _DEFAULTS["threads"]
     queue: int = _DEFAULTS["queue"]

@@ -1,7 +1,7 @@
 """Path values converted by the type hints of a function: with `id: int`, `7` becomes a number and `seven` is refused.
 
-One mechanism for views, fan-outs and legacy functions. A text becomes what `msgspec.convert` makes of it: int, float,
-bool, Decimal, UUID, date, time, datetime, timedelta, Enum, Literal, unions of them, `Annotated` with a `msgspec.Meta`.
+One mechanism for views, fan-outs and legacy functions. `msgspec.convert` converts a text to int, float, bool, Decimal,
+UUID, date, time, datetime, timedelta, Enum, Literal, unions of them, `Annotated` with a `msgspec.Meta`.
 """
 
 import inspect
@@ -20,7 +20,7 @@ _OF_TEXT = (
 
 
 class NoSuchValue(ValueError):
-    """A value that is not of the type that the function gives its parameter; `name` is the parameter's."""
+    """A value that does not fit the type of its parameter; `name` is the parameter's."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -33,11 +33,11 @@ def not_found(error: NoSuchValue) -> GatewayError:
 
 
 class Parameters:
-    """The types of a function's parameters, by its hints; those that are `str`, or have none, are left as they are."""
+    """The types of a function's parameters, by its hints; those with `str`, or without a hint, are left alone."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._types: dict[str, Any] = {}
-        self._problems: dict[str, str] = {}  # of hints that cannot be read, or that msgspec does not know
+        self._problems: dict[str, str] = {}  # problems of hints that cannot be evaluated, or that msgspec does not know
         for name, hint in _hints(function):
             try:
                 kind = _read(function, name, hint)
@@ -51,7 +51,7 @@ class Parameters:
                 self._types[name] = kind
 
     def converted(self, values: Mapping[str, Any], *, texts_only: bool = False) -> dict[str, Any]:
-        """The values, each of its parameter's type; with `texts_only` others are left. Raises NoSuchValue."""
+        """The values, each converted to its parameter's type; with `texts_only` only texts are. Raises NoSuchValue."""
         found = dict(values)
         for name, kind in self._types.items():
             if name in found and (isinstance(found[name], str) or not texts_only):
@@ -66,7 +66,7 @@ class Parameters:
         return bool(self._types)
 
     def problem(self, name: str) -> str | None:
-        """Why the hint of a parameter is of no use for a text out of a path; None if it is, or there is none."""
+        """Why the hint of a parameter cannot convert a text of a path; None if it can, or there is no hint."""
         if name in self._problems:
             return self._problems[name]
         kind = self._types.get(name)
@@ -84,7 +84,7 @@ def _takes_text(kind: kinds.Type) -> bool:
 
 
 def _hints(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
-    """The parameters that may be given by name, with their hints as they are written."""
+    """The parameters that may be given by name, with their hints as written."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):  # functions in C may have no signature
@@ -96,7 +96,7 @@ def _hints(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _read(function: Callable[..., Any], name: str, hint: Any) -> Any:
-    """One hint, evaluated by itself: those beside it may only hold for a type checker."""
+    """One hint, evaluated by itself: others beside it may only work in a type checker."""
     inner = inspect.unwrap(function)
     inner = getattr(inner, "func", inner)  # a partial
     inner = inner if hasattr(inner, "__globals__") else getattr(inner, "__call__", inner)  # noqa: B004 - the method

@@ -36,7 +36,7 @@ Answered = tuple[int, Sequence[Pair], bytes]
 _JSON = (b"content-type", b"application/json")
 
 
-# The database connections that the call in this context has made: most calls make none, and to ask Django costs 5 us.
+# The database connections that the call in this context has made: most calls make none, and asking Django costs 5 us.
 _opened: ContextVar[list[object]] = ContextVar("gateway_connections")
 
 
@@ -55,7 +55,7 @@ class Legacy(GatewayView):
         self.function = self.__wrapped__ = function
         self.__name__ = self.__qualname__ = str(getattr(function, "__name__", pool))
         self.__doc__ = function.__doc__
-        self.own_name = own_name  # given by name=, and so meant to be shared
+        self.own_name = own_name  # given by name=, so the pool is meant to be shared
         self.options = options
         self.bulkhead = Bulkhead(pool, options)
         self.max_body_bytes = DEFAULT_MAX_BODY_BYTES
@@ -63,7 +63,7 @@ class Legacy(GatewayView):
         self.parameters = signature.parameters if signature is not None else {}
         self.takes_request = "request" in self.parameters
         self._converts = Parameters(function)
-        if signature is not None:  # what route() checks against its pattern
+        if signature is not None:  # route() checks it against its pattern
             self.__signature__ = _signature_of_view(signature)
         markcoroutinefunction(self)
 
@@ -71,7 +71,7 @@ class Legacy(GatewayView):
         return f"<Legacy {self.__name__} in {self.bulkhead.name}>"
 
     def asks_for(self, parts: Iterable[str]) -> list[str]:
-        """What the function must be given as a part beside `parts`; what has a default may be missing."""
+        """The parts that the function needs beside `parts`; parameters with a default may be missing."""
         known = set(parts)
         return [
             name
@@ -148,9 +148,9 @@ class Legacy(GatewayView):
                 return answer
             if result.is_async:  # type: ignore[attr-defined]
                 return result
-            # The iterator may use what belongs to this thread, a database cursor for one: it stays here.
+            # The iterator may use objects of this thread, such as a database cursor, so it stays here.
             if isinstance(result, FileResponse):
-                result.block_size = 64 * 1024  # Django's 4 KiB would be a hop each
+                result.block_size = 64 * 1024  # each of Django's 4 KiB would be a switch of threads
             context = copy_context()
             call.rest, call.at_end = (
                 partial(context.run, next, iter(result), None),
@@ -175,7 +175,7 @@ class Legacy(GatewayView):
 
 
 def _listed(value: Any) -> Any:
-    """For types that msgspec does not know: querysets, generators and deques become lists."""
+    """Make lists of types that msgspec does not know: querysets, generators and deques."""
     if isinstance(value, Iterable) and not isinstance(value, (list, tuple)):
         return list(value)
     raise TypeError(f"a {type(value).__name__} cannot become JSON")
@@ -185,7 +185,7 @@ def _listed(value: Any) -> Any:
 def _signature(function: Callable[..., Any]) -> inspect.Signature | None:
     try:
         return inspect.signature(function)
-    except ValueError:  # what is written in C may not tell
+    except ValueError:  # functions written in C may have no signature
         return None
 
 
@@ -206,9 +206,9 @@ def legacy(
 ) -> Legacy:
     """A view that calls a synchronous function in threads of its own: `legacy(build_report, threads=4, timeout="5s")`.
 
-    The function gets the path's parameters by keyword, and `request` if it names it; it returns an HttpResponse, or
-    what becomes JSON. `name` is the pool's, at first the function's: functions that name the same pool share it.
-    Raises TypeError for what is no synchronous function, ValueError for options.
+    The function gets the path's parameters by keyword, and `request` if it names it; it returns an HttpResponse, or a
+    value that becomes JSON. `name` is the pool's, by default the function's name: functions that name the same pool
+    share it. Raises TypeError for anything but a synchronous function, ValueError for options.
     """
     if not callable(function):
         raise TypeError(f"legacy({function!r}): give it the function itself")
@@ -236,7 +236,7 @@ def assign_pools(
 ) -> tuple[dict[str, Bulkhead], list[str]]:
     """Give every view its pool, with the options of the environment; returns the pools by name, and conflicts.
 
-    `views` come with where they were written. Views of one function share a pool, and those that name the same one.
+    `views` are pairs of place and view. Views of one function share a pool, and so do those that name the same one.
     """
     firsts: dict[str, tuple[str, Legacy]] = {}
     pools: dict[str, Bulkhead] = {}
