@@ -1,4 +1,4 @@
-"""GATEWAY_LOG_FIELDS: fields of a request that its log line carries besides."""
+"""GATEWAY_LOG_FIELDS: further fields of a request in its log line."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
@@ -7,7 +7,7 @@ from gateway.http.headers import Pair, is_token
 
 _PREFIX: Final = "header:"
 _MOST_CHARACTERS: Final = 256
-# What lets somebody in, or may: their presence is worth a line, their value never is.
+# Possible credentials: their presence may be logged, their value never.
 _CREDENTIALS: Final = frozenset(
     {"authorization", "cookie", "proxy-authorization", "x-api-key", "api-key", "x-auth-token"}
 )
@@ -24,9 +24,10 @@ def log_field(text: str) -> str:
 
 
 def added_fields(names: Iterable[str], credentials: Iterable[str]) -> Added | None:
-    """What gives the fields of a request for its line, by the name that they have there; None for no names.
+    """The function that picks the fields of a request for its line, by their names there; None for no names.
 
-    The values of `credentials`, fields that a way to authenticate goes by, are masked. Each is cut at 256 characters.
+    The values of `credentials`, fields that a way to authenticate reads, are masked. Each value is cut at 256
+    characters.
     """
     masked = _CREDENTIALS | set(credentials)
     keys = {name.encode("ascii"): (f"header_{name.replace('-', '_')}", name in masked) for name in names}

@@ -1,6 +1,6 @@
 """The counts of one worker, for the metrics and the status page.
 
-Every request pays for it, so it is a few additions to plain numbers; names and texts are made when they are asked for.
+Every request pays for it, so it is a few additions to plain numbers; names and texts are made when they are read.
 Labels are bounded: a request without a route counts as route `none`, an unusual method as `other`.
 """
 
@@ -50,7 +50,7 @@ class Failures:
     last: Failure = field(default_factory=dict)
 
     def add(self, other: Self) -> None:
-        """Count the others too."""
+        """Add the counts of another one."""
         self.count += other.count
         if other.last.get("at_s", 0.0) > self.last.get("at_s", 0.0):
             self.last = other.last
@@ -63,20 +63,20 @@ class Counters:
         self.requests: dict[RequestLabels, Requests] = {}
         self.cache: dict[tuple[str, str], int] = {}  # by route and outcome
         self.parts: dict[PartLabels, Durations] = {}
-        self.sockets: dict[tuple[str, str], int] = {}  # that have ended, by route and who closed them
+        self.sockets: dict[tuple[str, str], int] = {}  # closed ones, by route and closing side
         self.messages: dict[tuple[str, str], int] = {}  # of sockets, by route and direction: in is from the client
         self.failures: dict[FailureLabels, Failures] = {}
         self.recent: deque[Failure] = deque(maxlen=RECENT)  # failures, the last one last
         self.recent_client: deque[Failure] = deque(maxlen=RECENT_CLIENT)  # apart: a scanner must not push others out
 
     def note(self, exchange: Exchange) -> None:
-        """Count a finished request, unless it is for the gateway itself: who looks is no traffic."""
+        """Count a finished request, unless it is for the gateway itself: monitoring is no traffic."""
         method, route, status = exchange.method, exchange.route or "none", exchange.status or 0
         if exchange.path[:3] == "/-/":
             return
         if exchange.socket is not None:
             self._note_socket(route, exchange.socket)
-            return  # hours that it was open are no answer's time
+            return  # the hours that it was open are no response time
         key = (route, method if method in SERVED_METHODS else "other", status // 100, exchange.reason or "")
         requests = self.requests.get(key)
         if requests is None:

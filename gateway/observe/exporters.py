@@ -1,4 +1,4 @@
-"""Which exporters of spans the standard OTEL_* variables ask for."""
+"""The exporters of spans that the standard OTEL_* variables ask for."""
 
 from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
@@ -7,14 +7,14 @@ from urllib.parse import urlsplit
 def exporters_of(environ: Mapping[str, str], find: Callable[[str], object]) -> tuple[str, ...]:
     """The exporters that the standard variables name, of `otlp` and `console`; none: no spans are made.
 
-    `find` gives a module's spec, or None where it is not installed.
-    Raises ValueError where spans are asked for and cannot be had. What else there is to set, OpenTelemetry reads.
+    `find` gives a module's spec, or None where it is not installed. Raises ValueError where spans are asked for and
+    cannot be made. OpenTelemetry reads all further settings itself.
     """
     endpoint, protocol = (
         environ.get(f"OTEL_EXPORTER_OTLP_TRACES_{word}") or environ.get(f"OTEL_EXPORTER_OTLP_{word}") or ""
         for word in ("ENDPOINT", "PROTOCOL")
     )
-    # The standard exports by default; here it must be asked for.
+    # The standard exports by default; here exporting must be asked for.
     value = environ.get("OTEL_TRACES_EXPORTER") or ("otlp" if endpoint else "none")
     names = {name.strip() for name in value.split(",")}
     if names == {"none"} or environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
@@ -31,7 +31,7 @@ def exporters_of(environ: Mapping[str, str], find: Callable[[str], object]) -> t
 
 
 def doubt_of(environ: Mapping[str, str]) -> str:
-    """What is probably wrong with where spans go, though they go there; empty for nothing. As for `exporters_of`."""
+    """A probable mistake in the destination of spans, which is used all the same; empty if there is none."""
     names = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
     name = next((name for name in names if environ.get(name)), None)
     if name is None or not urlsplit(environ[name]).netloc.endswith(":4317"):

@@ -1,4 +1,4 @@
-"""How values are distributed: how many of them lie below each of some bounds, and their sum."""
+"""The distribution of values: how many of them lie below each of some bounds, and their sum."""
 
 from bisect import bisect_left
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many values there are."""
+        """The number of values."""
         return sum(self.counts)
 
     def observe(self, seconds: float) -> None:
@@ -35,12 +35,12 @@ class Histogram:
         self.sum_s += seconds
 
     def add(self, other: Self) -> None:
-        """Count the values of another one too."""
+        """Add the values of another one."""
         self.counts = [one + more for one, more in zip(self.counts, other.counts, strict=True)]
         self.sum_s += other.sum_s
 
     def quantile_s(self, share: float) -> float | None:
-        """The time that this share of the values is at most, as between two bounds it can be told; None of none."""
+        """The quantile for this share of the values, interpolated between two bounds; None without values."""
         return quantile_s(self.counts, self.BOUNDS_S, share)
 
     def buckets(self) -> list[tuple[str, float]]:
@@ -54,7 +54,7 @@ class Histogram:
 
 
 def quantile_s(counts: Sequence[int], bounds_s: Sequence[float], share: float) -> float | None:
-    """`Histogram.quantile_s` of bare counts: even within a bucket, and the last bound for what lies above all."""
+    """`Histogram.quantile_s` of bare counts: linear within a bucket, and the last bound for values above all bounds."""
     total, seen, low_s = sum(counts), 0, 0.0
     if not total:
         return None
@@ -68,7 +68,7 @@ def quantile_s(counts: Sequence[int], bounds_s: Sequence[float], share: float) -
 
 @dataclass(slots=True)
 class Durations(Histogram):
-    """Of requests and of parts of fan-outs."""
+    """Times of requests and of parts of fan-outs."""
 
     BOUNDS_S: ClassVar[tuple[float, ...]] = BOUNDS_S
 
@@ -82,7 +82,7 @@ class Stalls(Histogram):
 
 @dataclass(slots=True)
 class Calls(Durations):
-    """Of the attempts at one endpoint that had the head of an answer, until then; and how many failed, by reason.
+    """Times of attempts at one endpoint until the head of the answer; and how many failed, by reason.
 
     A reason is a word of `errors`, or the status of an answer from 500 on. Times are seconds since the epoch.
     """

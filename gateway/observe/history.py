@@ -1,6 +1,6 @@
-"""What happened lately: ten minutes by the second, for the status page; and a minute by route and by endpoint.
+"""Recent counts: ten minutes by the second, for the status page; and a minute by route and by endpoint.
 
-A worker goes on counting in `counters`; about once a second `History.tick` takes what is new since then.
+A worker counts in `counters`; about once a second `History.tick` takes the difference since the last tick.
 """
 
 from array import array
@@ -26,7 +26,7 @@ _SERVER_ERROR: Final = 5  # a class of statuses
 
 @dataclass(slots=True)
 class Asked(Durations):
-    """The requests of one route; failed are those of 5xx."""
+    """The requests of one route; those with 5xx count as failed."""
 
     failed: int = 0
 
@@ -36,14 +36,14 @@ class Asked(Durations):
 
 
 class Seconds(msgspec.Struct, array_like=True):
-    """A row for each of the last KEPT_S seconds, in a ring: that of second `s` is number `s % KEPT_S`."""
+    """A row for each of the last KEPT_S seconds, in a ring: second `s` has row `s % KEPT_S`."""
 
     until_s: int = 0  # since the epoch; 0: nothing yet
     rows: bytes = b""
 
 
 class Second(NamedTuple):
-    """One second of all workers: rates, and times that half and 99 of 100 requests took at most."""
+    """One second of all workers: rates, and the times of half and of 99 % of requests."""
 
     at_s: int
     requests: float
@@ -57,7 +57,7 @@ _Sums = TypeVar("_Sums", Asked, Calls)
 
 
 class _Minute(Generic[_Key, _Sums]):
-    """Sums of the last minute by key: each step is added as it comes, and taken away when it is a minute old."""
+    """Sums of the last minute by key: each step is added as it comes, and subtracted when it is a minute old."""
 
     def __init__(self, kind: type[_Sums]) -> None:
         self._kind: type[_Sums] = kind
@@ -69,7 +69,7 @@ class _Minute(Generic[_Key, _Sums]):
         self._steps[-1][1].setdefault(key, self._kind()).add(new)
 
     def sums(self, step: int) -> dict[_Key, _Sums]:
-        """All that was counted in the minute until this step, this step included."""
+        """The sums of the minute up to this step, including it."""
         while self._steps and self._steps[0][0] <= step - _STEPS:
             self._steps.popleft()
         found: dict[_Key, _Sums] = {}
@@ -80,7 +80,7 @@ class _Minute(Generic[_Key, _Sums]):
 
 
 class History:
-    """One worker's. `now_s` is seconds since the epoch; a clock that is set back makes it wait."""
+    """The history of one worker. `now_s` is seconds since the epoch; after a clock is set back, it waits."""
 
     def __init__(self) -> None:
         self._ring = array("I", bytes(4 * KEPT_S * _WIDTH))
@@ -94,7 +94,7 @@ class History:
     def tick(
         self, now_s: float, requests: Mapping[RequestLabels, Requests], calls: Mapping[tuple[str, str], Calls]
     ) -> None:
-        """Take what was counted since the last tick; it counts for the second and the step of `now_s`."""
+        """Take the counts since the last tick, for the second and the step of `now_s`."""
         second = max(int(now_s), self._until_s)
         row = self._row(second)
         ring, step = self._ring, second // STEP_S
@@ -122,19 +122,19 @@ class History:
             self._calls[key] = Calls(list(call.counts), call.sum_s, dict(call.failures))
 
     def seconds(self) -> Seconds:
-        """As it may be published."""
+        """The rows, for publishing."""
         return Seconds(self._until_s, self._ring.tobytes()) if self._until_s else Seconds()
 
     def of_routes(self) -> dict[str, Asked]:
-        """The last minute of each route that was asked."""
+        """The last minute of each route with requests."""
         return self._of_routes.sums(self._until_s // STEP_S)
 
     def of_calls(self) -> dict[tuple[str, str], Calls]:
-        """The last minute of each upstream and endpoint that was asked."""
+        """The last minute of each upstream and endpoint with calls."""
         return self._of_calls.sums(self._until_s // STEP_S)
 
     def _row(self, second: int) -> int:
-        """Where the row of a second begins; the rows of those since the last one are emptied."""
+        """The index of a second's row; the rows of the seconds since the last one are emptied."""
         first = max(self._until_s + 1, second - KEPT_S + 1)
         for one in range(first, second + 1):
             at = one % KEPT_S * _WIDTH
@@ -167,16 +167,16 @@ def merged(several: Iterable[Seconds]) -> Seconds:
 
 
 def by_second(seconds: Seconds, workers: int, since_s: int = 0) -> Iterator[Second]:
-    """What each second was like, the oldest first; those in which nothing was counted are left out.
+    """The figures of each second, the oldest first; seconds without counts are left out.
 
-    `workers` have counted: each of them for about a second in each second.
+    `workers` is the number of workers, each of which counts about a second of work in each second.
     """
     ring, first = array("I", seconds.rows), max(since_s, seconds.until_s - KEPT_S + 1)
     for second in range(first, seconds.until_s + 1) if seconds.until_s else ():
         at = second % KEPT_S * _WIDTH
         counts, counted_ms = ring[at : at + _BUCKETS], ring[at + _COUNTED_MS]
         if counted_ms:
-            # Of workers that began or ended in it less is counted; the rate is that of those that did.
+            # Workers that began or ended within it counted less; the rate is for the time counted.
             scale = max(1, min(workers, round(counted_ms / 1000))) * 1000 / counted_ms
             half_s, tail_s = quantile_s(counts, BOUNDS_S, 0.5), quantile_s(counts, BOUNDS_S, 0.99)
             yield Second(second, sum(counts) * scale, ring[at + _FAILED] * scale, half_s, tail_s)

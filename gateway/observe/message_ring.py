@@ -1,7 +1,7 @@
-"""What one worker tells all others of a gateway, in memory that they share: known to them before it goes on.
+"""Messages from one worker to all others of a gateway, in shared memory: published before the worker goes on.
 
-Nobody is woken: who wants to know looks at one number, which costs nothing while there is no news. The messages lie in
-a ring. A worker that has not looked for so long that a message was overwritten learns that it missed something.
+No worker is woken: each looks at one number, which costs nothing while there is no news. The messages are in a ring. A
+worker that has not read for so long that a message was overwritten learns that it missed something.
 """
 
 import mmap
@@ -13,15 +13,15 @@ from gateway.observe.process_locks import ProcessLocks
 
 PLACES: Final = 512
 PLACE_BYTES: Final = 2048
-_HEAD: Final = struct.Struct("=II")  # the length of the message, and the process that it is of
+_HEAD: Final = struct.Struct("=II")  # the length of the message, and its process
 _COUNT_BYTES: Final = 8
 
 
 class MessageRing:
-    """Made before the workers are forked; each `join`s it once, in itself."""
+    """Created before the workers are forked; each worker calls `join` once."""
 
     def __init__(self) -> None:
-        self._memory = mmap.mmap(-1, _COUNT_BYTES + PLACES * PLACE_BYTES)  # taken from the system as it is written to
+        self._memory = mmap.mmap(-1, _COUNT_BYTES + PLACES * PLACE_BYTES)  # the system allocates it as it is written to
         self._count = memoryview(self._memory)[:_COUNT_BYTES].cast("Q")
         self._locks = ProcessLocks(1)
         self._received = 0
@@ -36,7 +36,7 @@ class MessageRing:
         return self._count[0] != self._received
 
     def publish(self, message: bytes) -> None:
-        """Once this returns, everybody who looks knows. Raises LockHeld."""
+        """Publish a message: once this returns, all workers can read it. Raises LockHeld."""
         with self._locks.taken([0]):
             number = self._count[0]
             at = _COUNT_BYTES + number % PLACES * PLACE_BYTES
@@ -58,5 +58,5 @@ class MessageRing:
             if length > PLACE_BYTES - _HEAD.size:
                 return None
             found.append(self._memory[at + _HEAD.size : at + _HEAD.size + length])
-        # One is overwritten from when the message a whole turn later is begun.
+        # A message may be overwritten once the one a whole turn later is begun.
         return None if self._count[0] - first >= PLACES else found

@@ -19,7 +19,7 @@ def exposition(
 ) -> tuple[str, bytes]:
     """Content type and text for these workers' snapshots, in the format that `accept` asks for.
 
-    `running` tells of reloads and of the configuration, as /-/status does.
+    `running` has the state of reloads and of the configuration, as in /-/status.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(merge(snapshots), running or {}))
@@ -72,7 +72,7 @@ def _workers(totals: Totals) -> Iterator[Metric]:
 
 
 def _process(totals: Totals) -> Iterator[Metric]:
-    """The usual names for what processes take, of all workers together."""
+    """The usual metrics of processes, summed over all workers."""
     yield CounterMetricFamily("portway_worker_restarts", "Workers that died.", value=totals.gateway.restarts)
     text = "Processor time of all workers."
     yield CounterMetricFamily("process_cpu_seconds", text, value=totals.counts.cpu_seconds)

@@ -1,8 +1,8 @@
-"""What came of copies of requests, in one worker."""
+"""Counts of copies of requests, in one worker."""
 
 from gateway.observe.histogram import Durations
 
-# Route, the copy's upstream, the class of the answer's status (`2xx`), that of the copy's or its failure's word.
+# Route, the copy's upstream, the class of the answer's status (`2xx`), and the class or failure of the copy's.
 MirrorLabels = tuple[str, str, str, str]
 
 
@@ -11,7 +11,7 @@ class MirrorCounts:
 
     def __init__(self) -> None:
         self.requests: dict[MirrorLabels, int] = {}
-        self.skips: dict[tuple[str, str, str], int] = {}  # by route, upstream and why
+        self.skips: dict[tuple[str, str, str], int] = {}  # by route, upstream and reason
         # By route, upstream of the copy, and `answer` or `mirror`.
         self.durations: dict[tuple[str, str, str], Durations] = {}
 
@@ -26,6 +26,6 @@ class MirrorCounts:
             durations.observe(seconds)
 
     def skipped(self, route: str, mirror: str, why: str) -> None:
-        """None was made: too many are under way (`full`), or the body is too large or not all here (`body`)."""
+        """No copy was made: too many are under way (`full`), or the body is too large or not whole (`body`)."""
         key = (route, mirror, why)
         self.skips[key] = self.skips.get(key, 0) + 1

@@ -1,4 +1,4 @@
-"""What a team's own code says by `logging` and `print()` becomes events, with the ids of its request."""
+"""Output of a team's own code by `logging` and `print()` becomes events, with the ids of its request."""
 
 import io
 import logging
@@ -10,14 +10,14 @@ from gateway.observe.stalls import LIBRARIES, is_own
 
 _MOST_CHARACTERS: Final = 4000
 
-# What was printed without the end of its line, by who prints: requests do not finish each other's lines.
+# Printed text without the end of its line, by context: requests do not finish each other's lines.
 _unfinished: ContextVar[str] = ContextVar("gateway_printed", default="")
 
 
 class Handler(logging.Handler):
-    """Makes events of log records: `app.log` of a team's own, `library` of what libraries say from warning on.
+    """Makes events of log records: `app.log` for the team's own, `library` for warnings and errors of libraries.
 
-    The team's own code is what is not installed, and what lies in one of these packages.
+    Code counts as the team's own if it is not installed, or is in one of these packages.
     """
 
     def __init__(self, log: Any, packages: Collection[str] = ()) -> None:
@@ -32,12 +32,12 @@ class Handler(logging.Handler):
                 write = getattr(self._log, record.levelname.lower(), self._log.error)
                 event = "app.log" if is_team else "library"
                 write(event, logger=record.name, message=record.getMessage(), exc_info=record.exc_info)
-        except Exception:  # noqa: BLE001 - as every logging.Handler does
+        except Exception:  # noqa: BLE001 - like every logging.Handler
             self.handleError(record)
 
 
 class Prints(io.TextIOBase):
-    """Stands for sys.stdout: `write` is called with each whole line. Bytes written to `buffer` pass as they are."""
+    """Replaces sys.stdout: `write` is called with each whole line. Bytes written to `buffer` pass as they are."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
@@ -58,7 +58,7 @@ class Prints(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Tell what has no end of its line yet."""
+        """Emit an unfinished line."""
         rest = _unfinished.get()
         if rest:
             _unfinished.set("")

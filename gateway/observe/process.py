@@ -1,4 +1,4 @@
-"""What a process takes of the machine: memory, processor time, files. Only Linux tells; elsewhere it is None."""
+"""The resources of a process: memory, processor time, files. Only Linux reports them; elsewhere they are None."""
 
 import os
 import time
@@ -7,12 +7,12 @@ from typing import Final, NamedTuple
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 _STATM: Final = Path("/proc/self/statm")
-# Counting open files takes as long as there are many.
+# Counting open files takes time in proportion to their number.
 _COUNT_FILES_S: Final = 5.0
 
 
 class Taken(NamedTuple):
-    """Of this process: resident memory, seconds of processor time so far, open files."""
+    """Resources of this process: resident memory, seconds of processor time so far, open files."""
 
     memory_bytes: int | None
     cpu_s: float
@@ -20,14 +20,14 @@ class Taken(NamedTuple):
 
 
 class ProcessMeter:
-    """Looks at this process. The number of open files is at most five seconds old."""
+    """Measures this process. The number of open files is at most five seconds old."""
 
     def __init__(self) -> None:
         self._open_files: int | None = None
         self._count_at_s = 0.0
 
     def read(self, now_s: float) -> Taken:
-        """`now_s` is of any clock that goes on."""
+        """`now_s` is of any clock that does not go back."""
         if now_s >= self._count_at_s:
             self._count_at_s = now_s + _COUNT_FILES_S
             try:

@@ -1,7 +1,7 @@
 """Workers publish their counts to each other: a slot for each in shared memory, made before they are forked.
 
-No file is needed, so it works where nothing can be written. A worker that is started again takes the place of the one
-that died, and with it what that one has shown.
+No file is needed, so it works on a read-only file system. A restarted worker takes the slot of the one that died, with
+the data that this one published.
 """
 
 import mmap
@@ -13,10 +13,10 @@ from typing import Final
 
 from gateway.observe.process_locks import anonymous_file
 
-# Each place is written in two halves by turns, so that a worker that is killed as it writes leaves the last one whole.
-_HALF_BYTES: Final = 8 * 2**20  # taken from the system only as far as it is written to
+# Each slot is written in two halves in turn, so that a worker that is killed while writing leaves the last one whole.
+_HALF_BYTES: Final = 8 * 2**20  # the system allocates it only as it is written to
 _PLACE_BYTES: Final = 2 * _HALF_BYTES
-_HEAD: Final = struct.Struct("<IIQQ")  # length, checksum, process, which one this is: the greater one is the newer
+_HEAD: Final = struct.Struct("<IIQQ")  # length, checksum, process, serial number: the greater one is newer
 
 
 class SharedMemory:
@@ -24,9 +24,7 @@ class SharedMemory:
 
     def __init__(self, workers: int) -> None:
         self._count = workers
-        file = anonymous_file(
-            "counts"
-        )  # unlike memory without a file, it counts for the system only as it is written to
+        file = anonymous_file("counts")  # unlike memory without a file, the system counts it only as it is written to
         os.ftruncate(file, workers * _PLACE_BYTES)
         self._memory = mmap.mmap(file, workers * _PLACE_BYTES)
         os.close(file)
@@ -46,7 +44,7 @@ class SharedMemory:
             return
         self._serial += 1
         at = self._number * _PLACE_BYTES + self._serial % 2 * _HALF_BYTES
-        _HEAD.pack_into(self._memory, at, 0, 0, 0, 0)  # until all of it is there
+        _HEAD.pack_into(self._memory, at, 0, 0, 0, 0)  # invalid until all of it is written
         self._memory[at + _HEAD.size : at + _HEAD.size + len(data)] = data
         _HEAD.pack_into(self._memory, at, len(data), zlib.crc32(data), os.getpid(), self._serial)
 
@@ -58,7 +56,7 @@ class SharedMemory:
 
     def _newest(self, number: int) -> tuple[int, int, bytes] | None:
         """Serial number, process id and data of what was published last in this slot."""
-        for _ in range(5):  # it may be written just now
+        for _ in range(5):  # it may be being written
             halves = [self._half(number * _PLACE_BYTES + half * _HALF_BYTES) for half in range(2)]
             found = [half for half in halves if half is not None]
             if found:

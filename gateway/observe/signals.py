@@ -1,6 +1,6 @@
-"""Django's signals of a request, sent where somebody listens: Django's own listeners need none of them here.
+"""Django's signals of a request, sent only where there are receivers: Django's own receivers need none of them here.
 
-What a listener raises is logged by Django and stops nothing. Synchronous ones run in a thread of the request.
+An exception of a receiver is logged by Django and stops nothing. Synchronous ones run in a thread of the request.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ Serve = Callable[..., Awaitable[None]]
 
 
 def are_heard() -> bool:
-    """Whether anybody but Django itself listens to the beginning or the end of requests."""
+    """Whether there are receivers, beside Django's own, for the beginning or the end of requests."""
     return any(_listeners(request_started)) or any(_listeners(request_finished))
 
 
@@ -73,15 +73,15 @@ def _nothing() -> None:
 
 
 async def view_failed(request: object, failure: GatewayError) -> None:
-    """Tell listeners of got_request_exception, Sentry for one, of the exception of a team's code in a failure, once."""
+    """Send got_request_exception, to Sentry for one, for the exception of a team's code in a failure, once."""
     error, failure.raised = failure.raised, None
     if error is not None and got_request_exception.has_listeners():
         await sync_to_async(partial(_send_exception, request, error))()
 
 
 def _send_exception(request: object, error: BaseException) -> None:
-    # Listeners ask sys.exc_info() for it.
+    # Receivers read it from sys.exc_info().
     try:
         raise error
-    except BaseException:  # noqa: BLE001 - it was raised before, and is answered already
+    except BaseException:  # noqa: BLE001 - it was raised before, and has been answered
         got_request_exception.send_robust(sender=None, request=request)

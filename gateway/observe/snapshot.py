@@ -1,7 +1,7 @@
 """The state that a worker publishes, and the one place where workers are added up.
 
-Metrics and the status page are two views of the same `Totals`. What was counted outlives the worker that counted it,
-so that counters never fall, however often a worker is started again; what a worker holds ends with it.
+Metrics and the status page are two views of the same `Totals`. Counts outlive the worker that counted them, so that
+counters never fall, however often a worker is restarted; state that a worker holds ends with it.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
@@ -49,10 +49,10 @@ class Counts(msgspec.Struct, array_like=True):
     recent: list[Failure] = []
     recent_client: list[Failure] = []
     limits: dict[tuple[str, str], int] = {}  # by limit and outcome
-    sockets: dict[tuple[str, str], int] = {}  # by route and who closed them
+    sockets: dict[tuple[str, str], int] = {}  # by route and closing side
     messages: dict[tuple[str, str], int] = {}  # by route and direction
     mirrors: dict[MirrorLabels, int] = {}
-    mirror_skips: dict[tuple[str, str, str], int] = {}  # by route, upstream of the copy and why
+    mirror_skips: dict[tuple[str, str, str], int] = {}  # by route, upstream of the copy and reason
     mirror_durations: dict[tuple[str, str, str], Durations] = {}  # by route, upstream of the copy, `answer` or `mirror`
     calls: dict[tuple[str, str], Calls] = {}  # by upstream and endpoint
     failures: dict[FailureLabels, Failures] = {}
@@ -72,7 +72,7 @@ class WorkerState(msgspec.Struct):
     certificate_ends_s: float | None = None  # of its TLS, since the epoch
     memory_bytes: int | None = None
     open_files: int | None = None
-    generation: int = 1  # of the configuration that it has, one more with each reload
+    generation: int = 1  # number of its configuration, one more with each reload
 
 
 class EndpointState(msgspec.Struct):
@@ -90,7 +90,7 @@ class EndpointState(msgspec.Struct):
 
 
 class SourceState(msgspec.Struct):
-    """A source of instances: why it cannot be asked (empty where it can), and in how many workers that is so."""
+    """A source of instances: why it cannot be asked (empty if it can), and in how many workers."""
 
     source: str
     failure: str = ""
@@ -98,7 +98,7 @@ class SourceState(msgspec.Struct):
 
 
 class GatewayState(msgspec.Struct):
-    """What the workers have in common."""
+    """State that the workers share."""
 
     host: str = ""
     started_s: float = 0.0
@@ -114,7 +114,7 @@ class Minute(msgspec.Struct, array_like=True):
 
 
 class UpstreamState(msgspec.Struct):
-    """An upstream's requests and endpoints, and where its instances are asked for."""
+    """An upstream's requests and endpoints, and the sources of its instances."""
 
     name: str
     in_flight: int
@@ -134,7 +134,7 @@ class CacheState(msgspec.Struct):
 
 
 class LegacyPoolState(msgspec.Struct):
-    """The threads of one legacy pool, and how often it was full or a call late while those who show it live."""
+    """The threads of one legacy pool, and how often it was full or a call late, in the living workers."""
 
     name: str
     stuck: bool
@@ -146,14 +146,14 @@ class LegacyPoolState(msgspec.Struct):
 
 
 class LimitsState(msgspec.Struct):
-    """Which store the limits are counted in, and whether it is away."""
+    """The store in which limits are counted, and whether it is away."""
 
     store: str = "not in use"
     is_away: bool = False
 
 
 class WayState(msgspec.Struct):
-    """A way to authenticate: how many keys of an issuer it has (None where it needs none), and why it has no newer."""
+    """A way to authenticate: how many keys of an issuer it has (None if it needs none), why no newer ones."""
 
     name: str
     kind: str
@@ -180,7 +180,7 @@ class Snapshot(msgspec.Struct):
 
 
 class Totals(msgspec.Struct):
-    """All workers together: `counts` of all that ever ran, the rest of those that run now."""
+    """All workers together: `counts` of all workers so far, the rest of those that run now."""
 
     versions: list[str]
     workers: list[WorkerState]
@@ -198,7 +198,7 @@ class Totals(msgspec.Struct):
 
 
 def merge(snapshots: Sequence[Snapshot]) -> Totals:
-    """Add workers up. At least one of them is alive: the caller."""
+    """Add up workers. At least one of them is alive: the caller."""
     living = [one for one in snapshots if one.is_alive]
     return Totals(
         versions=sorted({one.version for one in snapshots}),
@@ -306,7 +306,7 @@ def _upstreams(living: Iterable[Snapshot]) -> list[UpstreamState]:
 
 
 def _add_sources(total: UpstreamState, sources: Iterable[SourceState]) -> None:
-    """Workers ask by themselves: a failure that one of them meets is shown."""
+    """Each worker asks by itself: the failure of any of them is shown."""
     known = {one.source: one for one in total.sources}
     for one in sources:
         if one.source not in known:
@@ -317,7 +317,7 @@ def _add_sources(total: UpstreamState, sources: Iterable[SourceState]) -> None:
 
 
 def _add_endpoint(total: EndpointState, endpoint: EndpointState) -> None:
-    """Workers judge endpoints independently: the state of one that does not send requests there is shown."""
+    """Workers decide about endpoints independently: the state of a worker that sends no requests there is shown."""
     total.workers += endpoint.workers
     total.is_in += endpoint.is_in
     total.in_flight += endpoint.in_flight
@@ -337,7 +337,7 @@ def _stored(several: Sequence[CacheState]) -> CacheState:
 
 
 def _ways(living: Iterable[Snapshot]) -> list[WayState]:
-    """Each worker fetches by itself: what one says that has fewer keys, or a failure, is shown."""
+    """Each worker fetches by itself: the state of one with fewer keys, or with a failure, is shown."""
     totals: dict[str, WayState] = {}
     for way in (way for one in living for way in one.ways):
         total = totals.setdefault(way.name, msgspec.structs.replace(way))

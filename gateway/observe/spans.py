@@ -1,11 +1,11 @@
-"""OpenTelemetry spans of requests, of attempts upstream, and of steps that take long. The only module that imports it.
+"""OpenTelemetry spans of requests, of attempts upstream, and of slow steps. The only module that imports OpenTelemetry.
 
-It is imported only where tracing is on, in the worker: its exporter has a thread, which no fork takes along. The
-current span travels as OpenTelemetry has it, in the context: so a task that a request starts, a legacy function's
-thread and a view that begins spans of its own have the right parent, and nothing here hands one on.
+It is imported only where tracing is on, in the worker: its exporter has a thread, which does not survive a fork. The
+current span is in the context, as usual in OpenTelemetry. So a task that a request starts, a legacy function's thread
+and a view that begins spans of its own have the right parent, and nothing here passes one on.
 
-Names and attributes are the stable HTTP semantic conventions; what they have no word for begins with `portway.`.
-Queries are left out, as in the log: they may hold secrets.
+Names and attributes are the stable HTTP semantic conventions; others begin with `portway.`. Queries are left out, as in
+the log: they may hold secrets.
 """
 
 import logging
@@ -39,7 +39,7 @@ _PART: Final = context.create_key("portway-part")
 _PORTS: Final = {"http": 80, "https": 443}
 _LOG_AGAIN_S: Final = 60.0
 _FLUSH_S: Final = 2.0
-# Thousands of spans wait for an exporter that is slow, and clients choose paths and names of agents.
+# Thousands of spans may wait for a slow exporter, and clients choose paths and user agents: texts are cut.
 _LONGEST: Final = 2000
 
 
@@ -58,7 +58,7 @@ class OtelLogHandler(logging.Handler):
 
 
 class AttemptSpan:
-    """The span of one attempt. `traceparent` goes up; `reason` is the word for its failure, once it has one."""
+    """The span of one attempt. `traceparent` is sent up; `reason` is the word for its failure, once there is one."""
 
     __slots__ = ("_attributes", "_span", "reason", "traceparent")
 
@@ -76,13 +76,13 @@ class AttemptSpan:
 
 
 class Tracer:
-    """One worker's spans. Raises what OpenTelemetry raises for invalid OTEL_* variables."""
+    """One worker's spans. Raises OpenTelemetry's own exceptions for invalid OTEL_* variables."""
 
     def __init__(self, exporters: tuple[str, ...]) -> None:
         logger = logging.getLogger("opentelemetry")
         logger.handlers[:], logger.propagate = [OtelLogHandler()], False
-        logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # it warns of each try, and errs at last
-        logging.getLogger("opentelemetry.trace").setLevel(logging.CRITICAL)  # it tells what clients send
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)  # it warns of each try
+        logging.getLogger("opentelemetry.trace").setLevel(logging.CRITICAL)  # it logs what clients send
         own = {"service.name": "portway", "service.version": __version__}
         resource = Resource.create({**own, **OTELResourceDetector().detect().attributes})
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
@@ -97,7 +97,7 @@ class Tracer:
         _log.info("tracing.on", exporters=exporters)
 
     def stop(self, within_s: float) -> None:
-        """Send the remaining spans, at the very end, since it blocks the loop. What takes too long is lost."""
+        """Send the remaining spans, at the very end, since it blocks the loop. Spans that take too long are lost."""
         steps.traced = None
         flush = threading.Thread(target=self._provider.shutdown, name="portway-flush", daemon=True)
         flush.start()
@@ -106,7 +106,7 @@ class Tracer:
             _log.warning("tracing.failing", cause="the last spans did not leave in time")
 
     def begin(self, request: GatewayRequest) -> str | None:
-        """A request's span, current from here on. Returns the id of the trace that it begins, where none came."""
+        """Begin a request's span, current from here on. Returns the id of the new trace, for a request without one."""
         exchange, parent = request.exchange, Context()
         if request.traceparent is not None:
             states = b",".join(request.fields.own.get(b"tracestate", ()))
@@ -157,7 +157,7 @@ class Tracer:
         context.attach(context.set_value(_PART, name))
 
     async def step(self, name: str, attributes: Mapping[str, str], awaited: Awaitable[Any]) -> Any:
-        """What is awaited, within a span that is current meanwhile. Raises what that raises."""
+        """Await within a span, which is current meanwhile. Raises whatever the awaitable raises."""
         if not trace.get_current_span().get_span_context().trace_flags.sampled:
             return await awaited
         span = self._tracer.start_span(name, kind=SpanKind.INTERNAL)
@@ -180,13 +180,13 @@ class Tracer:
     def attempt(self, upstream: str, *, host: str, port: int, url: str, method: str, number: int) -> AttemptSpan | None:
         """A span below the current one; None where that is not sampled.
 
-        `host` and `port` are the endpoint's, `url` is what is asked of it, and `number` counts attempts from 1.
+        `host` and `port` are the endpoint's, `url` is the requested URL, and `number` counts attempts from 1.
         """
-        # Not `is_recording`: a call whose answer is to be stored may outlive the request that it is made for.
+        # Not `is_recording`: a call for an answer to be stored may outlive its request.
         if not trace.get_current_span().get_span_context().trace_flags.sampled:
             return None
         name, attributes = _of_method(method)
-        name = f"{name} {upstream}"  # of few names: the path of a URL is none
+        name = f"{name} {upstream}"  # few different names, so no path of a URL
         attributes |= {
             "server.address": host,
             "server.port": port,

@@ -1,10 +1,10 @@
-"""A blocked event loop: which line of code blocked it, and how that is logged. Pure decisions."""
+"""A blocked event loop: the line of code that blocked it, and how that is logged. Pure decisions."""
 
 import sysconfig
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-# Where Python's own code lies, and the gateway's.
+# The folders of Python's own code and of the gateway's.
 LIBRARIES = (*(sysconfig.get_path(name) for name in ("stdlib", "platstdlib")), str(Path(__file__).parents[1]))
 Frame = tuple[str, int, str]  # the file's path, the line, the function's name
 Stack = tuple[Frame, ...]  # the innermost first

@@ -1,4 +1,4 @@
-"""/-/status: the snapshots of all workers added up, as one JSON object; and what is shown of one route or upstream."""
+"""/-/status: the snapshots of all workers added up, as one JSON object; and the pages of one route or upstream."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from gateway.observe.histogram import Calls, Durations
 from gateway.observe.history import Asked, by_second
 from gateway.observe.snapshot import Counts, EndpointState, Snapshot, Totals, UpstreamState, WorkerState, merge, time_of
 
-# An endpoint of whose calls in the last minute this share failed is failing, though it may be the only one.
+# An endpoint counts as failing if this share of its calls in the last minute failed, even if it is the only one.
 FAILING_SHARE: Final = 0.1
 _MOST_KINDS: Final = 100  # of failures
 _SERVER_ERROR: Final = 5  # a class of statuses
@@ -21,9 +21,9 @@ _CALM_S: Final = 3  # how far behind the newest second the other workers may be
 
 
 class Status:
-    """All workers together, with what does not change: the routes and the configuration, each as rows.
+    """All workers together, with the parts that do not change: the routes and the configuration, each as rows.
 
-    `snapshots` gives what all workers show now, `running` what tells of the process and of reloads.
+    `snapshots` returns the current state of all workers, `running` that of the process and of reloads.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Status:
         self._running = running
 
     def now(self, history_since_s: int | None = None) -> dict[str, Any]:
-        """The object, as it is now; with the history since then, where that is given."""
+        """The current object; with the history from `history_since_s`, if given."""
         totals = merge(self._snapshots())
         counts = totals.counts
         by_route = _by_route(counts)
@@ -70,7 +70,7 @@ class Status:
         return found
 
     def route(self, name: str) -> dict[str, Any] | None:
-        """What is known of the routes of that name; None where there is none."""
+        """The state of the routes of that name; None if there is none."""
         lines = [{**row} for row in self._rows if row["name"] == name]
         if not lines or not name:
             return None
@@ -96,7 +96,7 @@ class Status:
         }
 
     def upstream(self, name: str) -> dict[str, Any] | None:
-        """What is known of the upstream of that name; None where there is none."""
+        """The state of the upstream of that name; None if there is none."""
         totals = merge(self._snapshots())
         state = next((one for one in totals.upstreams if one.name == name), None)
         if state is None:
@@ -146,7 +146,7 @@ def _sum_known(workers: Iterable[WorkerState]) -> int | None:
 
 
 def _history(totals: Totals, since_s: int) -> list[list[float | None]]:
-    """Each second as time, requests, failures, p50 and p99; without the newest, of which workers have yet to tell."""
+    """Each second as time, requests, failures, p50 and p99; without the newest, which are incomplete."""
     seconds = totals.counts.seconds
     found = by_second(seconds, len(totals.workers), since_s)
     newest_s = seconds.until_s - (_CALM_S if len(totals.workers) > 1 else 0)
@@ -167,13 +167,13 @@ def _times(durations: Durations) -> dict[str, Any]:
 
 
 def _figures(since_start: Asked | None, minute: Asked | None) -> dict[str, Any]:
-    """Of one route, since the start and in the last minute."""
+    """The figures of one route, since the start and in the last minute."""
     total, lately = since_start or Asked(), minute or Asked()
     return {**_times(total), "failed": total.failed, "minute": {**_times(lately), "failed": lately.failed}}
 
 
 def _failures(counts: Counts, route: str | None = None, upstream: str | None = None) -> list[dict[str, Any]]:
-    """Failures of a kind together, those of last the first."""
+    """Failures grouped by kind, the latest first."""
     kinds = [
         {"reason": reason, "route": of_route, "upstream": of_upstream, "count": kind.count, "last": kind.last}
         for (reason, of_route, of_upstream), kind in counts.failures.items()
@@ -240,7 +240,7 @@ def _outcomes(counts: Counts, name: str) -> list[dict[str, Any]]:
 
 
 def _websockets(totals: Totals) -> dict[str, Any]:
-    """How many are open, also by route, and have ended, by who closed them."""
+    """How many are open, also by route, and how many have ended, by closing side."""
     ended: dict[str, int] = {}
     for (_, closed_by), count in totals.counts.sockets.items():
         ended[closed_by] = ended.get(closed_by, 0) + count
@@ -252,7 +252,7 @@ def _websockets(totals: Totals) -> dict[str, Any]:
 
 
 def _mirrors(counts: Counts) -> list[dict[str, Any]]:
-    """Of each route whose requests are copied: what both answered, how often it was the same, and how long it took."""
+    """For each route with copied requests: what both answered, how often that was the same, and how long it took."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
 
     def row(route: str, mirror: str) -> dict[str, Any]:
@@ -346,7 +346,7 @@ def _upstreams_of(row: Mapping[str, Any]) -> set[str]:
 
 
 def _limits(totals: Totals) -> dict[str, Any]:
-    """The store, and of each limit that was met what came of the requests."""
+    """The store, and the outcomes of requests for each limit that was asked."""
     by_limit: dict[str, dict[str, int]] = {}
     for (limit, outcome), count in sorted(totals.counts.limits.items()):
         by_limit.setdefault(limit, {"passed": 0, "refused": 0})[outcome] = count
@@ -355,7 +355,7 @@ def _limits(totals: Totals) -> dict[str, Any]:
 
 
 def _auth(totals: Totals) -> list[dict[str, Any]]:
-    """The ways to authenticate, each with what came of the requests that it was asked about."""
+    """The ways to authenticate, each with the outcomes of its requests."""
     outcomes: dict[str, dict[str, int]] = {}
     for (way, outcome), count in totals.counts.auth.items():
         outcomes.setdefault(way, {})[outcome] = count

@@ -5,7 +5,7 @@ class TokenBucket:
     """`burst` lines at once, and one more for each `every_s` seconds; `held_back` counts the lines refused since the
     last report.
 
-    Kept as the one time at which the bucket would be full again, so that nothing is added up and rounded.
+    It stores only the time at which the bucket would be full again, so that no rounding adds up.
     """
 
     __slots__ = ("_every_s", "_full_at_s", "_slack_s", "held_back")
@@ -31,5 +31,5 @@ class TokenBucket:
 
 
 def at_most_every(seconds: float) -> TokenBucket:
-    """One line, then none for so many seconds."""
+    """One line, then none for this many seconds."""
     return TokenBucket(1, seconds)

@@ -1,8 +1,8 @@
-"""Logs which code blocks the event loop, while it does.
+"""Logs the code that blocks the event loop, while it does.
 
-A thread looks, more than twice in GATEWAY_STALL, whether the loop's thread executes anything. If it does, the thread
-asks the loop for a sign of life; if none has come at the next look, it notes again and again what is executed, until
-the loop goes on. A loop that waits is left asleep: all that it costs then is the thread's own few wake-ups a second.
+A thread checks, more than twice in GATEWAY_STALL, whether the loop's thread executes anything. If it does, the thread
+asks the loop for a sign of life; if none has come by the next check, it samples the running code until the loop goes
+on. An idle loop is left asleep: the only cost then is the thread's own few wake-ups a second.
 """
 
 import asyncio
@@ -22,16 +22,16 @@ from gateway.observe.throttle import TokenBucket
 _DEEPEST = 60
 # Between two looks at a blocked loop: at first, and once it has been blocked for long.
 _LOOK_S, _LOOK_SELDOM_S = 0.005, 0.25
-# A loop that is blocked for this long is logged before it goes on, since it may never.
+# A loop that is blocked for this long is logged before it goes on, since it may never go on.
 _TELL_S = 5.0
-# A loop that seems to wait is asked after so many looks all the same: what blocks it may be no Python.
+# A loop that seems to wait is asked after this many checks all the same: it may be blocked by code that is not Python.
 _LOOKS = 10
 
 Samples = list[tuple[Stack, float]]
 
 
 class Watchdog:
-    """Watches the loop in which it was started. `request_of` tells the id of the request that a task serves."""
+    """Watches the loop in which it was started. `request_of` returns the id of the request that a task serves."""
 
     def __init__(self, stall_s: float, request_of: Callable[[asyncio.Task[object]], str | None]) -> None:
         self.stalls = Stalls()
@@ -43,7 +43,7 @@ class Watchdog:
         self._is_stopped = False
 
     def start(self) -> None:
-        """Watch the running loop, from the thread that it runs in; not at all where nothing counts as a stall."""
+        """Watch the running loop; called in its thread. Does nothing where nothing counts as a stall."""
         if self._stall_s == inf:
             return
         self._loop = asyncio.get_running_loop()
@@ -58,7 +58,7 @@ class Watchdog:
     # -- in the loop ----------------------------------------------------------------------------------------------
 
     def _note_base(self) -> None:
-        self._base = sys._getframe().f_back  # who runs the loop: what it stands on is nobody's business
+        self._base = sys._getframe().f_back  # the frame that runs the loop: frames below it are not shown
 
     def _is_alive(self) -> None:
         self._alive_s = time.monotonic()
@@ -75,7 +75,7 @@ class Watchdog:
                 samples, request_id = self._follow(asked_s)
                 self._note(self._alive_s - asked_s, samples, request_id)
                 asked_s = None
-            else:  # who holds Python's lock, or the processor, stops this thread too
+            else:  # code that holds Python's lock, or the processor, stops this thread too
                 self._note(now_s - slept_s - every_s, [], None)
             looks += 1
             if looks >= _LOOKS or sys._current_frames().get(self._watched) is not self._base:
