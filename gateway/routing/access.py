@@ -1,6 +1,5 @@
 """Who may ask: the requirements of a route, from AUTH, ROLES and SCOPES at its levels."""
 
-import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ from gateway.fanout.view import Fanout
 from gateway.legacy.view import Legacy
 from gateway.options import Level, Option, nearest, together
 from gateway.proxy.view import Proxy
-from gateway.routing.faults import RouteError, place_of
+from gateway.routing.faults import RouteError, added_to, loaded
 from gateway.routing.records import Declared
 from gateway.upstreams.targets import Target
 
@@ -122,20 +121,17 @@ def _nearness(variable: str) -> int:
     return 1 if variable.startswith("GATEWAY_UPSTREAM_") else 2
 
 
-def load_checks(auth: AuthConfig) -> dict[str, Check]:
-    """The functions of ways of kind python, by way. Raises RouteError for anything but an async function."""
+def load_checks(auth: AuthConfig, faults: list[str]) -> dict[str, Check]:
+    """The functions of ways of kind python, by way; adds an error to `faults` for each that is no async function."""
     found: dict[str, Check] = {}
     for way in auth.ways.values():
-        if way.kind != "python":
-            continue
-        module, _, name = way.source.rpartition(".")
-        try:
-            check = getattr(importlib.import_module(module), name)
-        except (Exception, SystemExit) as error:
-            raise RouteError(f"{way.variable}=python {way.source}: {place_of(error, module)}") from error
-        if not _is_async(check):
-            raise RouteError(f"{way.variable}=python {way.source}: it is no async function: async def {name}(request)")
-        found[way.name] = check
+        if way.kind == "python":
+            place = f"{way.variable}=python {way.source}"
+            with added_to(faults):
+                found[way.name] = check = loaded(way.source, place)
+                if not _is_async(check):
+                    name = way.source.rpartition(".")[2]
+                    raise RouteError(f"{place}: it is no async function: async def {name}(request)")
     return found
 
 

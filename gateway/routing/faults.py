@@ -5,16 +5,21 @@ stand-in replaces the result, so that all faults are reported at once. Elsewhere
 """
 
 import functools
+import importlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from django.http.response import HttpResponseBase
 
 CallT = TypeVar("CallT", bound=Callable[..., Any])
+
+# What a module is imported by: no place where a person could mend anything.
+_LOADERS = ("<frozen ", importlib.__file__, str(Path(__file__).parents[1]))
 
 _notes: ContextVar[list[str] | None] = ContextVar("gateway_faults", default=None)
 
@@ -24,20 +29,41 @@ class RouteError(Exception):
 
 
 def place_of(error: BaseException, name: str) -> str:
-    """Where a module failed to load, in one line: the innermost frame of the user's own file if there is one."""
+    """Why a module failed to load, in one line, and where: the innermost frame of the user's own file if there is one.
+
+    Without a place if the module was not found.
+    """
     if isinstance(error, RouteError):  # its text names the place
         return str(error)
     if isinstance(error, SyntaxError):
         return f"{file_name(error.filename or name)}:{error.lineno}: {type(error).__name__}: {error.msg}"
-    frames = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(_LOADERS)]
     own = [frame for frame in frames if file_name(frame.filename) == f"{name.rpartition('.')[2]}.py"]
-    at = (own or frames)[-1]
-    return f"{file_name(at.filename)}:{at.lineno}: {type(error).__name__}: {error}"
+    place = "".join(f"{file_name(at.filename)}:{at.lineno}: " for at in (own or frames)[-1:])
+    return f"{place}{type(error).__name__}: {error}"
+
+
+def loaded(path: str, place: str) -> Any:
+    """The function or class of this dotted path. Raises RouteError with the place where the path was written."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (Exception, SystemExit) as error:
+        raise RouteError(f"{place}: {place_of(error, module)}") from error
 
 
 def file_name(path: str) -> str:
     """The last part of a path: `routes.py`."""
     return path.rpartition("/")[2]
+
+
+@contextmanager
+def added_to(faults: list[str]) -> Iterator[None]:
+    """A RouteError within is added to these faults, a line each, and goes no further."""
+    try:
+        yield
+    except RouteError as error:
+        faults += [fault for fault in str(error).splitlines() if fault not in faults]
 
 
 @contextmanager

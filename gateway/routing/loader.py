@@ -33,7 +33,8 @@ def load_routes(declared: Declared) -> Routes:
                 _noted[module] = tuple(faults)
             else:
                 faults.extend(_noted.get(module, ()))
-            urlpatterns = _urlpatterns(module)
+            urlpatterns, wrong = _urlpatterns(module)
+            faults.extend(wrong)
             if not _are_of(urlpatterns, declared):
                 faults[:] = [fault for fault in faults if not fault.startswith("GATEWAY_")]
                 urlpatterns = _patterns_for(module, urlpatterns, declared)
@@ -80,14 +81,20 @@ def _missing(error: ModuleNotFoundError, name: str) -> str:
     return f"GATEWAY_URLCONF={name}: there is no module of that name{hint}"
 
 
-def _urlpatterns(module: ModuleType) -> UrlPatterns:
+def _urlpatterns(module: ModuleType) -> tuple[UrlPatterns, Sequence[str]]:
+    """The entries, those of a list within the list too, and what is wrong there. Raises RouteError without a list."""
     name = f"{module.__name__}.py"
     urlpatterns = getattr(module, "urlpatterns", None)
     if not isinstance(urlpatterns, (list, tuple)):
         raise RouteError(f"{name} defines no list urlpatterns")
+    entries: list[URLPattern | URLResolver] = []
+    faults: list[str] = []
     for one in urlpatterns:
         if isinstance(one, list):
-            raise RouteError(f"{name}: urlpatterns holds a list; write a star before it: *from_environment()")
-        if not isinstance(one, (URLPattern, URLResolver)):
-            raise RouteError(f"{name}: urlpatterns holds {one!r}, which is no route() or path() line")
-    return urlpatterns
+            faults.append(f"{name}: urlpatterns holds a list; write a star before it: *from_environment()")
+            entries += (entry for entry in one if isinstance(entry, (URLPattern, URLResolver)))
+        elif isinstance(one, (URLPattern, URLResolver)):
+            entries.append(one)
+        else:
+            faults.append(f"{name}: urlpatterns holds {one!r}, which is no route() or path() line")
+    return entries, faults

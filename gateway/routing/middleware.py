@@ -10,13 +10,12 @@ into a thread and back, also one that is only forwarded.
 
 import functools
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from asgiref.sync import iscoroutinefunction
 from django.core.exceptions import MiddlewareNotUsed
 from django.http.response import HttpResponseBase
-from django.utils.module_loading import import_string
 
 from gateway.http.gate import View
 from gateway.http.problem import error_of_view, problem_of
@@ -25,7 +24,8 @@ from gateway.http.response import GatewayResponse
 from gateway.http.view_result import finished, name_of_view
 from gateway.legacy.bulkhead import in_thread
 from gateway.observe import signals
-from gateway.routing.faults import RouteError, place_of
+from gateway.options import Level
+from gateway.routing.faults import RouteError, added_to, loaded, place_of
 
 Middleware: TypeAlias = str | Callable[..., Any]  # a dotted path, or the class or function itself
 Handler = Callable[[GatewayRequest], Awaitable[HttpResponseBase]]
@@ -54,12 +54,15 @@ class Chain:
     """The middleware of one list, made once, for any number of views."""
 
     def __init__(self, listed: Sequence[Middleware], origin: str) -> None:
-        """`origin` is where the list was written. Raises RouteError for what cannot be used."""
+        """`origin` is where the list was written. Raises RouteError, with a line for each that cannot be used."""
         self._view_hooks: list[Callable[..., Any]] = []
         self._exception_hooks: list[Callable[..., Any]] = []
         self._outermost: Callable[[GatewayRequest], Any] = self._innermost
+        faults: list[str] = []
         for one in reversed(listed):
-            made = _made(one, _answering(self._outermost), origin)
+            made = None
+            with added_to(faults):
+                made = _made(one, _answering(self._outermost), origin)
             if made is None:
                 continue
             self._outermost = made
@@ -67,6 +70,8 @@ class Chain:
                 self._view_hooks.insert(0, made.process_view)
             if hasattr(made, "process_exception"):
                 self._exception_hooks.append(made.process_exception)
+        if faults:
+            raise RouteError("\n".join(reversed(faults)))
 
     @property
     def is_empty(self) -> bool:
@@ -120,26 +125,26 @@ def name_of_middleware(one: Middleware) -> str:
 class Chains:
     """The chains of one table of routes: each list is made once, for all routes that share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, levels: Iterable[Level], faults: list[str]) -> None:
+        """`levels` are those of all routes; errors of middleware are added to `faults`."""
         self._made: dict[tuple[Middleware, ...], Chain] = {}
+        for level in levels:
+            key = tuple(level.get("middleware", ()))
+            if key not in self._made:
+                with added_to(faults):
+                    self._made[key] = Chain(key, level.variable("middleware"))
 
-    def of(self, listed: Sequence[Middleware], origin: str) -> Chain | None:
-        """The chain of a list that was written at `origin`; None where none of it is used. Raises RouteError."""
-        key = tuple(listed)
-        if key and key not in self._made:
-            self._made[key] = Chain(key, origin)
-        chain = self._made.get(key)
-        return None if chain is None or chain.is_empty else chain
+    def of(self, level: Level) -> Chain | None:
+        """The chain of what a route has; None where none of it is used."""
+        chain = self._made[tuple(level.get("middleware", ()))]
+        return None if chain.is_empty else chain
 
 
 def _made(one: Middleware, get_response: Handler, origin: str) -> Callable[[GatewayRequest], Any] | None:
     """A middleware around `get_response`; None for one that is not used. Raises RouteError."""
     name = name_of_middleware(one)
     place = f"{origin}: {name}"
-    try:
-        factory: Any = import_string(one) if isinstance(one, str) else one
-    except (Exception, SystemExit) as error:
-        raise RouteError(f"{place}: {place_of(error, name.rpartition('.')[0])}") from error
+    factory: Any = loaded(one, place) if isinstance(one, str) else one
     if not callable(factory):
         raise RouteError(f"{place} is no middleware: it cannot be called")
     if not getattr(factory, "async_capable", False):

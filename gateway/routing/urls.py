@@ -261,7 +261,7 @@ AnyRoute = GatewayRoute | DjangoRoute
 
 
 def slots_of(route: AnyRoute | None, declared: Declared, chains: Chains) -> Slots:
-    """The slots of a route; of answers without a known route for None. Raises RouteError."""
+    """The slots of a route; of answers without a known route for None."""
     if route is None:
         rules = replacements_of(declared.plain)
         compress = compressing(declared.plain, pieces)
@@ -288,7 +288,7 @@ def slots_of(route: AnyRoute | None, declared: Declared, chains: Chains) -> Slot
         mirror=mirror_rule(level) if isinstance(endpoint, Proxy) else None,
         auth=auth_gate(requirements, origins),
         requirements=requirements,
-        middleware=chains.of(level.get("middleware", ()), level.variable("middleware")),
+        middleware=chains.of(level),
         replace=replacing(rules, endpoint, level.members.get("response_headers", {}), compress),
         maintenance=maintenance_gate(level.get("maintenance")),
         fields=own_fields(level, declared.plain, endpoint),
@@ -321,13 +321,15 @@ class Routes:
             self.warnings = (*self.warnings, thread_warning(declared.urlconf, threads))
         self.policies = declared.policies
         self.bulkheads, faults = assign_pools(legacies(self.routes, self.others), declared.pools)
-        faults = [*faults, *self._access_problems(declared)]
-        check_routes(self.routes, self.others, declared, faults)
-        self.checks = access.load_checks(declared.auth)
-        self.iterators = load_iterators(declared.upstreams)
+        faults += self._access_problems(declared)
+        self.checks = access.load_checks(declared.auth, faults)
+        self.iterators = load_iterators(declared.upstreams, faults)
         plain = {one.callback: one for other in self.others for one, _ in flat(other)}
         django = {view: django_route(route, declared) for view, route in plain.items()}
-        found = with_vary(_filled([*self.routes, *django.values(), None], declared, slots), self.routes)
+        every: list[AnyRoute] = [*self.routes, *django.values()]
+        chains = Chains((route.level for route in every), faults)
+        check_routes(self.routes, self.others, declared, faults)
+        found = with_vary({route: slots(route, declared, chains) for route in [*every, None]}, self.routes)
         self.routes = [route.with_stack(found[route]) for route in self.routes]
         self._stacks = {view: _django_stack(view, route, found[route]) for view, route in django.items()}
         self.plain_fields = plain_changes(declared.plain)
@@ -395,21 +397,6 @@ class Routes:
             # Django leaves out a group that matched nothing; for a target it is an empty value, which is refused there.
             params = {**dict.fromkeys(_GROUP.findall(match.route), ""), **params}
         return DjangoMatch(stack, match, params)
-
-
-def _filled(
-    routes: Iterable[AnyRoute | None], declared: Declared, slots: Callable[[AnyRoute | None, Declared, Chains], Slots]
-) -> dict[AnyRoute | None, Slots]:
-    """The slots of each route. Raises RouteError with all their faults."""
-    chains, found, faults = Chains(), dict[AnyRoute | None, Slots](), dict[str, None]()
-    for route in routes:
-        try:
-            found[route] = slots(route, declared, chains)
-        except RouteError as error:
-            faults[str(error)] = None
-    if faults:
-        raise RouteError("\n".join(faults))
-    return found
 
 
 def django_route(url_pattern: URLPattern, declared: Declared) -> DjangoRoute:

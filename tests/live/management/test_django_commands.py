@@ -267,6 +267,27 @@ def test_all_faults_of_a_routes_module_come_at_once(folder: Path, command: str) 
     assert [line.removeprefix("gateway: ") for line in ran.lines] == FAULTS
 
 
+def test_what_cannot_be_loaded_by_its_name_hides_no_other_fault(folder: Path) -> None:
+    write_routes(
+        folder,
+        "from gateway.routing import from_environment, proxy, route\n"
+        "urlpatterns = [from_environment(), 7, route('/a', proxy('nope'), middleware=['no.such.A', 'no.such.B'])]\n",
+    )
+    missing = "ModuleNotFoundError: No module named 'no'"
+    ways = {"GATEWAY_AUTH_KEY": "python no.such.k", "GATEWAY_AUTH_CARD": "python no.such.c"}
+    ran = run(folder, "check", GATEWAY_MIDDLEWARE="no.such.M", **ways, **USERS)
+    assert [line.removeprefix("gateway: ") for line in ran.lines] == [
+        "routes.py: urlpatterns holds a list; write a star before it: *from_environment()",
+        "routes.py: urlpatterns holds 7, which is no route() or path() line",
+        "routes.py:2: there is no upstream nope; set GATEWAY_UPSTREAM_NOPE to its base URL",
+        f"GATEWAY_AUTH_CARD=python no.such.c: {missing}",
+        f"GATEWAY_AUTH_KEY=python no.such.k: {missing}",
+        f"GATEWAY_MIDDLEWARE: no.such.M: {missing}",
+        f"routes.py:2: middleware: no.such.A: {missing}",
+        f"routes.py:2: middleware: no.such.B: {missing}",
+    ]
+
+
 def test_a_fault_that_stops_the_import_comes_after_those_before_it(folder: Path) -> None:
     write_routes(folder, FAULTY.replace('    route("GET /c"', '    1 / 0,\n    route("GET /c"'))
     ran = run(folder, "check", **USERS)
