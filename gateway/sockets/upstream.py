@@ -36,8 +36,10 @@ class _Frames(BaseProtocol):
         super().__init__(loop)
         self._upgraded = True  # there is no parser of HTTP behind this one
         self.queue = WebSocketDataQueue(self, _READ_AHEAD_BYTES, loop=loop)
+        # It refuses a message of as many bytes as it is told, not only larger ones.
+        refused_bytes = max_message_bytes + 1 if max_message_bytes else 0
         # The queue knows it by a weak reference alone.
-        self.reader = WebSocketReader(self.queue, max_message_bytes, compress=False, decode_text=True)
+        self.reader = WebSocketReader(self.queue, refused_bytes, compress=False, decode_text=True)
 
     def data_received(self, data: bytes) -> None:
         is_wrong, _ = self.reader.feed_data(data)

@@ -593,6 +593,9 @@ async def test_a_message_that_is_too_large_closes_both_with_1009(gateway: Gatewa
     ws.sides.clear()
     client = opened(gateway, "/raw/large")
     side = ws.side()
+    side.send(frame(BINARY, bytes(1000)) + frame(TEXT, b"x" * 999, fin=False) + frame(0, b"x"))
+    assert client.read() == (BINARY, bytes(1000))
+    assert client.read() == (TEXT, b"x" * 1000)
     side.send(frame(BINARY, bytes(1001)))
     assert (side.close_code(), client.close_code()) == (1009, 1009)
     assert line_of(gateway, "/raw/large")["closed_by"] == "gateway"
