@@ -122,8 +122,8 @@ class Draft:
                 self.note(weight, node, f"{variable} is {shown[0]} already, and cannot be {shown[1]} too")
             return before == value
         problem = ""
-        if "\n" in value or "\r" in value:
-            problem = f"{variable}: its value has more than one line"
+        if _has_lines(value):
+            problem = f"{variable}: {_LINES}"
         else:
             try:
                 environment.find(variable).option.unit.parse(value)
@@ -297,10 +297,20 @@ def clean_name(hint: str) -> str:
     return f"{name}_X" if name == "FILE" or name.endswith("_FILE") else name
 
 
+_LINES = "its value has more than one line"
+
+
+def _has_lines(value: str) -> bool:
+    """No line of an env file holds such a value: what follows would be variables of their own."""
+    return "\n" in value or "\r" in value
+
+
 def _problems(variables: Mapping[str, str]) -> list[tuple[str, str]]:
     def no_file(path: str) -> str:
         raise OSError(f"{path} is not read")
 
+    if several := [(name, _LINES) for name, value in variables.items() if _has_lines(value)]:
+        return several
     try:
         load(variables, no_file)
     except ConfigError as error:

@@ -12,6 +12,7 @@ from gateway.importing.values import (
     PathError,
     condition,
     duration,
+    encoded,
     host_hint,
     literal,
     looks_like_guard,
@@ -205,7 +206,7 @@ def _route(route: Node, draft: Draft, service: str, above: Sequence[Node]) -> li
             if guarded:
                 draft.note(Weight.ACCESS, place, f"route {name}: other routes have its requests, and let in")
             continue
-        prefix, own_host = path.rstrip("/"), host.partition(":")[0]
+        prefix, own_host = encoded(path).rstrip("/"), host.partition(":")[0]
         right = service_name(service)
         if strip and prefix:  # of an expression, all that it takes is stripped
             right += ":/" if is_expression else ":/**"

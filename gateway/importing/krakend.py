@@ -8,6 +8,7 @@ from gateway.importing.source import Node
 from gateway.importing.values import (
     PathError,
     base_url,
+    encoded,
     go_duration,
     host_hint,
     number,
@@ -126,7 +127,7 @@ class _Endpoint:
         for name, node in backend.members("extra_config").items():
             _extra(draft, upstream, name, node)
         group = backend.text("group")
-        pattern = backend.text("url_pattern", default=self.path)
+        pattern = encoded(backend.text("url_pattern", default=self.path))
         words = [word for word in pattern.partition("?")[0].split("/") if word and "{" not in word]
         name = group or (words[-1] if words else service_name(upstream))
         return _Part(backend, upstream, pattern, parameter(name.replace(".", "_")), group)

@@ -9,7 +9,7 @@ from gateway.importing.expressions import expression_paths
 from gateway.importing.nginx_server import Server, listening, server_of
 from gateway.importing.nginx_syntax import Directive
 from gateway.importing.nginx_words import guards_of, named
-from gateway.importing.values import INT, PathError, duration, host_hint, number, service_name, size, weighted
+from gateway.importing.values import INT, PathError, duration, encoded, host_hint, number, service_name, size, weighted
 
 _TIME = re.compile(r"([0-9]{1,9})(ms|s|m|h|d)?")
 _TIME_MS = {"ms": 1, None: 1000, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
@@ -116,6 +116,7 @@ class _Reader:
         if is_pattern:
             draft.leave(Weight.ROUTING, location.node, f"{shown}: a route is no regular expression, and has a path")
             return
+        path = encoded(path)
         for inner in location.all("location"):
             self._location(inner, (location, *outer))
         made = self._answered(location, path, guards, is_exact=modifier == "=")

@@ -6,7 +6,7 @@ from itertools import product
 
 from gateway.importing.draft import Draft, Weight
 from gateway.importing.source import Node
-from gateway.importing.values import condition, literal, looks_like_guard, number, service_name
+from gateway.importing.values import condition, encoded, literal, looks_like_guard, number, service_name
 from gateway.routing.conditions import parse_when
 
 _MATCHER = re.compile(r"\s*(?:(?P<word>[A-Za-z]+)\((?P<args>[^()]*)\)|(?P<mark>&&|\|\||!|\(|\)))")
@@ -167,10 +167,10 @@ def _router(name: str, router: dict[str, Node], labels: _Labels, draft: Draft) -
 def _line(choice: Matchers, service: str, prefixes: list[str], added: str) -> str:
     hosts = [one for word, args in choice if word == "host" for one in args]
     methods = [one.upper() for word, args in choice if word == "method" for one in args]
-    exact = [one for word, args in choice if word == "path" for one in args]
-    begins = [one for word, args in choice if word == "pathprefix" for one in args]
+    exact = [encoded(one) for word, args in choice if word == "path" for one in args]
+    begins = [encoded(one) for word, args in choice if word == "pathprefix" for one in args]
     path = exact[0] if exact else (begins[0].rstrip("/") if begins else "") + "/**"
-    stripped = next((one for one in prefixes if path.startswith(one)), "")
+    stripped = next((one for one in map(encoded, prefixes) if path.startswith(one)), "")
     own = path.removeprefix(stripped) if stripped else path
     right = service if not stripped and not added else f"{service}:{added}{own if own.startswith('/') else '/' + own}"
     return f"{','.join(methods)} {hosts[0] if hosts else ''}{path} -> {right}".strip()

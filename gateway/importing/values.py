@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from gateway.routing.conditions import parse_when
 
@@ -132,6 +132,14 @@ def parameter(name: str) -> str:
     return f"p{name}" if name[0].isdigit() else name
 
 
+_VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
+
+
+def encoded(path: str) -> str:
+    """A path that others write as people read it: `/a b/é` -> `/a%20b/%C3%A9`. In a route a space ends a path."""
+    return quote(path, safe=_VISIBLE)
+
+
 def without_kinds(path: str) -> str:
     """A target's path names parameters alone: `/users/{id:int}` -> `/users/{id}`."""
     return re.sub(r":(?:int|uuid|hex|word)\}", "}", path)
@@ -173,9 +181,9 @@ def path_template(path: str, rest_names: Sequence[str] = ()) -> PathTemplate:
                 raise PathError(f"the pattern of {part} cannot be expressed")
             segments.append(f"{{{parameter(name)}:{KINDS[expression]}}}" if colon else f"{{{parameter(name)}}}")
         elif (beside := _BESIDE.fullmatch(part)) is not None:
-            segments.append(f"{beside[1]}{{{parameter(beside[2])}}}{beside[3]}")
+            segments.append(f"{encoded(beside[1])}{{{parameter(beside[2])}}}{encoded(beside[3])}")
         elif "{" in part or "}" in part or "*" in part:
             raise PathError(f"{part!r} is no value with a text before or after it")
         else:
-            segments.append(part)
+            segments.append(encoded(part))
     return PathTemplate(tuple(segments), rest)

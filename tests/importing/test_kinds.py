@@ -15,6 +15,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
 from django.test import override_settings
 
+from gateway.config.env_file import EnvFile
 from gateway.config.loader import load
 from gateway.importing.draft import Draft, Weight
 from gateway.importing.kinds import WORDS, import_text
@@ -157,7 +158,10 @@ def no_file(path: str) -> str:
 
 def check(draft: Draft) -> None:
     """As `gateway check` looks at what it prints. Raises ConfigError, RouteError."""
-    config = load(draft.variables, no_file)
+    file = EnvFile()
+    file.read("\n".join(draft.lines("", shell=False)), "gateway.env", {})
+    assert (file.problems, file.values) == ([], draft.variables)
+    config = load(file.values, no_file)
     with override_settings(GATEWAY=config):
         Routes(from_environment(), config.declared)
 
@@ -482,6 +486,30 @@ def test_any_text_is_read_or_refused(name: str, text: str) -> None:
     for word in WORDS:
         with contextlib.suppress(SourceError):
             check(import_text(text, name, word).draft)
+
+
+AS_READ = {
+    "krakend": '{"endpoints": [{"endpoint": "/a b/é", "backend": [{"host": ["http://u"]}]}]}',
+    "kong": "services: [{name: u, url: 'http://u', routes: [{paths: [/a b/é], strip_path: false}]}]",
+    "ocelot": """{"Routes": [{"UpstreamPathTemplate": "/a b/é", "DownstreamPathTemplate": "/a b/é",
+                 "DownstreamHostAndPorts": [{"Host": "u", "Port": 80}]}]}""",
+    "spring": "spring: {cloud: {gateway: {routes: [{uri: 'http://u', predicates: [Path=/a b/é]}]}}}",
+    "traefik": """services: {u: {labels: {traefik.http.routers.u.rule: "Path(`/a b/é`)",
+                  traefik.http.services.u.loadbalancer.server.port: 80}}}""",
+    "nginx": 'http { server { listen 80; location = "/a b/é" { proxy_pass http://u; } } }',
+}
+
+
+@pytest.mark.parametrize("word", AS_READ)
+def test_a_path_with_a_space_is_one_path(word: str) -> None:
+    draft = import_text(AS_READ[word], "a.yml", word).draft
+    check(draft)
+    routes = [
+        value for name, value in draft.variables.items() if name.startswith("GATEWAY_ROUTE_") and "__" not in name
+    ]
+    assert [route.partition(" -> ")[0].removeprefix("GET ") for route in routes] == [
+        "/a%20b/%C3%A9" + ("/**" if word == "kong" else "")
+    ]
 
 
 # -- files that somebody has changed ------------------------------------------------------------------------------
