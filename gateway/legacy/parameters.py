@@ -19,6 +19,10 @@ _OF_TEXT = (
 )
 
 
+# `1e2` and `7.0` are no whole numbers, although msgspec makes an int of them: they would be other spellings of a path.
+_FRACTION = frozenset(".eE")
+
+
 class NoSuchValue(ValueError):
     """A value that does not fit the type of its parameter; `name` is the parameter's."""
 
@@ -37,6 +41,7 @@ class Parameters:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._types: dict[str, Any] = {}
+        self._whole: set[str] = set()  # those whose numbers are whole
         self._problems: dict[str, str] = {}  # problems of hints that cannot be evaluated, or that msgspec does not know
         for name, hint in _hints(function):
             try:
@@ -49,16 +54,21 @@ class Parameters:
                 self._problems[name] = f"no text becomes a {getattr(kind, '__name__', kind)}"
             elif not any(kind is one for one in (str, Any, object)):  # not every hint can be hashed
                 self._types[name] = kind
+                if _is_whole(kinds.type_info(kind)):
+                    self._whole.add(name)
 
     def converted(self, values: Mapping[str, Any], *, texts_only: bool = False) -> dict[str, Any]:
         """The values, each converted to its parameter's type; with `texts_only` only texts are. Raises NoSuchValue."""
         found = dict(values)
         for name, kind in self._types.items():
             if name in found and (isinstance(found[name], str) or not texts_only):
+                value = found[name]
                 try:
-                    found[name] = msgspec.convert(found[name], kind, strict=not isinstance(found[name], str))
+                    found[name] = msgspec.convert(value, kind, strict=not isinstance(value, str))
                 except (msgspec.ValidationError, OverflowError):
                     raise NoSuchValue(name) from None
+                if name in self._whole and not _FRACTION.isdisjoint(str(value)):
+                    raise NoSuchValue(name)
         return found
 
     def __bool__(self) -> bool:
@@ -81,6 +91,15 @@ def _takes_text(kind: kinds.Type) -> bool:
     if isinstance(kind, kinds.UnionType):
         return any(_takes_text(one) for one in kind.types)
     return isinstance(kind, _OF_TEXT)
+
+
+def _is_whole(kind: kinds.Type) -> bool:
+    """Whether a value of this type that is a number is an int."""
+    if isinstance(kind, kinds.Metadata):
+        return _is_whole(kind.type)
+    if isinstance(kind, kinds.UnionType):
+        return all(isinstance(one, kinds.NoneType) or _is_whole(one) for one in kind.types)
+    return isinstance(kind, kinds.IntType)
 
 
 def _hints(function: Callable[..., Any]) -> Iterator[tuple[str, Any]]:
