@@ -11,13 +11,13 @@ upstreams   services: endpoints, health, limits, connections, attempts
 discovery   where instances are: DNS, registries, an iterator of one's own
 cache       what is stored, and for whom
 proxy       the view that forwards; fetch()
-auth        who asks: tokens, keys, passwords, another service; rules, the gate
+auth        authentication: tokens, keys, passwords, another service; rules, the gate
 sockets     WebSockets: the handshake, the relay between two sides, views of one's own
 legacy      synchronous code in threads of its own
 fanout      several services, one answer
 answers     answers of its own: statuses, redirects, files, fallbacks; compression of any
 routing     the grammar, the table, urlpatterns: the public face
-config      the environment becomes records; checks; what holds, and why
+config      the environment becomes records; checks; the options in force, and their sources
 importing   configurations of other gateways become an environment
 reload      one configuration after another, and no request lost: generations, their parent
 server      ASGI, the worker, /-/, Granian, signals, listening sockets

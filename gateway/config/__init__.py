@@ -1,4 +1,4 @@
-"""The environment becomes records; checks; what holds, and why.
+"""The environment becomes records; checks; the options in force, and their sources.
 
 table            the one table of options; docs/configuration.md comes from it
 options          the plain options of the gateway itself
@@ -14,12 +14,12 @@ ways             ways to authenticate, and the rules that name them
 databases        database URLs as Django's DATABASES
 django_settings  settings and apps of a team's own: GATEWAY_SETTINGS, GATEWAY_APPS
 address          the address to listen on
-certificate      what is wrong with the gateway's own certificate: dates, names
+certificate      problems of the gateway's own certificate: dates, names
 tls              the files of that certificate: chain and key as they will be served
-limits           what is wrong with limits and Valkey
-effective        what is in force, and where each value comes from
+limits           problems of limits and Valkey
+effective        the values in force, and where each comes from
 describe         the routing table as rows of text, for `gateway routes`
-hints            what is valid and probably not meant; problems that follow from another one
-fingerprint      what a gateway is known by: eight digits of what it serves
-checks           what must hold before a worker starts, as checks of Django's
+hints            valid values that are probably mistakes; problems that follow from another one
+fingerprint      the identity of a gateway: eight digits derived from what it serves
+checks           what must be true before a worker starts, as Django checks
 """

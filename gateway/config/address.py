@@ -7,13 +7,13 @@ Address = tuple[str, int]
 
 
 class AddressInUse(Exception):
-    """It cannot be listened on; the text is the one line to show."""
+    """The address cannot be used; the text is the one line to show."""
 
 
 def resolved(bind: Address) -> Address:
-    """The address of GATEWAY_BIND, where that holds a name: its first IPv4 address, else its first one.
+    """The address for GATEWAY_BIND. Of a name: its first IPv4 address, else its first one.
 
-    Granian takes an IP address. Raises OSError (`socket.gaierror`) for a name that has none here.
+    Granian takes an IP address. Raises OSError (`socket.gaierror`) for a name without an address.
     """
     host, port = bind
     try:
@@ -33,14 +33,14 @@ def is_loopback(host: str) -> bool:
 
 
 def try_bind(address: Address) -> None:
-    """Raises AddressInUse when it is taken, or is none of this machine's. Port 0 tries the latter alone.
+    """Raises AddressInUse if it is taken, or not an address of this machine. Port 0 checks only the latter.
 
     Granian itself sets SO_REUSEPORT and would share it silently.
     """
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # A restart is not held up by connections in TIME_WAIT.
+            # So that connections in TIME_WAIT do not delay a restart.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:

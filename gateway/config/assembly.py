@@ -1,4 +1,4 @@
-"""Values become records: what an upstream and a route are, of their parsed options at all levels."""
+"""Values become records: upstreams and routes are made from their parsed options at all levels."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -18,7 +18,7 @@ from gateway.upstreams.targets import Target
 
 
 def level_of(entries: Iterable[Entry], values: Mapping[str, Any]) -> Level:
-    """What these entries give as one level; `values` are theirs, parsed."""
+    """The level that these entries give; `values` are their parsed values."""
     kept: dict[str, Any] = {}
     members: dict[str, dict[str, Any]] = {}
     variables: dict[tuple[str, str], str] = {}
@@ -38,7 +38,7 @@ def level_of(entries: Iterable[Entry], values: Mapping[str, Any]) -> Level:
 def upstream_of(
     owner: str, variable: str, values: Mapping[str, Any], level: Level, plain: Level, *, sticky_key: bytes
 ) -> Upstream:
-    """An upstream, with what its level gives. Fields that plain variables set on answers are not its own."""
+    """An upstream with the options of its level. Fields that plain variables set on answers are not its own."""
     held = {option.attribute: level.get(option.attribute) for option in OF_UPSTREAM}
     return Upstream(
         name=owner.lower(),
@@ -53,7 +53,8 @@ def upstream_of(
 
 
 def route_of(owner: str, variable: str, values: Mapping[str, Any], fan: Fan | None, level: Level) -> Route:
-    """A route: of the options of calls its own, as its upstream's are added in each call; of the others what holds."""
+    """A route. Its options of calls are its own, since its upstream's are merged in for each call; all others are
+    merged."""
     pattern, target = values["line"]
     if fan is not None:
         pattern = pattern.or_get()

@@ -1,4 +1,4 @@
-"""Values in braces, checked against the routes where they hold: parameters that exist, names that mean one thing."""
+"""Values in braces, checked against the routes that use them: parameters exist, names are not ambiguous."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ Found = tuple[str, str]  # a variable, and what is wrong with it
 
 
 def problems(routes: Sequence[Route]) -> Iterator[Found]:
-    """What is wrong with the values in braces of header fields and parameters of queries, each variable once."""
+    """Problems of the values in braces in header fields and parameters of queries, each variable once."""
     blamed: set[str] = set()
     holding: dict[str, tuple[tuple[Value, ...], list[Route]]] = {}
     for route in routes:
@@ -29,7 +29,7 @@ def problems(routes: Sequence[Route]) -> Iterator[Found]:
 
 
 def _used_by(route: Route) -> Iterator[tuple[str, tuple[Value, ...]]]:
-    """The variables that hold for a route, with the values in them."""
+    """The variables that apply to a route, with the values in them."""
     level = route.level
     for attribute in ("headers", "query"):
         for name, value in level.members.get(attribute, {}).items():

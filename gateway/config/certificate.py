@@ -1,6 +1,6 @@
-"""The gateway's own certificate: what its chain says, and what is wrong with that at a moment.
+"""The gateway's own certificate: the facts of its chain, and its problems at a given time.
 
-Facts come from `gateway.config.tls`, which lets OpenSSL read them; here they are judged.
+Facts come from `gateway.config.tls`, which lets OpenSSL read them; here they are checked.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +28,7 @@ def ends_s(chain: Iterable[Certificate]) -> float:
 
 
 def problems(chain: Sequence[Certificate], now_s: float) -> Iterator[str]:
-    """A sentence for each certificate that is not valid now: no client would take it."""
+    """A sentence for each certificate that is not valid now: no client would accept it."""
     for certificate in chain:
         if now_s >= certificate.ends_s:
             days = int((now_s - certificate.ends_s) / DAY_S)
@@ -38,7 +38,8 @@ def problems(chain: Sequence[Certificate], now_s: float) -> Iterator[str]:
 
 
 def warnings(chain: Sequence[Certificate], hosts: Iterable[tuple[str, str]], now_s: float) -> Iterator[str]:
-    """A sentence for what ends within 30 days, and for each host of a route that the first certificate is not for.
+    """A sentence for a certificate that ends within 30 days, and for each host of a route that the first one does not
+    cover.
 
     `hosts` are (where it is set, host).
     """

@@ -1,7 +1,7 @@
-"""What must hold before a worker starts, as checks of Django's: `gateway check`, `serve` and `test` run them.
+"""What must be true before a worker starts, as Django checks: `gateway check`, `serve` and `test` run them.
 
-Each has the tag `portway`, one of its own, and an id. SILENCED_SYSTEM_CHECKS silences warnings by it, and no error:
-what has one cannot be served. `examine` runs them together with Django's own and those of a team's apps.
+Each has the tag `portway`, one of its own, and an id. SILENCED_SYSTEM_CHECKS silences warnings by id, but no error: a
+configuration with one cannot be served. `examine` runs them together with Django's own and those of a team's apps.
 """
 
 import os
@@ -45,9 +45,9 @@ _PREFIX = "portway."  # of ids
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """Which checks run, and from which level on what they find is a problem.
+    """Which checks run, and the level from which a finding is a problem.
 
-    `needs_routes`: that there is no route at all is one too.
+    `needs_routes`: to have no route at all is a problem too.
     """
 
     apps: Sequence[AppConfig] | None = None
@@ -60,9 +60,9 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """The compiled routes if they can be served, what stops the start, and what is worth a word.
+    """The compiled routes if they can be served, the problems that stop the start, and warnings.
 
-    `silenced` counts what SILENCED_SYSTEM_CHECKS keeps quiet.
+    `silenced` counts the findings that SILENCED_SYSTEM_CHECKS hides.
     """
 
     routes: Routes | None
@@ -89,10 +89,11 @@ def known_tags(*, deploy: bool) -> frozenset[str]:
 
 
 def _run(selection: Selection, *, skips_urls: bool) -> list[checks.CheckMessage]:
-    """What the selected checks find, ours first and in the order of their ids.
+    """The findings of the selected checks, ours first and in the order of their ids.
 
-    Those of Django's commands run only if asked for: they import all that migrates, a fifth of the time of `gateway
-    check`. Those of URLs would raise over a routes module that does not load; the gateway's own check reports why.
+    Checks of Django's commands run only if asked for: they import all modules of migrations, a fifth of the time of
+    `gateway check`. Checks of URLs would raise for a routes module that does not load; the gateway's own check reports
+    why.
     """
     left_out = {"urls"} if skips_urls else set()
     if selection.tags is None:
@@ -121,7 +122,7 @@ _last: tuple[Config, Routes | None, tuple[str, ...]] | None = None
 
 
 def _compiled(config: Config) -> tuple[Routes | None, tuple[str, ...]]:
-    """The routes, or what is wrong with them, a fault a text: compiled once, however many checks ask."""
+    """The routes, or their faults, one text each: compiled once for all checks."""
     global _last  # noqa: PLW0603 - one process examines one configuration
     if _last is None or _last[0] is not config:
         try:
@@ -132,11 +133,11 @@ def _compiled(config: Config) -> tuple[Routes | None, tuple[str, ...]]:
 
 
 def own_problems(config: Config, routes: Routes) -> list[str]:
-    """What keeps this configuration from being served with these routes, beside what the records and lines have found.
+    """Why this configuration cannot be served with these routes, beside the problems that loading has found.
 
-    Whether it can listen is not asked.
+    Whether it can listen is not checked.
     """
-    global _last  # noqa: PLW0603 - the checks look there
+    global _last  # noqa: PLW0603 - the checks use it
     _last = config, routes, ()
     checked = (check for name, check in _CHECKS.items() if name not in _OF_MACHINE)
     return [message.msg for check in checked for message in check(config) if message.level >= checks.ERROR]
@@ -149,7 +150,7 @@ _OF_MACHINE = frozenset({"address", "limits"})
 
 
 def register_checks() -> None:
-    """Make them known to Django, once, when its apps are ready."""
+    """Register the checks with Django, once, when its apps are ready."""
     for tag, check in _CHECKS.items():
         registry.register(_as_check(check), "portway", tag)
     registry.register(_as_check(_signs), "portway", "secret", deploy=True)
@@ -229,7 +230,7 @@ def _tracing(config: Config) -> Iterator[checks.CheckMessage]:
         exporters = exporters_of(os.environ, find_spec)
         if "otlp" in exporters and (doubt := doubt_of(os.environ)):
             yield checks.Warning(doubt, id="portway.W004")
-    except ValueError as error:  # often set for all that runs somewhere: no reason not to serve
+    except ValueError as error:  # often set for a whole machine or cluster: no reason not to serve
         yield checks.Warning(f"{error}; there is no tracing", id="portway.W004")
 
 
@@ -309,7 +310,7 @@ def _upstreams_used(config: Config, routes: Routes) -> set[str] | None:
 
 
 def _keeping_failures(config: Config, routes: Routes | None) -> Iterator[str]:
-    """A word for each field that is set on every answer and lets caches keep it, be it a failure."""
+    """A warning for each field that is set on every answer and lets caches store it, even a failure."""
     places = {
         level.variable("response_headers", name): (name, value)
         for level in (config.plain, *(upstream.level for upstream in config.upstreams.values()))
@@ -370,6 +371,6 @@ def _fault_of_certificates(ca_pem: str | None, cert_pem: str | None, key_pem: st
     try:
         tls_context(ca_pem, cert_pem, key_pem)
     except (ssl.SSLError, OSError, ValueError) as error:
-        # OpenSSL names the file or key that is at fault only by a code.
+        # OpenSSL names the faulty file or key only by a code.
         return getattr(error, "reason", None) or str(error) or type(error).__name__
     return ""

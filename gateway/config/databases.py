@@ -13,13 +13,13 @@ _POSTGRESQL = re.compile(
 
 _SQLITE_ENGINE = "django.db.backends.sqlite3"
 # Readers do not wait for a writer, and a transaction that will write locks at its start, so that it cannot fail in its
-# middle. A cached statement keeps what was bound to it last: hundreds of megabytes of bodies.
+# middle. A cached statement keeps its last parameters: hundreds of megabytes of bodies.
 _SQLITE = {
     "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL",
     "transaction_mode": "IMMEDIATE",
     "cached_statements": 0,
 }
-# A server that is away is noticed soon: requests do not wait for it, but what is written behind them does.
+# An unreachable server is noticed soon: requests do not wait for it, but writes in the background do.
 _POSTGRESQL_OPTIONS = {
     "connect_timeout": "2",
     "tcp_user_timeout": "10000",
@@ -28,10 +28,10 @@ _POOL = {"min_size": 1, "max_size": 16, "timeout": 2.0, "reconnect_timeout": 2.0
 
 
 def as_new(connection: Any) -> None:
-    """Make a connection that goes back to the pool what it was at first: the next one who has it is another request."""
+    """Reset a connection that goes back to the pool: another request uses it next."""
     connection.autocommit = True
     connection.execute("DISCARD ALL")
-    connection.execute("SET TIME ZONE 'UTC'")  # as Django has it, once, when it connects
+    connection.execute("SET TIME ZONE 'UTC'")  # as Django sets it, once, when it connects
 
 
 def databases(url: str, further: Mapping[str, str] | None = None) -> dict[str, dict[str, Any]]:
@@ -46,7 +46,7 @@ def databases(url: str, further: Mapping[str, str] | None = None) -> dict[str, d
         own["OPTIONS"] = _SQLITE | own["OPTIONS"]
     else:
         own["OPTIONS"] = {"pool": _POOL | {"reset": as_new}} | own["OPTIONS"]
-        own["CONN_HEALTH_CHECKS"] = True  # what a restart of the server broke leaves the pool before anybody has it
+        own["CONN_HEALTH_CHECKS"] = True  # a broken connection leaves the pool before it is used
     return found
 
 

@@ -22,7 +22,7 @@ from gateway.routing.urls import Routes
 
 
 def rows(routes: Routes) -> list[dict[str, Any]]:
-    """The effective routing table, a row a line: pattern, target, name, origin as written, and the options set."""
+    """The effective routing table, a row per route: pattern, target, name, origin as written, and the options set."""
     table: list[dict[str, Any]] = [
         {
             "pattern": route.rule.text,
@@ -42,7 +42,7 @@ def rows(routes: Routes) -> list[dict[str, Any]]:
 
 
 def inherited(route: GatewayRoute) -> dict[str, str]:
-    """The options that hold for a line because of its upstream or of a plain variable, each with that variable."""
+    """The options that a route inherits from its upstream or from a plain variable, each with that variable."""
     view, prefix = route.endpoint, f"{route.origin.removesuffix('_FILE')}__"
     own = effective.options_of_call(view.own) if isinstance(view, (Proxy, Fanout)) else {}
     held = {
@@ -59,7 +59,7 @@ _OF_ROUTE = {
 
 
 def _word(attribute: str, member: str) -> str:
-    """The word of an option: `timeout`, `header_x_tenant`."""
+    """The name of an option in lower case: `timeout`, `header_x_tenant`."""
     return _OF_ROUTE[attribute].name.replace("*", member.replace("-", "_")).lower()
 
 
@@ -96,7 +96,7 @@ def _options_of(route: GatewayRoute) -> dict[str, str]:
 
 
 def _asked_of_clients(requirements: Sequence[Requirement]) -> dict[str, str]:
-    """Who is let in, wherever that was written: a route that is guarded must not look open."""
+    """What clients must satisfy, from all levels: a guarded route must not look open."""
     words = {
         "auth": [str(one.rule) for one in requirements],
         "roles": [role for one in requirements for role in one.roles],
@@ -111,7 +111,7 @@ def file_of(urlconf: str) -> str:
 
 
 def own_file_of(urlconf: str) -> str:
-    """The same, but empty for the routes.py that comes with the gateway."""
+    """As `file_of`, but empty for the routes.py that comes with the gateway."""
     file = file_of(urlconf)
     return "" if file and Path(file) == _SHIPPED else file
 

@@ -13,7 +13,7 @@ from django.apps import AppConfig
 from gateway.options import NO_LEVEL, Level, Refused
 from gateway.routing.faults import place_of
 
-# What the gateway itself sets, and what a team sets instead.
+# Settings of the gateway itself, and the variables to use instead.
 OWNED = MappingProxyType(
     {
         "SECRET_KEY": "GATEWAY_SECRET or GATEWAY_SECRET_FILE sets it",
@@ -28,7 +28,7 @@ OWNED = MappingProxyType(
 )
 # Made when this is imported: by the parent of all generations, before the first one.
 MADE_SECRET = secrets.token_hex(32)
-# Modules of home: an import of them would not find a team's.
+# Modules of the gateway: importing these names would not find a team's module.
 _HOME = frozenset({"asgi", "gateway", "settings"})
 
 # A module's dotted path -> its upper-case names; raises Refused.
@@ -36,7 +36,7 @@ ReadSettings = Callable[[str], Mapping[str, Any]]
 
 
 def settings_problems(values: Mapping[str, Any]) -> list[str]:
-    """A problem for each name that the gateway sets itself, and for a MIDDLEWARE that is none."""
+    """A problem for each name that the gateway sets itself, and for an invalid MIDDLEWARE."""
     problems = [f"{name} is set by the gateway: {instead}" for name, instead in OWNED.items() if name in values]
     if "MIDDLEWARE" in values and not _are_paths(values["MIDDLEWARE"]):
         problems.append("its MIDDLEWARE is no list of dotted paths, each a text")
@@ -44,7 +44,7 @@ def settings_problems(values: Mapping[str, Any]) -> list[str]:
 
 
 def middleware_level(values: Mapping[str, Any], module: str) -> Level:
-    """MIDDLEWARE of a settings module, as GATEWAY_MIDDLEWARE is where that is not set."""
+    """MIDDLEWARE of a settings module, used where GATEWAY_MIDDLEWARE is not set."""
     listed: Any = values.get("MIDDLEWARE")
     if not _are_paths(listed):
         return NO_LEVEL
@@ -71,7 +71,7 @@ def import_settings(module: str) -> dict[str, Any]:
 
 
 def foreign_settings(module: str | None) -> str | None:
-    """What is wrong with a DJANGO_SETTINGS_MODULE, or with --settings; None for home's own, or none at all."""
+    """What is wrong with a DJANGO_SETTINGS_MODULE, or with --settings; None for the gateway's own, or none at all."""
     if module in {None, "", "settings"}:
         return None
     return (
@@ -95,7 +95,7 @@ def app_problem(apps: Sequence[str], error: BaseException, folder: Path) -> str:
 
 
 def _place(error: BaseException, folder: Path) -> str:
-    """What was raised, after the innermost place in `folder` that it came from."""
+    """The exception as text, after its innermost place in `folder`."""
     if isinstance(error, SyntaxError):
         return place_of(error, "")
     frames = traceback.extract_tb(error.__traceback__)
@@ -105,5 +105,5 @@ def _place(error: BaseException, folder: Path) -> str:
 
 
 def no_settings(module: str) -> Mapping[str, Any]:
-    """Reads none: for who looks at the environment only."""
+    """Reads no settings: for callers that only look at the environment."""
     return {}

@@ -1,4 +1,4 @@
-"""What is in force and where it came from: every option's text as it may be shown."""
+"""The values in force and where they come from: every option's text as it may be shown."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
@@ -22,7 +22,7 @@ UNSET = "-"
 
 
 class Row(NamedTuple):
-    """A variable, its value masked, and whether it is a default, or who set it."""
+    """A variable, its masked value, and where that comes from, or `default`."""
 
     variable: str
     value: str
@@ -30,9 +30,10 @@ class Row(NamedTuple):
 
 
 def effective(entries: Sequence[Entry]) -> list[list[Row]]:
-    """All that holds, of an environment without problems: the gateway itself, then each upstream, then each route.
+    """All values in force, for an environment without problems: the gateway itself, then each upstream, then each
+    route.
 
-    What an upstream or a route has from a level above stands among its own, with the variable that gives it.
+    Options that an upstream or a route inherits are listed among its own, with the variable that sets them.
     """
     owners: dict[tuple[str, str], list[Entry]] = {("gateway", ""): []}
     for entry in entries:
@@ -58,7 +59,7 @@ def _upstream_of(entries: Iterable[Entry]) -> str:
 
 
 def _inherited(family: str, own: Iterable[Entry], above: Iterable[Iterable[Entry]]) -> list[Entry]:
-    """The entries of the levels above, the nearest first, that hold for an upstream or route with these of its own."""
+    """The entries of the levels above, the nearest first, that an upstream or route with these own entries inherits."""
     seen = {(entry.name.option.name, entry.name.member) for entry in own if not entry.name.part}
     held = []
     for level in above:
@@ -104,7 +105,7 @@ def _group(family: str, owner: str, entries: Sequence[Entry], inherited: Sequenc
 
 
 def _by_http2(row: Row, own: Iterable[Entry]) -> Row:
-    """The default that only HTTP/2 brings."""
+    """The row with the default that applies with HTTP/2."""
     texts = {entry.name.option.name: entry.text.strip().lower() for entry in own}
     if row != Row("GATEWAY_MAX_IN_FLIGHT", UNSET, "default") or "TLS_CERT" not in texts or texts.get("HTTP2") == "off":
         return row
@@ -114,7 +115,7 @@ def _by_http2(row: Row, own: Iterable[Entry]) -> Row:
 def _rows(
     prefix: str, entries: Iterable[Entry], known: Iterable[Option], inherited: Iterable[Entry] = ()
 ) -> Iterator[Row]:
-    """Those that are set or inherited, in the order of the table, and the defaults of the others that are known."""
+    """The rows of options that are set or inherited, in the order of the table, and defaults of the others."""
     given: dict[Option, list[Row]] = {}
     for entry in entries:
         origin = f"file {entry.shown}" if entry.from_file else "variable"
@@ -159,7 +160,7 @@ def text_of(option: Option, value: Any) -> str:
 
 
 def options_of_call(own: Overrides) -> dict[str, str]:
-    """The options that a route sets itself, by their words in lower case; header values are masked."""
+    """The options that a route sets itself, by their names in lower case; header values are masked."""
     shown: dict[str, str] = {}
     for option in OF_CALL:
         value = getattr(own, option.attribute)

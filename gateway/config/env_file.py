@@ -1,8 +1,8 @@
 """A file of variables, read as `docker run --env-file` and `podman run --env-file` read it.
 
 `KEY=VALUE` to the end of the line, quotes included; a `#` begins a comment only where the line does; a name alone takes
-its value from the environment, if it is set there. compose's `env_file:` reads some values otherwise: those are warned
-about, so that a file without warnings means the same to all of them.
+its value from the environment, if it is set there. The `env_file:` of compose reads some values in another way, which
+gives a warning: a file without warnings means the same to all of them.
 """
 
 import re
@@ -22,7 +22,7 @@ class EnvFile:
     warnings: list[str] = field(default_factory=list)
 
     def read(self, text: str, name: str, environ: Mapping[str, str]) -> None:
-        """Take in the text of the file of that name; what stands later wins."""
+        """Add the text of the file of that name; later values win."""
         for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), start=1):
             line, place = line.removesuffix("\r").lstrip(), f"{name}:{number}"
             if not line or line.startswith("#"):
@@ -36,16 +36,16 @@ class EnvFile:
                 self._set(variable, environ[variable], place)
 
     def beneath(self, environ: Mapping[str, str]) -> dict[str, str]:
-        """The variables that the environment does not set, by the same name or by its twin with `_FILE`.
+        """The variables that the environment does not set, by the same name or by its variant with `_FILE`.
 
-        `places` keeps only theirs. An empty value counts as not set.
+        `places` keeps only their places. An empty value counts as not set.
         """
         taken = {name: value for name, value in self.values.items() if not _is_set(name, environ)}
         self.places = {name: place for name, place in self.places.items() if name in taken}
         return taken
 
     def held_by(self, environ: Mapping[str, str]) -> None:
-        """`places` keeps those of the variables that hold, once the file's lie in the environment."""
+        """Keep in `places` only variables in force, once those of the file are in the environment."""
         self.places = {name: at for name, at in self.places.items() if environ.get(name) == self.values[name]}
 
     def _set(self, variable: str, value: str, place: str) -> None:
@@ -63,7 +63,7 @@ def _is_set(variable: str, environ: Mapping[str, str]) -> bool:
 
 
 def _by_compose(value: str) -> str:
-    """What compose would do with a value that docker takes as it is."""
+    """How compose would change a value that docker takes as it is."""
     if value[:1] in {"'", '"'}:
         return "takes the quotes off"
     if re.search(r"\s#", value):

@@ -1,8 +1,7 @@
 """A variable's name and text: families, `_FILE` twins, Kubernetes' service links, masks, and the nearest valid name.
 
-`read` turns every `GATEWAY_*` variable into an entry: the option it sets, its owner, and its text, perhaps out
-of a file. What a text means is not asked here. Whatever cannot become an entry is refused with a reason, and reading
-goes on.
+`read` turns every `GATEWAY_*` variable into an entry: the option it sets, its owner, and its text, perhaps out of a
+file. Texts are not parsed here. A variable that cannot become an entry is refused with a reason, and reading goes on.
 """
 
 import difflib
@@ -28,7 +27,7 @@ _OPEN_PLAIN = tuple(
 _PREFIXES = {
     family: f"GATEWAY_{family.upper()}_" for family in ("upstream", "route", "legacy", "auth", "rate_limit", "database")
 }
-# What people try, because other programs call it that; the spelling would not lead them to ours.
+# Names of other programs that people try; the spelling would not lead to ours.
 _ALIASES = {"HOST": "BIND", "PORT": "BIND", "LISTEN": "BIND", "DEBUG": "LOG_LEVEL"}
 _SUSPICIOUS = re.compile(r"TOKEN|SECRET|PASS|KEY|AUTH|CREDENTIAL|COOKIE|HEADER|CERT")
 
@@ -43,8 +42,8 @@ class Name:
     option: Option
     family: str = "gateway"
     owner: str = ""  # upper case: `USERS`
-    member: str = ""  # what stands where an open option has its `*`: `X_TENANT`
-    part: str = ""  # the part that it is an option of, in lower case, or empty
+    member: str = ""  # the text for the `*` of an open option: `X_TENANT`
+    part: str = ""  # the part to which the option belongs, in lower case, or empty
 
     @property
     def declaration(self) -> str:
@@ -53,12 +52,12 @@ class Name:
 
     @property
     def prefix(self) -> str:
-        """What stands before an option's word: `GATEWAY_UPSTREAM_USERS__`, or `GATEWAY_` alone."""
+        """The text before an option's name: `GATEWAY_UPSTREAM_USERS__`, or `GATEWAY_` alone."""
         return "GATEWAY_" if self.family == "gateway" else f"{self.declaration}__"
 
 
 def find(variable: str) -> Name:
-    """An upper-case variable, without the `_FILE` of a twin -> what it means; raises Refused with the nearest name."""
+    """An upper-case variable, without the `_FILE` of a variant -> its parts; raises Refused with the nearest name."""
     if variable in _PLAIN:
         return Name(_PLAIN[variable])
     head, *rest = variable.split("__")
@@ -71,7 +70,7 @@ def find(variable: str) -> Name:
 
 
 def _find_plain(word: str) -> Name:
-    """A plain variable that is open (`GATEWAY_HEADER_X_TENANT`), or the refusal of one that there is not."""
+    """A plain variable that is open (`GATEWAY_HEADER_X_TENANT`); raises Refused for an unknown one."""
     if f"GATEWAY_{word}".startswith(_OPEN_PLAIN):
         option, member = table.lookup("gateway", word)
         return Name(option, member=member)
@@ -134,7 +133,7 @@ def single_underscore(name: Name) -> str:
 def shown(variable: str, text: str) -> str:
     """A variable's text as it may be shown: masked by its unit, or the path of a file.
 
-    People do put secrets where a path belongs, under an unknown name, or with one underscore too few
+    People put secrets in place of a path, under an unknown name, or with one underscore too few
     (`GATEWAY_UPSTREAM_USERS_HEADER_AUTHORIZATION` is an upstream): then all of it is hidden.
     """
     if variable.endswith("_FILE"):
@@ -183,7 +182,7 @@ def is_service_link(variable: str, text: str) -> bool:
 
 # -- reading ------------------------------------------------------------------------------------------------------
 
-# What Windows' editors and PowerShell begin a UTF-8 file with. It marks the encoding, and is no part of the text.
+# Editors on Windows and PowerShell begin a UTF-8 file with it. It marks the encoding, and is not part of the text.
 _BYTE_ORDER_MARK = "\ufeff"
 
 ReadFile = Callable[[str], str]  # a path -> its text; raises OSError or UnicodeError
@@ -191,7 +190,7 @@ ReadFile = Callable[[str], str]  # a path -> its text; raises OSError or Unicode
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A variable that was set, as it was written (perhaps the twin), what its name means, and its text."""
+    """A variable as it was written (perhaps with `_FILE`), the parts of its name, and its text."""
 
     variable: str
     name: Name
@@ -202,7 +201,7 @@ class Entry:
 
 @dataclass(slots=True)
 class Reading:
-    """All entries; all refusals, each with its variable and the value as it may be shown; and who was declared, also
+    """All entries; all refusals, each with its variable and the value as it may be shown; and all declared names, even
     where the declaration itself is wrong."""
 
     entries: list[Entry] = field(default_factory=list)
@@ -227,7 +226,7 @@ def read(environ: Mapping[str, str], read_file: ReadFile) -> Reading:
 
 def _read_one(variable: str, environ: Mapping[str, str], read_file: ReadFile, reading: Reading) -> None:
     name, text, visible = _find_written(variable), environ[variable], shown(variable, environ[variable])
-    text = text.removeprefix(_BYTE_ORDER_MARK)  # out of `$(cat token)`
+    text = text.removeprefix(_BYTE_ORDER_MARK)  # from `$(cat token)`
     if not text.strip():
         reading.warnings.append(f"{variable} is empty, which counts as not set")
         return
@@ -243,12 +242,12 @@ def _read_one(variable: str, environ: Mapping[str, str], read_file: ReadFile, re
             reading.warnings.append(f"{variable} names an empty file, which counts as not set")
             return
     elif environ.get(f"{variable}_FILE", "").strip():
-        return  # the twin is refused: both are set
+        return  # the variant with `_FILE` is refused: both are set
     reading.entries.append(Entry(variable, name, text, visible, from_file))
 
 
 def _find_written(variable: str) -> Name:
-    """As `find`, for a variable as somebody wrote it: perhaps the twin, perhaps in lower case."""
+    """As `find`, for a variable as it was written: perhaps with `_FILE`, perhaps in lower case."""
     if variable != variable.upper():
         try:
             _find_written(variable.upper())

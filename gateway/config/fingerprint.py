@@ -1,4 +1,4 @@
-"""What a gateway is known by: eight hex digits of what it serves, and to where."""
+"""The identity of a gateway: eight hex digits derived from its upstreams and routes."""
 
 import hashlib
 import json
@@ -9,9 +9,10 @@ from gateway.routing.urls import Routes
 
 
 def fingerprint(config: Config, routes: Routes) -> str:
-    """Eight hex digits of upstreams and routes with their options; the same for replicas, wherever they listen.
+    """Eight hex digits derived from upstreams and routes with their options; the same for replicas, wherever they
+    listen.
 
-    They go up in Via, so secrets have no share in them: whoever reads them could try passwords until they fit.
+    They are sent in Via, so they do not depend on secrets: a reader could try passwords until the digits match.
     """
     upstreams = {name: [str(place) for place in one.places] for name, one in config.upstreams.items()}
     text = json.dumps([upstreams, rows(routes)], sort_keys=True, default=str)

@@ -1,4 +1,4 @@
-"""What is valid and probably not meant, and which problems follow from another one: hints for who reads `check`."""
+"""Valid values that are probably mistakes, and problems that follow from another one: hints for readers of `check`."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,11 +13,11 @@ _UNREADABLE = "cannot read the file "
 _IN_A_SHELL = "no target; in a shell"
 _EXPRESS = re.compile(r":([A-Za-z_]\w*)", re.ASCII)
 _HERE = {"127.0.0.1", "localhost", "::1"}
-_ANYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - what is compared, not bound
+_ANYWHERE = {"0.0.0.0", "::"}  # noqa: S104 - only compared, not bound
 
 
 def without_consequences(problems: Iterable[Problem]) -> list[Problem]:
-    """The problems less those that say that a variable is missing whose file could not be read."""
+    """The problems, without those about a missing variable that has a file which could not be read."""
     problems = list(problems)
     unreadable = [
         one.variable.removesuffix("_FILE")
@@ -30,7 +30,7 @@ def without_consequences(problems: Iterable[Problem]) -> list[Problem]:
 def _follows(problem: Problem, variable: str) -> bool:
     if problem.message.startswith(_UNREADABLE):
         return False
-    if problem.message.startswith(_IN_A_SHELL):  # of a route whose part could not be read
+    if problem.message.startswith(_IN_A_SHELL):  # for a route with a part that could not be read
         return variable.startswith(f"{problem.variable}__PART_")
     return re.search(rf"\b{re.escape(variable)}(?:_FILE)?\b", problem.message) is not None
 
@@ -50,7 +50,7 @@ def warnings(routes: Sequence[Route], upstreams: Mapping[str, Upstream], setting
 def _of_path(route: Route, path: Pattern) -> Iterator[str]:
     host = path.host
     if host and "." not in host and host != "localhost":
-        # By the grammar that is a host, and then no request ever finds it.
+        # By the grammar that is a host, and no request ever matches it.
         yield f"{route.variable}: '{host}' is taken for a host; a path begins with a slash: '/{host}/...'"
     for name in (match[1] for match in map(_EXPRESS.fullmatch, path.path.split("/")) if match is not None):
         yield f"{route.variable}: ':{name}' stands for itself; a value is written in braces: '{{{name}}}'"
@@ -61,13 +61,13 @@ def _of_path(route: Route, path: Pattern) -> Iterator[str]:
 
 
 def _is_one_path(template: Template) -> bool:
-    """Whether a target is the same for all, and no file, as the one page of an application in a browser is."""
+    """Whether a target is one path for all requests, and no file, such as the one page of a browser application."""
     last = template.text.partition("?")[0].rpartition("/")[2]
     return not template.rest and not template.references and "." not in last and "?" not in template.text
 
 
 def _is_here(host: str, bound: str) -> bool:
-    """Whether a host of an upstream is where the gateway listens, as far as the names tell."""
+    """Whether the host of an upstream is the gateway's own address, judged by the names."""
     return host == bound or (host in _HERE and (bound in _ANYWHERE or bound in _HERE))
 
 

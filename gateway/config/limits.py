@@ -1,4 +1,4 @@
-"""Limits and Valkey, checked before a worker starts: what cannot work, and what perhaps is not as it is meant."""
+"""Limits and Valkey, checked before a worker starts: what cannot work, and what may not be intended."""
 
 import ssl
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from gateway.routing.urls import Routes
 
 
 def problems(settings: Settings) -> Iterator[str]:
-    """Why Valkey cannot be asked as it is wanted."""
+    """Why Valkey cannot be used as configured."""
     if settings.valkey_ca_pem is None:
         return
     if settings.valkey is None or not settings.valkey.url.is_tls:
@@ -23,7 +23,7 @@ def problems(settings: Settings) -> Iterator[str]:
 
 
 def warnings(settings: Settings, routes: Routes | None) -> Iterator[str]:
-    """Limits that work, and perhaps not as they are meant."""
+    """Limits that work, but perhaps not as intended."""
     if routes is None:
         return
     if settings.valkey is not None and not len(routes.policies):

@@ -1,8 +1,8 @@
 """The environment becomes one frozen Config, or every problem at once.
 
 `environment` makes entries of the variables; here the entries of one upstream or route become values, values become
-records, and records are checked against each other. A step notes its problems and goes on with what is left, so that a
-person mends all of them in one go.
+records, and records are checked against each other. A step notes its problems and goes on with the rest, so that all of
+them can be fixed in one go.
 
 No message holds a credential: a problem's value is masked, and the text of a file is never shown.
 """
@@ -43,11 +43,11 @@ from gateway.upstreams.targets import PartTarget, Target, TargetError, function_
 RATE_LIMIT = OF_LIMITED_ROUTE[0]
 NO_TARGET = "no target; in a shell, quote the value: > is a redirection"
 _WORDS = {"auth": "way"}
-# Upstreams before the routes that take what they do not state themselves from them.
+# Upstreams before the routes, which inherit from them.
 _ORDER = {
     family: number for number, family in enumerate(("upstream", "route", "legacy", "auth", "rate_limit", "database"))
 }
-# Options that mean nothing without another one, by what their words begin with: whoever sets them believes they work.
+# Options that mean nothing without another one, by the beginnings of their names: they would be set in vain.
 _PARTNERS = {
     "HEALTH_": "HEALTH",
     "QUEUE": "MAX_IN_FLIGHT",
@@ -67,7 +67,7 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
 
     `read_settings` takes the path of the module that GATEWAY_SETTINGS names, and returns its settings.
 
-    Raises ConfigError with all problems. Whether there is any route at all is not asked here: Python may have some.
+    Raises ConfigError with all problems. A configuration without routes is fine here: Python may have some.
     """
     reading = environment.read(environ, read_file)
     owners: dict[tuple[str, str], list[Entry]] = {}
@@ -111,7 +111,7 @@ def load(environ: Mapping[str, str], read_file: ReadFile, read_settings: ReadSet
 
 
 class _Draft:
-    """A Config on its way: the records so far, and every problem so far."""
+    """A Config under construction: the records so far, and every problem so far."""
 
     def __init__(self, reading: Reading) -> None:
         self.declared = reading.declared
@@ -146,7 +146,7 @@ class _Draft:
         return values
 
     def settings(self, entries: Sequence[Entry]) -> Settings | None:
-        """The gateway's own settings; what is given plain for all upstreams and routes becomes `plain`."""
+        """The gateway's own settings; the plain options for all upstreams and routes become `plain`."""
         own = [entry for entry in entries if not entry.name.option.has_levels]
         values = defaults_of(PLAIN) | self.values(own)
         plain = [entry for entry in entries if entry.name.option.has_levels]
@@ -162,7 +162,7 @@ class _Draft:
         return settings
 
     def _check_own_tls(self, given: Mapping[str, Entry]) -> None:
-        """TLS towards clients: what means nothing without something else."""
+        """TLS towards clients: options that mean nothing without another one."""
         cert, key = given.get("TLS_CERT"), given.get("TLS_KEY")
         if (cert is None) != (key is None):
             missing = "GATEWAY_TLS_KEY_FILE" if key is None else "GATEWAY_TLS_CERT_FILE"
@@ -176,14 +176,14 @@ class _Draft:
             self.blame(given["HSTS"], "nothing is https without GATEWAY_TLS_CERT or GATEWAY_TRUSTED_PROXIES")
 
     def django(self, entries: Iterable[Entry], read_settings: ReadSettings) -> dict[str, Any]:
-        """The settings of the module that GATEWAY_SETTINGS names, if it is one."""
+        """The settings of the module that GATEWAY_SETTINGS names, if it is set."""
         entry = next((entry for entry in entries if entry.name.option is SETTINGS), None)
         if entry is None:
             return {}
         try:
             values = dict(read_settings(units.dotted(entry.text.strip())))
         except ValueError as error:
-            if isinstance(error, Refused):  # else it is no module's path, as `settings` has found
+            if isinstance(error, Refused):  # else it is no module's path, which `settings` has reported
                 self.blame(entry, str(error))
             return {}
         for problem in settings_problems(values):
@@ -192,7 +192,7 @@ class _Draft:
         return values
 
     def add(self, family: str, owner: str, entries: Sequence[Entry]) -> None:
-        """An upstream or route as far as it parses; options of one that nobody declared."""
+        """Add an upstream or route as far as it parses; blame options of one that is not declared."""
         own = [entry for entry in entries if not entry.name.part]
         given = {entry.name.option.name: entry for entry in own}
         values = self.values(own)
@@ -201,7 +201,7 @@ class _Draft:
         elif "places" in values:
             self._check_tls(given, values["places"])
             level = together(level_of(own, values), self.plain)
-            # Masked, because whoever has a cookie could try passwords until they fit.
+            # Masked, because with a cookie one could try passwords until they match.
             texts = [f"{one.variable.removesuffix('_FILE')}={one.name.option.unit.mask(one.text)}" for one in own]
             key = key_of(self._secret, texts)
             variable = (given.get("") or given["FROM"]).variable
@@ -235,7 +235,7 @@ class _Draft:
             self.blame(*fault)
 
     def _above(self, target: object) -> tuple[Level, ...]:
-        """The levels above a route's own: its upstream's, in which the plain one is, or the plain one alone."""
+        """The levels above a route's own: its upstream's, which includes the plain one, or the plain one alone."""
         name = target.upstream if isinstance(target, Target) else ""
         levels = [upstream.level for upstream in self.upstreams if upstream.name == name]
         return (*levels, self.plain)
@@ -264,7 +264,7 @@ class _Draft:
                 self.blame(given[name], f"a client certificate and its key come together; set {missing} too")
 
     def check_credentials(self, entries: Iterable[Entry]) -> None:
-        """Credentials for pages of everybody: browsers refuse that, and so must we (the Fetch standard, 3.2.5)."""
+        """Credentials for all origins: browsers refuse that, and so must we (the Fetch standard, 3.2.5)."""
         by_variable = {entry.variable.removesuffix("_FILE"): entry for entry in entries}
         levels = [self.plain, *(upstream.level for upstream in self.upstreams), *(one.level for _, one in self.routes)]
         for level in levels:
@@ -274,13 +274,13 @@ class _Draft:
                     self.blame(entry, f"{level.variable('cors')}=* is every page there is; name the origins instead")
 
     def check_braces(self, entries: Iterable[Entry]) -> None:
-        """Values in braces that no route has where they hold."""
+        """Values in braces that none of the routes using them has."""
         by_variable = {entry.variable.removesuffix("_FILE"): entry for entry in entries}
         for variable, message in braces.problems([route for _, route in self.routes]):
             self.blame(by_variable[variable], message)
 
     def check_replacements(self, entries: Iterable[Entry]) -> None:
-        """ON_* that nothing can come of where they hold, and MIRROR."""
+        """Faults of ON_* and MIRROR for the routes that use them."""
         by_variable = {entry.variable.removesuffix("_FILE"): entry for entry in entries}
         names = {name.lower() for name in self.declared["upstream"]}
         routes, levels = [route for _, route in self.routes], [one.level for one in self.upstreams]
@@ -289,7 +289,7 @@ class _Draft:
             self.blame(by_variable[variable], message, hint)
 
     def check_partners(self, entries: Iterable[Entry]) -> None:
-        """Options that are without effect wherever they hold, for want of another one, or because of it."""
+        """Options without effect on all their routes, because another one is missing, or is set."""
         levels = [upstream.level for upstream in self.upstreams] + [route.level for _, route in self.routes]
         blamed = [problem.variable.removesuffix("_FILE").rpartition("__")[2] for problem in self.problems]
         faulty = {word.removeprefix("GATEWAY_") for word in blamed}
@@ -343,7 +343,7 @@ class _Draft:
         self.blame(entry, f"there is no upstream {name}; set GATEWAY_UPSTREAM_{known} to its base URL", near)
 
     def _declared(self, entries: Sequence[Entry]) -> dict[str, Entry]:
-        """What declares each part of a route: its target, or its function; in the order of their names."""
+        """The entry that declares each part of a route: its target, or its function; in the order of their names."""
         parts = {entry.name.member.lower(): entry for entry in entries if entry.name.option.name == "PART_*"}
         for entry in entries:
             if entry.name.option is fan_options.FUNCTION_OF_PART:
@@ -402,13 +402,13 @@ class _Draft:
             if not target.is_function:
                 self._check_upstream(declared[name], target.upstream)
         if targets.keys() != declared.keys():
-            return  # what refers to a part that does not parse would be blamed for it
+            return  # a reference to a part that does not parse would be blamed for it
         for name, fault in plan.problems(targets, params, merge=merge):
             entry = declared[name]
             self.blame(entry, "the file's parts do not fit together" if entry.from_file else fault)
 
     def check_limits(self, entries: Iterable[Entry]) -> None:
-        """Names of limits that there are not; parameters that a route's path does not have; costs beyond a burst."""
+        """Unknown names of limits; parameters that a route's path does not have; costs beyond a burst."""
         known = sorted(name.lower() for name in self.declared["rate_limit"])
         parsed = {entry: self._limits(entry) for entry in entries if entry.name.option is RATE_LIMIT}
         for entry, limits in parsed.items():
@@ -422,7 +422,7 @@ class _Draft:
     def _limits(self, entry: Entry) -> Limits:
         try:
             return grammar.limits(entry.text.strip())
-        except ValueError:  # as its level has found
+        except ValueError:  # reported with its level
             return ()
 
     def check_routes(self) -> None:

@@ -18,7 +18,7 @@ MODULE = Unit("module", units.dotted)
 APPS = Unit("list of apps", units.apps)
 DATABASE_URL = Unit("database URL", units.database_url, mask=units.mask_url)
 
-# What `MAX_IN_FLIGHT` is with HTTP/2, unless it is set.
+# The default of `MAX_IN_FLIGHT` with HTTP/2.
 MAX_IN_FLIGHT_OF_HTTP2 = 2000
 
 # fmt: off

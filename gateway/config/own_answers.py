@@ -1,4 +1,4 @@
-"""Answers of the gateway's own, checked against the route and the upstreams that there are."""
+"""Answers of the gateway's own, checked against the route and the declared upstreams."""
 
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -12,12 +12,12 @@ from gateway.routing.records import Route
 from gateway.upstreams.targets import Target
 
 _OF_A_TEXT = ("BODY", "TYPE")
-# What a route without an upstream may have beside these: the rest is about calls, and means nothing there.
+# Options of calls that a route without an upstream may have: the others mean nothing there.
 _ABOUT_CALLS = frozenset({"PATH", "LEGACY", "CACHE", "CACHE_MAX_BODY", "STALE_IF_ERROR"})
 
 
 def faults_of(route: Route, given: Collection[str], of_calls: Collection[str]) -> Iterator[tuple[str, str]]:
-    """What is wrong with the options that a route states itself: (option, sentence). `of_calls` are those of calls."""
+    """Faults of the options that a route states itself: (option, sentence). `of_calls` are those of calls."""
     answer = route.answer
     for name in _OF_A_TEXT:
         if name in given and not (isinstance(answer, Answer) and answer.status not in REDIRECTS):
@@ -33,7 +33,7 @@ def faults_of(route: Route, given: Collection[str], of_calls: Collection[str]) -
 
 
 def replacement_faults(routes: Iterable[Route], upstreams: Collection[str]) -> Iterator[tuple[str, str, str]]:
-    """What is wrong with ON_* where it holds: (variable, sentence, hint), each variable once."""
+    """Faults of ON_* on the routes that use it: (variable, sentence, hint), each variable once."""
     reported: set[str] = set()
     for route in routes:
         rules = replacements_of(route.level)
@@ -64,7 +64,7 @@ def replacement_faults(routes: Iterable[Route], upstreams: Collection[str]) -> I
 def mirror_faults(
     routes: Iterable[Route], levels: Iterable[Level], upstreams: Collection[str]
 ) -> Iterator[tuple[str, str, str]]:
-    """Upstreams of copies that there are not: (variable, sentence, hint), each variable once."""
+    """Unknown upstreams of copies: (variable, sentence, hint), each variable once."""
     held = {level.variable("mirror"): level.get("mirror") for level in (*levels, *(route.level for route in routes))}
     for variable, name in held.items():
         if name is not None and name not in upstreams:
@@ -73,7 +73,7 @@ def mirror_faults(
 
 
 def missing_files(routes: Iterable[Route]) -> Iterator[str]:
-    """A sentence for each folder, file or page that is not there."""
+    """A sentence for each missing folder, file or page."""
     for route in routes:
         answer = route.answer
         if isinstance(answer, Folder) and not _is_there(answer):
@@ -90,7 +90,7 @@ def _is_there(folder: Folder) -> bool:
 
 
 def redirect_loops(routes: Iterable[Route], *, knows_scheme: bool) -> Iterator[str]:
-    """A word for each redirect to https that leads to where it was asked for: behind a balancer it would never end."""
+    """A warning for each redirect to https that leads to its own URL: behind a balancer it would never end."""
     for route in routes:
         answer = route.answer
         if not isinstance(answer, Answer) or not answer.origin.startswith("https://") or knows_scheme:

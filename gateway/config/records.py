@@ -87,7 +87,7 @@ class Settings:
 
     @property
     def valkey(self) -> ValkeyOptions | None:
-        """Where limits are counted by all gateways together, if anywhere."""
+        """The Valkey that counts limits for all gateways together, if any."""
         if self.valkey_url is None:
             return None
         return ValkeyOptions(self.valkey_url, self.valkey_timeout_s, self.valkey_ca_pem)
@@ -95,9 +95,9 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole configuration: upstreams, legacy pools and further databases by name, routes in the order of
-    their variables. Of a pool it gives some options, by their attributes; the others are Python's. `django` are the
-    settings of the module that GATEWAY_SETTINGS names."""
+    """The whole configuration: upstreams, legacy pools and further databases by name, routes in the order of their
+    variables. For a legacy pool they hold the options from the environment, by attribute; the others are set in Python.
+    `django` are the settings of the module that GATEWAY_SETTINGS names."""
 
     settings: Settings
     upstreams: Mapping[str, Upstream]
@@ -109,11 +109,11 @@ class Config:
     plain: Level = NO_LEVEL  # options for all upstreams and routes
     limits: Mapping[str, NamedLimit] = field(default_factory=dict)  # those with a name
     auth: AuthConfig = NO_AUTH
-    entries: Sequence[Entry] = field(default=(), repr=False)  # what was read, variable by variable
+    entries: Sequence[Entry] = field(default=(), repr=False)  # the entries that were read, one per variable
 
     @property
     def declared(self) -> Declared:
-        """What the lines of urlpatterns are checked against, and their stacks are made of."""
+        """The declarations that routes are checked against, and that their stacks are made from."""
         return Declared(
             urlconf=self.settings.urlconf,
             upstreams=self.upstreams,
@@ -149,7 +149,7 @@ class ConfigError(Exception):
 
 
 def format_problems(problems: Sequence[Problem]) -> str:
-    """What a person reads on stderr, lines without control characters; ends without a newline."""
+    """The text for a person on stderr, lines without control characters; ends without a newline."""
     lines = [f"{len(problems)} problem{'s' if len(problems) != 1 else ''} in the environment:"]
     for problem in problems:
         lines.append(f"  {_printable(problem.variable)} = {_printable(problem.value)}")

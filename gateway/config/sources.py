@@ -1,4 +1,4 @@
-"""Sources of instances and the registries that they need: what is missing, and what does not fit together."""
+"""Sources of instances and the registries that they need: missing ones, and combinations that do not fit."""
 
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -6,12 +6,12 @@ from gateway.config.environment import Entry
 from gateway.upstreams.options import FROM, UPSTREAM
 from gateway.upstreams.places import Source, parse_places
 
-# The plain variable that says where the registry of a kind is.
+# The plain variable with the address of the registry of a kind.
 _REGISTRIES = {"consul": "CONSUL_URL", "eureka": "EUREKA_URL"}
 
 
 def faults_of(entries: Sequence[Entry]) -> Iterator[tuple[Entry, str]]:
-    """What is wrong, by the variable that is to blame."""
+    """Faults, each with the variable to blame."""
     plain = {entry.name.option.name: entry for entry in entries if entry.name.family == "gateway"}
     upstreams = [entry for entry in entries if entry.name.option is UPSTREAM]
     for entry in upstreams:
@@ -27,5 +27,5 @@ def faults_of(entries: Sequence[Entry]) -> Iterator[tuple[Entry, str]]:
 def _sources(entry: Entry) -> Iterable[Source]:
     try:
         return [place for place in parse_places(entry.text.strip()) if isinstance(place, Source)]
-    except ValueError:  # as the loader has found
+    except ValueError:  # reported by the loader
         return []

@@ -49,7 +49,7 @@ _ROWS = {family: {name: option for (owner, name), option in TABLE.items() if own
 
 
 def lookup(family: str, word: str) -> tuple[Option, str]:
-    """An option's word within a family -> the option, and what stands for the `*` of an open one; raises Refused."""
+    """An option's word within a family -> the option, and the member for the `*` of an open one; raises Refused."""
     found = find(_ROWS[family], word)
     if found is not None:
         return found

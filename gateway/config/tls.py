@@ -1,4 +1,4 @@
-"""TLS towards clients, before it is served: the certificate and its key are read as Granian will, and judged."""
+"""TLS towards clients, before it is served: the certificate and its key are read as Granian reads them, and checked."""
 
 import ssl
 import time
@@ -15,7 +15,7 @@ from gateway.upstreams.tls import private_file
 
 # The object identifiers, in DER, of RSA, P-256, P-384 and Ed25519.
 _KINDS: Final = tuple(map(bytes.fromhex, ("2a864886f70d010101", "2a8648ce3d030107", "2b81040022", "06032b6570")))
-# RFC 5280, section 4.1: [0] EXPLICIT INTEGER 2 stands first in what is signed, and version 1 leaves it out.
+# RFC 5280, section 4.1: [0] EXPLICIT INTEGER 2 comes first in the signed part, and version 1 leaves it out.
 _VERSION_3: Final = bytes.fromhex("a003020102")
 _VERSION_WITHIN: Final = 20
 _WORDS: Final = {
@@ -35,7 +35,7 @@ def chain_of(pem: str) -> list[Certificate]:
 def _read(block: str) -> Certificate:
     with private_file(f"{block}\n") as path:
         try:
-            # Python reads a certificate for nobody but itself: the public way shows one only after a handshake that
+            # Python has no public function for this: the public way shows a certificate only after a handshake that
             # accepted it, and an expired one never.
             facts = ssl._ssl._test_decode_cert(path)  # type: ignore[attr-defined]
         except ssl.SSLError as error:
@@ -50,7 +50,7 @@ def _read(block: str) -> Certificate:
 def examine(
     settings: Settings, hosts: Iterable[tuple[str, str]], now_s: float | None = None
 ) -> tuple[list[str], list[str]]:
-    """What forbids to serve with this certificate, and what is worth a word. `hosts` are (where it is set, host)."""
+    """Problems that forbid serving with this certificate, and warnings. `hosts` are (where it is set, host)."""
     if settings.tls_cert_pem is None:
         return [], []
     now_s = time.time() if now_s is None else now_s
@@ -70,11 +70,11 @@ def examine(
 
 
 def _kind_problems(settings: Settings) -> Iterator[str]:
-    """What OpenSSL takes and Granian's TLS does not: it would end each worker as it starts."""
+    """Keys and certificates that OpenSSL accepts but Granian's TLS does not: each worker would end as it starts."""
     key = settings.tls_key_pem or ""
     block = PEM_KEY.search(key)
     if block is not None and block[1] != "RSA ":
-        with suppress(ValueError):  # what is no base64 does not load either
+        with suppress(ValueError):  # invalid base64 does not load either
             der = b64decode("".join(block[2].split()))
             if not any(kind in der for kind in _KINDS):
                 yield "GATEWAY_TLS_KEY: a key of this kind cannot be used; take RSA, ECDSA P-256 or P-384, or Ed25519"
@@ -102,7 +102,7 @@ def _ca_problems(pem: str, now_s: float) -> Sequence[str]:
         chain = chain_of(pem)
     except ValueError as error:
         return [f"GATEWAY_TLS_CLIENT_CA: {error}"]
-    # One that has ended among several is usual in a bundle; if all have, nobody gets in.
+    # An expired one among several is usual in a bundle; if all have expired, no client is let in.
     if all(not list(certificate.problems([one], now_s)) for one in chain):
         return []
     faults = [f"GATEWAY_TLS_CLIENT_CA: {fault}" for fault in certificate.problems(chain, now_s)]

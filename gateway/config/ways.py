@@ -17,7 +17,7 @@ Fault = tuple[Entry, str, str]  # the variable, what was expected, the nearest v
 def way_of(
     owner: str, entries: Sequence[Entry], values: Mapping[str, Any], upstreams: Collection[str]
 ) -> tuple[Way | None, list[Fault]]:
-    """The way that these entries of one owner make, if they make one, and what is wrong with it."""
+    """The way that these entries of one owner make, if they do, and their faults."""
     given = {entry.name.option.name.replace("*", entry.name.member): entry for entry in entries}
     literal = {entry.name.member.lower().replace("_", "-") for entry in entries if entry.from_file}
     try:
@@ -29,7 +29,7 @@ def way_of(
 
 
 def faults_of_rules(entries: Iterable[Entry], ways: Iterable[str], settings: Settings | None) -> Iterator[Fault]:
-    """Rules that name a way there is not, and a rule of the admin's that would let everybody in."""
+    """Rules that name an unknown way, and a rule of the admin's that would let everybody in."""
     entries, known = list(entries), sorted(name.lower() for name in ways)
     for entry in entries:
         rule = _rule(entry) if entry.name.option.unit is RULE else None
@@ -48,6 +48,6 @@ def faults_of_rules(entries: Iterable[Entry], ways: Iterable[str], settings: Set
 def _rule(entry: Entry) -> Rule | None:
     try:
         rule = entry.name.option.unit.parse(entry.text.strip())
-    except ValueError:  # `loader` has that among its problems
+    except ValueError:  # reported by `loader`
         return None
     return rule if isinstance(rule, Rule) else None

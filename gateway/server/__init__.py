@@ -4,9 +4,9 @@ in_process   a worker inside a test, for the clients of django.test
 websocket    one WebSocket from ASGI to its end
 opening      a request and its exchange are opened, from an ASGI scope
 asgi         one request from ASGI to its answer
-worker       what lives as long as a worker: pools, cache, requests in flight
-snapshot     what this worker shows of itself, and what the others do
-admin        who may ask what lies under /-/
+worker       state of a worker: pools, cache, requests in flight
+snapshot     the published state of this worker and of the others
+admin        access to the endpoints under /-/
 ops          the endpoints under /-/
 page.html    the status page
 https        from http to https: the URL, Strict-Transport-Security
@@ -16,7 +16,7 @@ granian      `gateway serve`: Granian with our flags
 supervisor   the parent of the workers of one generation, which keeps them alive
 restarts     how long to wait after a worker died, and when one counts as hung; the supervisor acts on it
 loop         the event loop of a worker
-control      what the parent and its workers tell each other: ready, drain, stop
+control      signals between the parent and its workers: ready, drain, stop
 abort        the connection of a client is cut, where an answer broke off
 connections  connections that carry several requests (HTTP/2): counted, and ended when they idle
 reuseport    a port is handed over to the next gateway

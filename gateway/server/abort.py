@@ -1,13 +1,13 @@
-"""Cutting a client's connection: the one honest end of an answer that broke off, and of one that nobody reads.
+"""Cutting a client's connection: the only honest end of an answer that broke off, or that its client does not read.
 
-ASGI has no word for "this answer failed after it began". An application that returns or raises then makes Granian
-end a chunked body in good order, and the client takes a torn answer for a whole one. So the connection itself is
-shut: the client sees a chunked body without its last chunk, or fewer bytes than Content-Length states.
+ASGI has no message for "this answer failed after it began". An application that returns or raises then makes Granian
+end a chunked body in good order, and the client takes a torn answer for a whole one. So the connection itself is shut:
+the client sees a chunked body without its last chunk, or fewer bytes than Content-Length states.
 
-Which of the worker's descriptors it is, nobody tells. With thousands of them a look at each takes long. So the look is
-taken in short pieces, between which the loop goes on, and what was seen is remembered: where an upstream fails that
-many clients listen to, one look finds them all. What is remembered may be out of date, since numbers are used again: it
-only says where to look first.
+The descriptor of a connection is not known, and a search through thousands of descriptors takes long. So the search
+runs in short steps, between which the loop goes on, and its findings are cached: if an upstream fails in the middle of
+many answers, one search finds all of their connections. A cached number may be out of date, since numbers are reused:
+it only tells where to look first.
 """
 
 import asyncio
@@ -22,22 +22,22 @@ from typing import Any, Final
 
 from gateway.sockets.keepalive import set_keepalive
 
-Ends = tuple[tuple[str, int], tuple[str, int]]  # of a connection: the client's address and port, and ours
+Ends = tuple[tuple[str, int], tuple[str, int]]  # both ends of a connection: the client's address and port, and ours
 
-# So many descriptors are looked at before others have their turn: less than half a millisecond.
+# The number of descriptors per step, before other tasks run: less than half a millisecond.
 _AT_A_TIME: Final = 100
-# Of an answer, in the kernel, beyond what is on its way: what more it took would look like a client that reads.
+# Unsent bytes of an answer in the kernel: any more would look like a client that reads.
 _UNSENT_BYTES: Final = 128 * 1024
 
 
 class _Connections:
-    """Where connections were seen last, by both their ends."""
+    """Cached descriptors of connections, by both their ends."""
 
     def __init__(self) -> None:
         self._seen: dict[Ends, int] = {}
         self._looking: asyncio.Lock | None = None
         self._looks_begun = 0
-        self._last_look = 0  # of those begun, the last one that came to its end
+        self._last_look = 0  # the number of the last search that has ended
 
     async def shut(self, ends: Ends, how: int = socket.SHUT_RDWR) -> bool:
         """Shut the connection, if it is open."""
@@ -47,9 +47,9 @@ class _Connections:
             self._looking = asyncio.Lock()
         begun = self._looks_begun
         async with self._looking:
-            if self._shut_known(ends, how):  # another one has looked meanwhile
+            if self._shut_known(ends, how):  # another search has found it meanwhile
                 return True
-            if self._last_look > begun:  # and has looked at everything since: it is not there
+            if self._last_look > begun:  # a whole search has run since: it is not there
                 return False
             await self._look()
             return self._shut_known(ends, how)
@@ -96,26 +96,26 @@ async def sever(client: Sequence[str | int], server: Sequence[str | int]) -> boo
 
 
 def ends_of(scope: Mapping[str, Any]) -> Ends:
-    """Both ends of the connection that an ASGI scope came over."""
+    """Both ends of the connection of an ASGI scope."""
     return _key(scope["client"]), _key(scope["server"])
 
 
 async def hang_up(ends: Ends) -> bool:
-    """Shut what comes in over a connection: Granian takes it for a client that has left, and closes in good order."""
+    """Shut the read side of a connection: Granian takes that for a client that left, and closes in good order."""
     return await _connections.shut(ends, socket.SHUT_RD)
 
 
 async def open_connections(port: int) -> set[Ends]:
-    """The connections of clients that are open at a port of this process."""
+    """The open connections of clients at a port of this process."""
     return {ends for ends in await _connections.all() if ends[1][1] == port}
 
 
 @contextlib.contextmanager
 def _held(descriptor: int) -> Iterator[int]:
-    """A number for what this one stands for now, until the end.
+    """A duplicate of a descriptor, closed at the end.
 
-    The number itself may be another connection's at any moment, a duplicate stays what it is. Where no number is left
-    for a duplicate, it is the number itself: a connection must end just then too.
+    The number itself may belong to another connection at any moment, a duplicate may not. Where there is no free number
+    for a duplicate, the number itself is used: connections must end then, too.
     """
     copy: int | None = None
     try:
@@ -161,8 +161,8 @@ def _key(address: Sequence[str | int]) -> tuple[str, int]:
 
 
 def limit_unread(seconds: float) -> None:
-    """Let the kernel drop clients that read nothing for so long, whatever was handed over for them already, and find
-    those that are gone without a word; and let it take little more than what it can send.
+    """Let the kernel drop clients that read nothing for this long, even if Granian has written the whole answer, and
+    detect those that vanished; and let it accept little more than it can send.
 
     Set on the listening socket, from which accepted ones inherit it (Linux; elsewhere nothing happens).
     """
@@ -199,16 +199,17 @@ def close_sockets_of(port: int) -> None:
 
 
 def close_listener(port: int) -> None:
-    """Listen no more on a port, while whoever accepts there goes on with the connections that there are.
+    """Stop listening on a port, without closing its accepted connections.
 
-    The number of the descriptor stays taken, by a socket to which nobody can connect: who closes it later closes that.
+    A socket that accepts nothing takes over the number of the descriptor, so that closing that later closes nothing
+    else.
     """
     for descriptor in list(_descriptors()):
         with _looked_at(descriptor) as found:
             is_it = found is not None and _has_port(found, port) and _is_listener(found)
         if is_it:
             with socket.socket(socket.AF_UNIX) as stand_in:
-                stand_in.bind("")  # unix(7): a name of the kernel's choice
+                stand_in.bind("")  # unix(7): the kernel chooses a name
                 stand_in.listen(1)
                 stand_in.setblocking(False)
                 os.dup2(stand_in.fileno(), descriptor, inheritable=False)
@@ -225,7 +226,7 @@ def _has_port(found: socket.socket, port: int | None = None) -> bool:
 
 
 def _descriptors() -> Iterator[int]:
-    """The numbers of all that this process has open. Also where it has no number left, to open their list with."""
+    """The numbers of all open descriptors, even if none is free to open their list with."""
     try:
         entries = os.scandir("/dev/fd")
     except OSError:
@@ -238,10 +239,10 @@ def _descriptors() -> Iterator[int]:
 
 @contextlib.contextmanager
 def _looked_at(descriptor: int) -> Iterator[socket.socket | None]:
-    """The socket behind a number, if it is one, for a look: it needs no further number, and is left as it is."""
+    """The socket behind a number, if it is one: takes no further descriptor, and does not close it."""
     try:
-        # With all three given nothing is asked of the system yet, neither whether this is a socket. The family says
-        # only how long an address may be: those of IPv4 come as what they are.
+        # With all three arguments Python does not ask the system, not even whether this is a socket. The family only
+        # limits the length of an address: IPv4 addresses come as they are.
         found = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, fileno=descriptor)
     except OSError:
         yield None

@@ -1,9 +1,9 @@
-"""Who may ask the endpoints under `/-/` that are not open: who has the token; without one, only this machine itself.
+"""Access to the endpoints under `/-/` that are not open: with the token; if none is set, only from this machine.
 
-Who passes GATEWAY_ADMIN_AUTH and has one of its roles may read there too, and change nothing.
+A client that passes GATEWAY_ADMIN_AUTH and has one of its roles may read there too, and change nothing.
 
-A page in a browser on this machine could ask too, under a name of its own that leads here, or through a proxy that runs
-here: so Host must be a name of the loopback, and nothing may say that the request was forwarded.
+A page in a browser on this machine could send requests too, under a host name of its own that resolves to this machine,
+or through a proxy on it. So Host must be a name of the loopback, and the request must not be marked as forwarded.
 """
 
 import hmac
@@ -21,9 +21,9 @@ _CHALLENGE = [(b"www-authenticate", b'Bearer realm="portway"'), (b"www-authentic
 
 
 async def admit(request: GatewayRequest, token: str | None, reading: Gate | None = None) -> None:
-    """Raises ADMIN_REQUIRED, ADMIN_DENIED or AUTH_* for who may not ask.
+    """Raises ADMIN_REQUIRED, ADMIN_DENIED or AUTH_* if the request is not allowed.
 
-    `reading` is the gate of GATEWAY_ADMIN_AUTH, for what changes nothing.
+    `reading` is the gate of GATEWAY_ADMIN_AUTH, for requests that change nothing.
     """
     is_safe = request.method in SAFE_METHODS
     if not _is_admin(request, token):
@@ -44,7 +44,7 @@ def _is_admin(request: GatewayRequest, token: str | None) -> bool:
 
 
 async def _pass(request: GatewayRequest, reading: Gate, *, offers_token: bool) -> None:
-    """Raises what the gate does; where the token would do as well, that is asked for too."""
+    """Raises what the gate does; with `offers_token` the challenge includes the token."""
     try:
         waiting = reading(request)
         response = None if waiting is None else await waiting
@@ -52,7 +52,7 @@ async def _pass(request: GatewayRequest, reading: Gate, *, offers_token: bool) -
         if error.status == 401 and offers_token:
             error.headers = tuple(dict.fromkeys((*error.headers, *_CHALLENGE)))
         raise
-    if response is not None:  # what a service says that was asked is for its own pages
+    if response is not None:  # the answer of an authenticating service is for its own pages
         raise GatewayError(Reason.ADMIN_REQUIRED, headers=_CHALLENGE)
 
 
@@ -72,7 +72,7 @@ def _presented(request: GatewayRequest) -> str:
 
 def _is_local(request: GatewayRequest) -> bool:
     forwarded = any(name == b"via" or is_claim(name) for name, _ in request.raw_headers)
-    # nginx' plainest proxy_pass says nothing of the client, and Host is ours then; but it speaks HTTP/1.0.
+    # nginx's plain proxy_pass adds no field about the client, and sets Host to our address; but it speaks HTTP/1.0.
     forwarded = forwarded or request.scope["http_version"] in HTTP_1_0
     return not forwarded and _is_loopback(request.peer) and _is_loopback(request.exchange.host or "")
 

@@ -1,11 +1,11 @@
 """The connections of clients where one carries several requests: HTTP/2.
 
 Over HTTP/1.1 Granian closes a connection that idles, and `Connection: close` ends one with its answer. HTTP/2 has
-neither: its connections would stay for ever, and so would one of which it is not known yet what it will speak. So they
-are counted here: the worker knows which of them carries a request, and looks now and then at all that it has accepted.
+neither: its connections would stay for ever, and so would one with a protocol that is not known yet. So they are
+counted here: the worker knows which of them carries a request, and checks all that it has accepted now and then.
 
-A connection is ended by shutting its read side. Granian takes that for a client that has left, and closes in good
-order; where a stream is open its answer would be lost, so that is only done where none is.
+A connection is ended by shutting its read side. Granian takes that for a client that left, and closes in good order.
+The answer of an open stream would be lost, so this is only done where none is open.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ Now = Callable[[], float]
 _LEAVE_S: Final = 0.5
 # A request without a body says so with its head; the first piece of any other may take longer.
 _NO_BODY_S: Final = 0.02
-# How long the rest of a body is read whose answer has left.
+# How long the rest of a body is read after its answer was sent.
 _LINGER_S: Final = 5.0
 _CHUNKED: Final = (b"transfer-encoding", b"chunked")
 
@@ -43,7 +43,7 @@ class Connection:
 
 
 class Connections:
-    """All connections of a worker that have carried a request, and since when those are known that have not."""
+    """All connections of a worker that have carried a request, and the time since which the others are known."""
 
     def __init__(self, idle_s: float, port: int, now: Now) -> None:
         self._idle_s = idle_s
@@ -54,7 +54,7 @@ class Connections:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def enter(self, scope: Scope) -> Connection:
-        """A request begins; give what is returned to `leave`."""
+        """A request begins; pass the result to `leave`."""
         ends = abort.ends_of(scope)
         connection = self._used.get(ends)
         if connection is None:
@@ -63,7 +63,7 @@ class Connections:
         return connection
 
     def leave(self, connection: Connection, *, draining: bool) -> None:
-        """It has ended. While the worker drains, its connection does so with it, as `Connection: close` has it."""
+        """The request has ended. While the worker drains, its connection ends too, as with `Connection: close`."""
         connection.requests -= 1
         connection.last_s = self._now()
         if draining and connection.is_http2 and not connection.requests:
@@ -85,7 +85,7 @@ class Connections:
                 await abort.hang_up(ends)
 
     def idle(self, accepted: set[Ends]) -> list[Ends]:
-        """Of all that are open, those that have carried no request for long. What is no longer open is forgotten."""
+        """The open connections that have carried no request for long. Closed ones are forgotten."""
         now_s = self._now()
         for ends in self._used.keys() - accepted:
             if not self._used[ends].requests:
@@ -97,7 +97,7 @@ class Connections:
 
 
 class Body:
-    """The body of one request of HTTP/2: what ASGI calls of it, and whether both sides of its stream have ended."""
+    """The body of one request of HTTP/2: its ASGI callables, and whether both sides of its stream have ended."""
 
     def __init__(self, receive: Receive, send: Send, first: Awaitable[Message] | None) -> None:
         self._receive = receive

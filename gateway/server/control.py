@@ -1,8 +1,8 @@
-"""What the parent and its workers tell each other.
+"""Signals between the parent and its workers.
 
-The parent signals all workers at once by closing a pipe: each of them sees its end. A killed parent's pipes close
-too, but without the flag in shared memory: that tells an order from a death. Workers say in shared memory that they
-serve, and about once a second that their loop runs.
+The parent signals all workers at once by closing a pipe: each of them sees its end. A killed parent's pipes close too,
+but without the flag in shared memory: that tells an order from a death. Workers note in shared memory that they serve,
+and about once a second that their loop runs.
 """
 
 import asyncio
@@ -26,40 +26,40 @@ from gateway.server.worker import Worker
 # How long a worker that has cut its requests may take to leave by itself.
 LEAVE_S: Final = 0.7
 _LISTENS_S, _SOON_S = 0.002, 0.02
-# How long those who reached a worker last may take to say what they want, where others take the new ones.
+# How long the last new connections may take to send their request, where other workers take newer ones.
 _SETTLE_S = 0.5
-# How long log lines that wait for their reader may hold up the end, within the drain.
+# How long log lines that are not read yet may hold up the end, within the drain.
 _FLUSH_S = 2.0
 _CLOSED = -1
 _COUNT = struct.Struct("<i")
-# In shared memory: what the parent orders, then a place for each worker.
+# In shared memory: the parent's orders, then a place for each worker.
 _ORDERS = struct.Struct("<????")  # draining, stopping, cutting, whether another generation serves
-# Signs of life; whether it has served, leads new connections past itself, has left the port.
+# Signs of life; whether it has served, passes new connections to others, has left the port.
 _WORKER = struct.Struct("<I???")
 _DRAINING, _STOPPING, _CUTTING, _REPLACED = range(4)
 _DEATHS = struct.Struct("<I")
-# How long one that is replaced keeps listening, past which new connections are led: clients on kept connections learn
-# by `Connection: close` to make another one.
+# How long a replaced worker keeps listening while new connections go to others: clients on kept connections learn by
+# `Connection: close` to open another one.
 _RETIRE_S: Final = 1.0
-# Over which time its sockets are closed, at the end.
+# The time over which its sockets are closed, at the end.
 _CLOSING_S: Final = 1.0
 _LOOK_S: Final = 0.1
-# What it takes beside GATEWAY_RELOAD_DRAIN.
+# The time beside GATEWAY_RELOAD_DRAIN.
 MOST_OF_RETIREMENT_S: Final = _RETIRE_S + _SETTLE_S + _CLOSING_S + 3 * LEAVE_S
 
 
 def beat_every_s(timeout_s: float) -> float:
-    """How often a worker says that its loop runs, and the parent looks; several times within the timeout."""
+    """How often a worker notes that its loop runs, and the parent checks; several times within the timeout."""
     return min(1.0, timeout_s / 5)
 
 
 class Control:
-    """The line between parent and workers. Made in the parent before it forks; `attach` in a worker's loop."""
+    """The link between parent and workers. Made in the parent before it forks; `attach` it in a worker's loop."""
 
     def __init__(self, settings: Settings, deaths: mmap.mmap | None = None) -> None:
         self._settings = settings
         self._port = SharedPort(settings.bind[1], settings.workers)
-        # Of the workers of all generations, where there are several.
+        # The deaths of workers of all generations, where there are several.
         self._deaths = mmap.mmap(-1, _DEATHS.size) if deaths is None else deaths
         self._memory = mmap.mmap(-1, _ORDERS.size + settings.workers * _WORKER.size)
         self.in_flight = InFlight(settings.workers)
@@ -67,7 +67,7 @@ class Control:
         self._cut = os.pipe()
         self._counts = os.pipe()
         os.set_blocking(self._counts[0], False)
-        self.number = 0  # of the worker that is forked next; in a worker its own
+        self.number = 0  # the number of the next worker; in a worker its own
         self._stop_granian: Callable[[], None] | None = None
         self._leave_at_s = float("inf")
         self._attached: Worker | None = None
@@ -82,7 +82,7 @@ class Control:
         self.in_flight.clear(number)
 
     def beats(self, number: int) -> int:
-        """How many signs of life the worker has given."""
+        """The number of signs of life from the worker."""
         return self._worker(number)[0]
 
     def has_served(self, number: int) -> bool:
@@ -99,11 +99,11 @@ class Control:
         return count
 
     def has_stepped_aside(self, number: int) -> bool:
-        """Whether the worker, which is replaced, leads new connections past itself, where the system can do that."""
+        """Whether the replaced worker passes new connections to others, where the system can do that."""
         return self._worker(number)[2]
 
     def has_left_port(self, number: int) -> bool:
-        """Whether the worker, which is replaced, listens no more."""
+        """Whether the replaced worker no longer listens."""
         return self._worker(number)[3]
 
     def begin_drain(self, *, is_replaced: bool = False) -> None:
@@ -112,7 +112,7 @@ class Control:
         self._drain = _write_end_closed(self._drain)
 
     def begin_stop(self) -> None:
-        """From now on a SIGTERM counts for a worker."""
+        """From now on a worker obeys SIGTERM."""
         self._memory[_STOPPING] = 1
 
     def begin_cut(self) -> None:
@@ -137,14 +137,15 @@ class Control:
     # -- in a worker ----------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """First thing in a worker, before Granian asks its loop for SIGINT and SIGTERM: it is given neither.
+        """The first call in a worker, before Granian sets handlers for SIGINT and SIGTERM on its loop, which are kept
+        from it.
 
-        Ctrl-C, and systemd, signal every process of a group: what follows from it is the parent's to decide. What
-        Granian would do then is kept, for the moment when it is to stop. Nothing is ignored or blocked meanwhile, since
-        programs that a view starts would inherit that: the parent's handlers hold until `attach`, and do nothing here.
+        Ctrl-C, and systemd, signal every process of a group, but the parent decides what follows. Granian's handlers
+        are kept for the moment when it is to stop. No signal is ignored or blocked meanwhile, since programs that a
+        view starts would inherit that: the parent's handlers stay until `attach`, and do nothing here.
 
-        The parent's ends of the pipes are closed before anything can take long or fork: nobody would hear of draining
-        while one process, also one that is only starting, holds them open.
+        The parent's ends of the pipes are closed before anything can take long or fork: no worker would learn of
+        draining while one process, even one that is just starting, holds them open.
         """
         self._drain, self._cut = _write_end_closed(self._drain), _write_end_closed(self._cut)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -152,15 +153,15 @@ class Control:
 
         def keep(number: int, handler: Callable[..., None], *args: Any) -> None:
             self._stop_granian = lambda: handler(*args)
-            if number == signal.SIGTERM:  # the last one that it asks for
+            if number == signal.SIGTERM:  # the last one that it sets
                 del loop.add_signal_handler
 
         loop.add_signal_handler = keep
-        # From the first turn of the loop on: what a team's code awaits at the start may take long.
+        # From the first turn of the loop on: a team's code may take long at the start.
         loop.call_soon(self._beat, loop, beat_every_s(self._settings.worker_timeout_s))
 
     def attach(self, worker: Worker) -> None:
-        """Hear of draining and of the end. Called in the worker's loop before it serves."""
+        """React to draining and to the end. Called in the worker's loop before it serves."""
         loop = asyncio.get_running_loop()
         if self._stop_granian is None:
             raise RuntimeError("Granian asks for no signals any more: it could not be stopped")
@@ -168,7 +169,8 @@ class Control:
         loop.add_signal_handler(signal.SIGINT, lambda: None)
         loop.add_signal_handler(signal.SIGTERM, self._on_term, loop)
         _on_fork(self._settings.bind[1])
-        # It may have come before anybody listened; the parent, which must know first that it stops, gets a moment.
+        # The signal may have come before the handler was set; the parent, which must know first that it stops, gets a
+        # moment.
         loop.call_later(LEAVE_S, self._on_term, loop)
         loop.call_later(_LISTENS_S, self._look_for_listener, loop, _LISTENS_S)
         loop.add_reader(self._drain[0], self._on_drain, loop, worker)
@@ -186,12 +188,12 @@ class Control:
         loop.call_later(every_s, self._beat, loop, every_s)
 
     def _note(self, *, has_stepped_aside: bool, has_left: bool) -> None:
-        """For the parent, of a worker that listens, or did."""
+        """Note for the parent the state of a worker that listens, or did."""
         place = self._place_of(self.number)
         _WORKER.pack_into(self._memory, place, self.beats(self.number), True, has_stepped_aside, has_left)
 
     def _look_for_listener(self, loop: asyncio.AbstractEventLoop, after_s: float) -> None:
-        """Granian opens it when the application has started, and tells nobody; soon, as a rule."""
+        """Wait for the listener: Granian opens it once the application has started, without a notice, usually soon."""
         if self._port.joined():
             limit_unread(self._settings.client_idle_s)
             self._note(has_stepped_aside=False, has_left=False)
@@ -207,7 +209,7 @@ class Control:
             loop.call_later(_SOON_S, self._stop, loop)
 
     def _stop_after_sockets(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Granian would cut all sockets without a frame: they are closed before it hears of the end."""
+        """Close all sockets before Granian stops: it would cut them without a frame."""
         if self._sockets_end is None and self._attached is not None:
             within_s = _CLOSING_S if self._attached.is_replaced else self._settings.drain_s / 2
             closing = self._attached.sockets.drain(within_s)
@@ -237,7 +239,7 @@ class Control:
         _leave_within(left_s + 2 * LEAVE_S)
 
     def _leave_port(self, loop: asyncio.AbstractEventLoop, worker: Worker) -> None:
-        """Listen no more, long before Granian stops, which would cut the sockets that may stay."""
+        """Stop listening, long before Granian stops, which would cut sockets that may stay."""
         settles_s = _SETTLE_S if self._port.step_aside(closing=True) else 0.0
         loop.call_later(settles_s, self._retire, loop, worker)
 
@@ -273,7 +275,7 @@ class Control:
 
 
 def _on_fork(port: int) -> None:
-    """What a process that is forked from this worker, by `multiprocessing` in a view, must not keep of it.
+    """What a process that is forked from this worker, by `multiprocessing` in a view, must not inherit.
 
     Its sockets: the port would stay taken, and clients would wait for the end of their connection, for as long as that
     process lives. And its signals: they would go to this worker's loop, and end nothing. A program that is executed

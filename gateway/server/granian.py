@@ -1,9 +1,9 @@
 """`gateway serve`: Granian with our flags, its workers, and a stop that loses nothing.
 
 The process of a generation holds no traffic. When the gateway stops, on the first SIGTERM or SIGINT, it marks all of
-its workers as draining, keeps accepting for GATEWAY_DRAIN_DELAY what no other gateway on the port can take, then lets
-Granian close the listeners and wait. Each worker cuts what is left after GATEWAY_DRAIN. A second signal cuts at once.
-When the parent was killed, the workers drain and go, so that no orphan holds the port.
+its workers as draining, keeps accepting for GATEWAY_DRAIN_DELAY, unless another gateway on the port can take new
+connections, then lets Granian close the listeners and wait. Each worker cuts what is left after GATEWAY_DRAIN. A second
+signal cuts at once. When the parent was killed, the workers drain and go, so that no orphan holds the port.
 """
 
 import asyncio
@@ -41,24 +41,24 @@ from gateway.server.worker import Parent, Shared
 from gateway.text import aligned, plain
 from gateway.upstreams.places import texts_of
 
-# When a worker's collector looks. A request leaves no circles, so that it finds next to nothing, and by Python's own
-# numbers (700, 10, 10) it takes a twentieth of the time. From Python 3.13 on it makes no difference.
+# Thresholds of a worker's garbage collector. A request leaves no reference cycles, so it finds next to nothing, and
+# with Python's defaults (700, 10, 10) it takes a twentieth of the time. From Python 3.13 on it makes no difference.
 _COLLECT_AFTER: Final = (10_000, 20, 50)
 # RFC 9113, section 6.5.2: it is recommended not to be smaller.
 _STREAMS: Final = 100
 _STREAM_WINDOW_BYTES: Final = 256 * 1024
 _PING_S: Final = 20
-# Of an answer that its client does not read, for as long as its connection lives.
+# The bytes kept of an answer that its client does not read, for as long as its connection lives.
 _SEND_BUFFER_BYTES: Final = 128 * 1024
 
 
 def serve(
     config: Config, routes: Routes, load_application: Callable[[Shared], Any], line: Line, facts: Callable[[], Facts]
 ) -> int:
-    """Serve, as one generation, until the parent orders otherwise; the exit code.
+    """Serve, as one generation, until the parent ends it; returns the exit code.
 
-    `facts` are for the parent, which answers whether to go on. Raises AddressInUse, OSError for an address that cannot
-    be bound.
+    `facts` are sent to the parent, which decides whether to go on. Raises AddressInUse, OSError for an address that
+    cannot be bound.
     """
     settings = config.settings
     address = resolved(settings.bind)
@@ -98,7 +98,7 @@ def serve(
             )
         )
 
-    # What is imported by now is shared with the workers, aiohttp too, and the collector leaves it alone.
+    # All modules imported by now, aiohttp too, are shared with the workers, and the collector skips them.
     importlib.import_module("gateway.upstreams.client")
     importlib.import_module("gateway.sockets.upstream")
     gc.collect()
@@ -146,11 +146,11 @@ def _granian(settings: Settings, control: Control, line: Line, address: Address,
         backpressure=_max_connections(),
         http1_settings=HTTP1Settings(
             header_read_timeout=int(settings.client_keepalive_s * 1000),
-            # Beyond the door's own limit, which answers with a problem. It bounds what waits to be sent, too.
+            # Beyond the gateway's own limit, which answers with a problem. It bounds unsent bytes, too.
             max_buffer_size=max(_SEND_BUFFER_BYTES, 2 * settings.max_headers_bytes),
         ),
         http2_settings=_http2(settings),
-        log_level=LogLevels.error,  # its warnings are about a stop, and untrue at times
+        log_level=LogLevels.error,  # its warnings are about a stop, and sometimes untrue
         log_dictconfig=logs.granian_logging(),
         ssl_cert=files and files.cert,
         ssl_key=files and files.key,
@@ -172,32 +172,32 @@ def _http2(settings: Settings) -> HTTP2Settings:
         keep_alive_interval=int(settings.client_keepalive_s * 1000),
         keep_alive_timeout=_PING_S,
         max_concurrent_streams=_STREAMS,
-        # Beyond the door's own limit, which answers with a problem; HTTP/2 counts 32 bytes more for each field.
+        # Beyond the gateway's own limit, which answers with a problem; HTTP/2 counts 32 bytes more for each field.
         max_headers_size=2 * settings.max_headers_bytes,
         max_send_buffer_size=_SEND_BUFFER_BYTES,
     )
 
 
 def _max_connections() -> int:
-    """Client connections that a worker takes at once: each may need an upstream one, and some files are open."""
+    """The limit of client connections of a worker: each may need one upstream, and some files are open."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
             soft = hard
         except (OSError, ValueError):
-            pass  # some systems name a hard limit that they do not grant
+            pass  # some systems report a hard limit that they do not grant
     return 10_000 if soft == resource.RLIM_INFINITY else max(128, min(10_000, (soft - 128) // 2))
 
 
 def announce(config: Config, routes: Routes, listens_on: Address) -> None:
-    """What is served, before it is: a short table for people, one line each for machines."""
+    """Log what will be served: a short table for people, one line each for machines."""
     settings = config.settings
     address = f"{'http' if settings.tls_cert_pem is None else 'https'}://{shown(listens_on)}"
     upstreams = [(name, texts_of(upstream.places)) for name, upstream in config.upstreams.items()]
     table = rows(routes)
     if settings.log == "json":
-        if sys.stderr.isatty():  # somebody looks at lines that are for machines
+        if sys.stderr.isatty():  # a person reads lines that are meant for machines
             own = own_file_of(settings.urlconf)
             sys.stderr.write(
                 f"gateway: serving {_counted(len(table), 'route')}{f' ({plain(own)})' if own else ''} to "

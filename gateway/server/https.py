@@ -8,10 +8,10 @@ _DEFAULT_PORT: Final = 443
 
 
 def https_url(host_field: str, target: str, port: int) -> str:
-    """The https URL of what was asked for by http, with this Host field and target (its query with it).
+    """The https URL for a request by http with this Host field and target (query included).
 
-    A Host without a port came by port 80, be it one that leads here from elsewhere: then https has its usual port too.
-    One with a port came here directly: then https is where the gateway listens, at `port`.
+    A Host without a port came by port 80, perhaps forwarded from elsewhere: then https has its default port too. One
+    with a port came here directly: then https is where the gateway listens, at `port`.
     """
     name, colon, own_port = host_field.rpartition(":")
     if not colon or "]" in own_port:
@@ -21,5 +21,5 @@ def https_url(host_field: str, target: str, port: int) -> str:
 
 
 def strict_transport_security(seconds: float) -> Pair:
-    """RFC 6797, section 6.1: for so long a browser asks this host by https only; 0 takes that back."""
+    """RFC 6797, section 6.1: for this long a browser uses only https for this host; 0 revokes that."""
     return b"strict-transport-security", f"max-age={int(seconds)}".encode("ascii")

@@ -1,8 +1,8 @@
-"""The gateway in the process of a test: a worker in the loop that runs, for clients and factories of django.test.
+"""The gateway in the process of a test: a worker in the running loop, for clients and factories of django.test.
 
-Django's own handler, which those clients have, calls settings.MIDDLEWARE. The first one there is `ThroughGateway`: it
-gives each request to the gateway's handler, so that all that a client over a socket meets is met here too. Nothing else
-serves by Django's own handler, so it is never called in a worker of `gateway serve`.
+Django's own handler, which those clients use, calls settings.MIDDLEWARE. The first one there is `ThroughGateway`: it
+passes each request to the gateway's handler, so that a test meets all that a client over a socket meets. Nothing else
+uses Django's own handler, so it is never called in a worker of `gateway serve`.
 
 A view that is called by itself, with a request of AsyncRequestFactory, gets a `GatewayRequest` of the same worker.
 """
@@ -42,7 +42,7 @@ _EVENTS = b"text/event-stream"
 
 
 class ThroughGateway:
-    """Middleware of Django's own handler: the gateway answers, and what comes after it is not asked."""
+    """Middleware of Django's own handler: the gateway answers, and later middleware is not called."""
 
     sync_capable = async_capable = True
 
@@ -56,7 +56,7 @@ class ThroughGateway:
 
 
 async def answer(request: HttpRequest) -> HttpResponseBase:
-    """What the gateway answers to a request of Django's making, whole; an event stream as it comes."""
+    """The gateway's answer to a Django request, whole; an event stream as it comes."""
     handler = await worker()
     exchanged = _Exchanged(request.body)
     scope = scope_of(request)
@@ -90,7 +90,7 @@ async def _rest(exchanged: "_Exchanged", task: asyncio.Task[None]) -> AsyncItera
 
 
 class _Exchanged:
-    """The two sides of an ASGI call: what the client sent, and what it is sent."""
+    """The two sides of an ASGI call: the client's request, and the answer to it."""
 
     def __init__(self, body: bytes) -> None:
         self._body: bytes | None = body
@@ -116,7 +116,7 @@ _routes: dict[str, Routes] = {}
 
 
 async def worker() -> GatewayHandler:
-    """The worker of the loop that runs, started when it is first asked for, stopped when the loop ends."""
+    """The worker of the running loop, started at the first call, stopped when the loop ends."""
     loop = asyncio.get_running_loop()
     made = _workers.get(loop)
     if made is None:
@@ -130,7 +130,7 @@ async def worker() -> GatewayHandler:
         except BaseException as error:
             del _workers[loop]
             made.set_exception(error)
-            made.exception()  # others may wait for it, or nobody
+            made.exception()  # other tasks may wait for it, or none
             raise
     return await asyncio.shield(made)
 
@@ -139,7 +139,7 @@ async def _started() -> GatewayHandler:
     ViewThread.is_own = False
     ViewThread.close_response = staticmethod(close_in_silence)  # a client of django.test sends the signals itself
     config: Config = settings.GATEWAY
-    # What other tests have stored, or the gateway beside them, is none of this one's business.
+    # Responses stored by other tests, or by a gateway beside them, must not be used here.
     plain = replace(config.settings, cache_disk_bytes=0, stall_s=inf)
     config = replace(config, settings=plain)
     urlconf = settings.ROOT_URLCONF  # a test may override it
@@ -155,7 +155,7 @@ async def _started() -> GatewayHandler:
 
 
 class _Bulkhead(Bulkhead):
-    """Legacy functions run in the thread of the test, one after the other: its transaction is theirs."""
+    """Legacy functions run in the thread of the test, one after the other, within its transaction."""
 
     async def run(self, call: Call, timeout_s: float) -> Any:
         return await in_thread(partial(call.work, call))
@@ -180,7 +180,7 @@ async def _keep(handler: GatewayHandler) -> AsyncGenerator[None, None]:
 
 
 def scope_of(request: HttpRequest) -> Scope:
-    """The scope that Granian would give for a request of Django's making."""
+    """The scope that Granian would make for a Django request."""
     meta = request.META
     pairs = _pairs_of(request)
     if not any(name == b"host" for name, _ in pairs):
@@ -210,8 +210,8 @@ def scope_of(request: HttpRequest) -> Scope:
     return scope
 
 
-_NO_COOKIE = (b"cookie", b"")  # the clients of django.test send it where they have none
-_IN_PATH = "/~!$&'()*+,;=:@"  # what stands in a path as it is, RFC 3986
+_NO_COOKIE = (b"cookie", b"")  # the clients of django.test send it without cookies
+_IN_PATH = "/~!$&'()*+,;=:@"  # not escaped in a path (RFC 3986)
 
 
 def _pairs_of(request: HttpRequest) -> Pairs:
@@ -227,7 +227,7 @@ def _pairs_of(request: HttpRequest) -> Pairs:
 
 
 def _as_django(response: HttpResponseBase, pairs: Pairs) -> HttpResponseBase:
-    """The same response with these field lines; those that came several times are joined, cookies are cookies."""
+    """The same response with these field lines; repeated ones are joined, cookies go to `cookies`."""
     for name in list(response.headers):
         del response[name]
     for key, raw in pairs:
@@ -240,7 +240,7 @@ def _as_django(response: HttpResponseBase, pairs: Pairs) -> HttpResponseBase:
 
 
 async def call(view: Callable[..., Any], request: HttpRequest, args: tuple[Any, ...], params: Mapping[str, Any]) -> Any:
-    """What a view answers to a request of Django's making, without a route before it."""
+    """The answer of a view to a Django request, without a route."""
     handler = await worker()
     exchanged = _Exchanged(request.body)
     ours = open_request(scope_of(request), exchanged.receive, handler.worker, _NEVER_S)

@@ -1,7 +1,8 @@
-"""The worker's event loop, which lives on when something in it asks the process to exit.
+"""The worker's event loop, which goes on when code in it asks the process to exit.
 
-asyncio lets SystemExit and KeyboardInterrupt out of the loop, whichever task or callback raised them. What a view
-raises is caught around the view; here is the rest: tasks, timers and generators that a team's code has started itself.
+asyncio lets SystemExit and KeyboardInterrupt out of the loop, whichever task or callback raised them. Exceptions of a
+view are caught around the view; this is for the rest: tasks, timers and generators that a team's code has started
+itself.
 """
 
 import asyncio
@@ -12,10 +13,10 @@ from gateway.observe.log import log
 
 
 class Loop(uvloop.Loop):
-    """As uvloop's own, but for `run_forever`, which `run_until_complete` calls too."""
+    """uvloop's loop with another `run_forever`, which `run_until_complete` calls too."""
 
     def run_forever(self) -> None:
-        """Returns when it is stopped. A task that raised SystemExit has ended with it; its awaiter hears of it."""
+        """Returns when it is stopped. A task that raised SystemExit has ended with it, and its awaiter gets it."""
         while True:
             try:
                 return super().run_forever()
@@ -24,7 +25,7 @@ class Loop(uvloop.Loop):
 
 
 def new_loop() -> asyncio.AbstractEventLoop:
-    """What Granian asks for a loop, in each worker."""
+    """The factory that Granian calls for a loop, in each worker."""
     loop = Loop()
     asyncio.set_event_loop(loop)
     return loop

@@ -68,7 +68,7 @@ async def purge(worker: Worker, routes: Routes, request: GatewayRequest) -> Gate
 
 
 async def limits(worker: Worker) -> GatewayResponse:
-    """GET: every limit that holds somewhere, with how many keys it has and how many of them are over."""
+    """GET: every limit in use, with how many keys it has and how many of them are over."""
     listing = await worker.limits.listing()
     rows = [
         {
@@ -86,7 +86,7 @@ async def limits(worker: Worker) -> GatewayResponse:
 
 
 async def forget(worker: Worker, request: GatewayRequest) -> GatewayResponse:
-    """DELETE: a key may send again at once, in all limits or one. Raises REQUEST_INVALID, RATE_LIMIT_UNAVAILABLE."""
+    """DELETE: let a key send again at once, in all limits or in one. Raises REQUEST_INVALID, RATE_LIMIT_UNAVAILABLE."""
     asked = parse_qs(request.query, keep_blank_values=True)
     keys, names = asked.pop("key", []), asked.pop("limit", [])
     if asked or len(keys) != 1 or not keys[0] or len(names) > 1:
@@ -104,16 +104,16 @@ async def forget(worker: Worker, request: GatewayRequest) -> GatewayResponse:
 
 
 def metrics(worker: Worker, request: GatewayRequest) -> GatewayResponse:
-    """What all workers have counted, as Prometheus reads it."""
+    """The counts of all workers, for Prometheus."""
     accept = first_text(request.raw_headers, b"accept") or ""
-    publish(worker)  # what is answered outlives this worker, if it dies now: a counter must not fall
+    publish(worker)  # the counts shown must outlive this worker, if it dies now: a counter must not fall
     content_type, text = exposition(snapshots_of_all(worker), accept, running(worker))
     return GatewayResponse(200, [(b"content-type", content_type.encode("ascii")), _NO_STORE], text)
 
 
 async def state(worker: Worker, routes: Routes, request: GatewayRequest) -> GatewayResponse:
-    """What the gateway is doing, or one route or upstream, as JSON; every second where event streams are accepted, and
-    as a page where HTML is. Raises ROUTE_NOT_FOUND."""
+    """The state of the gateway, or of one route or upstream, as JSON; every second if event streams are accepted, and
+    as a page if HTML is. Raises ROUTE_NOT_FOUND."""
     configuration = configuration_rows(worker.config, running(worker)["pid"])
     status = Status(partial(snapshots_of_all, worker), rows(routes), configuration, partial(running, worker))
     accept = b",".join(value for field, value in request.raw_headers if field == b"accept")
@@ -139,7 +139,7 @@ Look = Callable[[], dict[str, Any] | None]
 
 
 def _detail(path: str) -> tuple[str, str]:
-    """`routes` or `upstreams`, and a name; nothing for what is another path."""
+    """`routes` or `upstreams`, and a name; empty for any other path."""
     for kind in ("routes", "upstreams"):
         if path.startswith(f"{PREFIX}{kind}/"):
             return kind, unquote(path.removeprefix(f"{PREFIX}{kind}/"))
@@ -147,7 +147,7 @@ def _detail(path: str) -> tuple[str, str]:
 
 
 def _overview(status: Status, since_s: list[int] | None = None) -> dict[str, Any]:
-    """With `since_s`, the history too: all of it the first time, then what may still have changed."""
+    """With `since_s`, the history too: all of it the first time, then only the seconds that may still change."""
     if since_s is None:
         return status.now()
     found = status.now(since_s[0])
@@ -158,7 +158,7 @@ def _overview(status: Status, since_s: list[int] | None = None) -> dict[str, Any
 async def _events(worker: Worker, look: Look, further: dict[str, Any]) -> AsyncIterator[bytes]:
     """Server-sent events, one a second, until the worker drains: a page must not hold it up.
 
-    What does not change comes with the first one.
+    Parts that do not change come with the first one.
     """
     worker.watchers += 1
     try:
@@ -171,10 +171,10 @@ async def _events(worker: Worker, look: Look, further: dict[str, Any]) -> AsyncI
 
 
 def configuration_rows(config: Config, salt: int) -> list[dict[str, str]]:
-    """What is set in the environment: variable, masked value and origin of each, as it was when it was read.
+    """The variables that are set in the environment: name, masked value and origin, as they were read.
 
     A masked value has a `mark`: 16 bits of a digest, enough to tell a new value from an old one, and of no use to guess
-    either. `salt` is the pid of the gateway, so that marks of two gateways tell nothing together.
+    either. `salt` is the pid of the gateway, so that marks of two gateways cannot be compared.
     """
     found = []
     texts = {entry.variable.removesuffix("_FILE"): entry.text.strip() for entry in config.entries}
@@ -188,7 +188,7 @@ def configuration_rows(config: Config, salt: int) -> list[dict[str, str]]:
 
 
 def running(worker: Worker) -> dict[str, Any]:
-    """Which process and configuration answer, and what came of reloads."""
+    """The process and configuration that answer, and the outcomes of reloads."""
     board = worker.board
     return {
         "pid": os.getpid() if board is None else board.parent_pid,
@@ -199,7 +199,7 @@ def running(worker: Worker) -> dict[str, Any]:
 
 
 async def reload(worker: Worker) -> GatewayResponse:
-    """POST: read the configuration again; the answer tells the outcome. Raises ROUTE_NOT_FOUND without a parent."""
+    """POST: read the configuration again; the answer is the outcome. Raises ROUTE_NOT_FOUND without a parent."""
     board = worker.board
     if board is None:
         raise GatewayError(Reason.ROUTE_NOT_FOUND, "This worker has no parent process that could reload it.")
@@ -218,7 +218,7 @@ def page() -> GatewayResponse:
 
 
 def _hashes(tag: str) -> str:
-    """What the page may run and look like: its own script and style, and nothing that anybody slips in."""
+    """The hashes of the page's own script or style, for a policy that allows nothing else."""
     inline = re.findall(rf"<{tag}>(.*?)</{tag}>".encode(), _PAGE, re.DOTALL)
     return " ".join(f"'sha256-{b64encode(sha256(text).digest()).decode()}'" for text in inline)
 

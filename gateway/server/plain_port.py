@@ -1,7 +1,7 @@
-"""GATEWAY_TLS_REDIRECT: a plain port beside the one that speaks TLS, for who still says http, and for probes.
+"""GATEWAY_TLS_REDIRECT: a plain port beside the one with TLS, for clients that still use http, and for probes.
 
-It answers one request a connection, from its head alone, and hands no body on: nothing that comes in here ever leaves
-for an upstream. Its answers come from the same handler as all others, so it has the same checks and log line.
+It answers one request per connection, from its head alone, and passes no body on: no request of this port ever goes to
+an upstream. Its answers come from the same handler as all others, so it has the same checks and log line.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from gateway.server.ops import FOR_PROBES, PREFIX
 
 Application = Callable[[Scope, Callable[[], Awaitable[Message]], Send], Awaitable[None]]
 
-EXTENSION: Final = "portway.plain"  # of the scope of what came in here
+EXTENSION: Final = "portway.plain"  # in the scope of requests to this port
 _MOST_CONNECTIONS: Final = 1000
 _LINGER_S: Final = 1.0
 _BAD: Final = b"HTTP/1.1 %s\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -46,7 +46,7 @@ class PlainPort:
         )
 
     def close(self) -> None:
-        """Listen no more; who is being answered gets the answer."""
+        """Stop listening; requests under way get their answers."""
         if self._server is not None:
             self._server.close()
 
@@ -63,7 +63,7 @@ class _Connection(asyncio.Protocol):
         self._status = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's, which is of no such class
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's transport is not of this class
         if len(self._port.connections) >= _MOST_CONNECTIONS:
             transport.abort()
             return
@@ -72,7 +72,7 @@ class _Connection(asyncio.Protocol):
         self._timer = asyncio.get_running_loop().call_later(self._port.head_s, transport.abort)
 
     def data_received(self, data: bytes) -> None:
-        if self._task is not None or self._transport.is_closing():  # a body, or a further request: not for us
+        if self._task is not None or self._transport.is_closing():  # a body, or a further request, is not read
             return
         self._head += data
         end = self._head.find(b"\r\n\r\n")
@@ -124,7 +124,7 @@ class _Connection(asyncio.Protocol):
         self._linger()
 
     def _linger(self) -> None:
-        """Close, but not before what the client still sends was read: a reset would take the answer with it."""
+        """Close, after reading what the client still sends: a reset could destroy the answer."""
         if self._transport.is_closing():
             return
         with suppress(OSError):
@@ -138,9 +138,9 @@ _OWN: Final = frozenset({b"connection", b"content-length", b"transfer-encoding"}
 
 
 def scope_of(head: bytes) -> Scope | None:
-    """An ASGI scope of a request's head without the empty line at its end; None where it is no head.
+    """The ASGI scope of a request's head, given without the empty line at its end; None for anything else.
 
-    Stricter than RFC 9112 allows to be: one space between the parts of the first line, no folded lines, no bare CR.
+    Stricter than RFC 9112 requires: one space between the parts of the first line, no folded lines, no bare CR.
     """
     first, *lines = head.split(b"\r\n")
     parts = first.split(b" ")
@@ -178,7 +178,7 @@ def _pair(line: bytes) -> Pair | None:
 
 
 def to_https(request: GatewayRequest, settings: Settings) -> GatewayResponse | None:
-    """The redirect of what came by http: to the plain port, or to a trusted peer as it says; None for all else.
+    """The redirect of a request by http: to the plain port, or to a trusted peer, as that states; else None.
 
     Raises HOST_INVALID where HTTP/1.0 names no host.
     """

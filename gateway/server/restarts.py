@@ -1,11 +1,11 @@
-"""When a worker that died is started again, and when one that says nothing counts as hung."""
+"""When a worker that died is started again, and when a silent one counts as hung."""
 
 from dataclasses import dataclass
 from typing import Final
 
 FIRST_PAUSE_S: Final = 0.1
 LONGEST_PAUSE_S: Final = 2.0
-# A worker that lived for this long has recovered: its next death is a first one.
+# A worker that lived for this long has recovered: its next death counts as the first.
 RECOVERED_S: Final = 10.0
 
 
@@ -15,28 +15,28 @@ def deaths_in_a_row(before: int, lived_s: float) -> int:
 
 
 def pause_s(deaths: int) -> float:
-    """How long to wait before the next start, after so many deaths in a row, at least one."""
+    """How long to wait before the next start, after `deaths` in a row, at least one."""
     return min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(deaths - 1, 16))
 
 
 def is_hopeless(failed_starts: int, workers: int) -> bool:
-    """Whether to give up, where no worker has ever been ready: each had its try, and one a second one."""
+    """Whether to give up, if no worker has ever been ready: each had its try, and one had a second one."""
     return failed_starts > workers
 
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """The last sign of life of a worker, a number that changes with each, and how long it has been the last."""
+    """The last sign of life of a worker, a number that changes with each one, and how long it has not changed."""
 
     beats: int = 0
     seconds: float = 0.0
 
 
 def listened(silence: Silence, beats: int, passed_s: float, every_s: float) -> Silence:
-    """After one more look, `passed_s` after the one before, where a look every `every_s` was meant.
+    """After one more check, `passed_s` after the one before; one is due every `every_s`.
 
-    A look that comes late means that the listener was held up itself: stopped, suspended with the machine, starved. The
-    worker may have been held up just so, and that time does not count against it.
+    A late check means that the process that checks was held up itself: stopped, suspended with the machine, starved.
+    The worker may have been held up in the same way, so that time does not count against it.
     """
     if beats != silence.beats:
         return Silence(beats)

@@ -2,8 +2,8 @@
 
 Linux distributes new connections over all sockets that listen on a port. When one closes, the connections in its queue
 are reset (ip-sysctl.rst: tcp_migrate_req), and Granian drops connections that it has accepted but not read from. So no
-new ones may come in before that: a filter makes the kernel choose among the other sockets. It needs no privilege. Where
-the system does not know the option, nothing happens.
+new ones may come in before that: a filter makes the kernel choose other sockets. It needs no privilege. Where the
+system does not know the option, nothing happens.
 
 socket(7), SO_ATTACH_REUSEPORT_CBPF: the filter returns the number of a socket. They are numbered in the order in which
 they began to listen; the last one takes over the number of one that closes; for a number that no socket has, the kernel
@@ -23,13 +23,13 @@ from pathlib import Path
 
 from gateway.server.abort import own_listeners
 
-# Of <asm-generic/socket.h>: Python has no names for them.
+# From <asm-generic/socket.h>: Python has no names for them.
 _ATTACH_REUSEPORT_CBPF, _DETACH_REUSEPORT_BPF = 51, 68
 _LOOK_S = 0.3
 
 
 class SharedPort:
-    """The port of a gateway with `own` workers. Made before any of them listens; each goes on with its copy."""
+    """The port of a gateway with `own` workers. Made before any of them listens; each worker has its copy."""
 
     def __init__(self, port: int, own: int) -> None:
         self._port = port
@@ -67,10 +67,10 @@ class SharedPort:
         return True
 
     def _watch(self, before: Set[int], *, has_changed: bool = False) -> None:
-        """Until we are alone, and so the first: whenever one has gone, the filter must be reset.
+        """Reset the filter whenever another socket has closed, until ours are the only ones.
 
-        But only when no other one goes after it: workers that leave together aim past each other, and one that is the
-        last of them, and is held up, would get connections again right before it closes.
+        But only if no further one closes soon after it: workers that leave together exclude each other, and if the last
+        of them is held up, it would get connections again right before it closes.
         """
         there = self._neighbours()
         elders = there & self._elders
@@ -101,7 +101,7 @@ class SharedPort:
 
 
 def aim(older: int, own: int, younger: int, *, closing: bool) -> range:
-    """The numbers of the sockets that are to get the new connections, the youngest; none: leave it to chance.
+    """The numbers of the youngest sockets, which are to get the new connections; empty: leave the choice to the kernel.
 
     While several of ours close, the first after them keeps its number the longest.
     """
@@ -111,7 +111,7 @@ def aim(older: int, own: int, younger: int, *, closing: bool) -> range:
 
 
 def listening() -> dict[int, str]:
-    """Inode and address of every socket that listens on this machine; in proc_net_tcp.rst they stand first."""
+    """Inode and address of every socket that listens on this machine, which come first (proc_net_tcp.rst)."""
     found = {}
     for name in ("tcp", "tcp6"):
         with contextlib.suppress(OSError), Path("/proc/net", name).open(encoding="ascii") as table:

@@ -1,4 +1,4 @@
-"""What this worker shows of itself, and what the others do."""
+"""The published state of this worker and of the others."""
 
 import os
 from socket import gethostname
@@ -36,7 +36,7 @@ _decode = msgspec.msgpack.Decoder(Snapshot).decode
 
 
 def snapshot_of(worker: Worker) -> Snapshot:
-    """What this worker has counted and holds."""
+    """The counts and the state of this worker."""
     taken = worker.meter.read(time())
     return Snapshot(
         version=__version__,
@@ -65,7 +65,7 @@ def snapshot_of(worker: Worker) -> Snapshot:
 
 
 def snapshots_of_all(worker: Worker) -> list[Snapshot]:
-    """This worker's snapshot first, then what the others showed last, those that have ended too."""
+    """This worker's snapshot first, then the latest ones of the others, including those that have ended."""
     found = [snapshot_of(worker)]
     for process, data in () if worker.shared_memory is None else worker.shared_memory.others():
         shown = _decode(data)
@@ -75,14 +75,14 @@ def snapshots_of_all(worker: Worker) -> list[Snapshot]:
 
 
 def publish(worker: Worker) -> None:
-    """Take what was counted since the last time into the history, and show this worker's snapshot to the others."""
+    """Add the counts since the last call to the history, and publish this worker's snapshot."""
     worker.history.tick(time(), worker.counters.requests, _calls(worker))
     if worker.shared_memory is not None:
         worker.shared_memory.publish(_encode(snapshot_of(worker)))
 
 
 def past_counts(shown: bytes | None) -> Counts | None:
-    """What the worker that published this, and those before it in its place, have counted."""
+    """The counts of the worker that published this, and of those before it in its slot."""
     if shown is None:
         return None
     ended = _decode(shown)

@@ -5,8 +5,8 @@ that died is started again after a pause that grows (`restarts`), one that gives
 others go on meanwhile.
 
 One loop does it all, in the main thread. It sleeps until an order comes from the parent of all generations, a worker
-ends (SIGCHLD), or something is due. Signals that stop are the parent's, and mean nothing here. Nothing waits for a
-worker by its sentinel, as `multiprocessing` does: a process that a view forked holds that open.
+ends (SIGCHLD), or something is due. Signals to stop are for the parent of all generations, and do nothing here. Workers
+are not waited for by their sentinels, as `multiprocessing` does: a process that a view forked keeps a sentinel open.
 """
 
 import os
@@ -29,13 +29,13 @@ from gateway.server.restarts import Silence
 
 _NEVER: Final = float("inf")
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-# How often it is looked whether workers serve, or have left the port, where the parent waits for that.
+# How often to check whether workers serve, or have left the port, while the parent waits for that.
 _SOON_S: Final = 0.02
 
 
 @dataclass(slots=True)
 class _Worker:
-    """One of the numbered workers: its process while there is one, and what became of those before it."""
+    """One of the numbered workers: its process while there is one, and the history of earlier ones."""
 
     number: int
     process: BaseProcess | None = None
@@ -43,11 +43,11 @@ class _Worker:
     restart_at_s: float = _NEVER
     deaths: int = 0  # in a row
     silence: Silence = field(default_factory=Silence)
-    ended_because: str | None = None  # where the parent has ended it
+    ended_because: str | None = None  # if the parent has ended it
 
 
 class Supervisor(MPServer):
-    """`serve` until an order. `has_failed` tells afterwards that no worker could be started."""
+    """Call `serve`, which returns at an order. `has_failed` afterwards: no worker could be started."""
 
     def __init__(self, settings: Settings, control: Control, line: Line, **options: Any) -> None:
         super().__init__("asgi:application", workers=settings.workers, **options)
@@ -100,15 +100,16 @@ class Supervisor(MPServer):
                     self._start(worker)
 
     def _stop_workers(self) -> None:
-        """They have ended: `_serve_loop` waits for them."""
+        """Nothing to do: `_serve_loop` has waited for them."""
 
     # -- signals --------------------------------------------------------------------------------------------------
 
     def _watch_signals(self) -> None:
-        """Hear signals as numbers in a pipe, written from C as they come. By now Granian has set handlers of its own.
+        """Receive signals as numbers in a pipe, written from C as they come. By now Granian has set handlers of its
+        own.
 
-        Python runs its handlers between two of its steps: one that came just before the loop falls asleep would be
-        heard when the next one comes.
+        Python runs handlers between two bytecodes: a signal just before the loop falls asleep would be noticed only
+        with the next one.
         """
         self._signals, write_end = os.pipe()
         os.set_blocking(self._signals, False)
@@ -117,7 +118,7 @@ class Supervisor(MPServer):
         for descriptor in (self._signals, self._line.orders):
             self._poll.register(descriptor, select.POLLIN)
         signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-        # A worker learns of it by the closed pipe; signals sent to a worker are not for the parent.
+        # A worker learns of the end by the closed pipe; signals sent to a worker are not for the parent.
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
         for number in (*_STOPS, signal.SIGCHLD):
             if signal.getsignal(number) is not signal.SIG_IGN or number == signal.SIGCHLD:  # nohup
@@ -139,7 +140,7 @@ class Supervisor(MPServer):
     def _obey(self, order: bytes) -> None:
         now_s = time.monotonic()
         if order == RETIRE:
-            self._is_retiring = self._is_draining = self._is_stopping = True  # nothing is started any more
+            self._is_retiring = self._is_draining = self._is_stopping = True  # no worker is started after this
             for worker in self._numbered:
                 worker.restart_at_s = _NEVER
             self._control.begin_drain(is_replaced=True)
@@ -157,7 +158,7 @@ class Supervisor(MPServer):
             os._exit(1)
 
     def _hasten(self, now_s: float, within_s: float | None = None) -> None:
-        """The whole gateway stops, or somebody is in a hurry: what drains for longer has only so long."""
+        """The whole gateway stops, or a second signal came: shorten a drain that would take longer."""
         within_s = self._settings.drain_s if within_s is None else within_s
         self._control.begin_stop()
         self._end_all(signal.SIGTERM)
@@ -165,8 +166,8 @@ class Supervisor(MPServer):
         self._kill_at_s = min(self._kill_at_s, now_s + within_s + 2 * LEAVE_S)
 
     def _tell_parent(self) -> None:
-        """That this generation serves; that none of its workers is on the way; that, replaced, it leads new connections
-        past itself; that it has left the port: each once.
+        """Report, each once: this generation serves; none of its workers is starting; replaced, it passes new
+        connections to others; it has left the port.
         """
         if not self._is_ready:
             served = [self._control.has_served(worker.number) for worker in self._numbered]
@@ -181,7 +182,7 @@ class Supervisor(MPServer):
             self._has_left_port = self._told_that_all(self._control.has_left_port, left_port=True)
 
     def _told_that_all(self, have: Callable[[int], bool], **report: bool) -> bool:
-        """Whether it holds for all workers that live; if so it is told."""
+        """Whether all living workers `have` it; if so, report it."""
         are_there = all(have(worker.number) for worker in self._numbered if worker.process is not None)
         if are_there:
             self._line.report(**report)
@@ -210,10 +211,10 @@ class Supervisor(MPServer):
         worker.restart_at_s, worker.started_s = _NEVER, time.monotonic()
         worker.silence, worker.ended_because = Silence(), None
         self._control.prepare(worker.number)
-        assert self._make is not None  # noqa: S101 - Granian has set it
+        assert self._make is not None  # noqa: S101 - Granian has set it by now
         try:
             worker.process = self._make(worker.number)
-            worker.process.start()  # not Granian's own start, which begins a thread that waits for it
+            worker.process.start()  # not Granian's own start, which begins a thread to wait for it
         except OSError as error:  # no more processes, descriptors, memory: perhaps later
             worker.process = None
             self._plan_restart(worker, pid=None, exit_code=None, signal=None, cause=str(error))
@@ -240,7 +241,7 @@ class Supervisor(MPServer):
             log.error("worker.died", **fields, pause_s=None)
 
     def _plan_restart(self, worker: _Worker, **fields: Any) -> None:
-        """Say how a worker ended, and when the next one starts; give up where none can ever."""
+        """Log how a worker ended, and when the next one starts; give up if none ever can."""
         now_s = time.monotonic()
         worker.deaths = restarts.deaths_in_a_row(worker.deaths, now_s - worker.started_s)
         is_young = not self._has_served or not (self._is_ready or self._line.is_first)
@@ -259,7 +260,7 @@ class Supervisor(MPServer):
         log.error("worker.died", **fields, pause_s=pause_s)
 
     def _look_for_life(self, now_s: float) -> None:
-        """End the workers of which nothing was heard for GATEWAY_WORKER_TIMEOUT."""
+        """End the workers that gave no sign of life for GATEWAY_WORKER_TIMEOUT."""
         passed_s, self._looked_s = now_s - self._looked_s, now_s
         timeout_s = self._settings.worker_timeout_s
         for worker in self._numbered:
@@ -270,14 +271,14 @@ class Supervisor(MPServer):
             worker.silence = restarts.listened(worker.silence, beats, passed_s, self._every_s)
             if worker.silence.seconds >= timeout_s and worker.ended_because is None:
                 worker.ended_because = f"no sign of life for {timeout_s:g} s"
-                _send(worker.process, signal.SIGKILL)  # a stopped process hears nothing else
+                _send(worker.process, signal.SIGKILL)  # a stopped process reacts to nothing else
 
 
 def _send(process: BaseProcess, number: signal.Signals) -> None:
-    """Signal a worker that has not ended: until it is waited for, its number is its own.
+    """Signal a worker that has not ended: until it is waited for, its process id is not reused.
 
-    The end of one may be known before `_look_for_an_end` comes to it: `multiprocessing` waits for all that have ended
-    when it starts another process.
+    A worker may have been waited for before `_look_for_an_end` comes to it: `multiprocessing` does so for all ended
+    processes when it starts another one.
     """
     if process.pid is not None and process.exitcode is None:
         os.kill(process.pid, number)

@@ -1,7 +1,7 @@
 """The certificate as Granian wants it: by path. Each generation has files of its own, which its workers start from.
 
-What was checked is what is served: the files are copies, so that a renewal that is half written, or one that nobody
-has checked, is never taken by a worker that happens to be started again just then.
+What is served has been checked: the files are copies, so that a worker that is restarted in the middle of a renewal
+never reads half-written or unchecked files.
 """
 
 import contextlib
@@ -22,10 +22,10 @@ _LOCK: Final = "lock"
 class PemFiles:
     """The certificate (`cert`), its `key` and the clients' authorities (`client_ca`), each a path or None.
 
-    They lie in a folder that only this user reads.
+    They are in a folder that only this user can read.
 
-    The folder lives until `close`. One that is left over by a gateway that was killed is removed by the next one: a
-    lock tells, which the parent and its workers hold for as long as one of them lives.
+    The folder lives until `close`. One that a killed gateway left behind is removed by the next one: it is in use as
+    long as the parent or a worker holds its lock.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -34,7 +34,7 @@ class PemFiles:
         new = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=where))
         self._lock = os.open(new / _LOCK, os.O_CREAT | os.O_RDWR, 0o600)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        self.folder = new.rename(where / new.name.removeprefix("."))  # locked before anybody could take it for old
+        self.folder = new.rename(where / new.name.removeprefix("."))  # locked before another one could take it for old
         self.cert = self._write("cert.pem", settings.tls_cert_pem)
         self.key = self._write("key.pem", settings.tls_key_pem)
         self.client_ca = self._write("client-ca.pem", settings.tls_client_ca_pem)
@@ -55,7 +55,7 @@ class PemFiles:
 
 @contextlib.contextmanager
 def pem_files(settings: Settings) -> Iterator[PemFiles | None]:
-    """The files for as long as it serves; None without TLS."""
+    """The files while the gateway serves; None without TLS."""
     if settings.tls_cert_pem is None:
         yield None
         return
@@ -67,7 +67,7 @@ def pem_files(settings: Settings) -> Iterator[PemFiles | None]:
 
 
 def _folder() -> Path:
-    """Memory, where there is one that may be written: a container's file system may be read-only."""
+    """A folder in memory, if one is writable: a container's file system may be read-only."""
     memory = Path("/dev/shm")  # noqa: S108 - a folder of our own is made in it
     return memory if os.access(memory, os.W_OK | os.X_OK) else Path(tempfile.gettempdir())
 

@@ -1,7 +1,7 @@
 """A WebSocket from ASGI to its end: the handshake is a GET through the same checks, table and stack, until its 101.
 
-Of Granian 2.8: a denial with a repeated field ends the worker, `accept` takes no fields, and a socket is cut without a
-frame when the worker stops, so `Control` has all sockets closed before it tells Granian.
+In Granian 2.8 a denial with a repeated field ends the worker, `accept` takes no fields, and a socket is cut without a
+frame when the worker stops, so `Control` has all sockets closed before it stops Granian.
 """
 
 import asyncio
@@ -83,7 +83,7 @@ async def serve_socket(handler: "GatewayHandler", scope: Scope, receive: Receive
 
 
 async def _never() -> Message:
-    """A handshake has no body, and the socket's own messages are none of it."""
+    """A handshake has no body, and the socket's messages do not count as one."""
     never: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
     return await never
 
@@ -92,7 +92,7 @@ async def _never() -> Message:
 
 
 def _choose(handler: "GatewayHandler", request: GatewayRequest) -> Awaitable[HttpResponseBase]:
-    """As the handler's own choice, of a view that takes sockets. Raises GatewayError."""
+    """Like the handler's own choice, for views that take sockets. Raises GatewayError."""
     path, host = handler.enter(request)
     if request.scope["http_version"] in HTTP_1_0:
         raise GatewayError(Reason.HEADER_INVALID, "A WebSocket handshake needs HTTP/1.1 (RFC 6455, section 4.2.1).")
@@ -136,7 +136,7 @@ def _check(handler: "GatewayHandler", request: GatewayRequest, endpoint: object,
 
 
 def taken_by(handler: "GatewayHandler", endpoint: object) -> SocketOptions | None:
-    """What holds for the sockets of a view; None where it takes none."""
+    """The options for the sockets of a view; None if it takes none."""
     if isinstance(endpoint, SocketView):
         return None if endpoint.is_off else endpoint.options
     if not isinstance(endpoint, Proxy):
@@ -164,7 +164,7 @@ async def _deny(handler: "GatewayHandler", request: GatewayRequest, response: Ht
     try:
         await send({"type": "websocket.http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": body})
-    except RuntimeError:  # what Granian says where the client has left meanwhile
+    except RuntimeError:  # raised by Granian if the client has left meanwhile
         exchange.bytes_out = 0
 
 
@@ -172,7 +172,7 @@ _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding", b"connecti
 
 
 async def _body_of(response: HttpResponseBase) -> bytes:
-    """All of an answer's body. Raises GatewayError for one that is too large."""
+    """The whole body of an answer. Raises GatewayError for one that is too large."""
     body: Any = response.body if isinstance(response, GatewayResponse) else None
     if isinstance(body, bytes):
         return body
@@ -192,7 +192,7 @@ async def _body_of(response: HttpResponseBase) -> bytes:
 async def _run(
     handler: "GatewayHandler", request: GatewayRequest, upgrade: Upgrade, receive: Receive, send: Send
 ) -> GatewayResponse | None:
-    """Serve a socket to its end; the answer instead, where it was never let in."""
+    """Serve a socket to its end; returns the answer instead if it was never accepted."""
     exchange, lifetime, worker = request.exchange, request.lifetime, handler.worker
     counts, options = SocketCounts(), upgrade.options
     cut = partial(abort.sever, request.scope["client"], request.scope["server"])

@@ -1,7 +1,7 @@
-"""What lives while a worker runs: the pools, the requests in flight, and whether it drains.
+"""The state of a running worker: the pools, the requests in flight, and whether it drains.
 
-`build` assembles it, in the worker's process; it starts with the worker's lifespan and stops with it. One ticker looks
-after all requests in flight, so that a request that ends quickly, as nearly all do, pays nothing for being watched.
+`build` assembles it, in the worker's process; it starts with the worker's lifespan and stops with it. One ticker
+watches all requests in flight, so that a request that ends quickly, as nearly all do, pays nothing for it.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ from gateway.upstreams.pool import Pool
 if TYPE_CHECKING:
     from gateway.observe.spans import Tracer
 
-# A client that left is noticed after at most two ticks: the wait for `receive` starts with the first that finds the
+# A client that left is noticed after at most two ticks: the wait for `receive` starts at the first tick that finds the
 # request still open.
 TICK_S = 0.2
 _TICKS_A_SECOND = 5
@@ -67,7 +67,7 @@ _LOOKS_AT_CLOSING = 10
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """What a worker knows of the process that it was forked from: when that began, how many workers died since."""
+    """The process that a worker was forked from: when it began, how many workers have died since."""
 
     started_s: float = field(default_factory=time)
     restarts: Callable[[], int] = int
@@ -75,16 +75,16 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """What a worker is given: what it shares with others of its gateway, by the process that it was forked from, and
-    its clock and network, by the test kit alone."""
+    """The arguments of a worker: what it shares with the other workers, set by the parent, and its clock and network,
+    set only by the test kit."""
 
     shared_memory: SharedMemory | None = None  # where workers see each other's counts
-    past: Counts | None = None  # what those before it in its place have counted
+    past: Counts | None = None  # the counts of those before it in its slot
     bloom_filter: BloomFilter | None = None  # the keys that are stored
-    limits: Memory | None = None  # what they have counted together
-    purges: MessageRing | None = None  # where they tell each other what they purge
+    limits: Memory | None = None  # the counts of all workers
+    purges: MessageRing | None = None  # the purges of all workers
     board: Board | None = None  # which generation serves, and what came of reloads
-    generation: int = 1  # that this worker is of
+    generation: int = 1  # of this worker
     on_started: Callable[["Worker"], None] | None = None  # called when all is open, before it serves
     on_stopped: Callable[[], None] | None = None  # called when all is closed
     parent: Parent = field(default_factory=Parent)
@@ -97,7 +97,7 @@ ALONE = Shared()
 
 
 def build(config: Config, routes: Routes, shared: Shared = ALONE) -> "Worker":
-    """A worker, whole and not started: everything that lives in it, made once and in this order."""
+    """A complete worker, not started: all its parts, made once and in this order."""
     bodies = Bodies()
     settings = config.settings
     memory_bytes = settings.cache_memory_bytes // settings.workers
@@ -133,19 +133,19 @@ def build(config: Config, routes: Routes, shared: Shared = ALONE) -> "Worker":
 
 
 def _admin_gate(settings: Settings) -> Gate | None:
-    """Who may read what lies under /-/, beside the admin."""
+    """The gate for reading under /-/, beside the admin's token."""
     if settings.admin_auth is None:
         return None
     return auth_gate([Requirement(settings.admin_auth, settings.admin_roles, settings.admin_scopes)])
 
 
 async def _check_password(passwords: Bulkhead, work: Callable[[], bool]) -> bool:
-    """What the work gives, from a thread. Raises GatewayError where all are busy."""
+    """The result of the work, from a thread. Raises GatewayError if all threads are busy."""
     good: bool = await passwords.run(Call("password", "", lambda _: work()), _PASSWORDS.timeout_s)
     return good
 
 
-# Hashes of passwords: a core or two at most, whatever is tried.
+# For hashes of passwords: one or two cores at most, however many are tried.
 _PASSWORDS = LegacyOptions(threads=2, queue=64, timeout_s=5.0)
 
 
@@ -177,7 +177,7 @@ class Worker:
         self.admin_gate = _admin_gate(config.settings)
         self.field_kinds = Kinds(config.auth.hidden_fields)
         self.added_fields = added_fields(config.settings.log_fields, config.auth.credential_fields)
-        self.caches = caches  # whether a route does
+        self.caches = caches  # whether a route caches
         self.via = via
         self.bulkheads = bulkheads
         self.disclose_names = config.settings.disclose == "full"
@@ -188,14 +188,14 @@ class Worker:
         self.history = History()
         self.meter = ProcessMeter()
         self.parent = shared.parent
-        self.explain: Callable[[str], Awaitable[Any]] | None = None  # what `gateway explain` says of a route
+        self.explain: Callable[[str], Awaitable[Any]] | None = None  # the output of `gateway explain` for a route
         self.started_s = time()
         pem = config.settings.tls_cert_pem
         self.certificate_ends_s = None if pem is None else ends_s(chain_of(pem))
         self.tracer: Tracer | None = None  # where spans are exported
         self.in_flight: dict[Lifetime, Inbox] = {}
         self.sockets = OpenSockets(config.settings.max_websockets)
-        self.watchers = 0  # those among them who look at the status as it changes
+        self.watchers = 0  # those that follow the status page
         self.ready = False
         self.draining = False
         self.is_replaced = False  # by a worker of the next generation: the gateway itself goes on
@@ -207,7 +207,7 @@ class Worker:
         self._ticker: asyncio.Task[None] | None = None
 
     async def start(self, publish: Callable[["Worker"], object]) -> None:
-        """Open the pools; `publish` shows the others what this one counts, now and every second.
+        """Open the pools; `publish` shows this worker's counts to the others, now and every second.
 
         Raises OSError or ssl.SSLError when a certificate cannot be loaded.
         """
@@ -256,7 +256,7 @@ class Worker:
         self.in_flight[lifetime] = inbox
 
     def upgraded(self, lifetime: Lifetime) -> None:
-        """A handshake has become a socket: it is no request in flight, and nothing waits for it or times it."""
+        """A handshake has become a socket: it is no longer a request in flight, and is not waited for or timed."""
         del self.in_flight[lifetime]
         for waiting in (lifetime.watch, lifetime.timer):
             if waiting is not None:
@@ -270,8 +270,8 @@ class Worker:
             self.bodies.end(lifetime)
 
     def note_in_flight(self) -> None:
-        """Have the parent know which requests there are: before code of a team's own, which may end the process, and
-        every tick. A request that only passes through and ends sooner costs nothing for it."""
+        """Record the requests in flight for the parent: before code of a team's own, which may end the process, and at
+        every tick. A proxied request that ends sooner pays nothing for it."""
         if self._shared.note_in_flight is not None:
             ids = (lifetime.exchange.request_id for lifetime in reversed(self.in_flight))
             self._shared.note_in_flight(len(self.in_flight), ids)
@@ -287,9 +287,9 @@ class Worker:
             self.watch_clients()
 
     def watch_clients(self) -> None:
-        """From now on a client that leaves is heard of, for all that are still open."""
+        """Begin to watch for clients that leave, for all requests that are still open."""
         for lifetime, inbox in self.in_flight.items():
-            # While a body is being read, its reader is who hears of a client that leaves.
+            # While a body is being read, its reader notices a client that leaves.
             if lifetime.watch is None and inbox.complete:
                 lifetime.watch = asyncio.create_task(_watch(lifetime, inbox))
 
@@ -300,7 +300,7 @@ class Worker:
         self.draining, self.is_replaced, self._drain_s = True, is_replaced, within_s
 
     def cut(self) -> int:
-        """Break off what is still in flight; how many that were."""
+        """Break off all requests in flight; returns how many there were."""
         open_now = list(self.in_flight)
         self.mirrors.cut()
         for lifetime in open_now:
@@ -309,20 +309,20 @@ class Worker:
         return len(open_now)
 
     async def _threads_ended(self) -> None:
-        """Wait for the calls in threads, those that nobody waits for any more too, as long as a drain lasts."""
+        """Wait for the calls in threads, also for abandoned ones, as long as a drain lasts."""
         loop = asyncio.get_running_loop()
         give_up_s = loop.time() + self._drain_s
         while not self._cut and (view_thread.busy() or any(pool.running for pool in self.bulkheads.values())):
             if loop.time() >= give_up_s:
                 self._abandon()
             await asyncio.sleep(_LOOK_S)
-        # A request that was cut closes what it has open, uploaded files for one, in the thread of its view.
+        # A request that was cut closes its resources, such as uploaded files, in the thread of its view.
         for _ in range(_LOOKS_AT_CLOSING):
             if view_thread.busy():
                 await asyncio.sleep(_LOOK_S)
 
     def _abandon(self) -> None:
-        """Say which calls the end of the process breaks off. A thread cannot be killed, and does not hold the exit."""
+        """Log the calls that the end of the process breaks off. Threads cannot be killed, and do not delay the exit."""
         self._cut = True
         calls = {pool.name: pool.describe_running() for pool in self.bulkheads.values() if pool.running}
         if calls:
@@ -333,7 +333,7 @@ class Worker:
     # -- who runs -------------------------------------------------------------------------------------------------
 
     def _request_of(self, task: asyncio.Task[object]) -> str | None:
-        """The id of the request that a task serves. The watchdog asks, from its thread."""
+        """The id of the request that a task serves. Called by the watchdog, from its thread."""
         if hasattr(task, "get_context"):  # from Python 3.12 on, also for a task that a view started
             lifetime = task.get_context().get(current)
         else:
@@ -342,10 +342,10 @@ class Worker:
 
 
 def _tracer() -> "Tracer | None":
-    """Who makes spans, where they are asked for. Whatever is wrong with that, the gateway serves."""
+    """The tracer, if spans are configured. Whatever is wrong with that, the gateway serves."""
     try:
         if exporters := exporters_of(os.environ, find_spec):
-            from gateway.observe.spans import Tracer  # 10 MB and a tenth of a second, for those who want it
+            from gateway.observe.spans import Tracer  # 10 MB and a tenth of a second, only where it is configured
 
             return Tracer(exporters)
     except Exception as error:  # noqa: BLE001
