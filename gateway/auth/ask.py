@@ -1,8 +1,8 @@
-"""Another service is asked who it is: `ask sso:/verify`, the convention of nginx's auth_request and forward auth.
+"""Authentication by another service: `ask sso:/verify`, the convention of nginx's auth_request and forward auth.
 
-It gets a GET without a body: some of the client's fields, and what was asked for in X-Forwarded-Method, -Uri and the
-other X-Forwarded-*. With 2xx the request goes on, with fields of that answer. What 401, 403 and a redirect say goes to
-the client as it is, with every Set-Cookie. Anything else says nothing about who asks: 503.
+It gets a GET without a body: some of the client's fields, and the request's method and URL in X-Forwarded-Method, -Uri
+and the other X-Forwarded-*. With 2xx the request goes on, with fields of that answer. A 401, a 403 and a redirect are
+passed to the client as they are, with every Set-Cookie. Anything else decides nothing: 503.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -46,26 +46,26 @@ def asking_pairs(request: GatewayRequest, way: Way) -> Pairs:
 
 
 class Reading(NamedTuple):
-    """What an answer means."""
+    """The meaning of an answer."""
 
     verdict: Verdict
     passes_on: bool
 
 
 def reading_of(status: int, *, had_credential: bool) -> Reading:
-    """What a status of the service means: passed, refused (then its answer is passed on), or nothing."""
+    """The meaning of a status of the service: passed, refused (then its answer is passed on), or nothing."""
     if 200 <= status <= 299:
         return Reading(Verdict.PASSED, passes_on=False)
     if status == HTTPStatus.FORBIDDEN:
         return Reading(Verdict.FORBIDDEN, passes_on=True)
     if status == HTTPStatus.UNAUTHORIZED or (300 <= status <= 399 and status != HTTPStatus.NOT_MODIFIED):
-        # Whose credential it may be, only the service knows: another way may know it too.
+        # Only the service knows whether the credential is its own: another way may know it too.
         return Reading(Verdict.FOREIGN if had_credential else Verdict.MISSING, passes_on=True)
     return Reading(Verdict.UNAVAILABLE, passes_on=False)
 
 
 def copied(pairs: Sequence[Pair], names: Sequence[str]) -> tuple[IdentityFields, Mapping[str, str]]:
-    """The fields of an answer that go up, None for those that it lacks, and their values as text."""
+    """The fields of an answer that go up, None for missing ones, and their values as text."""
     fields: list[tuple[bytes, bytes | None]] = []
     values: dict[str, str] = {}
     for name in names:
@@ -90,11 +90,11 @@ class AskWay:
         self._timeout_s = way.timeout_s or options.timeout_s
 
     def known(self, request: GatewayRequest, authorization: bytes | None) -> Outcome | None:
-        """Nothing: what decides is more than a credential."""
+        """None: the service decides by more than the credential."""
         return None
 
     async def outcome(self, request: GatewayRequest, *, is_optional: bool = False) -> Outcome:
-        """What the service says; where a credential may be missing, one that is missing is not asked about."""
+        """The decision of the service; if a credential is optional and missing, the service is not asked."""
         way = self.way
         pairs = asking_pairs(request, way)
         sent = {name.encode("ascii") for name in way.send}

@@ -1,7 +1,7 @@
-"""HTTP Basic (RFC 7617): lines of an htpasswd become users; what a client sends becomes a name and a password.
+"""HTTP Basic (RFC 7617): lines of an htpasswd become users; a client's credential becomes a name and a password.
 
-A password that people choose is kept by bcrypt, which takes tens of milliseconds to check: not here, where it would
-hold the event loop up. `sha256:HEX` is for random ones.
+A password chosen by a person is stored by bcrypt, which takes tens of milliseconds to check: not here, where it would
+block the event loop. `sha256:HEX` is for random ones.
 """
 
 import hmac
@@ -62,12 +62,12 @@ def _user(line: str, number: int) -> User:
 
 
 def credentials(value: bytes) -> tuple[str, bytes] | None:
-    """The name and the password in what follows `Basic `; None where it is none of UTF-8 and base64."""
+    """The name and the password in the text after `Basic `; None if it is not base64 of UTF-8."""
     if len(value) > _LONGEST:
         return None
     try:
         decoded = b64decode(value.strip(), validate=True)
-        if b64encode(decoded) != value.strip():  # bits at its end that mean nothing: one password, one spelling
+        if b64encode(decoded) != value.strip():  # unused bits at its end: one password has one spelling
             return None
         name, colon, password = decoded.partition(b":")
         return (name.decode(), password) if colon else None
@@ -80,7 +80,7 @@ class UserTable:
 
     def __init__(self, users: Iterable[User]) -> None:
         self._by_name = {user.name: user for user in users}
-        # What the password of an unknown user is compared with, so that it takes as long as that of a known one.
+        # The hash for the password of an unknown user, so that the check takes as long as for a known one.
         self.nobody = next((user.bcrypt for user in self._by_name.values() if user.bcrypt), b"")
 
     def find(self, name: str) -> User | None:
@@ -88,5 +88,5 @@ class UserTable:
 
 
 def is_password(user: User, password: bytes) -> bool:
-    """Whether it is the password of a user who has a digest; in constant time."""
+    """Whether it is the password of a user with a digest; in constant time."""
     return hmac.compare_digest(sha256(password).digest(), user.digest)

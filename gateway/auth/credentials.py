@@ -1,7 +1,7 @@
 """The credential that a request carries: where a way looks for it, and what is ambiguous.
 
-Two services that read one request must not see two credentials: a field that comes twice, a cookie of two values, a
-credential in two places are refused with 400 (RFC 6750, section 2: one method for each request).
+Two services that read one request must not see two credentials: a repeated field, a cookie with two values, and
+credentials in two places are refused with 400 (RFC 6750, section 2: one method for each request).
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,7 +19,7 @@ _AUTHORIZATION = (Carrier("header", "authorization"),)
 
 
 class Carried(NamedTuple):
-    """A credential, where it stood, and all that stood there: its scheme too."""
+    """A credential, where it stood, and the whole value there, with its scheme."""
 
     value: bytes
     carrier: Carrier
@@ -29,7 +29,7 @@ class Carried(NamedTuple):
 def find(carriers: Sequence[Carrier], scheme: bytes, pairs: Sequence[Pair], query: bytes) -> Carried | None:
     """The credential, or None. `scheme` is that of Authorization in lower case, which other fields may have too.
 
-    Raises HEADER_INVALID where there are two, whatever they say.
+    Raises HEADER_INVALID where there are two, even if they are equal.
     """
     if carriers == _AUTHORIZATION:  # the usual place, of which there is one line at most (`authorization_of`)
         for name, value in pairs:
@@ -41,7 +41,7 @@ def find(carriers: Sequence[Carrier], scheme: bytes, pairs: Sequence[Pair], quer
     for carrier in carriers:
         came = list(values_in(carrier.kind, carrier.name.encode("ascii"), pairs, query))
         carried = [(one, value) for value in came if (one := _of_scheme(value, scheme, carrier)) is not None]
-        if len(came) > 1 and carried:  # an empty one too: which of the two another service reads, nobody knows
+        if len(came) > 1 and carried:  # an empty one too: it is unknown which of the two another service reads
             raise _twice(str(carrier))
         for credential, value in carried:
             if found is not None:
@@ -56,9 +56,9 @@ def _twice(where: str) -> GatewayError:
 
 
 def authorization_of(pairs: Iterable[Pair]) -> bytes | None:
-    """The value of Authorization, if it came.
+    """The value of Authorization, if present.
 
-    Raises HEADER_INVALID for two lines: who reads the other one would believe somebody else.
+    Raises HEADER_INVALID for two lines: a service that reads the other one would see another client.
     """
     values = [value for name, value in pairs if name == b"authorization"]
     if len(values) > 1:
@@ -67,7 +67,7 @@ def authorization_of(pairs: Iterable[Pair]) -> bytes | None:
 
 
 def reads_authorization(carriers: Sequence[Carrier]) -> bool:
-    """Whether a credential is looked for there and nowhere else, as nearly always."""
+    """Whether the credential is read only from Authorization, as nearly always."""
     return tuple(carriers) == _AUTHORIZATION
 
 

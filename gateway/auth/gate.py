@@ -1,7 +1,7 @@
-"""The gate of authentication: who asks, and whether that is enough, before anything else sees the request.
+"""The gate of authentication: it identifies the client and checks its rights, before anything else sees the request.
 
-A refusal sends no byte to any service of the route and reads nothing of the body. What it says is what RFC 6750 and
-RFC 7617 have for it: 401 with a challenge for each way that would be taken, 403, or 503 where it cannot be found out.
+A refusal sends no byte to any service of the route and reads nothing of the body. Its answer follows RFC 6750 and RFC
+7617: 401 with a challenge for each accepted way, 403, or 503 where the identity cannot be checked.
 """
 
 from collections.abc import Awaitable, Iterable, Sequence
@@ -29,13 +29,13 @@ _REASONS = {
     Verdict.FORBIDDEN: Reason.AUTH_FORBIDDEN,
     Verdict.UNAVAILABLE: Reason.AUTH_UNAVAILABLE,
 }
-_NOBODY = "-"  # the way of the metric where a request passes without a credential; no way is called so
+_NOBODY = "-"  # the way in the metric for a request without a credential; no way can have this name
 
 
 def auth_gate(requirements: Sequence[Requirement], origins: Sequence[str] = ()) -> Gate | None:
-    """The gate of a route that asks for all of these; None where it asks for nothing.
+    """The gate of a route with all of these requirements; None where there are none.
 
-    `origins` are those that browsers may call from, by CORS: a credential that they send unasked counts from there too.
+    `origins` are those allowed by CORS: a credential that browsers send by themselves counts from there too.
     """
     if not requirements:
         return None
@@ -51,8 +51,8 @@ def auth_gate(requirements: Sequence[Requirement], origins: Sequence[str] = ()) 
 
 
 def _gate_of_one(name: str, requirements: Sequence[Requirement], origins: Sequence[str]) -> Gate:
-    """The gate of a route that takes one way, whoever comes by it: what most routes have, and most requests pass, by a
-    credential that was good a moment ago."""
+    """The gate of a route that accepts one way without further conditions. Most routes have it, and most requests pass
+    it with a credential that was good a moment ago."""
     passed = (name, Verdict.PASSED.word)
 
     def gate(request: GatewayRequest) -> Awaitable[HttpResponseBase | None] | None:
@@ -75,7 +75,7 @@ async def _admit(
     origins: Sequence[str],
     known: dict[str, Outcome],
 ) -> HttpResponseBase | None:
-    """Let the request in, or give what answers it. `known` are the outcomes so far. Raises GatewayError."""
+    """Let the request in, or return the answer to a refusal. `known` are outcomes so far. Raises GatewayError."""
     passed: dict[str, Outcome] = {}
     for requirement in requirements:
         try:
@@ -100,14 +100,14 @@ async def _admit(
 
 
 class Refusal(GatewayError):
-    """Who asks is not let in; `outcome` is what was found, and `word` that of the metric."""
+    """The client is not let in; `outcome` is what was found, and `word` the word of the metric."""
 
     outcome: Outcome
     word: str
 
     @classmethod
     def of(cls, error: GatewayError, outcome: Outcome, word: str) -> "Refusal":
-        """The same failure with what it came of."""
+        """The same failure with its outcome."""
         refusal = cls(error.reason, error.detail, upstream=error.upstream, cause=error.cause, headers=error.headers)
         refusal.outcome, refusal.word = outcome, word
         return refusal
@@ -116,8 +116,8 @@ class Refusal(GatewayError):
 async def passing(
     request: GatewayRequest, ways: Ways, requirement: Requirement, known: dict[str, Outcome]
 ) -> tuple[Outcome, ...]:
-    """Those by which a request passes, none where nobody need be known. `known` are the outcomes so far, to which it
-    adds. Raises Refusal, and GatewayError for an ambiguous credential."""
+    """The outcomes by which a request passes; empty where no identity is needed. `known` are the outcomes so far; more
+    are added to it. Raises Refusal, and GatewayError for an ambiguous credential."""
     rule = requirement.rule
     while isinstance(step := decide(rule, known), str):
         is_optional = any(term.way == step and term.optional for chain in rule.chains for term in chain)
@@ -138,13 +138,13 @@ async def passing(
 
 
 def _note(request: GatewayRequest, outcome: Outcome) -> None:
-    """For the log line: who asks, as far as that is known."""
+    """Note the client for the log line, as far as it is known."""
     request.exchange.auth = outcome.way
     request.exchange.identity = None if outcome.identity is None else outcome.identity.name or None
 
 
 def fields_of(outcomes: Sequence[Outcome]) -> IdentityFields:
-    """The fields of all ways that it came by; the first one's word holds."""
+    """The fields of all ways that the request passed; the first way wins."""
     if len(outcomes) == 1:
         return outcomes[0].fields
     merged = {name: value for outcome in reversed(outcomes) for name, value in outcome.fields}
@@ -152,7 +152,7 @@ def fields_of(outcomes: Sequence[Outcome]) -> IdentityFields:
 
 
 def until_s_of(outcomes: Iterable[Outcome]) -> float | None:
-    """When the first of the tokens expires, whichever way each came by; None where none does."""
+    """When the first of the tokens expires, over all ways; None if none does."""
     ends = [one.identity.claims.get("exp") for one in outcomes if one.identity is not None]
     return min((end for end in ends if isinstance(end, (int, float))), default=None)
 
@@ -160,7 +160,7 @@ def until_s_of(outcomes: Iterable[Outcome]) -> float | None:
 def is_origin_refused(request: GatewayRequest, ways: Ways, outcomes: Iterable[Outcome], origins: Sequence[str]) -> bool:
     """Whether an unsafe request came from a page of another origin, by a credential that browsers send by themselves.
 
-    A WebSocket handshake is a GET too, but what comes after it is not safe.
+    A WebSocket handshake is a GET too, but the messages after it are not safe.
     """
     if request.method in SAFE_METHODS and request.scope["type"] != "websocket":
         return False
@@ -171,7 +171,7 @@ def is_origin_refused(request: GatewayRequest, ways: Ways, outcomes: Iterable[Ou
 
 
 def _is_sent_unasked(request: GatewayRequest, way: Way) -> bool:
-    """Whether browsers send the credential of this way by themselves: a cookie, or Basic once it was given.
+    """Whether browsers send the credential of this way by themselves: a cookie, or Basic once it was entered.
 
     No page can send a field of its own without CORS, so a cookie that is not the credential does not count.
     """
@@ -190,7 +190,7 @@ def _has(request: GatewayRequest, carrier: Carrier) -> bool:
 
 
 def _refused(request: GatewayRequest, ways: Ways, refusal: Refusal) -> HttpResponseBase:
-    """The answer that another service gave. Raises the refusal where it is the gateway's own."""
+    """The answer of another service. Raises the refusal if it is the gateway's own."""
     ways.count(refusal.outcome.way, refusal.word)
     _note(request, refusal.outcome)
     if refusal.outcome.answer is None:
@@ -201,7 +201,7 @@ def _refused(request: GatewayRequest, ways: Ways, refusal: Refusal) -> HttpRespo
 
 
 def _refusal(rule: Rule, outcome: Outcome, config: AuthConfig) -> Refusal:
-    """The failure that an outcome is."""
+    """The failure for an outcome."""
     reason = _REASONS[outcome.verdict]
     headers: list[Pair] = []
     if reason.status == 401:
@@ -216,8 +216,8 @@ def _refusal(rule: Rule, outcome: Outcome, config: AuthConfig) -> Refusal:
 
 
 def challenges(ways: Iterable[Way], wrong: str | None = None) -> list[Pair]:
-    """A challenge for each way that has one (RFC 9110, section 11.6.1), without repetition; `wrong` is the way whose
-    credential was not taken (RFC 6750, section 3: `error` only where there was one)."""
+    """A challenge for each way that has one (RFC 9110, section 11.6.1), without repetition; `wrong` is the way that
+    refused its credential (RFC 6750, section 3: `error` only where there was one)."""
     found: dict[bytes, None] = {}
     for way in ways:
         if way.kind == "basic":
@@ -228,7 +228,7 @@ def challenges(ways: Iterable[Way], wrong: str | None = None) -> list[Pair]:
             found[b'ApiKey realm="portway"'] = None
     if b'Bearer error="invalid_token"' in found:
         found.pop(b'Bearer realm="portway"', None)
-    if not found:  # RFC 9110, section 15.5.2: a 401 has one; what such a way wants, only its service or code knows
+    if not found:  # RFC 9110, section 15.5.2: a 401 has one; only the service or code of such a way knows its challenge
         found[b'Bearer realm="portway"'] = None
     return [(b"www-authenticate", value) for value in found]
 
@@ -238,7 +238,7 @@ def _is_bearer(way: Way) -> bool:
 
 
 def _forbidden(requirement: Requirement, way: Way, lacking: str) -> GatewayError:
-    """The failure of somebody who is known, and lacks something."""
+    """The failure of a known client that lacks a right."""
     headers: list[Pair] = []
     if way.kind == "jwt":
         scopes = f', scope="{" ".join(requirement.scopes)}"' if requirement.scopes else ""

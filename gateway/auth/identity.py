@@ -1,4 +1,4 @@
-"""What goes up for who asks: the fields that a way sets, filled with values of the identity."""
+"""The fields that go up with the client's identity: those that a way sets, filled with values of the identity."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -23,7 +23,7 @@ def template_problem(value: Value) -> str | None:
 
 
 def fields_for(way: Way, identity: Identity, on_comma: _OnComma | None = None) -> IdentityFields:
-    """The fields of a way for somebody. None is for one that no value is there for: the client's own goes all the same.
+    """The fields of a way for an identity. None for a field without a value: the client's own is removed all the same.
 
     `on_comma` is called with a value's words where a member of a list was left out, since it holds a comma.
     """
@@ -37,18 +37,18 @@ def fields_for(way: Way, identity: Identity, on_comma: _OnComma | None = None) -
 def _filled(template: FieldTemplate | str | None, value: Callable[[Sequence[str]], str]) -> bytes | None:
     if isinstance(template, FieldTemplate):
         filled = template.fill(value)
-        return None if filled is None else filled.strip(OWS) or None  # of a blank value an empty field would go up
+        return None if filled is None else filled.strip(OWS) or None  # a blank value would send an empty field
     return None if template is None else template.encode()
 
 
 def of_record(record: Key | User, way: Way) -> Identity:
-    """The holder of a key, or a user: the line says all of it."""
+    """The identity of a key or a user, all from its line."""
     claims = record.claims
     scopes = (*roles_in(claims.get("scope")), *roles_in(claims.get("scp")))
     return Identity(record.name, way.name, record.roles, tuple(dict.fromkeys(scopes)), claims)
 
 
 def of_answer(values: Mapping[str, str], way: Way) -> Identity:
-    """Whom another service has let in, by the fields of its answer that are copied; the first one is the name."""
+    """The identity from another service, by the copied fields of its answer; the first one is the name."""
     roles = roles_in(claim_at(values, way.roles_claim.split(".")))
     return Identity(values.get(way.copy[0], "") if way.copy else "", way.name, roles, (), values)

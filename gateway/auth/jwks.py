@@ -1,8 +1,8 @@
 """The keys of an issuer while the gateway runs: fetched in the background, and anew when a token names an unknown one.
 
-The one place of authentication that changes by itself, with the verdicts that were reached by these keys. The issuer is
-asked every five minutes; on an unknown key at once, but at most every ten seconds, and by one call however many wait
-for it. While it is away, its last answer holds.
+These keys, and the verdicts that depend on them, are the only part of authentication that changes by itself. The issuer
+is asked every five minutes; on an unknown key at once, but at most every ten seconds, and with one call for all that
+wait. While it is away, its last answer is used.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from gateway.upstreams.pool import Pool
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 REFRESH_S = 300.0
-AGAIN_S = 10.0  # between two calls at least, whatever tokens name and however the last one ended
+AGAIN_S = 10.0  # the least time between two calls, whatever keys tokens name and however the last call ended
 TIMEOUT_S = 5.0
 _DISCOVERY = "/.well-known/openid-configuration"
 _ACCEPT = [(b"accept", b"application/jwk-set+json, application/json"), (b"user-agent", b"portway")]
@@ -60,7 +60,7 @@ class KeyStore:
         self._refresher: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to fetch; nothing waits for it."""
+        """Begin to fetch, without waiting for it."""
         self._refresher = asyncio.create_task(self._keep_fetching(), name=f"portway-keys-{self.way}")
 
     async def aclose(self) -> None:
@@ -81,7 +81,7 @@ class KeyStore:
         return found
 
     def usable(self, key: PublicKey) -> Any:
-        """The library's key, made when it is first asked for; None for what makes none."""
+        """The library's key, made at first use; None if the material makes none."""
         if key not in self._made:
             try:
                 self._made[key] = signatures.public_key(key)
@@ -91,7 +91,7 @@ class KeyStore:
         return self._made[key]
 
     async def _fetch_unless_just_done(self) -> None:
-        """Wait for the call that is under way, or for one of one's own if none was made a moment ago."""
+        """Wait for the call that is under way, or for a new one if none was made a moment ago."""
         if self._fetch is None and self._now() - self._fetched_s >= AGAIN_S:
             self._begin()
         if self._fetch is not None:
@@ -142,10 +142,10 @@ def _words(error: Exception) -> str:
 
 
 class KeyLoader:
-    """Fetches the document of a way: from a file, through an upstream, by URL, or as discovery tells."""
+    """Fetches the document of a way: from a file, through an upstream, by URL, or from the URL that discovery gives."""
 
     def __init__(self, way: Way, pools: Callable[[str], Pool], network: Network = SYSTEM_NETWORK) -> None:
-        assert way.keys_from is not None  # noqa: S101 - a way without keys has no loader
+        assert way.keys_from is not None  # noqa: S101 - only ways with keys have a loader
         self._source: KeySource = way.keys_from
         self._way = way
         self._pools, self._network = pools, network
@@ -169,7 +169,7 @@ class KeyLoader:
 
     async def _get(self, url: str) -> bytes:
         if url not in self._own:
-            if len(self._own) > 1:  # discovery names another place than before
+            if len(self._own) > 1:  # discovery names another URL than before
                 await self.aclose()
             pool, target = calls.pool_of_url(url, f"auth:{self._way.name}", self._way.ca_pem, self._network)
             pool.start()
@@ -183,7 +183,7 @@ class KeyLoader:
 
 
 def _read(path: Path) -> bytes:
-    """Read no more of a file than a document may have: it may never end."""
+    """Read no more of a file than a document may have: a file may be endless."""
     with path.open("rb") as file:
         return file.read(MOST_BYTES + 1)
 

@@ -1,7 +1,7 @@
 """API keys: lines of a file become records, and a presented key finds its record.
 
-Keys are random, so one round of SHA-256 is enough to keep them: nobody can guess what the hash is of. (Passwords are
-another matter: `basic`.)
+Keys are random, so one round of SHA-256 is enough to store them: they cannot be guessed from the hash. (Passwords can:
+see `basic`.)
 """
 
 import hmac
@@ -17,7 +17,7 @@ _CLAIM = re.compile(r"([A-Za-z_][A-Za-z0-9_.-]*)=(\S*)")
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """One key: the name that stands in logs, the SHA-256 of the key, what its holder may do, and values for fields."""
+    """One key: its name in logs, the SHA-256 of the key, the roles of its holder, and values for fields."""
 
     name: str
     digest: bytes = field(repr=False)
@@ -85,7 +85,7 @@ def line_of(name: str, key: str, roles: Iterable[str] = ()) -> str:
 
 
 class KeyTable:
-    """Keys by their digest: a presented key is hashed, and compared in constant time with what its hash finds."""
+    """Keys by their digest: a presented key is hashed, and the hash is compared in constant time with the one found."""
 
     def __init__(self, keys: Iterable[Key]) -> None:
         self._by_digest = {key.digest: key for key in keys}

@@ -1,6 +1,6 @@
-"""A JWKS (RFC 7517) as far as a gateway needs it: which public keys may have signed a token.
+"""A JWKS (RFC 7517) as far as a gateway needs it: the public keys that may have signed a token.
 
-Keys are kept as they came and made into keys of the library when a token asks for one: an issuer may list many.
+Keys are kept as they came, and become keys of the library when a token names one: an issuer may list many.
 """
 
 import json
@@ -20,7 +20,7 @@ _FITS: Mapping[str, tuple[str, frozenset[str]]] = {
     "ES512": ("EC", frozenset({"P-521"})),
     "EdDSA": ("OKP", frozenset({"Ed25519", "Ed448"})),
 }
-# What makes a public key, and nothing else of what came: a private one's `d` least of all.
+# The members of a public key; all others are dropped, above all the `d` of a private one.
 _MEMBERS = {"RSA": ("n", "e"), "EC": ("crv", "x", "y"), "OKP": ("crv", "x")}
 
 
@@ -30,7 +30,7 @@ class KeySetError(Exception):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PublicKey:
-    """One key of a JWKS, which is no other one's equal. `material` is a JWK with its public members alone."""
+    """One key of a JWKS, compared by identity. `material` is a JWK with its public members only."""
 
     kid: str | None
     algorithm: str | None
@@ -38,7 +38,7 @@ class PublicKey:
     material: Mapping[str, str] = field(repr=False)
 
     def fits(self, algorithm: str) -> bool:
-        """Whether a signature by this algorithm may be its (RFC 8725, section 3.1: one key, one algorithm)."""
+        """Whether this key may sign with this algorithm (RFC 8725, section 3.1: one key, one algorithm)."""
         kind, curves = _FITS.get(algorithm, ("", frozenset[str]()))
         if kind != self.kind or (curves and self.material.get("crv") not in curves):
             return False
@@ -52,13 +52,13 @@ class KeySet:
     keys: tuple[PublicKey, ...]
 
     def candidates(self, kid: str | None, algorithm: str) -> tuple[PublicKey, ...]:
-        """Those that may have signed: the ones of that name, or, where a token gives none, the few that fit."""
+        """The keys that may have signed: those of that name, or, for a token without one, the few that fit."""
         fitting = tuple(key for key in self.keys if (kid is None or key.kid == kid) and key.fits(algorithm))
         return fitting if len(fitting) <= _MOST_TRIED else ()
 
 
 def parse_key_set(document: bytes) -> KeySet:
-    """Raises KeySetError for what is no JWKS, or one without any key that could be used."""
+    """Raises KeySetError for a document that is no JWKS, or that has no usable key."""
     if len(document) > MOST_BYTES:
         raise KeySetError(f"it has more than {MOST_BYTES // 2**20} MiB")
     try:
@@ -77,7 +77,7 @@ def parse_key_set(document: bytes) -> KeySet:
 
 
 def _usable(listed: list[Any]) -> Iterator[PublicKey]:
-    """Without `oct`: a secret in a public document is known to all, and anybody could sign tokens with it."""
+    """The usable keys, without `oct`: a secret in a public document is known to all, and anybody could sign with it."""
     for jwk in listed:
         if not isinstance(jwk, dict):
             continue
@@ -98,9 +98,9 @@ def _usable(listed: list[Any]) -> Iterator[PublicKey]:
 
 
 def jwks_uri_of(document: bytes, issuer: str) -> str:
-    """Where an issuer's discovery document says its keys are (OpenID Connect Discovery 1.0, section 4.3).
+    """The URL of the keys in an issuer's discovery document (OpenID Connect Discovery 1.0, section 4.3).
 
-    Raises KeySetError for what is none, for the document of another issuer, and for keys in the clear.
+    Raises KeySetError for an invalid document, for that of another issuer, and for keys over plain http.
     """
     if len(document) > MOST_BYTES:
         raise KeySetError(f"the discovery document has more than {MOST_BYTES // 2**20} MiB")

@@ -11,14 +11,14 @@ from gateway.http.headers import HOP_BY_HOP
 from gateway.options import defaults_of, nearest
 
 _DEFAULTS = defaults_of(OF_WAY)
-# What the gateway says itself on every call: a way cannot say it instead.
+# Fields that the gateway sets itself on every call: a way cannot set them.
 _NOT_SET = {name.decode() for name in HOP_BY_HOP} | {
     *("via", "x-request-id", "traceparent", "tracestate", "forwarded", "content-length", "host", "expect")
 }
 
 
 class Fault(ValueError):
-    """What is wrong with one option of a way: its name (empty for the way's own variable), and what was expected."""
+    """A fault of one option of a way: its name (empty for the way's own variable), and what was expected."""
 
     def __init__(self, option: str, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -27,9 +27,9 @@ class Fault(ValueError):
 
 
 def way_of(name: str, variable: str, values: Mapping[str, Any], literal: Collection[str] = ()) -> Way:
-    """A way out of parsed values by attribute; fields in `literal` came out of files, and hold no templates.
+    """A way from parsed values by attribute; fields in `literal` come from files, and are no templates.
 
-    Raises Fault for a field whose value is no template.
+    Raises Fault for a field with an invalid template.
     """
     kind, source = values["way"]
     given = {key: value for key, value in values.items() if key not in {"way", "headers"}}
@@ -62,7 +62,7 @@ def _template(field: str, text: str | None, literal: Collection[str]) -> FieldTe
 
 
 def problems(way: Way, given: Collection[str], upstreams: Collection[str]) -> Iterator[Fault]:
-    """What is wrong with a way; `given` are its options by name, an open one with its member, `upstreams` the names."""
+    """Faults of a way; `given` are its options by name, an open one with its member, `upstreams` are names."""
     known = OF_KIND[way.kind]
     for option in sorted(given):
         if option and option not in known and not (option.startswith("HEADER_") and "HEADER_*" in known):
@@ -107,7 +107,7 @@ def _problems_of_jwt(way: Way, given: Collection[str]) -> Iterator[Fault]:
 
 
 def warnings(way: Way) -> Iterator[str]:
-    """What is worth a word about a way that works."""
+    """Warnings about a way that works."""
     if way.kind == "jwt" and not way.audience:
         yield (
             f"{way.variable}: it takes every token of the issuer, whoever it was made for; "

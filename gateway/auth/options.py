@@ -1,4 +1,4 @@
-"""The options of ways to authenticate, and what a route, an upstream or all routes ask for."""
+"""The options of ways to authenticate, and the requirements of a route, an upstream or all routes."""
 
 import re
 from functools import partial
@@ -34,11 +34,11 @@ def way(text: str) -> tuple[str, str]:
 
 
 def _mask_way(text: str) -> str:
-    """Masked, since somebody may take the variable for the credential itself."""
+    """Masked, since the variable may be mistaken for the credential itself."""
     kind, _, source = text.partition(" ")
     if kind in KINDS:
         return f"{kind} {units.mask_url(source)}".strip()
-    return kind if not source and nearest(kind, KINDS) else "***"  # `key` is a slip, and no secret
+    return kind if not source and nearest(kind, KINDS) else "***"  # `key` is a typing mistake, and no secret
 
 
 def _mask_keys(text: str) -> str:
@@ -92,7 +92,7 @@ def algorithm(text: str) -> str:
 
 
 def secret(text: str) -> bytes:
-    """RFC 7518, section 3.2: no shorter than the hash, or it is guessed from one token."""
+    """RFC 7518, section 3.2: no shorter than the hash, else it could be guessed from one token."""
     raw = text.encode()
     if len(raw) < _LEAST_SECRET_BYTES:
         raise ValueError(
@@ -175,7 +175,7 @@ OF_WAY: tuple[Option, ...] = (
 )
 # fmt: on
 
-# The options that mean something for a kind.
+# The options that apply to each kind.
 OF_KIND = {
     "jwt": frozenset({"FROM", "JWKS", "ISSUER", "AUDIENCE", "ALGORITHMS", "SECRET", "LEEWAY", "ROLES_CLAIM"})
     | {"TIMEOUT", "CA", "HEADER_*"},

@@ -25,9 +25,9 @@ class Carrier:
 
 @dataclass(frozen=True, slots=True)
 class KeySource:
-    """Where keys come from: `kind` is upstream, url, file, document or discovery; `place` says where there.
+    """Where keys come from: `kind` is upstream, url, file, document or discovery; `place` is the place there.
 
-    Of an upstream that is its name, with the path in `path`; of a document it is the JSON itself.
+    For an upstream it is the name, with the path in `path`; for a document it is the JSON itself.
     """
 
     kind: str
@@ -43,9 +43,9 @@ class KeySource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """One way. `kind` is jwt, keys, basic, ask or python; what others need is empty.
+    """One way. `kind` is jwt, keys, basic, ask or python; attributes of other kinds are empty.
 
-    `sets` are the fields that go up for who came this way: a template, a text, or None where a field is taken away.
+    `sets` are the fields that go up for clients of this way: a template, a text, or None where a field is deleted.
     """
 
     name: str
@@ -81,7 +81,7 @@ class Way:
 
     @property
     def reads_cookies(self) -> bool:
-        """Whether a browser may send its credential unasked; what code of a team's own goes by, nobody knows."""
+        """Whether a browser may send its credential by itself; true for code of a team's own, which may read any."""
         return (
             self.kind == "python" or any(carrier.kind == "cookie" for carrier in self.carriers) or "cookie" in self.send
         )
@@ -95,20 +95,20 @@ class AuthConfig:
 
     @property
     def credential_fields(self) -> frozenset[str]:
-        """Fields in which clients send what a way goes by, in lower case."""
+        """Fields in which clients send credentials, in lower case."""
         carried = {carrier.name for way in self.ways.values() for carrier in way.carriers if carrier.kind == "header"}
         carried |= {"cookie" for way in self.ways.values() if way.reads_cookies}
         return frozenset(carried | {name for way in self.ways.values() for name in way.send})
 
     @property
     def hidden_fields(self) -> frozenset[bytes]:
-        """Fields that no client may send on any route, since a way sets them; not those that hold credentials."""
+        """Fields that no client may send on any route, since a way sets them; without those of credentials."""
         names = {name for way in self.ways.values() for name in way.field_names}
         return frozenset(name.encode("ascii") for name in names - self.credential_fields)
 
     @property
     def hashes_passwords(self) -> bool:
-        """Whether a way has passwords that take long to check."""
+        """Whether a way has passwords that are slow to check."""
         return any(user.bcrypt for way in self.ways.values() for user in way.users)
 
 

@@ -1,9 +1,9 @@
 """Rules of ways to authenticate, `token keys`, `token+sso`, `token?`: their grammar, and how outcomes combine.
 
-A rule is a list of chains, of which one must hold. A chain is a list of ways joined by `+`, which all must hold. A way
+A rule is a list of chains, of which one must pass. A chain is a list of ways joined by `+`, which must all pass. A way
 with a `?` may find no credential; a bad one refuses the request all the same.
 
-`decide` asks for one outcome at a time, so that no way is asked whose word does not matter.
+`decide` asks for one outcome at a time, so that no way is asked in vain.
 """
 
 import re
@@ -19,11 +19,11 @@ _TERM = re.compile(rf"({units.NAME_PATTERN})(\??)")
 
 
 class Verdict(Enum):
-    """What a way found; the value is the word of the metric."""
+    """The result of a way; the value is the word of the metric."""
 
     PASSED = "passed"
     MISSING = "missing"  # no credential of its kind
-    FOREIGN = "invalid"  # a credential, but of somebody else's: another way may know it
+    FOREIGN = "invalid"  # a credential, but not of this way: another way may know it
     INVALID = "invalid "  # its own, and bad
     EXPIRED = "expired"
     FORBIDDEN = "forbidden"
@@ -36,10 +36,10 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a way found in a request.
+    """The outcome of a way for a request.
 
-    Passed: the identity, and the fields that go up for it. Else `detail` is a sentence for whoever sent the request
-    (no credential in it), `cause` one for the log; `answer` is what another service answered, to be passed on.
+    Passed: the identity, and the fields that go up for it. Else `detail` is a sentence for the client (without the
+    credential), `cause` one for the log; `answer` is the answer of another service, to be passed on.
     """
 
     verdict: Verdict
@@ -51,7 +51,7 @@ class Outcome:
     answer: Any = None
     upstream: str | None = None
     retry_after_s: int = 5
-    in_query: bool = False  # the credential stood in the query, which is a part of the cache's key
+    in_query: bool = False  # the credential was in the query, which is part of the cache's key
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Term:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """`chains` of terms: one of the chains, all of its terms."""
+    """`chains` of terms: one of the chains must pass, with all of its terms."""
 
     chains: tuple[tuple[Term, ...], ...]
 
@@ -73,7 +73,7 @@ class Rule:
 
     @property
     def only_way(self) -> str | None:
-        """The one way that all depends on; None for rules that need thought."""
+        """The only way of a simple rule; None for any other rule."""
         return self.chains[0][0].way if self.chains == ((Term(self.chains[0][0].way),),) else None
 
     @property
@@ -108,28 +108,28 @@ def unknown_ways(rule: Rule, known: Collection[str]) -> Iterable[str]:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """The rule holds: by these outcomes, the first of which is who asks; none where nobody need be known."""
+    """The rule is satisfied, by these outcomes; the first one is the client's identity; empty where none is needed."""
 
     outcomes: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The rule does not hold, for this reason."""
+    """The rule is not satisfied, for this reason."""
 
     outcome: Outcome
 
 
-# Whoever finds such a thing lets the next one try.
+# After these the next way is tried.
 _OTHERS_MAY_TRY = frozenset({Verdict.MISSING, Verdict.FOREIGN, Verdict.UNAVAILABLE})
 
 
 def decide(rule: Rule, known: Mapping[str, Outcome]) -> str | Passed | Refused:
-    """The way to ask next, or what comes of the outcomes that are known.
+    """The way to ask next, or the decision by the known outcomes.
 
-    One that finds its own credential bad ends the matter. Where none lets the request in, the refusal that tells most
-    is given: one who could not tell, then the first who found a credential, then a service that says what to do, such
-    as to log in, then the first at all.
+    A way that finds its own credential bad decides at once. If no way lets the request in, the most informative refusal
+    is returned: that of a way that could not decide, then of the first one that found a credential, then of a service
+    that says what to do, such as to log in, then of the first way.
     """
     refusals: list[Outcome] = []
     nobody = False
@@ -164,7 +164,7 @@ def decide(rule: Rule, known: Mapping[str, Outcome]) -> str | Passed | Refused:
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What a route asks for: a rule, one of the roles (if there are any), all of the scopes."""
+    """The requirement of a route: a rule, one of the roles (if there are any), all of the scopes."""
 
     rule: Rule
     roles: tuple[str, ...] = ()
@@ -172,17 +172,17 @@ class Requirement:
 
     @property
     def is_for_all(self) -> bool:
-        """Whether it asks nothing of who passes its rule."""
+        """Whether it requires nothing beyond its rule."""
         return not self.roles and not self.scopes
 
     def is_as_strict_as(self, other: "Requirement") -> bool:
-        """Whether who passes this one passes the other one; seen only where both have the same rule."""
+        """Whether clients that pass this one pass the other one; decided only for equal rules."""
         has_role = not other.roles or (bool(self.roles) and set(self.roles) <= set(other.roles))
         return self.rule == other.rule and has_role and set(other.scopes) <= set(self.scopes)
 
 
 def missing_of(requirement: Requirement, identity: Identity) -> str | None:
-    """What somebody lacks, in a sentence; None where it lacks nothing."""
+    """What an identity lacks, in a sentence; None if nothing."""
     if requirement.roles and not set(requirement.roles) & set(identity.roles):
         roles = requirement.roles
         return f"It takes the role {roles[0]}." if len(roles) == 1 else f"It takes one of the roles {', '.join(roles)}."

@@ -1,8 +1,8 @@
-"""JSON Web Tokens (RFC 7515, RFC 7519), read strictly and judged by what a way accepts; RFC 8725 is the list.
+"""JSON Web Tokens (RFC 7515, RFC 7519), read strictly and checked against a way, by the list of RFC 8725.
 
-A token is taken to pieces here and its words are compared, with the time as an argument. Whether its signature is good
-is asked elsewhere (`signatures`), between `header_fault` and `claims_fault`. Nothing that a token says of itself
-chooses an algorithm, the address of a key (`jku`, `x5u`, `jwk`, `x5c` are not looked at), or whether it is signed.
+A token is parsed here and its values are compared, with the time as an argument. Its signature is checked elsewhere
+(`signatures`), between `header_fault` and `claims_fault`. Nothing in a token itself chooses an algorithm, the address
+of a key (`jku`, `x5u`, `jwk`, `x5c` are not read), or whether it is signed.
 """
 
 import binascii
@@ -18,11 +18,11 @@ from gateway.http.identity import Identity, claim_at
 
 LONGEST_TOKEN = 32 * 1024
 _LONGEST_KID = 1024
-# RFC 8725, section 3.11: what is no access or identity token says so, and none of these is accepted as one.
+# RFC 8725, section 3.11: other kinds of tokens are marked by these, and are not accepted as access or identity tokens.
 _TYPES = frozenset({"jwt", "at+jwt"})
 # OpenID Connect Back-Channel Logout 1.0, section 2.4: older providers call theirs a plain JWT.
 _LOGOUT = "http://schemas.openid.net/event/backchannel-logout"
-# An honest NumericDate has eleven digits; what is larger is a mistake of units or an attack on arithmetic.
+# An honest NumericDate has eleven digits; a larger one is a mistake of units or an attack on arithmetic.
 _LATEST_S = 1e12
 
 
@@ -31,7 +31,7 @@ class TokenError(Exception):
 
 
 class Fault(NamedTuple):
-    """Why a token is not accepted: a sentence for whoever sent it, and the details for the log, if there are any."""
+    """Why a token is not accepted: a sentence for the client, and details for the log, if any."""
 
     verdict: Verdict
     detail: str
@@ -40,7 +40,7 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token in pieces, none of which is to be believed yet."""
+    """A token in pieces, none of which is verified yet."""
 
     header: Mapping[str, Any]
     claims: Mapping[str, Any]
@@ -53,7 +53,7 @@ class Token:
 
     @property
     def kid(self) -> str | None:
-        """The name of its key; None where it gives none, or none that a key could have."""
+        """The name of its key; None if it has none, or one that no key can have."""
         kid = self.header.get("kid")
         return kid if isinstance(kid, str) and len(kid) <= _LONGEST_KID else None
 
@@ -75,18 +75,18 @@ def _decoded(part: bytes, name: str) -> bytes:
         raw = urlsafe_b64decode(part + b"=" * (-len(part) % 4))
     except (binascii.Error, ValueError):
         raise TokenError(f"its {name} is no base64url") from None
-    # The library skips characters outside its alphabet, and takes `+` and `/`, padding, and bits that mean nothing.
+    # The library skips characters outside its alphabet, and accepts `+` and `/`, padding, and unused bits.
     if urlsafe_b64encode(raw).rstrip(b"=") != part:
         raise TokenError(f"its {name} is no base64url")
     return raw
 
 
 def _object(part: bytes, name: str) -> Mapping[str, Any]:
-    """A JSON object, in which no name stands twice (RFC 7519, section 4)."""
-    raw = _decoded(part, name)  # UTF-8 alone (RFC 8725, section 3.7): json would take UTF-16 too
+    """A JSON object without repeated names (RFC 7519, section 4)."""
+    raw = _decoded(part, name)  # only UTF-8 (RFC 8725, section 3.7): json would accept UTF-16 too
     try:
         value = json.loads(raw.decode(), object_pairs_hook=_once, parse_constant=_refuse_constant)
-        if b"\\u" in raw:  # half of a surrogate pair is no text: nothing could log it, or count by it
+        if b"\\u" in raw:  # half of a surrogate pair is no text: it could not be logged, or counted by
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError):  # also UnicodeError, and a number of ten thousand digits
         raise TokenError(f"its {name} is no JSON") from None
@@ -107,7 +107,7 @@ def _refuse_constant(text: str) -> Any:
 
 
 def shown(value: object) -> str:
-    """A value out of a token as a log may have it."""
+    """A value of a token as a log may show it."""
     text = repr(value)
     return text if len(text) <= 120 else f"{text[:100]}..."
 
@@ -116,7 +116,7 @@ def shown(value: object) -> str:
 
 
 def foreign(token: Token, way: Way) -> Fault | None:
-    """Why it is not this way's token, if so: another issuer made it (RFC 8725, section 3.8)."""
+    """Why it is not this way's token, if so: it is from another issuer (RFC 8725, section 3.8)."""
     issuer = token.claims.get("iss")
     if isinstance(issuer, str) and issuer in way.issuers:
         return None
@@ -130,7 +130,7 @@ def foreign(token: Token, way: Way) -> Fault | None:
 
 
 def header_fault(token: Token, way: Way) -> Fault | None:
-    """What its header says that is not accepted (RFC 8725, sections 3.1, 3.2, 3.10, 3.11)."""
+    """Why its header is not accepted, if so (RFC 8725, sections 3.1, 3.2, 3.10, 3.11)."""
     algorithm, kind = token.algorithm, token.header.get("typ")
     if not isinstance(algorithm, str) or algorithm not in way.algorithms:
         known = algorithm in SIGNED_BY_KEYS or algorithm in SIGNED_BY_SECRET
@@ -151,7 +151,7 @@ def header_fault(token: Token, way: Way) -> Fault | None:
 
 
 def claims_fault(token: Token, way: Way, now_s: float) -> Fault | None:
-    """What its claims say that is not accepted at this time, seconds since the epoch (RFC 7519, section 4.1)."""
+    """Why its claims are not accepted at this time, if so; seconds since the epoch (RFC 7519, section 4.1)."""
     claims, leeway_s = token.claims, way.leeway_s
     dates = {}
     for name in ("exp", "nbf", "iat"):
@@ -184,7 +184,7 @@ def claims_fault(token: Token, way: Way, now_s: float) -> Fault | None:
 def _date(value: Any) -> float | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    return float(value) if abs(value) < _LATEST_S else None  # not so for NaN; an int may be too large for a float
+    return float(value) if abs(value) < _LATEST_S else None  # False for NaN; an int may be too large for a float
 
 
 def _texts(value: Any) -> list[str]:
@@ -198,7 +198,7 @@ def expires_s(token: Token) -> float:
 
 
 def identity_of(token: Token, way: Way) -> Identity:
-    """Who an accepted token speaks of. Scopes are `scope` (RFC 8693, section 4.2) and `scp`."""
+    """The identity in an accepted token. Scopes are `scope` (RFC 8693, section 4.2) and `scp`."""
     claims = token.claims
     return Identity(
         name=claims.get("sub") or "",

@@ -1,8 +1,8 @@
-"""Who was let in a moment ago, so that most requests need no second look.
+"""Recent successes, so that most requests need no second check.
 
-A token is known by its line as it came, whatever else was sent by a digest: no password is kept here.
+A token is kept as it came, anything else as a digest: no password is kept here.
 
-Only good verdicts are kept: a bad credential costs what it costs each time.
+Only successes are kept: a bad credential costs a full check each time.
 """
 
 from hashlib import blake2b
@@ -14,7 +14,7 @@ LONGEST_S = 60.0
 
 
 def digest(*parts: bytes) -> bytes:
-    """The name of a credential, or of several things that were sent together."""
+    """The digest of a credential, or of several values that were sent together."""
     if len(parts) == 1:
         return blake2b(parts[0], digest_size=16).digest()
     whole = b"".join(b"%d:" % len(part) + part for part in parts)
@@ -22,7 +22,7 @@ def digest(*parts: bytes) -> bytes:
 
 
 class Verdicts:
-    """Outcomes by digest, each until its time; the oldest go first when there are too many."""
+    """Outcomes by digest, each until its time; if there are too many, the oldest are dropped."""
 
     def __init__(self, most: int = MOST) -> None:
         self._most = most

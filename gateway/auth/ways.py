@@ -1,7 +1,6 @@
-"""The ways of one worker while it runs: each finds its credential in a request and says who it is.
+"""The ways of one worker while it runs: each finds its credential in a request and identifies the client.
 
-`Ways` holds them all, counts what came of them, and is what gates ask. It is made with the worker, started and closed
-with it.
+`Ways` holds them all and counts their outcomes; gates ask it. It is made with the worker, started and closed with it.
 """
 
 import asyncio
@@ -33,28 +32,28 @@ from gateway.upstreams.pool import Pool
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
-# Runs a function that takes long in a thread; raises GatewayError where there is none to be had.
+# Runs a slow function in a thread; raises GatewayError if no thread is free.
 InThread = Callable[[Callable[[], bool]], Awaitable[bool]]
 Check = Callable[[GatewayRequest], Awaitable[Identity | None]]
 
-_LONGEST_LINE = 4096  # of those that are kept for a minute as they came
+_LONGEST_LINE = 4096  # of lines that are kept as they came, for a minute
 
 
 class RunningWay(Protocol):
     """A way while the gateway runs."""
 
     def known(self, request: GatewayRequest, authorization: bytes | None) -> Outcome | None:
-        """By what the request passes, where that is known without waiting: its credential was good a moment ago.
+        """The outcome by which the request passes, if known without waiting: its credential was good a moment ago.
 
         `authorization` is the value of that field. Raises GatewayError for an ambiguous credential.
         """
 
     async def outcome(self, request: GatewayRequest, *, is_optional: bool = False) -> Outcome:
-        """What it finds in a request. Raises GatewayError for an ambiguous credential."""
+        """The outcome for a request. Raises GatewayError for an ambiguous credential."""
 
 
 class Ways:
-    """All of a worker. `counts` are requests by way and by the word of what came of it."""
+    """All ways of a worker. `counts` are requests by way and by the word of the outcome."""
 
     def __init__(
         self,
@@ -74,13 +73,13 @@ class Ways:
         self._loaders: list[KeyLoader] = []
 
     def make(self, pools: Mapping[str, Pool]) -> None:
-        """Make them, inside the loop that serves; `pools` are by the names of upstreams."""
+        """Make the ways, inside the loop that serves; `pools` are by the names of upstreams."""
         for way in self.config.ways.values():
             if way.kind != "python" or way.name in self._checks:
                 self._running[way.name] = self._made(way, pools)
 
     def start(self, pools: Mapping[str, Pool]) -> None:
-        """Make them, and begin to fetch keys in the background."""
+        """Make the ways, and begin to fetch keys in the background."""
         self.make(pools)
         for store in self.stores.values():
             store.start()
@@ -144,7 +143,7 @@ class JwtWay:
         self._on_comma = _Says(way.name)
 
     def known(self, request: GatewayRequest, authorization: bytes | None) -> Outcome | None:
-        if self._reads_authorization:  # a token that is known by its line need not even be taken out of it
+        if self._reads_authorization:  # a token that is known by its line need not even be extracted
             return None if authorization is None else self.verdicts.get(authorization, self._now())
         carried = self._carried(request)
         return None if carried is None else self.verdicts.get(self._name_of(carried), self._now())
@@ -162,8 +161,8 @@ class JwtWay:
         return find(self.way.carriers, b"bearer", scope["headers"], scope["query_string"])
 
     def _name_of(self, carried: Carried) -> bytes:
-        """What verdicts call a token: in Authorization by its line, since a digest costs as much as all else of a look;
-        else by a digest, and whether it stood in the query is a part of the outcome."""
+        """The name of a token for verdicts: its line if in Authorization, since a digest costs as much as the rest of a
+        check; else a digest, with whether it was in the query, which is part of the outcome."""
         if self._reads_authorization and len(carried.line) <= _LONGEST_LINE:
             return carried.line
         return digest(carried.value) if carried.carrier.kind != "query" else digest(b"query", carried.value)
@@ -175,7 +174,7 @@ class JwtWay:
         if isinstance(checked, Outcome):
             return checked
         outcome = _passed(way, tokens.identity_of(checked, way), carried, self._on_comma)
-        if keys is self._keys():  # else it may have been reached by keys that are no more
+        if keys is self._keys():  # else it may depend on keys that are gone
             self.verdicts.put(name, outcome, min(tokens.expires_s(checked) + way.leeway_s, now_s + LONGEST_S))
         return outcome
 
@@ -183,7 +182,7 @@ class JwtWay:
         return None if self.store is None else self.store.keys
 
     async def examine(self, text: bytes, now_s: float) -> tokens.Token | Outcome:
-        """The token in a text, if it is to be believed at that time; else why not."""
+        """The token in a text, if it is valid at that time; else the outcome that refuses it."""
         way = self.way
         try:
             token = tokens.parse(text)
@@ -226,13 +225,13 @@ class JwtWay:
 
 
 class KeysWay:
-    """A key out of a list."""
+    """A key of a list."""
 
     def __init__(self, way: Way) -> None:
         self.way = way
         self._table = KeyTable(way.keys)
         self._on_comma = _Says(way.name)
-        self._passed: dict[tuple[bytes, str], Outcome] = {}  # by the key's digest and where it stood, once it was used
+        self._passed: dict[tuple[bytes, str], Outcome] = {}  # by the key's digest and place, once used
 
     def known(self, request: GatewayRequest, authorization: bytes | None) -> Outcome | None:
         found = self._found(request)
@@ -257,7 +256,7 @@ class KeysWay:
 
 
 class BasicWay:
-    """A name and a password out of a list. One that was found good is not hashed again for a minute."""
+    """A name and a password of a list. A good one is not hashed again for a minute."""
 
     def __init__(self, way: Way, in_thread: InThread, now: Callable[[], float] = SYSTEM_CLOCK.time) -> None:
         self.way = way
@@ -266,7 +265,7 @@ class BasicWay:
         self._in_thread = in_thread
         self._now = now
         self._on_comma = _Says(way.name)
-        self._under_way: dict[bytes, asyncio.Task[bool]] = {}  # by the credential: a page asks for much at once
+        self._under_way: dict[bytes, asyncio.Task[bool]] = {}  # by the credential: a page sends many requests at once
 
     def known(self, request: GatewayRequest, authorization: bytes | None) -> Outcome | None:
         carried = self._carried(request)
@@ -321,11 +320,11 @@ class PythonWay:
         self._check = check
 
     def known(self, request: GatewayRequest, authorization: bytes | None) -> Outcome | None:
-        """Nothing: the function is asked each time."""
+        """None: the function is called each time."""
         return None
 
     async def outcome(self, request: GatewayRequest, *, is_optional: bool = False) -> Outcome:
-        """What the function gives: an Identity, or None for nobody. It may raise GatewayError AUTH_* itself."""
+        """The result of the function: an Identity, or None for nobody. It may raise GatewayError AUTH_* itself."""
         way = self.way
         try:
             if way.timeout_s is None:
@@ -362,5 +361,5 @@ _VERDICTS = {
 def ways_of(request: GatewayRequest) -> Ways:
     """The ways of the worker that serves a request."""
     ways = request.services.ways
-    assert isinstance(ways, Ways)  # noqa: S101 - a gate stands only where there are ways
+    assert isinstance(ways, Ways)  # noqa: S101 - a gate exists only where there are ways
     return ways

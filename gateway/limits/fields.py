@@ -1,4 +1,4 @@
-"""What an answer says of limits: RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers), Retry-After."""
+"""Response fields of limits: RateLimit-Policy and RateLimit (draft-ietf-httpapi-ratelimit-headers), Retry-After."""
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -15,13 +15,13 @@ def sf_string(text: str) -> str:
 
 
 def policy_field(policies: Iterable[tuple[str, Rate]]) -> Pair:
-    """Every limit that holds: `"api";q=100;w=60`. A window shorter than a second is one."""
+    """Every limit that applies: `"api";q=100;w=60`. A window shorter than a second is shown as one."""
     items = [f"{sf_string(name)};q={rate.units};w={max(1, ceil(rate.window_s))}" for name, rate in policies]
     return b"ratelimit-policy", ", ".join(items).encode("ascii")
 
 
 def least(states: Sequence[tuple[str, Rate, float]]) -> tuple[str, Rate, float]:
-    """Of (name, rate, ahead_s) the one with the least left; of two of them the one that takes longer."""
+    """Of (name, rate, ahead_s) the one with the least left; of two equal ones the one that takes longer."""
     return min(states, key=lambda one: (left(one[2], one[1]), -one[2]))
 
 
@@ -31,8 +31,8 @@ def _state(name: str, units: int, seconds: int) -> Pair:
 
 
 def state_field(name: str, rate: Rate, ahead_s: float, reset: int | None = None) -> Pair:
-    """What is left of one: `"api";r=42;t=13`. `reset` is Retry-After, where the request was refused."""
+    """The rest of one limit: `"api";r=42;t=13`. `reset` is Retry-After, where the request was refused."""
     units = left(ahead_s, rate)
-    if reset is None:  # as `reset_s`, without counting what is left again
+    if reset is None:  # as `reset_s`, without computing `left` again
         reset = ceil(ahead_s - EPSILON_S) if units else reset_s(ahead_s, rate)
     return _state(name, units, reset)

@@ -1,6 +1,6 @@
-"""What a route's stack asks before its view, what it adds to each answer, and `limited()` for views.
+"""The gates of a route's stack, the fields that they add to each answer, and `limited()` for views.
 
-What a request met so far is kept with it, so that its answer, whatever that is, tells what is left.
+The limits that a request has met are kept with it, so that any answer to it shows what is left.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -21,7 +21,7 @@ PASSED, REFUSED = "passed", "refused"
 
 
 class Met:
-    """The limits that a request has met: all that hold, as their field; and of each that was asked, what is left."""
+    """The limits that a request has met: all that apply, as their field; and of each that was asked, what is left."""
 
     __slots__ = ("field", "policies", "refused", "states")
 
@@ -32,14 +32,14 @@ class Met:
         self.refused: tuple[str, Rate, float, int] | None = None  # with Retry-After in seconds
 
     def add(self, policies: Sequence[Policy], taken: Taken) -> None:
-        """Policies that let it pass, with what is left of them, where that is known."""
+        """Add policies that let it pass, with what is left of them, where that is known."""
         if len(policies) == 1:  # as nearly always: the way for many costs a microsecond more
             self.states.append((policies[0], taken.ahead_s[0]))
         else:
             self.states.extend(zip(policies, taken.ahead_s, strict=True))
 
     def pairs(self) -> list[Pair]:
-        """RateLimit-Policy and RateLimit; the latter of what refused, else of the one with the least left."""
+        """RateLimit-Policy and RateLimit, the latter of the limit that refused, else of the one with the least left."""
         if self.refused is not None:
             return [self.field, state_field(*self.refused)]
         if len(self.states) == 1:
@@ -51,24 +51,24 @@ class Met:
 
 def limiter_of(request: GatewayRequest) -> Limiter:
     """The limits of the worker that serves a request."""
-    return request.services.limits  # type: ignore[return-value]  # `http` cannot know what a limiter is
+    return request.services.limits  # type: ignore[return-value]  # the `http` room does not know the type
 
 
 # -- in the stack of a route --------------------------------------------------------------------------------------
 
 
 def all_limits_gate(policies: Sequence[Policy], cost: int = 1) -> Gate | None:
-    """All of them in one decision, for a route that asks nobody who he is."""
+    """All limits in one decision, for a route without authentication."""
     return _gate(policies, policies, cost)
 
 
 def client_limits_gate(policies: Sequence[Policy], cost: int = 1) -> Gate | None:
-    """Of all that holds for a route the limits by client or host, which are asked before auth."""
+    """The limits of a route by client or host, which are asked before auth."""
     return _gate(policies, [policy for policy in policies if policy.is_before_auth], cost)
 
 
 def limits_gate(policies: Sequence[Policy], cost: int = 1) -> Gate | None:
-    """All others, which are asked after auth."""
+    """All other limits, which are asked after auth."""
     return _gate(policies, [policy for policy in policies if not policy.is_before_auth], cost)
 
 
@@ -108,7 +108,7 @@ def _gate(every: Sequence[Policy], asked: Sequence[Policy], cost: int) -> Gate |
 
 
 def _texts_of(policies: Sequence[Policy]) -> Callable[[GatewayRequest], list[str]]:
-    """The keys of a request, one for each policy; the same one is made once."""
+    """The keys of a request, one for each policy; equal ones are made once."""
     keys = [policy.key for policy in policies]
     if keys == [BY_CLIENT]:
         return lambda request: [client_text(request.exchange.client)]
@@ -144,8 +144,8 @@ async def limited(request: GatewayRequest, name: str, cost: int = 1) -> None:
     """Count `cost` units of the limit of that name, GATEWAY_RATE_LIMIT_<NAME>, for a request: `await limited(request,
     "api", cost=5)`.
 
-    Raises GatewayError: RATE_LIMITED, the 429 that leaves if nobody catches it, where they may not pass now;
-    RATE_LIMIT_UNAVAILABLE where the limit is `closed` and its store away. Raises LookupError for a name that the
+    Raises GatewayError: RATE_LIMITED if they may not pass now, which becomes the 429 unless it is caught;
+    RATE_LIMIT_UNAVAILABLE if the limit is `closed` and its store away. Raises LookupError for a name that the
     environment does not have, ValueError for a cost that is no whole number above zero.
     """
     limiter = limiter_of(request)

@@ -1,7 +1,7 @@
 """The grammar of limits: `N/DURATION [burst N] ... [by KEY[+KEY]]`, and names of limits.
 
 `by` closes the group of limits before it: `60/1m 1000/1h by client 5000/1m by all` are two groups; without it a group
-is `by client`. All that one value says hold together.
+is `by client`. All limits of one value apply together.
 """
 
 import re
@@ -19,16 +19,16 @@ PATH = "path"
 _RATE = re.compile(r"([0-9]{1,9})/(\S+)")
 _NAME = re.compile(units.NAME_PATTERN)
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
-# RFC 9110, section 5.6.2: what a cookie may be called (RFC 6265, section 4.1.1).
+# RFC 9110, section 5.6.2: the names of cookies (RFC 6265, section 4.1.1).
 _TOKEN = re.compile(units.TCHARS)
 _FASTEST_A_S = 100_000  # beyond that the clock itself is too coarse
-RESERVED = frozenset(("burst", "by", "file", "on_failure"))  # what no limit may be called
+RESERVED = frozenset(("burst", "by", "file", "on_failure"))  # names that no limit may have
 EXPECTED = "expected limits such as 100/1m, 100/1m burst 20 by client, or the name of one; `-` is none"
 
 
 @dataclass(frozen=True, slots=True)
 class KeyPart:
-    """One thing that requests are counted by: `client`, or of a `kind` with a name, `header` and `x-tenant`."""
+    """One part of a key: `client`, or a `kind` with a name, such as `header` and `x-tenant`."""
 
     kind: str
     name: str = ""
@@ -45,7 +45,7 @@ BY_CLIENT: Key = (KeyPart(CLIENT),)
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rates that hold together for each value of one key."""
+    """Rates that apply together to each value of one key."""
 
     rates: tuple[Rate, ...]
     key: Key = BY_CLIENT
@@ -89,7 +89,7 @@ def limits(text: str) -> Limits:
 
 
 def groups(text: str) -> tuple[Group, ...]:
-    """What a limit with a name holds: limits, but no other's name. Raises ValueError."""
+    """The value of a named limit: limits, but no name of another. Raises ValueError."""
     found = []
     for item in _parsed(units.items(text)):
         if isinstance(item, str):
@@ -180,7 +180,7 @@ def _key_part(text: str) -> KeyPart:
 
 
 def name(text: str) -> str:
-    """What a limit may be called, in lower case. Raises ValueError."""
+    """The name of a limit, in lower case. Raises ValueError."""
     if not _NAME.fullmatch(text) or text in RESERVED:
         raise ValueError(f"a limit cannot be called {text}")
     return text

@@ -1,8 +1,7 @@
-"""What a request is counted by: its key, as a text, and the digest that stores keep.
+"""The key by which a request is counted, as a text, and the digest that stores keep.
 
-A value that is missing falls back to the client, never to nothing: who leaves a field out gets no budget of its own.
-The text tells what kind of thing a value is, so that nobody can pass for somebody else by sending another's address
-as a field.
+Without the value, the key falls back to the client, never to nothing: leaving out a field gains no separate budget. The
+text includes the kind of a value, so that no client can pass for another one by sending its address as a field.
 """
 
 import re
@@ -18,12 +17,12 @@ from gateway.limits.grammar import ALL, CLIENT, HOST, IDENTITY, PATH, ROUTE, Key
 
 _SEPARATORS = {"header": b", ", "cookie": b"; ", "query": b"&"}
 _UUID = re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}")
-_IPV6_BITS = 64  # one customer's network, of which each device has as many addresses as it likes
+_IPV6_BITS = 64  # one customer's network, in which each device has as many addresses as it likes
 
 
 @lru_cache(maxsize=4096)
 def client_value(text: str) -> str:
-    """An address as limits count it: IPv6 by its /64, in one spelling; IPv4 in IPv6 as what it is."""
+    """An address as limits count it: IPv6 by its /64, in one spelling; IPv4 in IPv6 as IPv4."""
     try:
         address: IPv4Address | IPv6Address = ip_address(text.partition("%")[0].strip("[]"))
     except ValueError:
@@ -43,7 +42,7 @@ def client_text(address: str) -> str:
 
 
 def text_of(key: Key, request: GatewayRequest) -> str:
-    """The key of a request: what `digest` is made of."""
+    """The key of a request: the input of `digest`."""
     if len(key) == 1:
         return client_text(request.exchange.client) if key[0].kind == CLIENT else _part(key[0], request)
     return joined([_part(part, request) for part in key])
@@ -67,7 +66,7 @@ def _part(part: KeyPart, request: GatewayRequest) -> str:
 
 
 def _value(part: KeyPart, request: GatewayRequest) -> str | None:
-    """What the request has there; None where that is missing or empty."""
+    """The request's value for this part; None if it is missing or empty."""
     kind = part.kind
     if kind == CLIENT:
         return client_value(request.exchange.client)
@@ -83,7 +82,7 @@ def _value(part: KeyPart, request: GatewayRequest) -> str | None:
 
 def _carried(kind: str, name: str, request: GatewayRequest) -> str | None:
     """All values of a field, cookie or parameter that are not empty, as authentication reads them, without a scheme; a
-    claim that only a trusted peer may make counts from such a one alone."""
+    claim reserved to trusted peers counts only from those."""
     raw_name = name.encode()
     if kind == "header" and is_claim(raw_name) and not request.from_trusted_peer:
         return None
@@ -99,7 +98,7 @@ def _path_value(text: str) -> str:
 
 
 def _parameter(name: str, request: GatewayRequest) -> str | None:
-    """A path parameter, decoded, so that no spelling of it has a budget of its own; nor has a UUID in another case."""
+    """A path parameter, decoded, so that no spelling of it has a budget of its own, nor a UUID in another case."""
     if request.raw_values is not None:
         value: object = unquote(request.raw_values.get(name, ""), errors="surrogateescape") or None
     else:
@@ -109,17 +108,17 @@ def _parameter(name: str, request: GatewayRequest) -> str | None:
 
 
 def digest(text: str, secret: bytes = b"") -> bytes:
-    """16 bytes that stand for a key. With a secret, nobody can look for two keys that share one."""
+    """A digest of a key, 16 bytes. With a secret, nobody can search for two keys with the same one."""
     return blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16, key=secret).digest()
 
 
 def _spelled(part: KeyPart, value: str) -> str:
-    """A value that somebody wrote, as requests have it."""
+    """A value as an operator writes it, in the form that requests have."""
     return client_value(value) if part.kind == CLIENT else _path_value(value) if part.kind == PATH else value
 
 
 def texts_for(key: Key, written: str) -> list[str]:
-    """What somebody who writes a key may mean: its value, and that of a request without one, by its client.
+    """The possible meanings of a written key: its value, and that of a request without one, by its client.
 
     Several parts are joined by `+`; a `+` within one is `%2B`. [] where there are too few or too many.
     """

@@ -1,4 +1,4 @@
-"""The limits of one worker: which store decides, what holds while that is away, and what is counted."""
+"""The limits of one worker: the store that decides, what applies while it is away, and counts."""
 
 import random
 import ssl
@@ -132,7 +132,8 @@ class Limiter:
             return [(policy, None) for policy in policies]
 
     async def forget(self, written: str, limit: str | None) -> int:
-        """Make a key, as somebody writes it, free in every policy or those of one limit; of how many anything was kept.
+        """Free a key, as an operator writes it, in every policy or those of one limit; returns in how many it was
+        stored.
 
         Raises Away.
         """
@@ -141,14 +142,14 @@ class Limiter:
             if limit is None or limit in {policy.limit, policy.name}:
                 for text in texts_for(policy.key, written):
                     for number, store in enumerate(self._stores):
-                        # While Valkey is there, what was counted without it is of no use to anybody.
+                        # While Valkey works, the counts made without it are of no use.
                         found += await store.forget(policy, text) and number == 0
         return found
 
     # -- the log --------------------------------------------------------------------------------------------------
 
     def _changed(self, cause: str | None) -> None:
-        """Valkey is away, or back: a line each, and not for each blink."""
+        """Valkey is away, or back: log a line for each, but not for every short failure."""
         now_s = time.monotonic()
         if cause is not None:
             self._away_since_s = now_s
@@ -160,7 +161,7 @@ class Limiter:
             self._away_since_s = None
 
     def _tell_held(self, cause: str) -> None:
-        """The workers' own memory is locked, by one that was stopped: once a minute."""
+        """The workers' own memory is locked, by a stopped worker: logged once a minute."""
         if self._held_throttle.take(time.monotonic()):
             held_back = self._held_throttle.take_held_back()
             _log.warning("limits.store_away", store="host", cause=cause, held_back=held_back)

@@ -21,14 +21,14 @@ from gateway.limits.store import Away, Over, Taken
 from gateway.limits.table import SIZE_BYTES, STRIPES, Place, Table, place_of
 from gateway.observe.process_locks import LockHeld, ProcessLocks, anonymous_file
 
-_AT_A_TIME: Final = 64 * 1024  # bytes that are looked at before others have their turn: half a millisecond
-_PAUSE_S: Final = 1.0  # after a lock could not be had
+_AT_A_TIME: Final = 64 * 1024  # bytes that are scanned before other tasks run: half a millisecond
+_PAUSE_S: Final = 1.0  # after a lock could not be taken
 _HELD: Final = "another worker holds a lock"
 _LONGEST_KEPT, _MOST_KEPT = 200, 4096
 
 
 class Memory:
-    """What a table lies in. Made before the workers are forked, where they shall share it."""
+    """The memory of a table. Created before the workers are forked, if they are to share it."""
 
     def __init__(self, *, is_shared: bool) -> None:
         self.file = anonymous_file("limits")
@@ -38,7 +38,7 @@ class Memory:
         self.secret = secrets.token_bytes(16)
 
     def written(self) -> Iterator[tuple[int, int]]:
-        """The parts of it that anybody ever wrote to, as offsets. Looking at the others would take memory for them."""
+        """The parts that have ever been written to, as offsets. Reading the others would allocate memory for them."""
         at = 0
         while True:
             try:
@@ -55,11 +55,11 @@ class Memory:
 
 
 class MemoryStore:
-    """One worker's way to the counts in memory."""
+    """One worker's access to the counts in memory."""
 
     def __init__(self, memory: Memory, now: Callable[[], float] = time.monotonic) -> None:
         self._memory, self._table, self._stripes = memory, memory.table, memory.stripes
-        self._places: dict[tuple[int, str], Place] = {}  # of keys that were seen lately
+        self._places: dict[tuple[int, str], Place] = {}  # of recent keys
         self._tries_again_s = 0.0
         self._now = now
         self.name = "worker" if memory.stripes is None else "host"
@@ -84,7 +84,7 @@ class MemoryStore:
             stripes.free(held)
 
     def _held(self, stripes: ProcessLocks, number: int) -> int:
-        """Hold one lock. Who could not have one tries none for a second. Raises Away."""
+        """Take one lock. After a failure no lock is tried for a second. Raises Away."""
         if self._tries_again_s > self._now():
             raise Away(_HELD)
         try:

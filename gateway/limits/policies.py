@@ -1,7 +1,7 @@
-"""The limits that hold for a route: each rate is a policy with a name of its own, a key and a number.
+"""The limits of a route: each rate is a policy with a name of its own, a key and a number.
 
-The name stands in RateLimit fields and in Valkey, the number in shared memory. A limit of one rate gives its name to
-its policy; one of several adds the window: `api/1m`, `api/1h`.
+The name is used in RateLimit fields and in Valkey, the number in shared memory. A limit of one rate gives its name to
+its policy; one of several rates adds the window: `api/1m`, `api/1h`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ LOCAL, OPEN, CLOSED = "local", "open", "closed"
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """One rate, counted for each value of a key. `limit` is what the metric calls it."""
+    """One rate, counted for each value of a key. `limit` is its name in the metric."""
 
     name: str
     limit: str
@@ -40,7 +40,7 @@ class Policy:
 
     @property
     def is_before_auth(self) -> bool:
-        """Whether it is decided before anybody asks who the client is: it counts addresses or hosts."""
+        """Whether it is decided before authentication: it counts addresses or hosts."""
         kinds = {part.kind for part in self.key}
         return kinds <= {CLIENT, HOST, ROUTE} and not kinds <= {ROUTE}
 
@@ -69,7 +69,7 @@ class Policies:
         return len(self._numbers)
 
     def of_route(self, limits: Limits, route: str) -> tuple[Policy, ...]:
-        """What holds for a route, of names and of limits that are written out. Raises KeyError for an unknown name."""
+        """The policies of a route, from names and written limits. Raises KeyError for an unknown name."""
         written = tuple(item for item in limits if isinstance(item, Group))
         found = [policy for item in limits if isinstance(item, str) for policy in self.named[item]]
         return tuple(dict.fromkeys([*found, *self._made(route, written, self._on_failure)]))
@@ -86,7 +86,7 @@ class Policies:
         return known
 
     def _number(self, name: str, rate: Rate, key: Key) -> int:
-        """16 bits that stay the same through a reload, as the counts do that are kept by them."""
+        """16 bits that stay the same through a reload, as do the counts stored by them."""
         taken = {policy.number for policy in self._numbers.values()}
         number = crc32(f"{name} {text_of_rate(rate)} {text_of_key(key)}".encode()) & 0xFFFF
         while number in taken or not number:
@@ -95,7 +95,7 @@ class Policies:
 
 
 def _name(limit: str, one: tuple[Rate, Key], rates: list[tuple[Rate, Key]]) -> str:
-    """The limit's name, and as much beside it as tells this rate from its others."""
+    """The limit's name, with enough added to tell this rate from its others."""
     rate, key = one
     if len(rates) == 1:
         return limit
@@ -109,12 +109,12 @@ def _name(limit: str, one: tuple[Rate, Key], rates: list[tuple[Rate, Key]]) -> s
 
 
 def limit_problems(level: Level, params: Sequence[str], named: Mapping[str, NamedLimit]) -> Iterator[str]:
-    """Why what holds for a route can never work: a parameter that its path does not have, a cost beyond a burst."""
+    """Why the limits of a route can never work: a parameter that its path does not have, a cost beyond a burst."""
     cost: int = level.get("cost", 1)
     where = level.variable("rate_limit")
     for item in level.get("rate_limit", ()):
         if isinstance(item, str) and item not in named:
-            continue  # blamed by itself
+            continue  # reported elsewhere
         for group in named[item].groups if isinstance(item, str) else (item,):
             for part in group.key:
                 if part.kind == PATH and part.name not in params:

@@ -1,6 +1,6 @@
 """Commands and answers of Valkey as bytes (RESP2): as much of it as one script needs.
 
-The reader believes nothing: what is no answer, or is longer than any answer of ours can be, is Garbage.
+The reader trusts nothing: bytes that are no answer, or longer than any expected one, are Garbage.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _DEEPEST: Final = 4
 
 
 class Garbage(Exception):
-    """These bytes are no answer of Valkey's."""
+    """These bytes are no answer of Valkey."""
 
 
 class Refusal(str):
@@ -32,11 +32,11 @@ def command(*words: bytes | str | float) -> bytes:
 
 
 class _More(Exception):
-    """The answer is not all here."""
+    """The answer is not complete."""
 
 
 class Reader:
-    """Bytes become answers, in whatever pieces they come."""
+    """Parses answers from bytes, in whatever pieces they come."""
 
     def __init__(self) -> None:
         self._data = b""
@@ -59,7 +59,7 @@ class Reader:
 
 
 def _bulk(data: bytes) -> bytes | None:
-    """The text, where the data is one and nothing else."""
+    """The text, if the data is exactly one bulk string."""
     size, end, rest = data[1:-2].partition(b"\r\n")
     return rest if end and size.isdigit() and len(size) < 8 and int(size) == len(rest) else None
 

@@ -1,4 +1,4 @@
-"""What every store of counts does. A store decides by `gcra`; what it keeps of a key is one number."""
+"""The interface of every store of counts. A store decides by `gcra` and keeps one number per key."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,9 +13,10 @@ class Away(Exception):
 
 @dataclass(slots=True)
 class Taken:
-    """What came of a request: whether it may pass, and of each policy how far its key is ahead of now, in seconds.
+    """The decision about a request: whether it may pass, and for each policy how far its key is ahead of now, in
+    seconds.
 
-    Where it may not pass nothing was counted anywhere. `ahead_s` is None where nobody knows.
+    If it may not pass, nothing was counted anywhere. `ahead_s` is None where it is unknown.
     """
 
     passed: bool
@@ -23,14 +24,14 @@ class Taken:
 
 
 class Over(NamedTuple):
-    """Of one policy: keys that have something to wait for, and those among them that would be refused now."""
+    """For one policy: the number of keys that are not free, and of those that would be refused now."""
 
     keys: int
     over: int
 
 
 class Store(Protocol):
-    """Counts by policy and key. One of a worker, called in its loop."""
+    """Counts by policy and key. Each worker has one, and calls it in its loop."""
 
     @property
     def name(self) -> str:
@@ -46,7 +47,7 @@ class Store(Protocol):
         """
 
     async def forget(self, policy: Policy, text: str) -> bool:
-        """Make a key free again; whether anything was kept of it. Raises Away."""
+        """Free a key; returns whether it was stored. Raises Away."""
 
     async def over(self, policies: Sequence[Policy]) -> list[Over]:
         """How many keys each policy has now. Raises Away."""

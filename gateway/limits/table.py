@@ -1,11 +1,11 @@
-"""Counts in memory: one number a key, found by its digest, in a table of fixed size.
+"""Counts in memory: one number per key, found by its digest, in a table of fixed size.
 
-A bucket has 16 places, each a tag and a time. Where a bucket is full, the key goes that is free again, or will be
-soonest: it gets its burst anew. 2,097,152 places in 32 MiB, which the system gives only as far as they are written to;
-with 1,000,000 keys at once one in a thousand is pushed out.
+A bucket has 16 places, each a tag and a time. In a full bucket the key that is free, or will be soonest, is dropped: it
+gets its burst anew. 2,097,152 places take 32 MiB, which the system allocates only as they are written to; with
+1,000,000 keys at once one in a thousand is dropped.
 
-A process may be killed at any point of this, and another reads on: tags and times are written whole, eight bytes each,
-and a new key is written so that it never takes over what another one has counted.
+A process may be killed at any point, while another one reads: tags and times are written whole, eight bytes each, and a
+new key is written so that it never takes over the count of another one.
 """
 
 import mmap
@@ -21,16 +21,16 @@ STRIPES: Final = 16
 SIZE_BYTES: Final = BUCKETS * _BUCKET_BYTES
 _MOST_FOUND: Final = 4096
 _NUMBER_BITS: Final = 16
-_MIXED: Final = 0x9E3779B1  # so that one client's keys do not meet in one bucket: 2**32 by the golden ratio
+_MIXED: Final = 0x9E3779B1  # so that one client's keys spread over the buckets: 2**32 by the golden ratio
 
 
 class Place(NamedTuple):
-    """Where a key belongs: the offset of its bucket, and its tag, as a number and as it stands there."""
+    """The place of a key: the offset of its bucket, and its tag, as a number and as stored."""
 
     start: int
     tag: int
     tag_bytes: bytes
-    stripe: int  # whoever decides about it holds this lock
+    stripe: int  # the lock to hold for a decision
 
 
 def place_of(number: int, digest: bytes) -> Place:
@@ -41,17 +41,17 @@ def place_of(number: int, digest: bytes) -> Place:
 
 
 class Table:
-    """Over memory of SIZE_BYTES. Times are those of one clock, in seconds; 0.0 is free since ever."""
+    """A table over memory of SIZE_BYTES. Times are of one clock, in seconds; 0.0 is free."""
 
     def __init__(self, memory: mmap.mmap) -> None:
         self._find = memory.find
-        self._found: dict[int, int] = {}  # by tag, where a key was found last: it may be another one's by now
+        self._found: dict[int, int] = {}  # by tag, where a key was found last: another key may be there by now
         view = memoryview(memory)
         self._tags = view.cast("Q")
         self.times = view.cast("d")
 
     def find(self, place: Place) -> int | None:
-        """Where the key's time stands in `times`, if it has one."""
+        """The index of the key's time in `times`, if it has one."""
         start, tag, tag_bytes, _ = place
         known = self._found.get(tag)
         if known is not None and self._tags[known - PLACES] == tag and known >> 5 == start >> 8:
@@ -67,18 +67,17 @@ class Table:
         return (at >> 3) + PLACES
 
     def add(self, place: Place, time_s: float) -> None:
-        """A new key, in the place of the one that is free, or will be soonest."""
+        """Add a new key, in the place of the one that is free, or will be soonest."""
         start = place.start >> 3
         times = self.times[start + PLACES : start + 2 * PLACES].tolist()
         at = start + times.index(min(times))
-        # Free, then its own, then counted: whoever is killed in between leaves a key that is free.
+        # First free, then with its tag, then with its time: a process killed in between leaves a free key.
         self.times[at + PLACES] = 0.0
         self._tags[at] = place.tag
         self.times[at + PLACES] = time_s
 
     def waiting(self, start: int, end: int, now_s: float) -> Iterator[tuple[int, float]]:
-        """Of the buckets between two offsets in bytes: the number of the policy, and the time, of each key that is not
-        free."""
+        """The policy number and the time of each key that is not free, in the buckets between two offsets in bytes."""
         first, last = start // _BUCKET_BYTES, -(-end // _BUCKET_BYTES)
         for at in range(first * 2 * PLACES, min(last, BUCKETS) * 2 * PLACES, 2 * PLACES):
             times = self.times[at + PLACES : at + 2 * PLACES].tolist()

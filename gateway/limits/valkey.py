@@ -1,7 +1,7 @@
 """One connection to Valkey: all decisions of a worker go through it, one after the other, without waiting in between.
 
-No decision waits longer than the timeout. Once one has, nobody asks any more until the server has answered what it was
-asked; if it does not within a second, the connection is made anew.
+No decision waits longer than the timeout. After one has, nothing is sent until the server has answered all earlier
+commands; if it does not within a second, the connection is replaced.
 """
 
 import asyncio
@@ -14,12 +14,13 @@ from gateway.limits.store import Away
 from gateway.limits.valkey_url import ValkeyUrl
 
 HANDSHAKE_S: Final = 1.0
-_SILENT_S: Final = 1.0  # so long a server may owe answers before it is hung up on
+_SILENT_S: Final = 1.0  # how long a server may owe answers before the connection is closed
 _SECOND_LOOK_S: Final = 0.001
 
 
 class Connection(asyncio.Protocol):
-    """`ask` it; `lost` is done when it is of no use any more, with the reason, `closed` when its socket is closed."""
+    """Send with `ask`; `lost` is done, with the reason, once it is of no more use, `closed` once its socket is
+    closed."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -62,7 +63,7 @@ class Connection(asyncio.Protocol):
         now_s = self._loop.time()
         future: asyncio.Future[Reply] = self._loop.create_future()
         self._asked.append((now_s, future))
-        if not self._unsent:  # what is asked in one turn of the loop is one write
+        if not self._unsent:  # all commands of one turn of the loop are one write
             self._loop.call_soon(self._send)
         self._unsent.append(words)
         if self._timer is None:
@@ -75,7 +76,7 @@ class Connection(asyncio.Protocol):
             self._transport.write(b"".join(words))
 
     def close(self, cause: str) -> None:
-        """Whoever waits goes on without an answer."""
+        """Close it; waiting callers go on without an answer."""
         if self.lost.done():
             return
         self.lost.set_result(cause)
@@ -89,17 +90,17 @@ class Connection(asyncio.Protocol):
         self._asked.clear()
 
     def wait_at_most(self, timeout_s: float) -> None:
-        """From now on answers are waited for as long as this."""
+        """Set how long answers are waited for."""
         self._timeout_s = timeout_s
         if self._timer is not None:
             self._timer.cancel()
             self._timer = self._loop.call_later(timeout_s, self._look)
 
     def _look(self) -> None:
-        """Something may be asked for longer than the timeout.
+        """Check whether an answer is overdue.
 
-        But a loop that was busy for that long calls its timers before it reads: the answer may be there already. So
-        what is late is looked at again, once the loop has read.
+        A loop that was busy for that long calls its timers before it reads: the answer may have arrived already. So an
+        overdue answer is checked again once the loop has read.
         """
         self._timer = None
         if self._asked:
@@ -109,7 +110,7 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_later(wait_s, self._give_up if is_due else self._look)
 
     def _give_up(self) -> None:
-        """Who has asked for longer than the timeout goes on without an answer."""
+        """Callers that have waited for longer than the timeout go on without an answer."""
         self._timer = None
         now_s = self._loop.time()
         for sent_s, future in self._asked:
@@ -146,7 +147,7 @@ async def connect(url: ValkeyUrl, context: ssl.SSLContext | None) -> Connection:
 
 
 async def expect(connection: Connection, *words: bytes | str | float) -> Reply:
-    """The answer to a command that cannot fail as long as the server is what it should be. Raises Away."""
+    """The answer to a command that cannot fail on a proper server. Raises Away."""
     reply = await connection.ask(command(*words))
     if isinstance(reply, Refusal):
         raise Away(shown(reply))
@@ -154,5 +155,5 @@ async def expect(connection: Connection, *words: bytes | str | float) -> Reply:
 
 
 def shown(refusal: Refusal) -> str:
-    """What Valkey says, for the log."""
+    """The error of Valkey, for the log."""
     return "".join(one if one.isprintable() else "?" for one in refusal[:200])

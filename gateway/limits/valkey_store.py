@@ -1,7 +1,8 @@
-"""The store `valkey`: counts that all gateways share which name the same server.
+"""The store `valkey`: counts shared by all gateways that name the same server.
 
 One script decides about all policies of a request at once, by the server's own clock, so that the clocks of gateways do
-not matter. What a key must wait is remembered here for a moment: who is over the limit is refused without asking.
+not matter. The waiting time of a key is cached here for a moment: clients over the limit are refused without asking the
+server.
 """
 
 import asyncio
@@ -21,8 +22,8 @@ from gateway.limits.store import Away, Over, Taken
 from gateway.limits.valkey import HANDSHAKE_S, Connection, connect, expect, shown
 from gateway.limits.valkey_url import ValkeyUrl
 
-# As `gcra` decides, by the server's time: seconds since 2025, so that a float tells them to some nanoseconds. A key
-# ends when it is free again.
+# The decision of `gcra`, by the server's time: seconds since 2025, so that a float is exact to some nanoseconds. A key
+# expires when it is free again.
 SCRIPT: Final = b"""
 local t = redis.call('TIME')
 local now = t[1] - 1735689600 + t[2] / 1000000
@@ -45,18 +46,18 @@ end
 return '1 ' .. table.concat(new, ' ')
 """
 _EPOCH_S: Final = 1_735_689_600
-SHA: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()  # by which Valkey knows a script
+SHA: Final = sha1(SCRIPT, usedforsecurity=False).hexdigest()  # the name of the script in Valkey
 _PREFIX: Final = "portway:limit:"
 _PROBE: Final = "portway:probe:"
 _NO_DECISION: Final = "an answer that the script does not give"
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
-_REMEMBERED_S, _MOST_REMEMBERED = 1.0, 10_000  # so that a key that is forgotten is free a second later everywhere
-_LOOK_S, _LOOK_KEYS = 2.0, 1000  # for so long all keys are looked at, so many at a time
+_REMEMBERED_S, _MOST_REMEMBERED = 1.0, 10_000  # so that a key that was freed is free everywhere a second later
+_LOOK_S, _LOOK_KEYS = 2.0, 1000  # how long keys are scanned, and how many at a time
 
 
 class ValkeyStore:
-    """`start` it in the loop that serves. `tell` hears of each change: the cause while it is away, None once it is
-    back. `chance` gives numbers from 0 to 1, so that gateways do not all come back at once."""
+    """`start` it in the loop that serves. `tell` is called at each change: with the cause while it is away, with None
+    once it is back. `chance` gives numbers from 0 to 1, so that gateways do not all reconnect at once."""
 
     name = "valkey"
 
@@ -72,10 +73,10 @@ class ValkeyStore:
         self._tell, self._chance = tell, chance
         self._connection: Connection | None = None
         self._cause = "not connected yet"
-        self._is_told = False  # that it is away
+        self._is_told = False  # whether `tell` has the news that it is away
         self._keeper: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()
-        self._refused: dict[tuple[int, str], tuple[float, float]] = {}  # free at, forgotten at; of this machine's clock
+        self._refused: dict[tuple[int, str], tuple[float, float]] = {}  # free at, dropped at; by this machine's clock
 
     async def start(self) -> None:
         """Connect. Waits for the first try, but not for long."""
@@ -106,7 +107,7 @@ class ValkeyStore:
             try:
                 async with asyncio.timeout(HANDSHAKE_S):
                     self._connection = await self._connected()
-            except (OSError, TimeoutError, Away, ValueError) as error:  # ValueError: a name that is no host's for TLS
+            except (OSError, TimeoutError, Away, ValueError) as error:  # ValueError: no host name for TLS
                 self._went(f"no answer within {HANDSHAKE_S:g} s" if isinstance(error, TimeoutError) else _text(error))
             else:
                 self._came_back()
@@ -124,7 +125,7 @@ class ValkeyStore:
         connection = await connect(self._url, self._context)
         try:
             await expect(connection, "SCRIPT", "LOAD", SCRIPT)
-            key = f"{_PROBE}{self._chance():.12f}"  # nobody else's, so that it is written; it ends a millisecond later
+            key = f"{_PROBE}{self._chance():.12f}"  # a new key, so that it is written; it expires a millisecond later
             if _parsed(await expect(connection, "EVALSHA", SHA, 1, key, 1, "0.001", "0.001"), 1) is None:
                 raise Away(_NO_DECISION)
         except BaseException as error:
@@ -160,7 +161,7 @@ class ValkeyStore:
     # -- decisions ------------------------------------------------------------------------------------------------
 
     def taken(self, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken | None:
-        """Nothing: the server is asked."""
+        """None: the server must be asked."""
         return None
 
     async def take(self, policies: Sequence[Policy], texts: Sequence[str], cost: int) -> Taken:
@@ -179,7 +180,7 @@ class ValkeyStore:
         return taken
 
     def _hang_up(self, cause: str) -> NoReturn:
-        """Whatever is wrong with the server, it is tried again by who connects, and by no request. Raises Away."""
+        """Close the connection: the background task reconnects, and no request does. Raises Away."""
         self._went(cause)
         if self._connection is not None:
             self._connection.close(cause)
@@ -188,7 +189,7 @@ class ValkeyStore:
     # -- who was refused ------------------------------------------------------------------------------------------
 
     def _known(self, policies: Sequence[Policy], names: Sequence[str], cost: int) -> Taken | None:
-        """A refusal that is sure: what a key has to wait only grows."""
+        """A refusal that is certain, since the waiting time of a key only grows."""
         now_s = time.monotonic()
         ahead_s: list[float | None] = []
         is_refused = False
@@ -253,12 +254,12 @@ class ValkeyStore:
 
 @lru_cache(maxsize=8192)
 def _name(text: str) -> str:
-    """What a key is called in Valkey, behind its policy."""
+    """The name of a key in Valkey, after its policy."""
     return digest(text).hex()
 
 
 def _decision(verb: bytes, script: str, policies: Sequence[Policy], names: Sequence[str], cost: int) -> bytes:
-    """The call of the script: of most requests only the name of the key differs."""
+    """The call of the script: for most requests only the name of the key differs."""
     if len(policies) > 1:
         rates = [repr(number) for one in policies for number in (one.rate.interval_s, one.rate.tolerance_s)]
         keys = [f"{_PREFIX}{policy.name}:{name}" for policy, name in zip(policies, names, strict=True)]
@@ -279,7 +280,7 @@ def _around(verb: bytes, script: str, policy: Policy, cost: int) -> tuple[bytes,
 
 
 def _parsed(reply: Reply, count: int) -> Taken | None:
-    """What the script answered; None for anything else."""
+    """The decision in the answer of the script; None for anything else."""
     if not isinstance(reply, bytes):
         return None
     words = reply.split()

@@ -1,4 +1,4 @@
-"""GATEWAY_VALKEY_URL as a record: where the server is, and who asks it."""
+"""GATEWAY_VALKEY_URL as a record: the server's address, and the user."""
 
 import re
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class ValkeyUrl:
 
     @property
     def shown(self) -> str:
-        """Without who asks: `valkey:6379/0`."""
+        """Without the user: `valkey:6379/0`."""
         return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}/{self.database}"
 
 
