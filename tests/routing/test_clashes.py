@@ -60,6 +60,7 @@ def all_hold(when: When) -> bool:
         (["/a /b", "/c /b"], "/b"),
         (["/a /a"], "/a"),
         (["/{x}b /a{x}"], "/a1b"),
+        (["/users", "/Users", "/Users"], "/Users"),  # the first of the place is of another case
     ],
 )
 def test_routes_that_could_both_win_are_named_with_an_example(lines: list[str], example: str | None) -> None:
