@@ -233,10 +233,8 @@ class RequestFields:
 
 _KEEP_ALIVE = [b"keep-alive"]  # as browsers say with each request
 
-
 # What becomes of a field, by its name.
 _PASSES, _IS_OWN, _IS_X_FORWARDED, _IS_CLAIM, _IS_FORGED, _IS_DROPPED = range(6)
-
 
 _MOST_KINDS, _LONGEST_KIND = 2048, 64
 
@@ -377,9 +375,12 @@ def strip_hop_by_hop(raw: Sequence[Pair]) -> FieldLines:
     return FieldLines([pair for pair in pairs if pair[0] not in drop])
 
 
+_RENDERED = b"%b: %b\r\n".__mod__  # of a pair; mapped, it takes half as long as a loop
+
+
 def field_block(pairs: Iterable[Pair]) -> bytes:
     """Field lines as they are sent. Raises HEADER_INVALID for one that would break its line."""
-    lines = [b"%b: %b\r\n" % pair for pair in pairs]
+    lines = list(map(_RENDERED, pairs))
     block = b"".join(lines)
     # A line break within a field would begin another one. The door and the configuration let none through; this holds.
     if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:

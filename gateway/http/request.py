@@ -17,6 +17,7 @@ from django.http import HttpRequest, QueryDict, UnreadablePostError
 from django.http.cookie import parse_cookie
 from django.http.multipartparser import MultiPartParserError
 from django.http.request import RawPostDataException
+from django.urls import ResolverMatch
 from django.utils.functional import cached_property
 
 from gateway.http.forwarding import peer_address
@@ -39,13 +40,8 @@ from gateway.http.lifetime import Lifetime
 from gateway.http.services import MatchedRoute, RouteStack, Services
 
 Scope = MutableMapping[str, Any]
-
-
 Message = MutableMapping[str, Any]
-
-
 Send = Callable[[Message], Awaitable[None]]
-
 
 # What a view of one's own may take into memory, and the default of `__MAX_BODY`, which bounds what streams through.
 DEFAULT_MAX_BODY_BYTES = 10 * 2**20
@@ -70,6 +66,21 @@ class GatewayRequest(HttpRequest):
     `forwarded_scheme` and `forwarded_host` are what a trusted proxy says that the client asked for; empty without one.
     """
 
+    # What most requests never change stands here, and not in `__init__`: each costs there, for every request.
+    raw_values: Mapping[str, str] | None = None
+    raw_rest = ""
+    route: MatchedRoute | None = None
+    stack: RouteStack | None = None
+    content_length: int | None = None
+    from_trusted_peer = False
+    answer_began = False
+    is_preflight = False
+    forwarded_by_fetch = False  # whether a view's calls took fields of the client along
+    # The view that leaves the fields that its options set on answers to the cache around it.
+    defers_fields_of: Any = None
+    resolver_match: ResolverMatch | None = None
+    _read_started = False
+    _post_parse_error = False
     lent = 0  # to so many threads, which may use it after its end
     asked_by: Identity | None = None
     identity_fields: IdentityFields = ()  # that go up for who asks, whatever the options of upstream and route say
@@ -108,21 +119,7 @@ class GatewayRequest(HttpRequest):
         self.inbox = inbox
         self.fields = fields
         self.services = services
-        self.raw_values: Mapping[str, str] | None = None
-        self.raw_rest = ""
-        self.route: MatchedRoute | None = None
-        self.stack: RouteStack | None = None
-        self.content_length: int | None = None
         self.traceparent = traceparent
-        self.from_trusted_peer = False
-        self.answer_began = False
-        self.is_preflight = False
-        self.forwarded_by_fetch = False  # whether a view's calls took fields of the client along
-        # The view that leaves the fields that its options set on answers to the cache around it.
-        self.defers_fields_of: Any = None
-        self.resolver_match = None
-        self._read_started = False
-        self._post_parse_error = False
 
     def detached(self, kind: "type[RequestT]", pairs: Pairs, lifetime: Lifetime) -> "RequestT":
         """The same request without its client and its body, with other field lines and a lifetime of its own."""
@@ -408,6 +405,8 @@ BUILT_LATER = frozenset(
     {name for kind in GatewayRequest.__mro__ for name, one in vars(kind).items() if isinstance(one, cached_property)}
     | {"_body", "_stream", "_post", "_files", "_encoding", "lent", "forwarded_scheme", "forwarded_host"}
     | {"asked_by", "identity_fields", "credential_in_query", "middleware_call", "added", "reached_view"}
+    | {"raw_values", "raw_rest", "route", "stack", "content_length", "from_trusted_peer", "answer_began"}
+    | {"is_preflight", "forwarded_by_fetch", "defers_fields_of", "resolver_match", "_read_started", "_post_parse_error"}
 )
 
 _KEPT = (

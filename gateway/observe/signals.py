@@ -5,7 +5,7 @@ An exception of a receiver is logged by Django and stops nothing. Synchronous on
 
 import contextlib
 import weakref
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from gateway.errors import GatewayError
 from gateway.http.view_thread import ViewThread
 
 _OWN = b"/-/"  # requests for the gateway itself are no traffic
-Serve = Callable[..., Awaitable[None]]
+Serve = Callable[..., Coroutine[Any, Any, None]]
 
 
 def are_heard() -> bool:

@@ -161,7 +161,7 @@ class Proxy(GatewayView):
     def response(self, request: GatewayRequest, plan: Plan, answer: Attempt) -> GatewayResponse:
         """What goes down of an upstream's answer."""
         pairs = answer.pairs
-        if plan.options.rewrite_redirects and not _LOCATIONS.isdisjoint([name for name, _ in pairs]):
+        if plan.options.rewrite_redirects and not _LOCATIONS.isdisjoint(dict(pairs)):
             base = answer.endpoint.base
             pairs = FieldLines(_redirected(pairs, request, plan, self._path_map(request, base), base))
         if plan.set_down and request.defers_fields_of is not self:

@@ -48,7 +48,7 @@ def _at_one_place(paths: Iterable[_Path]) -> Iterator[tuple[_Path, _Path]]:
     places: dict[tuple[object, ...], list[_Path]] = {}
     for path in paths:
         pattern = path.pattern
-# Routes that look at case and differ in it share no request; each is compared with the first of its own case.
+        # Routes that look at case and differ in it share no request; each is compared with the first of its own case.
         segments = path.shape if pattern.ignores_case else pattern.segments
         # Only methods that it names itself, since HEAD goes first to routes that name it.
         for method in pattern.methods or {""}:

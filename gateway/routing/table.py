@@ -121,6 +121,7 @@ class Table(Generic[RouteT]):
         self.has_conditions = any(end.pattern.when for end in ends)
         self._depth = max((len(end.pattern.segments) for end in ends), default=0)  # segments beyond it do not matter
         self._hosts: dict[str, _Node[RouteT]] = {}
+        self._has_hosts = any(end.pattern.host for end in ends)
         self._has_labels = any(ANY_LABEL in end.pattern.host for end in ends)
         places: dict[tuple[int, bool, str], tuple[_ByMethod[RouteT], list[_End[RouteT]]]] = {}
         for end in ends:
@@ -149,7 +150,7 @@ class Table(Generic[RouteT]):
         exact = [normalized(segment) for segment in raw] if "%" in path else raw
         keys = [folded(segment) for segment in exact] if self._folds else exact
         asked = _Asked(method, keys, raw, set(), exact, holds, [])
-        for name in (host, "") if host else ("",):
+        for name in (host, "") if host and self._has_hosts else ("",):
             root = self._hosts.get(name)
             if root is not None:
                 match = _below(root, asked, 0, ())

@@ -9,10 +9,12 @@ GatewayError, the answer leaves, the finished Exchange goes to the hooks. Nothin
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from time import perf_counter
+from typing import Any
 
+from asgiref.sync import markcoroutinefunction
 from django.core.handlers.asgi import ASGIHandler
 from django.http.response import HttpResponseBase
 
@@ -83,17 +85,16 @@ class GatewayHandler(ASGIHandler):
     def load_middleware(self, is_async: bool = False) -> None:
         """Django's own chain is not made: middleware stands in the stack of each route."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    @markcoroutinefunction  # it gives one: to be one would cost every request a further one
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         kind = scope["type"]
         if kind == "http":
             if self._connections is None:
-                await self._serve(scope, receive, send)
-            else:
-                await self._serve_counted(self._connections, scope, receive, send)
-        elif kind == "lifespan":
-            await self.lifespan(receive, send)
-        elif kind == "websocket":
-            await serve_socket(self, scope, receive, send)
+                return self._serve(scope, receive, send)
+            return self._serve_counted(self._connections, scope, receive, send)
+        if kind == "websocket":
+            return serve_socket(self, scope, receive, send)
+        return self.lifespan(receive, send)
 
     async def _serve_counted(self, connections: Connections, scope: Scope, receive: Receive, send: Send) -> None:
         """As `handle`, where HTTP/2 is spoken: a connection is more than its request."""
@@ -283,10 +284,10 @@ class GatewayHandler(ASGIHandler):
         origins = self._cors_of(request)
         if origins and not request.is_preflight:
             pairs = cors.add_to(pairs, origins, request.raw_headers)
-        names = {name for name, _ in pairs}
+        names = dict(pairs)
         if self._plain_fields and request.stack is None:  # /-/, and whatever was answered before a route was known
             pairs = [*pairs, *((name, value) for name, value in self._plain_fields if value and name not in names)]
-            names.update(name for name, _ in self._plain_fields)
+            names.update(pairs)
         if b"x-request-id" in names:
             pairs = [pair for pair in pairs if pair[0] != b"x-request-id"]
         extra = [(b"x-request-id", request.exchange.request_id.encode("ascii")), _VIA]

@@ -31,6 +31,7 @@ from gateway.upstreams.retry_policy import StaleConnection, Unsent
 from gateway.upstreams.upload import Upload
 
 if TYPE_CHECKING:
+    from gateway.observe.spans import Tracer
     from gateway.upstreams.connection import Connection
 
 # A connection that idled longer may be closed by the upstream at any moment: a request that cannot be repeated does
@@ -182,7 +183,8 @@ class _Course:
         attempt.idle_timeout_s = out.options.idle_timeout_s
         record.attempts = len(attempts)
         record.endpoint = attempt.endpoint.label
-        attempt.request = out.head_for(attempt.endpoint, self._traceparent(attempt))
+        traceparent = out.traceparent if pool.tracer is None else self._traceparent(attempt, pool.tracer)
+        attempt.request = out.head_for(attempt.endpoint, traceparent)
         body = attempt.request_body = out.body if out.upload is None else out.upload.body()
         if attempt.endpoint.idle and not self._on_new:
             can_be_sent_again = out.repeatable and (body is None or isinstance(body, bytes))
@@ -201,14 +203,12 @@ class _Course:
             # One that was ejected is a suspect, for whom nobody waits long.
             attempt.patience_s = share_s if attempt.sent_in else min(share_s, _SETTLE_S)
 
-    def _traceparent(self, attempt: Attempt) -> bytes:
-        out, pool = self._out, self._pool
-        if pool.tracer is None:
-            return out.traceparent
-        base = attempt.endpoint.base
+    def _traceparent(self, attempt: Attempt, tracer: "Tracer") -> bytes:
+        """That of the attempt's own span."""
+        out, base = self._out, attempt.endpoint.base
         url, number = base.origin + base.prefix + out.target, len(self._attempts)
-        attempt.span = pool.tracer.attempt(
-            pool.name, host=base.host, port=base.port, url=url, method=out.method, number=number
+        attempt.span = tracer.attempt(
+            self._pool.name, host=base.host, port=base.port, url=url, method=out.method, number=number
         )
         return out.traceparent if attempt.span is None else attempt.span.traceparent
 

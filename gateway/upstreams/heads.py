@@ -46,10 +46,22 @@ _PLAIN_CONNECTION = {b"keep-alive": _IS_DROPPED, b"close": _CLOSES}
 _NOT_PLAIN = frozenset((b"transfer-encoding", b"trailer", b"upgrade", b"sec-websocket-key1"))
 _WITHOUT_BODY = frozenset((204, 304))
 
-# An upstream sends nearly the same lines in each of its answers: their meaning is cached.
+# An upstream sends nearly the same lines in each of its answers, and the same head several times within a second: their
+# meaning is cached.
 _statuses: dict[bytes, int] = {}
 _lines: dict[bytes, tuple[Pair, int]] = {}
+_heads: dict[bytes, "_Head"] = {}
 _MOST_KNOWN, _LONGEST_KNOWN = 4096, 100
+_MOST_HEADS, _LONGEST_HEAD = 256, 1000
+
+
+class _Head(NamedTuple):
+    """A plain head: `body_length` is that of the body that follows where the request was no HEAD."""
+
+    status: int
+    pairs: tuple[Pair, ...]
+    body_length: int
+    closes: bool
 
 
 def whole_answer(data: bytes, *, without_body: bool) -> WholeAnswer | None:
@@ -57,16 +69,33 @@ def whole_answer(data: bytes, *, without_body: bool) -> WholeAnswer | None:
     end = data.find(b"\r\n\r\n")
     if not 0 < end <= MAX_RESPONSE_HEADERS_BYTES:
         return None
-    status_line, *lines = data[:end].split(b"\r\n")
+    head = data[:end]
+    found = _heads.get(head) or _head_of(head)
+    if found is None:
+        return None
+    status, pairs, body_length, closes = found
+    body = data[end + 4 :]
+    if len(body) != (0 if without_body else body_length):
+        return None
+    return WholeAnswer(status, FieldLines(pairs), body, closes)
+
+
+def _head_of(head: bytes) -> _Head | None:
+    """What a plain head with a Content-Length means; None for any other. Known from now on, if it sets no cookie."""
+    status_line, *lines = head.split(b"\r\n")
     status = _statuses.get(status_line) or _status_of(status_line)
     pairs: list[Pair] = []
     length: int | None = None
     closes = False
+    is_for_all = True
     known = _lines.get
     for line in lines:
-        field = known(line) or _field_of(line)
+        field = known(line)
         if field is None:
-            return None
+            field = _field_of(line)
+            if field is None:
+                return None
+            is_for_all = is_for_all and field[0][0] != b"set-cookie"
         pair, kind = field
         if kind == _GOES_ON:
             pairs.append(pair)
@@ -79,9 +108,12 @@ def whole_answer(data: bytes, *, without_body: bool) -> WholeAnswer | None:
             closes = True
     if not status or length is None:
         return None
-    if len(data) - end - 4 != (0 if without_body or status in _WITHOUT_BODY else length):
-        return None
-    return WholeAnswer(status, FieldLines(pairs), data[end + 4 :], closes)
+    found = _Head(status, tuple(pairs), 0 if status in _WITHOUT_BODY else length, closes)
+    if is_for_all and len(head) <= _LONGEST_HEAD:
+        if len(_heads) >= _MOST_HEADS:
+            _heads.clear()
+        _heads[head] = found
+    return found
 
 
 def _status_of(line: bytes) -> int:
