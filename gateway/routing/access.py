@@ -11,6 +11,7 @@ from gateway.auth.records import AuthConfig
 from gateway.auth.rules import Requirement, Rule, unknown_ways
 from gateway.auth.ways import Check
 from gateway.fanout.view import Fanout
+from gateway.http.headers import as_cgi
 from gateway.legacy.view import Legacy
 from gateway.options import Level, Option, nearest, together
 from gateway.proxy.view import Proxy
@@ -80,6 +81,8 @@ def problems(where: str, level: Level, endpoint: Callable[..., Any], declared: D
         hint = f"; did you mean {near}?" if near else f"; set GATEWAY_AUTH_{name.upper()}"
         yield f"{level.variable(_AUTH) or where}: there is no way {name}{hint}"
     yield from _open_by_failing(where, level, requirements, declared)
+    for field in _forgeable(level, declared.auth):
+        yield f"{level.variable('when')}: {field} is set once the route is chosen: a condition would believe the client"
     if requirements:
         return
     for attribute, option in zip((_ROLES, _SCOPES), OF_LEVELS[1:], strict=True):
@@ -87,6 +90,12 @@ def problems(where: str, level: Level, endpoint: Callable[..., Any], declared: D
         # A nearer AUTH=- removes what a farther level asks for, including roles.
         if level.get(attribute) and _nearness(level.variable(_AUTH)) <= _nearness(place):
             yield f"{place}: {option.name} means nothing where nobody is asked for: {where} has no AUTH"
+
+
+def _forgeable(level: Level, auth: AuthConfig) -> list[str]:
+    """Fields of WHEN that a way sets, and no client may send."""
+    hidden = set(map(as_cgi, auth.hidden_fields))
+    return [one.name for one in level.get("when", ()) if one.kind == "header" and as_cgi(one.name.encode()) in hidden]
 
 
 def _open_by_failing(

@@ -660,6 +660,8 @@ async def test_a_fan_out_asks_for_all_that_the_upstreams_of_its_parts_do(upstrea
         ),
         ({"AUTH_P": "python tests.auth.own.gone"}, [], "GATEWAY_AUTH_P=python tests.auth.own.gone"),
         ({"AUTH_P": "python tests.auth.own.synchronous"}, [], "it is no async function"),
+        ({"ROUTE_A__WHEN": "header.x-user=ann"}, [], "GATEWAY_ROUTE_A__WHEN: x-user is set once the route is chosen"),
+        ({}, [("/b", {"when": "!header.x_groups"})], "x_groups is set once the route is chosen"),
     ],
 )
 async def test_what_cannot_hold_stops_the_start(environ: dict[str, str], lines: list[Any], why: str) -> None:
