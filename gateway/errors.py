@@ -94,7 +94,7 @@ class Reason(Enum):
     CODING_UNSUPPORTED = (501, Side.GATEWAY, "http_request_denied", "The gateway does not know this transfer coding",
         "Send the body with `chunked` alone, or with a Content-Length.")
     WEBSOCKETS_FULL = (503, Side.GATEWAY, "proxy_internal_response", "The gateway has all the WebSockets it may have",
-        "`GATEWAY_MAX_WEBSOCKETS` of the worker are open: raise it, each takes about 160 kB, or add a worker.")
+        "`GATEWAY_MAX_WEBSOCKETS` of the worker are open: raise it, each takes about 170 kB, or add a worker.")
     MAINTENANCE = (503, Side.GATEWAY, "proxy_internal_response", "The service is closed for maintenance",
         "Set `GATEWAY_MAINTENANCE` off, or take away the file that it names.")
     LOOP_DETECTED = (508, Side.GATEWAY, "proxy_loop_detected", "The request has been here before",

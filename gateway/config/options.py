@@ -79,7 +79,7 @@ PLAIN: tuple[Option, ...] = (
            "Requests at a time per worker, over all routes; more get 503 at once. If unset: no limit, with "
            "HTTP/2 2000."),
     Option("gateway", "MAX_WEBSOCKETS", POSITIVE, "1000", "5000",
-           "WebSockets open at a time per worker; one more gets 503. Each takes about 160 kB."),
+           "WebSockets open at a time per worker; one more gets 503. Each takes about 170 kB."),
     *cache_options.SIZES,
     Option("gateway", "TLS_CERT", CERTIFICATE, "", "",
            "The certificate, followed by its chain, with which BIND speaks TLS; a reload reads it again."),
