@@ -27,6 +27,7 @@ from gateway.http.problem import error_of_view
 from gateway.http.request import BUILT_LATER, GatewayRequest
 from gateway.http.response import GatewayResponse, change_fields, pairs_of
 from gateway.http.values import beyond_url, value_of
+from gateway.http.view_result import finished
 
 View = Callable[..., Awaitable[HttpResponseBase]]
 
@@ -144,7 +145,7 @@ class Cached(GatewayView):
         pairs = [pair for pair in pairs if pair[0] != CREDENTIAL[0]]
         detached = request.detached(TrackedRequest, pairs, lifetime)
         detached.words_in_key = self._words
-        response = await self.view(detached, **params)
+        response = await self._finished(await self.view(detached, **params), request)
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
         if not isinstance(body, bytes) and getattr(response, "relayed", None) is not body:
@@ -157,9 +158,15 @@ class Cached(GatewayView):
     async def _forward(self, request: GatewayRequest, params: dict[str, Any], words: Words) -> HttpResponseBase:
         request.exchange.cache = "bypass" if words["fwd"] in {"method", "bypass"} else "miss"
         try:
-            return _with_cache_status(await self.view(request, **params), words)
+            return _with_cache_status(await self._finished(await self.view(request, **params), request), words)
         except Exception as error:  # noqa: BLE001 - a view may raise anything
             raise _error_with_cache_status(error_of_view(error), words) from None
+
+    async def _finished(self, result: object, request: GatewayRequest) -> HttpResponseBase:
+        """The view's response. A cache that no route can see has a team's own view, which may have returned a dict."""
+        if isinstance(result, HttpResponseBase):
+            return result
+        return await finished(result, self.view, is_head=request.method == "HEAD")
 
 
 def cached(view: View, ttl: str = "on", *, max_body: str = "2MiB", stale_if_error: str | None = None) -> Cached:

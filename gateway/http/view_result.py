@@ -28,6 +28,7 @@ _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
 def name_of_view(view: Callable[..., Any]) -> str:
     """How a log line names a view: `routes.home`."""
+    view = getattr(view, "view_class", view)  # of what `as_view()` made
     module = getattr(view, "__module__", None) or type(view).__module__
     return f"{module}.{getattr(view, '__qualname__', type(view).__qualname__)}"
 

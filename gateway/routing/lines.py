@@ -201,6 +201,8 @@ def describe(route: URLPattern) -> str:
 
 
 def name_of(view: Callable[..., Any]) -> str:
+    """The name of a view; of one that `as_view()` made, that of its class, as Django has it."""
+    view = getattr(view, "view_class", view)
     return str(getattr(view, "__name__", type(view).__name__))
 
 

@@ -93,6 +93,17 @@ class Classy(View):
         return HttpResponse(id)
 
 
+async def states(request):
+    return {"a": [1]} if "list" not in request.GET else [1]
+
+
+stored = cached(states, "60s")
+
+
+async def asks(request):
+    return await stored(request)
+
+
 WRAPPED = {"by-guard": guard, "by-hiding": hides, "by-adds": adds, "by-never": never_cache}
 
 
@@ -103,7 +114,8 @@ urlpatterns = [
     route("GET /thread", guard(cached(counts_in_thread, "60s")), name="thread"),
     route("/proxied/{id}", guard(cached(proxy("u:/users/{id}"), "60s")), name="proxied"),
     route("GET /function/{id}", guard(legacy(lambda id: {"id": id}, threads=2, name="functions")), name="function"),
-    route("GET /class/{id}", Classy.as_view(), name="class"),
+    route("GET /class/{id}", Classy.as_view()),
+    route("GET /asks", asks),
     path("django/<int:id>", guard(cached(counts, "60s")), name="django"),
     re_path("^optional/(?:(?P<id>[a-z]+)/)?$", proxy("u:/users/{id}"), name="optional"),
 ]
@@ -161,6 +173,19 @@ def test_a_cache_that_cannot_have_its_meaning_stores_nothing(gateway: Gateway, n
     first, second = gateway.get(f"/{name}"), gateway.get(f"/{name}")
     assert first.body != second.body
     assert second.one("cache-status") == "portway; fwd=bypass; detail=nested"
+
+
+@pytest.mark.parametrize(("target", "body"), [("/asks", b'{"a":[1]}'), ("/asks?list", b"[1]")])
+def test_a_cached_view_that_another_view_calls_may_return_what_becomes_json(
+    gateway: Gateway, target: str, body: bytes
+) -> None:
+    answer = gateway.get(target)
+    assert (answer.status, answer.body) == (200, body)
+    assert answer.one("cache-status") == "portway; fwd=bypass; detail=nested"
+
+
+def test_a_class_of_views_has_its_own_name(gateway: Gateway) -> None:
+    assert gateway.request_line(gateway.get("/class/1").one("x-request-id"))["route"] == "Classy"
 
 
 def test_and_the_start_warns_of_it(gateway: Gateway) -> None:
