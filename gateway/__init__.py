@@ -8,18 +8,18 @@ http        HTTP as values, and one exchange of it
 observe     log, counters, metrics, traces, status, the watchdog
 limits      how much: rate limits by client, shared
 upstreams   services: endpoints, health, limits, connections, attempts
-discovery   where instances are: DNS, registries, an iterator of one's own
+discovery   instances of services: DNS, registries, an iterator of one's own
 cache       what is stored, and for whom
 proxy       the view that forwards; fetch()
 auth        authentication: tokens, keys, passwords, another service; rules, the gate
 sockets     WebSockets: the handshake, the relay between two sides, views of one's own
 legacy      synchronous code in threads of its own
 fanout      several services, one answer
-answers     answers of its own: statuses, redirects, files, fallbacks; compression of any
+answers     the gateway's own answers: statuses, redirects, files, fallbacks; compression
 routing     the grammar, the table, urlpatterns: the public face
 config      the environment becomes records; checks; the options in force, and their sources
 importing   configurations of other gateways become an environment
-reload      one configuration after another, and no request lost: generations, their parent
+reload      changes of the configuration without a lost request: generations, their parent
 server      ASGI, the worker, /-/, Granian, signals, listening sockets
 testing     the test kit: a gateway in a test, services that are objects
 management  the commands, explain

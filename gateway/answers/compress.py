@@ -1,4 +1,4 @@
-"""The finish that compresses answers on their way down (COMPRESS), in pieces that no other request waits long for."""
+"""The finish that compresses answers on their way down (COMPRESS), in pieces that hold up no other request for long."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,11 +15,11 @@ from gateway.http.response import GatewayResponse, pairs_of
 from gateway.http.view_result import exactly
 from gateway.options import Level
 
-# What is coded in one go: a third of a millisecond. Of more, other requests have their turn in between.
+# The bytes coded at once: a third of a millisecond. For more, other requests run in between.
 _STEP_BYTES = 64 * 1024
 _AT_ONCE_BYTES = 2 * _STEP_BYTES
 
-# The body of an answer of Django's that streams, as an async iterator.
+# The body of a streaming Django answer, as an async iterator.
 Pieces = Callable[[Any], AsyncIterator[bytes]]
 
 
@@ -36,7 +36,7 @@ def compressing(level: Level, pieces: Pieces) -> Finish | None:
             unchanged = unchanged_pairs(asked, pairs)
             return response if unchanged is None else GatewayResponse(304, FieldLines(unchanged))
         body = _body_of(response, pairs, pieces)
-        is_head = request.method == "HEAD" and not (isinstance(body, bytes) and body)  # else its body is left out later
+        is_head = request.method == "HEAD" and not (isinstance(body, bytes) and body)  # else the body is left out later
         size = len(body) if isinstance(body, bytes) and not is_head else promised_bytes(pairs)
         decision = decide(request.method, asked, status, pairs, size, streams=not isinstance(body, bytes))
         if not decision.varies:
@@ -44,7 +44,7 @@ def compressing(level: Level, pieces: Pieces) -> Finish | None:
         coding, coded_bytes = decision.coding, None
         if coding is None:
             return GatewayResponse(status, FieldLines(varying(pairs)), body)
-        if is_head:  # how long it would be, only a GET finds out
+        if is_head:  # only a GET can know the coded length
             return GatewayResponse(status, FieldLines(coded_pairs(pairs, coding, None)), body)
         if isinstance(body, bytes):
             coded = await _whole(body, coding)
@@ -59,14 +59,14 @@ def compressing(level: Level, pieces: Pieces) -> Finish | None:
 
 
 class Coded:
-    """A body that streams, coded: each piece can be decoded when it has come, as readers of events need it."""
+    """A coded streaming body: each piece can be decoded as soon as it arrives, as readers of events need it."""
 
     __slots__ = ("_body", "_coder", "_is_over", "_piece")
 
     def __init__(self, body: AsyncIterator[bytes], coder: Coder) -> None:
         self._body = body
         self._coder = coder
-        self._piece: bytes | memoryview = b""  # what is left of one that came
+        self._piece: bytes | memoryview = b""  # the rest of the current piece
         self._is_over = False
 
     def __aiter__(self) -> AsyncIterator[bytes]:
@@ -95,7 +95,7 @@ class Coded:
 
 
 def _is_forbidden(level: Level) -> bool:
-    """Whether an option sets `no-transform`, which stands on the answer only after it has passed here."""
+    """Whether an option sets `no-transform`, which is on the answer only after this finish."""
     texts = (level.get("cache_control"), level.members.get("response_headers", {}).get("cache-control"))
     return forbids([(b"cache-control", text.encode()) for text in texts if text is not None])
 

@@ -1,7 +1,7 @@
 """Which answers are compressed on their way down, and how, decided from fields alone (RFC 9110, 8.4 and 12.5.3).
 
-Text is, of 1 KiB and more, that came without a coding, for a client that takes one. All the rest stays as it is, byte
-for byte: a part of something (206), what says `no-transform`, what is coded already.
+Compressed are texts from 1 KiB on without a coding, for clients that accept one. All others stay as they are, byte for
+byte: partial responses (206), those with `no-transform`, those with a coding.
 """
 
 import re
@@ -15,8 +15,8 @@ from gateway.http.negotiation import Codings
 
 MIN_BYTES: Final = 1024
 GZIP, ZSTD = "gzip", "zstd"
-# Of codings that a client likes as much. What is whole is smaller by zstd; what streams may stay open for hours, and
-# then gzip, which takes a tenth of the memory, is better.
+# The order among codings that a client accepts equally. Whole bodies are smaller with zstd; streams may stay open for
+# hours, and gzip takes a tenth of the memory.
 OF_WHOLE: Final = (ZSTD, GZIP)
 OF_STREAMS: Final = (GZIP, ZSTD)
 
@@ -32,7 +32,7 @@ _VARY: Final[Pair] = (b"vary", b"Accept-Encoding")
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`coding` is what the answer is to be coded with, or None; `varies` where another client may have another one."""
+    """`coding` is the coding for the answer, or None; `varies` if other clients may get another one."""
 
     coding: str | None = None
     varies: bool = False
@@ -44,7 +44,7 @@ NOTHING: Final = Decision()
 def decide(
     method: str, request: Sequence[Pair], status: int, pairs: Sequence[Pair], size: int | None, *, streams: bool
 ) -> Decision:
-    """What becomes of an answer with these fields. `size` is that of its body, None where nobody knows it yet."""
+    """The decision for an answer with these fields. `size` is the size of its body, None if that is not known yet."""
     if status < 200 or status in _WITHOUT_CODING or method == "CONNECT" or not _may_be_coded(pairs):
         return NOTHING
     if forbids(request) or any(name == b"range" for name, _ in request):
@@ -56,34 +56,34 @@ def decide(
 
 
 def promised_bytes(pairs: Iterable[Pair]) -> int | None:
-    """What Content-Length says of a body that is still to come, or that a HEAD leaves out."""
+    """The Content-Length of a body that is still to come, or that HEAD leaves out."""
     value = first_of(pairs, b"content-length")
     return int(value) if value is not None and value.isdigit() and len(value) < 20 else None
 
 
 def is_text(content_type: bytes | None) -> bool:
-    """Whether a media type is of something that becomes much smaller."""
+    """Whether a body of this media type gets much smaller."""
     media = (content_type or b"").partition(b";")[0].strip().lower().decode("latin-1")
     return _TEXT.fullmatch(media) is not None
 
 
 def coded_pairs(pairs: Sequence[Pair], coding: str, size: int | None) -> Pairs:
-    """The field lines of the coded answer; `size` is that of its body, None where it streams.
+    """The field lines of the coded answer; `size` is the size of its body, None if it streams.
 
-    What was a strong validator of the bytes is a weak one now, and no part can be had of these (RFC 9110, 8.8.1, 14.3).
+    A strong validator becomes a weak one, and ranges are no longer accepted (RFC 9110, 8.8.1, 14.3).
     """
     left = [*codings.without(pairs, size), (b"content-encoding", coding.encode("ascii"))]
     return varying(left)
 
 
 def varying(pairs: Sequence[Pair]) -> Pairs:
-    """The field lines of an answer that another client may be given in another coding."""
+    """The field lines of an answer that other clients may get in another coding."""
     named = {member.lower() for member in fields.members(all_of(pairs, b"vary"))}
     return [*pairs] if named & {"*", "accept-encoding"} else [*pairs, _VARY]
 
 
 def unchanged_pairs(request: Sequence[Pair], pairs: Sequence[Pair]) -> Pairs | None:
-    """The field lines of a 304 to a client that has the coded answer, whose tag is a weak one; None for all others."""
+    """The field lines of a 304 to a client that has the coded answer, by its weak tag; None for all others."""
     known = fields.entity_tags(all_of(request, b"if-none-match"))
     tag = first_of(pairs, b"etag")
     if tag is None or codings.of(pairs) or codings.weak(tag) not in known:

@@ -1,4 +1,4 @@
-"""The finish that puts another answer down in place of one: pages, redirects, statuses, another service (ON_*)."""
+"""The finish that replaces answers: by pages, redirects, statuses, another service (ON_*)."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -25,12 +25,12 @@ from gateway.upstreams.targets import Target, TargetValueError
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
-# What describes the body that goes, not the answer that stays.
+# Fields of the replaced body, which are dropped.
 _OF_THE_BODY = frozenset(
     {b"content-type", b"content-length", b"content-encoding", b"content-language", b"content-range", b"etag"}
     | {b"last-modified", b"accept-ranges", b"content-location", b"transfer-encoding"}
 )
-# What a client acts on, whatever body comes with it.
+# Fields that a client acts on, whatever the body: they are kept.
 _KEPT = frozenset({b"retry-after", b"www-authenticate", b"proxy-status", b"allow", b"cache-status"})
 _RECORDED = ("upstream", "endpoint", "attempts", "upstream_ms", "cause", "reason")
 
@@ -41,9 +41,9 @@ def replacing(
     response_headers: Mapping[str, Any],
     compress: Finish | None = None,
 ) -> Finish | None:
-    """The finish of a route that has such rules. `response_headers` are those that are set on its answers.
+    """The finish of a route with such rules. `response_headers` are those that are set on its answers.
 
-    What stands in passes `compress`, as the answer instead of which it goes down has.
+    A replacement passes `compress`, as the replaced answer did.
     """
     if rules is None:
         return None
@@ -81,7 +81,7 @@ def replacing(
 
 
 async def _own(request: GatewayRequest, rule: Rule, response: HttpResponseBase) -> HttpResponseBase | None:
-    """The page, redirect or status; None where it cannot be made, and the first answer stands."""
+    """The page, redirect or status; None if it cannot be made, so that the first answer is sent."""
     kept: Pairs = [pair for pair in pairs_of(response) if pair[0] in _KEPT]
     replacement = rule.replacement
     try:
@@ -90,7 +90,7 @@ async def _own(request: GatewayRequest, rule: Rule, response: HttpResponseBase) 
             pairs = [pair for pair in pairs_of(response) if pair[0] not in _OF_THE_BODY]
             pairs += [(b"content-type", type_of(name)), (b"content-length", b"%d" % len(body)), (b"vary", b"Accept")]
             return GatewayResponse(response.status_code, pairs, body)
-        assert isinstance(replacement, Answer)  # noqa: S101 - a service is the other case
+        assert isinstance(replacement, Answer)  # noqa: S101 - services are handled elsewhere
         answer = answered(request, replacement, rule.body)
     except (OSError, TargetValueError) as error:
         _log.warning("fallback.failed", variable=rule.variable, cause=str(error), route=request.exchange.route)
@@ -105,7 +105,7 @@ async def _own(request: GatewayRequest, rule: Rule, response: HttpResponseBase) 
 async def _of_service(
     request: GatewayRequest, service: Proxy, endpoint: Callable[..., Any] | None
 ) -> HttpResponseBase | None:
-    """The answer of another service; None where none may be asked, or it fails too."""
+    """The answer of another service; None if none may be asked, or it fails too."""
     exchange = request.exchange
     if not _came_from_view(request, endpoint) or not request.may_be_sent_again:
         return None
@@ -125,7 +125,7 @@ async def _of_service(
 
 
 def _came_from_view(request: GatewayRequest, endpoint: Callable[..., Any] | None) -> bool:
-    """Whether what is replaced is an answer or failure of the view, and no refusal before it."""
+    """Whether the replaced answer is an answer or failure of the view, and no refusal before it."""
     exchange = request.exchange
     if not request.reached_view or request.lifetime.interruption is not None or endpoint is None:
         return False
@@ -150,7 +150,7 @@ def _restore(request: GatewayRequest, before: Mapping[str, Any]) -> None:
 
 
 def _varying(response: HttpResponseBase) -> HttpResponseBase:
-    """The answer of a route that has a page instead of it for others: caches must tell them apart."""
+    """The answer of a route that sends other clients a page instead, with Vary: caches must tell them apart."""
     if isinstance(response, GatewayResponse):
         response.pairs.append((b"vary", b"Accept"))
     return response

@@ -1,7 +1,7 @@
 """The view that sends files of a folder. They are opened and read in threads of its own, never in the event loop.
 
-A path is followed name by name from the folder on. Links may lead elsewhere within the folder, not out of it: the real
-path is looked at first, and then opened without following any link, so that none that is put there meanwhile counts.
+A path is resolved within the folder. Links may lead elsewhere within it, but not out of it: the real path is checked
+first, and then opened without following any link, so that a link placed there meanwhile has no effect.
 """
 
 import asyncio
@@ -28,16 +28,16 @@ ResultT = TypeVar("ResultT")
 
 THREADS = 4
 MAX_PAGE_BYTES = 2**20
-_WHOLE_BYTES = 256 * 1024  # what is read in the same hop that opens it
+_WHOLE_BYTES = 256 * 1024  # read in the same call in the thread that opens it
 _PIECE_BYTES = 256 * 1024
-# Not blocked by a pipe that nobody writes to; never handed to a child process.
+# Not blocked by a pipe without a writer; never passed to a child process.
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.ENAMETOOLONG, errno.ENXIO})
 
 
 @cache
 def _threads() -> ThreadPoolExecutor:
-    """Made with the first file that a worker sends."""
+    """The threads, made with the first file that a worker sends."""
     return ThreadPoolExecutor(THREADS, thread_name_prefix="portway-files")
 
 
@@ -46,7 +46,7 @@ async def in_file_thread(function: Callable[[], ResultT]) -> ResultT:
 
 
 class Opened(NamedTuple):
-    """An open file with its part of the answer; `body` is that part if it is small, and then the file is closed."""
+    """An open file with its part of the answer; `body` is that part if it is small; the file is then closed."""
 
     descriptor: int
     part: Part
@@ -83,15 +83,15 @@ class Files:
         part = opened.part
         if opened.body is not None:
             return GatewayResponse(part.status, part.pairs, opened.body)
-        request.lifetime.closers.append(partial(os.close, opened.descriptor))  # also where nobody reads it
+        request.lifetime.closers.append(partial(os.close, opened.descriptor))  # also if it is never read
         return GatewayResponse(part.status, part.pairs, _pieces(opened.descriptor, part))
 
 
 def _with_slash(request: GatewayRequest) -> GatewayResponse:
-    """A folder is asked for with a slash at its end, or links in its page would lead elsewhere."""
+    """The redirect of a folder to its URL with a slash: without that, links in its page would lead elsewhere."""
     path = request.raw_path
     if path.startswith("//"):
-        path = "/." + path  # or it would be another host
+        path = "/." + path  # else it would name another host
     query = f"?{request.query}" if request.query else ""
     return GatewayResponse(301, [(b"location", f"{path}/{query}".encode("latin-1")), (b"content-length", b"0")])
 
@@ -102,7 +102,8 @@ def _with_slash(request: GatewayRequest) -> GatewayResponse:
 def _open(
     folder: Folder, names: tuple[str, ...], request: Sequence[Pair], method: str, accepted: Collection[bytes]
 ) -> Opened | None:
-    """The file that the names lead to, or its twin. Raises IsADirectoryError for a folder without a slash; OSError."""
+    """The file of these names, or its compressed twin. Raises IsADirectoryError for a folder without a slash;
+    OSError."""
     if names and names[-1] == "":
         names = (*names[:-1], INDEX)
     path = Path(folder.path, *names)
@@ -129,8 +130,8 @@ def _open(
 
 
 def _opened(base: Path, path: Path, closes: contextlib.ExitStack) -> tuple[int, os.stat_result]:
-    """A file within `base`, open until the stack is closed. Raises FileNotFoundError for what a link leads out to."""
-    # Path.resolve() raises a RuntimeError for links in a circle, before Python 3.13.
+    """A file within `base`, open until the stack is closed. Raises FileNotFoundError for a link out of it."""
+    # Path.resolve() raises a RuntimeError for a cycle of links, before Python 3.13.
     real_base, real = Path(os.path.realpath(base)), Path(os.path.realpath(path, strict=True))
     if not real.is_relative_to(real_base):
         raise FileNotFoundError(errno.ENOENT, "a link leads out of the folder")
@@ -143,7 +144,7 @@ def _opened(base: Path, path: Path, closes: contextlib.ExitStack) -> tuple[int, 
 
 
 def _read(descriptor: int, first: int, length: int) -> bytes:
-    """So many bytes from there on. Raises OSError where the file has become shorter."""
+    """`length` bytes from `first` on. Raises OSError if the file has become shorter."""
     pieces, end = [], first + length
     while first < end:
         piece = os.pread(descriptor, min(_PIECE_BYTES, end - first), first)
@@ -155,7 +156,7 @@ def _read(descriptor: int, first: int, length: int) -> bytes:
 
 
 async def _pieces(descriptor: int, part: Part) -> AsyncIterator[bytes]:
-    """What was promised. A file that becomes shorter breaks the transfer off, so that nobody takes it for whole."""
+    """The promised bytes. A file that becomes shorter breaks off the transfer, so that it does not look whole."""
     first, end = part.first, part.first + part.length
     while first < end:
         piece = await in_file_thread(partial(_read, descriptor, first, min(_PIECE_BYTES, end - first)))
@@ -165,7 +166,7 @@ async def _pieces(descriptor: int, part: Part) -> AsyncIterator[bytes]:
 
 def read_page(path: str) -> tuple[bytes, str]:
     """A page that stands in for an answer, and its name. Raises OSError."""
-    # O_NONBLOCK: a named pipe would hold the thread until somebody writes to it.
+    # O_NONBLOCK: a named pipe would block the thread until it has a writer.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")

@@ -9,16 +9,16 @@ from gateway.http.gate import Gate
 from gateway.http.request import GatewayRequest
 
 RETRY_AFTER_S = 60
-_LOOK_S = 1.0  # how often the file is looked for
+_LOOK_S = 1.0  # how often the file is checked
 
 
 def there(path: str) -> bool:
-    """Whether there is such a file; one look a second is less than a hop to a thread would cost."""
+    """Whether there is such a file. One check per second costs less than a call in a thread."""
     return Path(path).exists()
 
 
 def maintenance_gate(value: bool | str | None, now: Callable[[], float] = monotonic) -> Gate | None:
-    """`value` is True, or the path of a file: while it is there, requests are refused. None where neither is set."""
+    """`value` is True, or the path of a file: while it exists, requests are refused. None where neither is set."""
     if not value:
         return None
     path = value if isinstance(value, str) else ""

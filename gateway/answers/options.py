@@ -8,11 +8,11 @@ from gateway.http.queries import masked_line
 from gateway.options import LEVELS, ON, Option, Refused, Unit, matching, nearest
 from gateway.upstreams.targets import Target
 
-Replacement = Answer | Page | Target | str  # a text is the body of another one
+Replacement = Answer | Page | Target | str  # a text is the body for another one
 
 _STATUS = re.compile(r"[345][0-9]{2}|[345]xx")
 _WORDS = frozenset(reason.word for reason in Reason)
-BODY_SUFFIX = "_BODY".lower()  # as members of open options are kept
+BODY_SUFFIX = "_BODY".lower()  # in the form of members of open options
 
 TEXT = Unit("text", str, mask=lambda text: f"{len(text)} characters")
 MEDIA = matching(
@@ -22,7 +22,7 @@ ANSWER = Unit("answer", parse_replacement, mask=masked_line)
 
 
 def replacement(member: str, text: str) -> Replacement:
-    """The value of ON_<member>: what goes down instead, or, of ON_<member>_BODY, its body. Raises ValueError."""
+    """The value of ON_<member>: the replacement, or, for ON_<member>_BODY, its body. Raises ValueError."""
     member = member.lower()
     word = member.removesuffix(BODY_SUFFIX)
     if not _STATUS.fullmatch(word) and word not in _WORDS:
@@ -34,7 +34,7 @@ def replacement(member: str, text: str) -> Replacement:
 
 
 def maintenance(text: str) -> bool | str:
-    """`on`, `off`, or the path of a file: while it is there, routes are closed."""
+    """`on`, `off`, or the path of a file: while it exists, routes are closed."""
     if text in {"on", "off"}:
         return text == "on"
     if "/" not in text:

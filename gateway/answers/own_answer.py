@@ -1,4 +1,4 @@
-"""The view that answers with a status, a redirect or a text of the configuration. Such an answer has no reason."""
+"""The view that answers with a status, a redirect or a text of the configuration. Such an answer is no failure."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -21,7 +21,7 @@ _WITHOUT_BODY = frozenset({204, 205, 304})
 
 
 class OwnAnswer:
-    """An async Django view that gives one answer."""
+    """An async Django view that always gives the same answer."""
 
     def __init__(self, answer: Answer, body: str | None, media_type: str | None, name: str) -> None:
         self.answer = answer
@@ -47,7 +47,7 @@ def answered(
     media_type: str | None = None,
     params: Mapping[str, Any] | None = None,
 ) -> GatewayResponse:
-    """What goes down. Raises TargetValueError for a value that cannot stand in a redirect's path."""
+    """The response. Raises TargetValueError for a value that cannot stand in a redirect's path."""
     pairs: Pairs = []
     if answer.template is not None:
         raw = request.raw_values

@@ -1,4 +1,4 @@
-"""Which answer goes down instead of another one: ON_404, ON_5XX, ON_CONNECTION_REFUSED at each level, decided.
+"""The replacement of an answer: ON_404, ON_5XX, ON_CONNECTION_REFUSED at each level, decided.
 
 The nearest level goes first; within one a reason goes before a status, and a status before its class.
 """
@@ -17,7 +17,7 @@ _LEVELS = ("GATEWAY_ROUTE_", "GATEWAY_UPSTREAM_", "GATEWAY_")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """What stands in for `word`: a reason, a status or a class; None where the answer stays, with a body of its own."""
+    """The replacement for `word`: a reason, a status or a class; None if the answer stays, with a body of its own."""
 
     word: str
     variable: str
@@ -27,7 +27,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Replacements:
-    """The rules of a route, from the nearest on."""
+    """The rules of a route, the nearest first."""
 
     levels: tuple[dict[str, Rule], ...] = ()
 
@@ -50,7 +50,7 @@ class Replacements:
 
 
 def replacements_of(level: Level) -> Replacements | None:
-    """The rules in what the levels of a route give together; None without any."""
+    """The rules from all levels of a route; None without any."""
     members = level.members.get("on", {})
     levels: list[dict[str, Rule]] = [{} for _ in _LEVELS]
     for word, value in members.items():
@@ -64,7 +64,7 @@ def replacements_of(level: Level) -> Replacements | None:
 
 
 def suits(rule: Rule, accept: Iterable[bytes]) -> bool:
-    """Whether the client takes what stands in: a page in HTML is for who asks for HTML by name."""
+    """Whether the client accepts the replacement: a page in HTML is for clients that ask for HTML by name."""
     if not isinstance(rule.replacement, Page) or not rule.replacement.path.endswith((".html", ".htm")):
         return True
     for member in fields.members(accept):

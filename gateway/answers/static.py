@@ -1,4 +1,4 @@
-"""Files, decided: which one a request means, which twin is sent, whether it changed, which part (RFC 9110, 13, 14)."""
+"""Files, decided: the file that a request means, its compressed twin, conditions, and ranges (RFC 9110, 13, 14)."""
 
 import mimetypes
 from collections.abc import Iterable, Sequence
@@ -9,11 +9,11 @@ from gateway.http import fields
 from gateway.http.headers import Pair, Pairs, all_of, first_of
 from gateway.http.negotiation import Codings
 
-# The endings of files that hold another one compressed, and their codings, the best first.
+# The endings of compressed twins of files, and their codings, the best first.
 TWINS = ((".br", b"br"), (".gz", b"gzip"))
 INDEX = "index.html"
 _NEVER_IN_A_NAME = frozenset("/\\\0")
-# By ending, whatever the machine's own table says.
+# Types by ending, independent of the machine's own table.
 _TYPES = mimetypes.MimeTypes(filenames=())
 for _type, _ending in (
     *(("text/javascript", ".js"), ("text/javascript", ".mjs"), ("application/wasm", ".wasm"), ("font/woff2", ".woff2")),
@@ -24,9 +24,9 @@ for _type, _ending in (
 
 
 def names_in(rest: str) -> tuple[str, ...] | None:
-    """The raw rest of a path, `/a/b%20c`, as names of folders and a file; a last '' where it ends in a slash.
+    """The raw rest of a path, `/a/b%20c`, as names of folders and a file; the last one is '' if it ends in a slash.
 
-    None for what names no file: a dotfile, a dot segment, an empty segment, or one with a slash, `\\` or NUL.
+    None for a path without a file: a dotfile, a dot segment, an empty segment, or one with a slash, `\\` or NUL.
     """
     names = []
     raw = rest.split("/")[1:]
@@ -52,14 +52,14 @@ def type_of(name: str) -> bytes:
 
 
 def accepted_codings(values: Iterable[bytes]) -> frozenset[bytes]:
-    """Which codings of TWINS an Accept-Encoding takes (RFC 9110, section 12.5.3)."""
+    """The codings of TWINS that an Accept-Encoding accepts (RFC 9110, section 12.5.3)."""
     codings = Codings(values)
     return frozenset(coding for _, coding in TWINS if codings.weight(coding.decode()) > 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What is known of a file that is open: its name, size, time of change, and coding if it is a twin."""
+    """The facts of an open file: its name, size, time of change, and coding if it is a twin."""
 
     name: str
     size: int
@@ -80,7 +80,7 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is sent: status, fields, and the bytes from `first` on, `length` of them."""
+    """The part to send: status, fields, and `length` bytes from `first` on."""
 
     status: int
     pairs: Pairs
@@ -137,7 +137,7 @@ def _is_unchanged(found: Found, request: Sequence[Pair]) -> bool:
 
 
 def _range_holds(found: Found, request: Sequence[Pair]) -> bool:
-    """If-Range: the very tag, or the very date."""
+    """If-Range: exactly the tag, or exactly the date."""
     asked = first_of(request, b"if-range")
     if asked is None:
         return True

@@ -1,4 +1,4 @@
-"""What a route may lead to besides an upstream, and what may stand in for an answer.
+"""Targets of routes other than upstreams, and replacements of answers.
 
 403                                a status
 301 /spaces/                       a redirect; braces and `/**` as in the target of an upstream
@@ -17,12 +17,12 @@ from gateway.upstreams.targets import Reference, Target, TargetError, Template, 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _STATUS = re.compile(r"[0-9]{3}")
 _ORIGIN = re.compile(r"(https?://[^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
-_HAS_OWN_QUERY = frozenset({"url", "query"})  # who writes these in a URL has put there what matters of the client's
+_HAS_OWN_QUERY = frozenset({"url", "query"})  # a URL with these already has what it needs of the client's query
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A status, and of a redirect where it leads: an origin or '', a template, a fragment with its `#` or ''."""
+    """A status; a redirect also has its URL: an origin or '', a template, a fragment with its `#` or ''."""
 
     text: str
     status: int
@@ -32,17 +32,17 @@ class Answer:
 
     @property
     def shown(self) -> str:
-        """As it may be shown: what is written as a value in its query may be a key."""
+        """The text as it may be shown: a value in its query may be a key."""
         return masked_target(self.text)
 
     @property
     def keeps_query(self) -> bool:
-        """Whether the client's query goes along: unless the URL holds it already."""
+        """Whether the client's query is added, unless the URL includes it already."""
         references: tuple[Reference, ...] = self.template.references if self.template is not None else ()
         return all(reference.owner not in _HAS_OWN_QUERY for reference in references)
 
     def location(self, path: str, own_query: str, client_query: str) -> str:
-        """The Location, of a path and query filled in. A path that a browser would read as a host stays a path."""
+        """The Location from a filled path and query. A path that a browser would read as a host stays a path."""
         query = joined(own_query, client_query if self.keeps_query else "")
         path = path.replace("\\", "%5C")
         if not self.origin and path.startswith("//"):
@@ -81,7 +81,7 @@ def parse_own(text: str) -> Answer | Folder | None:
 
 
 def parse_replacement(text: str) -> Answer | Page | Target:
-    """What stands in for an answer. Raises TargetError."""
+    """Parse a replacement of an answer. Raises TargetError."""
     found = parse_own(text)
     if isinstance(found, Folder):
         if found.rest:

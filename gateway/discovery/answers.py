@@ -1,4 +1,4 @@
-"""What sources answer, and that they cannot be asked."""
+"""Answers of sources, and their failures."""
 
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, Protocol, TypeVar
@@ -6,16 +6,16 @@ from typing import Final, NamedTuple, Protocol, TypeVar
 from gateway import units
 from gateway.upstreams.places import Base, Instance
 
-# Entries of one answer that are looked at: each takes 20 us in which nobody else has a turn, and 1,000 are used.
+# The most entries of an answer that are read: each blocks the loop for 20 us, and 1,000 are used.
 MOST_ENTRIES: Final = 2_000
 
 
 class Away(Exception):
-    """A source could not be asked, or what it said cannot be read; the text says why."""
+    """A source could not be asked, or its answer cannot be read; the text says why."""
 
 
 class Ended(Exception):
-    """A source has said all that it ever will."""
+    """A source has ended: it gives no more lists."""
 
 
 class Answer(NamedTuple):
@@ -26,10 +26,10 @@ class Answer(NamedTuple):
 
 
 class Source(Protocol):
-    """Something that can be asked who the instances are."""
+    """A source of instances."""
 
     async def ask(self, most_s: float | None) -> Answer:
-        """What it knows now, or, where it lets wait for a change, after that; within `most_s` where that is given.
+        """The current instances; a source that supports waiting answers after a change, within `most_s` if given.
 
         Raises Away, Ended.
         """
@@ -39,10 +39,10 @@ FoundT = TypeVar("FoundT")
 
 
 def instances_among(found: Sequence[FoundT], made_of: Callable[[FoundT], Instance | None]) -> tuple[Instance, ...]:
-    """The instances that entries of a registry are, in a steady order; `made_of` gives None for one that is none.
+    """The instances from entries of a registry, in a steady order; `made_of` returns None for an entry without one.
 
-    One with an address that cannot be one is left out: a single service that registers nonsense keeps nobody else from
-    being found. Raises ValueError where that leaves none. Of a list that is too long the first MOST_ENTRIES count.
+    One with an invalid address is left out: a single instance that registers nonsense must not hide the others. Raises
+    ValueError if that leaves none. Of a list that is too long the first MOST_ENTRIES count.
     """
     instances, fault = set(), None
     for one in found[:MOST_ENTRIES]:
@@ -57,9 +57,9 @@ def instances_among(found: Sequence[FoundT], made_of: Callable[[FoundT], Instanc
 
 
 def instance_at(scheme: str, host: str, port: int, prefix: str, weight: float | None = None) -> Instance:
-    """An instance at an address or name that somebody else gives. Raises ValueError for what cannot be one."""
+    """An instance at an address or name from outside. Raises ValueError for an invalid one."""
     shown = f"[{host}]" if ":" in host else host
     parts = units.base_url(f"{scheme}://{shown}:{port}")
-    if parts[2] != port or parts[3]:  # a slash in it: what follows would be a path
+    if parts[2] != port or parts[3]:  # a slash in it would begin a path
         raise ValueError("expected the host of an instance, a name or an address")
     return Instance(Base(*parts[:3], prefix), weight=weight)

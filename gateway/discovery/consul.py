@@ -1,7 +1,7 @@
-"""What Consul is asked, and its answers: GET /v1/health/service/NAME, as a blocking query.
+"""Queries for Consul, and its answers: GET /v1/health/service/NAME, as a blocking query.
 
-A query with the index of the last answer waits until something has changed, or `wait` is over. An index may go back,
-when a server was restored: then it is asked anew (Consul's documentation, Blocking Queries).
+A query with the index of the last answer waits until something has changed, or `wait` is over. An index may go back
+when a server was restored: then the query starts anew (Consul's documentation, Blocking Queries).
 """
 
 from functools import partial
@@ -13,7 +13,7 @@ import msgspec
 from gateway.discovery.answers import Away, instance_at, instances_among
 from gateway.upstreams.places import Instance, Source
 
-WAIT_S: Final = 60.0  # for a change; Consul adds up to a sixteenth, so that not all come at once
+WAIT_S: Final = 60.0  # the wait for a change; Consul adds up to a sixteenth, so that clients do not all return at once
 
 
 class _Weights(msgspec.Struct):
@@ -39,7 +39,7 @@ _decode = msgspec.json.Decoder(list[_Entry]).decode
 
 
 def target_of(source: Source, index: int, wait_s: float) -> str:
-    """The query for the instances whose checks pass; with an index it waits for a change."""
+    """The query for the instances with passing checks; with an index it waits for a change."""
     query = ["passing=1", *(f"tag={quote(tag, safe='')}" for tag in source.tags)]
     if index:
         query += [f"index={index}", f"wait={max(1, round(wait_s))}s"]
@@ -47,7 +47,7 @@ def target_of(source: Source, index: int, wait_s: float) -> str:
 
 
 def next_index(before: int, field: bytes | None) -> int:
-    """The index to ask by next: 0 where there is none, or where it has gone back."""
+    """The index for the next query: 0 if there is none, or if it has gone back."""
     try:
         index = int(field or b"")
     except ValueError:
@@ -57,7 +57,7 @@ def next_index(before: int, field: bytes | None) -> int:
 
 
 def instances_of(source: Source, body: bytes) -> tuple[Instance, ...]:
-    """The instances of an answer; one without a port is none. Raises Away for what cannot be read."""
+    """The instances of an answer; one without a port is left out. Raises Away for an unreadable answer."""
     try:
         return instances_among(_decode(body), partial(_instance, source))
     except (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError) as error:
@@ -65,7 +65,7 @@ def instances_of(source: Source, body: bytes) -> tuple[Instance, ...]:
 
 
 def _instance(source: Source, entry: _Entry) -> Instance | None:
-    """At the service's own address, or that of its node."""
+    """An instance at the service's own address, or at that of its node."""
     service = entry.service
     if not service.port:
         return None

@@ -1,6 +1,6 @@
-"""What Eureka is asked, and its answers: GET /apps/NAME.
+"""Queries for Eureka, and its answers: GET /apps/NAME.
 
-Its JSON is made of XML, so a list of one is no list, numbers may be texts, and an attribute has an `@`.
+Its JSON is made from XML, so a list with one member is no list, numbers may be texts, and an attribute has an `@`.
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ def target_of(source: Source) -> str:
 
 
 def instances_of(source: Source, body: bytes) -> tuple[Instance, ...]:
-    """The instances that are UP and have a port for the scheme. Raises Away for what cannot be read."""
+    """The instances that are UP and have a port for the scheme. Raises Away for an unreadable answer."""
     try:
         application = msgspec.json.decode(body, type=dict[str, Any])["application"]
         found = application.get("instance") or []
@@ -32,7 +32,7 @@ def instances_of(source: Source, body: bytes) -> tuple[Instance, ...]:
 
 
 def _instance(source: Source, found: dict[str, Any]) -> Instance | None:
-    """None for one that is not UP, or has no port for the scheme. Raises ValueError for what is no instance."""
+    """None for one that is not UP, or has no port for the scheme. Raises ValueError for an invalid one."""
     try:
         if found["status"] != "UP":
             return None

@@ -1,4 +1,4 @@
-"""Lists of base URLs that Python of a team's own gives: `async def odd(): ... yield ["http://10.0.0.7:8000"]`."""
+"""Lists of base URLs from Python of a team's own: `async def odd(): ... yield ["http://10.0.0.7:8000"]`."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
@@ -7,7 +7,7 @@ from typing import Any
 from gateway.discovery.answers import Answer, Away, Ended
 from gateway.upstreams.places import Base, Instance, parse_place
 
-# Called without arguments; what it gives is iterated over for as long as the worker runs.
+# Called without arguments; its result is iterated over for as long as the worker runs.
 MakeIterator = Callable[[], Any]
 
 
@@ -31,14 +31,14 @@ class PythonSource:
         return Answer(instances_of(found), 0.0)
 
     async def aclose(self) -> None:
-        """Let its `finally` run."""
+        """Close the iterator, so that its `finally` runs."""
         close = getattr(self._iterator, "aclose", None)
         if close is not None:
             await close()
 
 
 def instances_of(found: object) -> tuple[Instance, ...]:
-    """What an iterator gave. Raises Away for anything but a list of base URLs."""
+    """The instances from an iterator. Raises Away for anything but a list of base URLs."""
     if not isinstance(found, (list, tuple)):
         raise Away(f"it gave {type(found).__name__}, no list of base URLs")
     instances: list[Instance] = []

@@ -1,4 +1,4 @@
-"""Where the registries are."""
+"""The options of registries: their addresses."""
 
 import re
 from base64 import b64encode
@@ -14,7 +14,7 @@ _URL = re.compile(r"(https?://)(?:([^/?#@]*)@)?(.*)", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """The servers of one registry, each as good as the other, and what Authorization says there."""
+    """The servers of one registry, which are equivalent, and the value of Authorization there."""
 
     bases: tuple[Base, ...]
     authorization: str = field(default="", repr=False)

@@ -15,11 +15,11 @@ from gateway.upstreams.records import Upstream
 
 _TIMEOUT_S: Final = 10.0
 _MAX_BYTES: Final = 16 * 2**20  # a thousand instances of Consul are about 2
-_LEAST_S: Final = 1.0  # between two questions, however often something changes
+_LEAST_S: Final = 1.0  # between two queries, however often something changes
 
 
 def pool_for(kind: str, registry: Registry) -> Pool:
-    """A pool, not started, for the servers of a registry. One of Consul's that waits is not repeated."""
+    """A pool, not started, for the servers of a registry. A waiting query of Consul is not repeated."""
     return Pool(Upstream(name=kind, bases=registry.bases, retries=0 if kind == "consul" else 1))
 
 
@@ -37,7 +37,7 @@ class ConsulSource:
         began_s = asyncio.get_running_loop().time()
         wait_s = consul.WAIT_S if most_s is None else min(consul.WAIT_S, most_s)
         target, index = consul.target_of(self._source, self._index, wait_s), self._index
-        self._index = 0  # whatever goes wrong, the next question does not wait
+        self._index = 0  # whatever goes wrong, the next query does not wait
         reply = await _reply(self._pool, target, self._pairs, _TIMEOUT_S + (wait_s * 17 / 16 if index else 0))
         if reply.status != 200:
             raise Away(f"status {reply.status}")
@@ -49,7 +49,7 @@ class ConsulSource:
 
 
 class EurekaSource:
-    """An application of Eureka, asked for every `interval_s`."""
+    """An application of Eureka, queried every `interval_s`."""
 
     def __init__(self, source: Source, pool: Pool, authorization: str, interval_s: float) -> None:
         self._source, self._pool = source, pool
@@ -58,7 +58,7 @@ class EurekaSource:
 
     async def ask(self, most_s: float | None) -> Answer:
         reply = await _reply(self._pool, eureka.target_of(self._source), self._pairs, _TIMEOUT_S)
-        if reply.status == 404:  # it knows no such application
+        if reply.status == 404:  # Eureka knows no such application
             return Answer((), self._interval_s)
         if reply.status != 200:
             raise Away(f"status {reply.status}")

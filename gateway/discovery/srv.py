@@ -1,7 +1,7 @@
-"""SRV records and the addresses of their targets, asked for by dnspython.
+"""SRV records and the addresses of their targets, looked up by dnspython.
 
-It knows how long they hold, where the system's own resolver does not say so, and has no SRV. It goes by resolv.conf and
-its search domains, and asks over TCP where an answer does not fit into a datagram.
+dnspython reports TTLs, while the system's own resolver does not, and has no SRV. It uses resolv.conf and its search
+domains, and asks over TCP if an answer does not fit into a datagram.
 """
 
 import asyncio
@@ -17,24 +17,24 @@ from gateway.upstreams import places
 if TYPE_CHECKING:
     from dns.asyncresolver import Resolver
 
-LEAST_S: Final = 1.0  # whatever the records say: some have a TTL of 0
+LEAST_S: Final = 1.0  # whatever the TTL: some records have 0
 _MOST_S: Final = 86_400.0
-_LIFETIME_S: Final = 5.0  # for one question, all name servers together
+_LIFETIME_S: Final = 5.0  # for one query, over all name servers
 
 
 def _resolver() -> "Resolver":
-    from dns.asyncresolver import Resolver  # a tenth of a second, for those who have such records
+    from dns.asyncresolver import Resolver  # a tenth of a second, only where such records are used
 
     return Resolver()  # reads resolv.conf, which may have changed
 
 
 class SrvSource:
-    """The SRV records of one name. `resolver` makes what asks the name servers."""
+    """The SRV records of one name. `resolver` makes the object that asks the name servers."""
 
     def __init__(self, source: places.Source, resolver: "Callable[[], Resolver]" = _resolver) -> None:
         self._source = source
         self._resolver = resolver
-        self._addresses: dict[str, tuple[str, ...]] = {}  # of each target, as they were found last
+        self._addresses: dict[str, tuple[str, ...]] = {}  # of each target, from its last look-up
 
     async def ask(self, most_s: float | None) -> Answer:
         import dns.exception
@@ -50,8 +50,8 @@ class SrvSource:
         return Answer(instances, min(_MOST_S, max(LEAST_S, min([ttl_s, *ttls_s]))))
 
     async def _look_up(self, resolver: "Resolver", targets: list[str]) -> list[float]:
-        """Find the addresses of the targets, and how long they hold. A target that cannot be asked for keeps those that
-        it had; raises Away where that leaves none of them with any."""
+        """Find the addresses of the targets, and their TTLs. A target that cannot be looked up keeps its addresses;
+        raises Away if that leaves no target with any."""
         found = await asyncio.gather(*(_addresses(resolver, target) for target in targets))
         had, self._addresses = self._addresses, {}
         failure: Away | None = None
@@ -66,7 +66,7 @@ class SrvSource:
 
 
 async def _records(resolver: "Resolver", name: str) -> tuple[list[Record], float]:
-    """The records of a name, none where it has none, and how long they hold. Raises DNSException."""
+    """The records of a name, if it has any, and their TTL. Raises DNSException."""
     import dns.resolver
 
     try:
@@ -81,7 +81,7 @@ async def _records(resolver: "Resolver", name: str) -> tuple[list[Record], float
 
 
 async def _addresses(resolver: "Resolver", target: str) -> tuple[tuple[str, ...], float] | Away:
-    """The addresses of a target and how long they hold, or why it could not be asked for."""
+    """The addresses of a target and their TTL, or why it could not be looked up."""
     import dns.exception
     import dns.resolver
 
@@ -103,7 +103,7 @@ async def _addresses(resolver: "Resolver", target: str) -> tuple[tuple[str, ...]
 
 
 def _has_ipv6() -> bool:
-    """Whether there is a way to addresses of IPv6 from here; sends nothing."""
+    """Whether this machine has a route to IPv6 addresses; sends nothing."""
     try:
         with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as probe:
             probe.connect(("2001:db8::1", 9))

@@ -18,12 +18,12 @@ class Record(NamedTuple):
 
 
 def targets_of(records: Sequence[Record]) -> list[str]:
-    """The names whose addresses are needed, each once."""
+    """The target names of the records, each once."""
     return list(dict.fromkeys(one.target for one in records if _is_usable(one)))
 
 
 def _is_usable(one: Record) -> bool:
-    """Whether there is a port, and a target that is a host name: DNS has any bytes in its names, and Host would too."""
+    """Whether there is a port, and a target that is a host name: DNS allows any bytes, which would be sent in Host."""
     try:
         units.host_name(one.target)
     except ValueError:
@@ -34,7 +34,7 @@ def _is_usable(one: Record) -> bool:
 def instances_of(
     records: Sequence[Record], addresses: Mapping[str, Sequence[str]], scheme: str, prefix: str
 ) -> tuple[Instance, ...]:
-    """The instances, in a steady order; a target without an address is none."""
+    """The instances, in a steady order; a target without an address is left out."""
     usable = [one for one in sorted(set(records)) if _is_usable(one) and addresses.get(one.target)]
     weights = dict(zip(usable, _weights(usable), strict=True))
     return tuple(
@@ -50,10 +50,10 @@ def instances_of(
 
 
 def _weights(records: Sequence[Record]) -> list[float]:
-    """Each record's weight beside the others of its priority.
+    """Each record's weight relative to the others of its priority.
 
-    "Records with weight 0 should have a very small chance of being selected": together they have as much as a weight
-    of 1. Where all have 0, they are alike.
+    "Records with weight 0 should have a very small chance of being selected": together they get a weight of 1. Where
+    all have 0, they are equal.
     """
     zeros = Counter(one.priority for one in records if not one.weight)
     return [float(one.weight) if one.weight else 1 / zeros[one.priority] for one in records]

@@ -1,4 +1,4 @@
-"""Each source of instances is asked for as long as its worker runs, and tells the pool of its upstream."""
+"""Each source of instances is asked for as long as its worker runs; its answers go to the pool of its upstream."""
 
 import asyncio
 import random
@@ -24,7 +24,7 @@ _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Registries:
-    """Where they are, as the configuration has it; `iterators` are a team's own functions by their paths."""
+    """The configured registries; `iterators` are a team's own functions by their paths."""
 
     consul: Registry | None = None
     consul_token: str | None = field(default=None, repr=False)
@@ -41,7 +41,7 @@ class Discovery:
         self._tasks: list[asyncio.Task[None]] = []
 
     def start(self, pools: Mapping[str, Pool]) -> None:
-        """Begin to ask, in the background; nobody waits for it."""
+        """Begin to ask, in the background."""
         for pool in pools.values():
             for place in pool.upstream.sources:
                 watch = _Watch(pool, place, self._source(place, pool))
@@ -74,7 +74,7 @@ class Discovery:
 
 
 class _Watch:
-    """One source, asked again and again."""
+    """One source, asked repeatedly."""
 
     def __init__(self, pool: Pool, place: places.Source, source: Source) -> None:
         self._pool, self._place, self._source = pool, place, source
@@ -92,7 +92,7 @@ class _Watch:
                     pause_s = self._away(error) * random.uniform(0.8, 1.2)
                 except Ended:
                     raise
-                except Exception as error:  # noqa: BLE001 - whatever a source says, it is asked again
+                except Exception as error:  # noqa: BLE001 - whatever a source raises, it is asked again
                     pause_s = self._away(Away(f"{type(error).__name__}: {error}"[:300])) * random.uniform(0.8, 1.2)
                 else:
                     self._received(answer, loop.time())
@@ -107,7 +107,7 @@ class _Watch:
                 await self._source.aclose()
 
     def _away(self, error: Away) -> float:
-        """What was known stays; how long to wait."""
+        """Keep the known instances; returns how long to wait."""
         if not self._failures:
             self._say("warning", "upstream.lookup_failed", cause=str(error))
         self._failures += 1

@@ -1,4 +1,4 @@
-"""What the parent tells the workers of all generations, in memory that they share: it alone writes."""
+"""State that the parent publishes to the workers of all generations, in shared memory: only the parent writes."""
 
 import contextlib
 import mmap
@@ -8,14 +8,15 @@ from enum import IntEnum
 from typing import Final
 
 _MOST_TEXT: Final = 32 * 1024
-# pid, generation, whether a reload is under way, reloads that have ended, when the last one did, its outcome, how long
-# its text is; then how many there were of each outcome.
+# pid, generation, whether a reload is under way, reloads that have ended, when the last one did, its outcome, the
+# length of its text; then the number of each outcome.
 _STATE: Final = struct.Struct("=II?IdBI")
 _COUNTS: Final = struct.Struct("=III")
 
 
 class Outcome(IntEnum):
-    """What came of a reload: done; refused, since `check` finds a problem; failed, since the new one did not start."""
+    """The outcome of a reload: done; refused, since `check` finds a problem; failed, since the new one never
+    started."""
 
     DONE = 0
     REFUSED = 1
@@ -61,9 +62,9 @@ class Board:
     # -- a worker -----------------------------------------------------------------------------------------------------
 
     def ask(self) -> int:
-        """Ask for a reload; what `ended` is once that one has."""
+        """Ask for a reload; returns the value of `ended` once that one has ended."""
         _, _, is_under_way, ended, *_ = self._read()
-        with contextlib.suppress(BlockingIOError):  # so many have asked already
+        with contextlib.suppress(BlockingIOError):  # the pipe is full of requests already
             os.write(self._asked[1], b"r")
         return ended + (2 if is_under_way else 1)
 
@@ -87,7 +88,7 @@ class Board:
         return {outcome.word: counts[outcome] for outcome in Outcome}
 
     def last(self) -> tuple[Outcome, float, str]:
-        """What came of the last reload, when, and what `check` said."""
+        """The outcome of the last reload, its time, and the text of `check`."""
         _, _, _, _, at_s, outcome, length = self._read()
         start = _STATE.size + _COUNTS.size
         text = self._memory[start : start + length].decode("utf-8", "replace")

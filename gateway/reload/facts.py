@@ -1,4 +1,4 @@
-"""What a generation tells the parent of its configuration: what no reload changes, and which files it was read from."""
+"""Facts of a generation's configuration, for the parent: values that no reload changes, and files that were read."""
 
 import hashlib
 import sys
@@ -21,7 +21,7 @@ _PACKAGE = Path(__file__).resolve().parents[1]
 def facts_of(
     config: Config, routes: Routes, environ: Mapping[str, str], env_files: Sequence[str], warnings: str
 ) -> Facts:
-    """`env_files` are the paths of --env-file, `warnings` what `check` warned of."""
+    """`env_files` are the paths of --env-file, `warnings` those of `check`."""
     settings = config.settings
     fixed = {
         "GATEWAY_BIND": shown(settings.bind),
@@ -42,7 +42,7 @@ def facts_of(
 
 
 def workers_of(entries: Iterable[Entry]) -> int:
-    """GATEWAY_WORKERS; 1 where it is not set, or is wrong, of which the first generation tells."""
+    """GATEWAY_WORKERS; 1 if it is not set, or is invalid, which the first generation reports."""
     for entry in entries:
         if (entry.name.family, entry.name.option.name) == ("gateway", "WORKERS"):
             with suppress(ValueError):

@@ -1,6 +1,7 @@
-"""Whether what a generation has read has changed: files are looked at by their resolved paths, without reading them.
+"""Whether the files of a generation have changed: they are checked by their resolved paths, without reading them.
 
-A Kubernetes volume swaps a symlink, an editor renames a new file over the old one: both change what the path leads to.
+A Kubernetes volume swaps a symlink, an editor renames a new file over the old one: both change the file behind the
+path.
 """
 
 import contextlib
@@ -14,12 +15,12 @@ from typing import Final
 LOOK_S: Final = 0.5
 _SAME_SECOND_NS: Final = 2 * 10**9
 
-# Of each path: the file that it leads to, when that was written, its size; None where there is none.
+# For each path: the file that it leads to, its time of writing, its size; None if there is none.
 Look = Mapping[str, tuple[str, int, int] | None]
 
 
 def look(paths: Iterable[str]) -> Look:
-    """How the files are now."""
+    """The current state of the files."""
     return {path: _seen(path) for path in paths}
 
 
@@ -38,15 +39,15 @@ def changed(before: Look, now: Look) -> list[str]:
 
 
 class Watch:
-    """Tells of a change once it has stood still from one look to the next: a file may be half written."""
+    """Reports a change once it is the same in two checks in a row: a file may be half written."""
 
     def __init__(self, paths: Callable[[], Iterable[str]], known: Look | None = None) -> None:
-        """`paths` gives the files at each look, since a folder may get new ones; `known` is how they were when read."""
+        """`paths` returns the files at each check, since a folder may get new ones; `known` is their state as read."""
         self._paths = paths
         self._known = self._last = look(paths()) if known is None else known
 
     def again(self) -> list[str]:
-        """What has changed since the last time that this told of a change, or since the beginning."""
+        """The files that have changed since the last report, or since the beginning."""
         now = look(self._paths())
         stands_still, self._last = now == self._last, now
         found = changed(self._known, now) if stands_still else []
@@ -65,7 +66,7 @@ def named_files(environ: Mapping[str, str]) -> list[str]:
 
 
 def own_modules(modules: Iterable[ModuleType], folder: Path, without: Path) -> list[str]:
-    """The files of the modules that were imported from a folder; not what is installed, or lies in `without`."""
+    """The files of the modules that were imported from a folder, without installed ones and those in `without`."""
     found = set()
     for module in modules:
         path = getattr(module, "__file__", None)
@@ -79,7 +80,7 @@ def _is_own(path: Path, folder: Path, without: Path) -> bool:
 
 
 def beside(paths: Iterable[str]) -> list[str]:
-    """These files, and all of Python in their folders: one that could not be imported is among them."""
+    """These files, and all Python files in their folders, which include any that could not be imported."""
     known = set(paths)
     for folder in {Path(path).parent for path in known if path.endswith(".py")}:
         known |= {str(path) for path in folder.glob("*.py")}
@@ -87,10 +88,10 @@ def beside(paths: Iterable[str]) -> list[str]:
 
 
 def forget_compiled(paths: Iterable[str]) -> None:
-    """Remove what Python has compiled of these sources, where it could take that for what they say now.
+    """Remove compiled files of these sources that Python could mistake for their current content.
 
     It compares size and time of writing, in whole seconds (reference manual, 5.4.7): a file that is saved twice in one
-    second, "one" first and then "two", would go on saying "one".
+    second, "one" first and then "two", would stay "one".
     """
     for path in paths:
         if path.endswith(".py"):

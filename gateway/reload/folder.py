@@ -1,6 +1,6 @@
-"""`gateway dev`: one process serves, and another one takes its place whenever a file of the folder is saved.
+"""`gateway dev`: one process serves, and a new one replaces it whenever a file of the folder is saved.
 
-The first process watches, and is never the one that a debugger stops: the terminal is the serving one's.
+The first process only watches, so a debugger never stops it: the terminal belongs to the serving one.
 """
 
 import contextlib
@@ -17,10 +17,10 @@ from typing import Final
 from gateway.reload.files import Look, changed, forget_compiled, look
 
 _LOOK_S: Final = 0.15
-_END_S: Final = 1.0  # what a serving process may take to end
+_END_S: Final = 1.0  # the time that a serving process may take to end
 _MOST_FILES: Final = 5000
 _NOT_OURS: Final = frozenset({"node_modules", "__pycache__", "venv", "site-packages"})
-# What a running gateway and its tools write themselves.
+# Files that a running gateway and its tools write themselves.
 _WRITTEN: Final = (".pyc", ".log", ".sqlite3", ".sqlite3-wal", ".sqlite3-shm", ".sqlite3-journal", ".db", ".tmp", "~")
 
 
@@ -56,7 +56,7 @@ class Folder:
             if not self._pid:
                 for number in (signal.SIGTERM, signal.SIGHUP):
                     signal.signal(number, signal.SIG_DFL)
-                signal.signal(signal.SIGINT, lambda number, frame: None)  # Ctrl-C is for the one that watches
+                signal.signal(signal.SIGINT, lambda number, frame: None)  # Ctrl-C is for the watching process
                 os.environ[CHANGED] = os.pathsep.join(files)
                 return None
             known, files = self._changed_from(known)
@@ -69,7 +69,7 @@ class Folder:
         self._stops = True
 
     def _changed_from(self, known: Look) -> tuple[Look, list[str]]:
-        """Wait for a file that is saved, or the end."""
+        """Wait for a saved file, or for the end."""
         while not self._stops:
             time.sleep(_LOOK_S)
             now = look(saved_files(self._folder))
@@ -78,7 +78,7 @@ class Folder:
         return known, []
 
     def _end(self) -> None:
-        """End the process that serves: by its own way, else at once."""
+        """End the serving process: in good order if it can, else at once."""
         give_up_s = time.monotonic() + _END_S
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(self._pid, signal.SIGTERM)
@@ -90,12 +90,12 @@ class Folder:
                 time.sleep(0.01)
 
 
-# The files because of which a process was started; empty for the first one.
+# The saved files that led to the start of a process; empty for the first one.
 CHANGED: Final = "_PORTWAY_CHANGED"
 
 
 def _terminal() -> list[object] | None:
-    """How the terminal is set, which a debugger that is ended leaves otherwise."""
+    """The terminal's settings, which a killed debugger leaves changed."""
     try:
         return termios.tcgetattr(sys.stdin.fileno())
     except (termios.error, ValueError, OSError):

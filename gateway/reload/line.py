@@ -1,7 +1,7 @@
-"""The line between the parent and one generation: orders go down, each a byte, and reports come up, each a line.
+"""The line between the parent and one generation: orders are sent down, a byte each, and reports up, a line each.
 
-A generation is a process that has read the environment and the routes, and the workers that it forked. What all of them
-share, whichever generation they are of, the parent makes before the first one.
+A generation is a process that has read the environment and the routes, and the workers that it forked. The parent makes
+what all generations share before the first one.
 """
 
 import contextlib
@@ -27,12 +27,12 @@ DRAIN: Final = b"d"
 CUT: Final = b"c"
 LEAVE: Final = b"l"
 
-# So many generations have places in shared memory: one serves, one starts, and some still drain.
+# The number of generations with slots in shared memory: one serves, one starts, and some still drain.
 PLACES: Final = 4
 
 
 class Inherited:
-    """What all generations share. Made by the parent."""
+    """Objects that all generations share. Made by the parent."""
 
     def __init__(self, workers: int) -> None:
         self.workers = workers
@@ -47,10 +47,10 @@ class Inherited:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a generation tells the parent of its configuration, before it listens.
+    """Facts of a generation's configuration, reported to the parent before it listens.
 
-    `fixed` is what no reload can change: by variable, as it may be shown, and a digest of the value. `warnings` are
-    those of `check`. `config_hash` tells configurations apart.
+    `fixed` are values that no reload can change: by variable, the value as it may be shown, and its digest. `warnings`
+    are those of `check`. `config_hash` identifies the configuration.
     """
 
     fixed: Mapping[str, tuple[str, str]]
@@ -75,15 +75,15 @@ class Line:
 
     @property
     def is_first(self) -> bool:
-        """Whether no generation was there before: problems go to stderr then, and the port must be free."""
+        """Whether this is the first generation: then problems go to stderr, and the port must be free."""
         return self.number == 1
 
     def capture_stderr(self) -> None:
-        """From now on what is said on stderr is for the parent, which logs it."""
+        """From now on stderr is captured for the parent, which logs it."""
         self._captured = sys.stderr = io.StringIO()
 
     def release_stderr(self) -> str:
-        """What was said meanwhile."""
+        """End the capture; returns the captured text."""
         if self._captured is None:
             return ""
         text, self._captured = self._captured.getvalue(), None
@@ -91,18 +91,18 @@ class Line:
         return text
 
     def report(self, **fields: Any) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the parent is gone, which the orders tell too
+        with contextlib.suppress(BrokenPipeError):  # the parent is gone, which the pipe of orders shows too
             os.write(self._reports, json.dumps(fields).encode() + b"\n")
 
     def may_go(self) -> bool:
-        """Wait for the order to listen; False where it is another one, or the parent has gone."""
+        """Wait for the order to listen; False if it is another one, or the parent is gone."""
         return os.read(self.orders, 1) == GO
 
     def close_in_worker(self) -> None:
-        """The parent's line is no worker's."""
+        """Close the line in a worker, which must not use it."""
         os.close(self._reports)
         os.close(self.orders)
 
 
-# Of the generation that this process is, if it is one.
+# The line of this process, if it is a generation.
 current: Line | None = None

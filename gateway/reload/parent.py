@@ -1,8 +1,8 @@
 """The first process of `gateway serve`. It reads no configuration, imports nothing of a team's, and serves nothing.
 
-It forks a generation, which checks what it is to serve, forks its workers and listens. For a reload it forks another
-one beside it, from the same clean state. Once all of its workers are ready, the old one gives its port over, as in a
-rolling restart, and drains. Whatever goes wrong before that is told, and the old one goes on.
+It forks a generation, which checks its configuration, forks its workers and listens. For a reload it forks another one
+beside it, from the same clean state. Once all of its workers are ready, the old one hands over its port, as in a
+rolling restart, and drains. Any failure before that is logged, and the old one goes on.
 
 1. A reload is asked for: by SIGHUP, by `POST /-/reload`, by a changed file. Several at once are one more.
 2. The new generation checks, and tells its facts, or its problems.
@@ -30,11 +30,11 @@ from gateway.reload.files import Watch
 from gateway.reload.line import CUT, DRAIN, GO, LEAVE, PLACES, RETIRE, Facts, Inherited, Line
 
 _NEVER: Final = float("inf")
-# How long a new generation may take until it serves: its modules may hang while they are imported.
+# How long a new generation may take until it serves: importing its modules may hang.
 START_S: Final = 60.0
-# After the last of those before it has closed its listeners: until the serving one knows (`server.reuseport`).
+# The time after the last earlier one has closed its listeners until the serving one knows (`server.reuseport`).
 _SETTLE_S: Final = 1.0
-# How long the end of a reload waits for old workers that are held up, and go on getting new connections until then.
+# How long the end of a reload waits for old workers that are held up and still get new connections.
 _MOST_ASIDE_S: Final = 2.0
 _MOST_RETIRING: Final = PLACES - 2
 
@@ -49,12 +49,12 @@ class _Generation:
     orders: int
     reports: int
     give_up_s: float
-    text: bytes = b""  # of reports, the beginning of the next line
+    text: bytes = b""  # the incomplete last line of reports
     facts: Facts | None = None
     seen: files.Look | None = None  # its files as they were when it had read them
     problems: str = ""
     is_let_go: bool = False
-    is_settled: bool = False  # none of its workers is about to listen
+    is_settled: bool = False  # no worker of it is about to listen
     is_retiring: bool = False
     stepped_aside_s: float = _NEVER
     left_port_s: float = _NEVER
@@ -74,10 +74,10 @@ class Parent:
         self._all: list[_Generation] = []
         self._serving: _Generation | None = None
         self._starting: _Generation | None = None
-        self._is_ending = False  # a reload: the new generation serves, the old one steps aside
-        self._left_port_s = -_NEVER  # when the last of those did that have ended since
+        self._is_ending = False  # whether a reload is ending: the new generation serves, the old one steps aside
+        self._left_port_s = -_NEVER  # the latest time at which a generation that has ended left the port
         self._number = 0
-        self._wanted = ""  # why there shall be another reload
+        self._wanted = ""  # the reason for the next reload, if one is wanted
         self._because: dict[str, Any] = {}
         self._began_s = 0.0
         self._watch: Watch | None = None
@@ -114,7 +114,7 @@ class Parent:
     # -- signals ------------------------------------------------------------------------------------------------------
 
     def _watch_signals(self) -> None:
-        """Heard as numbers in a pipe, written from C as they come: none is lost before a sleep."""
+        """Receive signals as numbers in a pipe, written from C as they come: none is lost before a sleep."""
         self._signals, self._write_end = os.pipe()
         for end in (self._signals, self._write_end):
             os.set_blocking(end, False)
@@ -124,7 +124,7 @@ class Parent:
                 signal.signal(number, lambda number, frame: None)
 
     def _wait(self) -> None:
-        """Until a signal, a report, or something is due."""
+        """Wait for a signal or a report, or until something is due."""
         poll = select.poll()
         for descriptor in (self._signals, self._board.asked, *(one.reports for one in self._all)):
             poll.register(descriptor, select.POLLIN)
@@ -175,7 +175,7 @@ class Parent:
             self._want("files", files=found)
 
     def _next(self) -> Line | None:
-        """Begin the reload that is wanted, if it is its turn. In the new generation: its line."""
+        """Begin the wanted reload, if it is its turn. In the new generation: returns its line."""
         if not self._wanted or self._stops or self._starting is not None or self._is_ending:
             return None
         why, fields, self._wanted, self._because = self._wanted, self._because, "", {}
@@ -192,7 +192,7 @@ class Parent:
         orders, reports = os.pipe(), os.pipe()
         taken = {one.place for one in self._all}
         free = [number for number in range(PLACES) if number not in taken] or [PLACES - 1]
-        # Not the last one's, if it was killed: its workers still count there.
+        # Not the slot of the last one, if it was killed: its workers still count there.
         self._place = place = next((number for number in free if number > self._place), free[0])
         logs.flush(0.5)
         if self._serving is not None and self._serving.facts is not None:
@@ -212,7 +212,7 @@ class Parent:
         return None
 
     def _forget(self) -> None:
-        """In a new generation: what is the parent's alone."""
+        """In a new generation: drop what belongs only to the parent."""
         signal.set_wakeup_fd(-1)
         ends = [end for one in self._all for end in (one.orders, one.reports)]
         for descriptor in (self._signals, self._write_end, *ends):
@@ -252,7 +252,7 @@ class Parent:
             log.warning("reload.warnings", problems=facts.warnings.splitlines())
 
     def _faults(self, facts: Facts) -> list[str]:
-        """What the new configuration changes and cannot."""
+        """Faults: values that the new configuration changes although a reload cannot."""
         before = self._fixed or {}
         return [
             f"{variable}: {shown} takes a restart; {before[variable][0]} holds until then"
@@ -261,8 +261,8 @@ class Parent:
         ]
 
     def _may_listen_at_s(self, new: _Generation) -> float:
-        """When those that retired have left the port, and the serving one knows. It must itself be complete: a worker
-        of it that began to listen after the new ones would be taken for one of them (`server.reuseport`).
+        """When the retired generations have left the port, and the serving one knows. That one must be complete: a
+        worker of it that began to listen after the new ones would be taken for one of them (`server.reuseport`).
         """
         is_due = new.facts is not None and not new.is_let_go and not new.problems
         if not is_due or not (self._serving is None or self._serving.is_settled):
@@ -295,7 +295,7 @@ class Parent:
             generation.order(DRAIN)
 
     def _done_at_s(self) -> float:
-        """When the reload is done that is coming to its end."""
+        """When the ending reload is done."""
         if not self._is_ending:
             return _NEVER
         return 0.0 if self._stops else max([0.0, *(one.stepped_aside_s for one in self._retiring())])
@@ -315,7 +315,7 @@ class Parent:
     # -- ends ---------------------------------------------------------------------------------------------------------
 
     def _look_at_ends(self) -> None:
-        """Also of strangers: where the parent is process 1, orphans are its own."""
+        """Collect ended processes, strangers too: orphans become children of process 1, which the parent may be."""
         with contextlib.suppress(ChildProcessError):
             while (ended := os.waitpid(-1, os.WNOHANG))[0]:
                 for generation in [one for one in self._all if one.pid == ended[0]]:
@@ -363,7 +363,7 @@ class Parent:
         self._board.end(outcome, self._serving.number, "\n".join(lines), time.time())
 
     def _say_end(self) -> None:
-        if self._fixed is None:  # nothing was ever let go
+        if self._fixed is None:  # no generation ever went ahead
             return
         if self._cut:
             log.warning("drain.cut", count=self._cut)
@@ -371,7 +371,7 @@ class Parent:
 
 
 def _how_it_ended(code: int) -> str:
-    """For a generation that ended without a word."""
+    """The fault for a generation that ended without a report."""
     return f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
 
 
@@ -381,7 +381,7 @@ def _kill(pid: int) -> None:
 
 
 def _terminal_is_there() -> bool:
-    """Whether this process has a terminal that controls it: one that was closed sends SIGHUP as its last word."""
+    """Whether this process has a controlling terminal: a closed one has sent SIGHUP at the end."""
     try:
         os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
     except OSError:

@@ -1,6 +1,6 @@
-"""The socket of a client, as Granian has it: messages within their limit, counted, and closed once.
+"""The socket of a client, over Granian: messages within their limit, counted, and closed once.
 
-Of Granian 2.8: `receive` is never given a deadline, since a message may be lost with it. It answers pings while a
+For Granian 2.8: `receive` never gets a deadline, since a message may be lost with it. Granian answers pings while a
 `receive` waits, and closes only while none does. After a disconnect nothing may be sent.
 """
 
@@ -20,7 +20,7 @@ _CLOSE_S: Final = 2.0
 
 
 class SocketClosed(Exception):
-    """The socket is closed; `code` and `reason` say how, `by` whom: `client`, `upstream` or `gateway`."""
+    """The socket is closed, with `code` and `reason`; `by` is the closing side: `client`, `upstream` or `gateway`."""
 
     def __init__(self, closing: Closing) -> None:
         super().__init__(f"closed by the {closing.by} with {closing.code}")
@@ -45,7 +45,7 @@ class ClientSocket:
         self._now = asyncio.get_running_loop().time
         self.max_message_bytes = 0
         self.closing: Closing | None = None
-        self.last_s = self._now()  # of a message either way
+        self.last_s = self._now()  # time of the last message in either direction
         self.sending_since_s: float | None = None
 
     async def accept(self, subprotocol: str | None) -> None:
@@ -63,7 +63,7 @@ class ClientSocket:
             raise SocketClosed(self.closing)
         text = message.get("text")
         data: Message = message["bytes"] if text is None else text
-        # A character is at most four bytes: only what may be too large is measured.
+        # A character is at most four bytes: only messages that may be too large are measured.
         size = len(data)
         if isinstance(data, str) and not data.isascii():
             size = len(data.encode())
@@ -75,7 +75,7 @@ class ClientSocket:
         return data
 
     async def send(self, data: Message, size: int) -> None:
-        """Send a message of so many bytes, no faster than the client reads."""
+        """Send a message of `size` bytes, no faster than the client reads."""
         self.sending_since_s = self._now()
         key = "text" if isinstance(data, str) else "bytes"
         await self._send({"type": "websocket.send", key: data})
@@ -85,7 +85,7 @@ class ClientSocket:
         self.last_s = self._now()
 
     async def close(self, closing: Closing) -> None:
-        """Close it, unless the client has. Nobody may wait in `receive` meanwhile."""
+        """Close it, unless the client has. No `receive` may be waiting meanwhile."""
         was_open, self.closing = self.closing is None, self.closing or closing
         if not was_open:
             return
@@ -104,7 +104,7 @@ def too_large(max_bytes: int) -> Closing:
 
 
 async def ended(task: "asyncio.Task[Any]") -> None:
-    """Cancel a task that nobody waits for any more, and wait for its end."""
+    """Cancel a task with a result that is no longer needed, and wait for its end."""
     task.cancel()
     with suppress(asyncio.CancelledError, Exception):
         await task

@@ -1,6 +1,6 @@
-"""Close codes and reasons (RFC 6455, section 7.4): which may be sent, and what one side's mean to the other.
+"""Close codes and reasons (RFC 6455, section 7.4): which may be sent, and how one side's are passed to the other.
 
-Granian sends what it is given, be it a code that no endpoint may send, so they are checked here.
+Granian sends any code, even one that no endpoint may send, so they are checked here.
 """
 
 from typing import Final, NamedTuple
@@ -19,7 +19,7 @@ CLIENT, UPSTREAM, GATEWAY = "client", "upstream", "gateway"
 
 
 class Closing(NamedTuple):
-    """How a socket ends: the code and reason of who closes it."""
+    """How a socket ends: the code and reason of the closing side."""
 
     code: int
     reason: str
@@ -27,13 +27,13 @@ class Closing(NamedTuple):
     failure: str | None = None  # the reason in the log, where it is a failure
 
     def for_client(self) -> tuple[int, str]:
-        """What the client is told."""
-        if self.by == UPSTREAM and self.code == LOST:  # never as if it had said so
+        """The code and reason for the client."""
+        if self.by == UPSTREAM and self.code == LOST:  # never as if the upstream had sent it
             return FAILED, "the service is gone"
         return sendable(self.code), shortened(self.reason)
 
     def for_upstream(self) -> tuple[int, str]:
-        """What the upstream is told."""
+        """The code and reason for the upstream."""
         if self.by == CLIENT and self.code == LOST:
             return GOING_AWAY, ""
         return sendable(self.code), shortened(self.reason)

@@ -1,4 +1,4 @@
-"""A handshake towards an upstream as values: the fields that go up, whether a 101 is one, an answer that is none."""
+"""A handshake towards an upstream as values: the fields to send, the check of a 101, and of refusals."""
 
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ _OF_HANDSHAKE = frozenset(
 
 
 def upgrade_pairs(pairs: Iterable[Pair], key: bytes, offered: Sequence[str]) -> Pairs:
-    """The fields of a client's handshake as they go up: with a key of ours, and no extension, since none can pass."""
+    """The fields of a client's handshake as sent up: with a key of ours, without extensions, which cannot pass."""
     kept = [pair for pair in pairs if pair[0] not in _OF_HANDSHAKE]
     kept += [
         (b"connection", b"Upgrade"),
@@ -38,7 +38,7 @@ def accept_of(key: bytes) -> bytes:
 
 
 def fault_of(pairs: Iterable[Pair], key: bytes, offered: Sequence[str]) -> str | None:
-    """Why a 101 is no answer to our handshake (RFC 6455, section 4.1), if it is none."""
+    """Why a 101 is not a valid answer to our handshake (RFC 6455, section 4.1), if so."""
     found: dict[bytes, list[bytes]] = {}
     for name, value in pairs:
         found.setdefault(name, []).append(value.strip(OWS))
@@ -53,13 +53,13 @@ def fault_of(pairs: Iterable[Pair], key: bytes, offered: Sequence[str]) -> str |
 
 
 def protocol_of(pairs: Iterable[Pair]) -> str | None:
-    """The subprotocol of a 101 that `fault_of` has nothing against."""
+    """The subprotocol of a 101 that `fault_of` accepts."""
     values = [value.strip(OWS).decode("latin-1") for value in all_of(pairs, b"sec-websocket-protocol")]
     return values[0] if values else None
 
 
 def offered_by(values: Iterable[bytes]) -> list[str] | None:
-    """The subprotocols that a client offers, in its order; None where one is no token, or comes twice."""
+    """The subprotocols that a client offers, in its order; None if one is no token, or is repeated."""
     found = [one.strip(OWS) for one in b",".join(values).split(b",")]
     offered = [one for one in found if one]
     if not all(map(is_token, offered)) or len(set(offered)) < len(offered):
@@ -68,9 +68,9 @@ def offered_by(values: Iterable[bytes]) -> list[str] | None:
 
 
 def once_each(pairs: Iterable[Pair]) -> Pairs:
-    """The fields of an answer that is no 101, each name once: a repeated one ends Granian's worker.
+    """The fields of an answer other than 101, each name once: a repeated one ends Granian's worker.
 
-    Lists are joined (RFC 9110, section 5.3); of cookies, which are none, the first one is kept.
+    Lists are joined (RFC 9110, section 5.3); cookies are no list, so only the first one is kept.
     """
     found: dict[bytes, bytes] = {}
     for name, value in pairs:

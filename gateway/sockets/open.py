@@ -9,7 +9,7 @@ from gateway.sockets import codes
 from gateway.sockets.codes import Closing
 from gateway.sockets.session import Session
 
-# Those that are told to go come again elsewhere: not all at once.
+# Closed clients reconnect elsewhere: not all at once.
 _APART_S: Final = 0.002
 
 
@@ -19,12 +19,12 @@ class OpenSockets:
     def __init__(self, most: int) -> None:
         self._most = most
         self._taken = 0
-        self._open: dict[Session, str] = {}  # and their routes
+        self._open: dict[Session, str] = {}  # with their routes
         self._closing: Closing | None = None
         self._none_left: asyncio.Event | None = None
 
     def take(self) -> None:
-        """A handshake begins; `give` the place back at its end, or at that of its socket.
+        """A handshake begins; `give` back the place at its end, or at the end of its socket.
 
         Raises WEBSOCKETS_FULL, and DRAIN_CUT where the worker stops.
         """
@@ -41,7 +41,7 @@ class OpenSockets:
             self._none_left.set()
 
     def add(self, session: Session, route: str) -> None:
-        """It is open; `remove` it at its end."""
+        """The socket is open; `remove` it at its end."""
         self._open[session] = route
         if self._closing is not None:
             session.end(self._closing)
@@ -69,7 +69,7 @@ class OpenSockets:
             session.end(self._closing)
 
     async def drain(self, within_s: float) -> None:
-        """Close all, spread over at most so long, let no further one in, and wait until they have ended."""
+        """Close all, spread over at most `within_s`, accept no more, and wait until they have ended."""
         self._closing = Closing(codes.GOING_AWAY, "the gateway stops", codes.GATEWAY)
         sessions = list(self._open)
         apart_s = min(_APART_S, within_s / max(1, len(sessions)))

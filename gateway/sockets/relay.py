@@ -1,7 +1,7 @@
 """Messages both ways until one side, or the gateway, closes.
 
-Two tasks: what the client sends goes up, what the upstream sends goes down, each no faster than it is read. Whoever of
-the two ends, and a timer, says how the socket closes, once; the rest follows from that.
+Two tasks: one sends the client's messages up, the other the upstream's down, each no faster than they are read. The
+first of them to end, or a timer, decides once how the socket closes; the rest follows from that.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from gateway.sockets import codes
 from gateway.sockets.client import ClientSocket, SocketClosed, ended
 from gateway.sockets.codes import Closing
 
-if TYPE_CHECKING:  # aiohttp takes a third of the time of `gateway check`, which opens nothing
+if TYPE_CHECKING:  # importing aiohttp takes a third of the time of `gateway check`, which opens no socket
     from gateway.sockets.upstream import UpstreamSocket
 
 
@@ -31,12 +31,12 @@ class Relay:
         self._upstream_idle_s = upstream_idle_s
 
     def end(self, closing: Closing) -> None:
-        """Close it like this, unless it closes already."""
+        """Close it with `closing`, unless it is closing already."""
         if not self._over.done():
             self._over.set_result(closing)
 
     async def run(self) -> Closing:
-        """Until it has ended on both sides; how."""
+        """Run until it has ended on both sides; returns how."""
         up, down = self._loop.create_task(self._up()), self._loop.create_task(self._down())
         alarms = [
             self._alarm(self._client_idle_s, lambda: self._client.sending_since_s, _CLIENT_STALLED),
@@ -50,7 +50,7 @@ class Relay:
         finally:
             for alarm in alarms:
                 alarm.cancel()
-            # Nothing that may come on either side is wanted any more: the close is all that is left to say.
+            # Further messages of either side are not needed: only the close is left to send.
             await ended(up)
             await ended(down)
         await asyncio.gather(self._client.close(closing), self._upstream.close(closing))
@@ -76,7 +76,7 @@ class Relay:
                 await send(await receive())
         except SocketClosed as closed:
             self.end(closed.closing)
-        except Exception as error:  # noqa: BLE001 - a fault of ours must not leave the socket open
+        except Exception as error:  # noqa: BLE001 - an error of the gateway must not leave the socket open
             self._failed(error)
 
     async def _down(self) -> None:
@@ -86,7 +86,7 @@ class Relay:
                 await send(*await receive())
         except SocketClosed as closed:
             self.end(closed.closing)
-        except Exception:  # noqa: BLE001 - Granian says nothing of how a client went
+        except Exception:  # noqa: BLE001 - Granian does not tell how a client left
             self.end(Closing(codes.LOST, "", codes.CLIENT))
 
 

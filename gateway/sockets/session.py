@@ -17,14 +17,14 @@ class Session(Protocol):
     """One socket while it is open."""
 
     def end(self, closing: Closing) -> None:
-        """Close it like this, unless it closes already."""
+        """Close it with `closing`, unless it is closing already."""
 
     async def run(self) -> Closing | None:
-        """Until it has ended on all sides; how. None: it was never let in. Raises what a view raises before that."""
+        """Run until it has ended on all sides; returns how. None: never accepted. Raises what a view raises before."""
 
 
 class ViewSession:
-    """A socket that a view of a team's own has."""
+    """A socket in a view of a team's own."""
 
     def __init__(self, client: ClientSocket) -> None:
         self._client = client
@@ -57,7 +57,7 @@ class ViewSession:
                 if failure is not None:
                     raise failure
                 return None
-            if not view.done():  # it hears of it where it receives or sends next
+            if not view.done():  # it gets SocketClosed at its next receive or send
                 await asyncio.wait({view}, timeout=_LEAVE_S)
                 failure = view.exception() if view.done() and not view.cancelled() else None
             if isinstance(failure, SocketClosed):
@@ -86,7 +86,7 @@ class ViewSession:
         self._check()
         if self._receiving is None:
             self._receiving = asyncio.ensure_future(self._client.receive())
-        # The receiver itself is never given up while a message may come: it is asked again by the next call.
+        # The receiving task itself is never cancelled while a message may come: the next call waits for it again.
         waiting: list[asyncio.Future[Any]] = [self._receiving, self._over]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         if not self._receiving.done():
@@ -105,7 +105,7 @@ class ViewSession:
         await self._client.send(data, len(data.encode()) if isinstance(data, str) else len(data))
 
     async def finish(self, closing: Closing) -> None:
-        """The view closes its socket."""
+        """Close the socket, for the view."""
         self.end(closing)
         if self.is_accepted and self._receiving is not None:
             self._receiving.cancel()

@@ -1,4 +1,4 @@
-"""How a view answers a handshake: it passes it on to its upstream, or a function of a team's own takes the socket."""
+"""Answers to a handshake: a view passes it on to its upstream, or a function of a team's own takes the socket."""
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,13 +25,13 @@ from gateway.upstreams.attempts import answer_to
 from gateway.upstreams.options import ProxyOptions
 from gateway.upstreams.pool import pools_of
 
-# Makes what runs a socket once its client is let in.
+# Makes the session of a socket, once its client is accepted.
 Begin = Callable[[ClientSocket], Session]
 
 
 @dataclass(frozen=True, slots=True)
 class SocketOptions:
-    """What holds for a socket. 0 is no limit; `origins` None: the pages of the host that was asked for."""
+    """The options of a socket. 0 is no limit; `origins` None: the pages of the requested host."""
 
     max_message_bytes: int
     idle_s: float
@@ -43,7 +43,7 @@ DEFAULT_OPTIONS = SocketOptions(max_message_bytes=2**20, idle_s=3600.0)
 
 
 def options_of(options: ProxyOptions) -> SocketOptions:
-    """Those of a proxied call."""
+    """The socket options of a proxied call."""
     return SocketOptions(
         options.websocket_max_message_bytes,
         options.websocket_idle_s,
@@ -55,7 +55,7 @@ def options_of(options: ProxyOptions) -> SocketOptions:
 class Upgrade(GatewayResponse):
     """The answer of a view that takes a handshake: `begin` is called with the socket of the client.
 
-    With `subprotocol` None none is chosen. A view of one's own accepts by itself (`accepts_itself`).
+    With `subprotocol` None no subprotocol is chosen. A view of a team's own accepts by itself (`accepts_itself`).
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Upgrade(GatewayResponse):
 
 
 async def pass_on(view: Proxy, request: GatewayRequest, params: dict[str, str]) -> GatewayResponse:
-    """Ask the upstream of a view for an upgrade: an `Upgrade`, or its answer that is none. Raises GatewayError."""
+    """Ask the upstream of a view for an upgrade; returns an `Upgrade`, or the refusal. Raises GatewayError."""
     pool = pools_of(request)[view.target.upstream]
     plan = view.plan_anew(pool)
     options, exchange = plan.options, request.exchange
@@ -107,7 +107,7 @@ async def pass_on(view: Proxy, request: GatewayRequest, params: dict[str, str]) 
     def begin(client: ClientSocket) -> Session:
         from gateway.sockets.upstream import UpstreamSocket  # aiohttp takes a third of the time of `gateway check`
 
-        assert attempt.connection is not None  # noqa: S101 - it has answered
+        assert attempt.connection is not None  # noqa: S101 - it has answered by now
         transport, early = attempt.connection.hand_over()
         upstream = UpstreamSocket(transport, early, options.websocket_max_message_bytes)
         client_idle_s = request.inbox.idle_timeout_s
@@ -132,10 +132,10 @@ def offered_in(request: GatewayRequest) -> list[str]:
 class GatewayWebSocket:
     """A client's socket, for `async def view(socket: GatewayWebSocket)` behind `route(..., websocket=True)`.
 
-    `accept` it, then `receive` and `send` text or bytes, or iterate over what comes, and `close`. What is refused
-    before `accept`, by `close` or by returning, is a 403. `request` is the handshake, `subprotocols` what the client
-    offers. `fetch` calls an upstream, as in any view. Limits hold as for a proxied socket: a message that is too large,
-    silence for too long, a drain: then `receive` and `send` raise SocketClosed, which may be left to itself.
+    `accept` it, then `receive` and `send` text or bytes, or iterate over the messages, and `close`. Refusing before
+    `accept`, by `close` or by returning, is a 403. `request` is the handshake, `subprotocols` what the client offers.
+    `fetch` calls an upstream, as in any view. The limits of a proxied socket apply: after a message that is too large,
+    silence for too long, or a drain, `receive` and `send` raise SocketClosed, which the view need not catch.
     """
 
     def __init__(self, request: GatewayRequest, client: ClientSocket, session: ViewSession) -> None:
@@ -180,7 +180,7 @@ class GatewayWebSocket:
 
 
 class SocketView:
-    """A view of a team's own that takes sockets. Asked without an upgrade it says that it needs one."""
+    """A view of a team's own that takes sockets. A request without an upgrade gets 426."""
 
     def __init__(self, view: Callable[..., Awaitable[None]], options: SocketOptions = DEFAULT_OPTIONS) -> None:
         self.view = view
@@ -192,7 +192,7 @@ class SocketView:
         markcoroutinefunction(self)
 
     def inherit(self, level: Level) -> None:
-        """What is given for all routes holds for its sockets too."""
+        """Apply the options for all routes to its sockets."""
         usual = DEFAULT_OPTIONS
         self.is_off = not level.get("websocket", True)
         self.options = SocketOptions(

@@ -1,6 +1,6 @@
-"""The socket of an upstream, on the connection that a 101 left over: aiohttp's reader and writer of frames.
+"""The socket of an upstream, on the connection after its 101: aiohttp's reader and writer of frames.
 
-It masks what it sends, answers pings, joins fragments, and refuses what is no WebSocket: reserved bits, bad UTF-8,
+It masks the frames that it sends, answers pings, joins fragments, and refuses invalid input: reserved bits, bad UTF-8,
 messages that are too large.
 """
 
@@ -19,11 +19,11 @@ from gateway.sockets.client import Message, SocketClosed, too_large
 from gateway.sockets.codes import Closing
 from gateway.sockets.keepalive import set_keepalive
 
-from aiohttp._websocket.reader import WebSocketDataQueue  # isort: skip  # aiohttp's face has it not
+from aiohttp._websocket.reader import WebSocketDataQueue  # isort: skip  # not in aiohttp's public names
 
-# Read ahead of the client: twice this, and one message.
+# The bytes read ahead of the client: twice this, and one message.
 _READ_AHEAD_BYTES: Final = 64 * 1024
-# Written ahead of the upstream before the client waits, so that its pings are answered meanwhile.
+# The bytes written ahead of the upstream before the client waits, so that its pings are answered meanwhile.
 _WRITE_AHEAD_BYTES: Final = 256 * 1024
 # How long the upstream may take to answer a close.
 _CLOSE_S: Final = 2.0
@@ -34,17 +34,17 @@ class _Frames(BaseProtocol):
 
     def __init__(self, loop: asyncio.AbstractEventLoop, max_message_bytes: int) -> None:
         super().__init__(loop)
-        self._upgraded = True  # there is no parser of HTTP behind this one
+        self._upgraded = True  # no parser of HTTP follows
         self.queue = WebSocketDataQueue(self, _READ_AHEAD_BYTES, loop=loop)
         # It refuses a message of as many bytes as it is told, not only larger ones.
         refused_bytes = max_message_bytes + 1 if max_message_bytes else 0
-        # The queue knows it by a weak reference alone.
+        # The queue has only a weak reference to it.
         self.reader = WebSocketReader(self.queue, refused_bytes, compress=False, decode_text=True)
 
     def data_received(self, data: bytes) -> None:
         is_wrong, _ = self.reader.feed_data(data)
         if is_wrong and self.transport is not None:
-            self.transport.pause_reading()  # what follows means nothing
+            self.transport.pause_reading()  # later bytes mean nothing
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
@@ -52,9 +52,9 @@ class _Frames(BaseProtocol):
 
 
 class UpstreamSocket:
-    """The other side of a socket: the upstream's. `early` is what came behind its 101.
+    """The other side of a socket: the upstream's. `early` are the bytes that came with its 101.
 
-    A client masks what it sends, a service does not: `masks` (RFC 6455, section 5.1).
+    `masks`: a client masks its frames, a service does not (RFC 6455, section 5.1).
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class UpstreamSocket:
         transport.resume_reading()
 
     async def receive(self) -> tuple[Message, int]:
-        """The next message and its size in bytes. Raises SocketClosed: it has closed, is gone, or broke the rules."""
+        """The next message and its size in bytes. Raises SocketClosed: closed, gone, or a protocol error."""
         try:
             while True:
                 kind, data, extra = await self._frames.queue.read()
@@ -125,14 +125,14 @@ class UpstreamSocket:
                     await self._writer.send_frame(b"", WSMsgType.CLOSE)
                 else:
                     await self._writer.close(code, reason)
-                if closing.by != codes.UPSTREAM:  # else this was the answer: the upstream ends it (RFC 6455, 7.1.1)
+                if closing.by != codes.UPSTREAM:  # else this was the reply: the upstream ends it (RFC 6455, 7.1.1)
                     while (await self._frames.queue.read()).type is not WSMsgType.CLOSE:
                         pass
         self._transport.close()
         self._frames.queue.feed_eof()
 
     def cut(self) -> None:
-        """End the connection without a word."""
+        """End the connection without a close frame."""
         self._is_closed = True
         self._transport.abort()
 
