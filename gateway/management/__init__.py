@@ -1,15 +1,15 @@
 """The commands, explain.
 
 command_line       a request as it is written on a command line
-dev                what `gateway dev` answers where a view or the configuration fails
-difference         what a reload would change
+dev                answers of `gateway dev` where a view or the configuration fails
+difference         the changes that a reload would make
 project            the files of a project of one's own
-running            the gateway that runs is asked
-explain            what would become of a request, and why; nothing is sent
-explain_call       what a proxied one becomes on its way up
+running            requests to the running gateway
+explain            what would happen to a request, and why; nothing is sent
+explain_call       a proxied request on its way up
 explain_fanout     the parts of a fan-out in their order
-explain_route      what is said of a request that a route might get, for its page
-explain_auth       who would be let in, and why not
+explain_route      the same for a sample request of a route, for its page
+explain_auth       whether a client would be let in, and why
 connect            `check --connect`: endpoints are tried
 completion         scripts that complete the commands in shells
 commands/auth      `gateway auth`
@@ -47,7 +47,7 @@ from gateway.text import plain_lines
 
 class _Parser(CommandParser):
     def error(self, message: str) -> NoReturn:
-        """A command that is written wrong ends with 1: 2 is for the configuration."""
+        """Wrong usage of a command ends with 1: 2 is for the configuration."""
         self.exit(1, f"{self.format_usage()}gateway: {plain_lines(message)}\n")
 
 
@@ -64,7 +64,7 @@ def add_env_file(parser: argparse.ArgumentParser, default: Any = argparse.SUPPRE
 
 
 class GatewayCommand(BaseCommand):
-    """A command of Portway's own, without those options of Django's that mean nothing to people who run a gateway."""
+    """A command of Portway, without the options of Django that mean nothing to people who run a gateway."""
 
     epilog = ""
     stealth_options = ("verbosity", "settings", "pythonpath", "traceback", "skip_checks")  # for `call_command`
@@ -95,7 +95,7 @@ class GatewayCommand(BaseCommand):
             sys.exit(error.returncode)
 
     def examined(self, env_files: list[str], selection: Selection) -> Findings:
-        """What the selected checks find, without a problem; else all problems are on stderr, and the exit code is 2."""
+        """The findings of the selected checks without a problem; else all problems go to stderr, with exit code 2."""
         found, read = examine(settings.GATEWAY, selection), read_env_files(env_files)
         read.held_by(os.environ)
         for warning in (*read.warnings, *found.warnings):
@@ -109,5 +109,5 @@ class GatewayCommand(BaseCommand):
     def checked(self, env_files: list[str]) -> tuple[Config, Routes]:
         """The configuration and the routes, if they can be served; else all problems on stderr, and exit code 2."""
         routes = self.examined(env_files, Selection()).routes
-        assert routes is not None  # noqa: S101 - what keeps them from being served is a problem
+        assert routes is not None  # noqa: S101 - routes that cannot be served are a problem
         return settings.GATEWAY, routes

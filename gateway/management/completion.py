@@ -1,6 +1,6 @@
 """Completion in shells: the commands' own parsers become a script of bash, zsh or fish.
 
-The script is text alone: while somebody types, no gateway and no Python runs.
+The script is only text: no gateway and no Python runs while a person types.
 """
 
 import argparse
@@ -14,7 +14,7 @@ _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 
 @dataclass(frozen=True)
 class Word:
-    """What may be typed, and what it is for."""
+    """A word that may be typed, and its meaning."""
 
     text: str
     meaning: str
@@ -22,8 +22,8 @@ class Word:
 
 @dataclass(frozen=True)
 class Place:
-    """What may follow a command or a verb of it, as `cache why`; `values` are those of options that have a closed list,
-    `free` the options whose value is anything."""
+    """The words that may follow a command or a verb of it, such as `cache why`; `values` are those of options with a
+    closed list, `free` the options with any value."""
 
     verbs: tuple[Word, ...]
     options: tuple[Word, ...]
@@ -36,7 +36,8 @@ class Place:
 
 
 def places_of(parsers: Mapping[str, argparse.ArgumentParser]) -> dict[str, Place]:
-    """What may follow a command or `command verb`, from the parsers by command; by the empty text, what may begin."""
+    """The words that may follow a command or `command verb`, from the parsers by command; under the empty text, the
+    first words."""
     commands = [Word(name, first_clause(parser.description or "")) for name, parser in sorted(parsers.items())]
     commands.append(Word("version", "the version"))
     places = {"": Place(tuple(commands), (), {}, ())}
@@ -84,7 +85,7 @@ def _quoted(text: str) -> str:
 
 
 def _value_cases(places: Mapping[str, Place]) -> Iterator[tuple[str, Iterable[str] | None]]:
-    """`place:option` patterns of a shell's `case`, with the values; None where any word, perhaps a file, may stand."""
+    """`place:option` patterns of a shell's `case`, with the values; None for any word, perhaps a file."""
     for name, place in places.items():
         for option, values in place.values.items():
             yield f"{_quoted(f'{name}:{option}')}", values

@@ -21,7 +21,7 @@ _ASKS_OF_TLS = "; is TLS spoken there?"
 
 @dataclass(slots=True)
 class Tried:
-    """What became of one address of a base URL, step by step; `fault` is why it cannot be used, or empty."""
+    """The result for one address of a base URL, step by step; `fault` is why it cannot be used, or empty."""
 
     upstream: str
     url: str
@@ -36,7 +36,7 @@ class Tried:
 
 
 async def connect(upstreams: Mapping[str, Upstream]) -> list[Tried]:
-    """Try every address of every base URL, all at a time. Sources (SRV, Consul, Eureka) are not asked."""
+    """Try every address of every base URL, all at once. Sources (SRV, Consul, Eureka) are not asked."""
     bases = [(upstream, base) for upstream in upstreams.values() for base in upstream.bases]
     found = await asyncio.gather(*(_base(upstream, base) for upstream, base in bases))
     others = [
@@ -69,7 +69,7 @@ async def _base(upstream: Upstream, base: Base) -> list[Tried]:
 
 
 async def _address(upstream: Upstream, base: Base, tried: Tried, timeout_s: float) -> None:
-    """Connect, shake hands, ask; what happens is noted in `tried`."""
+    """Connect, shake hands, ask; the results are noted in `tried`."""
     step = "tcp"
     writer: asyncio.StreamWriter | None = None
     try:
@@ -123,7 +123,7 @@ def _took(step: str, began_s: float) -> str:
 
 
 def _text(error: OSError) -> str:
-    """The system's words; asyncio's own text for a connection names the address once more."""
+    """The system's words; asyncio's own text for a connection would repeat the address."""
     known = os.strerror(error.errno) if error.errno and not isinstance(error, socket.gaierror) else error.strerror
     return (known or str(error) or type(error).__name__).lower()
 

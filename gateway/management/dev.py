@@ -1,4 +1,4 @@
-"""What `gateway dev` answers where `serve` would not: failures show where in the team's own code they come from."""
+"""Answers of `gateway dev` that `serve` does not give: failures show their place in the team's own code."""
 
 import html
 import traceback
@@ -34,7 +34,7 @@ def own_lines(error: BaseException, folder: Path) -> list[str]:
 
 
 def own_last(error: BaseException, folder: Path) -> str:
-    """The traceback for a terminal: at its end, where the eye is, the folder's own lines, and what was raised."""
+    """The traceback for a terminal: at its end, where people look first, the folder's own lines, and the exception."""
     whole = "".join(traceback.format_exception(error)).rstrip()
     own = own_lines(error, folder)
     if not own:
@@ -68,7 +68,7 @@ class DevHandler(GatewayHandler):
         own, whole = own_lines(error, folder), "".join(traceback.format_exception(error))
         raised = "".join(traceback.format_exception_only(error)).rstrip()
         failure.cause = own_last(error, folder)
-        await super().refusal(request, failure)  # the log line, and whoever else hears of it
+        await super().refusal(request, failure)  # the log line, and other hooks
         if _wants_page(request.raw_headers):
             return page(raised, [*own, raised], whole)
         members = problem_members(failure, request.exchange.request_id)
@@ -76,7 +76,7 @@ class DevHandler(GatewayHandler):
 
 
 class Broken:
-    """Answers every request with what keeps the gateway from starting, until a file is saved."""
+    """Answers every request with the reason why the gateway cannot start, until a file is saved."""
 
     def __init__(self, problems: str) -> None:
         self._problems = problems

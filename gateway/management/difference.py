@@ -1,17 +1,17 @@
-"""What a reload would change: the configuration that is here against the one that runs, as rows of `/-/status`."""
+"""The changes that a reload would make: this configuration against the running one, as rows of `/-/status`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
-# What no reload changes; TLS only where it is switched on or off.
+# Variables that no reload changes; TLS only if it is switched on or off.
 _FIXED = frozenset({"GATEWAY_BIND", "GATEWAY_WORKERS", "GATEWAY_DATABASE_URL"})
 _ON_OR_OFF = frozenset({"GATEWAY_TLS_CERT", "GATEWAY_TLS_KEY"})
 
 Row = Mapping[str, str]
-Line = tuple[str, str, str]  # a sign (+ - ~), what it is, its value or what is to be said of it
+Line = tuple[str, str, str]  # a sign (+ - ~), what it is, its value or a remark
 
 
 def of_variables(running: Iterable[Row], here: Iterable[Row]) -> list[Line]:
-    """Variables that come, go or change. Values are masked; a `mark` tells whether a masked one is another one."""
+    """Variables that are added, removed or changed. Values are masked; a `mark` shows whether a masked one differs."""
     before, after = ({row["variable"]: row for row in rows} for rows in (running, here))
     lines: list[Line] = []
     for name in sorted(before.keys() | after.keys()):
@@ -33,14 +33,14 @@ def of_variables(running: Iterable[Row], here: Iterable[Row]) -> list[Line]:
 
 
 def of_routes(running: Iterable[Row], here: Iterable[Row]) -> list[Line]:
-    """Routes of Python that come or go; those of the environment are its variables."""
+    """Routes in Python that are added or removed; those of the environment are covered by its variables."""
     before, after = ([_shown(row) for row in rows if _is_python(row)] for rows in (running, here))
     gone = [("-", *row) for row in before if row not in after]
     return [*gone, *(("+", *row) for row in after if row not in before)]
 
 
 def of_hashes(lines: Sequence[Line], running: str, here: str) -> list[Line]:
-    """What only the hash of the whole tells: options that are written in Python."""
+    """Differences that only the hash of the whole shows: options that are written in Python."""
     if lines or running == here:
         return []
     return [("~", "options of routes in Python", "")]

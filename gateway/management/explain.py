@@ -50,7 +50,7 @@ async def explain(config: Config, routes: Routes, scope: Scope) -> list[Section]
     sections = [Section("Request", [[request.method, target, f"Host: {request.host_field}"]])]
     try:
         async for section in _course(handler, request):
-            sections.append(section)  # noqa: PERF401 - those before a failure are kept
+            sections.append(section)  # noqa: PERF401 - the sections before a failure are kept
     except GatewayError as error:
         sections.append(_refused(error))
     return [Section(title, _even(rows)) for title, rows in sections if rows]
@@ -113,7 +113,7 @@ async def _course(handler: GatewayHandler, request: GatewayRequest) -> AsyncIter
 
 
 async def _who_asks(handler: GatewayHandler, request: GatewayRequest) -> AsyncIterator[Section]:
-    """Whether the request would be let in, where its route asks for that; no longer nobody's, if so."""
+    """Whether the request would be let in, if its route requires that; if so, it gets its identity."""
     stack = request.stack
     if request.fields.has_claims and handler.config.auth.ways:
         request.hide_claims()
@@ -123,7 +123,7 @@ async def _who_asks(handler: GatewayHandler, request: GatewayRequest) -> AsyncIt
 
 
 def _route(routes: Routes, request: GatewayRequest, host: str, match: Match[GatewayRoute]) -> Iterator[Section]:
-    """The route of the table that has the request, and those that lose to it."""
+    """The winning route of the table, and those that lose to it."""
     values = raw_values(match)
     route, rows = match.route, [_named(match.route)]
     if route.rule.others:
@@ -165,7 +165,7 @@ def _view(
 
 
 def _instead(route: GatewayRoute) -> list[list[str]]:
-    """What goes down for which status or reason, in the order in which it is looked for."""
+    """The replacement for each status or reason, in the order of the search."""
     rules = replacements_of(route.level)
     rows = [
         [rule.word, "stays as it is" if rule.replacement is None else masked_line(rule.replacement.text), rule.variable]
@@ -180,7 +180,7 @@ def _instead(route: GatewayRoute) -> list[list[str]]:
 
 
 def _compression(route: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
-    """What becomes of an answer of text for this client."""
+    """The compression of a text answer for this client."""
     variable = route.level.variable("compress")
     if not route.stack.compresses:
         return [["answers go down as they come", variable]] if variable else []
@@ -190,7 +190,7 @@ def _compression(route: GatewayRoute, request: GatewayRequest) -> list[list[str]
 
 
 def _mirrored(route: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
-    """Where a copy of the request goes, once its answer goes down."""
+    """The upstream for a copy of the request, once its answer is sent."""
     rule, variable = route.stack.mirror, route.level.variable("mirror")
     if rule is None:
         return []
@@ -206,7 +206,7 @@ _TEXT = [(b"content-type", b"text/plain")]
 
 
 def _limits(stack: Stack, request: GatewayRequest, cost: int) -> Section:
-    """The limits that a request meets, in their order, and what it is counted by."""
+    """The limits that a request meets, in their order, and its keys."""
     asked = sorted(stack.policies, key=lambda policy: not policy.is_before_auth)
     rows = [
         [
@@ -244,7 +244,7 @@ def _named(route: GatewayRoute) -> list[str]:
 
 
 def _losers(routes: Routes, match: Match[GatewayRoute], request: GatewayRequest, host: str) -> Iterator[list[str]]:
-    """The other lines that match host and path, each with what it lost by."""
+    """The other routes that match host and path, each with the reason why it lost."""
     path = request.raw_path
     for route in routes.routes:
         if route is not match.route and not mismatch.mismatch(route.rule, host, path):
@@ -253,7 +253,7 @@ def _losers(routes: Routes, match: Match[GatewayRoute], request: GatewayRequest,
 
 
 def _refused_by(route: GatewayRoute, request: GatewayRequest) -> str:
-    """What keeps a line that matches host and path from taking a request; empty if nothing does."""
+    """Why a route that matches host and path does not take a request; empty if it does."""
     pairs, query, trusted = request.raw_headers, request.scope["query_string"], request.from_trusted_peer
     if refused := mismatch.refusal(route.rule, request.method):
         return refused
@@ -261,7 +261,7 @@ def _refused_by(route: GatewayRoute, request: GatewayRequest) -> str:
 
 
 def _nearest(routes: Routes, request: GatewayRequest, host: str) -> Section:
-    """The routes of the table that come nearest to a request that none of them has, and why they have it not."""
+    """The routes nearest to a request that no route takes, and why they do not take it."""
     path = request.raw_path
     near = sorted(routes.routes, key=lambda route: mismatch.nearness(route.rule, host, path), reverse=True)
     rows = [
@@ -279,7 +279,7 @@ def _even(rows: list[list[str]]) -> list[list[str]]:
 
 # -- the cache ----------------------------------------------------------------------------------------------------
 def _cache(route: GatewayRoute, request: GatewayRequest) -> list[list[str]]:
-    """What is stored, and for how long; what there is in the store is for `gateway cache why` to tell."""
+    """What would be stored, and for how long; `gateway cache why` shows what is in the store."""
     cache, rows = route.cache, []
     inner = route.endpoint
     if isinstance(inner, Fanout):
@@ -306,7 +306,7 @@ def _forgets(routes: Routes, request: GatewayRequest, host: str) -> list[list[st
     return [["then", "what is stored of this path goes, if the answer is 2xx or 3xx"]]
 
 
-# An answer that could be stored, and says nothing of how long.
+# An answer that could be stored, without a stated lifetime.
 _SAYS_NOTHING = [(b"etag", b'"1"')]
 
 

@@ -1,7 +1,7 @@
-"""Who would be let in, and why not: the ways of a route asked as the gateway asks them.
+"""Whether a client would be let in, and why: the ways of a route are asked as the gateway asks them.
 
-Keys of issuers may be fetched, and services of kind ask are asked, as the gateway would; nothing goes to the service of
-the route, and functions of a team's own run.
+As in the gateway, keys of issuers may be fetched, services of kind ask are asked, and functions of a team's own run;
+nothing is sent to the service of the route.
 """
 
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from gateway.upstreams.pool import Pool
 
 @asynccontextmanager
 async def asking(ways: Ways, config: Config) -> AsyncIterator[Ways]:
-    """The ways with the pools that they ask through, for a moment."""
+    """The ways with their pools, for the duration of the context."""
     names = {way.upstream for way in config.auth.ways.values()}
     names |= {way.keys_from.place for way in config.auth.ways.values() if way.keys_from is not None}
     pools = {name: Pool(upstream) for name, upstream in config.upstreams.items() if name in names}
@@ -39,7 +39,7 @@ async def asking(ways: Ways, config: Config) -> AsyncIterator[Ways]:
 async def who_asks(
     request: GatewayRequest, ways: Ways, requirements: Sequence[Requirement], origins: Sequence[str]
 ) -> Section:
-    """What a route asks for, and what each of its ways finds in a request, which is let in as the gateway would."""
+    """The requirement of a route, and each way's outcome for a request, which is let in as by the gateway."""
     known: dict[str, Outcome] = {}
     rows = [["asks for", str(one.rule), _limits(one)] for one in requirements]
     refusal: GatewayError | None = None
@@ -91,7 +91,7 @@ def _named(identity: Identity | None) -> str:
 
 
 async def examined_tokens(config: Config, text: bytes, now_s: float) -> Mapping[str, Identity | Outcome]:
-    """What each way of kind jwt says of a token, by the name of the way."""
+    """The result of each way of kind jwt for a token, by the name of the way."""
     found: dict[str, Identity | Outcome] = {}
     async with asking(Ways(config.auth, {}, _no_thread), config) as ways:
         for way in config.auth.ways.values():

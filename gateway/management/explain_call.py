@@ -1,4 +1,4 @@
-"""What a proxied request becomes on its way up: URL, header fields, options, retries; and the fields of its answer."""
+"""A proxied request on its way up: URL, header fields, options, retries; and the fields of its answer."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -30,7 +30,7 @@ class Section(NamedTuple):
 
 
 def passes_cache_by(request: GatewayRequest) -> Words | None:
-    """Why a request has nothing to do with what is stored, in words of Cache-Status; None where it has."""
+    """Why a request bypasses the cache, in words of Cache-Status; None if it does not."""
     return goes_past(request.method, request.raw_headers, has_body=not request.inbox.complete)
 
 
@@ -43,7 +43,7 @@ def proxied(
     yield Section("Upstream", _urls(upstream, path + query))
     pairs = proxied_pairs(request, plan.sent, view.stripped_prefix(request))
     if route.cache is not None and not passes_cache_by(request) and not not_stored(request):
-        pairs = [pair for pair in pairs if pair[0] not in freshness.CONDITIONS]  # the whole is stored
+        pairs = [pair for pair in pairs if pair[0] not in freshness.CONDITIONS]  # the whole response is stored
     place = upstream.places[0]
     host = "(the instance's)" if isinstance(place, Source) else place.authority
     host = request.host_field if plan.options.preserve_host else host
@@ -58,7 +58,7 @@ def proxied(
 
 
 def _socket_rows(request: GatewayRequest, options: ProxyOptions, route: GatewayRoute) -> list[list[str]]:
-    """What becomes of a handshake."""
+    """How a handshake is treated."""
     if not options.websocket:
         return [["the handshake", "501 websocket_unsupported: WEBSOCKET is off"]]
     allowed, cors = options.websocket_origins or None, route.stack.origins
@@ -92,8 +92,8 @@ def _urls(upstream: Upstream, target: str) -> list[list[str]]:
 def changes_rows(
     request: GatewayRequest, pairs: Sequence[Pair], places: Mapping[str, str], sent: Sequence[Pair]
 ) -> list[list[str]]:
-    """Field by field what became of those that the client `sent` on the way up, and what came to them; masked where it
-    was set, and where a way to authenticate goes by it."""
+    """Field by field, the changes to those that the client `sent` on the way up, and the added ones; masked if set by
+    the configuration, or if a way to authenticate reads it."""
     came, goes = _by_name([*sent, *request.fields.nominated]), _by_name(pairs)
     of_way = {name.decode() for name, _ in request.identity_fields}
     ways = request.services.ways
@@ -145,7 +145,7 @@ def _by_name(pairs: Iterable[Pair]) -> dict[str, list[str]]:
 
 
 def _place(route: GatewayRoute, option: str) -> str:
-    """Where a route's option stands: its variable, or the line in Python."""
+    """Where a route's option is set: its variable, or the line in Python."""
     variable = route.origin.removesuffix("_FILE")
     return f"{variable}__{option}" if variable.startswith("GATEWAY_") else route.origin
 

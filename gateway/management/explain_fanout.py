@@ -1,4 +1,4 @@
-"""The parts of a fan-out in their order, with what goes up for each."""
+"""The parts of a fan-out in their order, with the call for each."""
 
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
@@ -46,7 +46,7 @@ def fanned_out(config: Config, request: GatewayRequest, route: GatewayRoute, vie
 
 
 def _parts(gathering: Gathering, steps: Sequence[Step], deadline_s: float) -> list[list[str]]:
-    """In the order in which they can begin; placeholders stand for what other parts will say."""
+    """The parts in the order in which they can begin; placeholders stand for values of other parts."""
     begun: dict[str, int] = {}
     waiting = list(steps)
     rows = []

@@ -1,4 +1,4 @@
-"""What `gateway explain` says of a route, for the page of that route: of a request that it might get."""
+"""The output of `gateway explain` for a route, for the page of that route: for a sample request."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,9 +13,9 @@ from gateway.routing.urls import Routes
 
 
 async def explain_route(config: Config, routes: Routes, name: str) -> list[dict[str, Any]]:
-    """For each line of that name the request and what becomes of it, a title and rows of words each; nothing is sent.
+    """For each route of that name a sample request and its treatment, as titles and rows of words; nothing is sent.
 
-    Parameters of the path stand for themselves: `/users/{id}` is asked for as `/users/id`.
+    Names of parameters are used as their values: `/users/{id}` is requested as `/users/id`.
     """
     return [
         {"request": f"{_method(route)} {_target(route)}", "sections": await _explained(config, routes, route)}
@@ -43,7 +43,7 @@ def _target(route: GatewayRoute) -> str:
 
 
 def _taken(segment: Segment, names: Iterator[str]) -> str:
-    """What a segment takes: a value of its kind between its literals."""
+    """A value that a segment matches: one of its kind between its literals."""
     if isinstance(segment, str):
         return segment
     name = next(names)

@@ -1,4 +1,4 @@
-"""Commands ask the gateway that runs: by GATEWAY_BIND, or by a URL, through its endpoints under `/-/`."""
+"""Commands ask the running gateway: by GATEWAY_BIND, or by a URL, through its endpoints under `/-/`."""
 
 import http.client
 import json
@@ -15,10 +15,10 @@ _ON_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to ask
 
 
 def ask(settings: Settings, method: str, target: str, url: str = "", within_s: float = _TIMEOUT_S) -> Any:
-    """What the gateway answers, as JSON. Raises CommandError, which says why there is no answer.
+    """The answer of the gateway, as JSON. Raises CommandError with the reason if there is no answer.
 
-    `url` is the base of another gateway; without it this environment's own is asked, whose certificate needs no name:
-    it is the one on this machine.
+    `url` is the base of another gateway; without it the one of this environment is asked. The name in its certificate
+    is not checked then, since it is on this machine.
     """
     place = url or f"the gateway on {settings.bind[0]}:{settings.bind[1]}"
     connection = _to_url(url) if url else _to_own(settings)

@@ -2,18 +2,18 @@
 
 `__all__` is what a test imports; what is not in it may change. `gateway.pytest_plugin` has the fixtures and the mark.
 
-reply             what a service answers: keys and values
+reply             answers of a service: keys and values
 wire              requests are read, answers written, as bytes
 headers           header fields by name
-service           a service: its answers, and the calls that it got
-service_socket    a WebSocket that a service has taken
+service           a service: its answers, and the calls that it received
+service_socket    a WebSocket that a service has accepted
 connection        a connection to a service: its requests are answered, or fail
 transport         a connection in memory
 network           the network of a gateway in a test
-clock             time that is set forward by hand
+clock             a clock that is set forward by hand
 setup             the environment, Django and the compiled routes
-only_environment  the routes module of a test that has none
-answer            what a client got
+only_environment  the routes module for tests without one
+answer            a response as a client received it
 client            the client in the same process
 worker            the worker in the same process
 gateway           the gateway of a test

@@ -1,4 +1,4 @@
-"""What a client of the gateway got, with what the gateway wrote down of the request."""
+"""A response as a client of the gateway received it, with the gateway's log line of the request."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
@@ -13,10 +13,10 @@ _SHOWN = 200
 
 
 class Answer:
-    """An answer and the line of its request in the log.
+    """A response and the log line of its request.
 
-    `pairs` are the field lines as they came, names in lower case; `headers` are them by name. `reason` is why the
-    gateway failed, or None; `attempts` how many calls a proxied request took; `parts` are those of a fan-out by name,
+    `pairs` are the field lines as they came, names in lower case; `headers` are them by name. `reason` is the gateway's
+    failure, or None; `attempts` is the number of calls for a proxied request; `parts` are those of a fan-out by name,
     each as in the log; `route` is the route's name.
     """
 
@@ -33,7 +33,7 @@ class Answer:
         return self.body.decode()
 
     def json(self) -> Any:
-        """What the body says. Raises ValueError, which shows the body, for what is no JSON."""
+        """The JSON of the body. Raises ValueError, which shows the body, if it is not JSON."""
         try:
             return msgspec.json.decode(self.body)
         except (msgspec.MsgspecError, UnicodeError) as error:
@@ -62,7 +62,7 @@ class Answer:
 
 
 class BrokenOff(Exception):
-    """The answer broke off after it had begun: a client must not take it for whole. `answer` is what came of it."""
+    """The answer broke off after it had begun: a client must not take it for whole. `answer` is the received part."""
 
     def __init__(self, answer: Answer) -> None:
         reason = answer.reason
@@ -71,7 +71,7 @@ class BrokenOff(Exception):
 
 
 class SocketRefused(Exception):
-    """A WebSocket was not let in. `answer` is what came instead."""
+    """A WebSocket was refused. `answer` is the response."""
 
     def __init__(self, answer: Answer) -> None:
         super().__init__(f"the handshake was answered {answer!r}")
@@ -79,9 +79,9 @@ class SocketRefused(Exception):
 
 
 class Stream:
-    """An answer as it comes: `status` and `headers` are here, `async for piece in stream` reads its body.
+    """A response as it arrives: `status` and `headers` are known, `async for piece in stream` reads its body.
 
-    `log` has something once the body has ended.
+    `log` is set once the body has ended.
     """
 
     def __init__(self, status: int, pairs: Sequence[Pair], body: AsyncIterator[bytes]) -> None:

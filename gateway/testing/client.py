@@ -23,25 +23,25 @@ from gateway.testing.wire import Pair
 
 RequestBody = bytes | AsyncIterable[bytes] | None
 
-# As many messages of an answer wait for who reads it.
+# The number of messages of an answer that wait for their reader.
 _AHEAD: Final = 8
-# How long what was left may take to end by itself.
+# How long requests that were left may take to end by themselves.
 _LEAVE_S: Final = 1.0
-# No connection has port 0, so none is taken for that of a request whose answer is broken off.
+# No connection has port 0, so none is cut by mistake when an answer breaks off.
 _CLIENT: Final = ("127.0.0.1", "0")
 
 _exchanges: ContextVar[list[Exchange]] = ContextVar("gateway_testing_exchanges")
 
 
 def note_exchange(exchange: Exchange) -> None:
-    """Hook of the handler: keeps what was written down of a request for whoever sent it."""
+    """Hook of the handler: keeps the record of a request for its sender."""
     noted = _exchanges.get(None)
     if noted is not None:
         noted.append(exchange)
 
 
 class LocalClient:
-    """Requests to a handler. `urlconf` is what Django's reverse() asks, `scheme` what the gateway listens with."""
+    """Requests to a handler. `urlconf` is for Django's reverse(), `scheme` is that of the gateway's listener."""
 
     def __init__(self, handler: GatewayHandler, urlconf: ModuleType, scheme: str) -> None:
         self._handler = handler
@@ -84,7 +84,7 @@ class LocalClient:
             await self.leave(exchanged)
 
     async def leave(self, exchanged: "_Exchanged") -> Mapping[str, Any]:
-        """Go away, as a client does that closes its connection; what was written down of the request."""
+        """Leave, like a client that closes its connection; returns the log line of the request."""
         exchanged.leave()
         task = exchanged.task
         if not task.done():
@@ -98,7 +98,7 @@ class LocalClient:
     def _run(self, exchanged: "_Exchanged", scope: Scope) -> None:
         async def run() -> None:
             _exchanges.set(exchanged.exchanges)
-            set_urlconf(self._urlconf)  # type: ignore[arg-type]  # whatever has urlpatterns will do
+            set_urlconf(self._urlconf)  # type: ignore[arg-type]  # any object with urlpatterns will do
             try:
                 await self._handler(scope, exchanged.receive, exchanged.send)
             finally:
@@ -174,7 +174,7 @@ class _Exchanged:
     def end(self) -> None:
         """The gateway is done with the request."""
         self._is_over = True
-        with contextlib.suppress(asyncio.QueueFull):  # then nobody waits for a message
+        with contextlib.suppress(asyncio.QueueFull):  # then no reader waits for a message
             self._answer.put_nowait(None)
 
     def leave(self) -> None:
@@ -193,7 +193,7 @@ async def _messages_of(body: RequestBody) -> AsyncIterator[Message]:
 
 
 class LocalAnswer:
-    """An answer whose head is here."""
+    """An answer after its head has arrived."""
 
     def __init__(self, client: LocalClient, exchanged: _Exchanged, start: Message) -> None:
         self._client = client
@@ -218,7 +218,7 @@ class LocalAnswer:
         raise BrokenOff(Answer(self.status, self.pairs, bytes(self._arrived), self.log))
 
     async def whole(self) -> Answer:
-        """The answer once all of it is here. Raises BrokenOff."""
+        """The answer once it has arrived whole. Raises BrokenOff."""
         async for piece in self.pieces():
             self._arrived += piece
         return Answer(self.status, self.pairs, bytes(self._arrived), self.log)
@@ -228,7 +228,7 @@ class LocalAnswer:
 
 
 class LocalSocket:
-    """An open WebSocket. `subprotocol` is what was chosen."""
+    """An open WebSocket. `subprotocol` is the chosen one."""
 
     def __init__(self, client: LocalClient, exchanged: _Exchanged, subprotocol: str | None) -> None:
         self._client = client
@@ -246,7 +246,7 @@ class LocalSocket:
         if self._closing is None:
             code = codes.LOST if message is None else message.get("code") or codes.NORMAL
             self._closing = Closing(code, (message or {}).get("reason") or "", codes.GATEWAY)
-            self._disconnect(code, "")  # a client answers a close by one
+            self._disconnect(code, "")  # a client answers a close with its own
         raise SocketClosed(self._closing)
 
     async def send(self, message: SocketMessage) -> None:

@@ -1,20 +1,20 @@
-"""The clock of a gateway in a test, which goes on by itself, and further by hand."""
+"""The clock of a gateway in a test, which runs by itself and can be set forward."""
 
 from gateway import units
 from gateway.http.clock import SYSTEM_CLOCK, Clock
 
 
 class HandClock:
-    """`tick("60s")`: what is stored gets older, counts of limits fall, tokens expire, keys are asked for again.
+    """`tick("60s")`: stored responses get older, counts of limits fall, tokens expire, keys are fetched again.
 
-    Time limits, retries, delays and pauses of endpoints go by the time that really passes.
+    Time limits, retries, delays and pauses of endpoints use real time.
     """
 
     def __init__(self) -> None:
         self._ahead_s = 0.0
 
     def tick(self, duration: str) -> None:
-        """Set it forward. Raises ValueError for what is no duration with its unit."""
+        """Set it forward. Raises ValueError for anything but a duration with its unit."""
         if not isinstance(duration, str):
             raise ValueError(f"tick({duration!r}): write the time with its unit, as in tick('60s')")
         self._ahead_s += units.duration(duration)

@@ -1,7 +1,7 @@
-"""A connection to a service of a test: its requests are answered one after the other, as the test says.
+"""A connection to a service of a test: its requests are answered one after the other, as the test defines.
 
-It is the protocol of a socket as well as of a connection in memory. Some failures cannot be made on a connection, as
-that there is none: `fail` makes those.
+It is the protocol for sockets as well as for connections in memory. Some failures cannot be made on a connection, such
+as a refused one: `fail` makes those.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from gateway.testing.wire import WITHOUT_BODY, Pair, Request, RequestReader, Wir
 
 _BREAK_S: Final = 0.02
 
-# A failure that is not one of the connection's own is made by this; False where it could not be made.
+# Makes a failure that the connection cannot make itself; returns False if it could not be made.
 Fail = Callable[["ServiceConnection", Reason], bool]
 
 
 class ServiceConnection(asyncio.Protocol):
-    """`endpoint` is where it leads; `report` takes what the test must hear of."""
+    """`endpoint` is where it leads; `report` takes faults for the test."""
 
     def __init__(self, service: Service, endpoint: str, fail: Fail, report: Callable[[BaseException], None]) -> None:
         self.service = service
@@ -76,7 +76,7 @@ class ServiceConnection(asyncio.Protocol):
                 await self._answer(await self._requests.get())
         except ConnectionResetError:
             return
-        except Exception as error:  # noqa: BLE001 - such as what a body of the test raises
+        except Exception as error:  # noqa: BLE001 - such as an exception of a body of the test
             self._report(error)
             self.cut()
 
@@ -153,10 +153,10 @@ class ServiceConnection(asyncio.Protocol):
         elif reason is not Reason.RESPONSE_TIMEOUT:
             self.cut()
             raise ConnectionResetError
-        await asyncio.Event().wait()  # until it is closed
+        await asyncio.Event().wait()  # until the connection is closed
 
     async def _end_by(self, reason: Reason) -> None:
-        """A body breaks off, or stalls; what came before has had the time to go on."""
+        """A body breaks off, or stalls; the bytes before that have had time to pass on."""
         await asyncio.sleep(_BREAK_S)
         if reason is not Reason.RESPONSE_IDLE_TIMEOUT and self.transport is not None:
             self.transport.close()

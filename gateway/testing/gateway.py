@@ -1,7 +1,7 @@
-"""The gateway of a test: services in front of it are objects, what it does with a request is what it does when it runs.
+"""The gateway of a test: its services are objects, and it treats requests exactly as in production.
 
-What lies below the client of an upstream's pool is the test's own: an address is a service, a connection is two ends in
-memory. Everything above is the gateway as it serves: routes, stacks, retries, cache, limits, and the bytes it sends.
+The test replaces only what is below the client of an upstream's pool: an address is a service, a connection is two ends
+in memory. Everything above is the real gateway: routes, stacks, retries, cache, limits, and the bytes that it sends.
 """
 
 import asyncio
@@ -28,12 +28,12 @@ from gateway.testing.wire import Pair
 
 _UNSET: Final = object()
 _HOST: Final = (b"host", b"gateway.test")
-# How long a request may take before a test is told that it has no answer.
+# How long a request may take before the test fails for lack of an answer.
 _PATIENCE_S: Final = 60.0
 
 
 class Opened(Protocol):
-    """An answer whose head is here, of either client."""
+    """An answer after its head has arrived, of either client."""
 
     status: int
     pairs: list[Pair]
@@ -66,10 +66,10 @@ class Client(Protocol):
 
 
 class Socket:
-    """A client's WebSocket to the gateway: `send`, `receive`, iterate over what comes, `close`.
+    """A client's WebSocket to the gateway: `send`, `receive`, iterate over the messages, `close`.
 
-    `subprotocol` is what was chosen. Once it is closed, `receive` and `send` raise SocketClosed, with `code` and
-    `reason`; `log` has the line of its request when it was closed here.
+    `subprotocol` is the chosen one. Once the socket is closed, `receive` and `send` raise SocketClosed, with `code` and
+    `reason`; `log` has the line of its request after `close`.
     """
 
     def __init__(self, socket: OpenSocket) -> None:
@@ -101,9 +101,9 @@ class Socket:
 
 
 class AnyGateway(ABC):
-    """What both have, the gateway in the process of the test and the one over a real socket."""
+    """Common base of the gateway in the process of the test and the one over real sockets."""
 
-    __test__ = False  # pytest takes every class Test* for tests
+    __test__ = False  # else pytest would collect it, as any class Test*
 
     def __init__(
         self, env: Mapping[str, str] | None, routes: Sequence[Any] | str | None, folder: str | Path | None
@@ -116,11 +116,11 @@ class AnyGateway(ABC):
         self.clock = HandClock()
         self._client: Client | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._test: asyncio.Task[Any] | None = None  # who hears at once of what goes wrong
+        self._test: asyncio.Task[Any] | None = None  # the task that gets faults at once
         self._starting = asyncio.Lock()
 
     def _service_names(self) -> list[str]:
-        """Upstreams, and ways to authenticate that fetch their keys by a URL."""
+        """Names of upstreams, and of ways to authenticate that fetch their keys by a URL."""
         config = self.setup.config
         ways = (way for way in config.auth.ways.values() if way.keys_from is not None)
         return [*config.upstreams, *(way.name for way in ways if way.keys_from.kind in {"url", "discovery"})]  # type: ignore[union-attr]
@@ -150,12 +150,12 @@ class AnyGateway(ABC):
         json: Any = _UNSET,
         body: bytes | str | AsyncIterable[bytes] | None = None,
     ) -> Answer:
-        """Send a request and read its answer whole.
+        """Send a request and read its whole answer.
 
-        `path` goes out as it is written, with its query; `params` are added to that, encoded. `json` is anything that
-        msgspec encodes. `body` is bytes, a text, or an async iterator of bytes, which goes up in chunks. Raises
-        UnexpectedCall where a service was asked for what the test has no answer for, what a function of the test
-        raises, and BrokenOff.
+        `path` is sent as it is written, with its query; `params` are added to that, encoded. `json` is anything that
+        msgspec encodes. `body` is bytes, a text, or an async iterator of bytes, which is sent in chunks. Raises
+        UnexpectedCall if a service got a call without an answer in the test, any exception of a function of the test,
+        and BrokenOff.
         """
         __tracebackhide__ = True
         try:
@@ -169,7 +169,7 @@ class AnyGateway(ABC):
             self._raise_faults()
 
     def get(self, path: str, **options: Any) -> Coroutine[Any, Any, Answer]:
-        """As `request`, with GET; so are the others."""
+        """As `request`, with GET; the others likewise."""
         return self.request("GET", path, **options)
 
     def head(self, path: str, **options: Any) -> Coroutine[Any, Any, Answer]:
@@ -192,7 +192,7 @@ class AnyGateway(ABC):
 
     @contextlib.asynccontextmanager
     async def stream(self, method: str, path: str, **options: Any) -> AsyncIterator[Stream]:
-        """An answer as it comes: `async with gateway.stream("GET", "/events") as answer`. Who leaves it hangs up."""
+        """An answer as it arrives: `async with gateway.stream("GET", "/events") as answer`. Leaving it hangs up."""
         opened = await self._open(method, path, **options)
         try:
             async with contextlib.aclosing(opened.pieces()) as pieces:
@@ -207,7 +207,7 @@ class AnyGateway(ABC):
     ) -> AsyncIterator[Socket]:
         """A WebSocket: `async with gateway.websocket("/chat") as socket`. It is closed at the end.
 
-        Raises SocketRefused, with the `answer`, where the handshake is not let in.
+        Raises SocketRefused, with the `answer`, if the handshake is refused.
         """
         pairs = _pairs_of(headers)
         if subprotocols:
@@ -248,7 +248,7 @@ class AnyGateway(ABC):
     # -- its life -------------------------------------------------------------------------------------------------
 
     async def _started(self) -> Client:
-        """Its client; the gateway starts with the first request, in the loop of that."""
+        """The client; the gateway starts with the first request, in its loop."""
         loop = asyncio.get_running_loop()
         if self._loop is not None and self._loop is not loop:
             raise RuntimeError("the gateway runs in another event loop: use it in the test that it is for")
@@ -287,9 +287,9 @@ class AnyGateway(ABC):
         self._faults.clear()
 
     def _raise_faults(self) -> None:
-        """Raise what the test must hear of, the first of several with notes of the others.
+        """Raise the faults for the test: the first one, with notes of the others.
 
-        In a task that the test may never look at, it is kept for the end.
+        In a task that the test may never await, they are kept for the end.
         """
         __tracebackhide__ = True
         if self._faults and asyncio.current_task() is self._test:
@@ -297,12 +297,12 @@ class AnyGateway(ABC):
             self._faults.clear()
             for other in others:
                 first.add_note(f"And {type(other).__name__}: {other}")
-            # Where in here it was noticed that there is no answer helps nobody.
+            # The place in this code at which the lack of an answer was noticed is of no help.
             raise first.with_traceback(None) if isinstance(first, UnexpectedCall) else first
 
 
 def _target(path: str, params: Mapping[str, str] | None) -> str:
-    """Path and query as they go out. Raises ValueError."""
+    """Path and query as they are sent. Raises ValueError."""
     given: Any = path  # a person may write anything here
     if not isinstance(given, str) or not path.startswith(("/", "*")) or not path.isascii() or " " in path:
         raise ValueError(f"{path!r}: a path begins with a slash, and is percent-encoded where it has to be")
@@ -312,7 +312,7 @@ def _target(path: str, params: Mapping[str, str] | None) -> str:
 
 
 def _pairs_of(headers: Fields) -> Pairs:
-    """Field lines of a request as Granian has them: names in lower case. A Host is there."""
+    """Field lines of a request as Granian gives them: names in lower case, with a Host."""
     given = headers.items() if isinstance(headers, Mapping) else headers
     pairs = []
     for name, value in given:
@@ -325,13 +325,14 @@ def _pairs_of(headers: Fields) -> Pairs:
 class TestGateway(AnyGateway):
     """A gateway in the process of the test, without a port.
 
-    `env` are its variables, with `GATEWAY_` before their names or without; None: those of `gateway.env` in the folder,
-    and its `routes.py`. `routes` are lines of urlpatterns, or the dotted path of a module that has them. `folder` is
-    where files and modules are looked for; without it the working directory. Raises SetupError, with the words of
-    `gateway check`, where it cannot start.
+    `env` are its variables, with or without `GATEWAY_` before their names; None: those of `gateway.env` in the folder,
+    and its `routes.py`. `routes` are entries of urlpatterns, or the dotted path of a module that has them. `folder` is
+    where files and modules are looked for; without it the working directory. Raises SetupError, with the text of
+    `gateway check`, if it cannot start.
 
     Services are its attributes, by the names of upstreams: `gateway.users["/users/1"] = {"id": 1}`; `services` has them
-    by name. `clock` sets time forward. It starts with the first request, or `async with`, and ends with that.
+    by name. `clock` sets time forward. The gateway starts with the first request, or with `async with`, and ends with
+    that.
     """
 
     def __init__(

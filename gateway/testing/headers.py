@@ -6,7 +6,7 @@ from gateway.testing.wire import Pair
 
 
 class Headers(Mapping[str, str]):
-    """Values by name; lines of one name are joined by a comma. `pairs` of the message has them as they came."""
+    """Values by name; lines with the same name are joined by a comma. `pairs` of the message has them as they came."""
 
     def __init__(self, pairs: Iterable[Pair]) -> None:
         found: dict[str, str] = {}

@@ -1,6 +1,6 @@
-"""The gateway of a test as a process of its own: `gateway serve` on a port, services on ports of the test's process.
+"""The gateway of a test as a separate process: `gateway serve` on a port, services on ports of the test's process.
 
-The client is the gateway's own towards its upstreams, which sends a path as it is and shows what came.
+The client is the one that the gateway uses for its upstreams: it sends a path as it is and shows the raw answer.
 """
 
 import asyncio
@@ -49,10 +49,10 @@ _TLS_OPTIONS: Final = ("CA", "CLIENT_CERT", "CLIENT_KEY")
 
 
 class LiveGateway(AnyGateway):
-    """As `TestGateway`, over real sockets. `routes` is a module: lines of the test are in another process.
+    """As `TestGateway`, over real sockets. `routes` is a module, since objects of the test are in another process.
 
-    Services listen on ports, so an upstream's Host and endpoint are others than in the process of the test, and a
-    service refuses connections for all calls or for none: `gateway.users["*"] = Reason.CONNECTION_REFUSED`.
+    Services listen on ports, so an upstream's Host and endpoint differ from those of `TestGateway`, and a service
+    refuses connections for all calls or for none: `gateway.users["*"] = Reason.CONNECTION_REFUSED`.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class LiveGateway(AnyGateway):
                     "fixture gateway, or have an upstream serve them"
                 )
         self.clock = _MachineClock()
-        self._ports: dict[str, list[_Listener]] = {}  # of a service, one for each of its bases
+        self._ports: dict[str, list[_Listener]] = {}  # the ports of a service, one for each of its bases
         self._process: _Process | None = None
         self._own: LiveClient | None = None
 
@@ -103,7 +103,7 @@ class LiveGateway(AnyGateway):
         return [listener for several in self._ports.values() for listener in several]
 
     def _environment(self, port: int) -> dict[str, str]:
-        """The gateway's environment, with services where they listen."""
+        """The gateway's environment, with the addresses of the services."""
         environ = {name: value for name, value in self.setup.environ.items() if not _is_of_tls(name)}
         for name, upstream in self.setup.config.upstreams.items():
             environ.pop(f"{upstream.variable}_FILE", None)
@@ -128,7 +128,7 @@ class _MachineClock(HandClock):
 
 
 def _is_of_tls(name: str) -> bool:
-    """Whether a variable is of the TLS towards an upstream, which the services of a test do not speak."""
+    """Whether a variable is for TLS towards an upstream, which the services of a test do not have."""
     option = name.removesuffix("_FILE").rpartition("__")[2]
     return name.startswith("GATEWAY_UPSTREAM_") and option in _TLS_OPTIONS
 
@@ -150,7 +150,7 @@ class _Listener:
         self.port = 0
 
     async def open(self) -> None:
-        """Listen, unless every call is to be refused."""
+        """Listen, unless all calls are refused."""
         refuses = self._service.fails_always
         if refuses in BEFORE_THE_REQUEST and refuses is not Reason.CONNECTION_REFUSED:
             raise ValueError(f"{refuses.name} cannot be made over a real socket: take the fixture gateway")
@@ -298,7 +298,7 @@ class LiveClient:
         attempt, request_id = await self._send("GET", target, pairs, switches=True)
         if attempt.status != 101:
             raise SocketRefused(await LiveAnswer(self._process, attempt, request_id).whole())
-        assert attempt.connection is not None  # noqa: S101 - it has answered
+        assert attempt.connection is not None  # noqa: S101 - it has answered by now
         transport, early = attempt.connection.hand_over()
         attempt.connection = None
         frames = UpstreamSocket(transport, early, _MAX_MESSAGE_BYTES)
@@ -344,7 +344,7 @@ class LiveClient:
 
 
 class LiveAnswer:
-    """An answer whose head is here."""
+    """An answer after its head has arrived."""
 
     def __init__(self, process: _Process, attempt: Attempt, request_id: str) -> None:
         self._process = process
@@ -372,7 +372,7 @@ class LiveAnswer:
         self.log = await self._process.line(self._request_id)
 
     async def whole(self) -> Answer:
-        """The answer once all of it is here. Raises BrokenOff."""
+        """The answer once it has arrived whole. Raises BrokenOff."""
         async for _ in self.pieces():
             pass
         return Answer(self.status, self.pairs, bytes(self._arrived), self.log)

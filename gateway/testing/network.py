@@ -1,4 +1,4 @@
-"""The network of a gateway in a test: every name is known, and behind each stands a service of the test."""
+"""The network of a gateway in a test: every name resolves, and each leads to a service of the test."""
 
 import ssl
 from collections.abc import Callable, Mapping
@@ -12,12 +12,12 @@ from gateway.upstreams.connection import Connection
 from gateway.upstreams.endpoint import Endpoint
 from gateway.upstreams.retry_policy import Unsent
 
-# What happens at once rather than when its time limit ends, or before there is a connection.
+# Failures that happen at once, instead of after a time limit, or before there is a connection.
 _AT_ONCE = BEFORE_THE_REQUEST | {Reason.CONNECTION_RESET, Reason.RESPONSE_TIMEOUT}
 
 
 class ServiceNetwork:
-    """`services` by the names of upstreams; `report` takes what the test must hear of."""
+    """`services` by the names of upstreams; `report` takes faults for the test."""
 
     def __init__(self, services: Mapping[str, Service], report: Callable[[BaseException], None]) -> None:
         self._services = services

@@ -1,4 +1,4 @@
-"""The routes module of a gateway in a test that has none: what the environment says."""
+"""The routes module for a gateway in a test without one: the routes of the environment."""
 
 from gateway.routing.urls import from_environment
 

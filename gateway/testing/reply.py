@@ -1,4 +1,4 @@
-"""What a service of a test answers: keys, and the values that may stand under them."""
+"""Answers of a service of a test: keys, and their values."""
 
 import inspect
 import re
@@ -18,14 +18,14 @@ _UNSET: Final = object()
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _JSON: Final = ("content-type", "application/json")
 
-# The failures that a service, or the way to it, can have; the others are of a client, the gateway or a whole fan-out.
+# The failures that a service, or the way to it, can have; others belong to a client, the gateway or a whole fan-out.
 FAILURES: Final = (
     *(Reason.DNS_FAILED, Reason.DNS_TIMEOUT, Reason.CONNECTION_REFUSED, Reason.CONNECTION_FAILED, Reason.TLS_FAILED),
     *(Reason.TLS_CERTIFICATE, Reason.CONNECT_TIMEOUT, Reason.CONNECTION_RESET, Reason.RESPONSE_INVALID),
     *(Reason.RESPONSE_HEADERS_TOO_LARGE, Reason.RESPONSE_TIMEOUT, Reason.RESPONSE_INCOMPLETE),
     Reason.RESPONSE_IDLE_TIMEOUT,
 )
-# Of these nothing of the request has left.
+# Failures before any byte of the request was sent.
 BEFORE_THE_REQUEST: Final = frozenset(FAILURES[:7])
 
 Body = bytes | str | Iterable[bytes | Reason] | AsyncIterable[bytes | Reason]
@@ -36,8 +36,8 @@ class Reply:
     """An answer of a service: `Reply(503)`, `Reply(json=[...])`, `Reply(404, body="no", headers={"x-from": "a"})`.
 
     `json` is anything that msgspec encodes, a Struct or dataclass too. `body` is bytes, a text, or an iterable or async
-    iterator of bytes, which goes down piece by piece, and may end by a failure. `headers` are a mapping, or pairs where
-    a name comes twice. `delay` is how long the answer takes, with its unit: "20ms". Raises TypeError and ValueError.
+    iterator of bytes, which is sent piece by piece, and may end with a failure. `headers` are a mapping, or pairs if a
+    name is repeated. `delay` is how long the answer takes, with its unit: "20ms". Raises TypeError and ValueError.
     """
 
     def __init__(
@@ -72,9 +72,9 @@ class Reply:
 
 
 class SocketReply:
-    """An answer that takes a WebSocket: `function` is async and is called with the `ServiceSocket`.
+    """An answer that accepts a WebSocket: `function` is async and is called with the `ServiceSocket`.
 
-    `subprotocol` is chosen where it is offered. When the function returns, the socket is closed.
+    `subprotocol` is chosen if it is offered. When the function returns, the socket is closed.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class SocketReply:
 
 
 def reply_of(value: object, place: str) -> Reply | SocketReply | Reason:
-    """What is answered for one value: a Reply, a failure, or JSON. Raises TypeError and ValueError, with the place."""
+    """The answer for one value: a Reply, a failure, or JSON. Raises TypeError and ValueError, with the place."""
     if isinstance(value, (Reply, SocketReply)):
         return value
     if isinstance(value, Reason):
@@ -137,7 +137,7 @@ class Key(NamedTuple):
     query: str | None
 
     def matches(self, method: str, path: str, query: str) -> bool:
-        """Whether it is for such a call. An answer to GET is one to HEAD."""
+        """Whether it is for such a call. An answer for GET is also one for HEAD."""
         return (
             (self.method is None or self.method == method or (self.method, method) == ("GET", "HEAD"))
             and (self.path is None or self.path == path)

@@ -1,4 +1,4 @@
-"""A service of a test: its answers by key, and the calls that it got."""
+"""A service of a test: its answers by key, and the calls that it received."""
 
 import inspect
 from collections.abc import Callable
@@ -18,12 +18,12 @@ Answer = Reply | SocketReply | Reason
 
 
 class UnexpectedCall(AssertionError):
-    """A service was asked for what the test has no answer for."""
+    """A service got a call without an answer in the test."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Call:
-    """A call that a service got, as it came over the wire. `endpoint` is the address that it went to."""
+    """A call that a service received, as it came over the wire. `endpoint` is the address that it went to."""
 
     method: str
     path: str  # raw, with the path of the base URL before it
@@ -42,12 +42,12 @@ class Call:
         return dict(parse_qsl(self.query, keep_blank_values=True))
 
     def json(self) -> Any:
-        """What its body says."""
+        """The JSON of its body."""
         return msgspec.json.decode(self.body)
 
 
 class _Values:
-    """What stands under a key: one value for every call, or a list of one for each."""
+    """The values of a key: one for every call, or a list with one for each."""
 
     def __init__(self, value: object, place: str) -> None:
         self.is_list = isinstance(value, list)
@@ -59,14 +59,14 @@ class _Values:
         self.taken = 0
 
     def next(self) -> Answer | Callable[[Call], Any] | None:
-        """The next one; None where all of a list were taken."""
+        """The next value; None if a list is used up."""
         number = self.taken if self.is_list else 0
         self.taken += 1
         return self._values[number] if number < len(self._values) else None
 
     @property
     def only_failure(self) -> Reason | None:
-        """The failure that stands here alone."""
+        """The failure, if it is the only value."""
         return self._values[0] if not self.is_list and isinstance(self._values[0], Reason) else None
 
     def __len__(self) -> int:
@@ -82,7 +82,7 @@ class Service:
 
     `service[key] = value`: the key is `"GET /path"`, `"/path"`, `"/path?query"` or `"*"`, and the closest one answers.
     The value is JSON, a `Reply`, a failure by its word (`Reason.CONNECTION_REFUSED`), a list of those, one after the
-    other, or a function of the `Call`, async or not. `calls` are the calls that came, in their order.
+    other, or a function of the `Call`, async or not. `calls` are the received calls, in their order.
     """
 
     def __init__(self, name: str, report: Callable[[BaseException], None]) -> None:
@@ -90,8 +90,8 @@ class Service:
         self.calls: list[Call] = []
         self._answers: dict[Key, _Values] = {}
         self._texts: dict[Key, str] = {}
-        self.report = report  # takes what is wrong with the test
-        self.health: str | None = None  # what is asked for to see whether it is well
+        self.report = report  # takes faults of the test
+        self.health: str | None = None  # the path of the health check
 
     def __setitem__(self, key: str, value: object) -> None:
         found = key_of(key, self.name)
@@ -109,14 +109,14 @@ class Service:
 
     @property
     def fails_always(self) -> Reason | None:
-        """The failure of every call, if that is all that the test says of it."""
+        """The failure of every call, if the test defines nothing else."""
         values = list(self._answers.items())
         if len(values) != 1 or values[0][0] != (None, None, None):
             return None
         return values[0][1].only_failure
 
     async def answer(self, request: Request, endpoint: str) -> Answer:
-        """What it answers to a request. Where the test is wrong, that is reported, and the answer is 500."""
+        """The answer to a request. A fault of the test is reported, and the answer is 500."""
         path, _, query = request.target.partition("?")
         if self._is_probe(request) and not any(key.matches("GET", path, query) for key in self._answers):
             return Reply(200)
@@ -125,9 +125,9 @@ class Service:
         try:
             answer = await self._answer(call)
             if answer in BEFORE_THE_REQUEST:
-                self.calls.remove(call)  # it never came
+                self.calls.remove(call)  # it never arrived
             return answer
-        except BaseException as error:  # noqa: BLE001 - a function of the test may raise anything: the test fails by it
+        except BaseException as error:  # noqa: BLE001 - a function of the test may raise anything, and fails the test
             self.report(error)
             return Reply(500, body=f"{type(error).__name__}: {error}")
 

@@ -1,4 +1,4 @@
-"""A WebSocket that a service of a test has taken, or that a client of the gateway over a real socket has."""
+"""A WebSocket that a service of a test has accepted, or that a client has over a real socket."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -16,7 +16,7 @@ _MAX_BYTES = 2**26
 
 
 class ServiceSocket:
-    """What `SocketReply` is called with: `receive` and `send` text or bytes, iterate over what comes, `close`.
+    """The argument for `SocketReply`: `receive` and `send` text or bytes, iterate over the messages, `close`.
 
     `headers` are those of the handshake. After the gateway has closed, `receive` and `send` raise SocketClosed.
     """

@@ -1,4 +1,4 @@
-"""What a gateway in a test stands on: its environment, its folder, Django, and the compiled routes."""
+"""The setup of a gateway in a test: its environment, its folder, Django, and the compiled routes."""
 
 import os
 import sys
@@ -20,9 +20,9 @@ from gateway.text import plain_lines
 ENV_FILE: Final = "gateway.env"
 ROUTES_FILE: Final = "routes.py"
 ONLY_ENVIRONMENT: Final = "gateway.testing.only_environment"
-# How long a function that a view has left in a thread is waited for at the end of a test.
+# How long the end of a test waits for a function that a view has left in a thread.
 _DRAIN_S: Final = 1.0
-# What Django is set up with, once in a process.
+# The values with which Django is set up, once in a process.
 _OF_PROCESS: Final = ("GATEWAY_APPS", "GATEWAY_SETTINGS", "GATEWAY_SECRET", "GATEWAY_DATABASE_")
 
 
@@ -32,19 +32,19 @@ class SetupError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """`environ` is the whole environment of the gateway, `folder` where its files and modules lie."""
+    """`environ` is the whole environment of the gateway, `folder` the place of its files and modules."""
 
     environ: Mapping[str, str]
     folder: Path
     config: Config
     routes: Any  # gateway.routing.urls.Routes, which cannot be imported before Django is set up
-    urlconf: ModuleType  # for Django's reverse(): it has the lines of this gateway
+    urlconf: ModuleType  # for Django's reverse(): it has the routes of this gateway
 
 
 def prepare(environ: Mapping[str, str] | None, routes: Sequence[Any] | str | None, folder: Path) -> Setup:
-    """Read, set up and compile all that a worker is made of; None is the folder's own environment.
+    """Read, set up and compile all that a worker needs; None is the folder's own environment.
 
-    `routes` are lines, or the dotted path of a module. Raises SetupError.
+    `routes` are entries of urlpatterns, or the dotted path of a module. Raises SetupError.
     """
     own = _folder_environment(folder)
     places: Mapping[str, str] = {}
@@ -86,7 +86,7 @@ def named(environ: Mapping[str, object]) -> dict[str, str]:
 
 
 def _folder_environment(folder: Path) -> EnvFile | None:
-    """What the folder's gateway.env says; None where there is none. Raises SetupError."""
+    """The folder's gateway.env; None if there is none. Raises SetupError."""
     path, found = folder / ENV_FILE, EnvFile()
     try:
         found.read(path.read_text(encoding="utf-8"), ENV_FILE, os.environ)
@@ -100,7 +100,7 @@ def _folder_environment(folder: Path) -> EnvFile | None:
 
 
 def _put_first(folder: Path) -> None:
-    """Modules of the folder are found before others of their name, as by `gateway serve`."""
+    """Put the folder first, so that its modules are found before others of their name, as by `gateway serve`."""
     _forget_others(folder)
     here = str(folder)
     if sys.path[:1] != [here]:
@@ -111,7 +111,7 @@ _folders: set[Path] = set()  # of gateways before this one
 
 
 def _forget_others(folder: Path) -> None:
-    """A module of another gateway's folder is in the way of one of this folder that has the same name."""
+    """Forget modules of other gateways' folders that hide modules of the same name in this one."""
     others = _folders - {folder}
     _folders.add(folder)
     for path in folder.glob("*.py") if others else ():
@@ -126,8 +126,8 @@ _of_process: dict[str, str] | None = None
 
 
 def _set_django_up(values: Mapping[str, str], asked: Mapping[str, str], config: Config, folder: Path) -> None:
-    """Have Django set up, which is done once in a process. Raises SetupError for what it cannot be any more."""
-    global _of_process  # noqa: PLW0603 - as Django's settings are
+    """Set up Django, which happens once in a process. Raises SetupError for values that can no longer be changed."""
+    global _of_process  # noqa: PLW0603 - like Django's settings
     import django
     from django.conf import settings
 
@@ -163,7 +163,7 @@ _FOREIGN = (
 
 @contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """The process's own environment has these variables of the gateway, and no others, while it lasts."""
+    """Within this context the process's environment has these variables of the gateway, and no others."""
     values = {**values, "DJANGO_SETTINGS_MODULE": "settings"}
     names = [name for name in os.environ if name.upper().startswith("GATEWAY_") or name in values]
     before = {name: os.environ.pop(name) for name in names}
@@ -184,7 +184,7 @@ def _compiled(values: Mapping[str, str], folder: Path, config: Config, urlpatter
     from gateway.routing.loader import load_routes
     from gateway.routing.urls import Routes, routes_of
 
-    # What other tests have stored is none of this one's business; nor is how long one stands in a debugger.
+    # Responses stored by other tests must not be used, and time in a debugger is no stall.
     drain_s = min(config.settings.drain_s, _DRAIN_S)
     settings = replace(config.settings, cache_disk_bytes=0, stall_s=inf, drain_s=drain_s, workers=1)
     config = replace(config, settings=settings)

@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from typing import Any, Final
 
-# Who writes is paused while the other side has this much that it has not read.
+# A writer is paused while the other side has this many unread bytes.
 _HIGH_BYTES: Final = 64 * 1024
 
 
@@ -19,8 +19,8 @@ class End(asyncio.Transport):
         self._arrived: deque[bytes] = deque()
         self._waiting_bytes = 0
         self._is_due = self._is_paused = self._is_closing = self._is_lost = False
-        self._has_end = False  # the other end was closed, behind what has arrived
-        self._holds_up = False  # the other end was told to pause
+        self._has_end = False  # the other end was closed, after the bytes that have arrived
+        self._holds_up = False  # whether the other end was told to pause
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -64,7 +64,7 @@ class End(asyncio.Transport):
         return self._is_closing
 
     def close(self) -> None:
-        """What was written arrives, and then the end."""
+        """Close this end: the written bytes arrive, and then the end."""
         if not self._is_closing:
             self._is_closing = True
             self._other._has_end = True
@@ -72,7 +72,7 @@ class End(asyncio.Transport):
             self._loop.call_soon(self._lose, None)
 
     def abort(self) -> None:
-        """The other end loses the connection, and what it has not read."""
+        """Abort: the other end loses the connection, and its unread bytes."""
         if not self._is_lost:
             self._is_closing = True
             self._loop.call_soon(self._lose, None)
@@ -120,7 +120,7 @@ class End(asyncio.Transport):
             self._lose(None)
 
     def _fill(self, protocol: asyncio.BufferedProtocol, data: bytes) -> None:
-        """As much as the buffer of a protocol takes; the rest is next."""
+        """Pass on as much as the buffer of a protocol takes; the rest comes next."""
         buffer = memoryview(protocol.get_buffer(len(data)))
         taken = min(len(buffer), len(data))
         buffer[:taken] = data[:taken]
@@ -131,7 +131,7 @@ class End(asyncio.Transport):
 
 
 def join(first: asyncio.BaseProtocol, second: asyncio.BaseProtocol) -> tuple[End, End]:
-    """Connect two protocols, in the loop that runs."""
+    """Connect two protocols, in the running loop."""
     loop = asyncio.get_running_loop()
     one, other = End(loop, first), End(loop, second)
     one._other, other._other = other, one

@@ -1,4 +1,4 @@
-"""HTTP/1.1 as a service of a test reads and writes it: what the gateway sends is read strictly."""
+"""HTTP/1.1 as a service of a test reads and writes it: requests of the gateway are read strictly."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ WITHOUT_BODY: Final = frozenset({204, 304})
 
 
 class WireError(Exception):
-    """What came is no request; the text says what is wrong with it."""
+    """The received bytes are no request; the text says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Request:
     """A whole request."""
 
     method: str
-    target: str  # as it stood in the request line
+    target: str  # as in the request line
     pairs: tuple[Pair, ...]
     body: bytes
 
@@ -37,7 +37,7 @@ class Request:
 
 
 class RequestReader:
-    """Bytes become requests; what follows a handshake is none of HTTP, and stays in `rest`."""
+    """Parses requests from bytes; bytes after a handshake are no HTTP, and stay in `rest`."""
 
     def __init__(self) -> None:
         self.rest = bytearray()
@@ -88,13 +88,13 @@ def _head(raw: bytes) -> tuple[str, str, tuple[Pair, ...]]:
 
 
 def _sized(data: bytearray, start: int, length: int) -> tuple[bytes, int] | None:
-    """The body and where it ends, once all of it is there."""
+    """The body and its end, once it has arrived whole."""
     end = start + length
     return None if len(data) < end else (bytes(data[start:end]), end)
 
 
 def _chunked(data: bytearray, start: int) -> tuple[bytes, int] | None:
-    """The same of a chunked one. The gateway sends no trailers."""
+    """As `_sized`, for a chunked body. The gateway sends no trailers."""
     pieces: list[bytes] = []
     while True:
         end = data.find(b"\r\n", start)

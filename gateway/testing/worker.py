@@ -21,7 +21,7 @@ from gateway.upstreams.records import Upstream
 
 
 def _as_one(upstream: Upstream) -> Upstream:
-    """An upstream of which a registry knows the instances, as one: no registry is asked."""
+    """An upstream with sources of instances as one with a single instance: no registry is asked."""
     if not upstream.sources:
         return upstream
     return replace(upstream, sources=(), bases=upstream.bases or (Base("http", f"{upstream.name}.test", 80),))
@@ -38,7 +38,7 @@ class Worker:
         clock: HandClock,
         report: Callable[[BaseException], None],
     ) -> None:
-        # What is spoken on a socket is not spoken here, and a test opens no port.
+        # There is no TLS here, and a test opens no port.
         config = replace(config, settings=replace(config.settings, http2=False, tls_redirect=None))
         config = replace(config, upstreams={name: _as_one(one) for name, one in config.upstreams.items()})
         self._memory = Memory(is_shared=False) if len(routes.policies) else None

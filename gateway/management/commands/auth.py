@@ -1,4 +1,4 @@
-"""`gateway auth`: keys for partners, and what is in a token."""
+"""`gateway auth`: keys for partners, and the content of a token."""
 
 import asyncio
 import json

@@ -137,7 +137,7 @@ def _pair(text: str) -> tuple[bytes, bytes]:
 
 
 def _url(key: Key) -> str:
-    if key.scheme == "part":  # the target of a call of the gateway's own: its query may hold a key
+    if key.scheme == "part":  # the target of a call that the gateway makes itself: its query may hold a key
         key = replace(key, target=masked_target(key.target))
     return f"{key.scheme}://{key.host}{key.target}" + (f" ({key.extra})" if key.extra else "")
 
@@ -157,7 +157,7 @@ def _variant(entry: Entry) -> str:
 
 
 def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pairs, *, is_there: bool) -> Iterator[str]:
-    """What decides about a request, in plain words, a line each."""
+    """The decisions about a request, in plain words, a line each."""
     host = parse_host(asked.host.encode("latin-1")) or ""
     own_query = asked.target.partition("?")[2].encode("latin-1", "replace")
     decision = decide(routes, method, host, asked.path, pairs, query=own_query)
@@ -212,7 +212,7 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
 
 
 def _keys_of(asked: Key) -> list[Key]:
-    """The keys that hold what is stored of a route for a target, of one origin where that is given."""
+    """The keys of stored responses of a route for a target, of one origin if that is given."""
     keys = queries.keys_at(asked.route, asked.target)
     return [key for key in keys if not asked.host or (key.scheme, key.host) == (asked.scheme, asked.host)]
 

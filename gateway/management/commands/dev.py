@@ -52,7 +52,7 @@ examples:
 
 
 def serve_broken(problems: str) -> NoReturn:
-    """Say what is wrong, and answer with it until a file is saved. Does not return."""
+    """Print the problems, and answer with them until a file is saved. Does not return."""
     sys.stderr.write(f"gateway: {plain_lines(problems)}\ngateway: waiting for a file to be saved\n")
     sys.stderr.flush()
     host, _, port = os.environ.get("GATEWAY_BIND", "127.0.0.1:8000").rpartition(":")
@@ -66,5 +66,5 @@ def serve_broken(problems: str) -> NoReturn:
 
 
 def folder_env() -> list[str]:
-    """gateway.env, where the folder has one."""
+    """gateway.env, if the folder has one."""
     return ["gateway.env"] if Path("gateway.env").is_file() else []

@@ -1,4 +1,4 @@
-"""`gateway diff`: what a reload would change."""
+"""`gateway diff`: the changes that a reload would make."""
 
 import sys
 from typing import Any

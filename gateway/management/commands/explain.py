@@ -37,7 +37,7 @@ examples:
     def handle(self, *args: Any, **options: Any) -> None:
         from gateway.management import (
             command_line,
-            explain,  # it knows all that serves, which the other commands can do without
+            explain,  # it imports all that serves, which the other commands do not need
         )
 
         config, routes = self.checked(options["env_file"])

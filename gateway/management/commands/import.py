@@ -11,7 +11,7 @@ from gateway.importing.source import MAX_BYTES, SourceError
 from gateway.management import GatewayCommand
 from gateway.text import plain_lines
 
-# Something is left that could not be said.
+# Something could not be expressed.
 _LEFT = 3
 
 

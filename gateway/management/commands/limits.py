@@ -1,4 +1,4 @@
-"""`gateway limits`: the limits that hold, how many keys are over, and how to forget one."""
+"""`gateway limits`: the limits in use, how many keys are over, and how to free one."""
 
 from typing import Any
 from urllib.parse import urlencode

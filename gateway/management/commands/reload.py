@@ -1,4 +1,4 @@
-"""`gateway reload`: the gateway that runs reads its configuration again."""
+"""`gateway reload`: the running gateway reads its configuration again."""
 
 import sys
 from typing import Any
