@@ -1,7 +1,7 @@
 """The `gateway` command: a console script over Django's management commands.
 
-Home is the folder that holds this package: `settings` and `asgi` are always home's own, whatever lies in the working
-directory. The working directory then goes first on the path, so that the routes module can be the user's.
+Home is the folder that holds this package: `settings` and `asgi` always come from there, whatever the working directory
+contains. The working directory then goes first on the path, so that the routes module can be the user's.
 
 Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 """
@@ -58,12 +58,12 @@ _WITHOUT_ENVIRONMENT = {"completion", "import", "init"}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; the exit code."""
+    """Run one command; returns the exit code."""
     _open_standard_streams()
     try:
         code = _command(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has read enough
+    except BrokenPipeError:  # the reader of our output has stopped
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 0
     return code
@@ -79,10 +79,10 @@ def _command(arguments: list[str]) -> int:
     asks_for_help = arguments[0] == "help" or not {"--help", "-h"}.isdisjoint(arguments)
     command = arguments[1] if arguments[0] == "help" else arguments[0]
     early = _early_options(arguments)
-    # The help of a command of ours is shown whatever the environment is; that of an app's command is the app's.
+    # The help of a command of ours is shown with any environment; a command of an app has its own help.
     is_ours = command in _own_commands()
     needs_apps = not is_ours and bool(os.environ.get("GATEWAY_APPS") or early.env_file)
-    # Whoever makes the first key has a way that still lacks it.
+    # The first key is made for a way that has none yet.
     makes_key = arguments[:2] == ["auth", "key"]
     reads_environment = (needs_apps or not asks_for_help) and not makes_key and command not in _WITHOUT_ENVIRONMENT
     if command == "serve" and not asks_for_help:
@@ -99,7 +99,7 @@ def _command(arguments: list[str]) -> int:
 
 
 def _become_parent(env_files: list[str]) -> int | None:
-    """Become the parent of all generations of the gateway: at its end, its exit code; None in each of them."""
+    """Become the parent of all generations of the gateway: returns its exit code, and None in each generation."""
     from gateway.config import environment
     from gateway.reload import line
     from gateway.reload.facts import workers_of
@@ -119,7 +119,7 @@ def _become_parent(env_files: list[str]) -> int | None:
 
 
 def _develop(arguments: list[str], early: argparse.Namespace) -> int:
-    """`gateway dev`: a process that watches, and one after the other that serve."""
+    """`gateway dev`: a process that watches, and serving processes one after the other."""
     from gateway.management.commands.dev import folder_env, serve_broken
     from gateway.reload.folder import Folder
 
@@ -140,7 +140,7 @@ def _develop(arguments: list[str], early: argparse.Namespace) -> int:
 
 
 def _tell_parent() -> None:
-    """What a generation that is no good has said on stderr, where that is for the parent."""
+    """Report the stderr of a failed generation to the parent, if that captures it."""
     from gateway.reload import line
 
     if line.current is not None and (problems := line.current.release_stderr()):
@@ -190,7 +190,7 @@ def _early_options(arguments: list[str]) -> argparse.Namespace:
 
 
 def _open_standard_streams() -> None:
-    """A closed stdin, stdout or stderr would give its number to the first file or socket that is opened."""
+    """Reopen a closed stdin, stdout or stderr: else the next file or socket would get its number."""
     for number in range(3):
         try:
             os.fstat(number)
@@ -203,7 +203,7 @@ def _open_standard_streams() -> None:
 def _settings(env_files: list[str], named: str | None) -> bool:
     """Load home's settings, which read the environment; False, with all problems on stderr, if it cannot be used.
 
-    Variables of files lie beneath the environment's own. `named` is the value of Django's option --settings.
+    Variables of the environment win over those of files. `named` is the value of Django's option --settings.
     """
     from gateway.config.django_settings import foreign_settings
     from gateway.config.records import ConfigError, format_problems
@@ -215,7 +215,7 @@ def _settings(env_files: list[str], named: str | None) -> bool:
     if foreign is not None:
         problems.append(f"gateway: {foreign}")
     os.environ["DJANGO_SETTINGS_MODULE"] = "settings"
-    _working_directory_first()  # where apps and settings of a team's own lie
+    _working_directory_first()  # the place of a team's own apps and settings
     try:
         own_module("settings")
     except ConfigError as error:
@@ -244,7 +244,7 @@ def _apps() -> bool:
 
 
 def _working_directory_first() -> None:
-    """Modules of the working directory are found before others of their name."""
+    """Have modules of the working directory found before others of their name."""
     here = str(Path.cwd())
     sys.path[:] = [here, *(entry for entry in sys.path if entry not in {"", here})]
 
@@ -255,7 +255,7 @@ def _forget_variables() -> None:
 
 
 def own_module(name: str) -> ModuleType:
-    """Home's module of that name, under that name, also where the working directory has one."""
+    """Home's module of that name, under that name, even if the working directory has one."""
     loaded = sys.modules.get(name)
     path = HOME / f"{name}.py"
     if loaded is not None and getattr(loaded, "__file__", None) == str(path):
@@ -291,7 +291,7 @@ def _run(arguments: list[str]) -> int:
     except RouteError as error:  # Django's commands load the routes too
         sys.stderr.write(f"gateway: {plain_lines(str(error))}\n")
         return 2
-    except BrokenPipeError:  # no failure: `main` knows what it means
+    except BrokenPipeError:  # no failure: `main` handles it
         raise
     except Exception as error:
         if os.environ.get("GATEWAY_LOG_LEVEL") == "debug":

@@ -17,7 +17,7 @@ class GatewayConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        """Django's apps are loaded: make the checks known, and how views answer requests of Django's own making."""
+        """Django's apps are loaded: register the checks, and how views answer plain Django requests."""
         from gateway.config.checks import register_checks
         from gateway.http.any_request import adopt_with
 
@@ -26,6 +26,6 @@ class GatewayConfig(AppConfig):
 
 
 async def _adopt(view: View, request: HttpRequest, args: tuple[Any, ...], params: Mapping[str, Any]) -> Any:
-    from gateway.server import in_process  # Granian's side of the house, for tests alone
+    from gateway.server import in_process  # it imports the server room, which only tests need here
 
     return await in_process.call(view, request, args, params)

@@ -1,4 +1,4 @@
-"""Where 0.1 had Django's request and response; `gateway.routing` has them now."""
+"""The place of request and response in version 0.1; they are in `gateway.routing` now."""
 
 import warnings
 

@@ -6,7 +6,7 @@ from django.db import models
 
 
 class CachedResponse(models.Model):
-    """A stored response. `digest` is that of its key, `variant` that of key, Vary and the values.
+    """A stored response. `digest` is the digest of its key, `variant` that of key, Vary and the values.
 
     `record` is a `cache.policy.Entry` without its body; what queries need has columns of its own, and the body comes
     last, so that a scan need not read it. Rows of the previous version have an empty `target_digest`: a purge of their
@@ -41,7 +41,7 @@ class CachedResponse(models.Model):
 
 
 class CachePurge(models.Model):
-    """A purge that was made. Workers poll for those after the last one that they have applied."""
+    """A purge. Workers poll for those after the last one that they have applied."""
 
     id: int
     kind: models.CharField[str, str] = models.CharField(max_length=16)

@@ -106,8 +106,7 @@ NO_LEVEL = Level()
 
 
 def without_plain_fields(level: Level, plain: Level) -> Level:
-    """The level without the fields that plain variables set on answers: those are set on the gateway's own answers
-    too."""
+    """The level without the fields that plain variables set on answers, since those are set on all answers."""
     fields = level.members.get("response_headers", {})
     own = {
         name: value

@@ -40,7 +40,7 @@ def gateway(request: pytest.FixtureRequest) -> "TestGateway":
 
 @pytest.fixture
 def live_gateway(request: pytest.FixtureRequest) -> "LiveGateway":
-    """The same as a process of its own, over real sockets."""
+    """As `gateway`, in a separate process, over real sockets."""
     from gateway.testing.live import LiveGateway
 
     made: LiveGateway = _made(LiveGateway, request)
@@ -60,14 +60,14 @@ def _made(kind: Callable[..., Any], request: pytest.FixtureRequest) -> Any:
         made = kind(environ, routes=routes, folder=folder)
     except SetupError as error:
         problem = str(error)
-    if problem:  # here, where the failure is that of nothing else
+    if problem:  # raised here, so that nothing else fails
         pytest.fail(problem, pytrace=False)
     item.stash.setdefault(_KEY, []).append(made)
     return made
 
 
 def _asked(item: pytest.Item) -> tuple[dict[str, Any] | None, Any, Path]:
-    """What the marks say, those of the function over those of its class and module: variables, routes, folder."""
+    """Variables, routes and folder from the marks, those of the function over those of its class and module."""
     options: dict[str, Any] = {}
     environ: dict[str, Any] | None = None
     for mark in reversed(list(item.iter_markers("gateway"))):
@@ -87,7 +87,7 @@ def _asked(item: pytest.Item) -> tuple[dict[str, Any] | None, Any, Path]:
 
 
 def _folder_of(item: pytest.Item) -> Path:
-    """The nearest folder at or above the test's that has what a gateway is made of; that of the test without one."""
+    """The nearest folder at or above the test's with the files of a gateway; without one, the test's own."""
     own, top = item.path.parent, item.config.rootpath
     above = [own, *own.parents]
     within = above[: above.index(top) + 1] if top in above else [own]
@@ -99,7 +99,7 @@ def _folder_of(item: pytest.Item) -> Path:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
-    """A test that has gateways runs inside of them: they end with it, in its event loop."""
+    """A test with gateways runs within them: they end with it, in its event loop."""
     gateways = item.stash.get(_KEY, None)
     if not gateways or not isinstance(item, pytest.Function):
         return (yield)

@@ -1,12 +1,12 @@
-"""Text that a terminal shows and does not act on.
+"""Text that a terminal shows without acting on it.
 
-What is not printable (control characters of C0 and C1, DEL, marks that turn the direction of writing, separators of
-lines) is shown as Python writes it in a literal: `\\x1b`, `\\u202e`.
+Characters that are not printable (controls of C0 and C1, DEL, marks that change the direction of writing, line
+separators) are shown as in a Python literal: `\\x1b`, `\\u202e`.
 """
 
 import re
 
-# What JSON's own escapes leave as it is: DEL, C1, separators of lines, marks of direction.
+# Characters that JSON's own escapes leave as they are: DEL, C1, line separators, marks of direction.
 _UNSAFE_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
@@ -23,7 +23,7 @@ def plain_lines(text: str, indent: str = "") -> str:
 
 
 def plain_json(line: bytes) -> bytes:
-    """A line of JSON in UTF-8, the same value without what a terminal would act on."""
+    """A line of JSON in UTF-8, the same value without characters that a terminal would act on."""
     if line.isascii() and b"\x7f" not in line:
         return line
     text = line.decode("utf-8", "surrogatepass")

@@ -1,8 +1,9 @@
-"""The environment that an import makes, on its way: names are made unique, and nothing is written that does not load.
+"""The environment of an import, under construction: names are made unique, and all that is written can be loaded.
 
-What cannot be expressed is left: a sentence with its place and its weight. An option that this version does not have,
-or a value that it refuses, is left too, with the reason. A route whose guard cannot be expressed is closed: it answers
-403, and what it was is a comment. Left out, it would leave its requests to a wider route, which asks nobody.
+What cannot be expressed is left out and reported: a sentence with its place and its weight. So is an option that this
+version does not have, or a value that it refuses, with the reason. A route with a guard that cannot be expressed is
+closed: it answers 403, and its original is a comment. Without it, its requests would go to a wider route without a
+guard.
 """
 
 import re
@@ -17,9 +18,9 @@ from gateway.config.records import ConfigError
 from gateway.importing.source import Node
 from gateway.options import Refused
 
-# Options that say who may ask: a route is not to be without one that it should have.
+# Options that restrict access: a route must not lose one of these.
 _GUARDS = ("AUTH", "ROLES", "SCOPES")
-# Options that say of which requests a route is, also where it answers by itself.
+# Options that select the requests of a route, also where it answers by itself.
 _OF_REQUESTS = frozenset({"CASE", "WHEN"})
 FORBIDDEN = "403"
 
@@ -28,17 +29,17 @@ IsThere = Callable[[str, bool], bool]
 
 
 class Weight(IntEnum):
-    """How much something matters that could not be said; the names stand in the comments."""
+    """How much something matters that could not be expressed; the names are used in comments."""
 
-    ACCESS = 1  # who may ask: a gateway without it lets more through
+    ACCESS = 1  # access: a gateway without it lets more through
     ROUTING = 2  # where requests go
-    BEHAVIOUR = 3  # what becomes of them
+    BEHAVIOUR = 3  # how they are treated
     DETAIL = 4  # logs, figures, tuning
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Left:
-    """Something that could not be said, with its place in the file."""
+    """Something that could not be expressed, with its place in the file."""
 
     weight: Weight
     line: int
@@ -52,7 +53,7 @@ class Left:
 
 @dataclass(slots=True)
 class Draft:
-    """Variables in their order, and what is left."""
+    """Variables in their order, and what could not be expressed."""
 
     variables: dict[str, str] = field(default_factory=dict)
     left: list[Left] = field(default_factory=list)
@@ -66,7 +67,7 @@ class Draft:
     # -- what parsers call ----------------------------------------------------------------------------------------
 
     def leave(self, weight: Weight, node: Node, text: str) -> None:
-        """Note that a node cannot be expressed; it and all within it counts as read."""
+        """Note that a node cannot be expressed; it and all within it count as read."""
         node.take()
         self.note(weight, node, text)
 
@@ -92,9 +93,9 @@ class Draft:
         return stem
 
     def way(self, hint: str, source: str, node: Node, options: Mapping[str, str] = MappingProxyType({})) -> str:
-        """A way to know who asks, `jwt ISSUER` or the like, with these options: the part of its variables before `__`.
+        """A way to authenticate, `jwt ISSUER` or the like, with these options: the part of its variables before `__`.
 
-        Empty where an option is refused: without it others would be let in.
+        Empty if an option is refused: without it other clients would be let in.
         """
         for name, value in self.variables.items():
             own = {one.partition("__")[2]: self.variables[one] for one in self._of(name) if one != name}
@@ -110,9 +111,10 @@ class Draft:
         return stem
 
     def option(self, stem: str, option: str, value: str, node: Node, weight: Weight = Weight.BEHAVIOUR) -> bool:
-        """Set an option of an upstream or route, or a plain one where the stem is `GATEWAY`; whether that is possible.
+        """Set an option of an upstream or route, or a plain one where the stem is `GATEWAY`; returns whether that is
+        possible.
 
-        Another value than one that is set already is left: what two parts of a file say of one thing.
+        A second, different value for the same option is left out and reported.
         """
         variable = f"GATEWAY_{option}" if stem == "GATEWAY" else f"{stem}__{option}"
         before = self.variables.get(variable)
@@ -138,7 +140,7 @@ class Draft:
         return True
 
     def option_of(self, stems: Sequence[str], option: str, value: str, node: Node, weight: Weight) -> None:
-        """Set an option of the first of these, a route and its upstream, that has such an option."""
+        """Set an option on the first of these, a route and its upstream, that can have it."""
         for stem in stems:
             try:
                 environment.find(f"{stem}__{option}")
@@ -149,7 +151,8 @@ class Draft:
         self.option(stems[0], option, value, node, weight)
 
     def close(self, stem: str, node: Node, text: str) -> None:
-        """A guard that cannot be expressed: of a route, of an upstream's, or, with the stem `GATEWAY`, of all routes.
+        """Close a route, all routes of an upstream, or, with the stem `GATEWAY`, all routes: a guard cannot be
+        expressed.
 
         They answer 403 instead.
         """
@@ -157,11 +160,11 @@ class Draft:
         self._answers[stem] = FORBIDDEN, Left(Weight.ACCESS, node.line, node.path, " ".join(text.split()))
 
     def answer(self, stem: str, status: str) -> None:
-        """A route, those of an upstream, or all routes answer with this status, and call nobody."""
+        """Have a route, those of an upstream, or all routes answer with this status, without a call."""
         self._answers.setdefault(stem, (status, None))
 
     def needs(self, stem: str, path: str, *, is_folder: bool, node: Node) -> None:
-        """A variable of a folder or a file that is sent: where that is not here, it is a comment."""
+        """Note the folder or file that a variable needs: if it is missing here, the variable becomes a comment."""
         self._needed[stem] = path, is_folder, node
 
     def comment(self, line: str) -> None:
@@ -182,9 +185,9 @@ class Draft:
     # -- the end --------------------------------------------------------------------------------------------------
 
     def finish(self, roots: Iterable[Node], is_there: IsThere) -> None:
-        """Report what was not read, and take out what does not load, with the reason.
+        """Report what was not read, and remove what cannot be loaded, with the reason.
 
-        `is_there` tells whether there is a folder, or a file, of that path here.
+        `is_there` returns whether there is a folder, or a file, at that path here.
         """
         for root in roots:
             for node in root.unused():
@@ -196,20 +199,20 @@ class Draft:
             for variable, message in problems:
                 if variable not in self.variables:
                     continue
-                for name in self._of(variable.removesuffix("__WHEN")):  # without that it would be for all requests
+                for name in self._of(variable.removesuffix("__WHEN")):  # without it the route would be for all requests
                     value = self.variables.pop(name)
                     shown = _masked(name, value)
                     weight = Weight.ACCESS if _is_guard(name) else Weight.ROUTING
                     self.note(weight, self._places[name], f"{name}={shown}: {message}")
                     gone += 1
                     self._close_without(name)
-            if not gone:  # the problem is of a variable that is not ours to take out
+            if not gone:  # the problem is not in a variable that may be removed
                 break
             self._answer_instead()
         self.left.sort()
 
     def _leave_missing(self, is_there: IsThere) -> None:
-        """Take out what sends a folder or a file that is not here: with it the environment would not be good."""
+        """Remove variables of folders and files that are missing here, with which nothing could be loaded."""
         for stem, (path, is_folder, node) in self._needed.items():
             if not is_there(path, is_folder) and stem not in self._answers:
                 what = "folder" if is_folder else "file"
@@ -221,7 +224,7 @@ class Draft:
         return [name for name in self.variables if name == stem or name.startswith(f"{stem}__")]
 
     def _close_without(self, name: str) -> None:
-        """A variable is taken out: what it guarded is closed."""
+        """A variable is removed: close what it guarded."""
         node, owner = self._places[name], name.partition("__")[0]
         if owner.startswith("GATEWAY_AUTH_"):
             way = owner.removeprefix("GATEWAY_AUTH_").lower()
@@ -232,7 +235,7 @@ class Draft:
             self.close("GATEWAY" if "__" not in name else owner, node, f"{name} is not there")
 
     def _answer_instead(self) -> None:
-        """Make answers of the routes that are to be, or are closed; what they were is kept as comments."""
+        """Replace routes that answer by themselves, or are closed; their originals become comments."""
         for stem in [name for name in self.variables if _is_route(name)]:
             found = next((self._answers[one] for one in self._owners(stem) if one in self._answers), None)
             if found is None or stem in self._before:
@@ -250,7 +253,7 @@ class Draft:
             self.variables[stem] = f"{line.partition(' -> ')[0]} -> {status}"
 
     def _owners(self, route: str) -> Iterator[str]:
-        """What a route may be closed by: itself, the upstreams that it calls, all there is."""
+        """The stems by which a route may be closed: its own, those of its upstreams, the one for all."""
         yield route
         targets = [self.variables[route].partition(" -> ")[2]]
         targets += [value for name, value in self.variables.items() if name.startswith(f"{route}__PART_")]
@@ -285,13 +288,14 @@ def _is_route(name: str) -> bool:
 
 
 def _is_guard(name: str) -> bool:
-    """Whether a variable says who may ask, or how that is known."""
+    """Whether a variable is about access or authentication."""
     word = name.partition("__")[2] or name.removeprefix("GATEWAY_")
     return word in _GUARDS or name.startswith("GATEWAY_AUTH_")
 
 
 def clean_name(hint: str) -> str:
-    """A name of the environment from any text: `GET /users/{id}` -> `GET_USERS_ID`; never empty, never of a file."""
+    """A name of the environment from any text: `GET /users/{id}` -> `GET_USERS_ID`; never empty or with `_FILE` at its
+    end."""
     name = re.sub(r"[^A-Z0-9]+", "_", hint.upper()).strip("_")[:60].strip("_") or "X"
     name = f"N{name}" if name[0].isdigit() else name
     return f"{name}_X" if name == "FILE" or name.endswith("_FILE") else name
@@ -301,7 +305,7 @@ _LINES = "its value has more than one line"
 
 
 def _has_lines(value: str) -> bool:
-    """No line of an env file holds such a value: what follows would be variables of their own."""
+    """Whether a value has line breaks: in an env file, the next lines would be variables of their own."""
     return "\n" in value or "\r" in value
 
 
@@ -343,7 +347,7 @@ _SECRET = re.compile(r"(?i)pass|secret|token|key|credential|auth|users")
 
 
 def _masked(variable: str, value: str) -> str:
-    """A value as it may be shown; that of an unknown option is hidden where it may be a secret."""
+    """A value as it may be shown; for an unknown option it is hidden if it may be a secret."""
     try:
         return environment.find(variable).option.unit.mask(value)
     except Refused:
@@ -351,7 +355,7 @@ def _masked(variable: str, value: str) -> str:
 
 
 def _shown(node: Node) -> str:
-    """A value that nothing was made of, shortened; hidden where its name may be that of a secret."""
+    """A value that was not used, shortened; hidden if its name suggests a secret."""
     text = "***" if _SECRET.search(node.path.rpartition(".")[2]) else str(node.plain())
     return text if len(text) <= 60 else f"{text[:57]}..."
 

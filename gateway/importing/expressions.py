@@ -1,4 +1,4 @@
-"""Paths that others write as regular expressions, where a route can say the same: literals, kinds, several paths."""
+"""Paths written as regular expressions that a route can express: literals, kinds, several paths."""
 
 import re
 from itertools import product
@@ -17,8 +17,8 @@ _KIND = re.compile(
 def expression_paths(text: str) -> list[str]:
     r"""`^/users/[0-9]+$` -> `/users/{p1:int}`, `^/(a|b)/` -> `/a/**` and `/b/**`, `^/x/?$` -> `/x` and `/x/`.
 
-    Raises PathError for all else: what is not anchored, ends within a segment, or takes any segment (a parameter may
-    be empty, an expression such as `[^/]+` may not).
+    Raises PathError for all else: expressions that are not anchored, end within a segment, or match any segment (a
+    parameter may be empty, an expression such as `[^/]+` may not).
     """
     body = text.removeprefix("^")
     if not body.startswith("/"):
@@ -42,7 +42,7 @@ def expression_paths(text: str) -> list[str]:
 
 
 def _choices(part: str, name: str) -> list[str]:
-    """What may stand for one segment of the expression."""
+    """The alternatives for one segment of the expression."""
     if not part:
         return [""]
     if (either := _EITHER.fullmatch(part)) is not None:

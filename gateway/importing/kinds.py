@@ -1,4 +1,4 @@
-"""Which gateway a file is of, and the whole import: text in, an environment and what it could not say out."""
+"""The gateway that a file is for, and the whole import: from a text to an environment and what it could not express."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from gateway.importing.yaml_source import read_yaml
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A product: its word for `--from`, how its files are recognised, and what reads one."""
+    """A product: its word for `--from`, how its files are recognised, and their reader."""
 
     word: str
     product: str
@@ -44,9 +44,9 @@ def _nothing_is_there(path: str, is_folder: bool) -> bool:
 
 
 def import_text(text: str, name: str, word: str = "", is_there: IsThere = _nothing_is_there) -> Imported:
-    """Read a file of that name; `word` is the kind, empty to see it from the content. Raises SourceError.
+    """Read a file of that name; `word` is the kind, empty to recognise it by the content. Raises SourceError.
 
-    `is_there` tells whether there is a folder, or a file, of that path here, to be sent.
+    `is_there` returns whether there is a folder, or a file, at that path here, to be served.
     """
     if len(text) > MAX_BYTES:
         raise SourceError(f"larger than {MAX_BYTES // 2**20} MiB")

@@ -40,7 +40,7 @@ _ACCESS_PLUGINS = frozenset(
         "session",
     ]
 )
-# Code of the team's own, and what counts: they may refuse too, and nobody knows.
+# Code of the team's own, and plugins that count: they may also refuse requests, which is not known here.
 _OF_ACCESS = frozenset({"rate-limiting-advanced", "bot-detection", "pre-function", "post-function"})
 _DETAIL_PLUGINS = re.compile(r".*-log|prometheus|datadog|statsd|zipkin|opentelemetry|loggly|correlation-id")
 
@@ -160,7 +160,7 @@ def _balance(upstream: Node, draft: Draft, stem: str) -> None:
             draft.option(stem, "HEALTH", path, active)
             draft.option(stem, "HEALTH_INTERVAL", duration(interval * 1000), active)
     if (passive := upstream.get("healthchecks", "passive")) is not None:
-        passive.take()  # endpoints that fail are ejected by themselves
+        passive.take()  # failing endpoints are ejected in any case
     if (node := upstream.get("healthchecks")) is not None:
         node.skip("threshold")
 
@@ -169,7 +169,7 @@ def _balance(upstream: Node, draft: Draft, stem: str) -> None:
 
 
 def _route(route: Node, draft: Draft, service: str, above: Sequence[Node]) -> list[str]:
-    """The routes that one becomes, by the beginning of their variables; `above` are plugins that may hold for it."""
+    """The routes that one becomes, by the beginning of their variables; `above` are plugins that may apply to it."""
     made: list[str] = []
     route.skip(*_METADATA)
     name = route.text("name") or "route"
@@ -208,7 +208,7 @@ def _route(route: Node, draft: Draft, service: str, above: Sequence[Node]) -> li
             continue
         prefix, own_host = encoded(path).rstrip("/"), host.partition(":")[0]
         right = service_name(service)
-        if strip and prefix:  # of an expression, all that it takes is stripped
+        if strip and prefix:  # for an expression, all that it matches is stripped
             right += ":/" if is_expression else ":/**"
         own_paths = " ".join(f"{own_host}{one}" for one in patterns or [f"{prefix}/**"])
         if any(":int}" in one for one in patterns):
@@ -226,7 +226,7 @@ def _route(route: Node, draft: Draft, service: str, above: Sequence[Node]) -> li
 
 
 def _expression(text: str) -> list[str]:
-    """The paths of a regular expression; none where no route can say it, or it leaves something of the path."""
+    """The paths of a regular expression; none if no route can express it, or it matches only a part of the path."""
     try:
         return expression_paths(text) if text.endswith("$") else []
     except PathError:

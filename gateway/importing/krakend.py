@@ -21,9 +21,9 @@ _SEQUENTIAL = re.compile(r"\{resp([0-9]{1,3})_([^}]+)\}")
 _PLACEHOLDER = re.compile(r"\{([^{}.]+)\}")
 _JSON_NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
 _PASSED_ANYWAY = {"authorization", "accept-language"}
-# Namespaces of extra_config that only concern access, or only what is logged.
+# Namespaces of extra_config that only concern access, or only logs.
 _ACCESS = ("auth/", "github.com/devopsfaith/krakend-jose", "security/", "validation/", "qos/ratelimit", "plugin/")
-# Those that keep requests out of the endpoint that has them. Of a backend they are about the call.
+# Namespaces that keep requests out of their endpoint. In a backend they are about the call.
 _GUARDS = re.compile(
     r"auth/(?!client-credentials|signer|gcp|ntlm|aws).*|github\.com/devopsfaith/krakend-jose/validator|security/policies"
     r"|validation/cel|security/ip-?filter.*"
@@ -152,7 +152,7 @@ class _Endpoint:
         return stem
 
     def _passed(self, stem: str) -> None:
-        """What of the client's request goes up: with KrakenD nothing that is not listed."""
+        """The fields and parameters that go up: in KrakenD only those that are listed."""
         if "*" not in self.headers:
             names = " ".join(name.lower() for name in self.headers) or "-"
             self.draft.option(stem, "FORWARD_HEADERS", names, self.node)
@@ -213,7 +213,7 @@ class _Endpoint:
     # -- both -------------------------------------------------------------------------------------------------------
 
     def _lifetime(self, stem: str) -> None:
-        """What Cache-Control says of good answers."""
+        """The Cache-Control of good answers."""
         if self.ttl and self.method == "GET":
             try:
                 value = f"public, max-age={_seconds(go_duration(self.ttl))}"
@@ -234,7 +234,7 @@ class _Endpoint:
 
 
 def _renamed(pattern: str) -> str:
-    """The parameters of a target as the route has them; those of other backends stay for now."""
+    """A target with the route's names for its parameters; those of other backends stay for now."""
 
     def one(match: re.Match[str]) -> str:
         name = match[1]
@@ -273,7 +273,7 @@ def _extra(draft: Draft, stem: str, name: str, node: Node) -> None:
     elif name == "auth/validator" and node.text("issuer").startswith(("http://", "https://")):
         _validator(draft, stem, node)
     elif name == "proxy" and node.plain() in ({"sequential": True}, {"sequential": False}):
-        node.take()  # the order follows from what parts refer to
+        node.take()  # the order follows from the references of parts
     elif name in {"qos/circuit-breaker", "qos/ratelimit/proxy"}:
         draft.leave(Weight.DETAIL, node, f"{name}: endpoints that fail are ejected by themselves; MAX_IN_FLIGHT limits")
     else:

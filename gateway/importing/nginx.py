@@ -1,4 +1,4 @@
-"""nginx: `location` becomes a route, `upstream` and `proxy_pass` upstreams; what is plain of the rest options."""
+"""nginx: `location` becomes a route, `upstream` and `proxy_pass` upstreams; simple directives become options."""
 
 import re
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ def read(root: Directive, draft: Draft) -> None:
 
 
 def _known(block: Directive, draft: Draft) -> None:
-    """What means nothing here, and what cannot be expressed, in one block."""
+    """Directives of a block that mean nothing here, or cannot be expressed."""
     block.skip(words.NO_MEANING)
     for child in block.children:
         if child.name in words.LOGS:
@@ -53,7 +53,7 @@ def _known(block: Directive, draft: Draft) -> None:
 
 
 def _plain(http: Directive, draft: Draft) -> None:
-    """What holds for all locations unless they say otherwise."""
+    """Options for all locations, unless they set their own."""
     # nginx's own default is 1 MiB, ours 10.
     limit = http.first("client_max_body_size")
     _size(draft, "GATEWAY", limit.value if limit else "1m", limit or http)
@@ -96,7 +96,7 @@ class _Reader:
             self._location(location)
 
     def _of_server(self, name: str, directive: Directive) -> None:
-        """A limit of the server holds for its locations; it is read again with each."""
+        """A limit of the server applies to its locations; it is read again with each."""
         directive.node.scalar()
 
     def _location(self, location: Directive, outer: tuple[Directive, ...] = ()) -> None:
@@ -125,7 +125,7 @@ class _Reader:
             self._proxied(location, path, guards, is_exact=modifier == "=")
 
     def _answered(self, location: Directive, path: str, guards: Sequence[Directive], *, is_exact: bool) -> bool:
-        """Whether the location answers by itself, whoever asks; then that is said."""
+        """Whether the location answers all clients by itself; if so, it is expressed."""
         if location.first("internal") is not None:
             self._route(path, "404", location, is_exact=is_exact)
         elif guards and all((one.name, one.value) == ("deny", "all") for one in guards):
@@ -173,7 +173,7 @@ class _Reader:
             self._retries(stem, right, location)
 
     def _expression(self, location: Directive, text: str, *, ignores_case: bool) -> bool:
-        """A regular expression that a route can say, and that is proxied; whether it is one."""
+        """A proxied location with a regular expression that a route can express; returns whether it is one."""
         target = location.first("proxy_pass")
         match = re.fullmatch(r"(https?)://([^/$]+)", target.value) if target is not None else None
         if (
@@ -210,7 +210,7 @@ class _Reader:
     def _files(
         self, location: Directive, path: str, folder: Directive, guards: Sequence[Directive], *, is_exact: bool
     ) -> None:
-        """A folder, where the location names no service: `root` has the location's path below it, `alias` has not."""
+        """A folder, if the location names no service: the location's path is below `root`, but not below `alias`."""
         draft, prefix = self.draft, path.rstrip("/")
         base = folder.value.rstrip("/") + ("" if folder.name == "alias" or is_exact else prefix)
         if is_exact and folder.name == "root":
@@ -340,7 +340,7 @@ class _Reader:
             self._page(stem, one)
 
     def _page(self, stem: str, one: Directive) -> None:
-        """`error_page 404 /404.html`: a file that stands in, where files are served from a folder."""
+        """`error_page 404 /404.html`: a file as replacement, if files are served from a folder."""
         *statuses, uri = one.words or [""]
         known = [status for status in statuses if re.fullmatch(r"[345][0-9]{2}", status)]
         if known != statuses or not known or not re.fullmatch(r"/[^$?]*", uri) or self.root is None:

@@ -17,7 +17,7 @@ _LEXEME = re.compile(
 
 @dataclass(slots=True)
 class Directive:
-    """`name words;` or `name words { children }`; `node` tells whether it was read."""
+    """`name words;` or `name words { children }`; `node` notes whether it was read."""
 
     name: str
     words: list[str]

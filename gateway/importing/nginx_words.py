@@ -1,4 +1,4 @@
-"""nginx's directives by what they mean here, which of them keep requests out, and its variables as values."""
+"""nginx's directives by their meaning here, those that keep requests out, and its variables as values."""
 
 import re
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ _WORDS = {
     "request_method": "method",
     "request_id": "request_id",
 }
-# The gateway sends these by itself.
+# Fields that the gateway sends itself.
 FORWARDED = frozenset({"x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-scheme", "forwarded"})
 UPGRADE = frozenset({"upgrade", "connection"})
-# Tuning of nginx's own, and what the gateway always does so.
+# Tuning of nginx itself, and behaviour that the gateway always has.
 NO_MEANING = frozenset(
     [
         "user",
@@ -96,7 +96,7 @@ ACCESS = frozenset(
         "secure_link",
     ]
 )
-# Those of ACCESS that keep requests out; the others tell more of them, or count.
+# The directives of ACCESS that keep requests out; the others refine them, or count.
 GUARDS = re.compile(
     r"allow|deny|auth_(?!.*(?:_file|_set|_zone)$).*|access_by_.*|oauth.*|vouch.*|ssl_verify_client|secure_link|limit_except"
 )
@@ -107,10 +107,10 @@ ROUTING = frozenset({"rewrite", "if", "map", "geo", "split_clients", "include", 
 
 
 def guards_of(blocks: Sequence[Directive]) -> list[Directive]:
-    """What keeps requests out of a location, which comes first, its server and `http` behind it.
+    """The directives that keep requests out of a location; `blocks` are the location first, then its server and `http`.
 
-    A directive that the nearer block has too, `auth_basic off` for one, counts no more in the farther ones; an `if`
-    that refuses counts everywhere.
+    A directive that a nearer block has too, such as `auth_basic off`, does not count in farther ones; an `if` that
+    refuses counts everywhere.
     """
     found: list[Directive] = []
     seen: set[str] = set()
@@ -131,12 +131,12 @@ def _refuses(directive: Directive) -> bool:
 
 
 def field_value(text: str) -> str:
-    """A header's value with nginx's variables as values in braces; one that has no word stays, with its `$`."""
+    """A header's value with nginx's variables as values in braces; an unknown one stays, with its `$`."""
     return _VARIABLE.sub(lambda match: _word(match[1]), literal(text))
 
 
 def _word(variable: str) -> str:
-    """`remote_addr` -> `{client}`, as values of a request stand in a header; what has no word stays a variable."""
+    """`remote_addr` -> `{client}`, as a value of the request; an unknown one stays a variable."""
     if variable in _WORDS:
         return f"{{{_WORDS[variable]}}}"
     for prefix, word in (("http_", "header"), ("cookie_", "cookie"), ("arg_", "query")):

@@ -47,9 +47,9 @@ def is_ocelot(root: Node) -> bool:
 class _Read:
     node: Node
     upstream: str
-    path: PathTemplate  # of the request
+    path: PathTemplate  # path of the request
     target: str
-    guard: str = ""  # what keeps requests out of it and cannot be expressed
+    guard: str = ""  # a guard that cannot be expressed
 
 
 def read(root: Node, draft: Draft) -> None:
@@ -131,7 +131,7 @@ def _headers(node: Node) -> dict[str, Node]:
 
 
 def _case(node: Node, draft: Draft, stem: str) -> None:
-    """Paths have no case there, unless a route says so."""
+    """In Ocelot paths ignore case, unless a route sets that."""
     if node.is_true("RouteIsCaseSensitive") and "GATEWAY_CASE" in draft.variables:
         draft.option(stem, "CASE", "strict", node, Weight.ROUTING)
 
@@ -172,7 +172,7 @@ def _options(node: Node, draft: Draft, stem: str) -> None:
             draft.option(stem, "CACHE", f"{seconds}s", cache)
     if (quality := node.get("QoSOptions")) is not None:
         timeout = quality.text("TimeoutValue", default="0") or "0"
-        quality.take()  # endpoints that fail are ejected by themselves
+        quality.take()  # failing endpoints are ejected in any case
         if milliseconds := number(timeout):
             draft.option(stem, "TIMEOUT", duration(milliseconds), quality)
     if (limit := node.get("RateLimitOptions")) is not None:

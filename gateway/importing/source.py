@@ -1,7 +1,7 @@
-"""The file of another gateway as a tree of values that know their place, and which of them were read.
+"""The file of another gateway as a tree of values with their places, and with marks for those that were read.
 
-A parser reads members by `get`, `text`, `items`; what it has not read by the end is reported, so that no key of a file
-is dropped in silence. JSON may hold comments and trailing commas, as .NET's configuration does.
+A parser reads members by `get`, `text`, `items`; members that it has not read by the end are reported, so that no key
+of a file is dropped silently. JSON may hold comments and trailing commas, as in the configuration of .NET.
 """
 
 import re
@@ -88,14 +88,14 @@ class Node:
             child.take()
 
     def skip(self, *names: str) -> None:
-        """Mark members as read: they mean nothing here."""
+        """Mark members as read, since they mean nothing here."""
         for name in names:
             found = self.get(name)
             if found is not None:
                 found.take()
 
     def plain(self) -> object:
-        """The value as Python's own; marks nothing."""
+        """The value as a Python object; marks nothing as read."""
         if isinstance(self.value, dict):
             return {name: child.plain() for name, child in self.value.items()}
         if isinstance(self.value, list):
@@ -103,7 +103,7 @@ class Node:
         return self.value
 
     def unused(self) -> "Iterator[Node]":
-        """What was not read: of an object that was not read at all, itself and none of its members."""
+        """The values that were not read; an object that was not read at all counts once, without its members."""
         if not self._used:
             yield self
             return
@@ -190,7 +190,7 @@ class _Json:
             return Node(_unescaped(lexeme[1:-1]), line, path)
         if kind == "word":
             return Node(_WORDS[lexeme], line, path)
-        if len(lexeme) > 30:  # as it stands: nothing here is so large
+        if len(lexeme) > 30:  # kept as text: no number here is so large
             return Node(lexeme, line, path)
         return Node(float(lexeme) if set(lexeme) & set(".eE") else int(lexeme), line, path)
 

@@ -32,7 +32,7 @@ _ROOTS: tuple[tuple[str, ...], ...] = (
     ("spring", "cloud", "gateway"),
 )
 _STRIPPED = re.compile(r"\^?(?P<prefix>(?:/[\w.~-]+)+)/?\??\(\?<(?P<name>\w+)>/?\.\*\)\$?")
-_PLAIN_VALUES = re.compile(r"[\w-]+(?:\|[\w-]+)*", re.ASCII)  # of an expression that is none
+_PLAIN_VALUES = re.compile(r"[\w-]+(?:\|[\w-]+)*", re.ASCII)  # expressions that are plain values
 _SPRING_TIME = re.compile(r"([0-9]{1,12})\s*(ns|us|ms|s|m|h|d)?")
 _MS = {
     "ns": Fraction(1, 10**6),
@@ -61,7 +61,7 @@ def _gateway(root: Node) -> Node | None:
 
 
 def read(root: Node, draft: Draft) -> None:
-    """Make the environment of an application.yml; other settings of Spring are none of ours."""
+    """Make the environment of an application.yml; other settings of Spring are ignored."""
     found = _gateway(root)
     if found is None:
         draft.leave(Weight.ROUTING, root, "no spring.cloud.gateway.routes")
@@ -71,7 +71,7 @@ def read(root: Node, draft: Draft) -> None:
     _security(root, draft)
     for name, node in (*root.members().items(), *root.members("spring").items(), *root.members("server").items()):
         if name not in {"spring", "server", "cloud", "port"}:
-            node.take()  # of the application itself
+            node.take()  # settings of the application itself
     for name, node in root.members("spring", "cloud").items():
         if name != "gateway":
             node.take()
@@ -100,7 +100,7 @@ def read(root: Node, draft: Draft) -> None:
 
 
 def _with_shares(routes: list[Node]) -> Iterator[tuple[Node, list[str]]]:
-    """Routes with the base URLs that share their requests: of those that differ by `Weight` alone, the first one."""
+    """Routes with the base URLs that share their requests: of those that differ only by `Weight`, the first one."""
     groups: dict[str, list[tuple[Node, str, str]]] = {}
     for route in routes:
         weight, others = "", list[object]()
@@ -177,16 +177,16 @@ def _time(draft: Draft, stem: str, option: str, node: Node, unit: str) -> None:
 class _Route:
     node: Node
     draft: Draft
-    has_eureka: bool  # `lb://` names an application there
-    shares: list[str] = field(default_factory=list)  # base URLs by weight, instead of its own
+    has_eureka: bool  # `lb://` names an application in Eureka
+    shares: list[str] = field(default_factory=list)  # base URLs with weights, instead of its own
     paths: list[str] = field(default_factory=lambda: ["/**"])
     methods: list[str] = field(default_factory=list)
     hosts: list[str] = field(default_factory=lambda: [""])
     when: list[str] = field(default_factory=list)
-    change: Callable[[PathTemplate], str] | None = None  # of the path that goes up
+    change: Callable[[PathTemplate], str] | None = None  # change of the path that goes up
     options: list[tuple[str, str, Node]] = field(default_factory=list)
-    guards: list[tuple[Node, str]] = field(default_factory=list)  # that cannot be expressed
-    answer: str = ""  # instead of the service's
+    guards: list[tuple[Node, str]] = field(default_factory=list)  # guards that cannot be expressed
+    answer: str = ""  # the answer instead of the service's
     is_left: bool = False
 
     def read(self, defaults: list[Node]) -> None:
@@ -296,7 +296,7 @@ class _Route:
         return True
 
     def _rewrite(self, values: list[str], node: Node) -> bool:
-        """A prefix that is taken away, or replaced by another one."""
+        """A prefix that is removed, or replaced by another one."""
         match = _STRIPPED.fullmatch(values[0]) if len(values) == 2 else None
         if match is None:
             return False

@@ -30,7 +30,7 @@ _ASKED = {"header": "header", "headers": "header", "query": "query"}
 
 
 class RuleError(ValueError):
-    """A rule that no route can say."""
+    """A rule that no route can express."""
 
 
 Matchers = list[tuple[str, tuple[str, ...]]]
@@ -50,14 +50,14 @@ class _Labels:
     routers: dict[str, dict[str, Node]] = field(default_factory=dict)
     services: dict[str, dict[str, Node]] = field(default_factory=dict)
     middlewares: dict[str, dict[str, Node]] = field(default_factory=dict)
-    containers: dict[str, tuple[str, Node]] = field(default_factory=dict)  # of a router or service
+    containers: dict[str, tuple[str, Node]] = field(default_factory=dict)  # container of a router or service
 
     def table(self, kind: str) -> dict[str, dict[str, Node]] | None:
         return {"routers": self.routers, "services": self.services, "middlewares": self.middlewares}.get(kind)
 
 
 def read(root: Node, draft: Draft) -> None:
-    """Make the environment of a compose file; what it says of containers is none of ours."""
+    """Make the environment of a compose file; settings of containers are ignored."""
     for name, node in root.members().items():
         if name != "services":
             node.take()
@@ -225,7 +225,7 @@ def _port(service: Node) -> str:
 def _middlewares(
     name: str, router: dict[str, Node], labels: _Labels, draft: Draft
 ) -> tuple[list[str], str, list[tuple[str, str, Node]], list[tuple[Node, str]]]:
-    """Prefixes that are taken away, one that is added, options, and guards that cannot be expressed."""
+    """Prefixes to remove, one to add, options, and guards that cannot be expressed."""
     prefixes: list[str] = []
     guards: list[tuple[Node, str]] = []
     added = ""
@@ -350,7 +350,7 @@ def _conditions(word: str, args: tuple[str, ...]) -> list[str]:
 
 
 def _check_when(when: str) -> None:
-    """Raises RuleError for conditions that never hold together: without them the route would be for all."""
+    """Raises RuleError for conditions that never hold together: without them the route would match all requests."""
     try:
         if when:
             parse_when(when)

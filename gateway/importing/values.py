@@ -1,4 +1,4 @@
-"""Values as other gateways write them -> as the environment writes them, and paths with parameters."""
+"""Values in the notation of other gateways -> in that of the environment, and paths with parameters."""
 
 import re
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _SIZE = re.compile(r"([0-9]{1,12})\s*([kmg]?)(?:i?b)?", re.IGNORECASE)
 _NUMBER = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,6})?")
 _BESIDE = re.compile(r"([^{}*]*)\{([^{}*:]+)\}([^{}*]*)")
 _HEX = ("[0-9a-fA-F]", "[a-fA-F0-9]", "[0-9A-Fa-f]", "[A-Fa-f0-9]")
-# Expressions that a kind of segments stands for. An `int` has no leading zeros, and at most 19 digits.
+# Expressions that are equal to a kind of segments. An `int` has no leading zeros, and at most 19 digits.
 KINDS = {
     **dict.fromkeys((r"\d+", "[0-9]+"), "int"),
     **dict.fromkeys((r"\w+", "[a-zA-Z0-9_]+", "[A-Za-z0-9_]+", "[0-9a-zA-Z_]+", "[0-9A-Za-z_]+"), "word"),
@@ -43,7 +43,7 @@ def duration(milliseconds: int | Fraction) -> str:
 
 
 def number(text: str) -> Fraction | None:
-    """A number that is written in digits, with a point perhaps; None for anything else."""
+    """A number in digits, perhaps with a point; None for anything else."""
     return Fraction(text) if _NUMBER.fullmatch(text) else None
 
 
@@ -103,21 +103,23 @@ _GUARD = re.compile(
 
 
 def weighted(urls: Sequence[str], weights: Sequence[str]) -> list[str]:
-    """Base URLs with their shares of the requests; without, where all are alike."""
+    """Base URLs with their shares of the requests; without shares if all are equal."""
     if len(set(weights)) < 2 or not all(weight.isdecimal() and len(weight) < 7 for weight in weights):
         return list(urls)
     return [f"{url};weight={int(weight)}" for url, weight in zip(urls, weights, strict=True)]
 
 
 def looks_like_guard(name: str) -> bool:
-    """Whether a plugin, filter or middleware that nobody here knows is, by its name, one that keeps requests out."""
+    """Whether an unknown plugin, filter or middleware keeps requests out, judged by its name."""
     return _GUARD.search(name) is not None
 
 
 def condition(kind: str, name: str, values: Sequence[str]) -> str:
-    """A `header`, `cookie` or `query` of that name has one of these values; without any, there is one.
+    """The condition that a `header`, `cookie` or `query` of that name has one of these values; without values, that it
+    exists.
 
-    `header`, `X-Version`, `["2", "3"]` -> `header.x-version=2|3`. Raises ValueError for what WHEN cannot say.
+    `header`, `X-Version`, `["2", "3"]` -> `header.x-version=2|3`. Raises ValueError for conditions that WHEN cannot
+    express.
     """
     if re.search(r"[\s=|!]", name) or not all(re.fullmatch(r"[^\s|]+", value) for value in values):
         raise ValueError(f"{name}: {', '.join(values)} cannot be a condition")
@@ -136,7 +138,7 @@ _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
 def encoded(path: str) -> str:
-    """A path that others write as people read it: `/a b/é` -> `/a%20b/%C3%A9`. In a route a space ends a path."""
+    """A path without percent-encoding, encoded: `/a b/é` -> `/a%20b/%C3%A9`. In a route a space ends a path."""
     return quote(path, safe=_VISIBLE)
 
 
@@ -158,13 +160,13 @@ class PathTemplate:
 
 
 class PathError(ValueError):
-    """A path that the route language cannot say; the text says why."""
+    """A path that the route language cannot express; the text says why."""
 
 
 def path_template(path: str, rest_names: Sequence[str] = ()) -> PathTemplate:
     """`/users/{userId}/*` -> `/users/{userid}/**`. A last `*`, `**`, or parameter of `rest_names` is the rest.
 
-    Raises PathError for what is no whole segment, or a pattern.
+    Raises PathError for a parameter that is not a whole segment, or a pattern.
     """
     segments: list[str] = []
     parts = path.removeprefix("/").split("/")

@@ -1,4 +1,4 @@
-"""A URL that was written to is found by the digest of its target, however many queries are stored of its path."""
+"""A purged URL is found by the digest of its target, however many queries are stored for its path."""
 
 from django.db import migrations, models
 
@@ -10,10 +10,10 @@ class Migration(migrations.Migration):
         migrations.AddField(
             "cachedresponse",
             "target_digest",
-            # A gateway of the version before goes on storing while it is replaced.
+            # A gateway of the previous version goes on storing while it is replaced.
             models.CharField(max_length=32, db_default=""),
         ),
         migrations.AddIndex("cachedresponse", models.Index(fields=["target_digest"], name="by_target_digest")),
-        # What has no digest cannot be found by it, and is not looked at any more.
+        # Rows without a digest cannot be found by it, and are no longer used.
         migrations.RunSQL("DELETE FROM gateway_cachedresponse", migrations.RunSQL.noop),
     ]
