@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 _MOST_DENIAL_BYTES: Final = 1024 * 1024
 _IDLE: Final = Closing(codes.GOING_AWAY, "idle", codes.GATEWAY)
 _TOO_LONG: Final = Closing(codes.GOING_AWAY, "it was open too long", codes.GATEWAY, Reason.TOTAL_TIMEOUT.word)
+_STALLED: Final = Closing(codes.POLICY, "nothing is read", codes.GATEWAY, Reason.CLIENT_STALLED.word)
 _EXPIRED: Final = Closing(codes.POLICY, "the token has expired", codes.GATEWAY)
 
 
@@ -229,7 +230,14 @@ def _alarms(
     client: ClientSocket, session: Session, options: SocketOptions, request: GatewayRequest, now_s: float
 ) -> list[Alarm | asyncio.TimerHandle]:
     loop = asyncio.get_running_loop()
-    alarms: list[Alarm | asyncio.TimerHandle] = []
+    alarms: list[Alarm | asyncio.TimerHandle] = [
+        Alarm(
+            loop,
+            request.inbox.idle_timeout_s,
+            lambda: loop.time() if client.sending_since_s is None else client.sending_since_s,
+            lambda: session.end(_STALLED),
+        )
+    ]
     if options.idle_s:
         alarms.append(Alarm(loop, options.idle_s, lambda: client.last_s, lambda: session.end(_IDLE)))
     if options.total_s:

@@ -5,7 +5,6 @@ first of them to end, or a timer, decides once how the socket closes; the rest f
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway.http.deadline import Alarm
@@ -20,14 +19,11 @@ if TYPE_CHECKING:  # importing aiohttp takes a third of the time of `gateway che
 class Relay:
     """One open socket between a client and an upstream. `end` closes it from outside."""
 
-    def __init__(
-        self, client: ClientSocket, upstream: "UpstreamSocket", *, client_idle_s: float, upstream_idle_s: float
-    ) -> None:
+    def __init__(self, client: ClientSocket, upstream: "UpstreamSocket", upstream_idle_s: float) -> None:
         self._client = client
         self._upstream = upstream
         self._loop = asyncio.get_running_loop()
         self._over: asyncio.Future[Closing] = self._loop.create_future()
-        self._client_idle_s = client_idle_s
         self._upstream_idle_s = upstream_idle_s
 
     def end(self, closing: Closing) -> None:
@@ -38,18 +34,20 @@ class Relay:
     async def run(self) -> Closing:
         """Run until it has ended on both sides; returns how."""
         up, down = self._loop.create_task(self._up()), self._loop.create_task(self._down())
-        alarms = [
-            self._alarm(self._client_idle_s, lambda: self._client.sending_since_s, _CLIENT_STALLED),
-            self._alarm(self._upstream_idle_s, lambda: self._upstream.sending_since_s, _UPSTREAM_STALLED),
-        ]
+        now, upstream = self._loop.time, self._upstream
+        stalled = Alarm(
+            self._loop,
+            self._upstream_idle_s,
+            lambda: now() if upstream.sending_since_s is None else upstream.sending_since_s,
+            lambda: self.end(_UPSTREAM_STALLED),
+        )
         try:
             closing = await self._over
         except asyncio.CancelledError:
             self._upstream.cut()
             raise
         finally:
-            for alarm in alarms:
-                alarm.cancel()
+            stalled.cancel()
             # Further messages of either side are not needed: only the close is left to send.
             await ended(up)
             await ended(down)
@@ -59,15 +57,6 @@ class Relay:
     def _failed(self, error: Exception) -> None:
         self._loop.call_exception_handler({"message": "a socket failed", "exception": error})
         self.end(Closing(codes.FAILED, "", codes.GATEWAY, "internal_error"))
-
-    def _alarm(self, seconds: float, since: Callable[[], float | None], closing: Closing) -> Alarm:
-        loop = self._loop
-        return Alarm(
-            loop,
-            seconds,
-            lambda: loop.time() if (moment := since()) is None else moment,
-            lambda: self.end(closing),
-        )
 
     async def _up(self) -> None:
         receive, send = self._client.receive, self._upstream.send
@@ -90,5 +79,4 @@ class Relay:
             self.end(Closing(codes.LOST, "", codes.CLIENT))
 
 
-_CLIENT_STALLED = Closing(codes.POLICY, "nothing is read", codes.GATEWAY, "client_stalled")
 _UPSTREAM_STALLED = Closing(codes.FAILED, "the service reads nothing", codes.GATEWAY, "request_write_timeout")

@@ -110,8 +110,7 @@ async def pass_on(view: Proxy, request: GatewayRequest, params: dict[str, str]) 
         assert attempt.connection is not None  # noqa: S101 - it has answered by now
         transport, early = attempt.connection.hand_over()
         upstream = UpstreamSocket(transport, early, options.websocket_max_message_bytes)
-        client_idle_s = request.inbox.idle_timeout_s
-        return Relay(client, upstream, client_idle_s=client_idle_s, upstream_idle_s=options.idle_timeout_s)
+        return Relay(client, upstream, options.idle_timeout_s)
 
     return Upgrade(begin, options_of(options), handshake.protocol_of(attempt.pairs))
 
@@ -199,6 +198,7 @@ class SocketView:
             level.get("websocket_max_message_bytes", usual.max_message_bytes),
             level.get("websocket_idle_s", usual.idle_s),
             level.get("websocket_origins", ()) or None,
+            level.get("total_timeout_s") or None,
         )
 
     async def __call__(self, request: GatewayRequest, **params: Any) -> GatewayResponse:

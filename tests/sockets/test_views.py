@@ -17,5 +17,5 @@ def test_without_a_word_the_defaults_hold() -> None:
 def test_plain_options_hold() -> None:
     made = SocketView(view)
     values = {"websocket": False, "websocket_max_message_bytes": 5, "websocket_idle_s": 1.0}
-    made.inherit(Level({**values, "websocket_origins": ("https://a.example",)}))
-    assert (made.options, made.is_off) == (SocketOptions(5, 1.0, ("https://a.example",)), True)
+    made.inherit(Level({**values, "websocket_origins": ("https://a.example",), "total_timeout_s": 9.0}))
+    assert (made.options, made.is_off) == (SocketOptions(5, 1.0, ("https://a.example",), 9.0), True)

@@ -634,6 +634,15 @@ async def test_a_view_takes_sockets(gateway: Gateway) -> None:
     assert line_of(gateway, "/rooms/a")["closed_by"] == "gateway"
 
 
+async def test_a_client_that_never_reads_what_it_sends_is_given_up(gateway: Gateway) -> None:
+    client = opened(gateway, "/rooms/deaf")
+    client._socket.settimeout(PATIENCE_S)
+    piece = frame(BINARY, bytes(100_000), mask=b"abcd") * 500
+    with pytest.raises((TimeoutError, OSError)):
+        client.send(piece)
+    assert line_of(gateway, "/rooms/deaf")["reason"] == "client_stalled"
+
+
 async def test_it_may_call_services(gateway: Gateway) -> None:
     async with to(gateway, "/rooms/users") as client:
         assert await client.recv() == "hello"
