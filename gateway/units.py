@@ -1,8 +1,8 @@
 """Words of the environment become values, and back: durations, sizes, lists, addresses, field values.
 
-A parser takes text without white space around it and returns a value, or raises ValueError whose message says what was
-expected. A message never quotes the text: it ends up in logs and terminals, and the text may be a secret that stands in
-the wrong variable, or the content of a file. To show a text, put it through a mask first.
+A parser takes text without white space around it and returns a value, or raises ValueError with a message that says
+what was expected. A message never quotes the text: it ends up in logs and terminals, and the text may be a secret that
+stands in the wrong variable, or the content of a file. To show a text, put it through a mask first.
 """
 
 import json

@@ -112,7 +112,7 @@ def shown(value: object) -> str:
     return text if len(text) <= 120 else f"{text[:100]}..."
 
 
-# -- whose token it is --------------------------------------------------------------------------------------------
+# -- the issuer ---------------------------------------------------------------------------------------------------
 
 
 def foreign(token: Token, way: Way) -> Fault | None:

@@ -324,7 +324,7 @@ class PythonWay:
         return None
 
     async def outcome(self, request: GatewayRequest, *, is_optional: bool = False) -> Outcome:
-        """The result of the function: an Identity, or None for nobody. It may raise GatewayError AUTH_* itself."""
+        """The result of the function: an Identity, or None. It may raise GatewayError AUTH_* itself."""
         way = self.way
         try:
             if way.timeout_s is None:

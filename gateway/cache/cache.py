@@ -209,7 +209,7 @@ class Cache:
     ) -> CacheResult:
         """Ask the origin, or join a call that is under way.
 
-        A follower whose call failed tries once itself. One whose response turns out not to be for it joins the other
+        A follower tries once itself if the call failed. If the response turns out not to be for it, it joins the other
         followers in a second call, once.
         """
         name = self._shared_name(request)

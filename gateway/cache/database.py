@@ -291,8 +291,8 @@ class Store:
         self._seen_purges = {one for one in self._seen_purges if one[0] > self._last_purge - 2 * _OVERLAP}
 
     async def _new_purges(self) -> list[tuple[int, Purge]] | None:
-        """Recent purges; None if the database was replaced: by another file, or by a backup, whose numbers are lower
-        than those seen."""
+        """Recent purges; None if the database was replaced: by another file, or by a backup with lower numbers than
+        those seen."""
         if self._file != queries.file_of() or 0 < await queries.last_purge() < self._last_purge - _OVERLAP:
             return None
         return await queries.purges_since(self._last_purge - _OVERLAP)

@@ -46,7 +46,7 @@ class Fan:
 
 # -- the plan -----------------------------------------------------------------------------------------------------
 def needs(target: PartTarget, parts: Iterable[str]) -> frozenset[str]:
-    """The parts whose results a target refers to."""
+    """The parts that a target refers to."""
     return frozenset(reference.owner for reference in target.references) & frozenset(parts)
 
 

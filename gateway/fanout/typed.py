@@ -95,7 +95,7 @@ def _timeout(text: str) -> float:
 
 
 class TypedFanout(Fanout, Generic[ParamsT, ResultT]):
-    """An async Django view around a function whose parameters are parts. `function` is the decorated one."""
+    """An async Django view around a function with parts as parameters. `function` is the decorated one."""
 
     streams = False  # the client must not see what the function leaves out
     function: Callable[ParamsT, Coroutine[Any, Any, ResultT]]
@@ -239,7 +239,7 @@ def fanout(
     passes: Sequence[int] = (),
     forward_headers: Sequence[str] = (),
 ) -> TypedFanout[..., Any] | Decorator:
-    """Make a view of a function whose parameters are parts, path parameters, or `request`.
+    """Make a view of a function; its parameters are parts, path parameters, or `request`.
 
     Options are those of `GATEWAY_ROUTE_*`. The function's result becomes JSON: it may be a Struct, a dataclass, a
     TypedDict. Raises TypeError for a function that is not async or has no part, ValueError for options.

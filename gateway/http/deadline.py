@@ -105,7 +105,7 @@ class Waiting(Protocol):
 
 
 class SharedTimers:
-    """Wakes waiters whose time is up. All that wait for the same number of seconds share one timer of the loop.
+    """Wakes waiters when their time is up. All that wait for the same number of seconds share one timer of the loop.
 
     Beginning and ending a wait costs one entry in a dictionary, which is in the order in which the times are up.
     """

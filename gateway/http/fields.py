@@ -117,7 +117,7 @@ def http_date(seconds: int) -> bytes:
 # -- directives ---------------------------------------------------------------------------------------------------
 
 Directives = Mapping[str, str | None]
-# Directives whose argument lists fields; if one is repeated, all lists count.
+# Directives with a list of fields as argument; if one is repeated, all lists count.
 _LISTS: Final = frozenset({"no-cache", "private"})
 _FORBIDDING: Final = _LISTS | {"no-store"}
 

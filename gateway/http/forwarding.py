@@ -115,7 +115,7 @@ def forwarding_pairs(
 
 
 def forwarding_block(peer: str, scheme: str, host: str, prefix: str) -> bytes:
-    """What `forwarding_pairs` gives for a peer that nobody trusts, as it is sent."""
+    """The fields of `forwarding_pairs` for an untrusted peer, as bytes to send."""
     if len(host) + len(prefix) > 255:
         return field_block(_replaced.__wrapped__(peer, scheme, host, prefix))
     return _replaced_block(peer, scheme, host, prefix)

@@ -29,7 +29,7 @@ _SLASHES = re.compile(r"//+")
 def normalized(segment: str) -> str:
     """A raw segment with its percent-encoded unreserved characters decoded, once: `%41%2f` is `A%2F`.
 
-    One with a `%` that begins no escape stays as it is: decoding beside it could make an escape that nobody wrote.
+    One with a `%` that begins no escape stays as it is: decoding beside it could make an escape that was not there.
     """
     if "%" not in segment or _BARE_PERCENT.search(segment):
         return segment

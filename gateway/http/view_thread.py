@@ -72,7 +72,7 @@ class ViewThread(Executor):
         self._responses.append(response)
 
     def close(self) -> None:
-        """The request is over. Does not wait: a synchronous view whose client left may still run."""
+        """The request is over. Does not wait: a synchronous view may still run after its client left."""
         if self._is_closed:
             return
         self._is_closed = True

@@ -41,7 +41,7 @@ class Parameters:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._types: dict[str, Any] = {}
-        self._whole: set[str] = set()  # those whose numbers are whole
+        self._whole: set[str] = set()  # parameters that take whole numbers
         self._problems: dict[str, str] = {}  # problems of hints that cannot be evaluated, or that msgspec does not know
         for name, hint in _hints(function):
             try:

@@ -37,7 +37,7 @@ def client_value(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def client_text(address: str) -> str:
-    """The key of a client, and of a request whose own key is missing."""
+    """The key of a client, also used for a request without its own key."""
     return f"{CLIENT}={client_value(address)}"
 
 

@@ -186,7 +186,7 @@ class ValkeyStore:
             self._connection.close(cause)
         raise Away(cause)
 
-    # -- who was refused ------------------------------------------------------------------------------------------
+    # -- refusals -------------------------------------------------------------------------------------------------
 
     def _known(self, policies: Sequence[Policy], names: Sequence[str], cost: int) -> Taken | None:
         """A refusal that is certain, since the waiting time of a key only grows."""

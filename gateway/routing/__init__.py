@@ -18,12 +18,12 @@ wrapping      what stands around a view
 access        authentication and authorization of a route, by its levels
 middleware    Django's middleware around views, each list made once
 stack         what a request passes before the view of its route, and the answer after it, compiled once
-lines         the lines of urlpatterns, and what keeps them from being served
+lines         the entries of urlpatterns, and what keeps them from being served
 guards        no spelling of a path reaches what another route guards
 rate_limits   the limits of a route
 views         views of a team's own, prepared for the handler
 urls          route(), from_environment(); urlpatterns become the table
-dispatch      who answers a request: one order for the handler, explain and `cache why`
+dispatch      what answers a request: one order for the handler, explain and `cache why`
 loader        the import of the routes module
 loading       the environment that it is imported for
 faults        what is wrong with a routes module, and where

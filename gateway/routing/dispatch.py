@@ -1,10 +1,10 @@
-"""Who answers a request: one order for the handler, for `gateway explain` and for `gateway cache why`.
+"""What answers a request: one order for the handler, for `gateway explain` and for `gateway cache why`.
 
     1. Own           the gateway itself: `*`, and what lies under /-/
     2. Preflight     a browser's request for permission, for a route that has origins
     3. Match         the most specific route of the table
     4. DjangoMatch   one of Django's own path() routes
-    5. Refusal       nobody, or the path could be read as another route's: a problem
+    5. Refusal       no route, or the path could be read as another route's: a problem
 
 `decide` looks at values and changes nothing. Its result is all that its caller needs to go on; where the table has a
 route, it is the table's own result, so that the common case makes no further object.
@@ -59,7 +59,7 @@ def decide(
     query: bytes = b"",
     trusted: bool = False,
 ) -> Decision:
-    """Who answers a request that has passed the checks; `path` is raw, `host` in lower case without its port.
+    """Decide what answers a request that has passed the checks; `path` is raw, `host` in lower case without its port.
 
     `pairs` are its fields; with `trusted` the claims of its peer count.
     """

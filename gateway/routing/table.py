@@ -6,7 +6,7 @@ characters are decoded, each segment once.
 The most specific route wins: a host over one with a value, over none; then, segment by segment from the left, a literal
 over literals around a value over a value of a kind over `{}` over `**`, and the end of the path over `**`; then a
 method over none; then one that respects case over one that ignores it; last, one with more conditions of WHEN. A route
-whose method does not match, or whose conditions do not hold, does not compete. `clashes` finds routes that this leaves
+with another method, or with conditions that do not hold, does not compete. `clashes` finds routes that this leaves
 equal.
 
 The table is a tree of segments, so the cost of a look-up depends on the length of the path, not on the number of

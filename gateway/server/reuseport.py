@@ -101,7 +101,8 @@ class SharedPort:
 
 
 def aim(older: int, own: int, younger: int, *, closing: bool) -> range:
-    """The numbers of the youngest sockets, which are to get the new connections; empty: leave the choice to the kernel.
+    """The numbers of the sockets that get new connections, the younger ones if there are any; empty: the kernel
+    chooses.
 
     While several of ours close, the first after them keeps its number the longest.
     """

@@ -330,7 +330,7 @@ class Worker:
         if view_thread.busy():
             log.warning("view.abandoned", count=view_thread.busy())
 
-    # -- who runs -------------------------------------------------------------------------------------------------
+    # -- for watchdog and spans -----------------------------------------------------------------------------------
 
     def _request_of(self, task: asyncio.Task[object]) -> str | None:
         """The id of the request that a task serves. Called by the watchdog, from its thread."""

@@ -36,7 +36,7 @@ class _Frames(BaseProtocol):
         super().__init__(loop)
         self._upgraded = True  # no parser of HTTP follows
         self.queue = WebSocketDataQueue(self, _READ_AHEAD_BYTES, loop=loop)
-        # It refuses a message of as many bytes as it is told, not only larger ones.
+        # It refuses messages of exactly the given size too, not only larger ones.
         refused_bytes = max_message_bytes + 1 if max_message_bytes else 0
         # The queue has only a weak reference to it.
         self.reader = WebSocketReader(self.queue, refused_bytes, compress=False, decode_text=True)

@@ -20,7 +20,7 @@ class End(asyncio.Transport):
         self._waiting_bytes = 0
         self._is_due = self._is_paused = self._is_closing = self._is_lost = False
         self._has_end = False  # the other end was closed, after the bytes that have arrived
-        self._holds_up = False  # whether the other end was told to pause
+        self._holds_up = False  # whether the other end has been paused
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

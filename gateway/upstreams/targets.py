@@ -190,7 +190,7 @@ class PartTarget:
 
     @property
     def mapped(self) -> Reference | None:
-        """The placeholder whose list the part is mapped over, if it is."""
+        """The placeholder of the list that the part is mapped over, if it is mapped."""
         return next((reference for reference in self.references if reference.item_fields is not None), None)
 
     def shown(self) -> "PartTarget":
