@@ -109,7 +109,7 @@ def format_duration(seconds: float) -> str:
 
 def size(text: str) -> int:
     """`0B`, `64KiB`, `10MiB`, `1GiB`, and decimal `kB`, `MB`, `GB` -> bytes."""
-    match = _SIZE.fullmatch(text)
+    match = _SIZE.fullmatch(as_text(text, "10MiB"))
     if match is None:
         raise ValueError("expected a size, such as 0B, 64KiB, 10MiB or 1GiB (also kB, MB, GB)")
     if match[2] is None:
@@ -207,7 +207,7 @@ def set_of(text: str, parse: Callable[[str], ItemT]) -> frozenset[ItemT]:
 
 def name(text: str) -> str:
     """A name in the environment, in the lower case in which it is referred to."""
-    if not re.fullmatch(NAME_PATTERN, text) or text.endswith("_file") or text == "file":
+    if not re.fullmatch(NAME_PATTERN, as_text(text, "users")) or text.endswith("_file") or text == "file":
         raise ValueError("expected a name in lower case, such as users or user_orders")
     return text
 

@@ -9,6 +9,7 @@ from gateway.options import LEVELS, SIZE, SOME_SIZE, TIMEOUT, Level, Option, Uni
 
 def cache_rule(text: str) -> Rule:
     """`on` or a duration -> the rule of a cached route, part or call. Raises ValueError."""
+    units.as_text(text, "60s")
     try:
         return Rule(None if text == "on" else units.positive_duration(text))
     except ValueError as error:

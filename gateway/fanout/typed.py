@@ -7,7 +7,7 @@ async def home(user: Annotated[User, part("users:/users/{id}")],
 
 import copy
 import inspect
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, ParamSpec, Protocol, TypeVar, get_origin, get_type_hints, overload
 
@@ -81,10 +81,17 @@ def part(
         optional=optional or default is not _UNSET,
         default=None if default is _UNSET else copy.deepcopy(default),
         method=str(_checked("METHOD", method)),
-        headers=tuple((settable(name), units.field_value(value)) for name, value in (headers or {}).items()),
+        headers=tuple((settable(name), units.field_value(value)) for name, value in _fields(headers)),
         max_body_bytes=units.positive_size(max_body),
         cache=None if cache is None else cache_rule(cache),
     )
+
+
+def _fields(headers: Mapping[str, str] | None) -> Iterable[tuple[str, str]]:
+    given: Any = {} if headers is None else headers  # a person may write anything here
+    if not isinstance(given, Mapping):
+        raise ValueError(f"headers={given!r}: expected names and values, such as {{'x-tenant': 'acme'}}")
+    return given.items()
 
 
 def _timeout(text: str) -> float:

@@ -90,6 +90,11 @@ async def faulty(request: object, **params: object) -> HttpResponseBase:
     raise RuntimeError("this view could not be made")
 
 
+def _decorates(function: object) -> Callable[..., Any]:
+    """Used in place of a decorator that could not be made: `@fanout(timeout=5)`."""
+    return faulty
+
+
 def noted(call: CallT) -> CallT:
     """The same call; while faults are noted it returns `faulty` instead of raising."""
 
@@ -102,7 +107,7 @@ def noted(call: CallT) -> CallT:
             place = f"{file_name(frame.f_code.co_filename)}:{frame.f_lineno}"
             if not note(f"{place}: {type(error).__name__}: {error}"):
                 raise
-            return faulty
+            return faulty if args else _decorates
         is_decorator = not args and callable(result)  # fanout(timeout="1s"), which is still to be called
         return noted(result) if is_decorator else result
 

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 from django.urls import ResolverMatch, URLPattern, URLResolver
 from django.urls.resolvers import RegexPattern
 
+from gateway import units
 from gateway.answers.compress import compressing
 from gateway.answers.fallback import replacing
 from gateway.answers.files import Files
@@ -136,7 +137,11 @@ def _route(
     websocket: bool,
 ) -> GatewayRoute:
     """Raises RouteError."""
-    place = f"{origin}: route({masked_target(pattern)!r})"
+    try:
+        place = f"{origin}: route({masked_target(units.as_text(pattern, 'GET /home/{id}'))!r})"
+        units.as_text(name or "", "home")
+    except ValueError as error:
+        raise RouteError(f"{origin}: route(): {error}") from None
     try:
         rule = parse_pattern(pattern)
     except PatternError as error:

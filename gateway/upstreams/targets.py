@@ -208,7 +208,7 @@ def function_target(path: str, parameters: Iterable[str] = ()) -> PartTarget:
 
 def parse_target(text: str) -> Target:
     """`upstream` or `upstream:/path/{name}?query` or `upstream:/prefix/**` -> Target; raises TargetError."""
-    upstream, colon, path = text.strip().partition(":")
+    upstream, colon, path = units.as_text(text, "users:/users/{id}").strip().partition(":")
     if not _UPSTREAM.fullmatch(upstream):
         raise TargetError(
             f"'{masked_target(upstream)}' is not an upstream's name; names are lower case: 'users' or 'users:/path'"
@@ -230,7 +230,7 @@ def parse_target(text: str) -> Target:
 
 def parse_part(text: str) -> PartTarget:
     """`upstream:/path/{id}?query={user.id}` -> PartTarget; raises TargetError."""
-    upstream, colon, target = text.strip().partition(":")
+    upstream, colon, target = units.as_text(text, "users:/users/{id}").strip().partition(":")
     if not _UPSTREAM.fullmatch(upstream):
         raise TargetError(
             f"'{masked_target(upstream)}' is not an upstream's name; a part is written 'users:/users/{{id}}'"

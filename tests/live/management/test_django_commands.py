@@ -288,6 +288,46 @@ def test_what_cannot_be_loaded_by_its_name_hides_no_other_fault(folder: Path) ->
     ]
 
 
+OTHER_TYPES = """
+from gateway.routing import cached, fanout, legacy, part, proxy, route
+
+
+async def view(request):
+    return {}
+
+
+def function():
+    return part("users:/x", headers="cookie")
+
+
+urlpatterns = [
+    route("/a", cached(view, 60)),
+    route("/b", cached(view, "60s", max_body=5)),
+    route("/c", proxy(5)),
+    route(5, view),
+    route("/e", view, name=5),
+    route("/f", legacy(function, name=5)),
+    route("/g", fanout(size=5)(view)),
+]
+function()
+"""
+
+
+def test_a_value_of_another_type_is_told_with_an_example_and_hides_nothing(folder: Path) -> None:
+    write_routes(folder, OTHER_TYPES)
+    pool = "name the pool: legacy(..., name='reports')"
+    assert [line.removeprefix("gateway: routes.py:") for line in run(folder, "check").lines] == [
+        "14: ValueError: expected a text such as '60s', not 60",
+        "15: ValueError: expected a text such as '10MiB', not 5",
+        "16: ValueError: expected a text such as 'users:/users/{id}', not 5",
+        "17: route(): expected a text such as 'GET /home/{id}', not 5",
+        "18: route(): expected a text such as 'home', not 5",
+        f"19: ValueError: legacy(function): expected a text such as 'users', not 5; {pool}",
+        "20: TypeError: fanout() got an unexpected keyword argument 'size'",
+        "10: ValueError: headers='cookie': expected names and values, such as {'x-tenant': 'acme'}",
+    ]
+
+
 def test_a_fault_that_stops_the_import_comes_after_those_before_it(folder: Path) -> None:
     write_routes(folder, FAULTY.replace('    route("GET /c"', '    1 / 0,\n    route("GET /c"'))
     ran = run(folder, "check", **USERS)
