@@ -160,9 +160,10 @@ def until_s_of(outcomes: Iterable[Outcome]) -> float | None:
 def is_origin_refused(request: GatewayRequest, ways: Ways, outcomes: Iterable[Outcome], origins: Sequence[str]) -> bool:
     """Whether an unsafe request came from a page of another origin, by a credential that browsers send by themselves.
 
-    A WebSocket handshake is a GET too, but the messages after it are not safe.
+    A WebSocket handshake is a GET too, but the messages after it are not safe; a page that may open sockets by its name
+    may do so with its visitor's cookies.
     """
-    if request.method in SAFE_METHODS and request.scope["type"] != "websocket":
+    if request.page_is_named or (request.method in SAFE_METHODS and request.scope["type"] != "websocket"):
         return False
     if not any(_is_sent_unasked(request, ways.config.ways[one.way]) for one in outcomes):
         return False

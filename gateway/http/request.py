@@ -88,6 +88,7 @@ class GatewayRequest(HttpRequest):
     credential_in_query = False  # it stands in the cache's key then, and so nothing is stored
     forwarded_scheme = ""
     forwarded_host = ""
+    page_is_named = False  # of a handshake: __WEBSOCKET_ORIGINS has named its page
     limits_met: Any = None  # the limits that it has met so far: `limits.gate` knows what
     # What cookies of `BALANCE=sticky` hold from now on, by their names, where another instance has answered.
     cookies_set: Mapping[bytes, bytes] = MappingProxyType({})

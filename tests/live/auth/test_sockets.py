@@ -10,11 +10,13 @@ import jwt
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.typing import Origin
 
 from gateway.auth.keys import line_of
 from tests.live.harness import PATIENCE_S, Gateway
 
 KEY = "a key that never expires"
+APP = "https://app.example.com"
 SECRET = "a secret of thirty-two bytes, or more"
 ROUTES = """
 from gateway.routing import GatewayWebSocket, route
@@ -46,6 +48,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
         "GATEWAY_AUTH_OURS__SECRET": SECRET,
         "GATEWAY_AUTH_OURS__ALGORITHMS": "HS256",
         "GATEWAY_AUTH_OURS__AUDIENCE": "chat",
+        "GATEWAY_AUTH_OURS__FROM": "header:authorization cookie:session",
+        "GATEWAY_WEBSOCKET_ORIGINS": APP,
         "GATEWAY_AUTH_PARTNER": "keys",
         "GATEWAY_AUTH_PARTNER__KEYS": line_of("acme", KEY),
     }
@@ -92,6 +96,14 @@ async def test_who_asks_is_known_to_the_view(gateway: Gateway) -> None:
         assert await socket.recv() == "hello"
     async with to(gateway, "/open") as socket:
         assert await socket.recv() == "nobody"
+
+
+async def test_a_page_that_is_named_for_sockets_opens_one_by_a_cookie(gateway: Gateway) -> None:
+    url, cookie = f"ws://{gateway.authority}/members", {"Cookie": f"session={token(3600)}"}
+    async with connect(url, origin=Origin(APP), additional_headers=cookie, open_timeout=PATIENCE_S) as socket:
+        assert await socket.recv() == "ann"
+    with pytest.raises(InvalidStatus):
+        await connect(url, origin=Origin("https://evil.example"), additional_headers=cookie, open_timeout=PATIENCE_S)
 
 
 async def closed(socket: ClientConnection) -> int | None:
