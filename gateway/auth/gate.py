@@ -174,13 +174,16 @@ def is_origin_refused(request: GatewayRequest, ways: Ways, outcomes: Iterable[Ou
 def _is_sent_unasked(request: GatewayRequest, way: Way) -> bool:
     """Whether browsers send the credential of this way by themselves: a cookie, or Basic once it was entered.
 
-    No page can send a field of its own without CORS, so a cookie that is not the credential does not count.
+    No page can send a field of its own without CORS, so what else a request has does not count.
     """
-    if way.kind == "basic":
-        return True
-    if way.carriers:
-        return any(carrier.kind == "cookie" and _has(request, carrier) for carrier in way.carriers)
-    return way.reads_cookies and any(name == b"cookie" for name, _ in request.raw_headers)
+    if not way.carriers:
+        return way.reads_cookies and any(name == b"cookie" for name, _ in request.raw_headers)
+    return any(_has(request, one) for one in way.carriers if one.kind == "cookie" or _is_browsers_own(one, way))
+
+
+def _is_browsers_own(carrier: Carrier, way: Way) -> bool:
+    """Whether browsers put Basic there."""
+    return way.kind == "basic" and (carrier.kind, carrier.name) == ("header", "authorization")
 
 
 def _has(request: GatewayRequest, carrier: Carrier) -> bool:

@@ -33,6 +33,7 @@ WAYS = {
     "AUTH_KEYS__HEADER_X_TENANT": "{claim.tenant}",
     "AUTH_PAGE": "basic",
     "AUTH_PAGE__USERS": USERS,
+    "AUTH_PAGE__FROM": "header:authorization header:x-basic",
     "AUTH_SSO": "ask sso:/verify",
     "AUTH_SSO__COPY": "x-auth-user x-groups",
     "AUTH_SSO__ROLES_CLAIM": "x-groups",
@@ -356,6 +357,8 @@ async def test_a_cookie_that_is_not_the_credential_does_not_matter(gw: Gateway, 
     assert (await gw.ask("/cookie/", in_field, theme, evil, method="POST")).status == 200
     assert (await gw.ask("/cookie/", COOKIE, theme, evil, method="POST")).status == 403
     assert len(upstream.requests) == 1
+    own = ("X-Basic", basic("bot", "robot")[1])  # nor does Basic where no browser puts it
+    assert (await gw.ask("/page/", own, evil, method="POST")).status == 200
 
 
 async def test_refusals_have_the_fields_of_cors(gw: Gateway) -> None:
