@@ -116,7 +116,7 @@ USED: dict[str, dict[str, str]] = {
         **_of("django.db.models.options.Options.", "concrete_fields db_table", "the columns of a table, its name"),
     },
     "config/checks": _of("django.core.checks.registry.", "registry", "Django's own checks run with ours"),
-    "routing/lines": _of("django.urls.resolvers.", "RegexPattern", "a route is one of Django's patterns too"),
+    "routing/entries": _of("django.urls.resolvers.", "RegexPattern", "a route is one of Django's patterns too"),
     "routing/urls": {
         **_of("django.urls.resolvers.", "RegexPattern", "Django's own lines are tried after the table"),
         **_of("django.urls.ResolverMatch.", "_func_path", "the name of a view in the log"),

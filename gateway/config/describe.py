@@ -16,7 +16,7 @@ from gateway.limits.grammar import text_of
 from gateway.proxy.mirror import text_of_share
 from gateway.proxy.view import Proxy
 from gateway.routing.conditions import text_of as text_of_when
-from gateway.routing.lines import GatewayRoute, describe
+from gateway.routing.entries import GatewayRoute, describe
 from gateway.routing.middleware import name_of_middleware
 from gateway.routing.urls import Routes
 

@@ -28,7 +28,7 @@ from gateway.routing import mismatch
 from gateway.routing.conditions import hold
 from gateway.routing.conditions import text_of as text_of_when
 from gateway.routing.dispatch import Own, Preflight, Refusal, decide
-from gateway.routing.lines import GatewayRoute, describe
+from gateway.routing.entries import GatewayRoute, describe
 from gateway.routing.middleware import name_of_middleware
 from gateway.routing.stack import Stack
 from gateway.routing.table import Match, Miss

@@ -13,7 +13,7 @@ from gateway.http.headers import HOP_BY_HOP, Pair, as_cgi, connection_options, f
 from gateway.http.request import GatewayRequest
 from gateway.proxy.outgoing import proxied_pairs
 from gateway.proxy.view import Plan, Proxy, plan_for
-from gateway.routing.lines import GatewayRoute
+from gateway.routing.entries import GatewayRoute
 from gateway.sockets.origins import may_open
 from gateway.units import format_duration, format_size
 from gateway.upstreams.options import OF_CALL, Overrides, ProxyOptions

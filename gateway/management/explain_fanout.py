@@ -13,7 +13,7 @@ from gateway.http.headers import Pairs
 from gateway.http.request import GatewayRequest
 from gateway.management.explain_call import Section, changes_rows, cors_rows, options_rows
 from gateway.proxy.outgoing import own_pairs
-from gateway.routing.lines import GatewayRoute
+from gateway.routing.entries import GatewayRoute
 from gateway.units import format_duration
 from gateway.upstreams.targets import Reference, TargetValueError
 

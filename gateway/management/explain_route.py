@@ -6,7 +6,7 @@ from typing import Any
 from gateway.config.records import Config
 from gateway.management.command_line import scope_of
 from gateway.management.explain import explain
-from gateway.routing.lines import GatewayRoute
+from gateway.routing.entries import GatewayRoute
 from gateway.routing.patterns import ANY_LABEL
 from gateway.routing.segments import Segment
 from gateway.routing.urls import Routes

@@ -18,7 +18,7 @@ wrapping      what stands around a view
 access        authentication and authorization of a route, by its levels
 middleware    Django's middleware around views, each list made once
 stack         what a request passes before the view of its route, and the answer after it, compiled once
-lines         the entries of urlpatterns, and what keeps them from being served
+entries       the entries of urlpatterns, and what keeps them from being served
 guards        no spelling of a path reaches what another route guards
 rate_limits   the limits of a route
 views         views of a team's own, prepared for the handler

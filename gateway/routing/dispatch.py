@@ -21,7 +21,7 @@ from gateway.http.gate import View
 from gateway.http.headers import Pair, first_text
 from gateway.http.paths import is_plain
 from gateway.routing.conditions import Holds, hold
-from gateway.routing.lines import GatewayRoute
+from gateway.routing.entries import GatewayRoute
 from gateway.routing.table import Match, Miss, none_hold
 from gateway.routing.urls import DjangoMatch, Routes
 

@@ -7,8 +7,8 @@ from weakref import WeakKeyDictionary
 
 from django.urls import URLPattern, URLResolver
 
+from gateway.routing.entries import GatewayRoute
 from gateway.routing.faults import RouteError, noting, place_of
-from gateway.routing.lines import GatewayRoute
 from gateway.routing.loading import WRAPS, loading
 from gateway.routing.records import Declared
 from gateway.routing.urls import FaultyRoute, Routes, routes_of

@@ -40,10 +40,7 @@ from gateway.proxy.view import Proxy
 from gateway.routing import access, rate_limits
 from gateway.routing.choosing import key_rule_of, rule_under, stored_path, stored_url, with_vary
 from gateway.routing.conditions import Holds, words_of
-from gateway.routing.faults import RouteError, faulty, file_name, note
-from gateway.routing.guards import Guards
-from gateway.routing.iterators import load_iterators
-from gateway.routing.lines import (
+from gateway.routing.entries import (
     DjangoRoute,
     GatewayRoute,
     caches_parts,
@@ -59,6 +56,9 @@ from gateway.routing.lines import (
     synchronous_views,
     views_of,
 )
+from gateway.routing.faults import RouteError, faulty, file_name, note
+from gateway.routing.guards import Guards
+from gateway.routing.iterators import load_iterators
 from gateway.routing.loading import routes_for
 from gateway.routing.middleware import Chains, Middleware
 from gateway.routing.mismatch import mismatch

@@ -19,8 +19,8 @@ from gateway.legacy.bulkhead import in_thread
 from gateway.legacy.parameters import NoSuchValue, Parameters, not_found
 from gateway.legacy.view import Legacy, legacy
 from gateway.proxy.view import Proxy
+from gateway.routing.entries import is_async, methods_of
 from gateway.routing.faults import RouteError, place_of
-from gateway.routing.lines import is_async, methods_of
 from gateway.routing.wrapping import layers
 from gateway.sockets.upgrade import SocketView
 

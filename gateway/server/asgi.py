@@ -38,7 +38,7 @@ from gateway.observe import signals
 from gateway.observe.log import log
 from gateway.options import NO_LEVEL
 from gateway.routing.dispatch import Own, Preflight, decide
-from gateway.routing.lines import GatewayRoute
+from gateway.routing.entries import GatewayRoute
 from gateway.routing.table import Match
 from gateway.routing.urls import DjangoMatch, Routes, decoded, raw_values
 from gateway.routing.views import pieces
@@ -191,13 +191,13 @@ class GatewayHandler(ASGIHandler):
         if request.fields.has_claims:
             request.hide_claims()
         if isinstance(decision, Match):
-            line: GatewayRoute = decision.route
+            route: GatewayRoute = decision.route
             if not decision.pattern.params:
-                request.matched(line, _NOTHING, decision.rest)
-                return line.view(request)
+                request.matched(route, _NOTHING, decision.rest)
+                return route.view(request)
             values = raw_values(decision)
-            request.matched(line, values, decision.rest)
-            return line.view(request, **decoded(values))
+            request.matched(route, values, decision.rest)
+            return route.view(request, **decoded(values))
         if isinstance(decision, DjangoMatch):
             decision.assign(request)
             return decision.stack.view(request, *decision.match.args, **decision.params)

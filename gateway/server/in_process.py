@@ -30,7 +30,7 @@ from gateway.http.response import pairs_of
 from gateway.http.view_thread import ViewThread
 from gateway.legacy.bulkhead import Bulkhead, Call, in_thread
 from gateway.observe.signals import close_in_silence
-from gateway.routing.lines import legacies
+from gateway.routing.entries import legacies
 from gateway.routing.loader import load_routes
 from gateway.routing.urls import Routes
 from gateway.routing.worker_start import start_worker

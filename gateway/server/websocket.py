@@ -23,7 +23,7 @@ from gateway.http.response import GatewayResponse, pairs_of
 from gateway.observe.socket_counts import SocketCounts
 from gateway.proxy.view import Proxy
 from gateway.routing.dispatch import Own, decide
-from gateway.routing.lines import GatewayRoute
+from gateway.routing.entries import GatewayRoute
 from gateway.routing.table import Match
 from gateway.routing.urls import DjangoMatch, decoded, raw_values
 from gateway.routing.views import pieces

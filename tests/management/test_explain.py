@@ -16,7 +16,7 @@ from gateway.http.request import GatewayRequest
 from gateway.management.command_line import scope_of
 from gateway.management.explain import explain
 from gateway.routing import cached, fanout, legacy, part, proxy, route
-from gateway.routing.lines import GatewayRoute
+from gateway.routing.entries import GatewayRoute
 from gateway.routing.urls import Routes
 
 CONFIG = loader.load(

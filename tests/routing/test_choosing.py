@@ -18,8 +18,8 @@ from gateway.http.request import GatewayRequest
 from gateway.routing import proxy, route
 from gateway.routing.choosing import stored_path
 from gateway.routing.conditions import text_of
+from gateway.routing.entries import GatewayRoute
 from gateway.routing.faults import RouteError
-from gateway.routing.lines import GatewayRoute
 from gateway.routing.patterns import Pattern, parse_pattern
 from gateway.routing.segments import folded
 from gateway.routing.table import Match, Miss, Table
