@@ -24,7 +24,7 @@ from gateway.errors import Reason, Side
 from gateway.http.exchange import Exchange
 from gateway.http.lifetime import current
 from gateway.observe.outlet import Outlet, Raw, outlet_of, text_of
-from gateway.observe.own_output import Handler, Prints
+from gateway.observe.own_output import Handler, Prints, end_line
 from gateway.text import plain, plain_json, plain_lines
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -290,6 +290,7 @@ def request_logger() -> Callable[[Exchange], None]:
     is_json = render is _render_json
 
     def hook(exchange: Exchange) -> None:
+        end_line()
         level = level_of(exchange)
         if least <= _LEVELS[level]:
             if is_json:

@@ -2,6 +2,7 @@
 
 import io
 import logging
+import sys
 from collections.abc import Callable, Collection
 from contextvars import ContextVar
 from typing import Any, Final, TextIO
@@ -12,6 +13,12 @@ _MOST_CHARACTERS: Final = 4000
 
 # Printed text without the end of its line, by context: requests do not finish each other's lines.
 _unfinished: ContextVar[str] = ContextVar("gateway_printed", default="")
+
+
+def end_line() -> None:
+    """Emit what a request has printed without the end of its line; its context ends with it."""
+    if _unfinished.get():
+        sys.stdout.flush()
 
 
 class Handler(logging.Handler):
