@@ -628,6 +628,7 @@ from gateway.routing import from_environment, legacy, route
 
 async def prints(request):
     print("printed by", "a view")
+    print("without an end", end="")
     sys.stderr.write("said on stderr\\n")
     return HttpResponse("printed")
 
@@ -692,8 +693,9 @@ def test_what_a_view_prints_is_seen_whatever_it_closes(upstream: Upstream, tmp_p
             assert [wire.read_to_end() for wire in wires] == [b""] * 3
         lines = (tmp_path / "out").read_text(encoding="utf-8").splitlines()
         assert [line for line in lines if not line.startswith("{")] == []
-        (printed,) = [json.loads(line) for line in lines if '"app.print"' in line]
+        printed, unfinished = [json.loads(line) for line in lines if '"app.print"' in line]
         assert (printed["text"], printed["level"], len(printed["request_id"])) == ("printed by a view", "info", 32)
+        assert (unfinished["text"], unfinished["request_id"]) == ("without an end", printed["request_id"])
         logged = [json.loads(line).get("path") for line in lines if line.startswith("{")]
         assert [path for path in logged if path in {"/prints", "/nothing", "/b/1"}] == ["/prints", "/nothing", "/b/1"]
         assert code == 0

@@ -2,9 +2,12 @@
 
 import asyncio
 import io
+import sys
 from contextvars import copy_context
 
-from gateway.observe.own_output import Prints
+import pytest
+
+from gateway.observe.own_output import Prints, end_line
 
 
 def printing() -> tuple[Prints, list[str]]:
@@ -25,6 +28,15 @@ def test_what_has_no_end_is_told_when_it_is_flushed() -> None:
     prints, lines = printing()
     print("a", end="", file=prints, flush=True)
     prints.flush()
+    assert lines == ["a"]
+
+
+def test_what_a_request_leaves_without_an_end_is_told_with_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    prints, lines = printing()
+    monkeypatch.setattr(sys, "stdout", prints)
+    print("a", end="", file=prints)
+    end_line()
+    end_line()
     assert lines == ["a"]
 
 
