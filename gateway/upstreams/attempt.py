@@ -1,4 +1,4 @@
-"""One attempt of a request: its turn at an endpoint, from the choice to the end of the answer."""
+"""One attempt at a request: one try at one endpoint, from choosing it to the end of its response."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -23,11 +23,11 @@ _SERVER_ERROR = 500
 
 
 class Attempt:
-    """What is sent to one endpoint and what it answers; how it ended is counted once, for the pool and the endpoint.
+    """A request to one endpoint and its response. The outcome is counted once, for the pool and for the endpoint.
 
-    `ask` writes `request` and `request_body`: a body in bytes goes out with the head, one that is iterated after it.
-    Once the connection has a head (`has_head`), `take_head` gives `status`, `pairs` (in lower case, without those of
-    the connection) and, where all of it came at once, `body`. Else read `whole` or `chunks`, or `close` it.
+    `ask` writes `request` and `request_body`: a body in bytes is sent with the head, an iterated one after it. Once
+    the response head has arrived (`has_head`), `take_head` sets `status`, `pairs` (names in lower case, no hop-by-hop
+    fields) and, if the whole response came at once, `body`. Otherwise read `whole` or `chunks`, or `close` the attempt.
     """
 
     __slots__ = (
@@ -47,14 +47,14 @@ class Attempt:
         self.body: bytes | None = None
         self.sent_in = endpoint.health.state is EndpointState.HEALTHY
         self.started_s = perf_counter()
-        self.took_s = 0.0  # until the head of its answer
+        self.took_s = 0.0  # until the response head
         self.asked_s = 0.0  # when the request was written, by the pool's clock
-        self.patience_s: float | None = None  # its share of the time from then on, where another attempt could follow
-        self.idle_timeout_s = 0.0  # of its body, between two pieces
+        self.patience_s: float | None = None  # its share of the time after `asked_s`, if another attempt can follow
+        self.idle_timeout_s = 0.0  # between two pieces of the response body
         self.is_over = False
         self.has_place = False
         self.span: AttemptSpan | None = None  # while spans are exported
-        self._stream: StreamedBody | None = None  # while it is read the connection may serve another request
+        self._stream: StreamedBody | None = None  # may be read while the connection serves another request
         self._upload: asyncio.Task[bool] | None = None
         self._sent_s = 0.0
         endpoint.in_flight += 1
@@ -77,7 +77,7 @@ class Attempt:
         self._sent_s = asyncio.get_running_loop().time()
 
     def _is_sent(self) -> bool:
-        """Whether the request went up whole. On a connection with half of one the next would be its other half."""
+        """Whether the whole request was sent. After a partial one, the next request would be read as its rest."""
         upload = self._upload
         return upload is None or (upload.done() and not upload.cancelled() and upload.result())
 
@@ -85,7 +85,7 @@ class Attempt:
 
     @property
     def has_head(self) -> bool:
-        """Whether the head of the answer is here. Raises GatewayError where none will come."""
+        """Whether the response head has arrived. Raises GatewayError if none will come."""
         connection = self.connection
         assert connection is not None  # noqa: S101 - `ask` was called
         if connection.failure is not None:
@@ -99,7 +99,7 @@ class Attempt:
             await self.connection.arrival()
 
     def take_head(self) -> None:
-        """The head is here: count the time until it. An answer that is whole has ended with it."""
+        """Take the head, which has arrived, and record the time to it. A response that came whole has ended with it."""
         connection = self.connection
         assert connection is not None  # noqa: S101 - `has_head` has looked
         self.status, self.pairs, self.body = connection.status, connection.pairs, connection.body
@@ -110,11 +110,11 @@ class Attempt:
             self.endpoint.calls.failed(str(self.status), time())
         if self.body is not None:
             self._arrived()
-        elif self._stream is not None and self.status != 101:  # what follows that is no body
+        elif self._stream is not None and self.status != 101:  # what follows a 101 is not a body
             self._stream.when_here(self._arrived)
 
     def whole(self) -> bytes | None:
-        """The body if all of it is here already, else None and nothing was taken. Raises RESPONSE_INCOMPLETE."""
+        """The body if all of it has arrived; otherwise None, and nothing is consumed. Raises RESPONSE_INCOMPLETE."""
         if self._stream is None:
             return self.body
         try:
@@ -150,11 +150,11 @@ class Attempt:
             self.close()
 
     def _resumed_at(self) -> float:
-        """While its request still goes up, the upstream may wait for the rest."""
+        """Start of the body's idle time: not before the request is sent, as the upstream may wait for its rest."""
         return self._sent_s if self._is_sent() else asyncio.get_running_loop().time()
 
     def _arrived(self) -> None:
-        """All of the answer is here, or all that will come."""
+        """The whole response has arrived, or as much of it as will come."""
         connection = self.connection
         if self.is_over or connection is None:
             return
@@ -162,18 +162,18 @@ class Attempt:
         if is_framed and self._is_sent():
             self._pool.client.keep(connection)
         else:
-            self._abort()  # an early answer: what is left of the request is not wanted any more
-        if is_framed:  # else it is known once it was read: the connection may have ended badly
+            self._abort()  # an early response: the rest of the request is not wanted any more
+        if is_framed:  # otherwise only reading it shows whether the connection ended badly
             self._over(self.status if self.status in retry_policy.FAILED_STATUSES else None)
 
     # -- its end ------------------------------------------------------------------------------------------------------
 
     def ended(self, status: int) -> None:
-        """All of the answer has arrived, or as much as is wanted."""
+        """The whole response has arrived, or as much of it as is wanted."""
         self._over(status if status in retry_policy.FAILED_STATUSES else None)
 
     def broke(self, reason: Reason) -> None:
-        """The upstream gave no answer, broke it off, or stalled."""
+        """The upstream sent no response, broke it off, or stalled."""
         if not self.is_over and self.status < _SERVER_ERROR:  # else it is counted already
             self.endpoint.calls.failed(reason.word, time())
         if reason in retry_policy.FAULTS:
@@ -182,7 +182,7 @@ class Attempt:
             self.dropped(reason)
 
     def dropped(self, reason: Reason | None = None) -> None:
-        """The client left, or another attempt was quicker. Before its head that says nothing about the endpoint."""
+        """The client left, or another attempt was quicker. Before the head, that says nothing about the endpoint."""
         if self.span is not None and reason is not None:
             self.span.reason = reason.word
         if self._is_good():
@@ -192,7 +192,7 @@ class Attempt:
         self._close()
 
     def close(self) -> None:
-        """Break the answer off, unless it is over. Never waits."""
+        """Abort the attempt, unless it is over. Never waits."""
         if not self.is_over:
             self.dropped()
 
@@ -206,8 +206,8 @@ class Attempt:
         """
         if not self.sent_in and not self.is_over and self._is_good():
             self._pool.judge(self.endpoint, None, sent_in=False)
-            self.sent_in = True  # its trial is over; what follows counts as for any other
-        self.has_place = not self.is_over and self.status != 101  # a socket counts for the balance alone
+            self.sent_in = True  # its trial is over; from now on it counts as any other attempt
+        self.has_place = not self.is_over and self.status != 101  # a WebSocket counts only for load balancing
         if not self.has_place:
             self._pool.leave()
 
@@ -237,5 +237,5 @@ class Attempt:
             self.connection.close()
 
     def is_busy(self) -> bool:
-        """Whether the upstream says itself when to come again: that is for the client."""
+        """Whether the upstream sent 503 with Retry-After: such a response is for the client."""
         return self.status == 503 and any(name == b"retry-after" for name, _ in self.pairs)

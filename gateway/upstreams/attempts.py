@@ -1,14 +1,14 @@
-"""The attempt loop: one request to an upstream, sent until an answer may go down or no further attempt may be made.
+"""The attempt loop: send a request to an upstream until a response may be passed on or no attempt is left.
 
-What may be tried again is decided in `retry_policy`, where in `pool`. Two things are done so that a failure can be
-hidden at all. A short answer waits until it is whole, where another attempt could follow (one of unknown length for a
-moment only): once the head has gone down, a body that breaks off cannot be mended. And an attempt that has used up its
-share of the time is hedged: one more is made elsewhere, and who answers first wins. To cut it short would fail what is
-only slow (Dean and Barroso, The Tail at Scale, 2013).
+`retry_policy` decides what may be retried, `pool` decides where. Two things make it possible to hide a failure at all.
+If another attempt could follow, a short response is held back until it is whole (one of unknown length only for a
+moment): once the head has been sent to the client, a body that breaks off cannot be repaired. And an attempt that has
+used up its share of the time is hedged: another one is made elsewhere, and the first response wins. Aborting the first
+one would fail a request that is only slow (Dean and Barroso, The Tail at Scale, 2013).
 
-The first attempt of every request is waited for once, on one future: for the head, a failure, or the clock. An answer
-that is whole and good by then, as nearly all are, goes down. Everything else goes to the course, which takes the first
-attempt as it stands, reads the same connection, and counts the time that has passed.
+The first attempt of every request waits once, on one future: for the head, a failure, or a timer. A response that is
+whole and good by then, as nearly all are, is passed on. Everything else goes to `_Course`, which takes over the first
+attempt as it is, reads the same connection, and counts the time that has passed.
 """
 
 import asyncio
@@ -34,18 +34,18 @@ if TYPE_CHECKING:
     from gateway.observe.spans import Tracer
     from gateway.upstreams.connection import Connection
 
-# A connection that idled longer may be closed by the upstream at any moment: a request that cannot be repeated does
-# not take it. No usual server has a shorter idle time.
+# The upstream may close a connection that has been idle for longer at any moment, so a request that cannot be repeated
+# does not use it. No usual server has a shorter idle timeout.
 _SAFE_IDLE_S = 1.0
 _NO_LIMIT_S = float("inf")
-# How long a body may take to be whole before its head goes down without it: one that says it is short, or says nothing.
+# How long to wait for the whole body before the head is passed on: of a known short length, of an unknown length.
 _SETTLE_S, _SETTLE_UNKNOWN_S = 1.0, 0.01
-# How long before the deadline an answer that is in hand is taken, whatever it says.
+# How long before the deadline a response that has arrived is used, whatever its status.
 _LAST_MOMENT_S = 0.01
 
 
 class AttemptRecord(Protocol):
-    """What the attempts of one call write down: an Exchange, or the record of a part."""
+    """Where the attempts of one call are recorded: an Exchange, or the record of a part."""
 
     attempts: int | None
     endpoint: str | None
@@ -58,10 +58,10 @@ class _ShareUsedUp(GatewayError):
 
 @dataclass(slots=True)
 class Outgoing:
-    """What goes up, whichever endpoint it goes to: the target below its base, the field lines, the body.
+    """A call to an upstream, the same for each endpoint: the target below its base, the field lines, the body.
 
-    `fields` are lines as they are sent, but for `host` (None for the endpoint's own) and `traceparent`, which spans
-    replace. `key` is what a hash chooses by. `lifetime` is of the request that it is for.
+    `fields` are the lines as sent, except `host` (None for the endpoint's own) and `traceparent`, which spans replace.
+    `key` is the balancing key. `lifetime` belongs to the request that the call is made for.
     """
 
     method: str
@@ -77,28 +77,28 @@ class Outgoing:
     lifetime: Lifetime
     upload: Upload | None = None
     chunked: bool = False
-    body: bytes | None = None  # one that is here already, instead of an upload
-    switches: bool = False  # the answer may be 101
-    once: bool = False  # it is not tried again, whatever becomes of it
+    body: bytes | None = None  # a body already in memory, instead of an upload
+    switches: bool = False  # the response may be 101
+    once: bool = False  # never retried, whatever the outcome
 
     @property
     def can_repeat(self) -> bool:
-        """Whether it may be sent again, although the first one may have been acted on."""
+        """Whether it may be sent again, although the upstream may already have acted on it."""
         return self.repeatable and (self.upload is None or self.upload.can_be_sent)
 
     def head_for(self, endpoint: Endpoint, traceparent: bytes) -> bytes:
         """The head of the request to an endpoint (RFC 9112, section 3). Raises HEADER_INVALID."""
         line = f"{self.method} {endpoint.base.prefix}{self.target} HTTP/1.1"
-        if not line.isprintable():  # nothing lets that through; this holds, as in `field_block`
+        if not line.isprintable():  # earlier checks refuse these; this is the last guard, as in `field_block`
             raise GatewayError(Reason.HEADER_INVALID, "The request line holds a line break or NUL.")
-        trace = b"traceparent: %b\r\n" % traceparent if traceparent else b""  # which may be configured away
+        trace = b"traceparent: %b\r\n" % traceparent if traceparent else b""  # the configuration may remove it
         framing = b"transfer-encoding: chunked\r\n" if self.chunked else b""
         host = self.host or endpoint.host_field
         return b"%b\r\nhost: %b\r\n%b%b%b\r\n" % (line.encode("ascii"), host, self.fields, trace, framing)
 
 
 async def answer_to(out: Outgoing, pool: Pool, record: AttemptRecord) -> Attempt:
-    """The attempt whose answer goes down, its head here. Counts itself in the record. Raises GatewayError."""
+    """The attempt with the response to pass on, its head arrived. Fills in the record. Raises GatewayError."""
     upload, timeout_s = out.upload, out.timeout_s
     try:
         if upload is not None:
@@ -159,14 +159,14 @@ class _Course:
         self._began_s = began_s
         self._timeout_s = timeout_s
         self._attempts: list[Attempt] = []
-        self._retry = 0  # how many there have been
-        self._repeated = False  # one of them went where another attempt had been
+        self._retry = 0  # retries so far
+        self._repeated = False  # a retry went to an endpoint that had been tried
         self._on_new = False  # from now on only new connections
         self._in_race = False
-        self._unsent = False  # the last one made no connection
+        self._unsent = False  # the last attempt made no connection
 
     def left_s(self) -> float:
-        """Until the deadline, which does not come nearer while the client is the slow one."""
+        """Time until the deadline, which does not come nearer while the client is slow to upload."""
         upload = self._out.upload
         moved_at = self._began_s if upload is None else max(self._began_s, upload.moved_at())
         return moved_at + self._timeout_s - self._pool.now()
@@ -174,7 +174,7 @@ class _Course:
     # -- one attempt ----------------------------------------------------------------------------------------------
 
     def begin(self) -> Attempt:
-        """Choose an endpoint and write the request, where a connection to it was kept."""
+        """Choose an endpoint. Write the request if a connection to it was kept."""
         out, pool, record, attempts = self._out, self._pool, self._record, self._attempts
         attempt = pool.pick(out.key, self._tried(), repeatable=out.can_repeat, also_ejected=self._unsent)
         attempts.append(attempt)
@@ -200,11 +200,11 @@ class _Course:
         hedges = self._pool.retries_late and out.method in SAFE_METHODS
         share_s = self._share_s() if hedges else None
         if share_s is not None:
-            # One that was ejected is a suspect, for whom nobody waits long.
+            # An endpoint on trial after its ejection is suspect: wait only briefly.
             attempt.patience_s = share_s if attempt.sent_in else min(share_s, _SETTLE_S)
 
     def _traceparent(self, attempt: Attempt, tracer: "Tracer") -> bytes:
-        """That of the attempt's own span."""
+        """The traceparent of the attempt's own span."""
         out, base = self._out, attempt.endpoint.base
         url, number = base.origin + base.prefix + out.target, len(self._attempts)
         attempt.span = tracer.attempt(
@@ -217,7 +217,7 @@ class _Course:
 
     async def _head(self, attempt: Attempt) -> None:
         """Wait for the head. Raises GatewayError, _ShareUsedUp."""
-        if attempt.status:  # it came with the first wait
+        if attempt.status:  # the head came during the first wait
             return
         if attempt.connection is None:
             connection = await self._pool.client.connect(attempt.endpoint, self._connect_timeout_s())
@@ -233,19 +233,19 @@ class _Course:
         attempt.take_head()
 
     async def _settle(self, attempt: Attempt) -> bool:
-        """Where another attempt could follow or is under way, wait for the rest of a short answer; False: in vain."""
+        """Wait for the rest of a short response, if another attempt could follow or is under way; False: in vain."""
         others = self._in_race or self._retry < self._pool.upstream.retries
         if not others or not self._out.can_repeat:
             return True
-        # Not to the deadline: it counts until the head of the answer, which is here.
+        # Not until the deadline: that is for the response head, which has arrived.
         most_s = self.left_s() / 2
         return await attempt.settle(retry_policy.MAX_KEPT_BYTES, min(_SETTLE_S, most_s), min(_SETTLE_UNKNOWN_S, most_s))
 
     # -- one after the other --------------------------------------------------------------------------------------
 
     async def run(self, attempt: Attempt | None = None) -> Attempt:
-        """Go on with an attempt that has begun, if there is one, and with others until one has an answer that may go
-        down. Raises the last one's failure."""
+        """Continue with the given attempt, if any, then make others until one has a response that may be passed on.
+        Raises the failure of the last attempt."""
         while True:
             attempt = attempt or self.begin()
             try:
@@ -263,16 +263,16 @@ class _Course:
             attempt = None
 
     def is_good(self, attempt: Attempt) -> bool:
-        """Whether the whole answer that came at once may go down."""
+        """Take the response, which came whole; returns whether it may be passed on."""
         attempt.take_head()
         return not self._is_fault(attempt)
 
     def _is_fault(self, attempt: Attempt) -> bool:
-        """Whether its answer is one that may be retried."""
+        """Whether the response is one that may be retried."""
         return attempt.status >= 400 and attempt.status in self._pool.upstream.retry_on
 
     async def _another_may_follow(self, attempt: Attempt) -> bool:
-        """As `_may_follow`, for an answer; then it is closed."""
+        """As `_may_follow`, for a response; if so, this attempt is ended."""
         if not await self._may_follow(attempt.status, is_busy=attempt.is_busy()):
             return False
         attempt.ended(attempt.status)
@@ -281,13 +281,13 @@ class _Course:
     async def _may_follow(
         self, failure: retry_policy.Failure, error: GatewayError | None = None, *, is_busy: bool = False
     ) -> bool:
-        """Whether one more attempt may be made; if so, after its pause."""
+        """Whether one more attempt may be made; if so, returns after the pause before it."""
         pool, repeatable = self._pool, self._out.can_repeat
         if self._out.once:
             return False
         self._unsent = isinstance(error, Unsent)
         if isinstance(error, StaleConnection):
-            # The choice of an old connection was ours: it uses up no retry. The next one is new, so this ends.
+            # The gateway chose a stale connection, so this uses up no retry. The next one is new, so this ends.
             self._on_new = True
             return repeatable
         rules = pool.upstream
@@ -295,14 +295,14 @@ class _Course:
             failure, rules.retry_on, sent=not self._unsent, repeatable=repeatable, is_busy=is_busy
         ):
             return False
-        # Who is ejected is asked again only rather than to fail without having reached anybody.
+        # Ejected endpoints are tried only if otherwise the request would fail without reaching any endpoint.
         others = pool.untried(self._tried(), also_ejected=self._unsent)
         again = not others
         pause_s = retry_policy.pause_s(self._retry + 1, random.random())
         if (again and self._repeated) or pause_s >= self.left_s():
             return False
-        # What never arrived adds no load where it goes next, if that is well: only the first ones of a burst may need
-        # that, since then the bad endpoint is ejected. With a budget of nothing there are no retries at all.
+        # A request that reached no endpoint adds no load to the next one, if that is healthy, so this retry is free.
+        # Only the first requests of a burst need it: then the bad endpoint is ejected. A budget of 0 allows no retries.
         is_free = self._unsent and bool(others) and not others[0].health.failures and rules.retry_budget > 0
         if not is_free and not pool.budget.spend(pool.now()):
             return False
@@ -314,7 +314,7 @@ class _Course:
     # -- hedging --------------------------------------------------------------------------------------------------
 
     def _share_s(self) -> float | None:
-        """What this attempt has of the time, if another could follow it after this time; else None."""
+        """This attempt's share of the time left, if another attempt could follow it; else None."""
         pool = self._pool
         left = pool.upstream.retries - self._retry
         if left <= 0 or len(pool.endpoints) < 2:
@@ -324,20 +324,20 @@ class _Course:
         return self.left_s() / (left + 1) if others else None
 
     def _connect_timeout_s(self) -> float:
-        """Where a connection could be made elsewhere, the time is left for that too."""
+        """The connect timeout, cut where another endpoint could be tried, to leave time for that."""
         timeout_s, share_s = self._out.options.connect_timeout_s, None
         if Reason.CONNECT_TIMEOUT in self._pool.upstream.retry_on:
             share_s = self._share_s()
         return timeout_s if share_s is None else min(timeout_s, share_s)
 
     async def _hedge(self, slow: Attempt) -> Attempt:
-        """Start another attempt beside one that is slow, or whose short answer stalls; the first good answer wins."""
+        """Start another attempt beside one that is slow or has a stalled short response; the first good one wins."""
         has_head = slow.status > 0
         if not await self._may_follow(Reason.RESPONSE_TIMEOUT):
             return slow if has_head else await self._late(slow)
         self._in_race = True
         running = {asyncio.create_task(self._late(slow)), asyncio.create_task(self.run())}
-        in_hand = slow if has_head else None  # an answer that is not good, for want of a better one
+        in_hand = slow if has_head else None  # a response that is not good, used if no better one comes
         try:
             while True:
                 most_s = None if in_hand is None else max(0.0, self.left_s() - _LAST_MOMENT_S)
@@ -370,7 +370,7 @@ class _Course:
     # -- the end --------------------------------------------------------------------------------------------------
 
     def won(self, winner: Attempt) -> None:
-        """One has its answer; what the others still do is not wanted any more."""
+        """One attempt has its response: drop the others."""
         self._record.upstream_ms = round(winner.took_s * 1000, 2)
         if len(self._attempts) > 1:
             self._record.endpoint = winner.endpoint.label
@@ -380,7 +380,7 @@ class _Course:
         winner.hold_place()
 
     def close(self, error: BaseException) -> None:
-        """No answer: attempts that are still open were broken off by the clock, or by whoever ended the request."""
+        """No response: close the attempts that were still open when time ran out or the request ended."""
         if not isinstance(error, GatewayError):
             interruption = self._out.lifetime.interruption
             error = interruption if isinstance(error, asyncio.CancelledError) and interruption else error
@@ -389,7 +389,7 @@ class _Course:
             took_s = now_s - attempt.started_s
             self._record.upstream_ms = round(took_s * 1000, 2)
             if isinstance(error, GatewayError) and error.reason.side is Side.UPSTREAM:
-                # Whoever was asked shortly before the deadline had no fair chance.
+                # An endpoint that was tried shortly before the deadline had no fair chance.
                 had_chance = took_s >= 0.4 * self._timeout_s / (self._pool.upstream.retries + 1)
                 if had_chance or error.reason is not Reason.RESPONSE_TIMEOUT:
                     attempt.broke(error.reason)

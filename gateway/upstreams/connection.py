@@ -1,16 +1,16 @@
-"""One connection to an endpoint: what the event loop calls when bytes come, and what writes a request.
+"""One connection to an endpoint: the asyncio protocol that writes requests and reads responses.
 
-How an answer is read depends on how it came, what it is does not:
+How a response is read depends on how it arrives; what it means does not:
 
-| what comes                                           | is read by                  | is                          |
-|------------------------------------------------------|-----------------------------|-----------------------------|
-| one piece: a plain head and all its length promises  | `heads.whole_answer`        | `pairs` and `body`, at once |
-| anything else while an answer is awaited or comes in | aiohttp's parser, made anew | `pairs`, then `stream`      |
-| bytes while none is awaited, or behind a whole one   | nobody: closed, and said so | nothing                     |
+| what arrives                                          | is read by           | result                      |
+|-------------------------------------------------------|----------------------|-----------------------------|
+| in one piece: a plain head and the whole body         | `heads.whole_answer` | `pairs` and `body`, at once |
+| anything else, while a response is awaited or read    | aiohttp, new parser  | `pairs`, then `stream`      |
+| bytes while none is awaited, or after a complete one  | not read             | closed, with a complaint    |
 
-The parser reads as many messages as a piece of bytes holds, and an error in it swallows what stood before the error in
-the same piece. So an error, or a further message, behind a whole answer is none of it: the answer stands, and where
-they came in one piece with it, it is read again without what follows it.
+aiohttp's parser reads all messages in a piece of bytes, and an error discards what came before it in the same piece.
+An error, or a further message, after a whole response is not part of it, so the response is kept. If both came in one
+piece, the response is parsed again without what follows it.
 """
 
 import asyncio
@@ -37,9 +37,9 @@ from gateway.upstreams.small_reads import SmallReads
 _MAX_RESPONSE_FIELDS: Final = 1000
 # The socket is paused when twice this is waiting to be read.
 _READ_BUFFER_BYTES: Final = 32 * 1024
-# A head, and empty lines before it, which the parser takes without end.
+# A head, and the empty lines before it, of which the parser accepts any number.
 _MAX_UNREAD_BYTES: Final = 2 * MAX_RESPONSE_HEADERS_BYTES
-# Interim answers (1xx) before the answer. Nobody sends more than a few, and each costs time.
+# Interim responses (1xx) before the final one. No server sends more than a few, and each costs time.
 _MAX_INTERIM: Final = 20
 _IDLE_TIMEOUT: Final = (b"HTTP/1.1 408", b"HTTP/1.0 408")
 _HEAD_END: Final = re.compile(rb"\n\r?\n")
@@ -51,15 +51,15 @@ _NOTHING: Final = FieldLines()
 
 
 class Connection(asyncio.Protocol):
-    """For one answer after the other: `ask`, then wait for `arrival` until `status` or `failure` is set.
+    """Reads one response after another: call `ask`, then wait for `arrival` until `status` or `failure` is set.
 
-    `body` is the whole body where it came with the head; else `stream` gives it. `complain` is called when bytes come
-    that answer nothing. `upstream` is the name of the service, for failures.
+    `body` is the whole body if it came with the head; otherwise read `stream`. `complain` is called for bytes that
+    belong to no response. `upstream` is the name of the service, for failures.
 
-    `switches` in `ask` lets the answer be 101: then the connection is read no more, and `hand_over` gives it away.
+    `switches` in `ask` permits a 101 response. Then the connection reads no more, and `hand_over` gives it away.
     """
 
-    # What aiohttp's StreamReader asks of the protocol below it, beside `pause_reading` and `resume_reading`.
+    # What aiohttp's StreamReader needs of its protocol, besides `pause_reading` and `resume_reading`.
     connected = True
 
     def __init__(self, endpoint: Endpoint, upstream: str, retire_at: float, complain: Callable[[], object]) -> None:
@@ -67,16 +67,16 @@ class Connection(asyncio.Protocol):
         self._upstream = upstream
         self.retire_at = retire_at  # by the loop's clock, as `idle_since` is
         self.idle_since = 0.0
-        self.was_kept = False  # it has been idle, so that the upstream may have closed it
-        self.is_asked = False  # a request was written, and the connection was not given back since
+        self.was_kept = False  # it has been idle, so the upstream may have closed it
+        self.is_asked = False  # a request was written, and the connection has not been returned since
         self.transport: asyncio.Transport | None = None
-        self.lost: BaseException | None = None  # how it ended, where it did not end well
+        self.lost: BaseException | None = None  # the error that ended it, if any
         self._complain = complain
         self._loop = asyncio.get_running_loop()
         self._may_be_kept = True
         self._reading_paused = False
         self._reads_small = False
-        self._writable: asyncio.Future[None] | None = None  # while it takes no more to write
+        self._writable: asyncio.Future[None] | None = None  # while the write buffer is full
         self._forget()
 
     def _forget(self) -> None:
@@ -90,13 +90,13 @@ class Connection(asyncio.Protocol):
         self._awaits_head = False
         self._without_body = self._switches = False
         self._parser: HttpResponseParser | None = None
-        self._unread = b""  # of a head that came in several pieces; behind a 101 what is not HTTP
+        self._unread = b""  # the start of an incomplete head; after a 101, what is not HTTP
         self._interim = 0
 
     # -- asking -------------------------------------------------------------------------------------------------------
 
     def ask(self, request: bytes, *, without_body: bool, switches: bool = False) -> None:
-        """Write a request, or its beginning, and await its answer. That to HEAD is `without_body`."""
+        """Write a request, or its beginning, and expect its response. `without_body`: the request is HEAD."""
         self._forget()
         self._without_body, self._switches = without_body, switches
         self._awaits_head = self.is_asked = True
@@ -106,10 +106,10 @@ class Connection(asyncio.Protocol):
             self.transport.write(request)
 
     async def send(self, body: AsyncIterator[bytes], *, chunked: bool) -> bool:
-        """Write the body of the request as it comes, no faster than it is taken; whether all of it was written.
+        """Write the request body as it comes, no faster than the upstream reads; returns whether all was written.
 
-        Where the body fails, whoever gave it has broken the request off already. Where the upstream has closed, its
-        answer, or the lack of one, tells the story.
+        If the body fails, its source has already aborted the request. If the upstream has closed, its response, or
+        the lack of one, decides the outcome.
         """
         try:
             async for piece in body:
@@ -129,14 +129,14 @@ class Connection(asyncio.Protocol):
         return self.transport is not None
 
     def arrival(self) -> asyncio.Future[None]:
-        """Done when the head is here, or none will come, or `wake` was called. Whoever waits no more leaves nothing."""
+        """Done when the head is here, none will come, or `wake` was called. A cancelled wait needs no clean-up."""
         arrival = self._arrival = self._loop.create_future()
         if not self._awaits_head:
             arrival.set_result(None)
         return arrival
 
     def wake(self) -> None:
-        """Let whoever waits look."""
+        """Wake the task that waits for `arrival`."""
         arrival, self._arrival = self._arrival, None
         if arrival is not None and not arrival.done():
             arrival.set_result(None)
@@ -157,11 +157,11 @@ class Connection(asyncio.Protocol):
         if self._parser is not None and self.is_asked:
             self._parse(data)
         elif data:
-            # Many servers say 408 to an idle connection before they close it.
+            # Many servers send 408 on an idle connection before they close it.
             self.refuse(quietly=data.startswith(_IDLE_TIMEOUT))
 
     def _new_parser(self) -> HttpResponseParser:
-        # One that is kept would put the trailers of this answer into the head of the next one.
+        # A reused parser would put the trailers of this response into the head of the next one.
         return HttpResponseParser(
             self,  # type: ignore[arg-type]  # as far as its streams look at it
             self._loop,
@@ -180,7 +180,7 @@ class Connection(asyncio.Protocol):
         assert self._parser is not None  # noqa: S101 - `data_received` has looked
         try:
             messages, upgraded, rest = self._parser.feed_data(data)
-        except Exception as error:  # noqa: BLE001 - whatever it dislikes
+        except Exception as error:  # noqa: BLE001 - any parse error
             self._misread(data, error)
             return
         if messages:
@@ -189,7 +189,7 @@ class Connection(asyncio.Protocol):
             self._unread += data
             if len(self._unread) > _MAX_UNREAD_BYTES:
                 self._fail(http_exceptions.BadHttpMessage(f"Got more than {_MAX_UNREAD_BYTES} bytes without a head"))
-        if upgraded:  # what follows is no HTTP
+        if upgraded:  # what follows is not HTTP
             self._parser, self._unread = None, rest
             self._may_be_kept = False
             if self.status == 101:
@@ -255,7 +255,7 @@ class Connection(asyncio.Protocol):
             self._fail(error)
 
     def _answer_before_error(self, data: bytes) -> Sequence[Message]:
-        """The messages up to the first final answer, if all of that is in `data`; else none."""
+        """The messages up to the first final response, if `data` holds all of it; otherwise none."""
         parser = self._parser = self._new_parser()
         messages: list[Message] = []
         start = 0
@@ -266,12 +266,12 @@ class Connection(asyncio.Protocol):
                 if messages and not _is_interim(messages[-1][0]):
                     parser.feed_data(data[start:])
                     break
-        except Exception:  # noqa: BLE001, S110 - that something follows which it dislikes was known
+        except Exception:  # noqa: BLE001, S110 - the error that follows is known already
             pass
         return messages if messages and messages[-1][0].code >= 200 and messages[-1][1].is_eof() else ()
 
     def _fail(self, error: BaseException) -> None:
-        """The answer that is awaited, or comes in, cannot be read."""
+        """The response that is awaited or being read cannot be read."""
         self._may_be_kept = False
         if self.failure is None and (self._awaits_head or isinstance(error, GatewayError)):
             self._awaits_head = False
@@ -284,7 +284,7 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def fail(self, failure: GatewayError) -> None:
-        """The answer that is awaited fails by this. For a network that makes failures."""
+        """Fail the awaited response with this failure. For a network that injects failures."""
         self._fail(failure)
 
     def _translated(self, error: BaseException) -> GatewayError:
@@ -302,7 +302,7 @@ class Connection(asyncio.Protocol):
         return failure
 
     def refuse(self, *, quietly: bool = False) -> None:
-        """Close the connection because of bytes that answer nothing: they would be the next request's answer."""
+        """Close the connection over bytes that belong to no response: they would be read as the next one."""
         self.close()
         if not quietly:
             self._complain()
@@ -310,7 +310,7 @@ class Connection(asyncio.Protocol):
     # -- the transport ------------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast("asyncio.Transport", transport)  # uvloop's is no subclass of it
+        self.transport = cast("asyncio.Transport", transport)  # uvloop's class is not a subclass
 
     def eof_received(self) -> None:
         """`connection_lost` follows."""
@@ -327,21 +327,21 @@ class Connection(asyncio.Protocol):
         fault: Exception | None = None
         if parser is not None:
             try:
-                unfinished = parser.feed_eof()  # it ends a body that has no other end
+                unfinished = parser.feed_eof()  # it completes a body that ends with the connection
             except Exception as error:  # noqa: BLE001 - whatever is missing
                 fault = error
         if self._awaits_head:
             self._fail(self.lost or aiohttp.ServerDisconnectedError(unfinished))
         body = self._reader
         if body is not None and not body.is_eof() and body.exception() is None:
-            # What the parser disliked before tells most.
+            # The parser's own error tells most.
             why = str(self.lost or "connection closed")
             if fault is not None and (self.lost is None or exc is not None):
                 why = f"Response payload is not completed: {fault!r}" + (f". {exc!r}" if exc is not None else "")
             body.set_exception(aiohttp.ClientPayloadError(why))
 
     def pause_reading(self) -> None:
-        """Called by a stream that holds enough."""
+        """Called by a stream whose buffer is full."""
         self._reading_paused = True
         if self._parser is not None:
             self._parser.pause_reading()
@@ -349,17 +349,17 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume_reading(self, resume_parser: bool = True) -> None:
-        """Called by a stream whose reader has taken some of it, or that has ended."""
+        """Called by a stream that was read from or has ended."""
         if not self._reading_paused:
             return
         self._reading_paused = False
         if resume_parser and self._parser is not None:
-            self._parse(b"")  # it kept what it had not read yet
+            self._parse(b"")  # the parser kept what it had not parsed yet
         if not self._reading_paused and self.transport is not None and not self.transport.is_closing():
             self.transport.resume_reading()
 
     def read_freely(self) -> None:
-        """From now on in pieces as large as the socket gives."""
+        """From now on, read pieces as large as the socket gives."""
         if self._reads_small and self.transport is not None:
             self._reads_small = False
             self.transport.set_protocol(self)
@@ -375,29 +375,29 @@ class Connection(asyncio.Protocol):
     # -- again, or not ------------------------------------------------------------------------------------------------
 
     def is_good(self) -> bool:
-        """Open, with nothing on it that nobody asked for."""
+        """Whether it is open and may be kept: nothing came that belongs to no response."""
         return self._may_be_kept and self.transport is not None and not self.transport.is_closing()
 
     def is_silent(self) -> bool:
-        """Whether not even the beginning of a message lies in the parser: the next request would get its rest."""
+        """Whether the parser holds no partial message: the next request would get the rest of it."""
         if self._parser is None:
             return True
         try:
             return self._parser.feed_eof() is None
-        except Exception:  # noqa: BLE001 - it dislikes what lies there
+        except Exception:  # noqa: BLE001 - the parser rejects what it holds
             return False
 
     def kept(self, now_s: float) -> None:
-        """Its answer has ended; from here on it is idle."""
+        """Its response has ended; from now on it is idle."""
         self.read_freely()
         self.idle_since = now_s
         self.is_asked = False
         self.was_kept = True
 
     def hand_over(self) -> tuple[asyncio.Transport, bytes]:
-        """After a 101: the transport, paused, and what has come behind the head. Set its protocol, then resume it.
+        """After a 101: the paused transport, and the bytes after the head. Set its protocol, then resume it.
 
-        Raises ConnectionError where it was lost meanwhile.
+        Raises ConnectionError if the connection was lost meanwhile.
         """
         transport, self.transport = self.transport, None
         if transport is None or transport.is_closing():
@@ -405,7 +405,7 @@ class Connection(asyncio.Protocol):
         return transport, self._unread
 
     def close(self) -> None:
-        """Close without waiting, be it for an upstream that does not read or for TLS."""
+        """Close without waiting, neither for an upstream that does not read nor for TLS."""
         self._may_be_kept = False
         self._parser = None
         if self.transport is not None:
@@ -417,18 +417,18 @@ def _is_interim(message: RawResponseMessage) -> bool:
 
 
 def _end_of_heads(raw: bytes, messages: Sequence[Message]) -> int:
-    """Where the heads at the front of `raw` end, of which the last is that of the final answer, if there is one; -1
-    where a line of theirs begins with white space.
+    """The end of the heads at the start of `raw`, up to the head of the final response, if there is one; -1 if one of
+    their lines begins with white space.
 
-    Such a line goes on with the one before it (obs-fold), or is ignored after the status line: RFC 9112, sections 5.2
-    and 2.2. Readers differ, so it is refused. aiohttp reads it, and what it hands on does not show it.
+    Such a line continues the one before it (obs-fold), or is ignored after the status line: RFC 9112, sections 5.2
+    and 2.2. Parsers differ, so it is refused. aiohttp accepts it, and its result does not show it.
     """
-    # One head of plain lines, as nearly always, has a line end for each of its fields before its last one.
+    # The usual case, one head of plain lines: before its end it has as many line ends as fields.
     end = raw.find(b"\r\n\r\n")
     fields = len(messages[0][0].raw_headers)
     if len(messages) == 1 and end > 0 and raw.count(b"\n", 0, end) == fields and raw[raw.find(b"\n") + 1] > 0x20:
         return end + 4
-    # A message may follow the final one: between them is a body, where no line is a field.
+    # Another message may follow the final one. Between them is a body, and its lines are not fields.
     final = next((n for n, (message, _) in enumerate(messages, 1) if not _is_interim(message)), len(messages))
     end = len(raw) - len(raw.lstrip(b"\r\n"))
     for _ in range(final):

@@ -1,7 +1,7 @@
-"""Heads of answers, as values: checks, and a fast parser for plain ones.
+"""Response heads, as values: checks, and a fast parser for plain ones.
 
-An answer that came in one piece, head and body, is parsed here. `connection` has all others read by aiohttp's parser,
-and those that are not plain. So whatever `whole_answer` accepts means the same to both; a test compares them.
+A response that came in one piece, head and body, is parsed here if its head is plain. `connection` gives all others to
+aiohttp's parser. So whatever `whole_answer` accepts must mean the same to both parsers; a test compares them.
 """
 
 import re
@@ -24,11 +24,11 @@ def one_chunk(body: bytes) -> bytes:
     return b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
 
 
-# -- down ---------------------------------------------------------------------------------------------------------
+# -- parsing ------------------------------------------------------------------------------------------------------
 
 
 class WholeAnswer(NamedTuple):
-    """An answer that has arrived whole. `pairs` are those to pass on: in lower case, without hop-by-hop fields."""
+    """A response that has arrived whole. `pairs` are to be passed on: names in lower case, no hop-by-hop fields."""
 
     status: int
     pairs: FieldLines
@@ -46,8 +46,8 @@ _PLAIN_CONNECTION = {b"keep-alive": _IS_DROPPED, b"close": _CLOSES}
 _NOT_PLAIN = frozenset((b"transfer-encoding", b"trailer", b"upgrade", b"sec-websocket-key1"))
 _WITHOUT_BODY = frozenset((204, 304))
 
-# An upstream sends nearly the same lines in each of its answers, and the same head several times within a second: their
-# meaning is cached.
+# An upstream sends nearly the same lines in each response, and the same head several times a second, so the parsed form
+# is cached.
 _statuses: dict[bytes, int] = {}
 _lines: dict[bytes, tuple[Pair, int]] = {}
 _heads: dict[bytes, "_Head"] = {}
@@ -56,7 +56,7 @@ _MOST_HEADS, _LONGEST_HEAD = 256, 1000
 
 
 class _Head(NamedTuple):
-    """A plain head: `body_length` is that of the body that follows where the request was no HEAD."""
+    """A plain head. `body_length` is the length of the body that follows, unless the request was HEAD."""
 
     status: int
     pairs: tuple[Pair, ...]
@@ -65,7 +65,7 @@ class _Head(NamedTuple):
 
 
 def whole_answer(data: bytes, *, without_body: bool) -> WholeAnswer | None:
-    """The answer, if `data` is exactly one with a plain head and a Content-Length; one to HEAD is `without_body`."""
+    """The response, if `data` is exactly one, with a plain head and a Content-Length. `without_body`: to HEAD."""
     end = data.find(b"\r\n\r\n")
     if not 0 < end <= MAX_RESPONSE_HEADERS_BYTES:
         return None
@@ -81,7 +81,7 @@ def whole_answer(data: bytes, *, without_body: bool) -> WholeAnswer | None:
 
 
 def _head_of(head: bytes) -> _Head | None:
-    """What a plain head with a Content-Length means; None for any other. Known from now on, if it sets no cookie."""
+    """Parse a plain head with a Content-Length; None for any other. Cached from now on, unless it sets a cookie."""
     status_line, *lines = head.split(b"\r\n")
     status = _statuses.get(status_line) or _status_of(status_line)
     pairs: list[Pair] = []
@@ -152,9 +152,9 @@ def _field_of(line: bytes) -> tuple[Pair, int] | None:
 
 
 def fault_of(status: int, pairs: Sequence[Pair], codings: Sequence[str], *, chunked: bool) -> Fault | None:
-    """Why a head that parsed must not be passed on, if so: it would not arrive as it is, or mean something else there.
+    """Why a parsed head must not be passed on, or None: it could not be sent as it is, or would change its meaning.
 
-    `codings` are the values of its Transfer-Encoding, `chunked` is how the parser reads the body.
+    `codings` are the values of its Transfer-Encoding, `chunked` is whether the parser reads the body as chunked.
     """
     fault = fault_of_fields(pairs)
     if fault is not None:
@@ -162,13 +162,13 @@ def fault_of(status: int, pairs: Sequence[Pair], codings: Sequence[str], *, chun
     if not 200 <= status <= 599:
         return Reason.RESPONSE_INVALID, f"status {status}"
     if codings and not (chunked and len(codings) == 1 and codings[0].strip().lower() == "chunked"):
-        # The field is removed here, and no client could know that the body is still coded (RFC 9112, section 6.1).
+        # The gateway removes the field, so no client could know that the body is encoded (RFC 9112, section 6.1).
         return Reason.RESPONSE_INVALID, f"Transfer-Encoding: {', '.join(codings)}"
     return None
 
 
 def fault_of_fields(pairs: Sequence[Pair]) -> Fault | None:
-    """Why the field lines of an answer are not valid, if so: too many bytes, or an impossible name or value.
+    """Why the field lines of a response are invalid, or None: too many bytes, or an invalid name or value.
 
     RFC 9112, section 5.1: no white space between name and colon. A reader that counts it as part of the name sees no
     `Content-Length` in `Content-Length : 4`, while the parser does.

@@ -1,7 +1,7 @@
-"""An upstream while the gateway runs: its endpoints, their health, whose turn it is, and its connections.
+"""An upstream at run time: its endpoints, their health, the load balancing and the connections.
 
-The decisions are made elsewhere, as functions of values: `load_balancing`, `outlier_detection`, `retry_policy`. Here is
-what they move. Who the endpoints are, `members` knows.
+The decisions are made elsewhere, as functions of values: `load_balancing`, `outlier_detection`, `retry_policy`. This
+module holds the state that they work on. `members` keeps the list of endpoints.
 """
 
 import asyncio
@@ -40,16 +40,16 @@ if TYPE_CHECKING:
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 _NEVER = float("inf")
-# What metrics call the endpoints of before, where there were too many to name them all.
+# The label of former endpoints in metrics, if there were too many to name each.
 OTHERS = "other"
 
 
 class Pool:
-    """The endpoints of one upstream. Make and `start` it inside a running loop; `aclose` it there."""
+    """The endpoints of one upstream. Create and `start` it inside a running loop; `aclose` it there."""
 
     def __init__(self, upstream: Upstream, tracer: "Tracer | None" = None, network: Network = SYSTEM_NETWORK) -> None:
         from gateway.upstreams.client import (
-            Client,  # aiohttp takes a third of the time of `gateway check`, which calls nobody
+            Client,  # importing aiohttp is a third of the time of `gateway check`, which makes no calls
         )
 
         self.upstream = upstream
@@ -63,7 +63,7 @@ class Pool:
         self._key_of = _key_of(upstream)
         loop = asyncio.get_running_loop()
         self.now = loop.time
-        self.timers = SharedTimers(loop)  # of those who wait for the head of an answer
+        self.timers = SharedTimers(loop)  # of requests that wait for a response head
         uses_tls = any(place.scheme != "http" for place in upstream.places)
         tls = tls_context(upstream.ca_pem, upstream.client_cert_pem, upstream.client_key_pem) if uses_tls else None
         self.client = Client(upstream.name, tls, upstream.keepalive_s, network)
@@ -75,20 +75,20 @@ class Pool:
         self.stickiness: Stickiness | None = None
         if self._method == "sticky":
             self.stickiness = Stickiness(upstream.name, upstream.sticky_key, upstream.balance.name)
-        self._holders: dict[bytes, Endpoint] = {}  # those that are in, by what cookies hold for them
+        self._holders: dict[bytes, Endpoint] = {}  # endpoints in use, by their value in the sticky cookie
         self.attempts = self.retries = self.ejections = 0  # so far
-        self.calls: dict[str, Calls] = {}  # to each endpoint that there is or was, by its URL
+        self.calls: dict[str, Calls] = {}  # to each present or former endpoint, by its URL
         self.tracer = tracer  # while spans are exported
         self._tasks: dict[object, asyncio.Task[None]] = {}
-        # Worked out when something changes: who may be asked, and when a trial is due.
+        # Updated when something changes: the endpoints that may be used, and when a trial is due.
         self.candidates: tuple[Endpoint, ...] = ()
         self._due_s = _NEVER
-        self._up: tuple[Endpoint, ...] = ()  # those that probes let in
-        self._in: tuple[Endpoint, ...] = ()  # the candidates, and those that stand in where no candidate is left
+        self._up: tuple[Endpoint, ...] = ()  # those that pass their health checks
+        self._in: tuple[Endpoint, ...] = ()  # the candidates, and those that stand in if no candidate is left
         self.members = Members(upstream, self._members_changed, network)
 
     def start(self) -> None:
-        """Begin to look names up and to probe."""
+        """Start the name look-ups and the health checks."""
         self.members.start()
 
     async def aclose(self) -> None:
@@ -104,14 +104,14 @@ class Pool:
     # -- one request ----------------------------------------------------------------------------------------------
 
     async def enter(self, timeout_s: float) -> None:
-        """Wait for a request's place. Raises GatewayError: UPSTREAM_FULL, QUEUE_TIMEOUT, DNS_TIMEOUT,
-        DESTINATION_UNAVAILABLE."""
+        """Wait for the first look-up and for a concurrency slot. Raises GatewayError: UPSTREAM_FULL, QUEUE_TIMEOUT,
+        DNS_TIMEOUT, DESTINATION_UNAVAILABLE."""
         if not self.endpoints and not self.members.known.is_set():
             await self._first_look_up(timeout_s)
         if self.limit is None:
             return
         try:
-            # Who comes in at the last moment only makes work for an upstream that is full already.
+            # A request admitted at the last moment only adds work to an upstream that is full already.
             place: Awaitable[None] = self.limit.acquire(min(timeout_s / 2, self.upstream.queue_timeout_s))
             if steps.traced is not None and not self.limit.free:
                 place = steps.traced(f"queue {self.name}", {"portway.upstream": self.name}, place)
@@ -128,15 +128,15 @@ class Pool:
         return self.limit is not None or not self.endpoints
 
     def leave(self) -> None:
-        """Give the place back."""
+        """Release the concurrency slot."""
         if self.limit is not None:
             self.limit.release()
 
     def pick(self, key: bytes, tried: Collection[Endpoint], *, repeatable: bool, also_ejected: bool = False) -> Attempt:
-        """The endpoint that answers next; one not tried yet if there is one, `also_ejected` ones at last.
+        """An attempt at the next endpoint: one not tried yet if there is one, an ejected one last (`also_ejected`).
 
-        Raises GatewayError: DESTINATION_UNAVAILABLE when probes took all out, DNS_FAILED when there is no address,
-        OVERLOADED when none could be looked up.
+        Raises GatewayError: DESTINATION_UNAVAILABLE when no endpoint passes its health checks, DNS_FAILED when there
+        is no address, OVERLOADED when none could be looked up.
         """
         candidates = self.candidates
         if key and self.stickiness is not None:
@@ -156,30 +156,30 @@ class Pool:
             untried = self.untried(tried, also_ejected=also_ejected)
             if self._has_shares:
                 untried = for_retry(untried, tried)
-            # The last resort is whoever was tried first: it had the longest time to recover.
+            # The last resort is the endpoint tried first: it had the longest time to recover.
             candidates = tuple(untried or [one for one in tried if one in candidates][:1] or candidates)
         chosen = candidates[0] if len(candidates) == 1 else self._balanced(candidates, key)
         return Attempt(self, chosen)
 
     def balance_key(self, request: GatewayRequest) -> bytes:
-        """What `__BALANCE` chooses by: the client's address, the value of a field or cookie, empty without it."""
+        """What `__BALANCE` chooses by: the client's address, or the value of a field or cookie; empty if missing."""
         return b"" if self._key_of is None else self._key_of(request, self)
 
     def cookie_of(self, request: GatewayRequest) -> bytes:
-        """What the cookie of `sticky` holds for a request: as it came, or as an earlier call for it has set it."""
+        """The value of a request's `sticky` cookie: as received, or as an earlier call for the request has set it."""
         stickiness = self.stickiness
         assert stickiness is not None  # noqa: S101 - only `sticky` asks
         return request.cookies_set.get(stickiness.name) or stickiness.held_by(request.scope["headers"])
 
     def keep_to(self, endpoint: Endpoint, key: bytes, request: GatewayRequest | None) -> None:
-        """An endpoint has answered a request: from now on its client's cookie leads there."""
+        """Point the client's cookie at the endpoint that has responded."""
         if self.stickiness is not None and request is not None:
             token = self.stickiness.token(endpoint.url)
             if token != key:
                 request.cookies_set = {**request.cookies_set, self.stickiness.name: token}
 
     def untried(self, tried: Collection[Endpoint], *, also_ejected: bool) -> list[Endpoint]:
-        """Who else could be asked: those that are in come first."""
+        """The endpoints not tried yet: candidates, or else those that stand in, or else (`also_ejected`) any."""
         found = [one for one in self.candidates if one not in tried] or [one for one in self._in if one not in tried]
         return found or [one for one in self._up if also_ejected and one not in tried and not one.is_drained]
 
@@ -205,7 +205,7 @@ class Pool:
         cause: str | None = None,
         limit: tuple[str, float] | None = None,
     ) -> GatewayError:
-        """A failure in which no endpoint was asked: counted under none."""
+        """A failure before any endpoint was tried: counted under none."""
         self.calls.setdefault("", Calls()).failed(reason.word, time())
         headers = [] if retry_after_s is None else [(b"retry-after", b"%d" % retry_after_s)]
         return GatewayError(reason, upstream=self.name, headers=headers, cause=cause, limit=limit)
@@ -216,7 +216,7 @@ class Pool:
     # -- health ---------------------------------------------------------------------------------------------------
 
     def judge(self, endpoint: Endpoint, failure: retry_policy.Failure | None, *, sent_in: bool) -> None:
-        """Count how an attempt ended: a failure, or None for a good answer."""
+        """Count how an attempt ended: a failure, or None for a good response."""
         before = endpoint.health
         if failure is None:
             if before is outlier_detection.HEALTHY or not before.failures:
@@ -249,11 +249,11 @@ class Pool:
         self._changed()
 
     def _changed(self) -> None:
-        """Work out anew who may be asked. Where requests ejected all that probes let in, that counts for nothing."""
+        """Update the endpoints that may be used. If all that pass their checks are ejected, ejection is ignored."""
         up = self._up = tuple(one for one in self.endpoints if one.probed.up)
         well = tuple(one for one in up if one.health.state is EndpointState.HEALTHY)
         self._in = tuple(one for one in well or up if not one.is_drained)
-        if not self._in and well:  # those that are in are drained
+        if not self._in and well:  # all healthy ones are drained
             self._in = tuple(one for one in up if not one.is_drained)
         self.candidates = of_first_priority(self._in)
         is_weighed = have_weights(self.candidates)
@@ -265,10 +265,10 @@ class Pool:
 
     async def _keep_probing(self, endpoint: Endpoint) -> None:
         upstream = self.upstream
-        # Not all at once, neither those of one gateway nor those of several that started together.
+        # Spread the probes: of one gateway, and of several that started together.
         await asyncio.sleep(random.uniform(0, min(1.0, upstream.health_interval_s)))
         while True:
-            with contextlib.suppress(GatewayError):  # it could not ask: that is no verdict
+            with contextlib.suppress(GatewayError):  # the probe could not be sent: no verdict
                 self._probed(endpoint, await probe(self.client, upstream, endpoint))
             await asyncio.sleep(upstream.health_interval_s * random.uniform(0.9, 1.1))
 
@@ -296,7 +296,7 @@ class Pool:
 
     def _members_changed(self, joined: Sequence[Endpoint], gone: Sequence[Endpoint]) -> None:
         self.endpoints = self.members.endpoints
-        for endpoint in joined:  # it may have been here before
+        for endpoint in joined:  # it may be a former one
             endpoint.calls = self.calls.setdefault(endpoint.url, endpoint.calls)
         if len(self.calls) > 2 * MAX_ADDRESSES:
             self._forget_calls()
@@ -309,7 +309,7 @@ class Pool:
         self._changed()
 
     def _forget_calls(self) -> None:
-        """Names with ever new addresses must not make ever new series: those that are gone are counted as one."""
+        """Count former endpoints as one: a name with ever new addresses must not make ever new metric series."""
         here = {one.url for one in self.endpoints} | {OTHERS, ""}
         others = self.calls.setdefault(OTHERS, Calls())
         for url in [url for url in self.calls if url not in here]:
@@ -320,7 +320,7 @@ class Pool:
 
 
 def _key_of(upstream: Upstream) -> "Callable[[GatewayRequest, Pool], bytes] | None":
-    """How the key of a request is found; None where nothing goes by one."""
+    """How to get the balancing key of a request; None if the method needs none."""
     method, source, name = upstream.balance
     raw = name.encode("ascii")
     if method == "sticky":
