@@ -1,4 +1,4 @@
-"""What goes up for a request: the field lines of a call, and the call itself. One builder for `proxy` and `fetch`."""
+"""What is sent to an upstream for a request: the field lines and the call. One builder for `proxy` and `fetch`."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -16,7 +16,7 @@ from gateway.upstreams.options import ProxyOptions
 from gateway.upstreams.pool import Pool
 from gateway.upstreams.upload import Upload
 
-# The client's fields that go with every call of the gateway's own: who asks and in which language.
+# The client's fields that are sent with every call of the gateway's own: credentials and preferred languages.
 FORWARDED = ("authorization", "accept-language")
 
 _ACCEPT = (b"accept", b"application/json")
@@ -43,7 +43,7 @@ def outgoing_for(
 ) -> Outgoing:
     """The call that is made for a request. `target` is below the upstream's base.
 
-    `lifetime` is that of the request, unless the call may outlive it.
+    `lifetime` is the request's by default; pass another one if the call may outlive the request.
     """
     block, traceparent = fields
     host = request.fields.first(b"host") if options.preserve_host else None
@@ -92,9 +92,9 @@ def rendered(pairs: Iterable[Pair]) -> Fields:
 
 
 def proxied_fields(request: GatewayRequest, sent: Sent, prefix: str) -> Fields:
-    """What `proxied_pairs` gives, rendered. Raises GatewayError HEADER_INVALID.
+    """The result of `proxied_pairs`, rendered. Raises GatewayError HEADER_INVALID.
 
-    Where nothing is changed, and nobody is trusted, what the gateway adds is rendered in one piece.
+    If no option changes fields and the peer is not trusted, the gateway's own fields are rendered in one piece.
     """
     if sent.changes_fields or request.from_trusted_peer:
         return rendered(proxied_pairs(request, sent, prefix))
@@ -120,13 +120,13 @@ def proxied_fields(request: GatewayRequest, sent: Sent, prefix: str) -> Fields:
 
 
 def via_pairs(request: GatewayRequest) -> Pairs:
-    """The Via lines as they came, and ours: a call of the gateway's own is of the same chain as what it is made for."""
+    """The request's Via lines and ours: a call of the gateway's own belongs to the same chain as its request."""
     came = request.fields.own.get(b"via", ())
     return [*((b"via", value) for value in came), request.services.via.pair(request.scope["http_version"])]
 
 
 def trace_pairs(request: GatewayRequest) -> Pairs:
-    """`traceparent` and `tracestate`: as they came, or a new trace."""
+    """`traceparent` and `tracestate`: as received, or a new trace."""
     if request.traceparent is None:
         return [(b"traceparent", new_traceparent(request.exchange.trace_id))]
     states = request.fields.own.get(b"tracestate", ())
@@ -134,7 +134,7 @@ def trace_pairs(request: GatewayRequest) -> Pairs:
 
 
 def proxied_pairs(request: GatewayRequest, sent: Sent, prefix: str) -> Pairs:
-    """Those of a request that is forwarded, but Host: the client's in their order, then ours, with changes made."""
+    """The pairs of a forwarded request, except Host: the client's in order, then ours, with changes applied."""
     incoming, exchange = request.fields, request.exchange
     plain = incoming.plain
     if sent.passing is not None:
@@ -157,10 +157,10 @@ def proxied_pairs(request: GatewayRequest, sent: Sent, prefix: str) -> Pairs:
 
 
 def own_pairs(request: GatewayRequest, forward: Sequence[str] | None) -> Pairs:
-    """Those of a call that the gateway makes for a request: some of the client's, the trace, Via.
+    """The pairs of a call that the gateway itself makes for a request: some of the client's, the trace, Via.
 
-    `forward` are the names of further fields that pass, some of them ending in `*`; None for none, empty for none at
-    all, not even those that pass with every call.
+    `forward` names further fields to send; a name may end in `*`. None adds no field. An empty sequence sends none of
+    the client's fields, not even those that every call has.
     """
     pairs = [pair for pair in request.fields.plain if _goes_along(pair[0], forward)]
     if not any(name == b"accept" for name, _ in pairs):

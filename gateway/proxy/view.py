@@ -1,6 +1,6 @@
-"""The view that forwards a request: what goes up, what comes down.
+"""The view that forwards a request to an upstream and passes the response on.
 
-`proxy("users")` is an async view like any other; what the environment says compiles to the very same one.
+`proxy("users")` is an async view like any other; routes from the environment compile to the very same view.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,12 +46,12 @@ class Plan:
     options: ProxyOptions
     sent: Sent
     set_down: Changes
-    vary: bytes  # the fields of the request that calls are made with
+    vary: bytes  # the request fields that its calls depend on
     origins: frozenset[tuple[str, str, int]]
 
 
 def plan_for(upstream: Upstream, own: Overrides, words: Sequence[Sequence[str]] = ()) -> Plan:
-    """The plan of a view with these options of its own, and these words in its target, for this upstream."""
+    """The plan for an upstream, and for a view with these options of its own and these words in its target."""
     options = effective(upstream.overrides, own)
     sent = Sent(options)
     return Plan(
@@ -65,14 +65,14 @@ def plan_for(upstream: Upstream, own: Overrides, words: Sequence[Sequence[str]] 
 
 
 class Proxy(GatewayView):
-    """An async Django view that sends the request to an upstream and its answer back."""
+    """An async Django view that sends the request to an upstream and passes the response back."""
 
     def __init__(self, target: Target, own: Overrides) -> None:
         self.target = target
         self.own = own
         self.__name__ = self.__qualname__ = target.upstream  # Django's resolver asks for both
         self._plan: Plan | None = None
-        self.keeps_small_bodies = False  # where another service may have to be asked for the same
+        self.keeps_small_bodies = False  # if another service may have to get the same request
         markcoroutinefunction(self)
 
     @property
@@ -104,7 +104,7 @@ class Proxy(GatewayView):
             method=request.method,
             target=path + query,
             fields=proxied_fields(request, plan.sent, self.stripped_prefix(request)),
-            repeatable=is_repeatable(request.method, request.scope["headers"]),  # no view reads them here
+            repeatable=is_repeatable(request.method, request.scope["headers"]),  # not read by a view
             timeout_s=options.timeout_s,
             too_late=partial(_too_late, request, pool, options.timeout_s),
             upload=upload,
@@ -116,16 +116,16 @@ class Proxy(GatewayView):
         return self.response(request, plan, answer)
 
     def plan_anew(self, pool: Pool) -> Plan:
-        """The plan for a pool, from now on."""
+        """Make the plan for a pool, to be used from now on."""
         self._plan = plan = plan_for(pool.upstream, self.own, self._words_of_target)
         return plan
 
     def fields_set(self, pools: Mapping[str, Pool]) -> Changes:
-        """The fields that its options and its upstream's set on every answer."""
+        """The fields that the options of the view and its upstream set on every response."""
         return self.plan_anew(pools[self.target.upstream]).set_down
 
     def words_read(self, pools: Mapping[str, Pool]) -> tuple[Sequence[str], ...]:
-        """The words of the values that its calls are made with, but for parameters of the path."""
+        """The words of the values that its calls depend on, except path parameters."""
         sent = self.plan_anew(pools[self.target.upstream]).sent
         return (*sent.words, *self._words_of_target)
 
@@ -144,7 +144,7 @@ class Proxy(GatewayView):
                 query = sent.query_for(request, "", query)
             return request.raw_path, "?" + query if query else ""
         values = request.raw_values
-        if values is None:  # one of Django's own path() lines
+        if values is None:  # matched by one of Django's own path() entries
             values = {name: quote(str(value), safe="") for name, value in params.items()}
         try:
             value = partial(text_of, request)
@@ -159,7 +159,7 @@ class Proxy(GatewayView):
         return path, "?" + whole if whole else ""
 
     def response(self, request: GatewayRequest, plan: Plan, answer: Attempt) -> GatewayResponse:
-        """What goes down of an upstream's answer."""
+        """The response to the client, made from the upstream's."""
         pairs = answer.pairs
         if plan.options.rewrite_redirects and not _LOCATIONS.isdisjoint(dict(pairs)):
             base = answer.endpoint.base
@@ -180,7 +180,7 @@ class Proxy(GatewayView):
         return response
 
     def _path_map(self, request: GatewayRequest, base: Base) -> location.PathMap | None:
-        """How this request's path moved, where a fixed prefix was put for another one."""
+        """How this request's path was mapped, if one fixed prefix replaced another."""
         template = self.target.template
         if template is None:
             return location.PathMap(base.prefix, "")
@@ -190,7 +190,7 @@ class Proxy(GatewayView):
         return location.PathMap(base.prefix + prefix, _matched_prefix(request))
 
     def stripped_prefix(self, request: GatewayRequest) -> str:
-        """What X-Forwarded-Prefix says: the start of the client's path that the upstream does not see."""
+        """The value of X-Forwarded-Prefix: the start of the client's path that the upstream does not see."""
         template = self.target.template
         if template is None or not template.rest:
             return ""
@@ -199,7 +199,7 @@ class Proxy(GatewayView):
         return matched.removesuffix(prefix) if matched.endswith(prefix) else ""
 
 
-# The first is what editors complete; the second takes header_x_tenant="acme" and other names that are not known here.
+# The first overload is for completion in editors; the second takes names not known here, as header_x_tenant="acme".
 @overload
 def proxy(target: str, **options: Unpack[ProxyKeywords]) -> Proxy: ...
 @overload
@@ -207,7 +207,7 @@ def proxy(target: str, **options: str) -> Proxy: ...
 def proxy(target: str, **options: str) -> Proxy:
     """A view that forwards to an upstream: `proxy("orders")`, `proxy("orders:/v2/**", timeout="5s")`.
 
-    Options are those of `GATEWAY_ROUTE_*`, in lower case. Raises ValueError for a target or option that is not.
+    Options are those of `GATEWAY_ROUTE_*`, in lower case. Raises ValueError for an invalid target or option.
     """
     return Proxy(parse_target(target), overrides(options))
 
@@ -217,7 +217,7 @@ def _matched_prefix(request: GatewayRequest) -> str:
     return path[: len(path) - len(rest)] if rest else path.rstrip("/")
 
 
-# -- up -----------------------------------------------------------------------------------------------------------
+# -- the request --------------------------------------------------------------------------------------------------
 
 
 def _open_upload(request: GatewayRequest, options: ProxyOptions, upstream: str) -> Upload | None:
@@ -234,23 +234,23 @@ def _open_upload(request: GatewayRequest, options: ProxyOptions, upstream: str) 
 
 
 def _too_late(request: GatewayRequest, pool: Pool, timeout_s: float) -> GatewayError:
-    """Whose time was up: a body that is not all up there yet was not taken."""
+    """The failure of a timeout: while the request body is incomplete, the upstream has not taken it in time."""
     reason = Reason.RESPONSE_TIMEOUT if request.inbox.complete else Reason.REQUEST_WRITE_TIMEOUT
     return GatewayError(reason, upstream=pool.name, limit=("timeout_s", timeout_s))
 
 
-# -- down ---------------------------------------------------------------------------------------------------------
+# -- the response -------------------------------------------------------------------------------------------------
 
 
 def _redirected(pairs: Pairs, request: GatewayRequest, plan: Plan, paths: location.PathMap | None, base: Base) -> Pairs:
-    """The pairs with Location and Content-Location rewritten for the client; `base` is that of who answered."""
+    """The pairs with Location and Content-Location rewritten for the client; `base` is the endpoint's."""
     if paths is None:
         return pairs
     origins = plan.origins
     if plan.upstream.sources:  # an instance knows its own address
         origins |= {(base.scheme, base.host, base.port)}
     asked: frozenset[location.Origin] = frozenset()
-    if plan.options.preserve_host:  # an upstream says Host, or what X-Forwarded-Proto and -Host have of it
+    if plan.options.preserve_host:  # an upstream then uses Host, or X-Forwarded-Proto and -Host
         schemes = (request.scope["scheme"], request.forwarded_scheme)
         hosts = (request.host_field, request.forwarded_host)
         asked = location.asked_origins(filter(None, schemes), [host for host in hosts if host])

@@ -3,15 +3,20 @@
 Matching is on the raw path, so that nothing is lost or decoded twice; for matching only, percent-encoded unreserved
 characters are decoded, each segment once.
 
-The most specific route wins: a host over one with a value, over none; then, segment by segment from the left, a literal
-over literals around a value over a value of a kind over `{}` over `**`, and the end of the path over `**`; then a
-method over none; then one that respects case over one that ignores it; last, one with more conditions of WHEN. A route
-with another method, or with conditions that do not hold, does not compete. `clashes` finds routes that this leaves
-equal.
+The most specific route wins. What comes first in a line goes first, and an earlier line decides before a later one:
+
+- a fixed host; a host with a value; no host;
+- segment by segment from the left: a literal; literals around a value; a value of a kind; `{}`; `**`, which also goes
+  after the end of the path;
+- a method; no method;
+- respects case; ignores it;
+- more conditions of WHEN; fewer.
+
+A route with another method, or with conditions that do not hold, does not compete. `clashes` finds routes that this
+order leaves equal.
 
 The table is a tree of segments, so the cost of a look-up depends on the length of the path, not on the number of
-routes. Where a route ignores case, the whole tree is in lower case, and routes that respect case are checked where they
-end.
+routes. If any route ignores case, the whole tree is in lower case, and routes that respect case are checked at the end.
 """
 
 import re
@@ -41,7 +46,7 @@ class _End(NamedTuple, Generic[RouteT]):
 
 
 class _Ends(tuple[_End[RouteT], ...]):
-    """Several ends, or one that does not take every request that gets there, in the order in which they are tried."""
+    """Several ends, in the order in which they are tried, or one that does not take every request that gets there."""
 
     __slots__ = ()
 
@@ -92,8 +97,8 @@ class _Node(Generic[RouteT]):
 
 
 class Match(NamedTuple, Generic[RouteT]):
-    """The winning route and its path that matched; `values` are the raw ones of its parameters in order, `rest` the raw
-    rest with slash."""
+    """The winning route and its path that matched. `values` are the raw values of its parameters, in order; `rest` is
+    the raw rest with its slash."""
 
     route: RouteT
     pattern: Pattern
@@ -105,7 +110,7 @@ class Match(NamedTuple, Generic[RouteT]):
 class Miss:
     """No route competes; `allowed` are the methods of those that match the path (empty: 404, else 405).
 
-    `is_conditional`: a route would take it if its WHEN held.
+    `is_conditional`: a route would match if its WHEN conditions held.
     """
 
     allowed: frozenset[str]
@@ -166,7 +171,7 @@ class Table(Generic[RouteT]):
 
 
 def hosts_with_value(host: str) -> Iterator[tuple[str, str]]:
-    """The hosts of patterns that take a host with one label as a value, and that label; the leftmost one goes first."""
+    """The hosts of patterns that match a host with one label as a value, each with that label; leftmost label first."""
     labels = host.split(".")
     if len(labels) > 1 and not labels[-1].isdigit():  # else it is an address
         for number, label in enumerate(labels):
@@ -181,9 +186,9 @@ def _order_of(method: str, pattern: Pattern) -> tuple[bool, bool, int]:
 
 @dataclass(slots=True)
 class _Asked:
-    """One look-up: the segments as they are matched and as they came; `allowed` collects what might have matched.
+    """One look-up: the segments as matched and as received; `allowed` collects the methods that would have matched.
 
-    `exact` are the segments before they were folded; `unmet` is no longer empty once only a WHEN kept a route away.
+    `exact` are the segments before case folding; `unmet` gets an entry when only its WHEN kept a route from matching.
     """
 
     method: str
@@ -234,7 +239,7 @@ def _choose(ends: _ByMethod[RouteT], asked: _Asked) -> _End[RouteT] | None:
 
 
 def _looked_at(ends: _ByMethod[RouteT], asked: _Asked) -> _End[RouteT] | None:
-    """As `_choose`, where there is no route for the method, or some that do not take every request that gets there."""
+    """As `_choose`, if no route has the method, or if some do not take every request that gets there."""
     for end in (*_each(ends, asked.method), *_each(ends, "")):
         if _fits(end.pattern, asked):
             if not end.pattern.when or asked.holds(end.pattern.when):
@@ -250,7 +255,7 @@ def _each(ends: Mapping[str, _End[RouteT] | _Ends[RouteT]], method: str) -> Sequ
 
 
 def _fits(pattern: Pattern, asked: _Asked) -> bool:
-    """Whether the segments fit as they came: always for a route that ignores case."""
+    """Whether the segments match as received, case included; always so for a route that ignores case."""
     if pattern.ignores_case or asked.exact is asked.keys:
         return True
     return all(map(takes, pattern.segments, asked.exact, asked.raw))

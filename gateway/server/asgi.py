@@ -1,10 +1,10 @@
-"""The ASGI door: Django's ASGIHandler, lean.
+"""The ASGI application: a lean version of Django's ASGIHandler.
 
 Django's own costs twenty times a bare application: a thread pool and hops per request, the body spooled before the
-view, signals, two tasks. This one keeps URL resolving, views, settings, ORM, checks and commands, and owns the rest.
+view, signals, two tasks. This one keeps URL resolving, views, settings, ORM, checks and commands and replaces the rest.
 
-The way of a request: an Exchange is opened, the door checks it, the table picks a view, the view answers or raises a
-GatewayError, the answer leaves, the finished Exchange goes to the hooks. Nothing on it changes threads.
+The steps of a request: an Exchange is opened, the request is validated, the table picks a view, the view responds or
+raises a GatewayError, the response is sent, the finished Exchange goes to the hooks. No step changes threads.
 """
 
 import asyncio
@@ -63,7 +63,7 @@ _CLOSE = (b"connection", b"close")
 
 
 class GatewayHandler(ASGIHandler):
-    """The application that Granian serves. One a process; `worker` lives from lifespan start to its end."""
+    """The application that Granian serves. One per process; `worker` lives from lifespan start to its end."""
 
     def __init__(self, config: Config, routes: Routes, hooks: Sequence[Hook], shared: Shared = ALONE) -> None:
         super().__init__()
@@ -83,9 +83,9 @@ class GatewayHandler(ASGIHandler):
         self._serve: signals.Serve = self.handle
 
     def load_middleware(self, is_async: bool = False) -> None:
-        """Django's own chain is not made: middleware stands in the stack of each route."""
+        """Do not build Django's own chain: middleware is in the stack of each route."""
 
-    @markcoroutinefunction  # it gives one: to be one would cost every request a further one
+    @markcoroutinefunction  # it returns a coroutine; being one would cost each request another
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
         kind = scope["type"]
         if kind == "http":
@@ -97,7 +97,7 @@ class GatewayHandler(ASGIHandler):
         return self.lifespan(receive, send)
 
     async def _serve_counted(self, connections: Connections, scope: Scope, receive: Receive, send: Send) -> None:
-        """As `handle`, where HTTP/2 is spoken: a connection is more than its request."""
+        """As `handle`, where HTTP/2 is enabled: a connection outlives a request, so connections are counted."""
         connection = connections.enter(scope)
         try:
             body = None
@@ -131,19 +131,19 @@ class GatewayHandler(ASGIHandler):
                 drop_frames(error)
         finally:
             exchange.ended = perf_counter()
-            if exchange.reason == _BODY_BROKEN:  # what was sent is for a client that may not be there any more
+            if exchange.reason == _BODY_BROKEN:  # the client may not have got the status that was sent
                 exchange.status = Reason.CLIENT_BODY_BROKEN.status
             self.worker.closed(lifetime)
             request.inbox.close()
-            # The task's context holds the lifetime, and a request its own: circles are work for the collector.
+            # The task's context holds the lifetime, and so does the request: cycles are work for the collector.
             lifetime.task = lifetime.request = None
             for hook in self.hooks:
                 hook(exchange)
 
     async def answer(self, request: GatewayRequest, choose: Choose | None = None) -> HttpResponseBase:
-        """The view's answer, or the problem that a failure becomes. Raises what cannot be answered any more.
+        """The view's response, or the problem response for a failure. Raises what cannot be answered any more.
 
-        `choose` routes a request that is none of HTTP alone.
+        `choose` routes a request that is more than plain HTTP.
         """
         try:
             response = await (choose or self.choose)(request)
@@ -161,8 +161,8 @@ class GatewayHandler(ASGIHandler):
         return await self.refusal(request, failure)
 
     async def refusal(self, request: GatewayRequest, failure: GatewayError) -> HttpResponseBase:
-        """The problem that a failure becomes, after what the answers of its route pass as they leave, or after what
-        they pass where no route is known. If that fails too, the problem as it is."""
+        """The problem response for a failure, passed through the steps that finish the responses of its route, or
+        responses without a route. If a step fails too, the problem without them."""
         _name_limit(request, failure)
         problem = problem_of(request, failure)
         finish = self.routes.finish if request.stack is None else request.stack.finish
@@ -170,7 +170,7 @@ class GatewayHandler(ASGIHandler):
             return problem
         try:
             return await finish(request, problem)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the first failure is what the client hears of
+        except Exception as error:  # noqa: BLE001 - whatever it is, the client gets the first failure
             log.error("problem.unfinished", exc_info=error)
             return problem
 
@@ -186,7 +186,7 @@ class GatewayHandler(ASGIHandler):
             if path == "*":
                 return _at_once(ops.options(request))
             return ops.answer(self.worker, self.routes, request)
-        if len(self.worker.in_flight) - self.worker.watchers > self.max_in_flight:  # this one is among them
+        if len(self.worker.in_flight) - self.worker.watchers > self.max_in_flight:  # this one included
             raise GatewayError(Reason.OVERLOADED, headers=[(b"retry-after", b"1")])
         if request.fields.has_claims:
             request.hide_claims()
@@ -208,7 +208,7 @@ class GatewayHandler(ASGIHandler):
         raise decision.error
 
     def enter(self, request: GatewayRequest) -> tuple[str, str]:
-        """The raw path and the host, once the door has let the request in. Raises GatewayError."""
+        """Validate the request; returns its raw path and its host. Raises GatewayError."""
         exchange, scope, fields = request.exchange, request.scope, request.fields
         validation.check_method(request.method)
         path = validation.check_target(request.method, scope["raw_path"], scope["query_string"])
@@ -230,7 +230,7 @@ class GatewayHandler(ASGIHandler):
         return path, host
 
     def _invalidate(self, request: GatewayRequest, response: HttpResponseBase) -> None:
-        """What was stored of a URL goes when it is written to, whichever routes they were (RFC 9111, section 4.4)."""
+        """Drop what is stored of a URL when it is written to, whichever routes stored it (RFC 9111, section 4.4)."""
         target = f"{request.raw_path}?{request.query}" if request.query else request.raw_path
         scheme = request.forwarded_scheme or request.scope["scheme"]
         host = same_authority(request.forwarded_host or request.host_field)
@@ -239,12 +239,12 @@ class GatewayHandler(ASGIHandler):
             for stored in self.routes.stored_at(request.exchange.host or "", path):
                 self.worker.cache.invalidate(f"{scheme}://{host}{stored}{mark}{query}")
 
-    # -- the answer leaves ----------------------------------------------------------------------------------------
+    # -- sending responses ----------------------------------------------------------------------------------------
 
     async def _deliver(self, request: GatewayRequest, response: HttpResponseBase, send: Send) -> None:
         exchange = request.exchange
         exchange.status = response.status_code
-        if not 200 <= response.status_code <= 999:  # Granian would end the whole worker over it
+        if not 200 <= response.status_code <= 999:  # it would make Granian end the whole worker
             raise ValueError(f"a view answered with status {response.status_code}")
         pairs: Pairs = pairs_of(response)
         body: bytes | AsyncIterator[bytes]
@@ -259,7 +259,7 @@ class GatewayHandler(ASGIHandler):
             body = b"" if isinstance(body, bytes) else nothing(body)
         elif request.method == "HEAD" and not isinstance(body, bytes):
             body = nothing(body)
-        is_whole = isinstance(body, bytes)  # a stream may still read what it answers to
+        is_whole = isinstance(body, bytes)  # a stream may still read the request body
         if is_whole and not request.inbox.complete and _CLOSE not in pairs and request.may_discard_body:
             await request.inbox.discard()
         headers = self.finished_pairs(request, pairs)
@@ -278,14 +278,14 @@ class GatewayHandler(ASGIHandler):
             await _stream(request.lifetime, body, send, self.settings.client_idle_s)
 
     def finished_pairs(self, request: GatewayRequest, pairs: Pairs) -> Pairs:
-        """The pairs that leave: the gateway's own field lines are added, each in one place only."""
+        """The pairs to send: the gateway's own field lines are added, each only here."""
         if request.limits_met is not None:
             pairs = [*pairs, *request.limits_met.pairs()]
         origins = self._cors_of(request)
         if origins and not request.is_preflight:
             pairs = cors.add_to(pairs, origins, request.raw_headers)
         names = dict(pairs)
-        if self._plain_fields and request.stack is None:  # /-/, and whatever was answered before a route was known
+        if self._plain_fields and request.stack is None:  # /-/, and responses sent before a route was known
             pairs = [*pairs, *((name, value) for name, value in self._plain_fields if value and name not in names)]
             names.update(pairs)
         if b"x-request-id" in names:
@@ -296,8 +296,8 @@ class GatewayHandler(ASGIHandler):
         if self._hsts is not None and (request.forwarded_scheme or request.scope["scheme"]) == "https":
             pairs = [pair for pair in pairs if pair[0] != self._hsts[0]]  # RFC 6797, section 8.1: the first one counts
             extra.append(self._hsts)
-        # A body that is not all here when the answer is ends the connection with the answer (RFC 9112, section 9.6).
-        # HTTP/2 knows no such field: a stream ends by itself (RFC 9113, section 8.2.2).
+        # If the request body has not arrived whole by now, the response ends the connection (RFC 9112, section 9.6).
+        # HTTP/2 has no such field: a stream ends by itself (RFC 9113, section 8.2.2).
         if request.scope["http_version"] == HTTP_2:
             pairs = [pair for pair in pairs if pair[0] != b"connection"]
         elif (self.worker.draining or not request.inbox.complete) and _CLOSE not in pairs:
@@ -305,14 +305,14 @@ class GatewayHandler(ASGIHandler):
         return [*pairs, *extra]
 
     async def _undelivered(self, request: GatewayRequest, error: BaseException, send: Send) -> None:
-        """An answer that could not begin becomes a problem; one that broke off never ends as if it were whole."""
+        """Send a problem if no response has begun. A response that broke off must not end as if it were whole."""
         exchange, lifetime = request.exchange, request.lifetime
         failure = lifetime.interruption
         if isinstance(error, asyncio.CancelledError):
             _uncancel(lifetime, error)
         if failure is None:
             failure = error_of_view(error)
-            lifetime.interruption = failure  # what comes now comes too late
+            lifetime.interruption = failure  # later interruptions do not count
             if failure.raised is not None:
                 await signals.view_failed(request, failure)
         if not request.answer_began and failure.reason is not Reason.CLIENT_GONE:
@@ -323,16 +323,16 @@ class GatewayHandler(ASGIHandler):
         if failure.reason is Reason.CLIENT_GONE:
             exchange.status = failure.reason.status
         elif failure.reason is not Reason.CLIENT_BODY_BROKEN:
-            # `send` only hands over to Granian: what was sent before the break gets the time to leave.
+            # `send` only hands over to Granian: give it time to write what was sent before the break.
             await asyncio.sleep(_LEAVE_S)
-        # Over HTTP/2 Granian resets the stream of an answer that has no end, and its neighbours go on.
+        # Over HTTP/2 Granian resets the stream of an unfinished response, and the other streams go on.
         if failure.reason is not Reason.CLIENT_GONE and request.scope["http_version"] != HTTP_2:
             await abort.sever(request.scope["client"], request.scope["server"])
 
     # -- cross-origin ---------------------------------------------------------------------------------------------
 
     def _cors_of(self, request: GatewayRequest) -> Sequence[str]:
-        if request.exchange.is_own:  # with the operator's credentials no other page may read these
+        if request.exchange.is_own:  # no other page may read these with the operator's credentials
             return ()
         return self.settings.cors if request.stack is None else request.stack.origins
 
@@ -361,12 +361,12 @@ class GatewayHandler(ASGIHandler):
                 if self._watch is not None:
                     self._watch.cancel()
                 await self.worker.stop()
-                publish(self.worker)  # the last counts, for those who go on
+                publish(self.worker)  # the last counts, for the other workers
                 await send({"type": "lifespan.shutdown.complete"})
                 return
 
     async def _open_further(self) -> None:
-        """What there is only with TLS."""
+        """Start what exists only with TLS."""
         settings, loop = self.settings, asyncio.get_running_loop()
         if settings.speaks_http2:
             self._connections = Connections(settings.client_keepalive_s, settings.bind[1], loop.time)
@@ -378,7 +378,7 @@ class GatewayHandler(ASGIHandler):
 
 
 def _name_limit(request: GatewayRequest, failure: GatewayError) -> None:
-    """Have a failure in time say, in the log, which limit it met."""
+    """Name the limit that a failure has met, for the log."""
     if failure.limit is None:
         return
     route, pool = request.route, request.services.pools.get(failure.upstream or "")
@@ -395,7 +395,7 @@ async def _at_once(response: HttpResponseBase) -> HttpResponseBase:
 
 
 def _own_cancellation(lifetime: Lifetime, error: asyncio.CancelledError) -> GatewayError:
-    """Why the work was cancelled: broken off by the gateway, or by the view itself. Raises it where the client left."""
+    """Why the work was cancelled: by the gateway, or by the view itself. Raises the error if the client left."""
     failure = lifetime.interruption
     if failure is not None and failure.reason is Reason.CLIENT_GONE:
         raise error
@@ -404,7 +404,7 @@ def _own_cancellation(lifetime: Lifetime, error: asyncio.CancelledError) -> Gate
 
 
 def _uncancel(lifetime: Lifetime, error: asyncio.CancelledError) -> None:
-    """Let the task of a request go on, to answer. Only `interrupt` cancels it: without one the view did, itself."""
+    """Let the task of a request go on, to respond. Only `interrupt` cancels it; otherwise the view did so itself."""
     task = lifetime.task
     if task is None:
         raise error
@@ -413,13 +413,13 @@ def _uncancel(lifetime: Lifetime, error: asyncio.CancelledError) -> None:
 
 
 async def _stream(lifetime: Lifetime, body: AsyncIterator[bytes], send: Send, client_idle_s: float) -> None:
-    """Send the pieces as they come, no faster than the client reads; one that reads nothing for long is cut off."""
+    """Send the pieces as they come, no faster than the client reads. A client that stalls for long is cut off."""
     exchange, loop = lifetime.exchange, asyncio.get_running_loop()
     sending_since: float | None = None
     stalled = partial(lifetime.interrupt, GatewayError(Reason.CLIENT_STALLED))
     alarm = Alarm(loop, client_idle_s, lambda: loop.time() if sending_since is None else sending_since, stalled)
     try:
-        # The head leaves at once, not with the first piece: an event stream may stay silent for long.
+        # Send the head at once, not with the first piece: an event stream may stay silent for long.
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         async for chunk in body:
             sending_since = loop.time()
@@ -428,11 +428,11 @@ async def _stream(lifetime: Lifetime, body: AsyncIterator[bytes], send: Send, cl
             exchange.bytes_out += len(chunk)
     finally:
         alarm.cancel()
-        # Broken off while the client was slow, the body still holds its upstream connection.
+        # If it was cut off while the client was slow, the body still holds its upstream connection.
         close = getattr(body, "aclose", None)
         if close is not None:
             await close()
-    # From here on a client that leaves has had its answer.
+    # From here on, a client that leaves has had its whole response.
     exchange.ended = perf_counter()
     await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -1,4 +1,4 @@
-"""A request and its exchange are opened, from an ASGI scope."""
+"""Opens a request and its exchange from an ASGI scope."""
 
 import asyncio
 from time import perf_counter
@@ -18,13 +18,13 @@ _ZERO = [b"0"]
 def open_request(
     scope: Scope, receive: Receive, services: Services, client_idle_s: float, min_upload_rate_bytes_per_s: int = 0
 ) -> GatewayRequest:
-    """A request and its exchange, from an ASGI scope."""
+    """Create a request and its exchange from an ASGI scope."""
     fields = read_fields(scope["headers"], services.field_kinds)
     own = fields.own
     plain = fields.end_to_end()
     if len(plain) < len(fields.plain):
-        # What `Connection` names does not go up, so nobody here must see it either: the cache would store the answer to
-        # one request as that to another one, and a view would believe what its service never gets.
+        # Fields that `Connection` names are not sent to the upstream, so no view and no cache may see them: the cache
+        # would store the response to one request for another, and a view would trust what its service never gets.
         names = {name for name, _ in fields.plain} - {name for name, _ in plain}
         fields.nominated = [pair for pair in fields.plain if pair[0] in names]
         scope = {**scope, "headers": [pair for pair in scope["headers"] if pair[0] not in names]}
@@ -45,9 +45,9 @@ def open_request(
 
 
 def _identify(exchange: Exchange, fields: RequestFields) -> bytes | None:
-    """Give the exchange its ids: the client's where they may be kept, else made; a made request id is the trace id.
+    """Set the ids of the exchange: the client's if they are valid, else new ones, which are equal if both are new.
 
-    Returns the client's `traceparent`, if it is one.
+    Returns the client's `traceparent`, if it is valid.
     """
     traceparent = fields.only(b"traceparent")
     trace_id = trace_id_of(traceparent) if traceparent is not None else None
