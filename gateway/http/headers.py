@@ -1,7 +1,7 @@
-"""What RFC 9110 says of field lines, over raw pairs: hop-by-hop fields, Via, Forwarded, Host, the client's address.
+"""RFC 9110's rules for field lines, on raw pairs: hop-by-hop fields, Via, Forwarded, Host, the client's address.
 
 Pairs are `(name, value)` in bytes, names in lower case as Granian hands them over. Order and repetition are kept:
-nothing here makes a mapping of what may come twice.
+nothing here puts fields that may be repeated into a mapping.
 """
 
 import re
@@ -20,7 +20,7 @@ Pair = tuple[bytes, bytes]
 Pairs = list[Pair]
 
 
-AnyPair = tuple[bytes | str, bytes | str]  # as code of a team's own may write it
+AnyPair = tuple[bytes | str, bytes | str]  # as a team's own code may write it
 
 
 Network = IPv4Network | IPv6Network
@@ -30,10 +30,10 @@ Network = IPv4Network | IPv6Network
 OWS = b" \t"
 
 
-OWS_TEXT = " \t"  # text of latin-1 has more white space for str.strip(): bytes of values that are no ASCII
+OWS_TEXT = " \t"  # str.strip() would also strip some non-ASCII characters of latin-1
 
 
-# `http_version` of a request in HTTP/1.0: Granian gives "1", the ASGI specification "1.0". A live test holds the first.
+# `http_version` of a request in HTTP/1.0: Granian gives "1", the ASGI specification "1.0". A live test checks this.
 HTTP_1_0 = frozenset(("1", "1.0"))
 HTTP_2 = "2"
 
@@ -55,7 +55,7 @@ HOP_BY_HOP = frozenset(
 )
 
 
-# What `Connection` may not name away: framing and routing are not options of a connection.
+# Fields that `Connection` cannot remove: framing and routing are not connection options.
 _UNREMOVABLE = frozenset((b"host", b"content-length", b"close", b"keep-alive"))
 
 
@@ -75,8 +75,8 @@ _OWN = HOP_BY_HOP | {
 _X_FORWARDED = b"x-forwarded-"
 
 
-# What a proxy says of the client's address, in the spellings that proxies, CDNs and frameworks have, beside
-# X-Forwarded-* and Forwarded. Believed of GATEWAY_TRUSTED_PROXIES alone; of anybody else it goes nowhere.
+# Fields in which proxies, CDNs and frameworks pass on the client's address, besides X-Forwarded-* and Forwarded.
+# Accepted only from GATEWAY_TRUSTED_PROXIES; from any other peer they are dropped.
 ADDRESS_CLAIMS = frozenset(
     (
         b"cf-connecting-ip",
@@ -106,7 +106,7 @@ ADDRESS_CLAIMS = frozenset(
 )
 
 
-# The same for what was asked for, where and how: whoever reads one of these answers for another URL.
+# The same for the requested URL, host and scheme: a service that reads one of these responds for another URL.
 URL_CLAIMS = frozenset(
     (
         b"front-end-https",
@@ -126,7 +126,7 @@ URL_CLAIMS = frozenset(
 _CLAIMS = ADDRESS_CLAIMS | URL_CLAIMS
 
 
-# CGI makes the variable HTTP_PROXY of it, which many programs take for the proxy of their own calls ("httpoxy").
+# CGI turns it into the variable HTTP_PROXY, which many programs use as the proxy for their own calls ("httpoxy").
 _PROXY = b"proxy"
 
 
@@ -144,11 +144,11 @@ _BREAK = re.compile(rb"[\r\n\0]")
 
 
 class FieldLines(Pairs):
-    """An answer's pairs, with names in lower case whoever puts them in: the cache, CORS and all else compare bytes.
+    """A response's pairs, with all names in lower case: the cache, CORS and all other code compare bytes.
 
-    Made of pairs that are so already; `field_lines` makes it of any. What is put in later may have its name in any
-    case, and text instead of bytes, which is sent as latin-1. Raises ValueError for what is no field line, TypeError
-    for what is neither text nor bytes.
+    The constructor expects lower-case bytes; `field_lines` takes any pairs. A pair that is added later may have its
+    name in any case, and text instead of bytes, which is sent as latin-1. Raises ValueError for an invalid field line,
+    TypeError for a name or value that is neither text nor bytes.
     """
 
     __slots__ = ()
@@ -171,7 +171,7 @@ class FieldLines(Pairs):
 
 
 def field_lines(pairs: Iterable[AnyPair]) -> FieldLines:
-    """Any pairs as an answer has them. Raises as `FieldLines` does."""
+    """Any pairs as `FieldLines`. Raises as `FieldLines` does."""
     return pairs if isinstance(pairs, FieldLines) else FieldLines(map(_field_line, pairs))
 
 
@@ -194,18 +194,18 @@ def _encoded(text: bytes | str) -> bytes:
 
 @dataclass(slots=True)
 class RequestFields:
-    """A request's field lines, read once: those that pass as they came, and those the gateway has a word in.
+    """A request's field lines, by kind: those that are passed on as received, and those that the gateway handles.
 
-    `x_forwarded` and `claims` (those of ADDRESS_CLAIMS and URL_CLAIMS) are for a trusted peer alone to make.
+    `x_forwarded` and `claims` (those of ADDRESS_CLAIMS and URL_CLAIMS) are accepted only from a trusted peer.
     """
 
     plain: Pairs = field(default_factory=list)
     own: dict[bytes, list[bytes]] = field(default_factory=dict)
     x_forwarded: Pairs = field(default_factory=list)
     claims: Pairs = field(default_factory=list)
-    hides: bool = False  # whether one came that goes nowhere, whoever sent it: `Proxy`, or a claim in another spelling
+    hides: bool = False  # whether one came that is dropped for any sender: `Proxy`, or a claim in another spelling
     size_bytes: int = 0
-    nominated: Sequence[Pair] = ()  # taken off because `Connection` names them
+    nominated: Sequence[Pair] = ()  # removed because `Connection` names them
     forged: bytes | None = None  # a name that CGI-like servers take for one of the gateway's own: Content_Length
 
     def first(self, name: bytes) -> bytes | None:
@@ -219,7 +219,7 @@ class RequestFields:
 
     @property
     def has_claims(self) -> bool:
-        """Whether a field says who asked, from where and how."""
+        """Whether a field makes a claim about the client or the URL."""
         return bool(self.x_forwarded or self.claims or self.hides) or b"forwarded" in self.own
 
     def end_to_end(self) -> Pairs:
@@ -231,24 +231,24 @@ class RequestFields:
         return [pair for pair in self.plain if pair[0] not in named] if named else self.plain
 
 
-_KEEP_ALIVE = [b"keep-alive"]  # as browsers say with each request
+_KEEP_ALIVE = [b"keep-alive"]  # as browsers send with each request
 
-# What becomes of a field, by its name.
+# How a field is treated, by its name.
 _PASSES, _IS_OWN, _IS_X_FORWARDED, _IS_CLAIM, _IS_FORGED, _IS_DROPPED = range(6)
 
 _MOST_KINDS, _LONGEST_KIND = 2048, 64
 
 
 class Kinds:
-    """What becomes of a field by its name, known from its first look-up on. `hidden` are names, as CGI reads them, that
-    no client may send: the configuration sets them itself for who asks."""
+    """How a field is treated, by its name; cached from the first look-up. `hidden` are names, as CGI reads them, that
+    no client may send: the configuration sets them itself, for the identity."""
 
     def __init__(self, hidden: Iterable[bytes] = ()) -> None:
         self.hidden = frozenset(map(as_cgi, hidden))
-        self.known: dict[bytes, int] = {}  # of the names that came, so that most fields cost one look-up
+        self.known: dict[bytes, int] = {}  # of the names seen so far, so that most fields cost one look-up
 
     def of(self, name: bytes) -> int:
-        """The kind of a name (lower case), whoever sends it; known from now on."""
+        """The kind of a name (lower case), for any sender; cached from now on."""
         kind = _IS_DROPPED if self.hidden and as_cgi(name) in self.hidden else _kind_of(name)
         if len(name) <= _LONGEST_KIND and len(self.known) < _MOST_KINDS:  # clients choose these names
             self.known[name] = kind
@@ -256,7 +256,7 @@ class Kinds:
 
 
 def read_fields(raw: Iterable[Pair], kinds: "Kinds | None" = None) -> RequestFields:
-    """Sort a request's raw pairs in one pass; with `kinds`, those that it hides among what goes nowhere."""
+    """Sort a request's raw pairs by kind, in one pass. Fields that `kinds` hides are dropped."""
     kinds = kinds or _PLAIN_KINDS
     plain: Pairs = []
     own: dict[bytes, list[bytes]] = {}
@@ -287,10 +287,10 @@ def read_fields(raw: Iterable[Pair], kinds: "Kinds | None" = None) -> RequestFie
 
 
 def _kind_of(name: bytes) -> int:
-    """What becomes of a field of this name (lower case), whoever sends it."""
+    """How a field of this name (lower case) is treated, for any sender."""
     meant = as_cgi(name)
     if meant in _CLAIMS or meant == _PROXY:
-        # In another spelling no proxy makes a claim: it came past one that sets the right one.
+        # No proxy sends a claim in another spelling: the client sent it, and a proxy let it pass.
         return _IS_CLAIM if name in _CLAIMS else _IS_DROPPED
     if name in _OWN:
         return _IS_OWN
@@ -300,8 +300,8 @@ def _kind_of(name: bytes) -> int:
 
 
 def is_claim(name: bytes) -> bool:
-    """Whether a field of this name (lower case) says who asks for what, in whatever spelling, so that only
-    GATEWAY_TRUSTED_PROXIES may say it; also `Proxy`, which nobody may."""
+    """Whether a field of this name (lower case) is a claim about the client or the URL, in any spelling, which only
+    GATEWAY_TRUSTED_PROXIES may send; also `Proxy`, which no peer may send."""
     meant = as_cgi(name)
     return meant in _CLAIMS or meant in {b"forwarded", _PROXY} or meant.startswith(_X_FORWARDED)
 
@@ -320,8 +320,8 @@ _PLAIN_KINDS = Kinds()
 
 
 def believed(raw: Iterable[Pair], *, from_trusted_peer: bool, kinds: Kinds = _PLAIN_KINDS) -> Pairs:
-    """A request's pairs less what `kinds` hides and the claims of a peer that nobody trusts: what its view may see."""
-    if from_trusted_peer:  # one that does not know Forwarded passes the client's on; it is made anew for upstreams
+    """A request's pairs as its view may see them: without what `kinds` hides and the claims of an untrusted peer."""
+    if from_trusted_peer:  # a proxy that does not know Forwarded passes the client's on; upstreams get a new one
         return [pair for pair in raw if pair[0] != b"forwarded" and kinds.of(pair[0]) != _IS_DROPPED]
     if not kinds.hidden:
         return [pair for pair in raw if not is_claim(pair[0])]
@@ -344,7 +344,7 @@ def cgi_fields(raw: Iterable[Pair]) -> dict[str, str]:
 
 
 def connection_options(values: Iterable[bytes]) -> frozenset[bytes]:
-    """The field names that `Connection` asks to be taken off, in lower case."""
+    """The names of the fields that `Connection` requires to be removed, in lower case."""
     named: set[bytes] = set()
     for value in values:
         named.update(option.strip(OWS).lower() for option in value.split(b","))
@@ -368,7 +368,7 @@ def first_text(pairs: Iterable[Pair], name: bytes) -> str | None:
 
 
 def strip_hop_by_hop(raw: Sequence[Pair]) -> FieldLines:
-    """An answer's pairs without hop-by-hop fields and what its `Connection` names; names in lower case."""
+    """A response's pairs without hop-by-hop fields and those that its `Connection` names; names in lower case."""
     pairs = [(name.lower(), value) for name, value in raw]
     connection = all_of(pairs, b"connection")
     drop = HOP_BY_HOP | connection_options(connection) if connection else HOP_BY_HOP
@@ -382,16 +382,16 @@ def field_block(pairs: Iterable[Pair]) -> bytes:
     """Field lines as they are sent. Raises HEADER_INVALID for one that would break its line."""
     lines = list(map(_RENDERED, pairs))
     block = b"".join(lines)
-    # A line break within a field would begin another one. The door and the configuration let none through; this holds.
+    # A line break in a field would start another one. Requests and configuration are checked; this is the last guard.
     if block.count(b"\n") != len(lines) or block.count(b"\r") != len(lines) or b"\0" in block:
         raise GatewayError(Reason.HEADER_INVALID, "A field line holds a line break or NUL.")
     return block
 
 
 def set_fields(pairs: Pairs, changes: Iterable[tuple[bytes, bytes | None]]) -> Pairs:
-    """Pairs with each change made: a value replaces all of its name in any spelling of it, None deletes them."""
+    """Pairs with each change applied: a value replaces all fields of its name in any spelling, None deletes them."""
     changes = tuple(changes)
-    # CGI-like servers read `X_User` and `X.User` as `X-User`: nothing may stand beside what the configuration sets.
+    # CGI-like servers read `X_User` and `X.User` as `X-User`: none may remain beside what the configuration sets.
     names = {as_cgi(name) for name, _ in changes}
     kept = [pair for pair in pairs if as_cgi(pair[0]) not in names]
     kept.extend((name, value) for name, value in changes if value is not None)
@@ -401,7 +401,7 @@ def set_fields(pairs: Pairs, changes: Iterable[tuple[bytes, bytes | None]]) -> P
 def encoded_changes(changes: Iterable[tuple[str, object]]) -> tuple[tuple[bytes, bytes | None], ...]:
     """Changes of the configuration as `set_fields` takes them: UTF-8, None where a field is deleted.
 
-    None is also for a template: whatever becomes of it, the client's own field of that name is gone.
+    A template becomes None too: whatever its value turns out to be, the client's own field of that name is removed.
     """
     return tuple((name.encode("ascii"), value.encode() if isinstance(value, str) else None) for name, value in changes)
 
@@ -413,9 +413,9 @@ def is_token(text: bytes) -> bool:
 
 @lru_cache(maxsize=1024)
 def parse_host(value: bytes) -> str | None:
-    """The host of a Host field in lower case, without its port; None when it is no host.
+    """The host of a Host field in lower case, without its port; None if it is invalid.
 
-    A dot at its end says that the name is complete (RFC 1034, section 3.1), which it is: it is left out.
+    A dot at its end only marks the name as complete (RFC 1034, section 3.1), so it is left out.
     """
     match = _HOST.fullmatch(value)
     if match is None or (match[2] and int(match[2]) > 65535):
@@ -427,7 +427,7 @@ def parse_host(value: bytes) -> str | None:
 
 
 def same_authority(host_field: str) -> str:
-    """A Host field in the one spelling that stands for all: in lower case, the name without a dot at its end."""
+    """A Host field in its normal form: in lower case, the name without a dot at its end."""
     authority = host_field.lower()
     if ends_in_dot(authority):
         name, _, port = authority.rpartition(".")
@@ -436,13 +436,13 @@ def same_authority(host_field: str) -> str:
 
 
 def ends_in_dot(host_field: str) -> bool:
-    """Whether the name in a Host field that has passed the door ends in a dot; a port may follow."""
+    """Whether the name in a validated Host field ends in a dot; a port may follow."""
     return host_field.endswith(".") or ".:" in host_field
 
 
-# -- who is asking ------------------------------------------------------------------------------------------------
+# -- client address -----------------------------------------------------------------------------------------------
 def parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address; an IPv4 one that a dual-stack socket shows as `::ffff:192.0.2.1` is the IPv4 one."""
+    """Parse an address; an IPv4 one that a dual-stack socket shows as `::ffff:192.0.2.1` becomes IPv4."""
     try:
         address = ip_address(text)
     except ValueError:

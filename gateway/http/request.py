@@ -1,4 +1,4 @@
-"""Django's request and response, made lossless: what came is what a view sees, what a view gives is what leaves.
+"""Django's request and response, made lossless: a view sees what was received, and what it returns is what is sent.
 
 Django's own classes join repeated fields, decode the path and spool the body before a view runs. These keep raw
 pairs, the raw path and a body that streams, and build Django's `META`, `GET`, `COOKIES`, `POST` only when asked.
@@ -43,14 +43,14 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
-# What a view of one's own may take into memory, and the default of `__MAX_BODY`, which bounds what streams through.
+# How much a view may read into memory, and the default of `__MAX_BODY`, which bounds bodies that are streamed.
 DEFAULT_MAX_BODY_BYTES = 10 * 2**20
 
 
 class BodyStreamsError(RawPostDataException, UnreadablePostError):
-    """The body is not here, and is not read by looking at it: `await request.read_body()` reads it.
+    """The body is not in memory, and accessing it does not read it: `await request.read_body()` does.
 
-    As UnreadablePostError it lets CsrfViewMiddleware go on to the field X-CSRFToken.
+    Being an UnreadablePostError, it lets CsrfViewMiddleware go on to the field X-CSRFToken.
     """
 
 
@@ -60,13 +60,13 @@ RequestT = TypeVar("RequestT", bound="GatewayRequest")
 class GatewayRequest(HttpRequest):
     """A Django request that loses nothing.
 
-    `raw_path` (as the client sent it) and `query` (without its question mark) are text of ASCII; `raw_headers` the
-    pairs as they came; `fields` the same, sorted. `stream()` gives the body as it arrives. `raw_values` are the raw
-    segments of the route's parameters (None where Django's own `path()` matched), `raw_rest` what its `**` took.
-    `forwarded_scheme` and `forwarded_host` are what a trusted proxy says that the client asked for; empty without one.
+    `raw_path` (as the client sent it) and `query` (without its question mark) are ASCII text; `raw_headers` are the
+    pairs as received; `fields` are the same, by kind. `stream()` gives the body as it arrives. `raw_values` are the raw
+    segments of the route's parameters (None if Django's own `path()` matched), `raw_rest` is what its `**` took.
+    `forwarded_scheme` and `forwarded_host` are the client's, as reported by a trusted proxy; empty without one.
     """
 
-    # What most requests never change stands here, and not in `__init__`: each costs there, for every request.
+    # Defaults that most requests never change are here, not in `__init__`, where each would cost every request.
     raw_values: Mapping[str, str] | None = None
     raw_rest = ""
     route: MatchedRoute | None = None
@@ -75,31 +75,31 @@ class GatewayRequest(HttpRequest):
     from_trusted_peer = False
     answer_began = False
     is_preflight = False
-    forwarded_by_fetch = False  # whether a view's calls took fields of the client along
-    # The view that leaves the fields that its options set on answers to the cache around it.
+    forwarded_by_fetch = False  # whether a view's calls sent fields of the client
+    # The view that leaves it to the cache around it to set the response fields of its options.
     defers_fields_of: Any = None
     resolver_match: ResolverMatch | None = None
     _read_started = False
     _post_parse_error = False
-    lent = 0  # to so many threads, which may use it after its end
+    lent = 0  # to how many threads, which may use it after its end
     asked_by: Identity | None = None
-    identity_fields: IdentityFields = ()  # that go up for who asks, whatever the options of upstream and route say
-    admitted_until_s: float | None = None  # when the first of the tokens that let it in expires, since the epoch
-    credential_in_query = False  # it stands in the cache's key then, and so nothing is stored
+    identity_fields: IdentityFields = ()  # sent to upstreams, whatever the options of upstream and route set
+    admitted_until_s: float | None = None  # when the first of its accepted tokens expires, since the epoch
+    credential_in_query = False  # then it would be in the cache key, so nothing is stored
     forwarded_scheme = ""
     forwarded_host = ""
-    page_is_named = False  # of a handshake: __WEBSOCKET_ORIGINS has named its page
-    limits_met: Any = None  # the limits that it has met so far: `limits.gate` knows what
-    # What cookies of `BALANCE=sticky` hold from now on, by their names, where another instance has answered.
+    page_is_named = False  # of a WebSocket handshake: __WEBSOCKET_ORIGINS names its page
+    limits_met: Any = None  # the limits checked so far: an object of `limits.gate`
+    # New values for the cookies of `BALANCE=sticky`, by cookie name, after another instance has responded.
     cookies_set: Mapping[bytes, bytes] = MappingProxyType({})
     tap: Callable[[bytes], None] | None = None  # is given each piece of the body as it is read
-    on_head_sent: Callable[[], None] | None = None  # called once the head of the answer has been handed over
-    reached_view = False  # nothing before the view has refused it; noted on routes where another service may stand in
-    # Django's middleware asks for it; the clients of django.test set it.
+    on_head_sent: Callable[[], None] | None = None  # called once the response head has been handed over
+    reached_view = False  # nothing before the view has refused it; set on routes where another service may stand in
+    # Django's middleware reads it; the clients of django.test set it.
     _dont_enforce_csrf_checks = property(lambda self: "skips_csrf_checks" in self.scope)
-    middleware_call: Any = None  # the view that middleware stands around, for this request
+    middleware_call: Any = None  # the view that middleware wraps, for this request
     added: Mapping[str, Any] = MappingProxyType({})  # what middleware has set on it, by name: `user`, `session`
-    upgrade: Callable[..., Awaitable[Any]] | None = None  # of a WebSocket handshake: how a view that forwards answers
+    upgrade: Callable[..., Awaitable[Any]] | None = None  # of a WebSocket handshake: how a forwarding view responds
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class GatewayRequest(HttpRequest):
 
     @property
     def peer(self) -> str:
-        """The address that the connection came from; `exchange.client` is whom it speaks for."""
+        """The address that the connection came from; `exchange.client` is the client behind it."""
         return peer_address(self.scope["client"][0])
 
     @property
@@ -152,7 +152,7 @@ class GatewayRequest(HttpRequest):
         return self.scope["query_string"].decode("latin-1")  # type: ignore[no-any-return]
 
     def hide_claims(self) -> None:
-        """Take off what an untrusted peer says of who asked and how: all that follows, views too, does not see it."""
+        """Remove an untrusted peer's claims about the client and the URL: no later code, nor any view, sees them."""
         fields = self.fields
         if self.from_trusted_peer and not fields.hides and b"forwarded" not in fields.own:
             return
@@ -163,21 +163,21 @@ class GatewayRequest(HttpRequest):
             fields.x_forwarded, fields.claims = [], []
 
     def matched(self, route: MatchedRoute, values: Mapping[str, str], rest: str) -> None:
-        """The table has a route for this: `values` are the raw segments of its parameters, `rest` what `**` took."""
+        """Set the matched route. `values` are the raw segments of its parameters, `rest` is what `**` took."""
         self.route, self.stack = route, route.stack
         self.exchange.route = route.name
         self.raw_values = values
         self.raw_rest = rest
 
-    # -- who asks -------------------------------------------------------------------------------------------------
+    # -- identity -------------------------------------------------------------------------------------------------
 
     @property
     def identity(self) -> Identity | None:
-        """Who asks, where a way has let the request in; None where nobody need be known."""
+        """The authenticated identity; None if the route needs none."""
         return self.asked_by
 
     def admit(self, identity: Identity | None, fields: IdentityFields, *, in_query: bool = False) -> None:
-        """A way has let it in. From now on it has these fields, and none of the client's that could pass for them."""
+        """It is authenticated. From now on it has these fields, and none of the client's that could pass for them."""
         self.asked_by = identity
         self.credential_in_query = in_query
         if not fields:
@@ -191,23 +191,23 @@ class GatewayRequest(HttpRequest):
         self.forget_fields()
 
     def forget_fields(self) -> None:
-        """Let Django's mappings of the fields be built anew: code that ran before may have asked for them."""
+        """Drop Django's mappings of the fields, which earlier code may have built, so that they are built anew."""
         for name in ("META", "headers", "COOKIES"):
             self.__dict__.pop(name, None)
 
     def going_up(self, changes: IdentityFields) -> IdentityFields:
-        """Changes of the configuration, with the fields of who asks instead of those of the same name."""
+        """The changes of the configuration, with identity fields in place of those of the same name."""
         if not self.identity_fields:
             return changes
         names = {as_cgi(name) for name, _ in self.identity_fields}
         return (*(change for change in changes if as_cgi(change[0]) not in names), *self.identity_fields)
 
     def reads_value(self, words: Sequence[str]) -> None:
-        """A call or target is made with the value of these words, on which its answer then depends beyond its URL."""
+        """A call or target uses the value of these words, so its response depends on more than its URL."""
 
     def believed(self, field: bytes) -> bytes:
-        """The first value of a field (its name in lower case) as something is decided by it: empty where it did not
-        come, and where it is a claim that only a trusted peer may make."""
+        """The first value of a field (name in lower case) for use in a decision: empty if the field is missing, or is
+        a claim that only a trusted peer may make."""
         if is_claim(field) and not self.from_trusted_peer:
             return b""
         return first_of(self.scope["headers"], field) or b""
@@ -216,7 +216,7 @@ class GatewayRequest(HttpRequest):
 
     @property
     def may_discard_body(self) -> bool:
-        """Whether nobody has begun to read the body, and its client does not wait to be asked for it."""
+        """Whether nothing has begun to read the body, and the client does not wait for 100 Continue."""
         return not self._read_started and b"expect" not in self.fields.own
 
     @property
@@ -237,7 +237,7 @@ class GatewayRequest(HttpRequest):
             yield chunk
 
     def check_unread(self) -> None:
-        """Raises RawPostDataException when there was a body that was streamed, and so is gone."""
+        """Raises RawPostDataException if there was a body and it has been streamed already."""
         if self._read_started and self.exchange.bytes_in and not hasattr(self, "_body"):
             raise RawPostDataException("the request body was already streamed")
 
@@ -248,19 +248,19 @@ class GatewayRequest(HttpRequest):
         """
         if not hasattr(self, "_body"):
             self._bound_body()
-            arrived = bytearray()  # pieces may be of a byte each, which take fifty as objects
+            arrived = bytearray()  # pieces may be of one byte each, which takes fifty as an object
             async for chunk in self.stream():
                 self.services.bodies.take(self.lifetime, len(chunk))
                 arrived += chunk
-            if self.is_form():  # it is taken to pieces, which are copies
+            if self.is_form():  # parsing it makes copies
                 self.services.bodies.take(self.lifetime, len(arrived))
             self._body = bytes(arrived)
         return self._body
 
     def lend(self) -> Callable[[], None]:
-        """For a thread that may outlive the request: what it calls, wherever it is, once it needs it no more.
+        """Lend it to a thread that may outlive the request. Returns what to call, from any thread, when that is done.
 
-        Then the files of the request are closed. Its body counts among those that are kept until the last one has.
+        The call closes the files of the request. The body counts as kept until the last such call.
         """
         self.lent += 1
         return partial(self._give_back, asyncio.get_running_loop())
@@ -281,7 +281,7 @@ class GatewayRequest(HttpRequest):
             self.services.bodies.end(self.lifetime)
 
     async def drop_body(self) -> None:
-        """Read the body and keep nothing of it: for who needs none, but wants to hear of a client that leaves.
+        """Read the body and discard it: for code that needs no body but must notice when the client leaves.
 
         Raises GatewayError as `Inbox.chunks` does.
         """
@@ -298,7 +298,7 @@ class GatewayRequest(HttpRequest):
             raise too_large(inbox.max_bytes)
 
     def is_form(self) -> bool:
-        """Whether `POST` is made of the body."""
+        """Whether `POST` is parsed from the body."""
         kind = (first_of(self.scope["headers"], b"content-type") or b"").lower()
         return kind.startswith((b"multipart/form-data", b"application/x-www-form-urlencoded"))
 
@@ -312,7 +312,7 @@ class GatewayRequest(HttpRequest):
 
     @cached_property
     def _stream(self) -> BinaryIO:  # type: ignore[override]
-        """What `read`, `readline` and iteration read from, as Django has them."""
+        """What `read`, `readline` and iteration read from, as in Django."""
         return BytesIO(self.body)
 
     # -- Django's view of it, built when asked for ------------------------------------------------------------------
@@ -372,9 +372,9 @@ class GatewayRequest(HttpRequest):
     def parse_file_upload(self, META: Mapping[str, Any], post_data: Any) -> Any:  # noqa: N803 - Django's name
         try:
             b"a\xff".decode(self.encoding or "utf-8", "replace")
-        except (LookupError, UnicodeError) as error:  # a codec that is none of text, as base64, or not by itself
+        except (LookupError, UnicodeError) as error:  # not a text codec, as base64, or one not usable by itself
             raise MultiPartParserError(f"the form has no charset: {error}") from error
-        # Django's parser takes a form without Content-Length, as a chunked one is, for an empty one.
+        # Django's parser treats a form without Content-Length, such as a chunked one, as empty.
         return super().parse_file_upload({**META, "CONTENT_LENGTH": str(len(self.body))}, post_data)
 
     @cached_property
@@ -392,7 +392,7 @@ class GatewayRequest(HttpRequest):
 
     @property
     def _server(self) -> str:
-        """The server's own name, for a request without Host, as HTTP/1.0 may have it."""
+        """The server's own name, for a request without Host, which HTTP/1.0 allows."""
         name, port = self.scope["server"]
         usual = 443 if self.is_secure() else 80
         return (f"[{name}]" if ":" in name else name) + (f":{port}" if int(port) != usual else "")
@@ -401,7 +401,7 @@ class GatewayRequest(HttpRequest):
         return self.forwarded_scheme or self.scope.get("scheme") or "http"
 
 
-# What a request has beside what its constructor sets, without anybody having set it: what was asked for, and more.
+# Attributes that neither the constructor nor user code sets: cached properties, and what the gateway sets later.
 BUILT_LATER = frozenset(
     {name for kind in GatewayRequest.__mro__ for name, one in vars(kind).items() if isinstance(one, cached_property)}
     | {"_body", "_stream", "_post", "_files", "_encoding", "lent", "forwarded_scheme", "forwarded_host"}

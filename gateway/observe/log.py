@@ -1,7 +1,7 @@
-"""The log: structlog, one JSON object a line on stdout, or aligned text for people.
+"""The log: structlog, one JSON object per line on stdout, or aligned text for people.
 
-`Exchange`s come finished and become one `request` line each; everything else logs through `log`, with dotted event
-names, and carries the ids of the request it happened in.
+Each finished `Exchange` becomes one `request` line. Everything else logs through `log`, with dotted event names and
+the ids of the request it happened in.
 """
 
 import contextlib
@@ -32,12 +32,12 @@ _PIPE_BUF: Final = 4096
 
 EventDict = MutableMapping[str, Any]
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
-# The process that writes the lines, where it is a worker.
+# The id of this process, if it is a worker.
 _worker: int | None = None
 
 
 class _RequestLine(msgspec.Struct):
-    """The line of a request, encoded at a third of the cost of a dictionary. What an exchange adds to it: `_added`."""
+    """The line of a request, encoded at a third of the cost of a dictionary. `_added` gives its optional fields."""
 
     timestamp: str
     level: str
@@ -65,13 +65,13 @@ class _RequestLine(msgspec.Struct):
     worker: int | None
 
 
-# What an exchange is asked for, in the order of the line.
+# The attributes read from an exchange, in the order of the line.
 _FIELDS: Final = _RequestLine.__struct_fields__[3:-1]
 _values_of = attrgetter(*_FIELDS)
 
 
 class _Lines:
-    """The logger below structlog's: a level is a line, whatever it is."""
+    """The logger below structlog's: every level writes a line in the same way."""
 
     def __init__(self, outlet: Outlet) -> None:
         self._write = outlet.write
@@ -83,7 +83,7 @@ class _Lines:
     debug = info = warning = warn = error = critical = exception = fatal = log = msg
 
 
-# Where stdout and stderr led when the process was started, once `take_streams` has taken them over.
+# Outlets to the process's original stdout and stderr, once `take_streams` has taken them over.
 _streams: list[Outlet] = []
 _text_streams: list[io.TextIOWrapper] = []
 
@@ -110,8 +110,8 @@ def _complain(text: str) -> None:
 def stdout_to_null() -> None:
     """Make descriptor 1 /dev/null, after `take_streams`.
 
-    What a library or a program that a view executes writes there would come between the lines of the log; and whoever
-    closes it leaves its number to the next socket, to which all that would go.
+    Otherwise the output of a library, or of a program that a view runs, would come between the lines of the log. And if
+    something closed descriptor 1, the next socket would get its number, and with it all that output.
     """
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
@@ -119,7 +119,7 @@ def stdout_to_null() -> None:
 
 
 def flush(within_s: float) -> None:
-    """Wait, at most so long, until lines that wait for their reader have been written."""
+    """Wait, at most `within_s`, until the queued lines have been written."""
     for outlet in _streams:
         outlet.wait(within_s / len(_streams))
 
@@ -149,11 +149,11 @@ def configure(
     logging.captureWarnings(True)
     root = logging.getLogger()
     root.handlers[:] = [Handler(log, packages)]
-    root.setLevel(_LEVELS[level])  # libraries are not heard below warning: our own events cover what matters
+    root.setLevel(_LEVELS[level])  # libraries are not logged below warning: our own events cover what matters
     if kind == "json" and _streams:
         sys.stdout = Prints(_text_streams[0], lambda text: log.info("app.print", text=text))
-    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # each try to reach a database that is away
-    logging.getLogger("django.request").setLevel(logging.ERROR)  # "Method Not Allowed": the request line says it
+    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it logs each try to reach a database that is down
+    logging.getLogger("django.request").setLevel(logging.ERROR)  # "Method Not Allowed": the request line has it
 
 
 def _rendered(render: Callable[[object, str, EventDict], bytes], level: str, **event: Any) -> bytes:
@@ -184,7 +184,7 @@ def _complete(logger: object, method: str, event: EventDict) -> EventDict:
 
 
 def _added(exchange: Exchange) -> dict[str, Any]:
-    """The fields that stand only in the lines of some requests, behind those of all."""
+    """The fields that only the lines of some requests have, after those that all have."""
     several = exchange.calls is not None and exchange.calls > 1
     if exchange.fallback is exchange.cause is exchange.socket is exchange.fields is None and not several:
         return _NONE_ADDED
@@ -220,7 +220,7 @@ def _second(seconds: int) -> str:
 
 def _render_json(logger: object, method: str, event: EventDict) -> bytes:
     line = plain_json(_dumped(event))
-    # A write of up to PIPE_BUF bytes to a pipe is never torn by another worker's; a client chooses the path.
+    # A pipe keeps a write of up to PIPE_BUF bytes whole. Longer lines are cut, since a client chooses the path.
     for most in (2000, 500, 100):
         if len(line) < _PIPE_BUF:
             break
@@ -243,7 +243,7 @@ def _shortened(value: Any, most: int) -> Any:
 
 
 class Library(Handler):
-    """What Granian, which makes its own handlers, says."""
+    """The handler for the records of Granian, which creates its handlers itself."""
 
     def __init__(self) -> None:
         super().__init__(log)
@@ -262,7 +262,7 @@ _encoded: Final = msgspec.json.Encoder(enc_hook=str).encode
 
 
 def request_line(exchange: Exchange, level: str) -> bytes:
-    """The line of a finished request in JSON, byte for byte as `_complete` and `_render_json` have it."""
+    """The line of a finished request in JSON: the same bytes as from `_complete` and `_render_json`."""
     if not _added(exchange):
         try:
             line = plain_json(_encoded(_RequestLine(_timestamp(), level, "request", *_values_of(exchange), _worker)))  # type: ignore[call-arg]  # a star is of any length
@@ -274,15 +274,15 @@ def request_line(exchange: Exchange, level: str) -> bytes:
 
 
 def line_of(exchange: Exchange) -> dict[str, Any]:
-    """What stands in the line of a finished request."""
+    """The fields in the line of a finished request."""
     level = level_of(exchange)
     line: dict[str, Any] = msgspec.json.decode(request_line(exchange, level))
     return line
 
 
 def request_logger() -> Callable[[Exchange], None]:
-    """The hook that writes an exchange's line, as `log.info("request", exchange=exchange)` would at a multiple of its
-    cost. Lines of one turn of the loop leave together."""
+    """The hook that writes an exchange's line, as `log.info("request", exchange=exchange)` would, at a fraction of the
+    cost. Lines of one turn of the loop are written together."""
     set_up = structlog.get_config()
     complete, render = set_up["processors"]
     write_soon = set_up["logger_factory"]().write_soon
@@ -304,9 +304,10 @@ def request_logger() -> Callable[[Exchange], None]:
 
 
 def level_of(exchange: Exchange) -> str:
-    """A fault of the gateway's own Python is an error, one of it or an upstream a warning; clients err at info.
+    """A fault in the gateway's own Python is an error, any other fault of the gateway or an upstream a warning, a fault
+    of the client info. A 5xx response, or one that lacks a part, is an upstream's fault too.
 
-    What an upstream answered with 5xx, and an answer that lacks a part, are its faults too. Good probes are debug.
+    Successful probes are debug.
     """
     if exchange.reason is None:
         status = exchange.status or 0
@@ -323,7 +324,7 @@ _PROBES: Final = frozenset({"/-/live", "/-/ready"})
 
 # -- for people ---------------------------------------------------------------------------------------------------
 
-# Before each line of a traceback: an exception's text may hold line ends, and after them lines that look like ours.
+# Put before each line of a traceback: an exception's text may hold line ends, then lines that look like ours.
 _INDENT: Final = "    "
 _COLOURS: Final = {2: "32", 3: "36", 4: "33", 5: "31"}
 _LEVEL_COLOURS: Final = {"debug": "2", "info": "36", "warning": "33", "error": "31", "critical": "31"}
@@ -351,7 +352,7 @@ def _request_line(event: EventDict, paint: Callable[[str, str], str]) -> str:
         f"{event['ms']:>8.1f} ms  {plain(event['path'])}"
     )
     if event["upstream"]:
-        several = (event["attempts"] or 0) > 1 and event["parts"] is None  # those of a fan-out are of all its parts
+        several = (event["attempts"] or 0) > 1 and event["parts"] is None  # a fan-out counts those of all its parts
         attempts = f" ({event['attempts']} attempts)" if several else ""
         line += paint(plain(f"  -> {event['upstream']} {event['endpoint'] or ''}").rstrip() + attempts, "2")
     if event["reason"]:

@@ -32,10 +32,10 @@ from gateway.observe.throttle import at_most_every
 
 # How much each process queues for a slow reader.
 MOST_KEPT_BYTES: Final = 2**20
-# The lowest number of our descriptors: above those that a view closes by mistake, or an old daemon in a loop.
+# The lowest number of our descriptors: above those that a view may close by mistake, or an old daemon in a loop.
 _FAR_UP: Final = 900
 _LOOK_S: Final = 1.0
-# A write of up to so many bytes to a pipe is never torn by another worker's.
+# A write of up to this many bytes to a pipe is never split by another worker's.
 _PIPE_BUF: Final = 4096
 _COMPLAIN_AGAIN_S: Final = 10.0
 
@@ -61,14 +61,14 @@ class Outlet:
         self._waits = waits
         self._complain = complain
         self._is_failing = False
-        self._throttle = at_most_every(_COMPLAIN_AGAIN_S)  # of lines that are lost for want of a reader
+        self._throttle = at_most_every(_COMPLAIN_AGAIN_S)  # for complaints about lines lost to a slow reader
         self._lost = 0
         self.begin()
         _outlets.add(self)
 
     def begin(self) -> None:
         """Called in a forked child too, which has neither the queue of its parent nor its thread and lock."""
-        # What is logged by a finalizer may come in the middle of a write, in the same thread.
+        # A finalizer may log in the middle of a write, in the same thread.
         self._lock = threading.RLock()
         self._is_writing = False
         self._turn: deque[bytes] = deque()  # lines of this turn of the loop
@@ -96,7 +96,7 @@ class Outlet:
                 self.write_turn()
 
     def write_turn(self) -> None:
-        """Write what `write_soon` was given, in as few writes as stay whole in a pipe."""
+        """Write the lines given to `write_soon`, in as few writes as a pipe keeps whole."""
         with self._lock:
             while self._turn:
                 lines = [self._turn.popleft()]
@@ -145,7 +145,7 @@ class Outlet:
 
     def _keep(self, line: bytes) -> None:
         if self._kept_bytes + len(line) > MOST_KEPT_BYTES:
-            # A slow reader is found late again and again.
+            # A slow reader causes this again and again: complain only now and then.
             self._is_failing |= not self._throttle.take(time.monotonic())
             self._lose(max(1, line.count(b"\n")), "nobody reads them")
             return
