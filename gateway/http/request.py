@@ -76,7 +76,7 @@ class GatewayRequest(HttpRequest):
     answer_began = False
     is_preflight = False
     forwarded_by_fetch = False  # whether a view's calls sent fields of the client
-    # The view that leaves it to the cache around it to set the response fields of its options.
+    # The view that does not set the response fields of its options itself: the cache around it does.
     defers_fields_of: Any = None
     resolver_match: ResolverMatch | None = None
     _read_started = False

@@ -236,7 +236,7 @@ def _dumped(event: EventDict) -> bytes:
 
 
 def _shortened(value: Any, most: int) -> Any:
-    """A long text without its middle: a traceback says most at its end, a path at its beginning."""
+    """A long text without its middle: a traceback tells most at its end, a path at its beginning."""
     if not isinstance(value, str) or len(value) <= most:
         return value
     return f"{value[: most // 2]} ... {value[-most // 2 :]}"

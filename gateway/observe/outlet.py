@@ -4,7 +4,7 @@ A pipe takes 64 KiB and then waits for its reader, which may stand still (docker
 lines are written without waiting, to a descriptor of our own. What cannot be written at once is queued, up to a bound
 in bytes; a thread writes it as soon as possible. Beyond the bound lines are dropped, and their number is logged.
 
-O_NONBLOCK belongs to the open file, which is shared with everybody who inherited it: the shell, docker, the other end
+O_NONBLOCK belongs to the open file, which is shared by all that inherited it: the shell, docker, the other end
 of `2>&1`. It is therefore never set on what we were given:
 
 - a pipe or a terminal is opened once more, through /proc/self/fd: that is an open file of our own;

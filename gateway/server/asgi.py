@@ -141,7 +141,7 @@ class GatewayHandler(ASGIHandler):
                 hook(exchange)
 
     async def answer(self, request: GatewayRequest, choose: Choose | None = None) -> HttpResponseBase:
-        """The view's response, or the problem response for a failure. Raises what cannot be answered any more.
+        """The view's response, or the problem response for a failure. Raises what can no longer be answered.
 
         `choose` routes a request that is more than plain HTTP.
         """

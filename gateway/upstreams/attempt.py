@@ -81,7 +81,7 @@ class Attempt:
         upload = self._upload
         return upload is None or (upload.done() and not upload.cancelled() and upload.result())
 
-    # -- the answer ---------------------------------------------------------------------------------------------------
+    # -- the response -------------------------------------------------------------------------------------------------
 
     @property
     def has_head(self) -> bool:

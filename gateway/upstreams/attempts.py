@@ -324,7 +324,7 @@ class _Course:
         return self.left_s() / (left + 1) if others else None
 
     def _connect_timeout_s(self) -> float:
-        """The connect timeout, cut where another endpoint could be tried, to leave time for that."""
+        """The connect timeout. It is shorter if another endpoint could be tried, to leave time for that."""
         timeout_s, share_s = self._out.options.connect_timeout_s, None
         if Reason.CONNECT_TIMEOUT in self._pool.upstream.retry_on:
             share_s = self._share_s()

@@ -84,7 +84,7 @@ class Pool:
         self.candidates: tuple[Endpoint, ...] = ()
         self._due_s = _NEVER
         self._up: tuple[Endpoint, ...] = ()  # those that pass their health checks
-        self._in: tuple[Endpoint, ...] = ()  # the candidates, and those that stand in if no candidate is left
+        self._in: tuple[Endpoint, ...] = ()  # the candidates, and their substitutes if no candidate is left
         self.members = Members(upstream, self._members_changed, network)
 
     def start(self) -> None:
@@ -179,7 +179,7 @@ class Pool:
                 request.cookies_set = {**request.cookies_set, self.stickiness.name: token}
 
     def untried(self, tried: Collection[Endpoint], *, also_ejected: bool) -> list[Endpoint]:
-        """The endpoints not tried yet: candidates, or else those that stand in, or else (`also_ejected`) any."""
+        """The endpoints not tried yet: candidates, else substitutes, else (`also_ejected`) any."""
         found = [one for one in self.candidates if one not in tried] or [one for one in self._in if one not in tried]
         return found or [one for one in self._up if also_ejected and one not in tried and not one.is_drained]
 
