@@ -401,13 +401,13 @@ class GatewayRequest(HttpRequest):
         return self.forwarded_scheme or self.scope.get("scheme") or "http"
 
 
-# Attributes that neither the constructor nor user code sets: cached properties, and what the gateway sets later.
+# Attributes that neither the constructor nor user code sets: cached properties, and what the class declares for the
+# gateway to set later.
+_DECLARED = {name for name in vars(GatewayRequest) if name[:2] != "__" and not callable(getattr(GatewayRequest, name))}
 BUILT_LATER = frozenset(
     {name for kind in GatewayRequest.__mro__ for name, one in vars(kind).items() if isinstance(one, cached_property)}
-    | {"_body", "_stream", "_post", "_files", "_encoding", "lent", "forwarded_scheme", "forwarded_host"}
-    | {"asked_by", "identity_fields", "credential_in_query", "middleware_call", "added", "reached_view"}
-    | {"raw_values", "raw_rest", "route", "stack", "content_length", "from_trusted_peer", "answer_began"}
-    | {"is_preflight", "forwarded_by_fetch", "defers_fields_of", "resolver_match", "_read_started", "_post_parse_error"}
+    | {"_body", "_stream", "_post", "_files", "_encoding"}
+    | _DECLARED
 )
 
 _KEPT = (

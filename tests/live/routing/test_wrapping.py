@@ -1,5 +1,6 @@
 """Wrappers of a team's own around views of ours: they are looked through, and turn no cache off in silence."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -243,3 +244,27 @@ def test_an_unsafe_method_forgets_what_a_wrapped_cache_holds(gateway: Gateway) -
     assert gateway.get("/proxied/9").one("cache-status").startswith("portway; hit")
     assert gateway.ask(request_bytes("DELETE", "/proxied/9")).one("cache-status") == "portway; fwd=method"
     assert gateway.get("/proxied/9").one("cache-status") == "portway; fwd=uri-miss; stored"
+
+
+def test_what_stands_before_a_wrapper_turns_no_cache_off(upstream: Answers, tmp_path: Path) -> None:
+    (tmp_path / "routes.py").write_text(ROUTES, encoding="utf-8")
+    environment = {
+        "GATEWAY_UPSTREAM_U": upstream.url,
+        "GATEWAY_UPSTREAM_COPIES": upstream.url,
+        "GATEWAY_RATE_LIMIT": "1000/1m by client",
+        "GATEWAY_AUTH_TEAM": "keys",
+        "GATEWAY_AUTH_TEAM__KEYS": f"ann sha256:{hashlib.sha256(b'pw_test').hexdigest()}",
+        "GATEWAY_ROUTE_OF_ENV": "GET /of-environment -> u:/",
+        "GATEWAY_ROUTE_OF_ENV__CACHE": "60s",
+        "GATEWAY_ROUTE_OF_ENV__MIRROR": "copies",
+        "GATEWAY_ROUTE_FOR_ANN": "GET /for-ann -> u:/",
+        "GATEWAY_ROUTE_FOR_ANN__CACHE": "60s",
+        "GATEWAY_ROUTE_FOR_ANN__AUTH": "team",
+    }
+    with Gateway(environment, cwd=tmp_path) as running:
+        first, second = running.get("/of-environment"), running.get("/of-environment")
+        for_ann = running.get("/for-ann", "X-Api-Key: pw_test")
+    assert first.one("cache-status") == "portway; fwd=uri-miss; stored"
+    assert second.one("cache-status").startswith("portway; hit; ttl=")
+    # A wrapper is not what keeps this one out: the service says nowhere that all who may ask get the same.
+    assert for_ann.one("cache-status") == "portway; fwd=uri-miss; detail=authorization"
