@@ -35,9 +35,10 @@ class Dev:
     def save(self, version: int, body: str = "pass") -> None:
         (self.folder / "routes.py").write_text(ROUTES.format(version=version, body=body), encoding="utf-8")
 
-    def get(self, accept: str = "*/*") -> Answer | None:
+    def get(self, accept: str = "*/*", path: str = "/home") -> Answer | None:
+        """None while one process gives way to the next."""
         with contextlib.suppress(ConnectionError, AssertionError):
-            return self.gateway.get("/home", f"Accept: {accept}")
+            return self.gateway.get(path, f"Accept: {accept}")
         return None
 
     def json(self) -> dict[str, Any]:
@@ -59,9 +60,10 @@ def test_a_saved_file_holds_soon(dev: Dev) -> None:
     assert dev.json() == {"version": 1}
     dev.save(2)
     eventually(lambda: dev.json() == {"version": 2})
-    assert dev.gateway.get("/file").status == 204, "gateway.env is read unasked"
+    found: Any = eventually(lambda: dev.get(path="/file"))
+    assert found.status == 204, "gateway.env is read unasked"
     (dev.folder / "gateway.env").write_text("GATEWAY_ROUTE_OTHER=/other -> 204\n", encoding="utf-8")
-    eventually(lambda: dev.get() and dev.gateway.get("/other").status == 204)
+    eventually(lambda: (answer := dev.get(path="/other")) and answer.status == 204)
     assert len(dev.gateway.generations) == 1
 
 
