@@ -262,16 +262,27 @@ def environment(switches: Switches, echo: Echo, up: Answers) -> dict[str, str]:
         "GATEWAY_ROUTE_NOBODY": "/nobody/** -> nobody",
         "GATEWAY_ROUTE_PARTS": "GET /parts",
         "GATEWAY_ROUTE_PARTS__PART_ONE": "users:/one",
-        "GATEWAY_CLIENT_IDLE": "1s",
         "GATEWAY_MAX_WEBSOCKETS": "60",
     }
 
 
 @pytest.fixture(scope="module")
-def gateway(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    folder = tmp_path_factory.mktemp("sockets")
-    (folder / "routes.py").write_text(ROUTES, encoding="utf-8")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("sockets")
+    (made / "routes.py").write_text(ROUTES, encoding="utf-8")
+    return made
+
+
+@pytest.fixture(scope="module")
+def gateway(environment: dict[str, str], folder: Path) -> Iterator[Gateway]:
     with Gateway(environment, cwd=folder) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def impatient(environment: dict[str, str], folder: Path) -> Iterator[Gateway]:
+    """The same, which gives up clients that read nothing for a second: too short where a client has to be slow."""
+    with Gateway(environment | {"GATEWAY_CLIENT_IDLE": "1s"}, cwd=folder) as running:
         yield running
 
 
@@ -609,15 +620,15 @@ async def test_time_limits_close_with_1001(gateway: Gateway, ws: Switches, path:
     assert (line_of(gateway, path)["close_code"], line_of(gateway, path)["closed_by"]) == (1001, "gateway")
 
 
-async def test_a_client_that_never_reads_is_given_up(gateway: Gateway, ws: Switches) -> None:
-    client = opened(gateway, "/raw/deaf")
+async def test_a_client_that_never_reads_is_given_up(impatient: Gateway, ws: Switches) -> None:
+    client = opened(impatient, "/raw/deaf")
     side = ws.side()
     side._socket.settimeout(PATIENCE_S)
     piece = frame(BINARY, bytes(1000)) * 10_000
     with pytest.raises((TimeoutError, OSError)):  # noqa: PT012 - while it waits for an answer to its close, it reads on
         while True:
             side.send(piece)
-    assert line_of(gateway, "/raw/deaf")["status"] == 101
+    assert line_of(impatient, "/raw/deaf")["status"] == 101
     client._socket.close()
 
 
@@ -635,13 +646,13 @@ async def test_a_view_takes_sockets(gateway: Gateway) -> None:
     assert line_of(gateway, "/rooms/a")["closed_by"] == "gateway"
 
 
-async def test_a_client_that_never_reads_what_it_sends_is_given_up(gateway: Gateway) -> None:
-    client = opened(gateway, "/rooms/deaf")
+async def test_a_client_that_never_reads_what_it_sends_is_given_up(impatient: Gateway) -> None:
+    client = opened(impatient, "/rooms/deaf")
     client._socket.settimeout(PATIENCE_S)
     piece = frame(BINARY, bytes(100_000), mask=b"abcd") * 500
     with pytest.raises((TimeoutError, OSError)):
         client.send(piece)
-    assert line_of(gateway, "/rooms/deaf")["reason"] == "client_stalled"
+    assert line_of(impatient, "/rooms/deaf")["reason"] == "client_stalled"
 
 
 async def test_it_may_call_services(gateway: Gateway) -> None:
