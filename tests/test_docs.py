@@ -631,7 +631,7 @@ class Reader:
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
                 text=True,
-                timeout=30,
+                timeout=60,
                 check=False,
             ).stdout
         )

@@ -15,7 +15,7 @@ from typing import Self
 
 from .strict import Fault, Request, read_request
 
-PATIENCE_S = 10.0  # for what a machine with better things to do may take
+PATIENCE_S = 30.0  # for what a machine with better things to do may take
 
 
 @dataclass(slots=True)

@@ -17,10 +17,10 @@ from gateway.errors import GatewayError, Reason
 from gateway.legacy.bulkhead import Bulkhead, Call
 from gateway.legacy.options import LegacyOptions
 
-WITHIN_S = 10.0
+WITHIN_S = 30.0
 
 
-def pool(threads: int = 2, queue: int = 2, timeout_s: float = 5.0, **how: Any) -> Bulkhead:
+def pool(threads: int = 2, queue: int = 2, timeout_s: float = 60.0, **how: Any) -> Bulkhead:
     return Bulkhead("reports", LegacyOptions(threads=threads, queue=queue, timeout_s=timeout_s), **how)
 
 

@@ -40,7 +40,7 @@ from typing import Any, Self, TypeVar
 import pytest
 
 HOME = Path(__file__).resolve().parents[2]
-PATIENCE_S = 10.0  # how long anything may take on a machine with better things to do
+PATIENCE_S = 30.0  # how long anything may take on a machine with better things to do
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 AnswerT = TypeVar("AnswerT")

@@ -555,7 +555,7 @@ def served(
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
 
 
 def status_of(process: subprocess.Popen[str], port: int, target: str) -> int:
@@ -571,7 +571,7 @@ def status_of(process: subprocess.Popen[str], port: int, target: str) -> int:
 def stopped(process: subprocess.Popen[str]) -> tuple[int, str]:
     """The exit code after SIGTERM, and all that stood on stderr."""
     process.terminate()
-    _, errors = process.communicate(timeout=10)
+    _, errors = process.communicate(timeout=30)
     return process.returncode, errors
 
 

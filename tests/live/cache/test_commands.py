@@ -79,7 +79,7 @@ def run(folder: Path | str, environment: Mapping[str, str], *commands: Sequence[
         env={**inherited, **environment},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

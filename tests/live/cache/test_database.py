@@ -157,7 +157,7 @@ def command(gateway: Gateway, *words: str) -> str:
         env={**os.environ, **gateway.environment},
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -301,7 +301,7 @@ def command(scene: Scene, *words: str, **environment: str) -> "subprocess.Comple
         cwd=scene.folder,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
 

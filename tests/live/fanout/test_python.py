@@ -484,7 +484,7 @@ def test_a_fault_of_a_fan_out_is_a_start_error_with_its_place(tmp_path: Path, co
         env={**inherited, "GATEWAY_UPSTREAM_U": "http://127.0.0.1:1"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
     )
     assert done.returncode == 2

@@ -52,7 +52,7 @@ def run(cwd: Path, *arguments: str, **environment: str) -> Ran:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=60,
         check=False,
     )
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
@@ -199,7 +199,7 @@ def test_no_route_at_all_shows_two_lines_to_copy(tmp_path: Path, command: str) -
     # They are meant to be pasted: a shell reads them, and then they are good.
     assert len(to_copy) == 2
     script = "\n".join(to_copy) + f"\nexec {COMMAND} check\n"
-    done = subprocess.run(["/bin/sh", "-c", script], cwd=tmp_path, env=environment_of({}), check=False, timeout=20)
+    done = subprocess.run(["/bin/sh", "-c", script], cwd=tmp_path, env=environment_of({}), check=False, timeout=60)
     assert done.returncode == 0
 
 
@@ -794,7 +794,7 @@ def test_colours_are_for_terminals_that_want_them(tmp_path: Path, arguments: Seq
         if on_terminal:
             code, printed = on_a_terminal(command, tmp_path, environment)
         else:
-            ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=20, check=False)
+            ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=False)
             code, printed = ran.returncode, ran.stdout + ran.stderr
         assert code == 0
         assert words in printed
@@ -894,7 +894,7 @@ def test_serve_takes_only_the_routes_of_a_folder_in_its_workers_too(folder: Path
         assert answer.status == 200
         assert answer.body.decode() == f"hello from the folder, settings of {HOME / 'settings.py'}"
         process.terminate()
-        _, errors = process.communicate(timeout=10)
+        _, errors = process.communicate(timeout=30)
         assert (process.returncode, errors) == (0, "")
     finally:
         process.kill()

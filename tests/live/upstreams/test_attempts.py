@@ -47,9 +47,14 @@ SCENES = {
 }
 
 
+# What slow scenes have until the deadline. Whoever is early is so by a good part of it, on a busy machine too.
+TIME_S = 3.0
+REST_S = 5.0
+
+
 def trickles(request: Request) -> None:
     request.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\n123")
-    after(1.6, says(b"456"))(request)
+    after(REST_S, says(b"456"))(request)
 
 
 class Slow(NamedTuple):
@@ -61,39 +66,39 @@ class Slow(NamedTuple):
     body: bytes = b""
 
 
-def at_most(text: str, *cast: type[Server], **options: str) -> Scene:
-    return Scene(*cast, TIMEOUT=text, **FRESH | options)
+def at_most(times: float, *cast: type[Server], **options: str) -> Scene:
+    return Scene(*cast, TIMEOUT=f"{times * TIME_S:g}s", **FRESH | options)
 
 
 GOOD = says(OK)
 SLOW = {
-    "none_answers": Slow(at_most("600ms"), [silent, silent]),
-    "first_wins": Slow(Scene(TIMEOUT="1s"), [after(0.75, GOOD), silent]),
-    "second_wins": Slow(at_most("1s"), [silent]),
-    "second_resets": Slow(at_most("1s"), [after(0.75, GOOD), resets]),
-    "second_says_503": Slow(at_most("1s"), [after(0.75, GOOD), status(503)]),
-    "second_says_502_and_later": Slow(at_most("1s"), [after(0.75, GOOD), status(502, "Retry-After: 7")]),
-    "second_breaks_off": Slow(at_most("1s"), [after(0.75, GOOD), HALF]),
-    "first_resets": Slow(at_most("1s"), [after(0.6, resets), after(0.25, GOOD)]),
-    "first_says_503": Slow(at_most("1s"), [after(0.6, status(503)), after(0.25, GOOD)]),
-    "first_breaks_off": Slow(at_most("1s"), [after(0.6, HALF), after(0.25, GOOD)]),
-    "only_503": Slow(at_most("1s"), [silent, status(503)]),
-    "only_503_late": Slow(at_most("1s"), [after(0.6, status(503)), silent]),
-    "only_503_and_later": Slow(at_most("1s"), [silent, status(503, "Retry-After: 7")]),
-    "post": Slow(at_most("1s"), [after(0.75, GOOD)], "POST", b"once"),
-    "put": Slow(at_most("1s"), [after(0.75, GOOD)], "PUT", b"once"),
-    "kept_body": Slow(at_most("1s"), [after(0.75, GOOD), after(0.75, GOOD)], "GET", b"x"),
-    "large_body": Slow(at_most("1s"), [after(0.75, GOOD)], "GET", b"x" * 100 * KIB),
-    "alone": Slow(at_most("1s", Actor), [after(0.75, GOOD)]),
-    "no_company_for_nothing": Slow(at_most("1s", RETRY_BUDGET="0%"), [after(0.75, GOOD)]),
-    "no_company_on_503": Slow(at_most("1s", RETRY_ON="503"), [after(0.75, GOOD)]),
-    "three": Slow(at_most("1200ms", Actor, Actor, Actor, RETRIES="2"), [silent, silent]),
+    "none_answers": Slow(at_most(0.6), [silent, silent]),
+    "first_wins": Slow(Scene(TIMEOUT=f"{TIME_S:g}s", KEEPALIVE="10m"), [after(0.75 * TIME_S, GOOD), silent]),
+    "second_wins": Slow(at_most(1), [silent]),
+    "second_resets": Slow(at_most(1), [after(0.75 * TIME_S, GOOD), resets]),
+    "second_says_503": Slow(at_most(1), [after(0.75 * TIME_S, GOOD), status(503)]),
+    "second_says_502_and_later": Slow(at_most(1), [after(0.75 * TIME_S, GOOD), status(502, "Retry-After: 7")]),
+    "second_breaks_off": Slow(at_most(1), [after(0.75 * TIME_S, GOOD), HALF]),
+    "first_resets": Slow(at_most(1), [after(0.6 * TIME_S, resets), after(0.25 * TIME_S, GOOD)]),
+    "first_says_503": Slow(at_most(1), [after(0.6 * TIME_S, status(503)), after(0.25 * TIME_S, GOOD)]),
+    "first_breaks_off": Slow(at_most(1), [after(0.6 * TIME_S, HALF), after(0.25 * TIME_S, GOOD)]),
+    "only_503": Slow(at_most(1), [silent, status(503)]),
+    "only_503_late": Slow(at_most(1), [after(0.6 * TIME_S, status(503)), silent]),
+    "only_503_and_later": Slow(at_most(1), [silent, status(503, "Retry-After: 7")]),
+    "post": Slow(at_most(1), [after(0.75 * TIME_S, GOOD)], "POST", b"once"),
+    "put": Slow(at_most(1), [after(0.75 * TIME_S, GOOD)], "PUT", b"once"),
+    "kept_body": Slow(at_most(1), [after(0.75 * TIME_S, GOOD), after(0.75 * TIME_S, GOOD)], "GET", b"x"),
+    "large_body": Slow(at_most(1), [after(0.75 * TIME_S, GOOD)], "GET", b"x" * 100 * KIB),
+    "alone": Slow(at_most(1, Actor), [after(0.75 * TIME_S, GOOD)]),
+    "no_company_for_nothing": Slow(at_most(1, RETRY_BUDGET="0%"), [after(0.75 * TIME_S, GOOD)]),
+    "no_company_on_503": Slow(at_most(1, RETRY_ON="503"), [after(0.75 * TIME_S, GOOD)]),
+    "three": Slow(at_most(1.2, Actor, Actor, Actor, RETRIES="2"), [silent, silent]),
     "trickles": Slow(Scene(**FRESH), [trickles]),
     "trickles_alone": Slow(Scene(Actor, **FRESH), [trickles, trickles]),
     "all_trickle": Slow(Scene(**FRESH), [trickles, trickles]),
     "trickles_on_no_budget": Slow(Scene(**FRESH, RETRY_BUDGET="0%"), [trickles]),
-    "trickles_past_the_time": Slow(at_most("1200ms"), [trickles, silent]),
-    "company_trickles_past_the_time": Slow(at_most("1200ms"), [silent, trickles]),
+    "trickles_past_the_time": Slow(at_most(1.2), [trickles, silent]),
+    "company_trickles_past_the_time": Slow(at_most(1.2), [silent, trickles]),
 }
 
 
@@ -495,11 +500,11 @@ def test_where_all_break_off_the_client_never_sees_a_whole_answer(stage: Stage) 
 
 def test_an_answer_that_trickles_begins_within_about_a_second(outcomes: Mapping[str, Outcome]) -> None:
     """It is short and could be whole at any moment; but its client is not kept waiting for that."""
-    assert outcomes["trickles_alone"].head_s < 1.5
+    assert outcomes["trickles_alone"].head_s < REST_S
     assert outcomes["trickles_alone"].told == (200, b"123456")
-    assert outcomes["trickles_on_no_budget"].head_s < 1.5
+    assert outcomes["trickles_on_no_budget"].head_s < REST_S
     assert outcomes["trickles_on_no_budget"].told == (200, b"123456")
-    assert outcomes["all_trickle"].head_s < 2.5
+    assert outcomes["all_trickle"].head_s < REST_S
     assert outcomes["all_trickle"].told == (200, b"123456")
 
 
@@ -507,13 +512,13 @@ def test_an_answer_that_trickles_begins_within_about_a_second(outcomes: Mapping[
 def test_an_answer_whose_head_is_here_is_in_time(outcomes: Mapping[str, Outcome], name: str) -> None:
     """`__TIMEOUT` runs until the head of an answer: however long the gateway waits for a better one, it is no 504."""
     assert outcomes[name].told == (200, b"123456")
-    assert outcomes[name].head_s < 1.5
+    assert outcomes[name].head_s < REST_S
 
 
 def test_an_answer_that_trickles_has_company_that_is_whole_before(outcomes: Mapping[str, Outcome]) -> None:
     _, other = SLOW["trickles"].scene.met
     assert outcomes["trickles"].told == (200, other.name.encode())
-    assert outcomes["trickles"].head_s < 1.5
+    assert outcomes["trickles"].head_s < REST_S
     assert attempts("trickles", outcomes) == 2
 
 
@@ -529,7 +534,7 @@ def test_an_answer_of_unknown_length_begins_at_once(stage: Stage, event: bytes) 
             b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" + event
         )
         answer = wire.read_head()
-        assert time.monotonic() - began_s < 0.4
+        assert time.monotonic() - began_s < 0.9  # a short one is waited for, a second
         assert wire.read_body(answer, at_least=len(event[3:-2])) == event[3:-2]
         request.send(b"0\r\n\r\n")
         wire.read_body(answer)
@@ -541,7 +546,7 @@ def test_an_answer_of_unknown_length_begins_at_once(stage: Stage, event: bytes) 
 
 def test_attempts_never_go_past_the_deadline(outcomes: Mapping[str, Outcome]) -> None:
     answer, took_s = outcomes["none_answers"]
-    assert 0.58 <= took_s < 1.1
+    assert 0.58 <= took_s / TIME_S < 1.1
     assert (answer.status, answer.json()["reason"]) == (504, "response_timeout")
     assert attempts("none_answers", outcomes) == 2
     scene = SLOW["none_answers"].scene
@@ -550,14 +555,14 @@ def test_attempts_never_go_past_the_deadline(outcomes: Mapping[str, Outcome]) ->
 
 
 def test_a_slow_good_answer_still_comes_and_the_other_attempt_is_given_up(outcomes: Mapping[str, Outcome]) -> None:
-    assert 0.7 <= outcomes["first_wins"].head_s < 1.1
+    assert 0.7 <= outcomes["first_wins"].head_s / TIME_S < 1.1
     assert outcomes["first_wins"].told == (200, b"hello")
     assert attempts("first_wins", outcomes) == 2
     slow, other = SLOW["first_wins"].scene.met
     assert {slow.name, other.name} == {"a", "b"}
     line = SLOW["first_wins"].scene.line(outcomes["first_wins"].answer)
     assert (line["endpoint"], line["reason"]) == (slow.authority, None)
-    assert line["upstream_ms"] >= 700
+    assert line["upstream_ms"] >= 700 * TIME_S
     eventually(lambda: not other.asked[0].connection.is_open)
     assert slow.asked[0].connection.is_open
 
@@ -565,12 +570,12 @@ def test_a_slow_good_answer_still_comes_and_the_other_attempt_is_given_up(outcom
 def test_a_second_attempt_begins_at_half_of_the_time_and_the_first_answer_wins(outcomes: Mapping[str, Outcome]) -> None:
     answer, took_s = outcomes["second_wins"]
     slow, other = SLOW["second_wins"].scene.met
-    assert 0.48 <= took_s < 0.9
+    assert 0.48 <= took_s / TIME_S < 0.9
     assert outcomes["second_wins"].told == (200, other.name.encode())
     assert attempts("second_wins", outcomes) == 2
     line = SLOW["second_wins"].scene.line(answer)
     assert line["endpoint"] == other.authority
-    assert line["upstream_ms"] < 400
+    assert line["upstream_ms"] < 400 * TIME_S
     assert answer.one("proxy-status") == 'portway; details="attempts=2"'
     eventually(lambda: not slow.asked[0].connection.is_open)
 
@@ -591,13 +596,13 @@ def test_a_first_attempt_that_fails_late_leaves_the_second_its_time(outcomes: Ma
 def test_an_error_in_hand_is_passed_on_when_time_is_up(outcomes: Mapping[str, Outcome], name: str) -> None:
     """It tells more than a 504. Until then the other attempt has its time."""
     assert outcomes[name].told == (503, b"just so")
-    assert 0.9 <= outcomes[name].head_s < 1.3
+    assert 0.9 <= outcomes[name].head_s / TIME_S < 1.3
     assert attempts(name, outcomes) == 2
 
 
 def test_a_503_that_says_when_to_come_again_waits_for_nobody(outcomes: Mapping[str, Outcome]) -> None:
     assert outcomes["only_503_and_later"].told == (503, b"just so")
-    assert outcomes["only_503_and_later"].head_s < 0.9
+    assert outcomes["only_503_and_later"].head_s / TIME_S < 0.9
 
 
 def test_a_slow_request_with_a_body_has_company_if_that_was_kept(outcomes: Mapping[str, Outcome]) -> None:
@@ -617,7 +622,7 @@ def test_where_no_retry_is_allowed_a_slow_attempt_has_all_of_the_time(
 
 
 def test_of_three_endpoints_each_has_a_third_of_the_time(outcomes: Mapping[str, Outcome]) -> None:
-    assert 0.75 <= outcomes["three"].head_s < 1.2
+    assert 0.75 <= outcomes["three"].head_s / TIME_S < 1.2
     assert outcomes["three"].answer.status == 200
     assert attempts("three", outcomes) == 3
     assert sorted(told(SLOW["three"].scene)) == ["a", "b", "c"]
