@@ -1,7 +1,8 @@
 """The key by which a request is counted, as a text, and the digest that stores keep.
 
-Without the value, the key falls back to the client, never to nothing: leaving out a field gains no separate budget. The
-text includes the kind of a value, so that no client can pass for another one by sending its address as a field.
+Without the value, the key falls back to the client, never to nothing: leaving out a field gains no separate budget.
+Neither does sending it twice: services read the first or the last of two values, so the other one could be anything.
+The text includes the kind of a value, so that no client can pass for another one by sending its address as a field.
 """
 
 import re
@@ -15,7 +16,7 @@ from gateway.http.headers import is_claim
 from gateway.http.request import GatewayRequest
 from gateway.limits.grammar import ALL, CLIENT, HOST, IDENTITY, PATH, ROUTE, Key, KeyPart
 
-_SEPARATORS = {"header": b", ", "cookie": b"; ", "query": b"&"}
+_CARRIED = frozenset({"header", "cookie", "query"})
 _UUID = re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}")
 _IPV6_BITS = 64  # one customer's network, in which each device has as many addresses as it likes
 
@@ -66,14 +67,14 @@ def _part(part: KeyPart, request: GatewayRequest) -> str:
 
 
 def _value(part: KeyPart, request: GatewayRequest) -> str | None:
-    """The request's value for this part; None if it is missing or empty."""
+    """The request's value for this part; None if it is missing, empty or ambiguous."""
     kind = part.kind
     if kind == CLIENT:
         return client_value(request.exchange.client)
     if kind == IDENTITY:
         identity = getattr(request, "identity", None)
         return None if identity is None or not identity.name else f"{identity.way}:{identity.name}"
-    if kind in _SEPARATORS:
+    if kind in _CARRIED:
         return _carried(kind, part.name, request)
     if kind == PATH:
         return _parameter(part.name, request)
@@ -81,16 +82,17 @@ def _value(part: KeyPart, request: GatewayRequest) -> str | None:
 
 
 def _carried(kind: str, name: str, request: GatewayRequest) -> str | None:
-    """All values of a field, cookie or parameter that are not empty, as authentication reads them, without a scheme; a
-    claim reserved to trusted peers counts only from those."""
+    """The value of a field, cookie or parameter, as authentication reads it, without a scheme; None if there is none,
+    or several that differ. A claim reserved to trusted peers counts only from those."""
     raw_name = name.encode()
     if kind == "header" and is_claim(raw_name) and not request.from_trusted_peer:
         return None
     found = values_in(kind, raw_name, request.raw_headers, request.query.encode("latin-1"))
-    values = [without_scheme(value) for value in found]
+    values = {without_scheme(value) for value in found}
     if kind == "cookie":
-        values = [unescaped(value) for value in values]
-    return _SEPARATORS[kind].join(filter(None, values)).decode("utf-8", "surrogateescape") or None
+        values = {unescaped(value) for value in values}
+    values.discard(b"")
+    return values.pop().decode("utf-8", "surrogateescape") if len(values) == 1 else None
 
 
 def _path_value(text: str) -> str:
