@@ -49,6 +49,8 @@ _TURN_BYTES = 2**20  # how much is decoded before other tasks run
 # Smaller responses are not worth a finalizer.
 _SMALL_BYTES = 4096
 _LONGEST_PARSED = 256
+# What the cache itself acts on in a request.
+_HEEDED = CONDITIONS | {b"authorization", b"cache-control", b"pragma", b"range"}
 
 
 class CallRecord:
@@ -168,16 +170,17 @@ async def ask_cached(
     pairs: Pairs,
     configured: Sequence[tuple[bytes, bytes | None]],
     target: str,
+    own: Sequence[Pair] = (),
     **call: Any,
 ) -> Fetched:
     """Like `ask` with GET, but a stored response may be used (then it has an Age).
 
-    The key is made of upstream, target and the `configured` fields of the call; caching is decided by the other fields
-    in `pairs`. Raises GatewayError.
+    The key is made of upstream, target, the `configured` fields of the call, and the view's `own`: their values may be
+    one user's, and no service names them in Vary as it would a client's. Caching is decided by all fields in `pairs`
+    that are not configured. Raises GatewayError.
     """
     host = request.host_field.lower() if call["options"].preserve_host else ""
-    set_here = digest(repr(configured), host) if configured or host else ""
-    key = Key(f"@{pool.name}", "part", pool.name, target, set_here)
+    key = _key_of(pool.name, target, [*configured, *(pair for pair in own if pair[0] not in _HEEDED)], host)
     names = {name for name, _ in configured}
 
     async def produce(changed: Pairs, lifetime: Lifetime) -> OriginResponse:
@@ -192,9 +195,9 @@ async def ask_cached(
     if request.asked_by is not None:
         sent.append(CREDENTIAL)
     cache = cache_for(request)
-    in_memory = [entry.body for entry in cache.memory.get(str(key))]
+    in_memory = [entry.body for entry in cache.memory.get(key)]
     # Only calls with the same time limit are coalesced.
-    cache_request = CacheRequest(str(key), "GET", sent, rule, produce, lifetime, f"{call['timeout_s']:.1f}")
+    cache_request = CacheRequest(key, "GET", sent, rule, produce, lifetime, f"{call['timeout_s']:.1f}")
     try:
         limit = ("timeout_s", call["timeout_s"])
         with Deadline(
@@ -218,6 +221,11 @@ async def ask_cached(
     assert entry is not None  # noqa: S101 - a result has one of the two
     age = (b"age", b"%d" % entry.current_age_s(cache.time()))
     return Fetched(entry.status, (*entry.pairs, age), _bytes(result.body))
+
+
+def _key_of(upstream: str, target: str, fields: Sequence[tuple[bytes, bytes | None]], host: str) -> str:
+    """The key of a call, with the fields that are set in it, and with Host where the client's goes up."""
+    return str(Key(f"@{upstream}", "part", upstream, target, digest(repr(fields), host) if fields or host else ""))
 
 
 def _bytes(body: Body | None) -> bytes:
@@ -301,7 +309,7 @@ async def fetch(
     Limits, retries, trace and log are those of every call. The client's Authorization and Accept-Language are sent
     along; `headers` add or replace fields, in any case. A value is sent as latin-1, as in `request.headers`, or as
     UTF-8 if it does not fit. Values in `params` are percent-encoded. `json` is sent as JSON.
-    `cache` is `on` or a duration: responses to GET are stored, as for a route with `CACHE`.
+    `cache` is `on` or a duration: responses to GET are stored, as for a route with `CACHE`; `headers` are in the key.
     Returns the response, whatever its status. Raises GatewayError if there is none, which becomes the view's 502 or
     504 unless it is caught; ValueError for an invalid target.
     """
@@ -322,21 +330,12 @@ async def fetch(
         pairs = set_fields(pairs, [(b"content-type", b"application/json")])
     timeout_s = options.timeout_s if timeout is None else positive_duration(timeout)
     record = CallRecord()
+    call: dict[str, Any] = {"target": path, "pairs": pairs, "options": options, "timeout_s": timeout_s}
     try:
         if cache is not None and method == "GET" and body is None:
-            fetched = await ask_cached(
-                request,
-                pool,
-                record,
-                cache_rule(cache),
-                pairs=pairs,
-                configured=[change for change in configured if change[0] not in dict(own)],
-                target=path,
-                options=options,
-                timeout_s=timeout_s,
-            )
+            rule, others = cache_rule(cache), [change for change in configured if change[0] not in dict(own)]
+            fetched = await ask_cached(request, pool, record, rule, configured=others, own=own, **call)
         else:
-            call: dict[str, Any] = {"target": path, "pairs": pairs, "options": options, "timeout_s": timeout_s}
             fetched = await ask(request, pool, record, method=method, body=body, **call)
         return fetched if record.body_is_shared else _counted(fetched, request)
     except GatewayError as error:

@@ -65,6 +65,11 @@ async def fetched_from_cache(request):
     return HttpResponse(answer.body)
 
 
+async def fetched_unnamed(request):
+    headers = {"X-Tenant": request.headers.get("X-Tenant", "nobody"), "Cache-Control": "max-age=300"}
+    return HttpResponse((await fetch("u:/public", headers=headers, cache="60s")).body)
+
+
 async def fetched_as_oneself(request):
     headers = {"Authorization": "Bearer " + request.headers["X-Tenant"]}
     answer = await fetch("service:/echo", headers=headers, cache="60s")
@@ -263,6 +268,7 @@ urlpatterns = [
     route("/own/fetch", cached(fetched, "60s")),
     route("/own/fetch/named", cached(fetched_and_named, "60s")),
     route("/fetch", fetched_from_cache),
+    route("/fetch/unnamed", fetched_unnamed),
     route("/fetch/oneself", fetched_as_oneself),
     route("/fetch/host", fetched_by_host),
     route("/typed", typed),
@@ -385,6 +391,7 @@ KINDS = [
     Kind("/own/fetch", stored=False),
     Kind("/own/fetch/named"),
     Kind("/fetch", stored=False),
+    Kind("/fetch/unnamed", stored=False),
     Kind("/fetch/oneself", whom="auth", told="Bearer {}", stored=False),
     Kind("/fetch/host", host=True, whom="host", told="{}.test", stored=False),
     Kind("/either", stored=False),
@@ -433,7 +440,12 @@ def test_who_shows_nothing_gets_nobody_s(gateway: Gateway) -> None:
 
 def test_parts_and_calls_of_a_view_are_answered_from_the_cache(gateway: Gateway, origin: Echo) -> None:
     """Else that nothing is crossed would say little."""
-    for path, field in (("/fan/parted", "X-Tenant: dan"), ("/fetch", "X-Tenant: eve"), ("/typed", "X-Tenant: fay")):
+    for path, field in (
+        ("/fan/parted", "X-Tenant: dan"),
+        ("/fetch", "X-Tenant: eve"),
+        ("/fetch/unnamed", "X-Tenant: eve"),
+        ("/typed", "X-Tenant: fay"),
+    ):
         gateway.get(path, field)
         origin.forget()
         assert gateway.get(path, field).status == 200
