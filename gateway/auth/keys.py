@@ -78,6 +78,11 @@ def parse_line(line: str, number: int) -> Key:
     return Key(name, bytes.fromhex(match[1]), roles, claims)
 
 
+def is_name(text: str) -> bool:
+    """Whether a text may be the name of a key, or a role in its line."""
+    return _NAME.fullmatch(text) is not None
+
+
 def line_of(name: str, key: str, roles: Iterable[str] = ()) -> str:
     """The line of a key."""
     words = [name, f"sha256:{sha256(key.encode()).hexdigest()}", ",".join(roles)]

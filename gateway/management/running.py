@@ -14,8 +14,10 @@ _TIMEOUT_S = 10.0
 _ON_EVERY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to ask, not to bind
 
 
-def ask(settings: Settings, method: str, target: str, url: str = "", within_s: float = _TIMEOUT_S) -> Any:
-    """The answer of the gateway, as JSON. Raises CommandError with the reason if there is no answer.
+def ask(
+    settings: Settings, method: str, target: str, url: str = "", within_s: float = _TIMEOUT_S, *, member: str
+) -> dict[str, Any]:
+    """The answer of the gateway, an object with that member. Raises CommandError with the reason if there is none.
 
     `url` is the base of another gateway; without it the one of this environment is asked. The name in its certificate
     is not checked then, since it is on this machine.
@@ -35,9 +37,12 @@ def ask(settings: Settings, method: str, target: str, url: str = "", within_s: f
     try:
         answer = json.loads(body)
     except ValueError:
-        raise CommandError(f"{place} answers {response.status}, and not as a gateway of ours does") from None
-    if response.status >= 400:
-        raise CommandError(f"{place} answers {response.status}: {answer.get('detail', '')}")
+        answer = None
+    refused = response.status >= 400
+    if not isinstance(answer, dict) or ("detail" if refused else member) not in answer:
+        raise CommandError(f"{place} answers {response.status}, and not as a gateway of ours does")
+    if refused:
+        raise CommandError(f"{place} answers {response.status}: {answer['detail']}")
     return answer
 
 

@@ -50,8 +50,18 @@ def test_a_key_is_made_where_nothing_is_configured_and_its_line_takes_it(tmp_pat
     assert gateway("auth", "key", "acme", cwd=tmp_path).stdout != shown
 
 
-def test_a_name_that_cannot_be_is_refused(tmp_path: Path) -> None:
-    assert "expected a name" in gateway("auth", "key", "a=b", cwd=tmp_path, code=1).stderr
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["a=b"], "expected a name without white space and : , # = [ ], such as acme"),
+        (["acme inc"], "expected a name without white space"),
+        (["acme", "--roles", "admin=ops"], "expected roles between commas, without white space"),
+        (["acme", "--roles", "admin ops"], "expected roles between commas, without white space"),
+    ],
+)
+def test_a_name_or_a_role_that_cannot_be_is_refused(tmp_path: Path, arguments: list[str], says: str) -> None:
+    refused = gateway("auth", "key", *arguments, cwd=tmp_path, code=1)
+    assert (says in refused.stderr, refused.stdout) == (True, "")
 
 
 @pytest.mark.parametrize(

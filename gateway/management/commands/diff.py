@@ -32,7 +32,7 @@ examples:
 
     def handle(self, *args: Any, **options: Any) -> None:
         config, routes = self.checked(options["env_file"])
-        running = ask(config.settings, "GET", "/-/status", options["url"])
+        running = ask(config.settings, "GET", "/-/status", options["url"], member="config")
         here = configuration_rows(config, running.get("pid", 0))
         lines = [
             *difference.of_variables(running["config"], here),

@@ -42,11 +42,11 @@ examples:
         config, _ = self.checked(options["env_file"])
         if options["verb"] == "forget":
             asked = {"key": options["key"]} | ({"limit": options["limit"]} if options["limit"] else {})
-            found = ask(config.settings, "DELETE", f"/-/limits?{urlencode(asked)}", options["url"])
+            found = ask(config.settings, "DELETE", f"/-/limits?{urlencode(asked)}", options["url"], member="forgotten")
             count = found["forgotten"]
             self.stdout.write(f"Forgotten: {count} count{'' if count == 1 else 's'}.")
             return
-        found = ask(config.settings, "GET", "/-/limits", options["url"])
+        found = ask(config.settings, "GET", "/-/limits", options["url"], member="limits")
         if not found["limits"]:
             self.stdout.write("No limits hold.")
             return

@@ -34,7 +34,7 @@ examples:
         parser.add_argument("--url", default="", help="of another gateway than the one on GATEWAY_BIND")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        found = ask(settings.GATEWAY.settings, "POST", "/-/reload", options["url"], _WITHIN_S)
+        found = ask(settings.GATEWAY.settings, "POST", "/-/reload", options["url"], _WITHIN_S, member="outcome")
         for problem in found["problems"]:
             self.stderr.write(f"gateway: {plain_lines(problem)}")
         if found["outcome"] == "done":
