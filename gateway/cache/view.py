@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote
 from asgiref.sync import markcoroutinefunction
 from django.conf import settings
 from django.http.response import HttpResponseBase
+from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
 
 from gateway import units
@@ -208,7 +209,7 @@ def key_of(request: GatewayRequest, words: Sequence[Sequence[str]] = ()) -> str:
 
     X-Forwarded fields of a trusted proxy go up and may show in the response, so they are part of the key. So are the
     values of these words, which the route's calls depend on; the values by which the route was chosen; the fields that
-    go up with the client's identity; and the language that code before the cache has chosen.
+    go up with the client's identity; and the language and the time zone that code before the cache has chosen.
     """
     scope, host = request.scope, same_authority(request.forwarded_host or request.host_field)
     scheme = request.forwarded_scheme or scope["scheme"]
@@ -233,8 +234,10 @@ def key_of(request: GatewayRequest, words: Sequence[Sequence[str]] = ()) -> str:
         extra.append(b"identity=" + digest(repr(request.identity_fields)).encode("ascii"))
     if stack is not None and stack.key_rule:
         extra.append(b"rule=" + stack.key_rule.encode("ascii"))
-    if stack is not None and stack.is_wrapped and get_language() != settings.LANGUAGE_CODE:
-        extra.append(f"language={get_language()}".encode())
+    if stack is not None and stack.is_wrapped:
+        language, zone = get_language(), get_current_timezone_name()
+        extra += [f"language={language}".encode()] if language != settings.LANGUAGE_CODE else []
+        extra += [f"zone={zone}".encode()] if zone != settings.TIME_ZONE else []
     if extra:
         key += " " + ";".join(quote(one.decode("latin-1"), safe=_PLAIN) for one in extra)  # no `;` stays within one
     return key

@@ -21,6 +21,7 @@ import contextvars
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
 from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpResponse, JsonResponse
+from django.utils import timezone
 from django.utils.decorators import async_only_middleware, sync_and_async_middleware
 from django.utils.deprecation import MiddlewareMixin
 
@@ -73,6 +74,15 @@ def either(get_response):
         response = await get_response(request)
         response["X-Either"] = "1"
         return response
+
+    return middleware
+
+
+@async_only_middleware
+def zone(get_response):
+    async def middleware(request):
+        with timezone.override(request.headers.get("X-Zone")):
+            return await get_response(request)
 
     return middleware
 
@@ -146,6 +156,7 @@ import time
 from django.db import connection
 from django.http import Http404, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import include, path
+from django.utils.timezone import get_current_timezone_name
 from django.views import View
 
 from gateway.routing import cached, fanout, from_environment, legacy, part, proxy, route
@@ -193,6 +204,10 @@ async def unread(request):
     return JsonResponse({"calls": calls[0]})
 
 
+async def zoned(request):
+    return HttpResponse(get_current_timezone_name())
+
+
 tells.open_to_all = True
 
 
@@ -214,6 +229,7 @@ urlpatterns = [
     route("/old/{n}", legacy(lambda n: {"n": n}, name="old")),
     route("GET /kept/reads", cached(tells, "60s"), name="kept-reads"),
     route("GET /kept/unread", cached(unread, "60s"), name="kept-unread"),
+    route("GET /kept/zone", cached(zoned, "60s"), name="kept-zone", middleware=[middleware.zone]),
     route("/other/{n}", tells, name="other", middleware=[middleware.either]),
     route("/none/{n}", tells, name="none", middleware=[]),
     path("django/form/", form, name="django-form"),
@@ -391,6 +407,14 @@ def test_one_that_does_not_is_stored(gateway: Gateway) -> None:
     first, second = (gateway.get("/kept/unread?own", f"X-Tenant: {tenant}") for tenant in ("acme", "other"))
     assert first.body == second.body
     assert second.one("cache-status").startswith("portway; hit")
+
+
+def test_the_time_zone_that_middleware_has_chosen_is_in_the_key(gateway: Gateway) -> None:
+    for turn in range(2):
+        for zone in (b"Asia/Tokyo", b"Europe/Berlin"):
+            answer = gateway.get("/kept/zone", f"X-Zone: {zone.decode()}")
+            hit = answer.one("cache-status").startswith("portway; hit")
+            assert (answer.body, hit) == (zone, bool(turn))
 
 
 def test_explain_and_routes_name_it_with_the_variable(gateway: Gateway) -> None:
