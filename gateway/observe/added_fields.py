@@ -7,8 +7,8 @@ from gateway.http.headers import Pair, is_token
 
 _PREFIX: Final = "header:"
 _MOST_CHARACTERS: Final = 256
-# Possible credentials: their presence may be logged, their value never.
-_CREDENTIALS: Final = frozenset(
+# Possible credentials: their presence may be logged or shown, their value never.
+CREDENTIALS: Final = frozenset(
     {"authorization", "cookie", "proxy-authorization", "x-api-key", "api-key", "x-auth-token"}
 )
 
@@ -29,7 +29,7 @@ def added_fields(names: Iterable[str], credentials: Iterable[str]) -> Added | No
     The values of `credentials`, fields that a way to authenticate reads, are masked. Each value is cut at 256
     characters.
     """
-    masked = _CREDENTIALS | set(credentials)
+    masked = CREDENTIALS | set(credentials)
     keys = {name.encode("ascii"): (f"header_{name.replace('-', '_')}", name in masked) for name in names}
     if not keys:
         return None

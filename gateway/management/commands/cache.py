@@ -1,7 +1,7 @@
 """`gateway cache`: what is stored, why a request would hit or miss, and how to forget."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import replace
 from time import time
 from typing import Any
@@ -20,6 +20,7 @@ from gateway.http import methods
 from gateway.http.headers import Pairs, first_text, parse_host
 from gateway.http.queries import masked_target
 from gateway.management import GatewayCommand, add_env_file
+from gateway.observe.added_fields import CREDENTIALS
 from gateway.routing.dispatch import Own, Preflight, Refusal, decide
 from gateway.routing.urls import DjangoMatch, Routes
 from gateway.text import aligned, plain, plain_lines
@@ -75,7 +76,7 @@ examples:
         try:
             is_there = queries.is_there()
             if options["verb"] == "ls":
-                self._list(options, is_there=is_there)
+                self._list(config, options, is_there=is_there)
             elif options["verb"] == "why":
                 self._explain(config, routes, options, is_there=is_there)
             else:
@@ -86,14 +87,14 @@ examples:
 
     # -- ls -------------------------------------------------------------------------------------------------------
 
-    def _list(self, options: dict[str, Any], *, is_there: bool) -> None:
-        now_s = time()
+    def _list(self, config: Config, options: dict[str, Any], *, is_there: bool) -> None:
+        now_s, masked = time(), _masked(config)
         stored = queries.listing(options["route"], options["host"], options["prefix"]) if is_there else ()
         table = [["ROUTE", "URL", "STATUS", "SIZE", "AGE", "FRESH", "VARIES ON"]]
         table += [
             [key.route, _url(key), str(entry.status), str(size), f"{entry.current_age_s(now_s):.0f} s", fresh, variant]
             for key, entry, size in stored
-            for fresh, variant in [(_fresh(entry, now_s), _variant(entry))]
+            for fresh, variant in [(_fresh(entry, now_s), _variant(entry, masked))]
         ]
         if len(table) == 1:
             self.stdout.write("Nothing is stored.")
@@ -149,10 +150,16 @@ def _fresh(entry: Entry, now_s: float) -> str:
     return f"{left_s:.0f} s" if left_s > 0 else f"stale since {-left_s:.0f} s"
 
 
-def _variant(entry: Entry) -> str:
-    fields = zip(entry.vary, entry.values, strict=True)
+def _masked(config: Config) -> frozenset[str]:
+    """The fields whose values are not shown: those are the credentials of clients."""
+    return CREDENTIALS | config.auth.credential_fields
+
+
+def _variant(entry: Entry, masked: Collection[str]) -> str:
+    fields = ((raw.decode(), value) for raw, value in zip(entry.vary, entry.values, strict=True))
     return ", ".join(
-        f"{name.decode()}: {'(absent)' if value is None else value.decode('latin-1')}" for name, value in fields
+        f"{name}: {'(absent)' if value is None else '***' if name in masked else value.decode('latin-1')}"
+        for name, value in fields
     )
 
 
@@ -208,7 +215,7 @@ def _reasons(config: Config, routes: Routes, method: str, asked: Key, pairs: Pai
     bind = "{}:{}".format(*config.settings.bind)
     for key in keys or [Key(name, asked.scheme or "http", asked.host or bind, asked.target)]:
         yield f"Key      {key}"
-        yield from _verdict(queries.variants_of(key) if is_there else [], pairs, rule)
+        yield from _verdict(queries.variants_of(key) if is_there else [], pairs, rule, _masked(config))
 
 
 def _keys_of(asked: Key) -> list[Key]:
@@ -217,11 +224,11 @@ def _keys_of(asked: Key) -> list[Key]:
     return [key for key in keys if not asked.host or (key.scheme, key.host) == (asked.scheme, asked.host)]
 
 
-def _verdict(stored_here: Iterable[Entry], pairs: Pairs, rule: policy.Rule) -> Iterator[str]:
+def _verdict(stored_here: Iterable[Entry], pairs: Pairs, rule: policy.Rule, masked: Collection[str]) -> Iterator[str]:
     now_s, directives = time(), freshness.request_directives(pairs)
     entries = [freshness.limited_by(rule, entry) for entry in stored_here]
     for stored in entries:
-        variant = _variant(stored)
+        variant = _variant(stored, masked)
         yield (
             f"Stored   {stored.status}, {stored.current_age_s(now_s):.0f} s old, fresh for {stored.lifetime_s:g} s by "
             f"{stored.source}: {_fresh(stored, now_s)}{'; for ' + variant if variant else ''}"

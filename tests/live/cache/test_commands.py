@@ -88,6 +88,7 @@ def run(folder: Path | str, environment: Mapping[str, str], *commands: Sequence[
 
 LS = """\
 ROUTE URL STATUS SIZE AGE FRESH VARIES ON
+c http://gateway.test/c/mine 200 N A s T s authorization: ***, cookie: ***, x-api-key: (absent)
 c http://gateway.test/c/red 200 N A s T s accept-language: de, x-tenant: (absent)
 c http://gateway.test/c/red 200 N A s T s accept-language: (absent), x-tenant: a
 c http://other.test:81/c/red 200 N A s T s accept-language: (absent), x-tenant: (absent)
@@ -97,6 +98,16 @@ c http://gateway.test/c/validate 200 N A s validated each time
 t http://gateway.test/t/guess 200 N A s T s
 """
 WHY = {
+    "masked": (
+        ["GET", "http://gateway.test/c/mine"],
+        """\
+Route    c (GATEWAY_ROUTE_C): /c/**
+Cache    as the upstream says; bodies of up to 2097152 bytes
+Key      c http://gateway.test/c/mine
+Stored   200, A s old, fresh for 60 s by max-age: T s; for authorization: ***, cookie: ***, x-api-key: (absent)
+Answer   from the upstream: what is stored is for requests with other fields (fwd=vary-miss)
+""",
+    ),
     "hit": (
         ["GET", "http://gateway.test/c/red", "-H", "X-Tenant: a"],
         """\
@@ -211,16 +222,19 @@ def said(gateways: dict[str, Gateway], origin: Origin, tmp_path_factory: pytest.
     gateway = gateways["open"]
     origin.answers("/c/red", fresh("x", "Vary: X-Tenant, Accept-Language", "Cache-Tag: red"))
     origin.answers("/c/red?p=2", status(404, "Cache-Control: max-age=60"))
+    mine = fresh("x", "Vary: Cookie, Authorization, X-Api-Key", control="public, max-age=60")
+    origin.answers("/c/mine", mine)
     origin.answers("/c/validate", fresh("x", 'ETag: "1"', control="no-cache"))
     late = ("Age: 61", 'ETag: "1"', "Last-Modified: Mon, 01 Jan 2024 00:00:00 GMT")
     origin.answers("/c/stale", fresh("x", *late, control="max-age=60, stale-if-error=900"))
     origin.answers("/t/guess", fresh("x", control=""))
+    gateway.get("/c/mine", "Cookie: sid=topsecret", "Authorization: Bearer topsecret")
     gateway.get("/c/red", "Accept-Language: de")
     gateway.get("/c/red", "X-Tenant: a")
     gateway.ask(request_bytes("GET", "/c/red", host="other.test:81"))
     for path in ("/c/red?p=2", "/c/stale", "/c/validate", "/t/guess"):
         gateway.get(path)
-    eventually(lambda: run(gateway.cwd, gateway.environment, ["ls"])[0][1].count("\n") == 8)
+    eventually(lambda: run(gateway.cwd, gateway.environment, ["ls"])[0][1].count("\n") == 9)
     new, unusable = tmp_path_factory.mktemp("new"), tmp_path_factory.mktemp("unusable")
     (unusable / "portway.sqlite3").write_bytes(b"no database" * 100)
     here: dict[str, Sequence[str]] = {
