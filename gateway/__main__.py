@@ -8,6 +8,7 @@ Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 
 import argparse
 import contextlib
+import gc
 import importlib
 import importlib.util
 import io
@@ -53,12 +54,18 @@ Exit codes: 0 good, also after a drain; 2 bad configuration; 1 everything else.
 """
 
 
+# Thresholds of the garbage collector, in this process and in the workers that come from it. Neither modules nor
+# requests leave reference cycles, so it finds next to nothing; with Python's defaults (700, 10, 10) it takes a twelfth
+# of the time of `gateway check` and a twentieth of that of a request (the latter not from Python 3.13 on).
+_COLLECT_AFTER = (10_000, 20, 50)
+
 # Commands that read no configuration of ours, so that a wrong one does not stop them.
 _WITHOUT_ENVIRONMENT = {"completion", "import", "init"}
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit code."""
+    gc.set_threshold(*_COLLECT_AFTER)
     _open_standard_streams()
     try:
         code = _command(sys.argv[1:] if argv is None else argv)

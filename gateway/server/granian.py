@@ -41,9 +41,6 @@ from gateway.server.worker import Parent, Shared
 from gateway.text import aligned, plain
 from gateway.upstreams.places import texts_of
 
-# Thresholds of a worker's garbage collector. A request leaves no reference cycles, so it finds next to nothing, and
-# with Python's defaults (700, 10, 10) it takes a twentieth of the time. From Python 3.13 on it makes no difference.
-_COLLECT_AFTER: Final = (10_000, 20, 50)
 # RFC 9113, section 6.5.2: it is recommended not to be smaller.
 _STREAMS: Final = 100
 _STREAM_WINDOW_BYTES: Final = 256 * 1024
@@ -80,7 +77,6 @@ def serve(
         line.close_in_worker()
         control.begin()
         logs.stdout_to_null()
-        gc.set_threshold(*_COLLECT_AFTER)
         past = past_counts(inherited.shared_memory.join(line.place + control.number))
         return load_application(
             Shared(
