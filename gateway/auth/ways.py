@@ -5,6 +5,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -345,8 +346,18 @@ class PythonWay:
             return Outcome(Verdict.MISSING, way.name)
         if not isinstance(found, Identity):
             raise TypeError(f"{way.source} gave {type(found).__name__}; a way gives an Identity, or None for nobody")
-        identity = replace(found, way=way.name)
+        roles, scopes = _words(way.source, "roles", found.roles), _words(way.source, "scopes", found.scopes)
+        identity = replace(found, way=way.name, roles=roles, scopes=scopes)
         return Outcome(Verdict.PASSED, way.name, identity, fields_for(way, identity))
+
+
+def _words(source: str, what: str, given: object) -> tuple[str, ...]:
+    """Roles or scopes. Raises TypeError for what is no list of texts: in a text, `orders:read` would be found in
+    `orders:read-own`."""
+    if not isinstance(given, (list, tuple, AbstractSet)) or not all(isinstance(word, str) for word in given):
+        kind = type(given).__name__
+        raise TypeError(f"{source} gave an Identity with {what} of type {kind}, not a list of texts such as ['a', 'b']")
+    return tuple(given)
 
 
 _VERDICTS = {

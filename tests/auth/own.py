@@ -24,6 +24,10 @@ async def check(request: GatewayRequest) -> Identity | None:
             raise RuntimeError("of the way")
         case "nonsense":
             return "carol"  # type: ignore[return-value]
+        case "text":  # a claim `scope` as it came
+            return Identity(said, roles=["boss"], scopes="orders:read-own orders:list")  # type: ignore[arg-type]
+        case "letters":
+            return Identity(said, roles="boss")  # type: ignore[arg-type]
         case _:
             return Identity(said, roles=("boss",) if said == "carol" else (), claims={"level": 7})
 

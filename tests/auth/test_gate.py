@@ -541,6 +541,17 @@ async def test_own_python_takes_part_in_rules_and_roles(upstream: Service) -> No
     assert [field(got, "x-user") for got in upstream.requests] == ["carol:7"]
 
 
+@pytest.mark.parametrize(("said", "needs"), [("text", {"SCOPES": "orders:read"}), ("letters", {"ROLES": "b"})])
+async def test_a_text_for_a_list_of_roles_or_scopes_lets_nobody_in(
+    upstream: Service, said: str, needs: dict[str, str]
+) -> None:
+    """Each part of the text would be one of them."""
+    environ = {"UPSTREAM_U": upstream.url, "ROUTE_A": "/** -> u", "AUTH_OWN": "python tests.auth.own.check"}
+    async with gateway(environ | {"AUTH": "own"} | needs) as gw:
+        assert (await gw.ask("/", ("X-Own", said))).status == 500
+    assert upstream.requests == []
+
+
 # -- levels, kinds of routes --------------------------------------------------------------------------------------
 
 
