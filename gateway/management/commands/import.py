@@ -59,9 +59,11 @@ examples:
             with target.open("x", encoding="utf-8") as file:
                 file.write(text)
         except FileExistsError as error:
-            raise CommandError(f"{target} is there already; move it away first", returncode=2) from error
+            if not folder.is_dir():
+                raise CommandError(f"{folder} is no folder", returncode=1) from error
+            raise CommandError(f"{target} is there already; move it away first", returncode=1) from error
         except OSError as error:
-            raise CommandError(f"{target}: {error.strerror}", returncode=2) from error
+            raise CommandError(f"{target}: {error.strerror}", returncode=1) from error
         left = len(imported.draft.left)
         self.stdout.write(plain_lines(f"{target}: {len(imported.draft.variables)} variables; {left} things are left"))
 

@@ -52,8 +52,10 @@ def test_output_goes_to_a_folder_and_overwrites_nothing(tmp_path: Path) -> None:
     assert (first.code, first.output) == (0, "new/gateway.env: 4 variables; 0 things are left\n")
     assert "GATEWAY_ROUTE_USERS=/users/** -> users" in (tmp_path / "new" / "gateway.env").read_text(encoding="utf-8")
     again = run(tmp_path, "import", "--output", "new", "nginx.conf")
-    assert again.code == 2
+    assert again.code == 1
     assert "is there already" in again.errors
+    no_folder = run(tmp_path, "import", "--output", "nginx.conf", "nginx.conf")
+    assert (no_folder.code, no_folder.errors) == (1, "gateway: nginx.conf is no folder\n")
 
 
 @pytest.mark.parametrize(
