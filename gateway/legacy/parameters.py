@@ -6,6 +6,7 @@ UUID, date, time, datetime, timedelta, Enum, Literal, unions of them, `Annotated
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
 from typing import Any, get_type_hints
 
 import msgspec
@@ -46,7 +47,7 @@ class Parameters:
         for name, hint in _hints(function):
             try:
                 kind = _read(function, name, hint)
-                is_known = not isinstance(kinds.type_info(kind), kinds.CustomType)
+                is_known = _is_known(kinds.type_info(kind))
             except Exception as error:  # noqa: BLE001 - a hint may be any expression
                 self._problems[name] = f"{type(error).__name__}: {error}"
                 continue
@@ -85,7 +86,15 @@ class Parameters:
         return f"no text becomes a {getattr(kind, '__name__', kind)}"
 
 
+def _is_known(kind: kinds.Type) -> bool:
+    """Whether msgspec converts to it. It describes an Enum with a metaclass of its own, such as Django's TextChoices,
+    as a custom type, but converts to it as to any other."""
+    return not isinstance(kind, kinds.CustomType) or issubclass(kind.cls, Enum)
+
+
 def _takes_text(kind: kinds.Type) -> bool:
+    if isinstance(kind, kinds.CustomType):
+        return _is_known(kind)
     if isinstance(kind, kinds.Metadata):
         return _takes_text(kind.type)
     if isinstance(kind, kinds.UnionType):

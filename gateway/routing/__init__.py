@@ -33,7 +33,7 @@ worker_start  functions that each worker calls when it starts
 from gateway.cache.view import cached as _cached
 from gateway.errors import GatewayError, Reason
 from gateway.fanout.typed import fanout as _fanout
-from gateway.fanout.typed import part
+from gateway.fanout.typed import part as _part
 from gateway.http.identity import Identity
 from gateway.http.request import GatewayRequest
 from gateway.http.response import GatewayResponse
@@ -41,13 +41,14 @@ from gateway.legacy.view import legacy as _legacy
 from gateway.limits.gate import limited
 from gateway.proxy.fetch import Fetched, fetch
 from gateway.proxy.view import proxy as _proxy
-from gateway.routing.faults import noted
+from gateway.routing.faults import has_faulty_part, is_faulty, noted
 from gateway.routing.urls import from_environment, route
 from gateway.routing.worker_start import on_worker_start
 from gateway.sockets.client import SocketClosed
 from gateway.sockets.upgrade import GatewayWebSocket
 
-cached, fanout, legacy, proxy = noted(_cached), noted(_fanout), noted(_legacy), noted(_proxy)
+cached, legacy, proxy = noted(_cached), noted(_legacy), noted(_proxy)
+fanout, part = noted(_fanout, spoils=has_faulty_part), noted(_part, spoils=is_faulty)
 
 __all__ = ["Fetched", "GatewayError", "GatewayRequest", "GatewayResponse", "GatewayWebSocket", "Identity", "Reason"]
 __all__ += ["SocketClosed", "cached", "fanout", "fetch", "from_environment", "legacy", "limited", "on_worker_start"]

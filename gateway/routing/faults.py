@@ -8,10 +8,12 @@ import functools
 import importlib
 import sys
 import traceback
+import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from types import FrameType
 from typing import Any, TypeVar, cast
 
 from django.http.response import HttpResponseBase
@@ -95,20 +97,49 @@ def _decorates(function: object) -> Callable[..., Any]:
     return faulty
 
 
-def noted(call: CallT) -> CallT:
-    """The same call; while faults are noted it returns `faulty` instead of raising."""
+def has_faulty_part(function: object) -> bool:
+    """Whether one of a function's hints holds the stand-in of a `part()` that could not be made."""
+    hints = getattr(function, "__annotations__", {}).values()
+    return any(extra is faulty for hint in hints for extra in getattr(hint, "__metadata__", ()))
+
+
+def is_faulty(argument: object) -> bool:
+    """Whether this is the stand-in of a call that could not be made."""
+    return argument is faulty
+
+
+def noted(call: CallT, *, spoils: Callable[[object], bool] = lambda argument: False) -> CallT:
+    """The same call; while faults are noted it returns `faulty` instead of raising.
+
+    Given an argument that `spoils` it, it is not made: the fault was noted where that argument was made.
+    """
 
     @functools.wraps(call)
     def made(*args: Any, **options: Any) -> Any:
-        try:
+        notes = _notes.get()
+        if notes is None:
             result = call(*args, **options)
-        except Exception as error:
-            frame = sys._getframe(1)
-            place = f"{file_name(frame.f_code.co_filename)}:{frame.f_lineno}"
-            if not note(f"{place}: {type(error).__name__}: {error}"):
-                raise
-            return faulty if args else _decorates
+        else:
+            before = len(notes)
+            try:
+                result = faulty if any(map(spoils, args)) else call(*args, **options)
+            except Exception as error:  # noqa: BLE001 - what a call is given may be anything
+                fault = f"{_place(sys._getframe(1))}: {type(error).__name__}: {error}"
+                if len(notes) == before and fault not in notes:
+                    notes.append(fault)
+                return faulty if args else _decorates
+            if len(notes) > before:  # by calls in hints that are texts, which are made as they are read
+                return faulty if args else _decorates
         is_decorator = not args and callable(result)  # fanout(timeout="1s"), which is still to be called
-        return noted(result) if is_decorator else result
+        return noted(result, spoils=spoils) if is_decorator else result
 
     return cast("CallT", made)
+
+
+def _place(frame: FrameType) -> str:
+    """Where a call stands. One in a hint that is a text has no place of its own: it is where the hints are read."""
+    at: FrameType | None = frame
+    while at is not None and at.f_code.co_filename.startswith(("<string>", typing.__file__, *_LOADERS)):
+        at = at.f_back
+    at = at or frame
+    return f"{file_name(at.f_code.co_filename)}:{at.f_lineno}"

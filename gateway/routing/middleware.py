@@ -30,6 +30,10 @@ from gateway.routing.faults import RouteError, added_to, loaded, place_of
 Middleware: TypeAlias = str | Callable[..., Any]  # a dotted path, or the class or function itself
 Handler = Callable[[GatewayRequest], Awaitable[HttpResponseBase]]
 
+# The gateway's own entry in settings.MIDDLEWARE, for the clients of django.test: it hands a request to the gateway, so
+# in a stack of the gateway that would never end. `[*settings.MIDDLEWARE, Tenant]` holds it.
+_THROUGH_GATEWAY = "gateway.server.in_process.ThroughGateway"
+
 _SYNCHRONOUS = (
     "cannot be called asynchronously: derive it from django.utils.deprecation.MiddlewareMixin, decorate it with "
     "django.utils.decorators.sync_and_async_middleware, or set async_capable = True and make __call__ async"
@@ -142,6 +146,8 @@ class Chains:
 
 def _made(one: Middleware, get_response: Handler, origin: str) -> Callable[[GatewayRequest], Any] | None:
     """A middleware around `get_response`; None for one that is not used. Raises RouteError."""
+    if one == _THROUGH_GATEWAY:
+        return None
     name = name_of_middleware(one)
     place = f"{origin}: {name}"
     factory: Any = loaded(one, place) if isinstance(one, str) else one

@@ -52,11 +52,13 @@ class ThroughGateway:
             markcoroutinefunction(self)
 
     def __call__(self, request: HttpRequest) -> Any:
-        return answer(request) if self.is_async else async_to_sync(answer)(request)
+        if self.is_async:
+            return answer(request)
+        return async_to_sync(answer)(request, is_whole=True)  # the loop, and with it a stream, ends with this call
 
 
-async def answer(request: HttpRequest) -> HttpResponseBase:
-    """The gateway's answer to a Django request, whole; an event stream as it comes."""
+async def answer(request: HttpRequest, *, is_whole: bool = False) -> HttpResponseBase:
+    """The gateway's answer to a Django request, whole; an event stream as it comes, or `is_whole` too."""
     handler = await worker()
     exchanged = _Exchanged(request.body)
     scope = scope_of(request)
@@ -68,7 +70,9 @@ async def answer(request: HttpRequest) -> HttpResponseBase:
         raise RuntimeError("the gateway did not answer")
     pairs: Pairs = start["headers"]
     if any(name == b"content-type" and value.startswith(_EVENTS) for name, value in pairs):
-        return _as_django(StreamingHttpResponse(_rest(exchanged, task), status=start["status"]), pairs)
+        pieces = _rest(exchanged, task)
+        content: Any = [piece async for piece in pieces] if is_whole else pieces
+        return _as_django(StreamingHttpResponse(content, status=start["status"]), pairs)
     body = b"".join([piece async for piece in _rest(exchanged, task)])
     return _as_django(HttpResponse(body, status=start["status"]), pairs)
 
@@ -227,7 +231,10 @@ def _pairs_of(request: HttpRequest) -> Pairs:
 
 
 def _as_django(response: HttpResponseBase, pairs: Pairs) -> HttpResponseBase:
-    """The same response with these field lines; repeated ones are joined, cookies go to `cookies`."""
+    """The same response with these field lines; repeated ones are joined, cookies go to `cookies`.
+
+    A redirect has Django's `url`, which `follow=True` and assertRedirects() read.
+    """
     for name in list(response.headers):
         del response[name]
     for key, raw in pairs:
@@ -236,6 +243,8 @@ def _as_django(response: HttpResponseBase, pairs: Pairs) -> HttpResponseBase:
             response.cookies.update(SimpleCookie(value))
         else:
             response[name] = f"{response[name]}, {value}" if response.has_header(name) else value
+    if 300 <= response.status_code < 400 and response.has_header("location"):
+        response.url = response["location"]  # type: ignore[attr-defined]
     return response
 
 

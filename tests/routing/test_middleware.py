@@ -9,6 +9,7 @@ import pytest
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")
 
+from django.conf import settings
 from django.core.exceptions import MiddlewareNotUsed
 from django.http import HttpResponse
 from django.urls import path
@@ -149,6 +150,13 @@ def test_each_list_is_made_once_for_all_its_routes() -> None:
 def test_where_there_is_none_the_view_stands_as_it_is(listed: list[Middleware]) -> None:
     proxied = proxy("b")
     (line,) = routes_of(route("/x", proxied, middleware=listed)).routes
+    assert line.view == proxied.serve
+
+
+def test_the_entry_of_the_gateway_in_the_list_of_django_is_passed_over() -> None:
+    """`[*settings.MIDDLEWARE, Tenant]` holds it: it would hand the request to the gateway again, without end."""
+    proxied = proxy("b")
+    (line,) = routes_of(route("/x", proxied, middleware=settings.MIDDLEWARE[:1])).routes
     assert line.view == proxied.serve
 
 

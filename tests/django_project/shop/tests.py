@@ -52,6 +52,12 @@ class ByAsyncClient(TestCase):
         made = await self.async_client.post("/api/items", {"name": "tea"}, content_type="application/json")
         self.assertEqual((made.status_code, made.json()["name"]), (201, "tea"))
 
+    async def test_choices_of_django_are_types_of_parameters(self) -> None:
+        answer = await self.async_client.get("/chosen/s/1")
+        self.assertEqual(answer.json(), {"size": "Small", "rank": "First"})
+        for path in ("/chosen/xl/1", "/chosen/s/2"):
+            self.assertEqual((await self.async_client.get(path)).status_code, 404, path)
+
     async def test_what_nobody_serves(self) -> None:
         answer = await self.async_client.get("/nothing")
         self.assertEqual((answer.status_code, answer.json()["reason"]), (404, "route_not_found"))
@@ -88,6 +94,13 @@ class ByClient(TestCase):
             self.assertEqual(self.client.get(path).status_code, 200, path)
         self.assertEqual(self.client.get("/items").json(), ["milk"])
         self.assertEqual(self.client.post("/prices/milk", {"a": "b"}).json()["method"], "POST")
+
+    def test_a_redirect_is_followed(self) -> None:
+        self.assertRedirects(self.client.get("/moved"), "/items")
+        self.assertEqual(self.client.get("/moved", follow=True).redirect_chain, [("/items", 302)])
+
+    def test_an_event_stream_that_ends_is_whole(self) -> None:
+        self.assertEqual(b"".join(self.client.get("/ends").streaming_content), b"data: a\n\ndata: b\n\n")
 
 
 class ByFactory(TestCase):

@@ -7,7 +7,9 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import msgspec
+from django.db import models
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from gateway.routing import GatewayResponse, fanout, fetch, part
 from pydantic import BaseModel
@@ -27,6 +29,14 @@ class AsDataclass:
 
 class AsModel(BaseModel):
     id: int
+
+
+class Size(models.TextChoices):
+    SMALL = "s", "Small"
+
+
+class Rank(models.IntegerChoices):
+    FIRST = 1, "First"
 
 
 KINDS: dict[str, Any] = {
@@ -96,6 +106,10 @@ async def converted(request: HttpRequest, id: uuid.UUID, size: Literal["s", "m"]
     return {"id": type(id).__name__, "size": size, "exact": repr(exact)}
 
 
+async def chosen(request: HttpRequest, size: Size, rank: Rank | None) -> dict[str, object]:
+    return {"size": size.label, "rank": rank and rank.label}
+
+
 async def events(request: HttpRequest) -> GatewayResponse:
     async def endless() -> AsyncIterator[bytes]:
         while True:
@@ -103,6 +117,19 @@ async def events(request: HttpRequest) -> GatewayResponse:
             await asyncio.sleep(0.01)
 
     return GatewayResponse(200, [(b"content-type", b"text/event-stream")], endless())
+
+
+async def ends(request: HttpRequest) -> GatewayResponse:
+    async def pieces() -> AsyncIterator[bytes]:
+        for name in ("a", "b"):
+            yield f"data: {name}\n\n".encode()
+            await asyncio.sleep(0)
+
+    return GatewayResponse(200, [(b"content-type", b"text/event-stream")], pieces())
+
+
+async def moved(request: HttpRequest) -> HttpResponse:
+    return redirect("/items")
 
 
 async def who(request: HttpRequest) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """Django's own commands and settings, with apps and settings of a team's own, as a person types them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -257,6 +258,49 @@ FAULTS = [
     "'/users/**' stands twice: GATEWAY_ROUTE_USERS and routes.py:17; both take /users",
     "routes.py:14: there is no upstream nope; set GATEWAY_UPSTREAM_NOPE to its base URL",
 ]
+
+
+FAULTY_PARTS = """
+from typing import Annotated
+
+from gateway.routing import fanout, from_environment, legacy, part, route
+
+
+@fanout
+async def home(
+    user: Annotated[dict, part("users:/{id}", timeout="5")],
+    team: Annotated[dict, part("users")],
+    tea: Annotated[dict, part(legacy(lambda id: {}))],
+):
+    return {}
+
+
+@fanout(timeout="5s")
+async def other(user: Annotated[dict, part("users:/{id}", method="GE T")]):
+    return {}
+
+
+urlpatterns = [*from_environment(), route("GET /home/{id}", home), route("GET /other", other), route("/{", home)]
+"""
+NO_PATH = "TargetError: a part needs a path that begins with a slash: 'users:/...'"
+NO_NAME = (
+    "ValueError: legacy(<lambda>): expected a name in lower case, such as users or user_orders; name the pool: "
+    "legacy(..., name='reports')"
+)
+
+
+@pytest.mark.parametrize(
+    ("first", "lines"), [("", (9, 10, 11, 17)), ("from __future__ import annotations", (7, 7, 7, 16))]
+)
+def test_faults_of_parts_hide_no_others_and_are_told_once(folder: Path, first: str, lines: Sequence[int]) -> None:
+    write_routes(folder, first + FAULTY_PARTS)
+    ran = run(folder, "check", **USERS)
+    *faults, last = [line.removeprefix("gateway: ") for line in ran.lines]
+    told = (f"ValueError: timeout='5': {UNIT}", NO_PATH, NO_NAME, "ValueError: method='GE T': ")
+    assert len(faults) == len(told), faults
+    for fault, line, text in zip(faults, lines, told, strict=True):
+        assert fault.startswith(f"routes.py:{line}: {text}")
+    assert last == "routes.py:21: route('/{'): a brace without its partner in '{'"
 
 
 @pytest.mark.parametrize("command", ["check", "serve", "routes"])

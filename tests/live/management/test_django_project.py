@@ -81,7 +81,7 @@ def test_the_checks_of_an_app_are_run(project: Path, environment: dict[str, str]
     ran = run(project, "check", **environment)
     assert (ran.code, ran.output) == (
         0,
-        f"The configuration is good: upstreams 1, routes 18, of {project}/routes.py.\n",
+        f"The configuration is good: upstreams 1, routes 21, of {project}/routes.py.\n",
     )
     assert "gateway: warning: ?: (shop.W001) the stock is low" in ran.errors
 
@@ -102,7 +102,7 @@ def test_the_tests_of_the_project_pass_by_gateway_test(project: Path, environmen
     ran = run(project, "test", **environment)
     assert ran.code == 0, ran.errors
     assert "view.not_closed" not in ran.output
-    assert "Ran 14 tests" in ran.errors
+    assert "Ran 17 tests" in ran.errors
     assert "\nOK\n" in ran.errors
 
 
