@@ -75,10 +75,22 @@ class Folder:
             now = look(saved_files(self._folder))
             if files := changed(known, now):
                 return now, [os.path.relpath(path, self._folder) for path in files]
+            self._look_after()
         return known, []
 
+    def _look_after(self) -> None:
+        """Report a serving process that ended by itself: nothing answers until a file is saved."""
+        pid, status = os.waitpid(self._pid, os.WNOHANG) if self._pid else (0, 0)
+        if pid:
+            self._pid = 0
+            code = os.waitstatus_to_exitcode(status)
+            how = f"ended with exit code {code}" if code >= 0 else f"was ended by signal {-code}"
+            sys.stderr.write(f"gateway: the serving process {how}; waiting for a file to be saved\n")
+
     def _end(self) -> None:
-        """End the serving process: in good order if it can, else at once."""
+        """End the serving process, if it is still there: in good order if it can, else at once."""
+        if not self._pid:
+            return
         give_up_s = time.monotonic() + _END_S
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
             os.kill(self._pid, signal.SIGTERM)

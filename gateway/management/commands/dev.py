@@ -43,6 +43,11 @@ examples:
         if found.problems or routes is None:
             serve_broken("\n".join(found.problems))
         address = resolved(config.settings.bind)
+        try:
+            try_bind(address)  # Granian shares it with another gateway, and reports any other process by a backtrace
+        except AddressInUse as error:
+            self.stderr.write(f"gateway: {error}")
+            sys.exit(1)
         if changed := os.environ.pop(CHANGED, ""):
             log.log.info("reload.done", files=changed.split(os.pathsep))
         else:

@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +95,27 @@ def test_a_routes_module_that_does_not_load_is_the_answer_until_it_is_mended(dev
     assert any("GATEWAY_ROUTE_OTHER (gateway.env:1)" in line for line in found["problems"])
     (dev.folder / "gateway.env").unlink()
     eventually(lambda: dev.json() == {"version": 4})
+
+
+def test_a_serving_process_that_ends_by_itself_is_told(dev: Dev) -> None:
+    (dev.folder / "routes.py").write_text("import os\nos._exit(7)\n", encoding="utf-8")
+    told = "gateway: the serving process ended with exit code 7; waiting for a file to be saved"
+    eventually(lambda: told in dev.gateway.errors)
+    dev.save(6)
+    eventually(lambda: dev.json() == {"version": 6})
+
+
+def test_an_address_that_is_taken_is_one_line(dev: Dev, tmp_path: Path) -> None:
+    (tmp_path / "routes.py").write_text(ROUTES.format(version=7, body="pass"), encoding="utf-8")
+    environ = {**os.environ, "GATEWAY_BIND": dev.gateway.authority}
+    with subprocess.Popen(dev.gateway.argv, cwd=tmp_path, env=environ, stderr=subprocess.PIPE, text=True) as second:
+        assert second.stderr is not None
+        lines = [second.stderr.readline() for _ in range(2)]
+        second.terminate()
+    assert lines == [
+        f"gateway: cannot listen on {dev.gateway.authority}: address already in use\n",
+        "gateway: the serving process ended with exit code 1; waiting for a file to be saved\n",
+    ]
 
 
 def test_breakpoint_has_the_terminal(tmp_path: Path) -> None:
