@@ -44,7 +44,9 @@ def load_routes(declared: Declared) -> Routes:
             faults.append(str(error))
         except ModuleNotFoundError as error:
             faults.append(_missing(error, name))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a module of a team's own may raise anything
+        except KeyboardInterrupt:  # Ctrl-C
+            raise
+        except BaseException as error:  # noqa: BLE001 - a module may raise anything, as CancelledError of its own loop
             faults.append(place_of(error, name))
     if routes is None or faults:
         raise RouteError("\n".join(faults))

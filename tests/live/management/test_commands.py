@@ -330,6 +330,10 @@ FAULTY = {
         "import sys\nsys.exit(3)\n",
         "routes.py:2: SystemExit: 3",
     ),
+    "a cancellation of its own loop": (
+        "import asyncio\nraise asyncio.CancelledError('too late')\n",
+        "routes.py:2: CancelledError: too late",
+    ),
     "no urlpatterns": (
         "from gateway.routing import route\n",
         "routes.py defines no list urlpatterns",
