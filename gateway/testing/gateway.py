@@ -26,6 +26,8 @@ from gateway.testing.service import Service, UnexpectedCall
 from gateway.testing.setup import Setup, prepare
 from gateway.testing.wire import Pair
 
+Params = Mapping[str, str | Sequence[str]]  # a sequence: the parameter once for each value
+
 _UNSET: Final = object()
 _HOST: Final = (b"host", b"gateway.test")
 # How long a request may take before the test fails for lack of an answer.
@@ -146,16 +148,16 @@ class AnyGateway(ABC):
         path: str,
         *,
         headers: Fields = (),
-        params: Mapping[str, str] | None = None,
+        params: Params | None = None,
         json: Any = _UNSET,
         body: bytes | str | AsyncIterable[bytes] | None = None,
     ) -> Answer:
         """Send a request and read its whole answer.
 
-        `path` is sent as it is written, with its query; `params` are added to that, encoded. `json` is anything that
-        msgspec encodes. `body` is bytes, a text, or an async iterator of bytes, which is sent in chunks. Raises
-        UnexpectedCall if a service got a call without an answer in the test, any exception of a function of the test,
-        and BrokenOff.
+        `path` is sent as it is written, with its query; `params` are added to that, encoded, one
+        with a list once for each value. `json` is anything that msgspec encodes. `body` is bytes, a text, or an async
+        iterator of bytes, which is sent in chunks. Raises UnexpectedCall if a service got a call without an answer in
+        the test, any exception of a function of the test, and BrokenOff.
         """
         __tracebackhide__ = True
         try:
@@ -229,7 +231,7 @@ class AnyGateway(ABC):
         path: str,
         *,
         headers: Fields = (),
-        params: Mapping[str, str] | None = None,
+        params: Params | None = None,
         json: Any = _UNSET,
         body: bytes | str | AsyncIterable[bytes] | None = None,
     ) -> Opened:
@@ -301,14 +303,14 @@ class AnyGateway(ABC):
             raise first.with_traceback(None) if isinstance(first, UnexpectedCall) else first
 
 
-def _target(path: str, params: Mapping[str, str] | None) -> str:
+def _target(path: str, params: Params | None) -> str:
     """Path and query as they are sent. Raises ValueError."""
     given: Any = path  # a person may write anything here
     if not isinstance(given, str) or not path.startswith(("/", "*")) or not path.isascii() or " " in path:
         raise ValueError(f"{path!r}: a path begins with a slash, and is percent-encoded where it has to be")
     if not params:
         return path
-    return f"{path}{'&' if '?' in path else '?'}{urlencode(params)}"
+    return f"{path}{'&' if '?' in path else '?'}{urlencode(params, doseq=True)}"
 
 
 def _pairs_of(headers: Fields) -> Pairs:

@@ -157,7 +157,7 @@ class Service:
             return f"{asked}, nor any other; write gateway.{self.name}['{call.method} {call.path}'] = ..."
         keys = sorted(self._texts.values())
         near = nearest(call.path, [key.rpartition(" ")[2] for key in keys])
-        meant = f"; did you mean {near}?" if near else ""
+        meant = f"; did you mean {near}?" if near and near != call.path else ""
         return f"{asked}; it has some for {', '.join(map(repr, keys))}{meant}"
 
     def _exhausted(self, call: Call, key: Key) -> str:

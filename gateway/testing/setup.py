@@ -46,6 +46,8 @@ def prepare(environ: Mapping[str, str] | None, routes: Sequence[Any] | str | Non
 
     `routes` are entries of urlpatterns, or the dotted path of a module. Raises SetupError.
     """
+    if not folder.is_dir():
+        raise SetupError(f"there is no folder {folder}")
     own = _folder_environment(folder)
     places: Mapping[str, str] = {}
     if environ is None:

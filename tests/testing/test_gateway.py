@@ -126,6 +126,8 @@ async def test_lists_functions_and_the_closest_key(gateway: TestGateway) -> None
     assert (await gateway.head("/users/1?page=2")).status == 404
     assert (await gateway.get("/users/none")).json() is None
     assert [call.method for call in gateway.users.calls[:2]] == ["DELETE", "GET"]
+    await gateway.get("/users/1", params={"tag": ["a", "b c"]})
+    assert gateway.users.calls[-1].query == "tag=a&tag=b+c"
 
 
 async def test_a_call_that_the_test_does_not_expect_fails_it(gateway: TestGateway) -> None:
@@ -134,6 +136,8 @@ async def test_a_call_that_the_test_does_not_expect_fails_it(gateway: TestGatewa
     gateway.users["GET /users/2"] = [{}]
     with pytest.raises(UnexpectedCall, match=r"it has some for 'GET /users/2'; did you mean /users/2\?"):
         await gateway.get("/users/3")
+    with pytest.raises(UnexpectedCall, match=r"it has some for 'GET /users/2'$"):  # the path is the right one
+        await gateway.put("/users/2")
     await gateway.get("/users/2")
     with pytest.raises(UnexpectedCall, match=r"GET /users/2 2 times, and the list of .* has one answer"):
         await gateway.get("/users/2")

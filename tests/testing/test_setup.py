@@ -70,6 +70,11 @@ async def test_files_of_variables_lie_in_the_folder(tmp_path: Path) -> None:
         assert gateway.users.calls[0].headers["authorization"] == "Bearer abc"
 
 
+def test_a_folder_that_is_not_there_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"there is no folder .*/absent"):
+        TestGateway({"ROUTE_X": "/x -> 204"}, folder=tmp_path / "absent")
+
+
 @pytest.mark.parametrize(
     ("env_file", "routes", "said"),
     [
