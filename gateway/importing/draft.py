@@ -77,6 +77,12 @@ class Draft:
         if one not in self.left:
             self.left.append(one)
 
+    def leave_route(self, node: Node, route: str, text: str, *, is_guarded: bool) -> None:
+        """Note that a route is left out. Where it was guarded, what gets its requests now does not know of that."""
+        self.leave(Weight.ROUTING, node, text)
+        if is_guarded:
+            self.note(Weight.ACCESS, node, f"{route}: other routes have its requests, and let in")
+
     def upstream(self, hint: str, urls: Sequence[str], node: Node) -> str:
         """The upstream with these base URLs, made if there is none yet: the part of its variables before `__`."""
         key = tuple(url.rstrip("/") if url.count("/") <= 3 else url for url in urls)

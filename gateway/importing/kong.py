@@ -177,6 +177,8 @@ def _route(route: Node, draft: Draft, service: str, above: Sequence[Node]) -> li
     paths = route.items("paths") or [route]
     strip = route.is_true("strip_path", default=True)
     preserve = route.is_true("preserve_host")
+    plugins = (*route.items("plugins"), *above)
+    guarded = any(one.text("name") in _ACCESS_PLUGINS or looks_like_guard(one.text("name")) for one in plugins)
     protocols = route.texts("protocols")
     if protocols and not set(protocols) & {"http", "https"}:
         draft.leave(Weight.ROUTING, route, f"route {name}: only http and https are served, not {', '.join(protocols)}")
@@ -186,15 +188,15 @@ def _route(route: Node, draft: Draft, service: str, above: Sequence[Node]) -> li
     try:
         when = _when(route, draft, name)
     except ValueError as error:
-        draft.leave(Weight.ROUTING, route, f"route {name} is for some headers only, and would be for all: {error}")
+        text = f"route {name} is for some headers only, and would be for all: {error}"
+        draft.leave_route(route, f"route {name}", text, is_guarded=guarded)
         return made
     for member in ("snis", "sources", "destinations"):
         if (node := route.get(member)) is not None and node.plain():
-            draft.leave(Weight.ROUTING, node, f"route {name} is for some {member} only, and would be for all: left out")
+            text = f"route {name} is for some {member} only, and would be for all: left out"
+            draft.leave_route(node, f"route {name}", text, is_guarded=guarded or member == "sources")
             route.take()
             return made
-    plugins = (*route.items("plugins"), *above)
-    guarded = any(one.text("name") in _ACCESS_PLUGINS or looks_like_guard(one.text("name")) for one in plugins)
     for host, node in product(hosts, paths):
         path = "/" if node is route else node.scalar()
         is_expression = path.startswith("~") or re.search(r"[\\()|?+\[\]]", path) is not None

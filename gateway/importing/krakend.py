@@ -82,11 +82,11 @@ class _Endpoint:
         try:
             pattern = path_template(self.path)
         except PathError as error:
-            draft.leave(Weight.ROUTING, node, f"{self.method} {self.path}: {error}")
+            self._leave_out(str(error))
             return
         parts = [part for part in map(self._part, node.items("backend")) if part is not None]
         if not parts:
-            draft.leave(Weight.ROUTING, node, f"{self.method} {self.path}: no backend that can be called")
+            self._leave_out("no backend that can be called")
             return
         backends = node.items("backend")
         shaped = any(backends[0].get(name) is not None for name in ("group", "allow", "whitelist"))
@@ -95,13 +95,19 @@ class _Endpoint:
         if len(parts) == 1 and not shaped and not other_method:
             stem = self._proxied(hint, f"{self.method} {pattern}", parts[0])
         elif self.method != "GET":
-            draft.leave(Weight.ROUTING, node, f"{self.method} {self.path}: a body goes to one service only, unchanged")
+            self._leave_out("a body goes to one service only, unchanged")
             return
         else:
             stem = self._fan_out(hint, f"{self.method} {pattern}", parts)
         if encoding not in {"json", "no-op", "fast-json", "json-collection"}:
             draft.note(Weight.BEHAVIOUR, node, f"output_encoding {encoding}: answers keep the form that they have")
         self._options(stem)
+
+    def _leave_out(self, text: str) -> None:
+        endpoint = f"{self.method} {self.path}"
+        names = self.node.members("extra_config")
+        is_guarded = any(name == "auth/validator" or _GUARDS.fullmatch(name) for name in names)
+        self.draft.leave_route(self.node, endpoint, f"{endpoint}: {text}", is_guarded=is_guarded)
 
     def _part(self, backend: Node) -> _Part | None:
         draft = self.draft

@@ -84,10 +84,11 @@ def _settings(settings: Node, draft: Draft) -> None:
 def _route(node: Node, draft: Draft) -> _Read | None:
     up, down = node.text("UpstreamPathTemplate"), node.text("DownstreamPathTemplate")
     node.skip(*_NO_MEANING)
+    guards = [name for name in _GUARDS if (one := node.get(name)) is not None and _says_something(one)]
     try:
         pattern, target = path_template(up, _REST), path_template(down, _REST)
     except PathError as error:
-        draft.leave(Weight.ROUTING, node, f"{up}: {error}")
+        draft.leave_route(node, up, f"{up}: {error}", is_guarded=bool(guards))
         return None
     scheme = node.text("DownstreamScheme", default="http")
     urls = [_base(scheme, one) for one in node.items("DownstreamHostAndPorts")]
@@ -96,17 +97,17 @@ def _route(node: Node, draft: Draft) -> _Read | None:
         urls = [f"{scheme}://{service}"]
         draft.note(Weight.ROUTING, node, f"{up}: ServiceName {service} is taken for a host name")
     if not urls or scheme not in {"http", "https", "ws", "wss"}:
-        draft.leave(Weight.ROUTING, node, f"{up}: no http or https service")
+        draft.leave_route(node, up, f"{up}: no http or https service", is_guarded=bool(guards))
         return None
     urls = [re.sub("^ws", "http", url) for url in urls]
     try:
         when = " ".join(condition("header", name, [one.scalar()]) for name, one in _headers(node).items())
     except ValueError as error:
-        draft.leave(Weight.ROUTING, node, f"{up} is for some headers only, and would be for all: {error}")
+        text = f"{up} is for some headers only, and would be for all: {error}"
+        draft.leave_route(node, up, text, is_guarded=bool(guards))
         return None
     stem = draft.upstream(service or host_hint(urls[0]), urls, node)
     _balance(node, draft, stem)
-    guards = [name for name in _GUARDS if (one := node.get(name)) is not None and _says_something(one)]
     found = _Read(node, stem, pattern, str(target), ", ".join(guards))
     methods = ",".join(method.upper() for method in node.texts("UpstreamHttpMethod"))
     host = node.text("UpstreamHost")

@@ -188,6 +188,7 @@ class _Route:
     guards: list[tuple[Node, str]] = field(default_factory=list)  # guards that cannot be expressed
     answer: str = ""  # the answer instead of the service's
     is_left: bool = False
+    is_of_some: bool = False  # for some clients only
 
     def read(self, defaults: list[Node]) -> None:
         node, draft, name = self.node, self.draft, self.node.text("id") or "route"
@@ -200,14 +201,18 @@ class _Route:
         try:
             url = uri if uri.startswith("eureka+") else base_url(re.sub("^ws", "http", uri))
         except ValueError as error:
-            draft.leave(Weight.ROUTING, node, f"route {name}: {error}")
+            is_guarded = any(looks_like_guard(_shortcut(one)[0]) for one in node.items("filters"))
+            draft.leave_route(node, f"route {name}", f"route {name}: {error}", is_guarded=is_guarded)
             return
+        let_in = f"route {name}: other routes have its requests, and let in"
         for predicate in node.items("predicates"):
             self._predicate(predicate, name)
         for one in (*defaults, *node.items("filters")):
             self._filter(one, name)
         if self.is_left:
             node.take()
+            if self.guards or self.is_of_some:
+                draft.note(Weight.ACCESS, node, let_in)
             return
         stem = draft.upstream(host_hint(url), self.shares or [url], node)
         for host, path in product(self.hosts, self.paths):
@@ -215,6 +220,8 @@ class _Route:
                 pattern = path_template(path)
             except PathError as error:
                 draft.note(Weight.ROUTING, node, f"route {name}: {path}: {error}")
+                if self.guards:
+                    draft.note(Weight.ACCESS, node, let_in)
                 continue
             target = "" if self.change is None else f":{without_kinds(self.change(pattern))}"
             right = self.answer or f"{service_name(stem)}{target}"
@@ -244,6 +251,7 @@ class _Route:
                 Weight.ROUTING, node, f"route {route}: predicate {name}={','.join(values)}: the route is left out"
             )
             self.is_left = True
+            self.is_of_some |= name.endswith("RemoteAddr")
             return
         node.take()
 

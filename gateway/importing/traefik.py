@@ -133,7 +133,9 @@ def _router(name: str, router: dict[str, Node], labels: _Labels, draft: Draft) -
     try:
         choices = alternatives(rule.scalar())
     except RuleError as error:
-        draft.leave(Weight.ROUTING, rule, f"router {name}: {rule.scalar()}: {error}")
+        *_, guards = _middlewares(name, router, labels, draft)
+        is_guarded = bool(guards) or "clientip" in rule.scalar().lower()
+        draft.leave_route(rule, f"router {name}", f"router {name}: {rule.scalar()}: {error}", is_guarded=is_guarded)
         return
     container, place = labels.containers[f"routers.{name}"]
     upstream = _upstream(router, container, place, labels, draft)

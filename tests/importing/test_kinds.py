@@ -396,6 +396,63 @@ def test_what_is_refused_there_is_refused_here(text: str, line: str) -> None:
     check(draft)
 
 
+_KRAKEND = {
+    "endpoint": "/a",
+    "method": "POST",
+    "backend": [{"url_pattern": "/a", "method": "PUT", "host": ["http://a"]}],
+}
+_OCELOT = {"UpstreamPathTemplate": "/a{x}b{y}", "DownstreamPathTemplate": "/", "ServiceName": "a"}
+_SPRING = "spring: {cloud: {gateway: {routes: [{id: w, uri: 'http://w', predicates: [Path=/w]}, "
+_TRAEFIK = "services: {a: {labels: ['traefik.http.routers.w.rule=Path(`/w`)', "
+_KONG = "_format_version: '3.0'\nservices: [{name: w, url: 'http://w', routes: [{name: w, paths: [/w]}, "
+LEFT_OUT = {
+    "krakend": (
+        json.dumps({"version": 3, "endpoints": [_KRAKEND | {"extra_config": {"auth/validator": {}}}]}),
+        "POST /a",
+    ),
+    "krakend without a guard": (json.dumps({"version": 3, "endpoints": [_KRAKEND]}), ""),
+    "ocelot": (json.dumps({"Routes": [_OCELOT | {"AuthenticationOptions": {"Key": "b"}}]}), "/a{x}b{y}"),
+    "ocelot without a guard": (json.dumps({"Routes": [_OCELOT]}), ""),
+    "spring": (
+        f"{_SPRING}{{id: a, uri: 'http://a', predicates: [After=x], filters: [JwtAuthentication]}}]}}}}}}",
+        "route a",
+    ),
+    "spring, some clients": (
+        f"{_SPRING}{{id: a, uri: 'http://a', predicates: [RemoteAddr=10.0.0.0/8]}}]}}}}}}",
+        "route a",
+    ),
+    "spring without a guard": (f"{_SPRING}{{id: a, uri: 'http://a', predicates: [After=x]}}]}}}}}}", ""),
+    "traefik": (
+        f"{_TRAEFIK}'traefik.http.routers.a.rule=PathRegexp(`a.`)', 'traefik.http.routers.a.middlewares=m']}}}}",
+        "router a",
+    ),
+    "traefik, some clients": (f"{_TRAEFIK}'traefik.http.routers.a.rule=ClientIP(`10.0.0.1`)']}}}}", "router a"),
+    "traefik without a guard": (f"{_TRAEFIK}'traefik.http.routers.a.rule=PathRegexp(`a.`)']}}}}", ""),
+    "kong": (
+        f"{_KONG}{{name: a, paths: [/a], headers: {{x: ['~*a']}}, plugins: [{{name: basic-auth}}]}}]}}]",
+        "route a",
+    ),
+    "kong, some clients": (f"{_KONG}{{name: a, paths: [/a], sources: [{{ip: 10.0.0.0/8}}]}}]}}]", "route a"),
+    "kong without a guard": (f"{_KONG}{{name: a, paths: [/a], headers: {{x: ['~*a']}}}}]}}]", ""),
+}
+
+
+@pytest.mark.parametrize("case", LEFT_OUT)
+def test_a_guarded_route_that_is_left_out_is_about_access(case: str) -> None:
+    """A wider route may get its requests, and asks nothing."""
+    text, route = LEFT_OUT[case]
+    kind = case.partition(",")[0].partition(" ")[0]
+    wide = json.loads(text) if kind in {"krakend", "ocelot"} else None
+    if kind == "krakend" and wide:
+        wide["endpoints"].append({"endpoint": "/w", "backend": [{"url_pattern": "/w", "host": ["http://w"]}]})
+    elif wide:
+        wide["Routes"].append({"UpstreamPathTemplate": "/w", "DownstreamPathTemplate": "/w", "ServiceName": "w"})
+    left = import_text(json.dumps(wide) if wide else text, "x", kind).draft.left
+    assert [one for one in left if one.weight is Weight.ROUTING]
+    told = [one.text for one in left if one.text.endswith("other routes have its requests, and let in")]
+    assert told == ([f"{route}: other routes have its requests, and let in"] if route else [])
+
+
 def test_a_folder_is_sent_where_it_is_there() -> None:
     text = "server { listen 80; root /srv; location /r/ { index index.html; } location = /x.txt { } }"
     there = import_text(text, "a.conf", is_there=lambda path, is_folder: True).draft
