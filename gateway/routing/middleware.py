@@ -31,7 +31,7 @@ Middleware: TypeAlias = str | Callable[..., Any]  # a dotted path, or the class 
 Handler = Callable[[GatewayRequest], Awaitable[HttpResponseBase]]
 
 # The gateway's own entry in settings.MIDDLEWARE, for the clients of django.test: it hands a request to the gateway, so
-# in a stack of the gateway that would never end. `[*settings.MIDDLEWARE, Tenant]` holds it.
+# in a stack of the gateway that would never end.
 _THROUGH_GATEWAY = "gateway.server.in_process.ThroughGateway"
 
 _SYNCHRONOUS = (
@@ -122,6 +122,11 @@ class Chain:
             raise
 
 
+def listed_in_python(middleware: Sequence[Middleware]) -> tuple[Middleware, ...]:
+    """A list of `middleware=`, without the entry of the gateway that `[*settings.MIDDLEWARE, Tenant]` holds."""
+    return tuple(one for one in middleware if one != _THROUGH_GATEWAY)
+
+
 def name_of_middleware(one: Middleware) -> str:
     return one if isinstance(one, str) else name_of_view(one)
 
@@ -146,8 +151,6 @@ class Chains:
 
 def _made(one: Middleware, get_response: Handler, origin: str) -> Callable[[GatewayRequest], Any] | None:
     """A middleware around `get_response`; None for one that is not used. Raises RouteError."""
-    if one == _THROUGH_GATEWAY:
-        return None
     name = name_of_middleware(one)
     place = f"{origin}: {name}"
     factory: Any = loaded(one, place) if isinstance(one, str) else one

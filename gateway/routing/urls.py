@@ -60,7 +60,7 @@ from gateway.routing.faults import RouteError, faulty, file_name, note
 from gateway.routing.guards import Guards
 from gateway.routing.iterators import load_iterators
 from gateway.routing.loading import routes_for
-from gateway.routing.middleware import Chains, Middleware
+from gateway.routing.middleware import Chains, Middleware, listed_in_python
 from gateway.routing.mismatch import mismatch
 from gateway.routing.options import CASE, WHEN
 from gateway.routing.own_fields import own_fields, plain_changes
@@ -175,7 +175,9 @@ def _route(
     if isinstance(middleware, str):
         raise RouteError(f"{place}: middleware={middleware!r} is no list; write [{middleware!r}]")
     if middleware is not None:
-        own = together(Level({"middleware": tuple(middleware)}, {}, {("middleware", ""): f"{origin}: middleware"}), own)
+        own = together(
+            Level({"middleware": listed_in_python(middleware)}, {}, {("middleware", ""): f"{origin}: middleware"}), own
+        )
     return GatewayRoute(rule_under(rule, own), given, name or name_of(view), origin, wrapped=wrapped, own=own)
 
 
