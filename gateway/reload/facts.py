@@ -30,12 +30,14 @@ def facts_of(
         "GATEWAY_TLS_CERT": "a certificate" if settings.tls_cert_pem else "no certificate",
     }
     modules = own_modules(list(sys.modules.values()), Path.cwd(), _PACKAGE)
+    # Where the folder has none, those of Portway's own folder serve: one that is saved later must be noticed.
+    routes_file = str(Path.cwd() / f"{settings.urlconf.replace('.', '/')}.py")
     return Facts(
         fixed={name: (units.mask_url(text), hashlib.sha256(text.encode()).hexdigest()) for name, text in fixed.items()},
         log=settings.log,
         log_level=settings.log_level,
         watches=settings.reload == "watch",
-        files=(*env_files, *named_files(environ), *modules),
+        files=(*env_files, *named_files(environ), *modules, routes_file),
         warnings=warnings,
         config_hash=fingerprint(config, routes),
     )

@@ -459,6 +459,10 @@ def test_changed_files_are_noticed(tmp_path: Path) -> None:
         (tmp_path / "helper.py").write_text("", encoding="utf-8")
         folder.routes("import helper\n" + ROUTES.format(version="three"))
         eventually(lambda: folder.version() == "three")
+        (tmp_path / "routes.py").rename(tmp_path / "away")
+        eventually(lambda: folder.gateway.get("/version").status == 404)
+        (tmp_path / "away").rename(tmp_path / "routes.py")
+        eventually(lambda: folder.version() == "three")
         folder.write(ROUTE_C="/c -> 204")
         eventually(lambda: folder.gateway.get("/c").status == 204)
         assert {line["by"] for line in folder.said("reload.started")} == {"files"}
