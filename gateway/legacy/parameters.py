@@ -86,6 +86,16 @@ class Parameters:
         return f"no text becomes a {getattr(kind, '__name__', kind)}"
 
 
+def methods_of(view: Callable[..., Any]) -> dict[str, Callable[..., Any]] | None:
+    """The functions of a class-based view, by the methods that they answer; None for any other view."""
+    kind = getattr(view, "view_class", None)
+    if kind is None:
+        return None
+    names = {name.upper(): getattr(kind, name, None) for name in kind.http_method_names}
+    found = {name: method for name, method in names.items() if callable(method)}
+    return {"HEAD": found["GET"], **found} if "GET" in found else found
+
+
 def _is_known(kind: kinds.Type) -> bool:
     """Whether msgspec converts to it. It describes an Enum with a metaclass of its own, such as Django's TextChoices,
     as a custom type, but converts to it as to any other."""

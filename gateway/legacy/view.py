@@ -26,7 +26,7 @@ from gateway.http.view_result import described, exactly, name_of_view, promised_
 from gateway.http.view_thread import ViewThread, close_connections
 from gateway.legacy.bulkhead import Bulkhead, Call
 from gateway.legacy.options import OF_POOL, LegacyOptions
-from gateway.legacy.parameters import NoSuchValue, Parameters, not_found
+from gateway.legacy.parameters import NoSuchValue, Parameters, methods_of, not_found
 from gateway.observe import steps
 from gateway.options import Option, nearest
 
@@ -63,6 +63,7 @@ class Legacy(GatewayView):
         self.parameters = signature.parameters if signature is not None else {}
         self.takes_request = "request" in self.parameters
         self._converts = Parameters(function)
+        self._by_method = {name: Parameters(method) for name, method in (methods_of(function) or {}).items()}
         if signature is not None:  # route() checks it against its pattern
             self.__signature__ = _signature_of_view(signature)
         markcoroutinefunction(self)
@@ -83,7 +84,7 @@ class Legacy(GatewayView):
 
     async def serve(self, request: GatewayRequest, **params: Any) -> HttpResponseBase:
         try:
-            values = self._converts.converted(params)
+            values = self._by_method.get(request.method, self._converts).converted(params)
         except NoSuchValue as error:
             raise not_found(error) from None
         if not request.inbox.complete:

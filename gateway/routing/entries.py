@@ -18,7 +18,7 @@ from gateway.fanout.view import Fanout
 from gateway.http import cors
 from gateway.http.any_request import for_any_request
 from gateway.http.gate import View
-from gateway.legacy.parameters import Parameters
+from gateway.legacy.parameters import Parameters, methods_of
 from gateway.legacy.view import Legacy
 from gateway.options import NO_LEVEL, Level, nearest, together
 from gateway.proxy.view import Proxy
@@ -309,16 +309,6 @@ def _misfits(url_pattern: URLPattern, params: Params) -> Iterator[str]:
                 yield f"'{{{name}}}' of the target {text} is not in the pattern (its parameters: {known})"
         if template.rest:  # the rest is raw, and Django's patterns match the decoded path
             yield f'the target {text} ends in \'**\', for which there is route(): route("/.../**", proxy("{text}"))'
-
-
-def methods_of(view: Callable[..., Any]) -> dict[str, Callable[..., Any]] | None:
-    """The functions of a class-based view, by the methods that they answer; None for any other view."""
-    kind = getattr(view, "view_class", None)
-    if kind is None:
-        return None
-    names = {name.upper(): getattr(kind, name, None) for name in kind.http_method_names}
-    found = {name: method for name, method in names.items() if callable(method)}
-    return {"HEAD": found["GET"], **found} if "GET" in found else found
 
 
 def hint_problem(view: Callable[..., Any], params: Iterable[str]) -> str | None:

@@ -16,10 +16,10 @@ from gateway.http.request import GatewayRequest
 from gateway.http.view_result import finished, rendered_in_thread
 from gateway.http.view_thread import ViewThread
 from gateway.legacy.bulkhead import in_thread
-from gateway.legacy.parameters import NoSuchValue, Parameters, not_found
+from gateway.legacy.parameters import NoSuchValue, Parameters, methods_of, not_found
 from gateway.legacy.view import Legacy, legacy
 from gateway.proxy.view import Proxy
-from gateway.routing.entries import is_async, methods_of
+from gateway.routing.entries import is_async
 from gateway.routing.faults import RouteError, place_of
 from gateway.routing.wrapping import layers
 from gateway.sockets.upgrade import SocketView

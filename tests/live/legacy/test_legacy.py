@@ -22,7 +22,8 @@ from pathlib import Path
 
 from asgiref.sync import async_to_sync
 from django.core.exceptions import PermissionDenied
-from django.http import FileResponse, Http404, HttpResponse, StreamingHttpResponse
+from django.http import FileResponse, Http404, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.views import View
 
 from gateway.routing import fetch
 
@@ -52,6 +53,11 @@ class Colour(Enum):
 
 def typed(a: int, b: float, c: bool, d: date, e: Colour, f):
     return [repr(value) for value in (a, b, c, d, e, f)]
+
+
+class ByClass(View):
+    def get(self, request, id: int):
+        return JsonResponse({"id": id})
 
 
 def outdated(id: "NoSuchClass"):
@@ -189,6 +195,7 @@ urlpatterns = [
     *from_environment(),
     route("/reports/{year}", legacy(old.build_report)),
     route("/reports/{year}/{quarter}", legacy(old.build_report)),
+    route("/by-class/{id}", legacy(old.ByClass.as_view(), name="by_class")),
     route("/typed/{a}/{b}/{c}/{d}/{e}/{f}", legacy(old.typed)),
     route("/outdated/{id}", legacy(old.outdated)),
     route("/sees/{id}", legacy(old.sees)),
@@ -287,6 +294,8 @@ def test_path_parameters_come_by_keyword_and_of_their_types(gateway: Gateway) ->
 def test_simple_types_are_converted(gateway: Gateway) -> None:
     answer = gateway.get("/typed/-12/1.5/true/2026-03-02/red/12")
     assert answer.json() == ["-12", "1.5", "True", "datetime.date(2026, 3, 2)", "<Colour.RED: 'red'>", "'12'"]
+    assert gateway.get("/by-class/12").json() == {"id": 12}
+    assert gateway.ask(request_bytes("DELETE", "/by-class/12")).status == 405
     assert gateway.get("/outdated/12").json() == "12", "a hint that no longer resolves is left alone"
 
 
@@ -296,6 +305,7 @@ def test_simple_types_are_converted(gateway: Gateway) -> None:
         ("/reports/next", "year"),
         ("/reports/12.5", "year"),
         ("/reports/%D9%A1", "year"),
+        ("/by-class/x", "id"),
         ("/typed/1/x/true/2026-03-02/red/1", "b"),
         ("/typed/1/1/maybe/2026-03-02/red/1", "c"),
         ("/typed/1/1/true/2026-02-30/red/1", "d"),
