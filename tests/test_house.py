@@ -303,12 +303,13 @@ def lines_in(room: str) -> int:
 # grammar of routes with its table, and the public face: two halves of a room's size. `importing` has a file for each of
 # six products, which know nothing of each other, and one for paths that are expressions. `http` has what the cache must
 # know of how a route was chosen, and the scanner of braces for it and for the rooms above.
-# `server` has the pages of routes and upstreams, `observe` log, counts, history, spans, and what is shown of all of it.
+# `server` has the pages of routes and upstreams, `observe` log, counts, history, spans, and what is shown of all of it,
+# and why a pool of connections has none.
 # `server` hands a generation's port and sockets over to the next one.
 LARGER = {
     "cache": 3500,
     "http": 3990,
-    "observe": 3200,
+    "observe": 3230,
     "upstreams": 4300,
     "server": 3800,
     "routing": 3810,  # hints for what is often mistyped in a route; all errors together, of parts too

@@ -6,6 +6,7 @@ from typing import Final
 import structlog
 from django.db import DatabaseError, DataError, IntegrityError, InterfaceError
 
+from gateway.observe.pool_faults import with_fault
 from gateway.observe.throttle import at_most_every
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -33,7 +34,7 @@ class StoreHealth:
         self.is_failing = True
         if self._throttle.take(now_s):
             self._is_logged = True
-            _log.warning("cache.store_failed", what=self._what, cause=cause.strip())
+            _log.warning("cache.store_failed", what=self._what, cause=with_fault(cause.strip()))
 
     def worked(self) -> None:
         if self.is_failing:

@@ -7,6 +7,7 @@ outlet          where lines go: a slow reader blocks nothing
 counters        the counts of one worker
 histogram       how values are distributed
 history         recent counts: by the second, and the last minute by route and endpoint
+pool_faults     why a pool of connections cannot reach its database
 process         memory, processor time and files of a process
 shared_memory   a place for each worker's counts, made before the fork
 process_locks   locks between workers, which a killed worker does not keep

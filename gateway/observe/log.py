@@ -25,6 +25,7 @@ from gateway.http.exchange import Exchange
 from gateway.http.lifetime import current
 from gateway.observe.outlet import Outlet, Raw, outlet_of, text_of
 from gateway.observe.own_output import Handler, Prints, end_line
+from gateway.observe.pool_faults import keep_faults
 from gateway.text import plain, plain_json, plain_lines
 
 _LEVELS: Final = {"debug": 10, "info": 20, "warning": 30, "error": 40}
@@ -152,7 +153,7 @@ def configure(
     root.setLevel(_LEVELS[level])  # libraries are not logged below warning: our own events cover what matters
     if kind == "json" and _streams:
         sys.stdout = Prints(_text_streams[0], lambda text: log.info("app.print", text=text))
-    logging.getLogger("psycopg.pool").setLevel(logging.CRITICAL)  # it logs each try to reach a database that is down
+    keep_faults()
     logging.getLogger("django.request").setLevel(logging.ERROR)  # "Method Not Allowed": the request line has it
 
 

@@ -21,6 +21,7 @@ from gateway.http.headers import Pairs, first_text, parse_host
 from gateway.http.queries import masked_target
 from gateway.management import GatewayCommand, add_env_file
 from gateway.observe.added_fields import CREDENTIALS
+from gateway.observe.pool_faults import keep_faults, with_fault
 from gateway.routing.dispatch import Own, Preflight, Refusal, decide
 from gateway.routing.urls import DjangoMatch, Routes
 from gateway.text import aligned, plain, plain_lines
@@ -73,6 +74,7 @@ examples:
         if not config.settings.cache_disk_bytes:
             self.stderr.write("gateway: GATEWAY_CACHE_DISK=0B: each worker has its cache in memory only")
             sys.exit(1)
+        keep_faults()
         try:
             is_there = queries.is_there()
             if options["verb"] == "ls":
@@ -82,7 +84,8 @@ examples:
             else:
                 self._purge(routes, options, is_there=is_there)
         except DatabaseError as error:
-            self.stderr.write(f"gateway: the database of the cache cannot be used: {plain_lines(str(error))}")
+            cause = plain_lines(with_fault(str(error).strip()))
+            self.stderr.write(f"gateway: the database of the cache cannot be used: {cause}")
             sys.exit(1)
 
     # -- ls -------------------------------------------------------------------------------------------------------

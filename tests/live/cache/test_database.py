@@ -149,9 +149,9 @@ def purge(gateway: Gateway, **what: str) -> Any:
     return answer.json()
 
 
-def command(gateway: Gateway, *words: str) -> str:
-    """What `gateway cache ...` prints."""
-    done = subprocess.run(
+def run_command(gateway: Gateway, *words: str) -> "subprocess.CompletedProcess[str]":
+    """`gateway cache ...` with the gateway's environment."""
+    return subprocess.run(
         [sys.executable, "-m", "gateway", "cache", *words],
         cwd=gateway.cwd,
         env={**os.environ, **gateway.environment},
@@ -160,6 +160,11 @@ def command(gateway: Gateway, *words: str) -> str:
         timeout=60,
         check=False,
     )
+
+
+def command(gateway: Gateway, *words: str) -> str:
+    """What it prints."""
+    done = run_command(gateway, *words)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
@@ -931,6 +936,11 @@ def test_a_gateway_starts_without_its_database_server(away: Postgres, origin: Or
     with Gateway(cached(origin, DATABASE_URL=url), cwd=tmp_path) as gateway:
         page = Page(gateway, origin)
         assert [is_hit(page.get()) for _ in range(2)] == [False, True]
+        eventually(lambda: says(gateway, "cache.store_failed"))
+        assert "refused" in says(gateway, "cache.store_failed")[0]["cause"]
+        listed = run_command(gateway, "ls")
+        assert (listed.returncode, listed.stdout, listed.stderr.count("\n")) == (1, "", 1), listed.stderr
+        assert "refused" in listed.stderr
         away.start()
         eventually(lambda: stored_soon(away, url, gateway, origin), 15)
 
