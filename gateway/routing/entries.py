@@ -221,9 +221,10 @@ def synchronous_views(routes: Iterable[GatewayRoute], others: Iterable[URLPatter
                 found.setdefault(function, origin)
     for function, origin in found.items():
         name = name_of(function)
+        own = f"{name}.as_view(), name=..." if hasattr(function, "view_class") else name
         yield (
             f"{origin}: {name}() is synchronous: it runs in threads, as many as there are requests for it, without a "
-            f"time limit; legacy({name}) sets limits"
+            f"time limit; legacy({own}) sets limits"
         )
 
 

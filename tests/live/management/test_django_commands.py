@@ -166,6 +166,16 @@ SLOW = (
 )
 
 
+def test_a_class_based_view_is_named_as_legacy_takes_it(folder: Path) -> None:
+    text = WARNED.replace("def slow(request):\n", "class Slow(View):\n    def get(self, request):\n    ")
+    write_routes(folder, f"from django.views import View{text.replace('slow)', 'Slow.as_view())')}")
+    ran = run(folder, "check", **USERS)
+    assert ran.errors == (
+        "gateway: warning: routes.py:10: Slow() is synchronous: it runs in threads, as many as there are requests for "
+        "it, without a time limit; legacy(Slow.as_view(), name=...) sets limits\n"
+    )
+
+
 def test_the_checks_of_apps_run_with_ours(folder: Path) -> None:
     ran = run(folder, "check", **USERS, GATEWAY_APPS="checked")
     assert ran == Ran(
