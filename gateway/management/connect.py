@@ -15,6 +15,7 @@ from gateway.upstreams.records import Upstream
 from gateway.upstreams.tls import tls_context
 
 _MOST_ADDRESSES = 16
+_CLOSE_S = 1.0
 _TLS_ALERT = b"\x15\x03"
 _ASKS_OF_TLS = "; is TLS spoken there?"
 
@@ -95,9 +96,10 @@ async def _address(upstream: Upstream, base: Base, tried: Tried, timeout_s: floa
         tried.fault = f"{step}: {_text(error)}{_ASKS_OF_TLS if was_cut else ''}"
     finally:
         if writer is not None:
-            writer.close()
-            with contextlib.suppress(OSError, ssl.SSLError):
-                await writer.wait_closed()
+            writer.transport.abort()  # `close` would wait for a peer that never answers the handshake of TLS
+            with contextlib.suppress(TimeoutError, OSError, ssl.SSLError):
+                async with asyncio.timeout(_CLOSE_S):
+                    await writer.wait_closed()
 
 
 async def _ask(path: str, base: Base, tried: Tried, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

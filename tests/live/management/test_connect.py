@@ -1,5 +1,6 @@
 """`gateway check --connect`: what it says of endpoints that answer, refuse, speak something else."""
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,12 @@ def test_and_tls_to_a_port_of_plain_http(tmp_path: Path) -> None:
         done = check(tmp_path, f"https://127.0.0.1:{upstream.port}")
     assert done.code == 1
     assert done.output.splitlines()[-1].endswith("tls: no TLS is spoken there: write http://")
+
+
+def test_a_service_that_accepts_and_never_speaks_is_named_in_time(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        done = check(tmp_path, f"https://127.0.0.1:{deaf.getsockname()[1]}", CONNECT_TIMEOUT="200ms")
+    assert (done.code, done.output.rstrip().endswith("tls: no answer in time")) == (1, True), done.output
 
 
 def test_a_certificate_that_nobody_trusts_says_what_to_set(tls_up: tuple[Answers, Path], tmp_path: Path) -> None:
