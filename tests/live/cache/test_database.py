@@ -280,7 +280,7 @@ def test_a_purge_reaches_what_was_stored_by_a_clock_that_is_ahead(
         clocks.set_ahead(0)
     page.answers(fresh("new", control="max-age=86400"))
     PURGING[how](clocks.wrong if is_set_back else clocks.right, page)
-    eventually(lambda: all(answer.body == b"new" for answer in on_all(both, page.path)), 2)
+    eventually(lambda: all(answer.body == b"new" for answer in on_all(both, page.path)))
     # What is asked for from now on is after that purge.
     eventually(lambda: all(is_hit(answer) for answer in on_all(both, page.path)), 3)
 
