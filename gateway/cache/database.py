@@ -259,19 +259,19 @@ class Store:
                     await self._start_over()
                     continue
                 await self._poll_rows()
+                now_s = time.monotonic()
+                if now_s - self._last_poll_s > _SILENCE_S:
+                    self._on_purge(Purge("all", "", time.time()))
+                self._last_poll_s = now_s
+                self._apply_purges(purges)
                 self._reads.worked()
-            except Exception as error:  # noqa: BLE001 - whatever is wrong with the database, polling goes on
+            except Exception as error:  # noqa: BLE001 - whatever is wrong, with the database or here, polling goes on
                 await _disconnect()
                 self._reads.failed(str(error))
                 self.is_open = False  # its tables may be gone, too
                 await asyncio.sleep(_POLL_S)
                 await self._prepare(anew=False)
                 continue
-            now_s = time.monotonic()
-            if now_s - self._last_poll_s > _SILENCE_S:
-                self._on_purge(Purge("all", "", time.time()))
-            self._last_poll_s = now_s
-            self._apply_purges(purges)
             if len(purges) < MOST_PURGES:  # else there are more
                 await self._news.wait(_POLL_S)
 
@@ -279,13 +279,13 @@ class Store:
         for number, purge in purges:
             self._last_purge = max(self._last_purge, number)
             if (number, purge.at_s) not in self._seen_purges:
-                self._seen_purges.add((number, purge.at_s))
                 # By our own clock: that of another machine may differ. Responses requested in between are removed too.
-                purge = replace(purge, at_s=time.time())
-                self._on_purge(purge)
-                self._unqueue_covered(purge)
-                self._others_purges.append(purge)  # responses under way may have been written since
+                ours = replace(purge, at_s=time.time())
+                self._on_purge(ours)
+                self._unqueue_covered(ours)
+                self._others_purges.append(ours)  # responses under way may have been written since
                 self._has_work.set()
+                self._seen_purges.add((number, purge.at_s))
         if len(self._others_purges) > _QUEUE_PURGES:  # nothing can be written
             self._others_purges = [Purge("all", "", max(purge.at_s for purge in self._others_purges))]
         self._seen_purges = {one for one in self._seen_purges if one[0] > self._last_purge - 2 * _OVERLAP}

@@ -87,6 +87,37 @@ async def test_nothing_that_should_go_comes_back_because_there_was_too_much_of_i
     assert not waiting._queue
 
 
+async def test_a_purge_of_others_that_could_not_be_applied_is_applied_at_the_next_poll(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    polled = away()
+    polled._last_poll_s = time.monotonic()
+    applied: list[Purge] = []
+
+    def on_purge(purge: Purge) -> None:
+        applied.append(purge)
+        if len(applied) == 1:
+            raise ValueError("once")
+
+    async def found() -> list[tuple[int, Purge]]:
+        return [(1, Purge("tag", "a", NOW_S))]
+
+    async def nothing(**how: object) -> None:
+        pass
+
+    monkeypatch.setattr("gateway.cache.database._POLL_S", 0.001)
+    for name, stands_in in (("_on_purge", on_purge), ("_new_purges", found), ("_poll_rows", nothing)):
+        monkeypatch.setattr(polled, name, stands_in)
+    monkeypatch.setattr(polled, "_prepare", nothing)
+    polling = asyncio.create_task(polled._polling())
+    async with asyncio.timeout(30):
+        while not polled._others_purges:  # noqa: ASYNC110 - there is nothing to wait for
+            await asyncio.sleep(0.001)
+    assert not polling.done()
+    polling.cancel()
+    assert [purge.value for purge in applied] == ["a", "a"]
+
+
 async def test_who_asks_a_database_that_hangs_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting = away()
     monkeypatch.setattr("gateway.cache.database._LOOK_UP_S", 0.001)
