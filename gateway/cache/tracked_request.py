@@ -32,6 +32,7 @@ class TrackedRequest(GatewayRequest):
 
     def reads_value(self, words: Sequence[str]) -> None:
         """The answer of a view may depend on a value that the cache around it cannot know."""
+        super().reads_value(words)
         if tuple(words) in self.words_in_key:
             return
         first, name = words[0], ".".join(words[1:]).lower()

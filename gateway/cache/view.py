@@ -147,6 +147,7 @@ class Cached(GatewayView):
         detached = request.detached(TrackedRequest, pairs, lifetime)
         detached.words_in_key = self._words
         response = await self._finished(await self.view(detached, **params), request)
+        request.used_identity |= detached.used_identity
         pairs = pairs_of(response)
         body = response.body if isinstance(response, GatewayResponse) else getattr(response, "content", None)
         if not isinstance(body, bytes) and getattr(response, "relayed", None) is not body:

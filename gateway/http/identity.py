@@ -8,6 +8,9 @@ from typing import Any
 # Fields that go up with the client's identity: a name in lower case, and its value or None where the field is deleted.
 IdentityFields = tuple[tuple[bytes, bytes | None], ...]
 
+# Words in braces that stand for values of it.
+IDENTITY_WORDS = frozenset({"user", "roles", "claim"})
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:

@@ -34,7 +34,7 @@ from gateway.http.headers import (
     read_fields,
     set_fields,
 )
-from gateway.http.identity import Identity, IdentityFields
+from gateway.http.identity import IDENTITY_WORDS, Identity, IdentityFields
 from gateway.http.inbox import Inbox, too_large
 from gateway.http.lifetime import Lifetime
 from gateway.http.services import MatchedRoute, RouteStack, Services
@@ -84,6 +84,7 @@ class GatewayRequest(HttpRequest):
     lent = 0  # to how many threads, which may use it after its end
     asked_by: Identity | None = None
     identity_fields: IdentityFields = ()  # sent to upstreams, whatever the options of upstream and route set
+    used_identity = False  # whether a value of it was put into a call or an answer
     admitted_until_s: float | None = None  # when the first of its accepted tokens expires, since the epoch
     credential_in_query = False  # then it would be in the cache key, so nothing is stored
     forwarded_scheme = ""
@@ -204,6 +205,8 @@ class GatewayRequest(HttpRequest):
 
     def reads_value(self, words: Sequence[str]) -> None:
         """A call or target uses the value of these words, so its response depends on more than its URL."""
+        if words[0] in IDENTITY_WORDS:
+            self.used_identity = True
 
     def believed(self, field: bytes) -> bytes:
         """The first value of a field (name in lower case) for use in a decision: empty if the field is missing, or is

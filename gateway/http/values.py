@@ -12,6 +12,7 @@ from django.http.cookie import parse_cookie
 
 from gateway.http.field_template import Value
 from gateway.http.headers import all_of
+from gateway.http.identity import IDENTITY_WORDS
 from gateway.http.identity import value_of as value_of_identity
 from gateway.http.request import GatewayRequest
 
@@ -21,7 +22,7 @@ NAMED = frozenset({"query", "header", "cookie", "claim"})
 OWN = WORDS | NAMED
 KNOWN = "{client}, {scheme}, {host}, {method}, {url}, {path}, {request_id}, {user}, {roles}, {query.x}, {header.x}"
 # An answer depends on these beyond its URL and method: they are part of the cache's key.
-_BEYOND_URL = frozenset({"client", "user", "roles", "claim", "cookie", "header"})
+_BEYOND_URL = IDENTITY_WORDS | {"client", "cookie", "header"}
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _FIELD = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -64,7 +65,7 @@ def value_of(request: GatewayRequest, words: Sequence[str]) -> str:
         return parse_cookie(
             b"; ".join(all_of(request.scope["headers"], b"cookie")).decode("utf-8", "surrogateescape")
         ).get(name, "")
-    if first in {"claim", "user", "roles"}:
+    if first in IDENTITY_WORDS:
         return value_of_identity(request.asked_by, words)
     if first in WORDS:
         return _of_request(request, first)

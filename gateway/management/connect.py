@@ -96,7 +96,10 @@ async def _address(upstream: Upstream, base: Base, tried: Tried, timeout_s: floa
         tried.fault = f"{step}: {_text(error)}{_ASKS_OF_TLS if was_cut else ''}"
     finally:
         if writer is not None:
-            writer.transport.abort()  # `close` would wait for a peer that never answers the handshake of TLS
+            if tried.fault:
+                writer.transport.abort()  # `close` would wait for a peer that never answers the handshake of TLS
+            else:
+                writer.close()
             with contextlib.suppress(TimeoutError, OSError, ssl.SSLError):
                 async with asyncio.timeout(_CLOSE_S):
                     await writer.wait_closed()

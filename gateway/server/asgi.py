@@ -75,6 +75,8 @@ class GatewayHandler(ASGIHandler):
         self.max_in_flight = self.settings.max_in_flight or sys.maxsize
         self.redirects_http = self.settings.https == "redirect" or self.settings.tls_redirect is not None
         self._hsts = None if self.settings.hsts_s is None else strict_transport_security(self.settings.hsts_s)
+        # An answer for one identity is not for clients with another credential, for caches in front of the gateway too.
+        self._vary_by_identity = ", ".join(sorted(config.auth.credential_fields)).title().encode("ascii")
         self._plain_port: PlainPort | None = None
         self._connections: Connections | None = None
         self._watch: asyncio.Task[None] | None = None
@@ -281,6 +283,8 @@ class GatewayHandler(ASGIHandler):
         """The pairs to send: the gateway's own field lines are added, each only here."""
         if request.limits_met is not None:
             pairs = [*pairs, *request.limits_met.pairs()]
+        if (request.used_identity or request.identity_fields) and self._vary_by_identity:
+            pairs = [*pairs, (b"vary", self._vary_by_identity)]
         origins = self._cors_of(request)
         if origins and not request.is_preflight:
             pairs = cors.add_to(pairs, origins, request.raw_headers)

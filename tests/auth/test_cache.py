@@ -134,6 +134,38 @@ async def test_fields_of_who_asks_are_a_part_of_the_key(way: str) -> None:
         assert len(upstream.requests) == 2
 
 
+PERSONAL = {
+    "a field of the way": {"AUTH_{way}__HEADER_X_USER": "{{user}}"},
+    "the target": {"ROUTE_{way}": "/{name}/** -> u:/of/{{user}}/**"},
+    "a parameter": {"ROUTE_{way}__QUERY_WHO": "{{claim.sub}}"},
+    "a redirect": {"ROUTE_MOVED": "/{name}/a/moved -> 308 /of/{{user}}", "ROUTE_MOVED__AUTH": "{name}"},
+    "a part": {"ROUTE_{way}": "/{name}/a", "ROUTE_{way}__PART_ONE": "u:/of/{{user}}"},
+}
+
+
+@pytest.mark.parametrize("case", PERSONAL)
+@pytest.mark.parametrize("way", [way for way in WAYS if way not in {"query", "own"}])
+async def test_caches_in_front_learn_that_an_answer_is_for_one_credential(way: str, case: str) -> None:
+    """A service may call it public: it does not know for whom it was."""
+    from tests.auth.test_jwks import running
+
+    more = {name.format(way=way.upper()): text.format(name=way) for name, text in PERSONAL[case].items()}
+    (carrier,) = (name for name, _ in credential(way, "ann")[1])
+    async with service() as upstream, running(Verifier().answer) as sso, gateway(environ(upstream, sso, **more)) as gw:
+        for path in (f"/{way}/a", "/of/ann/a", "/of/ann"):
+            upstream.fields[path] = [("Cache-Control", "public, max-age=60")]
+        for _ in range(2):  # the second one may be a hit
+            answer = await ask(gw, way, "ann", "/a/moved" if case == "a redirect" else "/a")
+            assert answer.status == (308 if case == "a redirect" else 200), answer.body
+            assert carrier in ", ".join(all_of(answer, "vary")).split(", ")
+
+
+async def test_an_answer_that_is_for_all_varies_on_no_credential() -> None:
+    async with service() as upstream, gateway(environ(upstream, upstream.url)) as gw:
+        upstream.fields["/keys/a"] = [("Cache-Control", "public, max-age=60")]
+        assert all_of(await ask(gw, "keys", "ann", "/a"), "vary") == []
+
+
 async def test_an_answer_of_a_guess_is_for_those_without_a_credential_alone() -> None:
     """A route whose way may be missing: what nobody was answered, by a lifetime of ours, nobody else gets."""
     async with service() as upstream, gateway({**environ(upstream, upstream.url), "ROUTE_KEYS__AUTH": "keys?"}) as gw:
