@@ -19,7 +19,7 @@ from gateway.legacy.view import Legacy
 from gateway.limits.grammar import IDENTITY, KeyPart, text_of_key, text_of_rate
 from gateway.limits.keys import text_of
 from gateway.management.explain_auth import asking, who_asks
-from gateway.management.explain_call import Section, passes_cache_by, proxied
+from gateway.management.explain_call import Section, is_handshake, passes_cache_by, proxied
 from gateway.management.explain_fanout import fanned_out
 from gateway.options import Level
 from gateway.proxy.mirror import MARK, text_of_share
@@ -36,6 +36,7 @@ from gateway.routing.urls import DjangoMatch, Routes, decoded, raw_values
 from gateway.server import ops
 from gateway.server.asgi import GatewayHandler
 from gateway.server.opening import open_request
+from gateway.server.websocket import taken_by
 from gateway.units import format_duration, format_size
 
 _NEAR_MISSES = 5
@@ -118,6 +119,8 @@ async def _who_asks(handler: GatewayHandler, request: GatewayRequest) -> AsyncIt
     if request.fields.has_claims and handler.config.auth.ways:
         request.hide_claims()
     if isinstance(stack, Stack) and stack.requirements:
+        if is_handshake(request) and (options := taken_by(handler, stack.endpoint)) is not None:
+            request.scope["type"], request.page_is_named = "websocket", options.names_pages  # as Granian says it
         async with asking(handler.worker.ways, handler.config) as ways:
             yield await who_asks(request, ways, stack.requirements, stack.origins)
 

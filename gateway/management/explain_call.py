@@ -53,8 +53,13 @@ def proxied(
     yield Section("Options", options_rows(plan.options, view.own, route, upstream))
     yield Section("Retries", _retries(upstream, is_repeatable(request.method, request.raw_headers), request.method))
     yield Section("Headers of the answer", [*_set_down(plan), *cors_rows(route)])
-    if b"websocket" in [value.lower() for value in request.fields.own.get(b"upgrade", ())]:
+    if is_handshake(request):
         yield Section("WebSocket", _socket_rows(request, plan.options, route))
+
+
+def is_handshake(request: GatewayRequest) -> bool:
+    """Whether a request asks for a WebSocket."""
+    return b"websocket" in [value.lower() for value in request.fields.own.get(b"upgrade", ())]
 
 
 def _socket_rows(request: GatewayRequest, options: ProxyOptions, route: GatewayRoute) -> list[list[str]]:

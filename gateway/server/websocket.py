@@ -134,7 +134,7 @@ def _check(handler: "GatewayHandler", request: GatewayRequest, endpoint: object,
     origin = values[0].decode("latin-1") if values else None
     if not origins.may_open(origin, request.forwarded_host or request.host_field, options.origins, cors):
         raise GatewayError(Reason.ORIGIN_REFUSED)
-    request.page_is_named = options.origins is not None and "*" not in options.origins
+    request.page_is_named = options.names_pages
 
 
 def taken_by(handler: "GatewayHandler", endpoint: object) -> SocketOptions | None:

@@ -38,6 +38,11 @@ class SocketOptions:
     origins: tuple[str, ...] | None = None
     total_s: float | None = None
 
+    @property
+    def names_pages(self) -> bool:
+        """Whether a page that may open a socket is named, so that it may do so with its visitor's cookies."""
+        return self.origins is not None and "*" not in self.origins
+
 
 DEFAULT_OPTIONS = SocketOptions(max_message_bytes=2**20, idle_s=3600.0)
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.auth.keys import line_of
 from tests.live.management.test_commands import run
 
 USERS = {
@@ -28,3 +29,19 @@ def test_a_handshake_is_explained(tmp_path: Path, origin: str, options: dict[str
     assert ran.code == 0, ran.errors
     for word in words:
         assert word in ran.output, ran.output
+
+
+@pytest.mark.parametrize(
+    ("pages", "word"), [("*", "403 origin_refused"), ("https://page.example", "let in"), ("", "403 origin_refused")]
+)
+def test_a_page_is_let_in_by_a_cookie_only_where_it_is_named(tmp_path: Path, pages: str, word: str) -> None:
+    options = {"GATEWAY_AUTH_K": "keys", "GATEWAY_AUTH_K__FROM": "cookie:session", "GATEWAY_AUTH": "k"}
+    options |= {"GATEWAY_AUTH_K__KEYS": line_of("ann", "a-key")} | (
+        {"GATEWAY_WEBSOCKET_ORIGINS": pages} if pages else {}
+    )
+    fields = ("-H", "Upgrade: websocket", "-H", "Connection: Upgrade", "-H", "Origin: https://page.example")
+    ran = run(tmp_path, "explain", "GET", "/users/x", *fields, "-H", "Cookie: session=a-key", **USERS, **options)
+    asked = ran.output.partition("Who asks")[2].partition("\n\n")[0]
+    assert word in asked, ran.output
+    get = run(tmp_path, "explain", "GET", "/users/x", *fields[4:], "-H", "Cookie: session=a-key", **USERS, **options)
+    assert "origin_refused" not in get.output
